@@ -1,0 +1,39 @@
+"""What a person may ask to be done to a video. These models are the API's and the VideoJob's schema too."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_LENGTH_SECONDS = 30.0
+"""The longest main part a finished video has."""
+
+MAX_TRIM_START_SECONDS = 24 * 3600.0
+"""No upload is longer than a day, so no trim begins later."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Trim(_Part):
+    """The part of the upload that is kept."""
+
+    start: Annotated[float, Field(ge=0, le=MAX_TRIM_START_SECONDS, description="Where the kept part begins, in seconds.")] = 0.0
+    length: Annotated[
+        float, Field(ge=0.1, le=MAX_LENGTH_SECONDS, description="How long the kept part is at most, in seconds.")
+    ] = MAX_LENGTH_SECONDS
+
+
+class Switch(_Part):
+    """A step that can be turned off."""
+
+    enabled: Annotated[bool, Field(strict=True, description="Whether this step is done.")] = True
+
+
+class EditSpec(_Part):
+    """The whole edit; what is left out takes its default, what is unknown is refused."""
+
+    trim: Annotated[Trim, Field(description="The part of the upload that is kept.")] = Trim()
+    watermark: Annotated[Switch, Field(description="The watermark over the main part.")] = Switch()
+    intro: Annotated[Switch, Field(description="The card before the main part, with the title over it.")] = Switch()
+    outro: Annotated[Switch, Field(description="The card after the main part.")] = Switch()

@@ -1,0 +1,90 @@
+"""The vocabulary of everything that can go wrong; every room speaks it.
+
+    AnbError                 code (a stable word) and message (a sentence for the person reading)
+    |-- Refused              asked for something that can't be done; nothing was changed
+    |   |-- Invalid          the request is wrong in itself
+    |   |   `-- TooLarge     it is over a limit
+    |   |-- NotFound         no such thing, or not this owner's
+    |   `-- Conflict         right in itself, but not in this status
+    |-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
+    |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
+    |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
+    |-- LeaseLost            the attempt no longer owns its job: stop, write nothing
+    `-- Interrupted          this worker goes away: hand the job on, count no failure
+"""
+
+
+class AnbError(Exception):
+    """Any error that ANB Video raises on purpose.
+
+    `code` is stable and made of words (`too_large`); programs compare it. `message` is one or two sentences that say what
+    was wrong, with which value, and what to do.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[type["AnbError"], tuple[str, str]]:
+        """Errors cross process borders (the probe's child), so they must survive pickling."""
+        return (type(self), (self.code, self.message))
+
+
+class Refused(AnbError):
+    """What was asked for can't be done; nothing was changed."""
+
+
+class Invalid(Refused):
+    """The request is wrong in itself."""
+
+
+class TooLarge(Invalid):
+    """The request is over a limit."""
+
+
+class NotFound(Refused):
+    """There is no such thing, or it belongs to somebody else."""
+
+
+class Conflict(Refused):
+    """The request is right in itself, but not in the present status."""
+
+
+class BadInput(AnbError):
+    """The uploaded video is at fault: the job ends as `failed`, and trying again is useless."""
+
+
+class Transient(AnbError):
+    """This try failed, another may succeed."""
+
+
+class Unavailable(AnbError):
+    """A part we depend on does not answer. `part` names it: database, bucket, queue."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(f"{part}_unavailable", message)
+        self.part = part
+
+    def __reduce__(self) -> tuple[type["Unavailable"], tuple[str, str]]:
+        return (type(self), (self.part, self.message))
+
+
+class LeaseLost(AnbError):
+    """The attempt no longer owns its job: another took over, or a person cancelled it."""
+
+    def __init__(self, message: str = "another attempt or a person has taken this job over") -> None:
+        super().__init__("lease_lost", message)
+
+    def __reduce__(self) -> tuple[type["LeaseLost"], tuple[str]]:  # type: ignore[override]
+        return (type(self), (self.message,))
+
+
+class Interrupted(AnbError):
+    """This worker goes away and hands its job on."""
+
+    def __init__(self, message: str = "the worker was told to stop") -> None:
+        super().__init__("interrupted", message)
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[str]]:  # type: ignore[override]
+        return (type(self), (self.message,))
