@@ -1,0 +1,108 @@
+"""The message that wakes a worker: only a pointer, the job's row always wins.
+
+Two older producers still exist. One sends `video_id, video_path, task_id, created_at`, the other `video_id, file_path, status,
+timestamp`; both are accepted, and so are fields nobody knows.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+MAX_BODY_BYTES = 256 * 1024
+"""The largest message this design sends or reads, although SQS takes more today."""
+
+
+class UnreadableMessage(ValueError):
+    """The body is no message of ours; `str()` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A pointer to a job. `generation` None marks an older producer; `bucket` None a producer that named only the key."""
+
+    video_id: str
+    task_id: str | None
+    generation: int | None
+    key: str | None
+    bucket: str | None
+    created_at: datetime | None
+
+
+def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: str, created_at: datetime) -> str:
+    """The body for the wire, with the fields that the consumers of both older producers look for."""
+    return json.dumps(
+        {
+            "video_id": video_id,
+            "task_id": task_id,
+            "generation": generation,
+            "video_path": f"s3://{bucket}/{key}",
+            "file_path": key,
+            "status": "pending",
+            "created_at": created_at.isoformat(),
+            "timestamp": created_at.isoformat(),
+        }
+    )
+
+
+def decode(body: str) -> Message:
+    """Read a body of ours or of either older producer.
+
+    Raises:
+        UnreadableMessage: when it is not a JSON object with a `video_id`, or a known field has the wrong type.
+    """
+    if len(body.encode()) > MAX_BODY_BYTES:
+        raise UnreadableMessage(f"the body has more than {MAX_BODY_BYTES} bytes")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessage(f"the body is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UnreadableMessage(f"the body is a JSON {type(fields).__name__}, not an object")
+    video_id = _text(fields, "video_id")
+    if not video_id:
+        raise UnreadableMessage("the body has no video_id")
+    bucket, key = _location(fields)
+    return Message(
+        video_id=video_id,
+        task_id=_text(fields, "task_id"),
+        generation=_generation(fields),
+        key=key,
+        bucket=bucket,
+        created_at=_time(fields),
+    )
+
+
+def _text(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise UnreadableMessage(f"{name} is {value!r}, not text")
+
+
+def _generation(fields: dict[str, Any]) -> int | None:
+    value = fields.get("generation")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise UnreadableMessage(f"generation is {value!r}, not a whole number")
+
+
+def _location(fields: dict[str, Any]) -> tuple[str | None, str | None]:
+    path = _text(fields, "video_path")
+    if path and path.startswith("s3://"):
+        bucket, _, key = path.removeprefix("s3://").partition("/")
+        if bucket and key:
+            return bucket, key
+    return None, _text(fields, "file_path") or path
+
+
+def _time(fields: dict[str, Any]) -> datetime | None:
+    """The older producers' clocks and formats are their own affair: a time that can't be read is no reason to refuse."""
+    value = fields.get("created_at") or fields.get("timestamp")
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        time = datetime.fromisoformat(str(value))
+    except (ValueError, OverflowError, OSError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,63 @@
+"""What becomes of a job when an attempt ends without a result: decided here, applied by the store in one transaction."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from anb_core.domain.model import Counters, DeadLetterCause, Ending, Problem
+from anb_core.domain.status import Change
+
+WORKER_LOST = Problem("worker_lost", "The worker went away without a word, and so did those that tried again.")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient we are. The backoff after failure n is drawn from 0 to min(cap, base * 2^(n-1)) (full jitter)."""
+
+    max_failures: int = 3
+    max_lost: int = 5
+    backoff_base: timedelta = timedelta(seconds=10)
+    backoff_cap: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of an attempt and what follows. `delay` None: no work remains, nothing is sent."""
+
+    ending: Ending
+    counters: Counters
+    delay: timedelta | None
+    change: Change | None = None
+    error: Problem | None = None
+    dead_letter: DeadLetterCause | None = None
+
+
+def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter: float) -> Settlement:
+    """After a try failed. `jitter` is drawn by the caller from [0, 1)."""
+    after = replace(counters, failures=counters.failures + 1)
+    if after.failures >= policy.max_failures:
+        return Settlement(Ending.FAILED, after, None, Change.EXHAUST, error, DeadLetterCause.FAILURES)
+    return Settlement(Ending.FAILED, after, jitter * _backoff(after.failures, policy), error=error)
+
+
+def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
+    """After a worker went without a word. The first loss waits for nobody: most often it was the machine's fault."""
+    after = replace(counters, lost=counters.lost + 1)
+    if after.lost >= policy.max_lost:
+        return Settlement(Ending.LOST, after, None, Change.EXHAUST, WORKER_LOST, DeadLetterCause.WORKER_LOST)
+    delay = timedelta(0) if after.lost == 1 else _backoff(after.lost - 1, policy)
+    return Settlement(Ending.LOST, after, delay)
+
+
+def plan_interruption(counters: Counters) -> Settlement:
+    """After a worker announced that it goes away: the job goes on elsewhere at once, and no failure is counted."""
+    return Settlement(Ending.INTERRUPTED, replace(counters, interruptions=counters.interruptions + 1), timedelta(0))
+
+
+def plan_rejection(counters: Counters, error: Problem) -> Settlement:
+    """After the input turned out to be bad: it fails once, and trying again is useless."""
+    return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
+
+
+def _backoff(tries: int, policy: RetryPolicy) -> timedelta:
+    # Beyond 2^20 the cap holds anyway, and a timedelta would overflow.
+    return min(policy.backoff_cap, policy.backoff_base * 2 ** min(tries - 1, 20))
