@@ -1,0 +1,160 @@
+"""The sweep: finds what no living process will finish. Every API process tries; one runs at a time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.retry import RetryPolicy
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Depth, Queue
+from anb_core.ports.store import Housekeeping
+
+LIMIT = 100
+"""What one step does in one pass at most, so that a flood of work is spread over passes."""
+
+EMPTY_READINGS = 3
+EMPTY_WINDOW = timedelta(minutes=2)
+"""Counts are approximate and lag: the queue is believed to be empty after so many readings over so long a time."""
+
+NEAR_RETENTION = 0.9
+"""A message that has waited this share of the queue's retention is sent anew, before the queue forgets it."""
+
+EVENTS_KEPT = timedelta(days=7)
+"""No reader of the feed is away for longer; one that was starts over from the rows."""
+
+DELETION_HOLD = timedelta(minutes=5)
+"""How long a process that died while deleting objects keeps them from the others."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class EmptyWatch:
+    """Judges whether the queue has really lost what it should hold. Times are seconds of a monotonic clock."""
+
+    _since: float | None = None
+    _readings: int = 0
+
+    def observe(self, depth: Depth, now: float) -> timedelta | None:
+        """Take one reading; once the queue is believed empty, tells for how long it has been so."""
+        if not depth.empty:
+            self._since, self._readings = None, 0
+            return None
+        if self._since is None:
+            self._since = now
+        self._readings += 1
+        empty_for = timedelta(seconds=now - self._since)
+        return empty_for if self._readings >= EMPTY_READINGS and empty_for >= EMPTY_WINDOW else None
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one pass did."""
+
+    lost: int = 0
+    abandoned: int = 0
+    requeued: int = 0
+    deleted: int = 0
+    purged: int = 0
+    skipped: list[str] = field(default_factory=list)
+    """The parts that did not answer."""
+
+
+class Sweep:
+    """Ends expired leases and uploads, sends forgotten jobs anew, deletes objects that a row says are to go."""
+
+    def __init__(  # noqa: PLR0913 - one collaborator each, wired once by bootstrap
+        self,
+        store: Housekeeping,
+        objects: Objects,
+        queue: Queue,
+        *,
+        policy: RetryPolicy,
+        interval: timedelta,
+        wake_relay: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._queue = queue
+        self._policy = policy
+        self._interval = interval
+        self._wake_relay = wake_relay
+        self._monotonic = monotonic
+        self._empty = EmptyWatch()
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep at every interval until `stop` is set."""
+        while not stop.wait(self._interval.total_seconds()):
+            try:
+                self.sweep()
+            except Unavailable as error:
+                _log.warning("sweep waits", part=error.part, reason=error.message)
+            except Exception:
+                _log.exception("sweep failed, goes on")
+
+    def sweep(self) -> Swept | None:
+        """One pass, or None while another process is at it. A part that does not answer is skipped, the rest is done.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        # A dead process is in the way for no longer than a few passes, a slow one is not overtaken.
+        with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as ours:
+            if not ours:
+                return None
+            swept = Swept()
+            swept.lost = self._store.end_expired_leases(limit=LIMIT, policy=self._policy)
+            swept.abandoned = self._store.end_expired_uploads(limit=LIMIT)
+            with _skipping(swept):
+                swept.requeued = self._requeue()
+            with _skipping(swept):
+                swept.deleted = self._delete()
+            swept.purged = self._store.purge(events_before=EVENTS_KEPT, limit=LIMIT)
+        if swept.lost or swept.requeued:
+            self._wake_relay()
+        if swept != Swept():
+            _log.info(
+                "swept",
+                lost=swept.lost,
+                abandoned=swept.abandoned,
+                requeued=swept.requeued,
+                deleted=swept.deleted,
+                purged=swept.purged,
+                skipped=swept.skipped,
+            )
+        return swept
+
+    def _requeue(self) -> int:
+        requeued = self._store.requeue_unclaimed(not_on=self._queue.name, limit=LIMIT)
+        near = self._queue.retention() * NEAR_RETENTION
+        requeued += self._store.requeue_unclaimed(enqueued_before=near, limit=LIMIT)
+        empty_for = self._empty.observe(self._queue.depth(), self._monotonic())
+        if empty_for is not None:
+            requeued += self._store.requeue_unclaimed(enqueued_before=empty_for, limit=LIMIT)
+        return requeued
+
+    def _delete(self) -> int:
+        due = self._store.hold_deletions(limit=LIMIT, hold=DELETION_HOLD)
+        if due:
+            self._objects.delete([deletion.key for deletion in due])
+            self._store.deletion_done(due)
+        return len(due)
+
+
+@contextmanager
+def _skipping(swept: Swept) -> Iterator[None]:
+    """The database ends the pass; a bucket or queue that is away ends only its step."""
+    try:
+        yield
+    except Unavailable as error:
+        if error.part == "database":
+            raise
+        swept.skipped.append(error.part)
+        _log.warning("sweep skips a step", part=error.part, reason=error.message)
