@@ -1,0 +1,1 @@
+"""The command line: runs the whole stack on one machine and talks HTTP to any deployment."""

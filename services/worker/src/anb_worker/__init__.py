@@ -1,0 +1,1 @@
+"""The worker: consumer loop, lease, render engine, sandbox."""
