@@ -1,4 +1,4 @@
-"""What becomes of a job when an attempt ends without a result: decided here, applied by the store in one transaction."""
+"""What becomes of a job when an attempt ends without a result: decided here, applied by the store at once."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -7,6 +7,9 @@ from anb_core.domain.model import Counters, DeadLetterCause, Ending, Problem
 from anb_core.domain.status import Change
 
 WORKER_LOST = Problem("worker_lost", "The worker went away without a word, and so did those that tried again.")
+
+INTERRUPTIONS_ALARM = 20
+"""So many interruptions never end a job, but a person should look: something keeps taking its workers or parts away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,17 @@ def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
 def plan_interruption(counters: Counters) -> Settlement:
     """After a worker announced that it goes away: the job goes on elsewhere at once, and no failure is counted."""
     return Settlement(Ending.INTERRUPTED, replace(counters, interruptions=counters.interruptions + 1), timedelta(0))
+
+
+def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter: float) -> Settlement:
+    """After a part we depend on went away in mid-work: an interruption that waits a little, no fault of the video.
+
+    From the alarm on it counts as a failure: what happens to one job so often is no outage.
+    """
+    if counters.interruptions >= INTERRUPTIONS_ALARM:
+        return plan_failure(counters, error, policy, jitter)
+    interruption = plan_interruption(counters)
+    return replace(interruption, delay=jitter * _backoff(interruption.counters.interruptions, policy), error=error)
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:

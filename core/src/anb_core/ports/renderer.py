@@ -1,8 +1,8 @@
-"""The render engine: a source and an edit go in, a verified file comes out. It knows nothing of jobs, leases or buckets."""
+"""The render engine: a source and an edit go in, a verified file comes out. It knows no job, lease or queue."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -11,58 +11,71 @@ from anb_core.domain.errors import AnbError
 
 
 class Stop:
-    """Asks one attempt to end. The first reason counts; asking is safe from any thread."""
+    """Ends one attempt, from any thread; the first error that it is set to is the one the attempt ends with."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked = threading.Event()
-        self._reason: AnbError | None = None
+        self._error: AnbError | None = None
+        self._forward: Callable[[AnbError], None] | None = None
 
-    def ask(self, reason: AnbError) -> None:
-        """End the attempt with this error: `Interrupted`, `LeaseLost`, `Unavailable` or `Transient`."""
+    def set(self, error: AnbError) -> None:
+        """End the attempt with `Interrupted`, `LeaseLost`, `Unavailable` or `Transient`."""
         with self._lock:
-            if self._reason is None:
-                self._reason = reason
-                self._asked.set()
+            if self._error is None:
+                self._error = error
+                if self._forward is not None:
+                    self._forward(error)
 
-    @property
-    def asked(self) -> bool:
+    def is_set(self) -> bool:
         """Whether the attempt has to end."""
-        return self._asked.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until asked, at most so many seconds; True when asked."""
-        return self._asked.wait(seconds)
+        return self._error is not None
 
     def check(self) -> None:
-        """Raise the reason once asked, else return at once."""
+        """Raise what this was set to, if it was."""
+        if self._error is not None:
+            raise self._error
+
+    @contextmanager
+    def forwarded(self, to: Callable[[AnbError], None]) -> Iterator[None]:
+        """While the block runs, `to` gets the error too, at once if it is set already. `to` must not block."""
         with self._lock:
-            if self._reason is not None:
-                raise self._reason
+            self._forward = to
+            if self._error is not None:
+                to(self._error)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._forward = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """The operator's own parts as local files; None means the project's own. A file never changes under its path."""
+class Rendered(Protocol):
+    """A finished file and what was verified of it. `duration` in seconds, `size` in bytes, `sha256` hexadecimal."""
 
-    intro: Path | None = None
-    outro: Path | None = None
-    watermark: Path | None = None
+    @property
+    def path(self) -> Path: ...
 
+    @property
+    def size(self) -> int: ...
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A finished file and what was verified of it. `duration` in seconds."""
+    @property
+    def sha256(self) -> str: ...
 
-    path: Path
-    width: int
-    height: int
-    duration: float
-    frames: int
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def duration(self) -> float: ...
+
+    @property
+    def frames(self) -> int: ...
 
 
 class Renderer(Protocol):
-    """Makes the finished video. One render at a time."""
+    """Makes the finished video, one at a time."""
 
     def render(
         self,
@@ -74,16 +87,16 @@ class Renderer(Protocol):
         on_progress: Callable[[float], None],
         on_step: Callable[[str], None],
         stop: Stop,
-        resources: Resources,
     ) -> Rendered:
-        """Probe, render, join and verify, with all files inside `workdir`, which the caller removes.
+        """Probe, render, join and verify; what is written lands in `workdir`, which the caller removes.
 
-        `on_progress` gets 0 to 1, at least once a second while frames are made; `on_step` the name of each step as it begins.
-        Both are cheap and never raise. Once `stop` is asked, every child process is dead within a second and its reason is raised.
+        `on_progress` gets a share from 0 to 1 that never falls, `on_step` the name of each step as it begins; both are
+        called in this thread, and what they raise passes through. Once `stop` is set, no child process lives on.
 
         Raises:
             BadInput: the source can't be rendered, and never will be.
             Transient: this try failed.
-            AnbError: whatever `stop` was asked with.
+            Unavailable: the bucket did not give the operator's own parts.
+            AnbError: what `stop` was set to.
         """
         ...
