@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from anb_core.domain.claim import Reason
+from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import (
     Attempt,
     DeadLetterCause,
@@ -48,8 +49,18 @@ class Uploads(Protocol):
         """Bytes still arrive. False when the upload was cancelled or abandoned meanwhile."""
         ...
 
-    def complete_upload(self, video_id: str, source: Source, *, fingerprint: str | None = None) -> Record:
+    def complete_upload(
+        self,
+        video_id: str,
+        source: Source,
+        *,
+        title: str | None = None,
+        edit: EditSpec | None = None,
+        fingerprint: str | None = None,
+    ) -> Record:
         """`uploading -> uploaded`, with its event and outbox entry. Doing it again with the same source changes nothing.
+
+        `title` and `edit` replace those the upload began with; None leaves them. (A form may name them after its file.)
 
         Raises:
             NotFound: abandoned or deleted meanwhile.
