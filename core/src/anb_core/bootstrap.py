@@ -1,0 +1,69 @@
+"""Wires the parts together; the one place that knows which adapter stands behind which port."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from anb_core.adapters.aws import Aws
+from anb_core.adapters.database import SqlStore
+from anb_core.adapters.s3 import S3Objects
+from anb_core.adapters.sqs import SqsQueue
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
+from anb_core.ports.store import Store
+from anb_core.settings import DatabaseSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """All that a process works with. Use it as a context manager, or call `close`."""
+
+    settings: Settings
+    store: Store
+    objects: Objects
+    queue: Queue
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        with ExitStack() as stack:
+            for part in (self.store, self.objects, self.queue):
+                stack.callback(part.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def build(settings: Settings) -> Core:
+    """Connect nothing yet: every part connects when it is first used."""
+    aws = Aws(timeout=settings.heartbeat / 3)
+    return Core(
+        settings=settings,
+        store=open_store(settings),
+        objects=S3Objects(
+            aws,
+            settings.s3_bucket,
+            region=settings.aws_region,
+            public_endpoint=settings.s3_public_endpoint,
+            may_create=settings.create_resources,
+        ),
+        queue=SqsQueue(
+            aws,
+            settings.sqs_queue_url,
+            region=settings.sqs_region,
+            visibility=settings.visibility_timeout,
+            max_receives=settings.max_receive_count,
+            dlq_url=settings.sqs_dlq_url,
+            may_create=settings.create_resources,
+        ),
+    )
+
+
+def open_store(settings: DatabaseSettings) -> Store:
+    """The store alone, for migrations and tokens."""
+    return SqlStore(settings.database_url.get_secret_value())

@@ -1,0 +1,100 @@
+"""A bucket in memory."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from anb_core.domain.errors import AnbError, NotFound
+from anb_core.ports.objects import ObjectWriter, StoredObject
+
+
+class InMemoryObjects:
+    """Keeps objects in `contents`. Set `fault` to an error and every method raises it, as if the bucket were away."""
+
+    def __init__(self, bucket: str = "anb-videos") -> None:
+        self.bucket = bucket
+        self.contents: dict[str, bytes] = {}
+        self.content_types: dict[str, str] = {}
+        self.unfinished: set[str] = set()
+        """Keys that are being written."""
+        self.fault: AnbError | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def writing(self, key: str, *, content_type: str) -> Iterator[ObjectWriter]:
+        self.ping()
+        self.unfinished.add(key)
+        try:
+            yield _Writer(self, key, content_type)
+        finally:
+            self.unfinished.discard(key)
+
+    def put_file(self, path: Path, key: str, *, content_type: str) -> StoredObject:
+        return self.put(key, path.read_bytes(), content_type=content_type)
+
+    def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> StoredObject:
+        """Set an object, whole."""
+        self.ping()
+        with self._lock:
+            self.contents[key] = data
+            self.content_types[key] = content_type
+            return self._stored(key)
+
+    def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
+        stored = self.head(key)
+        if stored is None:
+            raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
+        path.write_bytes(self.contents[key])
+        if on_bytes and stored.size:
+            on_bytes(stored.size)
+        return stored
+
+    def head(self, key: str) -> StoredObject | None:
+        self.ping()
+        with self._lock:
+            return self._stored(key) if key in self.contents else None
+
+    def delete(self, keys: Collection[str]) -> None:
+        self.ping()
+        with self._lock:
+            for key in keys:
+                self.contents.pop(key, None)
+                self.content_types.pop(key, None)
+                self.unfinished.discard(key)
+
+    def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
+        expires = int(lifetime.total_seconds())
+        return f"https://{self.bucket}.invalid/{quote(key)}?file_name={quote(file_name, safe='')}&expires={expires}"
+
+    def ensure(self) -> None:
+        self.ping()
+
+    def ping(self) -> None:
+        if self.fault:
+            raise self.fault
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _stored(self, key: str) -> StoredObject:
+        data = self.contents[key]
+        return StoredObject(key, len(data), hashlib.md5(data, usedforsecurity=False).hexdigest())
+
+
+class _Writer:
+    def __init__(self, objects: InMemoryObjects, key: str, content_type: str) -> None:
+        self._objects = objects
+        self._key = key
+        self._content_type = content_type
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._objects.ping()
+        self._data += data
+
+    def commit(self) -> StoredObject:
+        return self._objects.put(self._key, bytes(self._data), content_type=self._content_type)

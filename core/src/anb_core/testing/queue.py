@@ -1,0 +1,137 @@
+"""A queue in memory, with the habits of SQS that matter: visibility, stale handles, groups, a dead-letter queue."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from anb_core.domain.errors import AnbError
+from anb_core.ports.queue import Delivery, Depth, Outgoing
+
+DEDUPLICATION = timedelta(minutes=5)
+GLANCE_SECONDS = 0.01
+"""How often a long poll looks: the injected clock may jump at any time."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    message_id: str
+    body: str
+    group: str
+    visible_at: datetime
+    receives: int = 0
+    handle: str = ""
+
+
+@dataclass(slots=True)
+class InMemoryQueue:
+    """Set `fault` to an error and every method raises it; set `refuse` and it tells why it does not take a message."""
+
+    name: str = "https://queue.invalid/000000000000/anb-videos"
+    visibility: timedelta = timedelta(seconds=300)
+    max_receives: int = 3
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    refuse: Callable[[Outgoing], str | None] = lambda _: None
+    fault: AnbError | None = None
+    sent: list[Outgoing] = field(default_factory=list)
+    """Everything that was ever taken, in order."""
+    dead_letters: list[str] = field(default_factory=list)
+    """The bodies that were received too often."""
+    _entries: list[_Entry] = field(default_factory=list, init=False)
+    _seen: dict[str, datetime] = field(default_factory=dict, init=False)
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
+
+    @property
+    def fifo(self) -> bool:
+        """Whether it orders within groups and drops repeats."""
+        return self.name.endswith(".fifo")
+
+    def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
+        self.ping()
+        with self._lock:
+            refusals = [self.refuse(message) for message in batch]
+            for message, refusal in zip(batch, refusals, strict=True):
+                if refusal is None:
+                    self._take(message)
+            return refusals
+
+    def receive(self, *, wait: timedelta) -> Delivery | None:
+        deadline = time.monotonic() + wait.total_seconds()
+        while True:
+            self.ping()
+            with self._lock:
+                delivery = self._hand_out()
+            if delivery or time.monotonic() >= deadline:
+                return delivery
+            time.sleep(GLANCE_SECONDS)
+
+    def delete(self, delivery: Delivery) -> None:
+        self.ping()
+        with self._lock:
+            # SQS deletes by a stale handle too, or does nothing, as it likes; it never says which.
+            self._entries = [entry for entry in self._entries if entry.handle != delivery.handle]
+
+    def give_back(self, delivery: Delivery) -> None:
+        self.extend(delivery, visibility=timedelta(0))
+
+    def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
+        self.ping()
+        with self._lock:
+            for entry in self._entries:
+                if entry.handle == delivery.handle:
+                    entry.visible_at = self.now() + visibility
+
+    def depth(self) -> Depth:
+        self.ping()
+        with self._lock:
+            hidden = sum(entry.visible_at > self.now() for entry in self._entries)
+            return Depth(visible=len(self._entries) - hidden, in_flight=hidden, delayed=0)
+
+    def retention(self) -> timedelta:
+        self.ping()
+        return timedelta(days=4)
+
+    def ensure(self) -> None:
+        self.ping()
+
+    def ping(self) -> None:
+        if self.fault:
+            raise self.fault
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def put(self, body: str) -> None:
+        """Another producer's message."""
+        number = next(self._numbers)
+        self.send([Outgoing(body, group=str(number), owner="somebody", deduplication=f"put-{number}")])
+
+    def _take(self, message: Outgoing) -> None:
+        now = self.now()
+        if self.fifo:
+            if self._seen.get(message.deduplication, now) > now:
+                return
+            self._seen[message.deduplication] = now + DEDUPLICATION
+        self.sent.append(message)
+        self._entries.append(_Entry(f"message-{next(self._numbers)}", message.body, message.group, now))
+
+    def _hand_out(self) -> Delivery | None:
+        now = self.now()
+        busy: set[str] = set()
+        for entry in list(self._entries):
+            if self.fifo and entry.group in busy:
+                continue
+            if entry.visible_at > now:
+                busy.add(entry.group)
+            elif entry.receives >= self.max_receives:
+                self._entries.remove(entry)
+                self.dead_letters.append(entry.body)
+            else:
+                entry.receives += 1
+                entry.visible_at = now + self.visibility
+                entry.handle = f"handle-{next(self._numbers)}"
+                return Delivery(entry.message_id, entry.body, entry.handle)
+        return None
