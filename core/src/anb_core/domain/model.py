@@ -63,7 +63,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The work on a video, one for life. `version` grows with every write that people can see."""
+    """The work on a video, one for life.
+
+    `version` grows with every write that people can see; `attempts` counts all ever made.
+    """
 
     id: str
     video_id: str
@@ -213,10 +216,21 @@ class Token:
     revoked_at: datetime | None = None
 
 
+class DeletionReason(StrEnum):
+    """Why an object is to be deleted."""
+
+    ABANDONED_UPLOAD = "abandoned_upload"
+    """Its upload was broken off, cancelled or never finished."""
+    LOSING_ATTEMPT = "losing_attempt"
+    """Its attempt ended without becoming the current result."""
+    TOMBSTONE = "tombstone"
+    """Its video was deleted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """An object that is to be deleted, and why. It is due when the row says so."""
 
     id: int
     key: str
-    reason: str
+    reason: DeletionReason

@@ -1,8 +1,8 @@
 """The store of record. Every method is one transaction, and every change of a job is a compare-and-set.
 
 The database's clock is the only one: lifetimes and delays are given as durations, and it turns them into times itself.
-All methods raise `Unavailable("database", ...)` when it does not answer in time. After a lost answer to a commit nothing may be
-concluded: read the row again.
+All methods raise `Unavailable("database", ...)` when it does not answer in time. After a lost answer to a commit nothing may
+be concluded: read the row again.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,10 +29,13 @@ from anb_core.domain.model import (
 from anb_core.domain.retry import RetryPolicy, Settlement
 from anb_core.domain.status import Status
 
+MAX_DEAD_LETTER_BODY = 4096
+"""Characters kept of a message's body: enough to see whose it was."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """An upload with this Idempotency-Key exists. `fingerprint` is None while it is in progress."""
+    """An upload of this owner with this Idempotency-Key exists. `fingerprint` is None while it is in progress."""
 
     record: Record
     fingerprint: str | None
@@ -41,8 +44,16 @@ class Replay:
 class Uploads(Protocol):
     """The first part of a video's life: from the first byte to `uploaded`."""
 
-    def begin_upload(self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None) -> Record | Replay:
-        """Write video and job (`uploading`). The sweep abandons it when it is not renewed within `lifetime`."""
+    def begin_upload(
+        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+    ) -> Record | Replay:
+        """Write video and job (`uploading`). The sweep abandons it when it is not renewed within `lifetime`.
+
+        The key is free again once it expires, the upload is abandoned or cancelled before its end, or its video deleted.
+
+        Raises:
+            Conflict: `video_exists`.
+        """
         ...
 
     def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
@@ -58,22 +69,31 @@ class Uploads(Protocol):
         edit: EditSpec | None = None,
         fingerprint: str | None = None,
     ) -> Record:
-        """`uploading -> uploaded`, with its event and outbox entry. Doing it again with the same source changes nothing.
+        """`uploading -> uploaded`, with event and outbox entry. Doing it again with the same source changes nothing.
 
         `title` and `edit` replace those the upload began with; None leaves them. (A form may name them after its file.)
 
         Raises:
-            NotFound: abandoned or deleted meanwhile.
+            NotFound: `not_found`, abandoned or deleted meanwhile.
             Conflict: `wrong_status`, cancelled meanwhile.
         """
         ...
 
     def abandon_upload(self, video_id: str) -> None:
-        """Remove an unfinished upload's rows and note its object for deletion at once; any other status is left alone."""
+        """Remove an unfinished upload's rows; any other status is left alone.
+
+        Its object is due for deletion at once, and again 24 h later because its writer may still live.
+        """
         ...
 
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
-        """Record an object that is already there as `uploaded`, once by id. The second value tells whether it is new."""
+        """Record an object that is already there as `uploaded`, once by id.
+
+        The second value tells whether it is new; if not, the record is the one that was there, whoever owns it.
+
+        Raises:
+            NotFound: `not_found`, a video with this id was deleted.
+        """
         ...
 
 
@@ -109,7 +129,7 @@ class Commands(Protocol):
     """What a person may do to a video.
 
     Raises:
-        NotFound: unknown or deleted.
+        NotFound: `not_found`, unknown or deleted.
         Conflict: `wrong_status`.
     """
 
@@ -118,7 +138,11 @@ class Commands(Protocol):
         ...
 
     def retry(self, video_id: str) -> Record:
-        """Begin a new generation with counters at 0 and one outbox entry."""
+        """Begin a new generation with counters at 0 and one outbox entry.
+
+        Raises:
+            Conflict: `wrong_status`; `source_missing` when it was cancelled before its upload was whole.
+        """
         ...
 
     def delete(self, video_id: str, *, grace: timedelta) -> None:
@@ -156,7 +180,7 @@ class Leases(Protocol):
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """The lease now expires `duration` from now by the database's clock. An expired one that nobody took is renewed too."""
+        """The lease expires `duration` from now by the database's clock. An expired one that nobody took is renewed too."""
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
@@ -164,12 +188,18 @@ class Leases(Protocol):
         ...
 
     def publish(self, lease: Lease, result: Result) -> bool:
-        """Make this result the current one: status `processed`, attempt ended, the results of other attempts due for deletion."""
+        """Make this result the current one: status `processed`, attempt ended. True again for one published before.
+
+        The objects of the job's other attempts are due for deletion now, and again 24 h later.
+        """
         ...
 
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
-        """End the attempt without a result and apply what follows: lease cleared, `not_before` and an outbox entry if work
-        remains, the dead letter if it does not, and its object due for deletion now and once more 24 h later."""
+        """End the attempt without a result and apply what follows. True again for an attempt settled so before.
+
+        The lease is cleared; if work remains there are `not_before` and an outbox entry, if it is used up a dead letter. The
+        attempt's object is due for deletion now, and again 24 h later.
+        """
         ...
 
 
@@ -212,16 +242,21 @@ class Housekeeping(Protocol):
         ...
 
     def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
-        """Settle attempts whose lease has expired as lost."""
+        """Settle attempts whose lease has expired as lost, each in a transaction of its own."""
         ...
 
     def end_expired_uploads(self, *, limit: int) -> int:
-        """Abandon uploads that were not renewed."""
+        """Abandon uploads that were not renewed, each in a transaction of its own."""
         ...
 
-    def requeue_unclaimed(self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int) -> int:
-        """New outbox entries for jobs that wait, are due, have no outbox entry, and were last sent longer ago than
-        `enqueued_before` or (when `not_on` is given) to a broker of another name; at least one of the two is given."""
+    def requeue_unclaimed(
+        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+    ) -> int:
+        """New outbox entries for jobs that wait, are due, have none, and whose message may be gone.
+
+        It may be when it was sent longer ago than `enqueued_before` or (when `not_on` is given) to a broker of another name;
+        at least one of the two is given.
+        """
         ...
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
@@ -233,7 +268,11 @@ class Housekeeping(Protocol):
         ...
 
     def purge(self, *, events_before: timedelta, limit: int) -> int:
-        """Remove feed entries older than that, and deleted videos none of whose objects remains."""
+        """Remove feed entries older than that, expired Idempotency-Keys, and what is left of deleted videos.
+
+        These go once their grace is over and none of their objects remains; until then their messages are recognised. The
+        limit holds for each of the three.
+        """
         ...
 
 
@@ -257,7 +296,7 @@ class DeadLetters(Protocol):
     """What people have to look at."""
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
-        """Record a message that belongs to no job, once by its id (False: it was there). The body is cut to 4,096 characters."""
+        """Record a message that belongs to no job, once by its id (False: it was there). Only 4,096 characters are kept."""
         ...
 
 
