@@ -43,8 +43,13 @@ class Drop:
     reason: Reason
 
 
-def judge_claim(job: Job, generation: int | None, now: datetime, policy: RetryPolicy) -> Take | RecordLoss | Drop:
-    """Decide what a delivery leads to. `now` is the database's clock; `generation` None is an older producer's message."""
+def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
+    job: Job, generation: int | None, now: datetime, policy: RetryPolicy
+) -> Take | RecordLoss | Drop:
+    """Decide what a delivery leads to.
+
+    `now` is the database's clock; `generation` None is an older producer's message.
+    """
     match job:
         case Job(status=status) if status.terminal:
             return Drop(Reason.TERMINAL)

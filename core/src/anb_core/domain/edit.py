@@ -18,7 +18,9 @@ class _Part(BaseModel):
 class Trim(_Part):
     """The part of the upload that is kept."""
 
-    start: Annotated[float, Field(ge=0, le=MAX_TRIM_START_SECONDS, description="Where the kept part begins, in seconds.")] = 0.0
+    start: Annotated[
+        float, Field(ge=0, le=MAX_TRIM_START_SECONDS, description="Where the kept part begins, in seconds.")
+    ] = 0.0
     length: Annotated[
         float, Field(ge=0.1, le=MAX_LENGTH_SECONDS, description="How long the kept part is at most, in seconds.")
     ] = MAX_LENGTH_SECONDS

@@ -1,24 +1,24 @@
 """The vocabulary of everything that can go wrong; every room speaks it.
 
-    AnbError                 code (a stable word) and message (a sentence for the person reading)
-    |-- Refused              asked for something that can't be done; nothing was changed
-    |   |-- Invalid          the request is wrong in itself
-    |   |   `-- TooLarge     it is over a limit
-    |   |-- NotFound         no such thing, or not this owner's
-    |   `-- Conflict         right in itself, but not in this status
-    |-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
-    |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
-    |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
-    |-- LeaseLost            the attempt no longer owns its job: stop, write nothing
-    `-- Interrupted          this worker goes away: hand the job on, count no failure
+AnbError                 code (a stable word) and message (a sentence for the person reading)
+|-- Refused              asked for something that can't be done; nothing was changed
+|   |-- Invalid          the request is wrong in itself
+|   |   `-- TooLarge     it is over a limit
+|   |-- NotFound         no such thing, or not this owner's
+|   `-- Conflict         right in itself, but not in this status
+|-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
+|-- Transient            this try failed, another may succeed: counts as a failure of the attempt
+|-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
+|-- LeaseLost            the attempt no longer owns its job: stop, write nothing
+`-- Interrupted          this worker goes away: hand the job on, count no failure
 """
 
 
 class AnbError(Exception):
     """Any error that ANB Video raises on purpose.
 
-    `code` is stable and made of words (`too_large`); programs compare it. `message` is one or two sentences that say what
-    was wrong, with which value, and what to do.
+    `code` is stable and made of words (`too_large`); programs compare it. `message` is one or two sentences that say
+    what was wrong, with which value, and what to do.
     """
 
     def __init__(self, code: str, message: str) -> None:

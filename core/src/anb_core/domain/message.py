@@ -1,7 +1,7 @@
 """The message that wakes a worker: only a pointer, the job's row always wins.
 
-Two older producers still exist. One sends `video_id, video_path, task_id, created_at`, the other `video_id, file_path, status,
-timestamp`; both are accepted, and so are fields nobody knows.
+Two older producers still exist. One sends `video_id, video_path, task_id, created_at`, the other `video_id, file_path,
+status, timestamp`; both are accepted, and so are fields nobody knows.
 """
 
 import json
@@ -19,7 +19,7 @@ class UnreadableMessage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A pointer to a job. `generation` None marks an older producer; `bucket` None a producer that named only the key."""
+    """A pointer to a job. `generation` None marks an older producer; `bucket` None one that named only the key."""
 
     video_id: str
     task_id: str | None
@@ -97,7 +97,7 @@ def _location(fields: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _time(fields: dict[str, Any]) -> datetime | None:
-    """The older producers' clocks and formats are their own affair: a time that can't be read is no reason to refuse."""
+    """The older producers' clocks are their own affair: a time that can't be read is no reason to refuse."""
     value = fields.get("created_at") or fields.get("timestamp")
     try:
         if isinstance(value, int | float):

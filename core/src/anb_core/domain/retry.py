@@ -74,4 +74,4 @@ def plan_rejection(counters: Counters, error: Problem) -> Settlement:
 
 def _backoff(tries: int, policy: RetryPolicy) -> timedelta:
     # Beyond 2^20 the cap holds anyway, and a timedelta would overflow.
-    return min(policy.backoff_cap, policy.backoff_base * 2 ** min(tries - 1, 20))
+    return min(policy.backoff_cap, policy.backoff_base * float(2 ** min(tries - 1, 20)))

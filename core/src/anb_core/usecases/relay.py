@@ -71,7 +71,7 @@ class Relay:
                     pass
             except Unavailable as error:
                 _log.warning("relay waits", part=error.part, reason=error.message)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a thread that ends is noticed by nobody
                 _log.exception("relay failed, goes on")
 
     def send_due(self) -> Passed:
@@ -91,7 +91,10 @@ class Relay:
                 delay = plan_resend(entry.tries, self._jitter())
                 self._store.mark_unsent(entry, delay=delay)
                 _log.warning(
-                    "message not sent", video_id=entry.video_id, reason=refusal, again_in=round(delay.total_seconds(), 1)
+                    "message not sent",
+                    video_id=entry.video_id,
+                    reason=refusal,
+                    again_in=round(delay.total_seconds(), 1),
                 )
         refused = sum(refusal is not None for refusal in refusals)
         return Passed(len(entries) - refused, refused)

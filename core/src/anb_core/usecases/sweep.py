@@ -69,7 +69,7 @@ class Swept:
 class Sweep:
     """Ends expired leases and uploads, sends forgotten jobs anew, deletes objects that a row says are to go."""
 
-    def __init__(  # noqa: PLR0913 - one collaborator each, wired once by bootstrap
+    def __init__(
         self,
         store: Housekeeping,
         objects: Objects,
@@ -96,7 +96,7 @@ class Sweep:
                 self.sweep()
             except Unavailable as error:
                 _log.warning("sweep waits", part=error.part, reason=error.message)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a thread that ends is noticed by nobody
                 _log.exception("sweep failed, goes on")
 
     def sweep(self) -> Swept | None:

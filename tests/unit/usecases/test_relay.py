@@ -1,0 +1,189 @@
+import json
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.keys import upload_key
+from anb_core.domain.model import NewVideo, Source
+from anb_core.ports.queue import Outgoing
+from anb_core.ports.store import OutboxEntry
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.relay import BATCH, HOLD, RESEND_CAP, Passed, Relay, plan_resend
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = InMemoryStore(self.clock.now)
+        self.queue = InMemoryQueue(now=self.clock.now)
+        self.relay = Relay(self.store, self.queue, bucket="anb-videos", jitter=lambda: 0.0)
+
+    def upload(self, video_id: str) -> None:
+        key = upload_key(video_id)
+        new = NewVideo(video_id, f"task-{video_id}", "ana", "A title", EditSpec(), key, owned=True, file_name="a.mp4")
+        self.store.submit_existing(new, Source(10))
+
+    def sent_ids(self) -> list[str]:
+        return [json.loads(outgoing.body)["video_id"] for outgoing in self.queue.sent]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_uploaded_video_is_sent_once_as_a_pointer_to_its_row(world: World) -> None:
+    world.upload("v1")
+
+    assert world.relay.send_due() == Passed(sent=1, refused=0)
+    assert world.relay.send_due() == Passed(sent=0, refused=0)
+
+    (outgoing,) = world.queue.sent
+    body = json.loads(outgoing.body)
+    assert (body["video_id"], body["task_id"], body["generation"]) == ("v1", "task-v1", 1)
+    assert (body["video_path"], body["file_path"]) == ("s3://anb-videos/uploads/v1.mp4", "uploads/v1.mp4")
+    assert (outgoing.group, outgoing.owner) == ("v1", "ana")
+
+
+def test_the_job_notes_when_and_where_it_was_sent(world: World) -> None:
+    world.upload("v1")
+
+    world.relay.send_due()
+
+    record = world.store.get("v1")
+    assert record is not None
+    assert (record.job.enqueued_at, record.job.enqueued_to) == (world.clock.now(), world.queue.name)
+
+
+def test_an_outage_of_the_queue_delays_messages_and_loses_none(world: World) -> None:
+    world.upload("v1")
+    world.queue.fault = Unavailable("queue", "The queue is away.")
+
+    assert world.relay.send_due() == Passed(sent=0, refused=1)
+    world.queue.fault = None
+    world.clock.advance(RESEND_CAP)
+
+    assert world.relay.send_due() == Passed(sent=1, refused=0)
+    assert world.sent_ids() == ["v1"]
+
+
+def test_a_refused_message_does_not_block_the_others(world: World) -> None:
+    for video_id in ("v1", "v2", "v3"):
+        world.upload(video_id)
+    world.queue.refuse = lambda outgoing: "too odd" if outgoing.group == "v2" else None
+
+    assert world.relay.send_due() == Passed(sent=2, refused=1)
+    assert world.sent_ids() == ["v1", "v3"]
+
+
+def test_what_was_refused_waits_before_it_is_tried_again(world: World) -> None:
+    world.upload("v1")
+    world.queue.refuse = lambda _: "not now"
+    world.relay.send_due()
+
+    assert world.relay.send_due() == Passed(sent=0, refused=0)
+    world.clock.advance(plan_resend(0, 0.0))
+    assert world.relay.send_due() == Passed(sent=0, refused=1)
+
+
+def test_more_than_a_batch_goes_in_several_sends(world: World) -> None:
+    for number in range(BATCH + 1):
+        world.upload(f"v{number}")
+
+    assert world.relay.send_due().sent == BATCH
+    assert world.relay.send_due().sent == 1
+
+
+class DiesWhileSending(InMemoryQueue):
+    def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
+        super().send(batch)
+        raise SystemExit
+
+
+def test_what_a_relay_held_when_it_died_is_sent_by_another(world: World) -> None:
+    world.upload("v1")
+    with pytest.raises(SystemExit):
+        Relay(world.store, DiesWhileSending(now=world.clock.now), bucket="anb-videos").send_due()
+
+    assert world.relay.send_due() == Passed(sent=0, refused=0)
+    world.clock.advance(HOLD)
+    assert world.relay.send_due() == Passed(sent=1, refused=0)
+
+
+def test_a_job_retried_while_its_message_is_sent_is_sent_once_more(world: World) -> None:
+    world.upload("v1")
+    world.queue.refuse = lambda _: _retry_meanwhile(world)
+
+    world.relay.send_due()
+    world.queue.refuse = lambda _: None
+    world.relay.send_due()
+
+    generations = [json.loads(outgoing.body)["generation"] for outgoing in world.queue.sent]
+    assert generations == [1, 2]
+    first, second = world.queue.sent
+    assert first.deduplication != second.deduplication
+
+
+def _retry_meanwhile(world: World) -> None:
+    world.store.cancel("v1")
+    world.store.retry("v1")
+
+
+def test_a_running_relay_sends_what_it_is_woken_for_and_ends_when_told(world: World) -> None:
+    stop = threading.Event()
+    took = threading.Event()
+
+    def refuse(_: Outgoing) -> None:
+        took.set()
+
+    world.queue.refuse = refuse
+    thread = threading.Thread(target=world.relay.run, args=(stop,))
+    thread.start()
+    world.upload("v1")
+    world.relay.wake()
+
+    assert took.wait(10)
+    stop.set()
+    world.relay.wake()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_running_relay_outlives_an_outage_of_the_database(world: World) -> None:
+    stop, asked, took = threading.Event(), threading.Event(), threading.Event()
+
+    class Flaky(InMemoryStore):
+        def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
+            if not asked.is_set():
+                asked.set()
+                raise Unavailable("database", "The database is away.")
+            took.set()
+            return super().hold_outbox(limit=limit, hold=hold)
+
+    relay = Relay(Flaky(), world.queue, bucket="anb-videos")
+    thread = threading.Thread(target=relay.run, args=(stop,))
+    thread.start()
+    relay.wake()
+    assert asked.wait(10)
+    relay.wake()
+    assert took.wait(10)
+    stop.set()
+    relay.wake()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@given(tries=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))
+def test_the_wait_after_a_refusal_grows_to_a_cap(tries: int, jitter: float) -> None:
+    delay = plan_resend(tries, jitter)
+
+    assert timedelta(seconds=0.5) <= delay <= RESEND_CAP
+    assert plan_resend(tries + 1, jitter) >= delay

@@ -1,0 +1,332 @@
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.keys import upload_key
+from anb_core.domain.model import NewVideo, Record, Source
+from anb_core.domain.retry import RetryPolicy
+from anb_core.domain.status import Status
+from anb_core.ports.queue import Depth
+from anb_core.ports.store import Claimed
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.sweep import EMPTY_READINGS, EMPTY_WINDOW, EVENTS_KEPT, NEAR_RETENTION, EmptyWatch, Sweep, Swept
+
+INTERVAL = timedelta(seconds=10)
+LEASE = timedelta(seconds=60)
+POLICY = RetryPolicy()
+EMPTY, BUSY = Depth(0, 0, 0), Depth(0, 1, 0)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = InMemoryStore(self.clock.now)
+        self.objects = InMemoryObjects("anb-videos")
+        self.queue = InMemoryQueue(now=self.clock.now)
+        self.relay = Relay(self.store, self.queue, bucket="anb-videos", jitter=lambda: 0.0)
+        self.wakes = 0
+        self.sweep = self.another_sweep()
+
+    def another_sweep(self, queue: InMemoryQueue | None = None) -> Sweep:
+        return Sweep(
+            self.store,
+            self.objects,
+            queue or self.queue,
+            policy=POLICY,
+            interval=INTERVAL,
+            wake_relay=self._wake,
+            monotonic=self.clock.monotonic,
+        )
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def upload(self, video_id: str) -> None:
+        self.objects.put(upload_key(video_id), b"video")
+        self.store.submit_existing(_new(video_id), Source(5))
+
+    def record(self, video_id: str) -> Record:
+        record = self.store.get(video_id)
+        assert record is not None
+        return record
+
+    def forget_all_messages(self) -> None:
+        self.queue = InMemoryQueue(now=self.clock.now)
+        self.relay = Relay(self.store, self.queue, bucket="anb-videos", jitter=lambda: 0.0)
+
+    def watch_the_queue(self, sweep: Sweep) -> int:
+        """Sweep as often as it takes to believe that the queue is empty; tells what was requeued."""
+        requeued = 0
+        for _ in range(EMPTY_READINGS):
+            swept = sweep.sweep()
+            assert swept is not None
+            requeued += swept.requeued
+            self.clock.advance(EMPTY_WINDOW / (EMPTY_READINGS - 1))
+        return requeued
+
+
+def _new(video_id: str) -> NewVideo:
+    key = upload_key(video_id)
+    return NewVideo(video_id, f"task-{video_id}", "ana", "A title", EditSpec(), key, owned=True, file_name="a.mp4")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_job_whose_worker_died_is_sent_again_and_the_loss_counted(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    world.store.claim("v1", generation=1, worker="w", lease=LEASE, policy=POLICY)
+    world.clock.advance(LEASE)
+
+    assert world.sweep.sweep() == Swept(lost=1, deleted=1)
+
+    assert world.wakes == 1
+    assert world.relay.send_due().sent == 1
+    assert world.record("v1").job.counters.lost == 1
+    assert world.record("v1").job.counters.failures == 0
+
+
+def test_a_lease_that_is_kept_is_left_alone(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    claimed = world.store.claim("v1", generation=1, worker="w", lease=LEASE, policy=POLICY)
+    assert isinstance(claimed, Claimed)
+    world.clock.advance(LEASE * 0.9)
+    world.store.renew(claimed.lease, duration=LEASE)
+    world.clock.advance(LEASE * 0.9)
+
+    assert world.sweep.sweep() == Swept()
+    assert world.wakes == 0
+
+
+def test_an_upload_whose_api_died_goes_with_its_object(world: World) -> None:
+    world.store.begin_upload(_new("v1"), lifetime=timedelta(minutes=1))
+    world.objects.put(upload_key("v1"), b"half")
+    world.clock.advance(timedelta(minutes=1))
+
+    swept = world.sweep.sweep()
+
+    assert swept is not None
+    assert (swept.abandoned, swept.deleted) == (1, 1)
+    assert world.store.get("v1") is None
+    assert world.objects.contents == {}
+
+
+def test_jobs_whose_messages_the_queue_forgot_are_sent_again(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    world.forget_all_messages()
+    world.clock.advance(timedelta(seconds=1))
+
+    assert world.watch_the_queue(world.another_sweep()) == 1
+    assert world.relay.send_due().sent == 1
+
+
+def test_a_job_whose_message_is_still_in_the_queue_is_not_sent_again(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+
+    assert world.watch_the_queue(world.sweep) == 0
+    assert world.relay.send_due().sent == 0
+
+
+def test_a_job_sent_while_the_queue_is_watched_is_not_sent_again(world: World) -> None:
+    world.sweep.sweep()
+    world.clock.advance(EMPTY_WINDOW / 2)
+    world.upload("v1")
+    world.relay.send_due()
+    world.forget_all_messages()
+    sweep = world.sweep
+    sweep.sweep()
+    world.clock.advance(EMPTY_WINDOW / 2)
+
+    swept = sweep.sweep()
+
+    assert swept is not None
+    assert swept.requeued == 0
+
+
+def test_a_message_near_the_end_of_its_retention_is_sent_anew(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    near = world.queue.retention() * NEAR_RETENTION
+
+    world.clock.advance(near - timedelta(seconds=1))
+    before = world.sweep.sweep()
+    world.clock.advance(timedelta(seconds=2))
+    after = world.sweep.sweep()
+
+    assert (before and before.requeued, after and after.requeued) == (0, 1)
+
+
+def test_jobs_sent_to_a_broker_that_is_no_longer_configured_are_sent_to_this_one(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    other = InMemoryQueue(name="https://queue.invalid/000000000000/other", now=world.clock.now)
+
+    swept = world.another_sweep(other).sweep()
+
+    assert swept is not None
+    assert swept.requeued == 1
+    assert Relay(world.store, other, bucket="anb-videos").send_due().sent == 1
+
+
+def test_one_sweep_runs_at_a_time(world: World) -> None:
+    with world.store.exclusively("sweep", lifetime=timedelta(minutes=1)):
+        assert world.sweep.sweep() is None
+    assert world.sweep.sweep() == Swept()
+
+
+def test_objects_go_because_a_row_says_so_and_others_stay(world: World) -> None:
+    world.upload("v1")
+    world.objects.put("uploads/unknown.mp4", b"nobody's")
+    world.store.delete("v1", grace=timedelta(hours=24))
+
+    world.sweep.sweep()
+    kept = set(world.objects.contents)
+    world.clock.advance(timedelta(hours=24))
+    world.sweep.sweep()
+
+    assert kept == {upload_key("v1"), "uploads/unknown.mp4"}
+    assert set(world.objects.contents) == {"uploads/unknown.mp4"}
+
+
+class Deaf(InMemoryObjects):
+    def delete(self, keys: Collection[str]) -> None:
+        raise Unavailable("bucket", f"The bucket is away ({len(keys)} keys).")
+
+
+def test_a_bucket_that_is_away_delays_deletions_and_nothing_else(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    world.store.claim("v1", generation=1, worker="w", lease=LEASE, policy=POLICY)
+    world.clock.advance(LEASE)
+    world.objects = Deaf()
+
+    swept = world.another_sweep().sweep()
+
+    assert swept == Swept(lost=1, skipped=["bucket"])
+    assert len(world.store.deletions) == 2
+
+
+def test_a_queue_that_is_away_delays_requeueing_and_nothing_else(world: World) -> None:
+    world.store.begin_upload(_new("v1"), lifetime=timedelta(minutes=1))
+    world.clock.advance(timedelta(minutes=1))
+    world.queue.fault = Unavailable("queue", "The queue is away.")
+
+    assert world.sweep.sweep() == Swept(abandoned=1, deleted=1, skipped=["queue"])
+
+
+def test_a_database_that_is_away_ends_the_pass(world: World) -> None:
+    world.store.fault = Unavailable("database", "The database is away.")
+
+    with pytest.raises(Unavailable, match="database is away"):
+        world.sweep.sweep()
+
+
+class LosesTheDatabase(InMemoryStore):
+    def requeue_unclaimed(
+        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+    ) -> int:
+        raise Unavailable("database", f"gone {enqueued_before} {not_on} {limit}")
+
+
+def test_a_database_that_goes_away_in_the_middle_is_not_taken_for_another_part(world: World) -> None:
+    world.store = LosesTheDatabase()
+
+    with pytest.raises(Unavailable, match="gone"):
+        world.another_sweep().sweep()
+
+
+def test_old_events_are_purged(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    last = world.store.last_event_id()
+    assert last > 0
+    world.clock.advance(EVENTS_KEPT + timedelta(seconds=1))
+
+    swept = world.sweep.sweep()
+
+    assert swept is not None
+    assert swept.purged == 1
+    assert world.store.events_after(0) == []
+
+
+class CountsPasses(InMemoryStore):
+    def __init__(self, enough: threading.Event) -> None:
+        super().__init__()
+        self.passes = 0
+        self._enough = enough
+
+    @contextmanager
+    def exclusively(self, name: str, *, lifetime: timedelta) -> Iterator[bool]:
+        self.passes += 1
+        if self.passes == 1:
+            raise Unavailable("database", "The database is away.")
+        if self.passes == 2:
+            raise RuntimeError("a fault nobody foresaw")
+        self._enough.set()
+        with super().exclusively(name, lifetime=lifetime) as ours:
+            yield ours
+
+
+def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
+    stop, enough = threading.Event(), threading.Event()
+    sweep = Sweep(
+        CountsPasses(enough),
+        InMemoryObjects(),
+        InMemoryQueue(),
+        policy=POLICY,
+        interval=timedelta(milliseconds=1),
+        wake_relay=lambda: None,
+    )
+    thread = threading.Thread(target=sweep.run, args=(stop,))
+    thread.start()
+
+    assert enough.wait(10)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("readings", "believed"),
+    [
+        ([(0, EMPTY), (60, EMPTY), (120, EMPTY)], timedelta(seconds=120)),
+        ([(0, EMPTY), (60, EMPTY), (119, EMPTY)], None),
+        ([(0, EMPTY), (120, EMPTY)], None),
+        ([(0, EMPTY), (60, BUSY), (120, EMPTY), (180, EMPTY)], None),
+        ([(0, EMPTY), (60, Depth(1, 0, 0)), (120, EMPTY), (180, EMPTY), (240, EMPTY)], timedelta(seconds=120)),
+        ([(0, EMPTY), (60, Depth(0, 0, 1)), (130, EMPTY)], None),
+    ],
+)
+def test_a_queue_is_believed_empty_after_three_readings_over_two_minutes(
+    readings: list[tuple[float, Depth]], believed: timedelta | None
+) -> None:
+    watch = EmptyWatch()
+
+    answers = [watch.observe(depth, at) for at, depth in readings]
+
+    assert answers[-1] == believed
+    assert all(answer is None for answer in answers[:-1])
+
+
+def test_a_job_with_work_left_is_never_purged(world: World) -> None:
+    world.upload("v1")
+    world.clock.advance(timedelta(days=365))
+
+    world.sweep.sweep()
+
+    assert world.record("v1").job.status is Status.UPLOADED
