@@ -1,0 +1,36 @@
+"""Stand-ins for S3 and SQS: moto's server and the embedded emulator, as `anb up` runs it."""
+
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from anb_cli.emulator import Emulator
+from tests.support.tether import free_port, tethered
+
+
+@contextmanager
+def running_moto() -> Iterator[str]:
+    """moto's server on a free port of 127.0.0.1; the value is its URL."""
+    port = free_port()
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    with tethered(command, folder=Path(tempfile.mkdtemp(prefix="anb-moto-")), ready=answers):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running_ministack(data: Path) -> Iterator[str]:
+    """The embedded emulator on a free port of 127.0.0.1; the value is its URL."""
+    emulator = Emulator(port=free_port(), data=data)
+    emulator.start()
+    try:
+        yield emulator.url
+    finally:
+        emulator.stop()

