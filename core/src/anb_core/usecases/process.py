@@ -1,6 +1,6 @@
 """Process: what a worker does with one delivery, from the claim to the deletion of the message.
 
-Every outcome but a crash is one transaction, then the deletion; where no transaction is possible, the message is given back.
+Every outcome but a crash is one transaction, then the deletion. Where none is possible, the message is given back.
 """
 
 import errno
@@ -30,7 +30,7 @@ from anb_core.domain.retry import (
 )
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Delivery, Queue
-from anb_core.ports.renderer import Rendered, Renderer, Stop
+from anb_core.ports.renderer import Rendered, Renderer, Resources, Stop
 from anb_core.ports.store import Claimed, DeadLetters, Dropped, Leases, Reading, Unknown
 from anb_core.usecases.relay import Relay
 
@@ -87,6 +87,8 @@ class Report:
     fence: int | None = None
     counters: Counters | None = None
     problem: Problem | None = None
+    unavailable: Unavailable | None = None
+    """Why nothing could be committed."""
     detail: str | None = None
     steps: Mapping[str, float] = field(default_factory=dict)
 
@@ -97,7 +99,7 @@ class Report:
 
 
 class Keeper(Protocol):
-    """Keeps one attempt's lease and message while its block runs; sets its `Stop` when the lease is or may be lost."""
+    """Keeps one attempt's lease and message while its block runs; asks its `Stop` when the lease is or may be lost."""
 
     @property
     def deadline(self) -> float:
@@ -185,7 +187,8 @@ class ProcessStore(Leases, Reading, DeadLetters, Protocol):
 class Process:
     """Handles deliveries, one at a time.
 
-    `adopt` submits the object at a key under a video id, None where nothing is adopted. `on_step` is for chaos tests.
+    `load_resources` brings the operator's own parts. `adopt` submits the object at a key under a video id, None where
+    nothing is adopted. `on_step` is for chaos tests.
     """
 
     store: ProcessStore
@@ -195,6 +198,7 @@ class Process:
     relay: Relay
     keep: Keep
     scratch: Scratch
+    load_resources: Callable[[], Resources]
     worker: str
     lease: timedelta
     policy: RetryPolicy
@@ -205,13 +209,13 @@ class Process:
     sleep: Callable[[float], None] = time.sleep
 
     def handle(self, delivery: Delivery, stop: Stop) -> Report:
-        """Do what the delivery asks for, until it is settled or `stop` is set."""
+        """Do what the delivery asks for, until it is settled or `stop` is asked."""
         steps = Steps(self.on_step, self.monotonic)
         try:
             report = self._handle(delivery, stop, steps)
         except Unavailable as error:
             self._give_back(delivery)
-            report = Report(Outcome.GIVEN_BACK, delivery.message_id, problem=Problem(error.code, error.message))
+            report = Report(Outcome.GIVEN_BACK, delivery.message_id, unavailable=error)
         return replace(report, steps=steps.seconds())
 
     def _handle(self, delivery: Delivery, stop: Stop, steps: Steps) -> Report:
@@ -275,10 +279,7 @@ class Process:
                 steps("settle")
                 settlement = self._plan(lease, error)
                 outcome = self._settle(lease, settlement, keeper.deadline)
-            if outcome is Outcome.GIVEN_BACK:
-                self._give_back(delivery)
-            else:
-                self._delete(delivery, steps)
+            self._delete(delivery, steps)
         finally:
             steps("clean_up")
             self.scratch.clear(lease.attempt_id)
@@ -296,6 +297,8 @@ class Process:
         video, lease = claimed.record.video, claimed.lease
         steps("download")
         source = self._patiently(lambda: self._download(video, lease, stop, keeper), stop)
+        resources = self._patiently(self.load_resources, stop)
+        stop.check()
         rendered = self.renderer.render(
             source,
             video.edit,
@@ -304,6 +307,7 @@ class Process:
             on_progress=lambda done: keeper.progress(DOWNLOADED + (RENDERED - DOWNLOADED) * done),
             on_step=steps,
             stop=stop,
+            resources=resources,
         )
         steps("upload")
         return self._patiently(lambda: self._upload(rendered, lease, stop, keeper), stop)
@@ -379,13 +383,17 @@ class Process:
         return plan_ending(error, lease.counters, self.policy, self.jitter())
 
     def _settle(self, lease: Lease, settlement: Settlement, until: float) -> Outcome:
-        """Try at least once, and again while nobody else can have taken the lease."""
+        """Try at least once, and again while nobody else can have taken the lease.
+
+        Raises:
+            Unavailable: the outcome could not be committed.
+        """
         while True:
             try:
                 settled = self.store.settle(lease, settlement)
             except Unavailable as error:
                 if self.monotonic() >= until:
-                    return Outcome.GIVEN_BACK
+                    raise
                 _log.warning("settling is tried again", video_id=lease.video_id, reason=error.message)
                 self.sleep(PAUSE.total_seconds())
                 continue
@@ -397,7 +405,7 @@ class Process:
             return _outcome(settlement)
 
     def _winner(self, lease: Lease) -> Outcome:
-        """A fenced write changed nothing: the job was taken over, or an earlier write of ours arrived without an answer."""
+        """A fenced write changed nothing: the job was taken over, or an earlier write of ours got no answer."""
         try:
             record = self.store.get(lease.video_id)
         except Unavailable:

@@ -1,0 +1,74 @@
+"""What a worker shows of itself over HTTP: whether its loop turns, and its metrics. Nobody waits for it to be ready."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+
+class Pulse:
+    """The worker lives while somebody calls `beat` often enough: the loop at each turn, an attempt each second."""
+
+    def __init__(self, patience: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._patience = patience.total_seconds()
+        self._monotonic = monotonic
+        self._last = monotonic()
+
+    def beat(self) -> None:
+        """The worker gets on."""
+        self._last = self._monotonic()
+
+    def silence(self) -> float:
+        """Seconds since the last beat."""
+        return self._monotonic() - self._last
+
+    def alive(self) -> bool:
+        """Whether the last beat is recent enough."""
+        return self.silence() < self._patience
+
+
+def answer(path: str, pulse: Pulse, registry: CollectorRegistry) -> tuple[HTTPStatus, str, bytes]:
+    """Status, content type and body for a GET."""
+    match path.partition("?")[0]:
+        case "/healthz" if pulse.alive():
+            return HTTPStatus.OK, "text/plain", b"ok\n"
+        case "/healthz":
+            silence = f"no sign of life for {pulse.silence():.0f} s\n"
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", silence.encode()
+        case "/metrics":
+            return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
+    return HTTPStatus.NOT_FOUND, "text/plain", b"there are /healthz and /metrics\n"
+
+
+@contextmanager
+def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry) -> Iterator[int]:
+    """Answer while the block runs; gives the port, which matters where 0 was asked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        # A probe that stalls keeps its own thread only, and not for long.
+        timeout = 10
+
+        def do_GET(self) -> None:
+            status, kind, body = answer(self.path, pulse, registry)
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Probes are not worth a line."""
+
+    with ThreadingHTTPServer((host, port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,156 @@
+"""Keeps one attempt's claim alive from the side, and ends the attempt when the claim is, or may be, lost.
+
+Three threads an attempt, since any call may hang: one renews, one writes progress, and the watchdog calls nobody.
+Once the attempt was told to end nothing is renewed any more: what is left of its lease is the time for its ending.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from anb_core.domain.errors import LeaseLost, Transient, Unavailable
+from anb_core.domain.model import Lease
+from anb_core.ports.queue import Delivery, Queue
+from anb_core.ports.renderer import Stop
+from anb_core.ports.store import Leases
+
+PROGRESS_INTERVAL = timedelta(seconds=1)
+"""So that people see progress within 2 s, and a cancelled render is dead as soon."""
+
+ATTEMPT_LIMIT = timedelta(hours=1)
+"""Without an end to every attempt there would be no time by which every job is done."""
+
+TRIES_A_HEARTBEAT = 4
+"""After a renewal failed, the next one waits only this part of an interval."""
+
+LONGEST_CALL = timedelta(seconds=10)
+"""What the end of an attempt waits for a call that is under way; more than the clients' timeouts."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A lease lasts `duration` and is renewed every `heartbeat`; its message is hidden for `visibility` from then."""
+
+    duration: timedelta
+    heartbeat: timedelta
+    visibility: timedelta
+    attempt_limit: timedelta = ATTEMPT_LIMIT
+
+
+class LeaseKeeper:
+    """Keeps a lease while its block runs. `since` is the monotonic time just before the claim was sent.
+
+    `beat` is called each second of an attempt that was not told to end: the sign of life of a busy worker.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        delivery: Delivery,
+        stop: Stop,
+        since: float,
+        *,
+        store: Leases,
+        queue: Queue,
+        terms: Terms,
+        beat: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lease = lease
+        self._delivery = delivery
+        self._stop = stop
+        self._store = store
+        self._queue = queue
+        self._terms = terms
+        self._beat = beat
+        self._monotonic = monotonic
+        self._deadline = since + terms.duration.total_seconds()
+        self._limit = since + terms.attempt_limit.total_seconds()
+        self._progress = 0.0
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(step, first), name=f"lease-{name}", daemon=True)
+            for name, step, first in (
+                ("heartbeat", self.heartbeat, terms.heartbeat.total_seconds()),
+                ("progress", self.write_progress, PROGRESS_INTERVAL.total_seconds()),
+                ("watchdog", self.watch, 0.0),
+            )
+        ]
+
+    @property
+    def deadline(self) -> float:
+        """Until when, on the monotonic clock, nobody else can have taken the lease."""
+        return self._deadline
+
+    def progress(self, value: float) -> None:
+        """Note progress, 0 to 1, for the next write."""
+        self._progress = value
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        # A heartbeat that is under way must not hide the message again after it was given back.
+        until = time.monotonic() + LONGEST_CALL.total_seconds()
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def heartbeat(self) -> float:
+        """Renew the lease, then hide the message for longer; tells after how many seconds to do so again."""
+        interval = self._terms.heartbeat.total_seconds()
+        sent = self._monotonic()
+        try:
+            if not self._store.renew(self._lease, duration=self._terms.duration):
+                self._stop.ask(LeaseLost())
+                return interval
+        except Unavailable as error:
+            _log.warning("the lease was not renewed", video_id=self._lease.video_id, reason=error.message)
+            return interval / TRIES_A_HEARTBEAT
+        self._deadline = sent + self._terms.duration.total_seconds()
+        try:
+            self._queue.extend(self._delivery, visibility=self._terms.visibility)
+        except Unavailable as error:
+            # The message may come again, to be dropped: the lease is what counts.
+            _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
+        return interval
+
+    def write_progress(self) -> float:
+        """Write progress, changed or not: this is also how a cancelled job is noticed within a second."""
+        self._beat()
+        try:
+            if not self._store.report_progress(self._lease, self._progress):
+                self._stop.ask(LeaseLost())
+        except Unavailable as error:
+            _log.debug("progress was not written", video_id=self._lease.video_id, reason=error.message)
+        return PROGRESS_INTERVAL.total_seconds()
+
+    def watch(self) -> float:
+        """End the attempt when its lease could have expired, whatever the renewal is doing, or it takes too long."""
+        now = self._monotonic()
+        if now >= self._deadline:
+            self._stop.ask(Unavailable("database", "The lease could not be renewed in time."))
+        elif now >= self._limit:
+            limit = self._terms.attempt_limit.total_seconds()
+            self._stop.ask(Transient("attempt_too_long", f"The attempt was not done after {limit:.0f} seconds."))
+        return min(self._deadline, self._limit) - now
+
+    def _repeat(self, step: Callable[[], float], seconds: float) -> None:
+        while not self._over.wait(seconds) and not self._stop.asked:
+            try:
+                seconds = step()
+            except Exception:  # noqa: BLE001 - logged; the watchdog judges what comes of it
+                _log.exception("keeping the lease failed, goes on", video_id=self._lease.video_id)
+                seconds = PROGRESS_INTERVAL.total_seconds()

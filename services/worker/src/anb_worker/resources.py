@@ -1,0 +1,63 @@
+"""The operator's own intro, outro and watermark, kept on disk for as long as the bucket has the same ones."""
+
+import hashlib
+from pathlib import Path
+
+import structlog
+
+from anb_core.domain.errors import NotFound
+from anb_core.domain.keys import RESOURCES
+from anb_core.ports.objects import Objects
+from anb_core.ports.renderer import Resources
+
+INTRO, OUTRO, WATERMARK = "intro.mp4", "outro.mp4", "watermark.png"
+
+_log = structlog.get_logger(__name__)
+
+
+class ResourceCache:
+    """Asks the bucket before each job, and fetches only what changed. `folder` is this process's own."""
+
+    def __init__(self, objects: Objects, folder: Path) -> None:
+        self._objects = objects
+        self._folder = folder
+
+    def load(self) -> Resources:
+        """The parts as they are now.
+
+        Raises:
+            Unavailable: the bucket does not answer.
+        """
+        return Resources(intro=self._current(INTRO), outro=self._current(OUTRO), watermark=self._current(WATERMARK))
+
+    def _current(self, name: str) -> Path | None:
+        stored = self._objects.head(RESOURCES + name)
+        if stored is None:
+            self._forget(name)
+            return None
+        path = self._path(name, stored.etag)
+        if path.exists():
+            return path
+        return self._fetch(name)
+
+    def _fetch(self, name: str) -> Path | None:
+        self._folder.mkdir(exist_ok=True)
+        arriving = self._folder / f"arriving-{name}"
+        try:
+            stored = self._objects.fetch(RESOURCES + name, arriving)
+        except NotFound:
+            return None
+        self._forget(name)
+        path = self._path(name, stored.etag)
+        arriving.replace(path)
+        _log.info("the operator's own part is used from now on", key=RESOURCES + name, etag=stored.etag)
+        return path
+
+    def _forget(self, name: str) -> None:
+        for old in self._folder.glob(f"*-{name}"):
+            if not old.name.startswith("arriving-"):
+                old.unlink()
+
+    def _path(self, name: str, etag: str) -> Path:
+        # Whatever an object store calls its versions, this is a file's name.
+        return self._folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:16]}-{name}"

@@ -1,0 +1,141 @@
+"""Room on this machine's disk: a folder a process, in it one an attempt. What crashed workers left goes at start."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+import structlog
+
+from anb_core.domain.errors import Unavailable
+
+RENDER_ALLOWANCE = 256 * 1024 * 1024
+"""What a render writes besides the source, in bytes: half a minute of 720p, in parts and whole, with a margin."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Usage(Protocol):
+    """What `shutil.disk_usage` tells."""
+
+    @property
+    def free(self) -> int: ...
+
+
+def default_root() -> Path:
+    """Inside TMPDIR, apart from other users of this machine."""
+    return Path(tempfile.gettempdir()) / f"anb-worker-{os.getuid()}"
+
+
+class ScratchDisk:
+    """Gives attempts their folders. `limit` is what all workers under `root` may use together, None all that is free.
+
+    Use it as a context manager: entering makes this process's own folder and removes those of dead processes.
+    """
+
+    def __init__(
+        self, root: Path, *, limit: int | None = None, usage: Callable[[Path], Usage] = shutil.disk_usage
+    ) -> None:
+        self._root = root
+        self._limit = limit
+        self._usage = usage
+        self._own: Path | None = None
+        self._alive: IO[str] | None = None
+
+    @property
+    def cache(self) -> Path:
+        """What outlives the process and is shared by all workers of this machine."""
+        return self._root / "cache"
+
+    @property
+    def own(self) -> Path:
+        """This process's folder."""
+        if self._own is None:
+            raise RuntimeError("the scratch disk was not entered")
+        return self._own
+
+    def __enter__(self) -> Self:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._root.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self._root} belongs to another user: set TMPDIR to a folder of your own.")
+        self.cache.mkdir(exist_ok=True)
+        with _locked(self._root / "lock"):
+            self._remove_leftovers()
+            self._own = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))
+            self._alive = (self._own / "alive").open("w")
+            # Held until this process ends, however it ends: the kernel gives it back.
+            fcntl.flock(self._alive, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.own, ignore_errors=True)
+        if self._alive is not None:
+            self._alive.close()
+
+    def make(self, attempt_id: str, source_size: int) -> Path:
+        """A folder for an attempt, with room for a source of so many bytes and what is made of it.
+
+        Raises:
+            Unavailable: `scratch_unavailable`, there is too little room.
+        """
+        self._require(source_size + RENDER_ALLOWANCE)
+        folder = self.own / attempt_id
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def clear(self, attempt_id: str) -> None:
+        """Remove an attempt's folder, if there is one. Never raises."""
+        folder = self.own / attempt_id
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            _log.error("scratch could not be removed", folder=str(folder))
+
+    def ping(self) -> None:
+        """Return when there is room for a small job.
+
+        Raises:
+            Unavailable: `scratch_unavailable`.
+        """
+        self._require(RENDER_ALLOWANCE)
+
+    def _require(self, size: int) -> None:
+        room = self._usage(self._root).free
+        if self._limit is not None:
+            room = min(room, self._limit - _used(self._root))
+        if room < size:
+            there, needed = f"{room // 2**20} MiB", f"{size // 2**20} MiB"
+            raise Unavailable(
+                "scratch", f"{self._root} has room for {there} and {needed} are needed: give it more room."
+            )
+
+    def _remove_leftovers(self) -> None:
+        for folder in self._root.glob("worker-*"):
+            with suppress(OSError), (folder / "alive").open("a") as alive:
+                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+                _log.info("removed what a crashed worker left behind", folder=str(folder))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time: a folder just made and not yet locked must not look like a leftover."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _used(root: Path) -> int:
+    """Bytes under a folder; what vanishes meanwhile does not count."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(folder) / name).lstat().st_size
+    return total
