@@ -1,0 +1,32 @@
+"""Who asks, and what there is for them: another owner's video is not refused to them, it does not exist."""
+
+from dataclasses import dataclass
+
+from anb_core.domain.errors import NotFound
+from anb_core.domain.model import Record, Scope
+from anb_core.ports.store import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf something is done."""
+
+    owner: str
+    scope: Scope = Scope.USER
+
+    @property
+    def sees_owner(self) -> str | None:
+        """Whose videos this caller sees; None: everybody's."""
+        return None if self.scope is Scope.OPS else self.owner
+
+
+def find(store: Reading, caller: Caller, video_id: str) -> Record:
+    """The video, if the caller may see it.
+
+    Raises:
+        NotFound: `video_not_found`.
+    """
+    record = store.get(video_id)
+    if record is None or caller.sees_owner not in {None, record.video.owner}:
+        raise NotFound("video_not_found", f"There is no video {video_id}.")
+    return record

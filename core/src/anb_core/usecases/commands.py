@@ -1,0 +1,48 @@
+"""What a person may do to a video of theirs: cancel, retry, delete.
+
+Raises, each of them:
+    NotFound: `video_not_found`, for other owners' videos too.
+    Conflict: `wrong_status`.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from anb_core.domain.errors import Conflict
+from anb_core.domain.model import Record
+from anb_core.domain.status import Change, next_status
+from anb_core.ports.objects import Objects
+from anb_core.ports.store import Store
+from anb_core.usecases.access import Caller, find
+
+DELETION_GRACE = timedelta(hours=24)
+"""How long the objects of a deleted video stay: a mistake can be mended by hand, a slow worker can end."""
+
+
+def cancel(store: Store, caller: Caller, video_id: str) -> Record:
+    """End a job that is not over."""
+    find(store, caller, video_id)
+    return store.cancel(video_id)
+
+
+def retry(store: Store, objects: Objects, caller: Caller, video_id: str, *, wake_relay: Callable[[], None]) -> Record:
+    """Begin anew, with all counters at 0.
+
+    Raises:
+        Conflict: also `source_missing`, when the uploaded file is gone.
+    """
+    record = find(store, caller, video_id)
+    next_status(record.job.status, Change.RETRY)
+    if objects.head(record.video.source_key) is None:
+        raise Conflict(
+            "source_missing", f"The uploaded file of video {video_id} is gone: upload it again as a new video."
+        )
+    retried = store.retry(video_id)
+    wake_relay()
+    return retried
+
+
+def delete(store: Store, caller: Caller, video_id: str) -> None:
+    """Cancel and hide; the objects go `DELETION_GRACE` later."""
+    find(store, caller, video_id)
+    store.delete(video_id, grace=DELETION_GRACE)

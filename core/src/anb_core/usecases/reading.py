@@ -1,0 +1,46 @@
+"""What people are shown of their videos."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from anb_core.domain.errors import Conflict
+from anb_core.domain.model import Record
+from anb_core.domain.naming import result_file_name
+from anb_core.domain.status import Status
+from anb_core.ports.objects import Objects
+from anb_core.ports.store import Page, Reading
+from anb_core.usecases.access import Caller, find
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page, newest first. `after` is where the next one begins; None: there is none."""
+
+    records: Sequence[Record]
+    after: Page | None
+
+
+def browse(
+    store: Reading, caller: Caller, *, statuses: Collection[Status] = (), after: Page | None = None, limit: int
+) -> Listing:
+    """The videos that the caller sees, `limit` at a time."""
+    # One more than asked for tells whether there is a next page.
+    found = store.listing(owner=caller.sees_owner, statuses=statuses, after=after, limit=limit + 1)
+    shown = found[:limit]
+    more = len(found) > limit
+    return Listing(shown, Page(shown[-1].video.created_at, shown[-1].video.id) if more else None)
+
+
+def download_url(store: Reading, objects: Objects, caller: Caller, video_id: str, *, lifetime: timedelta) -> str:
+    """Where the finished video can be fetched for so long.
+
+    Raises:
+        NotFound: `video_not_found`.
+        Conflict: `not_processed`.
+    """
+    record = find(store, caller, video_id)
+    job = record.job
+    if job.status is not Status.PROCESSED or job.result is None:
+        raise Conflict("not_processed", f"Video {video_id} is {job.status}; it can be downloaded once it is processed.")
+    return objects.download_url(job.result.key, file_name=result_file_name(record.video.file_name), lifetime=lifetime)

@@ -1,0 +1,91 @@
+from datetime import timedelta
+
+import pytest
+
+from anb_core.domain.errors import Invalid, NotFound
+from anb_core.domain.model import Scope
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.access import Caller
+from anb_core.usecases.tokens import add_bootstrap_token, authenticate, create_token, revoke_token
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> InMemoryStore:
+    return InMemoryStore(clock.now)
+
+
+def test_a_token_stands_for_its_owner_and_scope(store: InMemoryStore) -> None:
+    new = create_token(store, owner="ana", scope=Scope.OPS)
+
+    assert authenticate(store, new.secret) == Caller("ana", Scope.OPS)
+
+
+def test_two_tokens_never_share_a_secret(store: InMemoryStore) -> None:
+    secrets = {create_token(store, owner="ana", scope=Scope.USER).secret for _ in range(100)}
+
+    assert len(secrets) == 100
+    assert all(len(secret) > 40 for secret in secrets)
+
+
+def test_the_secret_is_kept_and_shown_nowhere(store: InMemoryStore) -> None:
+    new = create_token(store, owner="ana", scope=Scope.USER)
+
+    assert new.secret not in repr(store.list_tokens())
+    assert new.secret not in repr(new)
+    assert new.token.hash not in repr(new)
+
+
+@pytest.mark.parametrize("secret", ["", "anb_guess", "ü"])
+def test_an_unknown_secret_stands_for_nobody(store: InMemoryStore, secret: str) -> None:
+    create_token(store, owner="ana", scope=Scope.USER)
+
+    assert authenticate(store, secret) is None
+
+
+def test_an_expired_token_stands_for_nobody(store: InMemoryStore, clock: ManualClock) -> None:
+    new = create_token(store, owner="ana", scope=Scope.USER, lifetime=timedelta(days=1))
+    clock.advance(timedelta(days=1) - timedelta(seconds=1))
+    assert authenticate(store, new.secret)
+
+    clock.advance(timedelta(seconds=1))
+
+    assert authenticate(store, new.secret) is None
+
+
+def test_a_revoked_token_stands_for_nobody_and_is_revoked_once(store: InMemoryStore) -> None:
+    new = create_token(store, owner="ana", scope=Scope.USER)
+
+    revoke_token(store, new.token.id)
+
+    assert authenticate(store, new.secret) is None
+    with pytest.raises(NotFound):
+        revoke_token(store, new.token.id)
+
+
+def test_the_bootstrap_token_is_recorded_once_for_ops(store: InMemoryStore) -> None:
+    assert add_bootstrap_token(store, "a-secret-of-the-operator")
+    assert not add_bootstrap_token(store, "a-secret-of-the-operator")
+
+    caller = authenticate(store, "a-secret-of-the-operator")
+    assert caller is not None
+    assert caller.scope is Scope.OPS
+
+
+def test_a_revoked_bootstrap_token_does_not_come_back_with_the_next_migration(store: InMemoryStore) -> None:
+    add_bootstrap_token(store, "a-secret-of-the-operator")
+    (token,) = store.list_tokens()
+    revoke_token(store, token.id)
+
+    assert not add_bootstrap_token(store, "a-secret-of-the-operator")
+    assert authenticate(store, "a-secret-of-the-operator") is None
+
+
+def test_a_token_needs_an_owner(store: InMemoryStore) -> None:
+    with pytest.raises(Invalid):
+        create_token(store, owner=" ", scope=Scope.USER)
