@@ -1,0 +1,359 @@
+"""What is to be rendered, decided from what the probe found and what the person asked for; and whether what came out is
+that.
+
+All positions are seconds from the beginning of the upload as a player counts them (the first moment of its earliest
+stream is 0).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anb_core.domain.container import ACCEPTED, Container
+from anb_core.domain.edit import EditSpec, Trim
+from anb_core.domain.errors import BadInput
+
+WIDTH, HEIGHT = 1280, 720
+FPS = 30
+SAMPLE_RATE = 48_000
+SAMPLES_A_FRAME = SAMPLE_RATE // FPS
+"""Whole on purpose: sound and picture of a part end at exactly the same moment."""
+
+AUDIO_PACKET_SECONDS = 1024 / SAMPLE_RATE
+"""AAC comes in packets of 1024 samples, so the two streams end together to within one of them."""
+
+VIDEO_CODECS = frozenset(
+    {
+        "h264",
+        "hevc",
+        "av1",
+        "vp8",
+        "vp9",
+        "mpeg4",
+        "msmpeg4v3",
+        "mpeg2video",
+        "mpeg1video",
+        "h263",
+        "mjpeg",
+        "prores",
+        "dnxhd",
+    }
+    | {"dvvideo"}
+)
+"""What video may be coded in, in ffmpeg's words; fewer codecs are fewer ways in."""
+
+AUDIO_CODECS = frozenset(
+    {
+        "aac",
+        "aac_latm",
+        "mp3",
+        "mp2",
+        "ac3",
+        "eac3",
+        "opus",
+        "vorbis",
+        "flac",
+        "alac",
+        "amr_nb",
+        "amr_wb",
+        "adpcm_ima_qt",
+    }
+    | {"adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le"}
+    | {"pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_bluray", "pcm_dvd"}
+)
+"""What sound may be coded in."""
+
+SLACK_SECONDS, SLACK_SHARE = 0.5, 0.05
+"""How much less may be there than a file claims: the larger of half a second and a twentieth. Honest files round, and
+end oddly.
+"""
+
+_Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VideoFacts(_Facts):
+    """The video stream that is rendered. What was seen is of the kept part, and from the key frame before it."""
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    claimed_end: _Seconds | None = None
+    """Where the file says that this stream ends; None where it says nothing of single streams."""
+    packets: int = 0
+    last: _Seconds | None = None
+    """When the last picture appears; None where there is none."""
+    end: _Seconds | None = None
+    """When the last picture that is there ends."""
+    decodable: bool = False
+    """Whether at least one picture could be decoded."""
+    interlaced: bool = False
+    hdr: bool = False
+
+
+class AudioFacts(_Facts):
+    """The audio stream that is rendered; `end` as of VideoFacts."""
+
+    index: int
+    codec: str
+    end: _Seconds | None = None
+
+
+class SourceFacts(_Facts):
+    """What the probe found in an upload."""
+
+    container: Container | None = None
+    """None: not of an accepted kind."""
+    state: Literal["readable", "unreadable", "cut_off"] = "readable"
+    """`cut_off`: the index, which comes last in such a file, is missing."""
+    claimed_end: _Seconds | None = None
+    video: VideoFacts | None = None
+    audio: AudioFacts | None = None
+    has_cover: bool = False
+    """Whether there is a still picture that goes with the sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """What is accepted. `max_seconds`: an upload's length; `max_pixels`: of one picture, 4096 x 4096 unless told."""
+
+    max_seconds: float = 4 * 3600.0
+    max_pixels: int = 4096 * 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RenderPlan:
+    """What is to be rendered: the source's part from `start` (seconds) on, and how many frames of the output each part
+    has.
+
+    A card that is left out has 0 frames. `picture_packets` and `last_picture` (seconds, from the kept part's beginning)
+    are what a complete decoding has to come to.
+    """
+
+    container: Container
+    video_index: int
+    audio_index: int | None
+    interlaced: bool
+    hdr: bool
+    start: float
+    intro_frames: int
+    main_frames: int
+    outro_frames: int
+    watermark: bool
+    picture_packets: int
+    last_picture: float
+
+    @property
+    def frames(self) -> int:
+        """How many frames the whole output has."""
+        return self.intro_frames + self.main_frames + self.outro_frames
+
+    @property
+    def duration(self) -> float:
+        """The whole output's, in seconds."""
+        return self.frames / FPS
+
+
+def plan_render(
+    source: SourceFacts, edit: EditSpec, limits: InputLimits, *, intro_frames: int, outro_frames: int
+) -> RenderPlan:
+    """Decide what is rendered.
+
+    Raises:
+        BadInput: not_a_video, corrupt, truncated, no_video_stream, audio_only, unsupported_codec, too_long,
+        too_many_pixels,
+            zero_duration, trim_beyond_end.
+    """
+    container, video = _check_file(source), _check_video(source, limits)
+    _check_sound(source)
+    last, end = _check_window(source, video, edit.trim)
+    # Sound that goes on after the last picture is kept, as players do: that picture stays.
+    return RenderPlan(
+        container=container,
+        video_index=video.index,
+        audio_index=source.audio.index if source.audio is not None and source.audio.end is not None else None,
+        interlaced=video.interlaced,
+        hdr=video.hdr,
+        start=edit.trim.start,
+        intro_frames=intro_frames if edit.intro.enabled else 0,
+        main_frames=max(1, round(min(edit.trim.length, end - edit.trim.start) * FPS)),
+        outro_frames=outro_frames if edit.outro.enabled else 0,
+        watermark=edit.watermark.enabled,
+        picture_packets=video.packets,
+        last_picture=last - edit.trim.start,
+    )
+
+
+def check_decoded(plan: RenderPlan, frames: int, last: float | None) -> None:
+    """Judge how much of the kept part could be decoded. `last`: when the last frame appears, in seconds from the part's
+    beginning.
+
+    ffmpeg ends well whatever it had to leave out, and the output has its full length all the same.
+
+    Raises:
+        BadInput: corrupt.
+    """
+    if last is None or _is_short(plan.last_picture, last, since=0):
+        seconds = max(0, last or 0)
+        raise BadInput(
+            "corrupt", f"The picture is damaged: from {seconds:.1f} s on nothing of the kept part can be decoded."
+        )
+    # A frame may need two packets (its two fields), never more.
+    if frames * 2 < plan.picture_packets:
+        raise BadInput(
+            "corrupt", f"The picture is damaged: of {plan.picture_packets} frames only {frames} can be decoded."
+        )
+
+
+class OutputFacts(_Facts):
+    """What was found in a finished file. Ends in seconds."""
+
+    container: str
+    index_first: bool
+    """Whether it can be played before the whole of it has arrived."""
+    video_codec: str
+    pixel_format: str
+    color: str
+    width: int
+    height: int
+    frames: int
+    uneven_frames: int
+    """How many frames come at another distance from the one before than 1/30 s."""
+    video_begin: _Seconds
+    video_end: _Seconds
+    undecodable_parts: int
+    """Of intro, main and outro: how many do not begin with a frame that can be decoded by itself."""
+    audio_codec: str
+    sample_rate: int
+    channels: int
+    audio_gaps: int
+    audio_begin: _Seconds
+    audio_end: _Seconds
+
+
+def find_flaws(plan: RenderPlan, output: OutputFacts) -> list[str]:
+    """In what the output is not what was planned; a join of parts that do not fit goes wrong without an error."""
+    wanted = {
+        "container": "mp4",
+        "index_first": True,
+        "video_codec": "h264",
+        "pixel_format": "yuv420p",
+        "color": "bt709",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "frames": plan.frames,
+        "uneven_frames": 0,
+        "undecodable_parts": 0,
+        "audio_codec": "aac",
+        "sample_rate": SAMPLE_RATE,
+        "channels": 2,
+        "audio_gaps": 0,
+    }
+    flaws = [
+        f"{name} is {getattr(output, name)}, not {value}"
+        for name, value in wanted.items()
+        if getattr(output, name) != value
+    ]
+    # Times are rounded to a stream's clock. AAC begins with a packet that only warms the decoder up, and is not played.
+    tick = 0.001
+    moments = {
+        "video_begin": (0.0, tick),
+        "video_end": (plan.duration, tick),
+        "audio_begin": (0.0, AUDIO_PACKET_SECONDS + tick),
+        "audio_end": (plan.duration, AUDIO_PACKET_SECONDS + tick),
+    }
+    for name, (value, tolerance) in moments.items():
+        if abs(getattr(output, name) - value) > tolerance:
+            flaws.append(f"{name} is {getattr(output, name):.3f} s, not {value:.3f} s")
+    return flaws
+
+
+def _check_file(source: SourceFacts) -> Container:
+    if source.container is None:
+        raise BadInput("not_a_video", f"The file is no video of a kind that is accepted: {ACCEPTED}.")
+    if source.state == "cut_off":
+        raise BadInput(
+            "truncated", "The file is cut off: its end, where the index is, is missing. Record or export it again."
+        )
+    if source.state == "unreadable":
+        raise BadInput(
+            "corrupt", f"The file begins like {source.container.value.upper()} but can't be read any further."
+        )
+    return source.container
+
+
+def _check_video(source: SourceFacts, limits: InputLimits) -> VideoFacts:
+    video = source.video
+    if video is None:
+        if source.audio is not None or source.has_cover:
+            raise BadInput("audio_only", "The file has sound but no moving picture.")
+        raise BadInput("no_video_stream", "The file holds no video stream.")
+    if video.codec not in VIDEO_CODECS:
+        raise BadInput(
+            "unsupported_codec", f"The picture is coded in {video.codec}, which is not supported: export it as H.264."
+        )
+    claimed = max(source.claimed_end or 0, video.claimed_end or 0)
+    if claimed > limits.max_seconds:
+        longest = _clock(limits.max_seconds)
+        raise BadInput("too_long", f"The video says it is {_clock(claimed)} long; at most {longest} are accepted.")
+    if video.width * video.height > limits.max_pixels:
+        most = f"{limits.max_pixels / 1e6:.1f} million pixels"
+        raise BadInput(
+            "too_many_pixels", f"The picture is {video.width} x {video.height}; at most {most} are accepted."
+        )
+    return video
+
+
+def _check_sound(source: SourceFacts) -> None:
+    if source.audio is not None and source.audio.codec not in AUDIO_CODECS:
+        codec = source.audio.codec
+        raise BadInput("unsupported_codec", f"The sound is coded in {codec}, which is not supported: export it as AAC.")
+
+
+def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> tuple[float, float]:
+    """When the kept part's last picture appears, and when the last of its streams ends.
+
+    Only what is kept has to be whole: an upload that was cut off later gives the same output as the whole one.
+    """
+    if video.last is None or video.end is None or video.end <= trim.start:
+        # A claim of the whole file may be the sound's, unless there is no picture at all.
+        claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
+        _check_claim(claimed, video.end or 0.0, trim)
+        if trim.start == 0:
+            raise BadInput("zero_duration", "The video has no length: there is no picture in it.")
+        end = max(claimed, video.end or 0.0)
+        where = f"the video ends at {end:.1f} s" if end else "the video ends before that"
+        raise BadInput(
+            "trim_beyond_end", f"The kept part begins at {trim.start:.1f} s, but {where}: choose an earlier beginning."
+        )
+    if not video.decodable:
+        raise BadInput("corrupt", "The picture is damaged: nothing of the kept part can be decoded.")
+    end = max(video.end, source.audio.end if source.audio is not None and source.audio.end is not None else 0.0)
+    if video.claimed_end is not None:
+        _check_claim(video.claimed_end, video.end, trim)
+    elif source.claimed_end is not None:
+        _check_claim(source.claimed_end, end, trim)
+    return min(video.last, trim.start + trim.length), end
+
+
+def _check_claim(claimed: float, seen: float, trim: Trim) -> None:
+    if _is_short(min(claimed, trim.start + trim.length), seen, since=trim.start):
+        raise BadInput(
+            "truncated",
+            f"The file is cut off: it says that the video is {claimed:.1f} s long, but it ends after {seen:.1f} s.",
+        )
+
+
+def _is_short(expected: float, seen: float, *, since: float) -> bool:
+    return expected - max(seen, since) > max(SLACK_SECONDS, SLACK_SHARE * (expected - since))
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"

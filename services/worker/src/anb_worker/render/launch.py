@@ -1,0 +1,118 @@
+"""Takes rights away from this process, then becomes the command it was given: `python -I -S launch.py JSON COMMAND...`.
+
+Run by path, in a fresh interpreter, by `sandbox`, and by nobody else: only the standard library, so that it costs 20
+ms. Limits could be set between fork and exec too, but nothing may run there in a process that has threads. Linux takes
+it all away; on another system only the limits hold that its setrlimit knows.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_SECCOMP = 22
+_PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
+
+# The calls that make a socket, by the name the kernel gives the machine: audit number, socket(), and io_uring_setup()
+# which can make sockets too. Elsewhere sockets are left alone: a wrong number would forbid something else.
+_SOCKET_CALLS = {"x86_64": (0xC000003E, 41, 425), "aarch64": (0xC00000B7, 198, 425)}
+
+# Landlock's calls have the same numbers on every machine.
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_FILE_READ = 1 << 0 | 1 << 2  # execute, read file
+_FILE_WRITE = 1 << 1 | 1 << 14  # write file, truncate
+_DIRECTORY_READ = _FILE_READ | 1 << 3
+_DIRECTORY_WRITE = (
+    _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
+)  # and remove and make files and directories
+
+
+def main() -> None:
+    """Give the rights up and run the command. `parent` is who must be alive, `read` and `write` what may be seen and
+    changed.
+    """
+    wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
+    for name, value in wanted["limits"].items():
+        # A system may not know a limit, or allow less than is asked for; the others hold all the same.
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            resource.setrlimit(getattr(resource, name), tuple(value))
+    # Python ignores these two, and whoever is exec'd inherits that: a full pipe or file must end the child.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        os.nice(5)  # the worker's heartbeat comes first
+    if sys.platform == "linux":
+        _give_up(wanted)
+    os.execv(command[0], command)  # noqa: S606 - no shell is what we want
+
+
+def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
+    libc = ctypes.CDLL(None, use_errno=True)
+    # The child must not outlive the worker. If the worker died before this line, its death sends nothing any more.
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != wanted["parent"]:
+        sys.exit("the worker is gone")
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
+        score.write("1000")  # when memory runs out, the worker shall live to say so
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _forbid_other_files(libc, wanted["read"], wanted["write"])
+    _forbid_sockets(libc)
+
+
+def _forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
+    """Landlock (Linux 5.13): only the named files and directories exist; the worker's environment and memory are out of
+    reach.
+    """
+    version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if version < 1:
+        return
+    known = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
+    sockets = 3 if version >= 4 else 0  # noqa: PLR2004
+    scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - signals and abstract sockets
+    rules = struct.pack("=QQQ", known, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
+    ruleset = libc.syscall(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
+    for paths, to_file, to_directory in ((read, _FILE_READ, _DIRECTORY_READ), (write, _FILE_WRITE, _DIRECTORY_WRITE)):
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                rights = (to_directory if os.path.isdir(path) else to_file | _FILE_READ) & known  # noqa: PTH112
+                libc.syscall(_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, handle), ctypes.c_uint32(0))
+                os.close(handle)
+    libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0))
+    os.close(ruleset)
+
+
+def _forbid_sockets(libc: ctypes.CDLL) -> None:
+    """A seccomp filter, which needs no privilege: no socket can be made, so there is no network, whatever a decoder is
+    talked into.
+    """
+    if os.uname().machine not in _SOCKET_CALLS:
+        return
+    audit, *calls = _SOCKET_CALLS[os.uname().machine]
+    load, equal, above, answer = 0x20, 0x15, 0x35, 0x06
+    allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: with EPERM
+    program = [
+        (load, 0, 0, 4),  # the kind of machine the call was made for: only ours, not its 32-bit sibling
+        (equal, 0, 5, audit),
+        (load, 0, 0, 0),  # the call's number
+        (above, 3, 0, 0x40000000),  # x86_64's second set of numbers
+        (equal, 3, 0, calls[0]),
+        (equal, 2, 0, calls[1]),
+        (answer, 0, 0, allow),
+        (answer, 0, 0, kill),
+        (answer, 0, 0, refuse),
+    ]
+    code = b"".join(struct.pack("=HBBI", *line) for line in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
+    libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

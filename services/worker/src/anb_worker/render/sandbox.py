@@ -1,0 +1,177 @@
+"""Runs what touches an upload (ffmpeg, the probe) in a child with few rights that cannot outlive us, and kills it when
+told to.
+
+Every child: a process group of its own; SIGKILL and nothing gentler (a file with a hole in its timestamps made ffmpeg
+ignore SIGTERM); limits on memory, CPU time, file size and open files; an environment without our secrets. On Linux
+also: killed by the kernel when the worker dies; no sockets (seccomp); no file but those named (Landlock, from 5.13).
+Elsewhere those three are missing.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from anb_core.domain.errors import Transient
+from anb_core.ports.renderer import Stop
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_LOOK_SECONDS = 0.05
+"""How often `stop` is looked at; it is also how late a child may be killed."""
+_KEPT_OF_OUTPUT = 1024 * 1024
+_KEPT_OF_COMPLAINT = 16 * 1024
+# What any program needs to start: shared libraries, their cache, locales, the null device, the count of processors.
+_SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/null", "/dev/urandom", "/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildLimits:
+    """What one child may use. Seconds of CPU and of wall time, bytes of address space and of one file, open files."""
+
+    cpu_seconds: int = 900
+    wall_seconds: float = 1800.0
+    memory_bytes: int = 4 * 1024**3
+    file_bytes: int = 1024**3
+    open_files: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a child ended: its exit code (negative: the signal that killed it), what it printed, and the end of what it
+    complained of.
+    """
+
+    code: int
+    output: str
+    complaint: str
+
+
+def run(
+    command: Sequence[str],
+    *,
+    workdir: Path,
+    stop: Stop,
+    limits: ChildLimits,
+    read: Iterable[Path] = (),
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Run a command to its end, `workdir` being its current directory and the only place that it may write to.
+
+    `read` names the files and directories that it may read besides itself, the system's and workdir. `on_line` gets
+    each line of its output as it comes; without, the output is in the answer. Whatever way this ends, the child is dead
+    then.
+
+    Raises:
+        Transient: `timed_out`.
+        AnbError: what `stop` was asked with.
+    """
+    deadline = time.monotonic() + limits.wall_seconds
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), _rights(command, workdir, limits, read), *command]
+    stop.check()
+    with _started(launcher, workdir) as child:
+        output, complaint = _Kept(_KEPT_OF_OUTPUT, on_line), _Kept(_KEPT_OF_COMPLAINT)
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ, output)  # type: ignore[arg-type]
+            selector.register(child.stderr, selectors.EVENT_READ, complaint)  # type: ignore[arg-type]
+            while selector.get_map() or child.poll() is None:
+                for key, _ in selector.select(_LOOK_SECONDS if selector.get_map() else 0.001):
+                    if not key.data.take(os.read(key.fd, 65536)):
+                        selector.unregister(key.fileobj)
+                stop.check()
+                if time.monotonic() > deadline:
+                    raise Transient(
+                        "timed_out", f"{Path(command[0]).name} took over {limits.wall_seconds:.0f} s and was killed."
+                    )
+    return Finished(child.returncode, output.text(), complaint.text())
+
+
+def run_python(
+    module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
+) -> Finished:
+    """Run a module of ours as `run` runs a command."""
+    # -I: nothing is imported that the environment or the current directory names.
+    command = [sys.executable, "-I", "-m", module, *arguments]
+    paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
+    return run(command, workdir=workdir, stop=stop, limits=limits, read=paths)
+
+
+@contextmanager
+def _started(launcher: list[str], workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        launcher,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=workdir,
+        env=_environment(workdir),
+        start_new_session=True,
+    ) as child:
+        try:
+            yield child
+        finally:
+            # Only before it is waited for: afterwards the id may be another's.
+            if child.returncode is None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.pid, signal.SIGKILL)
+
+
+class _Kept:
+    """The end of a stream, bounded whatever is sent; or, with `on_line`, nothing but the line that is not yet whole."""
+
+    def __init__(self, most: int, on_line: Callable[[str], None] | None = None) -> None:
+        self._most, self._on_line, self._bytes = most, on_line, bytearray()
+
+    def take(self, chunk: bytes) -> bool:
+        """Add what was read; False at the end of the stream."""
+        self._bytes += chunk
+        if self._on_line is not None:
+            *lines, self._bytes = self._bytes.split(b"\n")
+            for line in lines:
+                self._on_line(line.decode(errors="replace"))
+        del self._bytes[: -self._most]
+        return bool(chunk)
+
+    def text(self) -> str:
+        return self._bytes.decode(errors="replace").strip()
+
+
+def _rights(command: Sequence[str], workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
+    """What launch.py is told, as JSON."""
+    cpu, memory, file, files = limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files
+    return json.dumps(
+        {
+            "parent": os.getpid(),
+            "limits": {
+                # The soft limit's signal says what happened; the hard one's is for a program that ignores it.
+                "RLIMIT_CPU": (cpu, cpu + 5),
+                "RLIMIT_AS": (memory, memory),
+                "RLIMIT_FSIZE": (file, file),
+                "RLIMIT_NOFILE": (files, files),
+                "RLIMIT_CORE": (0, 0),
+            },
+            "read": [*_SYSTEM, command[0], *(str(path.absolute()) for path in read)],
+            "write": [str(workdir.absolute())],
+        }
+    )
+
+
+def _environment(workdir: Path) -> dict[str, str]:
+    """Nothing of ours, above all no credentials. Two arenas: else each thread of glibc's malloc takes 64 MB of address
+    space.
+    """
+    loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    own = {
+        "PATH": os.defpath,
+        "LC_ALL": "C.UTF-8",
+        "HOME": str(workdir),
+        "TMPDIR": str(workdir),
+        "MALLOC_ARENA_MAX": "2",
+    }
+    return loader | own
