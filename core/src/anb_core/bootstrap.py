@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from anb_core.adapters.aws import Aws
 from anb_core.adapters.database import SqlStore
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sqs import SqsQueue
@@ -41,21 +40,20 @@ class Core:
 
 def build(settings: Settings) -> Core:
     """Connect nothing yet: every part connects when it is first used."""
-    aws = Aws(timeout=settings.heartbeat / 3)
     return Core(
         settings=settings,
         store=open_store(settings),
         objects=S3Objects(
-            aws,
             settings.s3_bucket,
             region=settings.aws_region,
+            patience=settings.heartbeat,
             public_endpoint=settings.s3_public_endpoint,
             may_create=settings.create_resources,
         ),
         queue=SqsQueue(
-            aws,
             settings.sqs_queue_url,
             region=settings.sqs_region,
+            patience=settings.heartbeat,
             visibility=settings.visibility_timeout,
             max_receives=settings.max_receive_count,
             dlq_url=settings.sqs_dlq_url,

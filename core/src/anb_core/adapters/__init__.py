@@ -1,0 +1,1 @@
+"""What stands behind the ports: PostgreSQL and SQLite, S3, SQS."""

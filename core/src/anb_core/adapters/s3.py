@@ -1,0 +1,347 @@
+"""The bucket, on S3 and what speaks like it."""
+
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from os.path import commonprefix
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import quote
+
+import boto3
+import structlog
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from anb_core.adapters.aws import answering, client_config, error_code
+from anb_core.domain.errors import NotFound, Unavailable
+from anb_core.ports.objects import ObjectWriter, StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import BucketLocationConstraintType
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
+
+PART_BYTES = 8 * 1024 * 1024
+PARTS_IN_FLIGHT = 2
+"""So that a writer holds three parts at most, one of them filling."""
+
+PIECE_BYTES = 1024 * 1024
+DELETE_BATCH = 1000
+"""S3 takes no more in one call."""
+
+HOME_REGION = "us-east-1"
+"""The one region that S3 does not want to hear of when it creates a bucket."""
+
+_MISSING = {"404", "NoSuchKey"}
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class S3Objects:
+    """One bucket on S3. A call with all its tries ends within about `patience`; moving many bytes may take longer."""
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        region: str | None,
+        patience: timedelta,
+        public_endpoint: str | None = None,
+        may_create: bool = False,
+    ) -> None:
+        self.bucket = bucket
+        config = client_config(patience).merge(Config(signature_version="s3v4"))
+        session = boto3.session.Session()
+        s3 = session.client("s3", region_name=region, config=config)
+        self._store = _Bucket(s3, bucket, may_create=may_create)
+        self._signer = (
+            session.client("s3", region_name=region, config=config, endpoint_url=public_endpoint)
+            if public_endpoint
+            else s3
+        )
+
+    @contextmanager
+    def writing(self, key: str, *, content_type: str) -> Iterator[ObjectWriter]:
+        writer = _Writer(self._store, key, content_type)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def put_file(self, path: Path, key: str, *, content_type: str) -> StoredObject:
+        with path.open("rb") as file, self.writing(key, content_type=content_type) as writer:
+            while piece := file.read(PIECE_BYTES):
+                writer.write(piece)
+            return writer.commit()
+
+    def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
+        def copy() -> StoredObject:
+            try:
+                answer = self._store.s3.get_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) not in _MISSING:
+                    raise
+                raise NotFound("object_missing", f"{self._store.place} has no object {key}.") from error
+            with path.open("wb") as file, answer["Body"] as body:
+                while piece := body.read(PIECE_BYTES):
+                    file.write(piece)
+                    if on_bytes:
+                        on_bytes(len(piece))
+            return StoredObject(key, answer["ContentLength"], _bare(answer["ETag"]))
+
+        try:
+            return self._store.ask(copy)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def head(self, key: str) -> StoredObject | None:
+        return self._store.head(key)
+
+    def delete(self, keys: Collection[str]) -> None:
+        doomed = list(keys)
+        if not doomed:
+            return
+        self._abort_uploads(set(doomed))
+        for start in range(0, len(doomed), DELETE_BATCH):
+            self._delete([{"Key": key} for key in doomed[start : start + DELETE_BATCH]])
+
+    def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
+        with answering("bucket", self._store.place):
+            return self._signer.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.bucket, "Key": key, "ResponseContentDisposition": _attachment(file_name)},
+                ExpiresIn=int(lifetime.total_seconds()),
+            )
+
+    def ensure(self) -> None:
+        self._store.ensure()
+
+    def ping(self) -> None:
+        self._store.ping()
+
+    def close(self) -> None:
+        self._store.s3.close()
+        self._signer.close()
+
+    def _delete(self, objects: list["ObjectIdentifierTypeDef"]) -> None:
+        answer = self._store.ask(
+            lambda: self._store.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+        )
+        for error in answer.get("Errors", []):
+            told = f"{error.get('Key')}: {error.get('Code')}, {error.get('Message')}"
+            raise Unavailable("bucket", f"{self._store.place} did not delete {told}.")
+
+    def _abort_uploads(self, keys: set[str]) -> None:
+        """Few uploads are unfinished at any time, so one listing serves all keys."""
+
+        def listing() -> list[tuple[str, str]]:
+            pages = self._store.s3.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket,
+                Prefix=commonprefix(list(keys)),  # noqa: RUF071 - S3's prefixes are characters, too
+            )
+            return [(found["Key"], found["UploadId"]) for page in pages for found in page.get("Uploads", [])]
+
+        for key, upload in self._store.ask(listing):
+            if key in keys:
+                self._store.abort(key, upload)
+
+
+class _Bucket:
+    """The client, and what to do when the bucket is not there."""
+
+    def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
+        self.s3 = s3
+        self.name = name
+        self.place = f"Bucket {name} at {s3.meta.endpoint_url}"
+        self._may_create = may_create
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """Make a call; where creating is allowed, an emulator that forgot the bucket is reminded of it once."""
+        with answering("bucket", self.place):
+            try:
+                return call()
+            except ClientError as error:
+                if error_code(error) != "NoSuchBucket":
+                    raise
+            self.ensure()
+            return call()
+
+    def head(self, key: str) -> StoredObject | None:
+        with answering("bucket", self.place):
+            try:
+                answer = self.s3.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if error_code(error) not in _MISSING:
+                    raise
+                # The answer has no body that could tell a missing object from a missing bucket.
+                self.ping()
+                return None
+        return StoredObject(key, answer["ContentLength"], _bare(answer["ETag"]))
+
+    def ping(self) -> None:
+        if not self._exists():
+            told = f"{self.place} does not exist: create it, or set S3_BUCKET and AWS_ENDPOINT_URL to one that does."
+            raise Unavailable("bucket", told)
+
+    def ensure(self) -> None:
+        if self._may_create and not self._exists():
+            with answering("bucket", self.place):
+                self._create()
+        self.ping()
+
+    def abort(self, key: str, upload: str) -> None:
+        with answering("bucket", self.place):
+            try:
+                self.s3.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
+            except ClientError as error:
+                if error_code(error) != "NoSuchUpload":
+                    raise
+
+    def _exists(self) -> bool:
+        with answering("bucket", self.place):
+            try:
+                self.s3.head_bucket(Bucket=self.name)
+            except ClientError as error:
+                if error_code(error) not in {"404", "NoSuchBucket"}:
+                    raise
+                return False
+        return True
+
+    def _create(self) -> None:
+        region = self.s3.meta.region_name
+        try:
+            if region in {HOME_REGION, "aws-global"}:
+                self.s3.create_bucket(Bucket=self.name)
+            else:
+                place = cast("BucketLocationConstraintType", region)
+                self.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": place})
+        except ClientError as error:
+            # Another process of ours was quicker.
+            if error_code(error) != "BucketAlreadyOwnedByYou":
+                raise
+        else:
+            _log.info("bucket created", bucket=self.name)
+
+
+class _Writer:
+    """Sends a small object in one call, a larger one in parts from two threads."""
+
+    def __init__(self, bucket: _Bucket, key: str, content_type: str) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._content_type = content_type
+        self._buffer = bytearray()
+        self._size = 0
+        self._upload: str | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._in_flight: deque[Future[str]] = deque()
+        self._etags: list[str] = []
+        self._committed = False
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            taken = rest[: PART_BYTES - len(self._buffer)]
+            self._buffer += taken
+            self._size += len(taken)
+            rest = rest[len(taken) :]
+            if len(self._buffer) == PART_BYTES:
+                self._send_part()
+
+    def commit(self) -> StoredObject:
+        if self._upload is None:
+            stored = self._put()
+        else:
+            if self._buffer:
+                self._send_part()
+            while self._in_flight:
+                self._await_part()
+            stored = self._complete(self._upload)
+        self._committed = True
+        return stored
+
+    def close(self) -> None:
+        """Unless it was committed, leave nothing behind, as far as the bucket answers. Never raises."""
+        if self._threads:
+            # A part that arrives after the abort would stay: those in flight are waited for.
+            self._threads.shutdown(cancel_futures=True)
+        if self._upload is None or self._committed:
+            return
+        try:
+            self._bucket.abort(self._key, self._upload)
+        except Unavailable as error:
+            _log.warning("an unfinished upload stays until its key is deleted", key=self._key, reason=error.message)
+
+    def _put(self) -> StoredObject:
+        answer = self._bucket.ask(
+            lambda: self._bucket.s3.put_object(
+                Bucket=self._bucket.name, Key=self._key, Body=bytes(self._buffer), ContentType=self._content_type
+            )
+        )
+        return StoredObject(self._key, self._size, _bare(answer["ETag"]))
+
+    def _send_part(self) -> None:
+        if self._upload is None:
+            self._upload = self._begin()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="s3-part")
+        while len(self._in_flight) >= PARTS_IN_FLIGHT:
+            self._await_part()
+        number = len(self._etags) + len(self._in_flight) + 1
+        self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, bytes(self._buffer)))
+        self._buffer.clear()
+
+    def _begin(self) -> str:
+        answer = self._bucket.ask(
+            lambda: self._bucket.s3.create_multipart_upload(
+                Bucket=self._bucket.name, Key=self._key, ContentType=self._content_type
+            )
+        )
+        return answer["UploadId"]
+
+    def _put_part(self, upload: str, number: int, data: bytes) -> str:
+        answer = self._bucket.ask(
+            lambda: self._bucket.s3.upload_part(
+                Bucket=self._bucket.name, Key=self._key, UploadId=upload, PartNumber=number, Body=data
+            )
+        )
+        return answer["ETag"]
+
+    def _await_part(self) -> None:
+        self._etags.append(self._in_flight.popleft().result())
+
+    def _complete(self, upload: str) -> StoredObject:
+        parts: list[CompletedPartTypeDef] = [
+            {"PartNumber": number, "ETag": etag} for number, etag in enumerate(self._etags, start=1)
+        ]
+        try:
+            answer = self._bucket.ask(
+                lambda: self._bucket.s3.complete_multipart_upload(
+                    Bucket=self._bucket.name, Key=self._key, UploadId=upload, MultipartUpload={"Parts": parts}
+                )
+            )
+        except Unavailable:
+            # The answer may have been lost, and then a second try hears NoSuchUpload: the object itself tells.
+            stored = self._bucket.head(self._key)
+            if stored is None or stored.size != self._size:
+                raise
+            return stored
+        return StoredObject(self._key, self._size, _bare(answer["ETag"]))
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')
+
+
+def _attachment(file_name: str) -> str:
+    """A Content-Disposition for any name: plain ASCII for old programs, the real one for all others (RFC 6266)."""
+    name = "".join(char for char in file_name if char.isprintable())
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,221 @@
+"""The queue, on SQS and what speaks like it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import boto3
+import structlog
+from botocore.exceptions import ClientError
+
+from anb_core.adapters.aws import answering, client_config, error_code
+from anb_core.domain.errors import Unavailable
+from anb_core.ports.queue import Delivery, Depth, Outgoing
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+    _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
+
+DLQ_RETENTION = timedelta(days=14)
+"""SQS's maximum: a dead letter waits for a person."""
+
+LONG_POLL = timedelta(seconds=20)
+
+_NO_QUEUE = {"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
+_STALE = {
+    "ReceiptHandleIsInvalid",
+    "MessageNotInflight",
+    "AWS.SimpleQueueService.MessageNotInflight",
+    "InvalidParameterValue",
+}
+"""How SQS refuses a handle that is no longer good; the last one is FIFO's word."""
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class SqsQueue:
+    """One queue on SQS, FIFO if its name ends in `.fifo`. A call with all its tries ends within about `patience`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        region: str,
+        patience: timedelta,
+        visibility: timedelta,
+        max_receives: int,
+        dlq_url: str,
+        may_create: bool = False,
+    ) -> None:
+        self.name = url
+        self._fifo = url.endswith(".fifo")
+        self._visibility = visibility
+        self._max_receives = max_receives
+        self._dlq_url = dlq_url
+        self._may_create = may_create
+        session = boto3.session.Session()
+        self._sqs = session.client("sqs", region_name=region, config=client_config(patience))
+        self._poll = session.client("sqs", region_name=region, config=client_config(patience, wait=LONG_POLL))
+        self._place = f"Queue {url} at {self._sqs.meta.endpoint_url}"
+
+    def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
+        entries = [self._entry(str(number), message) for number, message in enumerate(batch)]
+        answer = self._ask(lambda: self._sqs.send_message_batch(QueueUrl=self.name, Entries=entries))
+        sent = {entry["Id"] for entry in answer.get("Successful", [])}
+        refused = {entry["Id"]: f"{entry['Code']}, {entry.get('Message', '')}" for entry in answer.get("Failed", [])}
+        return [
+            None if entry["Id"] in sent else refused.get(entry["Id"], "the queue did not say what became of it")
+            for entry in entries
+        ]
+
+    def receive(self, *, wait: timedelta) -> Delivery | None:
+        answer = self._ask(
+            lambda: self._poll.receive_message(
+                QueueUrl=self.name,
+                MaxNumberOfMessages=1,
+                WaitTimeSeconds=int(wait.total_seconds()),
+                VisibilityTimeout=int(self._visibility.total_seconds()),
+            )
+        )
+        for message in answer.get("Messages", []):
+            return Delivery(message["MessageId"], message["Body"], message["ReceiptHandle"])
+        return None
+
+    def delete(self, delivery: Delivery) -> None:
+        self._with_handle(lambda: self._sqs.delete_message(QueueUrl=self.name, ReceiptHandle=delivery.handle))
+
+    def give_back(self, delivery: Delivery) -> None:
+        self.extend(delivery, visibility=timedelta(0))
+
+    def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
+        self._with_handle(
+            lambda: self._sqs.change_message_visibility(
+                QueueUrl=self.name,
+                ReceiptHandle=delivery.handle,
+                VisibilityTimeout=int(visibility.total_seconds()),
+            )
+        )
+
+    def depth(self) -> Depth:
+        told = self._ask(
+            lambda: self._attributes(
+                self.name,
+                "ApproximateNumberOfMessages",
+                "ApproximateNumberOfMessagesNotVisible",
+                "ApproximateNumberOfMessagesDelayed",
+            )
+        )
+        return Depth(
+            visible=int(told["ApproximateNumberOfMessages"]),
+            in_flight=int(told["ApproximateNumberOfMessagesNotVisible"]),
+            delayed=int(told["ApproximateNumberOfMessagesDelayed"]),
+        )
+
+    def retention(self) -> timedelta:
+        told = self._ask(lambda: self._attributes(self.name, "MessageRetentionPeriod"))
+        return timedelta(seconds=int(told["MessageRetentionPeriod"]))
+
+    def ensure(self) -> None:
+        if self._may_create:
+            with answering("queue", self._place):
+                self._create()
+        self.ping()
+
+    def ping(self) -> None:
+        with answering("queue", self._place):
+            if not self._exists(self.name):
+                raise self._missing()
+
+    def close(self) -> None:
+        self._sqs.close()
+        self._poll.close()
+
+    def _entry(self, number: str, message: Outgoing) -> "SendMessageBatchRequestEntryTypeDef":
+        if self._fifo:
+            return {
+                "Id": number,
+                "MessageBody": message.body,
+                "MessageGroupId": message.group,
+                "MessageDeduplicationId": message.deduplication,
+            }
+        return {"Id": number, "MessageBody": message.body, "MessageGroupId": _group_id(message.owner)}
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Make a call; where creating is allowed, an emulator that forgot the queue is reminded of it once."""
+        with answering("queue", self._place):
+            try:
+                return call()
+            except ClientError as error:
+                if error_code(error) not in _NO_QUEUE:
+                    raise
+                if not self._may_create:
+                    raise self._missing() from error
+            self.ensure()
+            return call()
+
+    def _with_handle(self, call: Callable[[], object]) -> None:
+        """A handle that is no longer good is no error: the message was received again, or is gone."""
+
+        def tolerant() -> None:
+            try:
+                call()
+            except ClientError as error:
+                if error_code(error) not in _STALE:
+                    raise
+                _log.debug("stale receipt handle", operation=error.operation_name, queue=self.name)
+
+        self._ask(tolerant)
+
+    def _missing(self) -> Unavailable:
+        told = f"{self._place} does not exist: create it, or set SQS_QUEUE_URL and AWS_ENDPOINT_URL to one that does."
+        return Unavailable("queue", told)
+
+    def _attributes(self, url: str, *names: "QueueAttributeNameType") -> "_Attributes":
+        return self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names).get("Attributes", {})
+
+    def _exists(self, url: str) -> bool:
+        try:
+            self._attributes(url, "QueueArn")
+        except ClientError as error:
+            if error_code(error) not in _NO_QUEUE:
+                raise
+            return False
+        return True
+
+    def _create(self) -> None:
+        """What is there keeps its attributes; only a missing redrive policy is added."""
+        fifo: _Attributes = {"FifoQueue": "true"} if self._fifo else {}
+        if not self._exists(self._dlq_url):
+            self._create_queue(self._dlq_url, {"MessageRetentionPeriod": _seconds(DLQ_RETENTION), **fifo})
+        arn = self._attributes(self._dlq_url, "QueueArn")["QueueArn"]
+        redrive: _Attributes = {
+            "RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": self._max_receives})
+        }
+        if not self._exists(self.name):
+            own: _Attributes = {
+                "VisibilityTimeout": _seconds(self._visibility),
+                "ReceiveMessageWaitTimeSeconds": _seconds(LONG_POLL),
+            }
+            self._create_queue(self.name, {**own, **redrive, **fifo})
+        elif "RedrivePolicy" not in self._attributes(self.name, "RedrivePolicy"):
+            self._sqs.set_queue_attributes(QueueUrl=self.name, Attributes=redrive)
+
+    def _create_queue(self, url: str, attributes: "_Attributes") -> None:
+        created = self._sqs.create_queue(QueueName=url.rsplit("/", 1)[-1], Attributes=attributes)
+        _log.info("queue created", queue=url, url=created["QueueUrl"])
+
+
+def _seconds(duration: timedelta) -> str:
+    return str(int(duration.total_seconds()))
+
+
+def _group_id(owner: str) -> str:
+    """SQS takes 128 printable ASCII characters without spaces; any other owner is told apart by its hash."""
+    return owner if re.fullmatch(r"[!-~]{1,128}", owner) else hashlib.sha256(owner.encode()).hexdigest()
