@@ -49,7 +49,7 @@ class Gate:
         """A part did not answer: say so, and wait, longer with each time in a row."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
-        _log.warning(f"not receiving: {error.part} is away", reason=error.message, again_in=round(delay, 1))
+        _log.warning(f"not receiving: the {error.part} is away", reason=error.message, again_in=round(delay, 1))
         self._wait(delay)
 
     def all_well(self) -> None:

@@ -1,0 +1,266 @@
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from anb_core.domain.errors import AnbError, Interrupted, Unavailable
+from anb_core.ports.queue import Delivery
+from anb_core.ports.renderer import Stop
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.usecases.process import Outcome, Report
+from anb_worker.consumer import Consumer
+from anb_worker.gate import LONGEST_WAIT, Gate, plan_wait
+from anb_worker.shutdown import Shutdown
+from tests.support import eventually
+
+QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
+DATABASE_AWAY = Unavailable("database", "the database does not answer")
+BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
+
+
+class World:
+    """A loop around fakes. `during` is the work on a delivery; `script` ends each wait of the gate."""
+
+    def __init__(self, drain: timedelta = timedelta(0)) -> None:
+        self.queue = InMemoryQueue()
+        self.shutdown = Shutdown(drain)
+        self.database: AnbError | None = None
+        self.bucket: AnbError | None = None
+        self.during: Callable[[Delivery, Stop], None] = lambda _delivery, _stop: self.sigterm()
+        self.on_wait: Callable[[], None] = self.sigterm
+        self.outcome = Outcome.PROCESSED
+        self.handled: list[str] = []
+        self.waits: list[float] = []
+        self.steps: list[str] = []
+        self.reports: list[Report] = []
+        self.beats = 0
+
+    def sigterm(self) -> None:
+        """The signal, and all that follows from it where there is no budget to drain."""
+        self.shutdown.request("SIGTERM")
+        self.shutdown.run()
+
+    def run(self) -> None:
+        Consumer(
+            self.queue,
+            self._handle,
+            gate=Gate([self._ping_database, self._ping_bucket], wait=self._wait, jitter=lambda: 1.0),
+            shutdown=self.shutdown,
+            wait=timedelta(0),
+            on_report=self.reports.append,
+            beat=self._beat,
+            on_step=self.steps.append,
+        ).run()
+
+    def _handle(self, delivery: Delivery, stop: Stop) -> Report:
+        self.handled.append(delivery.body)
+        self.during(delivery, stop)
+        if self.outcome is Outcome.GIVEN_BACK:
+            return Report(self.outcome, delivery.message_id, unavailable=DATABASE_AWAY)
+        self.queue.delete(delivery)
+        return Report(self.outcome, delivery.message_id)
+
+    def _ping_database(self) -> None:
+        if self.database:
+            raise self.database
+
+    def _ping_bucket(self) -> None:
+        if self.bucket:
+            raise self.bucket
+
+    def _wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.on_wait()
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_one_job_after_the_other_is_done(world: World) -> None:
+    world.queue.put("one")
+    world.queue.put("two")
+    world.during = lambda _delivery, _stop: world.sigterm() if len(world.handled) == 2 else None
+    world.run()
+    assert world.handled == ["one", "two"]
+    assert [report.outcome for report in world.reports] == [Outcome.PROCESSED] * 2
+    assert world.steps == ["receive", "receive"]
+    assert world.beats == 2
+
+
+@pytest.mark.parametrize("away", [DATABASE_AWAY, BUCKET_AWAY], ids=lambda error: error.part)
+def test_nothing_is_received_while_a_part_is_away_and_the_log_says_which(world: World, away: Unavailable) -> None:
+    setattr(world, away.part, away)
+    world.queue.put("one")
+    with capture_logs() as logs:
+        world.run()
+    assert world.steps == []
+    assert world.queue.depth().visible == 1
+    assert f"not receiving: the {away.part} is away" in [line["event"] for line in logs]
+
+
+def test_receiving_goes_on_once_the_part_answers_again(world: World) -> None:
+    world.database = DATABASE_AWAY
+    world.queue.put("one")
+
+    def on_wait() -> None:
+        if len(world.waits) == 3:
+            world.database = None
+
+    world.on_wait = on_wait
+    world.run()
+    assert world.handled == ["one"]
+    assert world.waits == [2, 4, 8]
+
+
+def test_a_message_that_arrives_after_sigterm_is_given_back_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.queue.put("late")
+    receive = world.queue.receive
+
+    def long_poll(_: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
+        world.sigterm()
+        return receive(wait=wait)
+
+    monkeypatch.setattr(InMemoryQueue, "receive", long_poll)
+    world.run()
+    assert world.handled == []
+    assert world.queue.depth().visible == 1
+
+
+def test_nothing_is_received_after_sigterm(world: World) -> None:
+    world.queue.put("one")
+    world.sigterm()
+    world.run()
+    assert world.steps == []
+
+
+def test_a_queue_that_is_away_is_asked_ever_more_rarely(world: World) -> None:
+    world.queue.fault = QUEUE_AWAY
+    world.on_wait = lambda: world.sigterm() if len(world.waits) == 5 else None
+    world.run()
+    assert world.waits == [2, 4, 8, 15, 15]
+    assert world.steps == ["receive"] * 5
+
+
+def test_a_message_that_was_given_back_is_not_taken_again_at_once(world: World) -> None:
+    world.queue.put("one")
+    world.outcome = Outcome.GIVEN_BACK
+    world.during = lambda _delivery, _stop: None
+    world.run()
+    assert world.handled == ["one"]
+    assert world.waits == [2]
+
+
+def test_after_a_good_turn_the_waits_begin_anew(world: World) -> None:
+    world.queue.put("one")
+    world.during = lambda _delivery, _stop: setattr(world, "database", DATABASE_AWAY)
+
+    def on_wait() -> None:
+        match len(world.waits):
+            case 1:
+                world.bucket = None
+            case 2:
+                world.sigterm()
+
+    world.on_wait = on_wait
+    world.bucket = BUCKET_AWAY
+    world.run()
+    assert world.waits == [2, 2]
+
+
+def test_a_turn_that_fails_in_a_way_nobody_foresaw_does_not_end_the_loop(world: World) -> None:
+    world.queue.put("one")
+    world.queue.put("two")
+
+    def during(delivery: Delivery, _stop: Stop) -> None:
+        if delivery.body == "one":
+            raise RuntimeError("a defect")
+        world.sigterm()
+
+    world.during = during
+    world.run()
+    assert world.handled == ["one", "two"]
+
+
+def test_without_a_budget_the_job_at_hand_is_interrupted_at_once(world: World) -> None:
+    world.queue.put("one")
+    asked = []
+
+    def during(_delivery: Delivery, stop: Stop) -> None:
+        world.sigterm()
+        with pytest.raises(Interrupted) as error:
+            stop.check()
+        asked.append(error.value)
+
+    world.during = during
+    world.run()
+    assert len(asked) == 1
+
+
+@pytest.fixture
+def draining() -> World:
+    """A worker with more time to drain than any test has."""
+    world = World(drain=timedelta(hours=1))
+    threading.Thread(target=world.shutdown.run, daemon=True).start()
+    return world
+
+
+def test_the_job_at_hand_may_finish_within_the_drain_budget(draining: World) -> None:
+    world = draining
+    world.queue.put("one")
+    world.queue.put("two")
+
+    def during(_delivery: Delivery, stop: Stop) -> None:
+        world.shutdown.request("SIGTERM")
+        eventually(world.shutdown.stopping)
+        assert not stop.asked
+
+    world.during = during
+    world.run()
+    assert world.handled == ["one"]
+    assert world.queue.depth().visible == 1
+
+
+def test_a_second_signal_interrupts_the_job_at_hand(draining: World) -> None:
+    world = draining
+    world.queue.put("one")
+
+    def during(_delivery: Delivery, stop: Stop) -> None:
+        world.shutdown.request("SIGINT")
+        world.shutdown.request("SIGINT")
+        eventually(lambda: stop.asked)
+
+    world.during = during
+    world.run()
+    assert world.shutdown.stopping()
+
+
+def test_a_job_that_begins_after_the_budget_is_interrupted_before_its_first_step(world: World) -> None:
+    world.sigterm()
+    stop = Stop()
+    with world.shutdown.interrupting(stop):
+        assert stop.asked
+
+
+def test_a_job_that_is_over_is_not_interrupted(world: World) -> None:
+    stop = Stop()
+    with world.shutdown.interrupting(stop):
+        pass
+    world.sigterm()
+    assert not stop.asked
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
+def test_waits_grow_to_a_limit_and_are_spread(jitter: float) -> None:
+    waits = [plan_wait(tries, jitter) for tries in range(1, 2000)]
+    assert waits == sorted(waits)
+    assert waits[0] >= timedelta(seconds=1)
+    assert LONGEST_WAIT / 2 <= waits[-1] <= LONGEST_WAIT

@@ -1,0 +1,30 @@
+from datetime import timedelta
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter
+
+from anb_core.testing.clock import ManualClock
+from anb_worker.health import Pulse, answer
+
+
+def test_a_worker_lives_while_it_gets_on_and_not_when_it_is_silent() -> None:
+    clock, registry = ManualClock(), CollectorRegistry()
+    pulse = Pulse(timedelta(seconds=140), clock.monotonic)
+    clock.advance(timedelta(seconds=139))
+    assert answer("/healthz", pulse, registry)[0] is HTTPStatus.OK
+    clock.advance(timedelta(seconds=1))
+    status, _, body = answer("/healthz", pulse, registry)
+    assert (status, body) == (HTTPStatus.SERVICE_UNAVAILABLE, b"no sign of life for 140 s\n")
+    pulse.beat()
+    assert answer("/healthz?verbose", pulse, registry)[0] is HTTPStatus.OK
+
+
+def test_metrics_are_shown_and_nothing_else() -> None:
+    registry = CollectorRegistry()
+    Counter("anb_things", "Things.", registry=registry).inc()
+    pulse = Pulse(timedelta(seconds=1))
+    status, kind, body = answer("/metrics", pulse, registry)
+    assert status is HTTPStatus.OK
+    assert kind.startswith("text/plain")
+    assert b"anb_things_total 1.0" in body
+    assert answer("/", pulse, registry)[0] is HTTPStatus.NOT_FOUND

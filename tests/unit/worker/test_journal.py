@@ -1,0 +1,87 @@
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.model import Counters, Problem
+from anb_core.domain.retry import INTERRUPTIONS_ALARM
+from anb_core.usecases.process import Outcome, Report
+from anb_worker.journal import Journal, sentence
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def journal(registry: CollectorRegistry) -> Journal:
+    return Journal(registry)
+
+
+@pytest.fixture
+def logs() -> Iterator[list[EventDict]]:
+    with capture_logs() as logs:
+        yield logs
+
+
+def test_a_job_is_one_line_with_the_time_of_each_step(journal: Journal, logs: list[EventDict]) -> None:
+    journal(
+        Report(
+            Outcome.PROCESSED, "m", "v", attempt_id="a", fence=3, steps={"claim": 0.004, "download": 1.26, "main": 11.0}
+        )
+    )
+    assert logs == [
+        {
+            "event": "processed in 12.3 s (claim 0.0, download 1.3, main 11.0)",
+            "log_level": "info",
+            "message_id": "m",
+            "video_id": "v",
+            "attempt_id": "a",
+            "fence": 3,
+            "outcome": "processed",
+            "steps": {"claim": 0.0, "download": 1.26, "main": 11.0},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (
+            Report(Outcome.REJECTED, "m", problem=Problem("no_video", "The file has no picture.")),
+            "the video is bad: The file has no picture.",
+        ),
+        (Report(Outcome.HANDED_ON, "m", steps={"main": 4.0}), "handed on after 4.0 s"),
+        (Report(Outcome.DROPPED, "m", detail="leased"), "nothing to do (leased)"),
+        (
+            Report(Outcome.GIVEN_BACK, "m", unavailable=Unavailable("database", "It is away.")),
+            "given back: It is away.",
+        ),
+    ],
+    ids=lambda value: value.outcome if isinstance(value, Report) else "",
+)
+def test_a_line_tells_what_became_of_it_and_why(report: Report, line: str) -> None:
+    assert sentence(report) == line
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_has_a_line_and_is_counted(
+    journal: Journal, registry: CollectorRegistry, logs: list[EventDict], outcome: Outcome
+) -> None:
+    journal(Report(outcome, "m", detail="why"))
+    assert len(logs) == 1
+    assert "{" not in logs[0]["event"]
+    assert registry.get_sample_value("anb_worker_deliveries_total", {"outcome": outcome}) == 1
+
+
+@pytest.mark.parametrize(("interruptions", "alarms"), [(INTERRUPTIONS_ALARM - 1, 0), (INTERRUPTIONS_ALARM, 1)])
+def test_twenty_interruptions_raise_an_alarm(
+    journal: Journal, registry: CollectorRegistry, logs: list[EventDict], interruptions: int, alarms: int
+) -> None:
+    journal(Report(Outcome.HANDED_ON, "m", "v", counters=Counters(interruptions=interruptions)))
+    assert sum(line["log_level"] == "error" for line in logs) == alarms
+    assert registry.get_sample_value("anb_worker_interruption_alarms_total") == alarms
