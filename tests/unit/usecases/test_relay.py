@@ -157,6 +157,36 @@ def test_a_running_relay_sends_what_it_is_woken_for_and_ends_when_told(world: Wo
     assert not thread.is_alive()
 
 
+class EndsWhenIdle(Relay):
+    """Notes what each pass sent, and stops at the first that sent nothing."""
+
+    def __init__(self, world: World, stop: threading.Event) -> None:
+        super().__init__(world.store, world.queue, bucket="anb-videos")
+        self.passes: list[int] = []
+        self._stop = stop
+
+    def send_due(self) -> Passed:
+        passed = super().send_due()
+        self.passes.append(passed.sent)
+        if not passed.sent:
+            self._stop.set()
+        return passed
+
+
+@pytest.mark.timeout(20)
+def test_a_woken_relay_sends_a_whole_burst_before_it_waits_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_core.usecases.relay.IDLE", timedelta(hours=1))
+    stop = threading.Event()
+    relay = EndsWhenIdle(world, stop)
+    for number in range(2 * BATCH + 1):
+        world.upload(f"v{number}")
+    relay.wake()
+
+    relay.run(stop)
+
+    assert relay.passes == [BATCH, BATCH, 1, 0]
+
+
 def test_a_running_relay_outlives_an_outage_of_the_database(world: World) -> None:
     stop, asked, took = threading.Event(), threading.Event(), threading.Event()
 
