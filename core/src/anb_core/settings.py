@@ -259,6 +259,12 @@ class Settings(DatabaseSettings):
         description="What attempts call their worker. Default: the host's name.",
     )
 
+    scratch_limit: Annotated[int, _whole(2**28, 2**50)] | None = Field(
+        None,
+        alias="ANB_SCRATCH_BYTES",
+        description="What all workers of a machine may use of its disk, below `TMPDIR`. Default: what is free.",
+    )
+
     max_upload_bytes: Annotated[int, _whole(1, S3_MAX_OBJECT_BYTES)] = Field(
         2 * 1024**3, alias="ANB_MAX_UPLOAD_BYTES", description="The largest upload, in bytes."
     )
