@@ -1,0 +1,42 @@
+"""`python -m anb_worker`: one worker, configured by the environment, until SIGTERM or SIGINT."""
+
+import structlog
+
+from anb_core.bootstrap import build
+from anb_core.domain.errors import AnbError
+from anb_core.ports.renderer import Stop
+from anb_core.settings import Settings, load_or_exit
+from anb_core.telemetry import configure_logging
+from anb_worker import app
+from anb_worker.render import RenderEngine
+from anb_worker.scratch import ScratchDisk, default_root
+from anb_worker.shutdown import Shutdown
+
+_log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Run until told to stop; the exit code is 0 after a clean drain."""
+    settings = load_or_exit(Settings)
+    configure_logging(settings.log_format, settings.log_level)
+    shutdown = Shutdown(settings.drain)
+    shutdown.install()
+    with build(settings) as core, ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch:
+        engine = RenderEngine(scratch.cache)
+        _warm(engine, shutdown)
+        app.run(core, engine, scratch=scratch, shutdown=shutdown)
+
+
+def _warm(engine: RenderEngine, shutdown: Shutdown) -> None:
+    """Compose the project's cards before the first job, so that no job waits for them."""
+    stop = Stop()
+    try:
+        with shutdown.interrupting(stop):
+            engine.warm(stop)
+    except AnbError as error:
+        # The first job tries again, and says what is wrong if it is wrong still.
+        _log.warning("the cards are not ready", reason=error.message)
+
+
+if __name__ == "__main__":
+    main()

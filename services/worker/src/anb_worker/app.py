@@ -1,0 +1,122 @@
+"""Wires one worker together and runs it to its end."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from anb_core.bootstrap import Core
+from anb_core.ports.renderer import Renderer
+from anb_core.settings import Settings
+from anb_core.usecases.process import Process
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.submit import Submit
+from anb_worker.consumer import Consumer
+from anb_worker.gate import Gate
+from anb_worker.health import Pulse, serving
+from anb_worker.journal import Journal
+from anb_worker.lease import LONGEST_CALL, LeaseKeeper, Terms
+from anb_worker.resources import ResourceCache
+from anb_worker.scratch import ScratchDisk
+from anb_worker.shutdown import Shutdown
+
+_log = structlog.get_logger(__name__)
+
+
+def run(
+    core: Core,
+    renderer: Renderer,
+    *,
+    scratch: ScratchDisk,
+    shutdown: Shutdown,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Take and do jobs until the shutdown; returns once the job at hand is done or handed on.
+
+    The scratch disk was entered, and the caller closes the core. `on_step` is for chaos tests.
+    """
+    settings = core.settings
+    registry = _registry()
+    # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
+    pulse = Pulse(settings.wait_time + 2 * settings.lease)
+    relay = Relay(core.store, core.queue, bucket=core.objects.bucket)
+    process = Process(
+        store=core.store,
+        objects=core.objects,
+        queue=core.queue,
+        renderer=renderer,
+        relay=relay,
+        keep=partial(
+            LeaseKeeper,
+            store=core.store,
+            queue=core.queue,
+            terms=Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout),
+            beat=pulse.beat,
+        ),
+        scratch=scratch,
+        load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
+        worker=settings.worker_name,
+        lease=settings.lease,
+        policy=settings.retry_policy,
+        adopt=_adopter(core, relay),
+        on_step=on_step,
+    )
+    consumer = Consumer(
+        core.queue,
+        process.handle,
+        gate=Gate([core.store.ping, core.objects.ping, scratch.ping], wait=shutdown.wait),
+        shutdown=shutdown,
+        wait=settings.wait_time,
+        on_report=Journal(registry),
+        beat=pulse.beat,
+        on_step=on_step,
+    )
+    with ExitStack() as stack:
+        if settings.worker_listen is not None:
+            host, _, port = settings.worker_listen.rpartition(":")
+            shown_at = stack.enter_context(serving(host, int(port), pulse, registry))
+            _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
+        stack.enter_context(_running(relay))
+        _log.info("receiving", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
+        consumer.run()
+    _log.info("stopped", worker=settings.worker_name)
+
+
+def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
+    settings: Settings = core.settings
+    if settings.adopt_owner is None:
+        return None
+    submit = Submit(
+        core.store,
+        core.objects,
+        max_bytes=settings.max_upload_bytes,
+        source_prefixes=settings.source_prefixes,
+        idempotency_lifetime=settings.idempotency_lifetime,
+        wake_relay=relay.wake,
+    )
+    return partial(submit.submit_existing, owner=settings.adopt_owner)
+
+
+@contextmanager
+def _running(relay: Relay) -> Iterator[None]:
+    """The relay's thread. What it can't send any more is sent by any other process."""
+    stop = threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stop,), name="relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        relay.wake()
+        thread.join(LONGEST_CALL.total_seconds())
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
