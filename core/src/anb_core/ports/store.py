@@ -74,7 +74,7 @@ class Uploads(Protocol):
         `title` and `edit` replace those the upload began with; None leaves them. (A form may name them after its file.)
 
         Raises:
-            NotFound: `not_found`, abandoned or deleted meanwhile.
+            NotFound: `video_not_found`, abandoned or deleted meanwhile.
             Conflict: `wrong_status`, cancelled meanwhile.
         """
         ...
@@ -92,7 +92,7 @@ class Uploads(Protocol):
         The second value tells whether it is new; if not, the record is the one that was there, whoever owns it.
 
         Raises:
-            NotFound: `not_found`, a video with this id was deleted.
+            NotFound: `video_not_found`, a video with this id was deleted.
         """
         ...
 
@@ -129,7 +129,7 @@ class Commands(Protocol):
     """What a person may do to a video.
 
     Raises:
-        NotFound: `not_found`, unknown or deleted.
+        NotFound: `video_not_found`, unknown or deleted.
         Conflict: `wrong_status`.
     """
 

@@ -527,7 +527,7 @@ class InMemoryStore:
     def _visible(self, video_id: str) -> _Row:
         row = self._rows.get(video_id)
         if row is None or row.deleted_at:
-            raise NotFound("not_found", f"There is no video {video_id}.")
+            raise NotFound("video_not_found", f"There is no video {video_id}.")
         return row
 
     def _apply(self, row: _Row, effect: Effect, now: datetime) -> Record:

@@ -1,0 +1,28 @@
+"""What a person may do to a video."""
+
+from datetime import timedelta
+
+from anb_core.adapters.database.engine import Repository
+from anb_core.adapters.database.rows import apply, lock_visible, result_keys
+from anb_core.domain import lifecycle
+from anb_core.domain.model import Record
+
+
+class CommandsRepository(Repository):
+    """Implements `anb_core.ports.store.Commands`."""
+
+    def cancel(self, video_id: str) -> Record:
+        with self.database.transaction() as connection:
+            locked = lock_visible(connection, video_id)
+            return apply(connection, locked, lifecycle.cancel(locked.record, locked.now))
+
+    def retry(self, video_id: str) -> Record:
+        with self.database.transaction() as connection:
+            locked = lock_visible(connection, video_id)
+            return apply(connection, locked, lifecycle.retry(locked.record, locked.now))
+
+    def delete(self, video_id: str, *, grace: timedelta) -> None:
+        with self.database.transaction() as connection:
+            locked = lock_visible(connection, video_id)
+            keys = result_keys(connection, locked.record.job.id)
+            apply(connection, locked, lifecycle.delete(locked.record, locked.now, grace=grace, attempt_keys=keys))

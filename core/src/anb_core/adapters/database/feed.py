@@ -1,0 +1,82 @@
+"""The feed: every change in the order of its commit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import insert as plain_insert
+
+from anb_core.adapters.database.engine import Repository, insert, is_postgresql, now_plus
+from anb_core.adapters.database.tables import feed_cursors, job_events
+from anb_core.domain.model import EventKind, JobEvent, Problem, Record
+from anb_core.domain.status import Status
+
+FEED_LOCK = 0x616E6266
+"""Key of the advisory lock that makes writers of the feed take turns."""
+
+
+def tell(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
+    """Append an event. It must be the transaction's last statement.
+
+    On PostgreSQL the next writer gets its id only after this commit: ids grow in the order of commits, and
+    a reader by id skips nothing. SQLite has one writer at a time anyway.
+    """
+    if is_postgresql(connection):
+        connection.execute(select(func.pg_advisory_xact_lock(FEED_LOCK)))
+    job = record.job
+    connection.execute(
+        plain_insert(job_events).values(
+            kind=kind,
+            video_id=record.video.id,
+            job_id=job.id,
+            owner=record.video.owner,
+            version=job.version,
+            status=job.status,
+            progress=job.progress,
+            error_code=error and error.code,
+            error_message=error and error.message,
+            at=now_plus(),
+        )
+    )
+
+
+class FeedRepository(Repository):
+    """Implements `anb_core.ports.store.Feed`."""
+
+    def events_after(self, event_id: int, *, video_id: str | None = None, limit: int = 500) -> Sequence[JobEvent]:
+        wanted = select(job_events).where(job_events.c.id > event_id).order_by(job_events.c.id).limit(limit)
+        if video_id is not None:
+            wanted = wanted.where(job_events.c.video_id == video_id)
+        with self.database.reading() as connection:
+            return [_event(row) for row in connection.execute(wanted)]
+
+    def last_event_id(self) -> int:
+        with self.database.reading() as connection:
+            return connection.scalar(select(func.max(job_events.c.id))) or 0
+
+    def cursor(self, name: str) -> int | None:
+        with self.database.reading() as connection:
+            return connection.scalar(select(feed_cursors.c.event_id).where(feed_cursors.c.name == name))
+
+    def move_cursor(self, name: str, event_id: int) -> None:
+        with self.database.transaction() as connection:
+            connection.execute(
+                insert(connection, feed_cursors)
+                .values(name=name, event_id=event_id)
+                .on_conflict_do_update(index_elements=[feed_cursors.c.name], set_={"event_id": event_id})
+            )
+
+
+def _event(row: Row[Any]) -> JobEvent:
+    return JobEvent(
+        id=row.id,
+        kind=EventKind(row.kind),
+        video_id=row.video_id,
+        job_id=row.job_id,
+        owner=row.owner,
+        version=row.version,
+        status=Status(row.status),
+        progress=row.progress,
+        at=row.at,
+        error=None if row.error_code is None else Problem(row.error_code, row.error_message),
+    )

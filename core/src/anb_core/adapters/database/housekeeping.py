@@ -1,0 +1,198 @@
+"""What the sweep does."""
+
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, tuple_, update
+
+from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed, told
+from anb_core.adapters.database.rows import apply, lock
+from anb_core.adapters.database.tables import (
+    idempotency_keys,
+    job_events,
+    jobs,
+    locks,
+    milliseconds,
+    object_deletions,
+    outbox,
+    videos,
+    waiting,
+)
+from anb_core.adapters.database.uploads import abandon
+from anb_core.domain import lifecycle
+from anb_core.domain.model import Deletion, DeletionReason
+from anb_core.domain.retry import RetryPolicy, plan_loss
+
+EXCLUSIVE_LOCKS = 0x616E62
+"""First key of the advisory locks; the second is made of the name."""
+
+
+class HousekeepingRepository(Repository):
+    """Implements `anb_core.ports.store.Housekeeping`."""
+
+    @contextmanager
+    def exclusively(self, name: str, *, lifetime: timedelta) -> Iterator[bool]:
+        if self.database.engine.dialect.name == "postgresql":
+            with self._advisory_lock(name, lifetime) as ours:
+                yield ours
+        else:
+            with self._lock_row(name, lifetime) as ours:
+                yield ours
+
+    @contextmanager
+    def _advisory_lock(self, name: str, lifetime: timedelta) -> Iterator[bool]:
+        """It lives as long as a connection of its own, which the server ends when it hears nothing for `lifetime`."""
+        with told():
+            connection = self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with told():
+                connection.detach()  # never back to the pool: closed, it gives the lock up
+                connection.exec_driver_sql(f"SET idle_session_timeout = {milliseconds(lifetime)}")
+                second = zlib.crc32(name.encode()) - 2**31
+                ours = bool(connection.scalar(select(func.pg_try_advisory_lock(EXCLUSIVE_LOCKS, second))))
+            yield ours
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _lock_row(self, name: str, lifetime: timedelta) -> Iterator[bool]:
+        holder = str(uuid4())
+        fields = {"holder": holder, "expires_at": now_plus(lifetime)}
+        with self.database.transaction() as connection:
+            taken = connection.scalar(
+                insert(connection, locks)
+                .values(name=name, **fields)
+                .on_conflict_do_update(
+                    index_elements=[locks.c.name], set_=fields, where=locks.c.expires_at <= now_plus()
+                )
+                .returning(locks.c.holder)
+            )
+        try:
+            yield taken is not None
+        finally:
+            with self.database.transaction() as connection:
+                connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == holder))
+
+    def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
+        return sum(
+            self._end_expired_lease(video_id, policy)
+            for video_id in self._videos(passed(jobs.c.lease_expires_at), limit)
+        )
+
+    def _end_expired_lease(self, video_id: str, policy: RetryPolicy) -> bool:
+        with self.database.transaction() as connection:
+            locked = lock(connection, video_id)
+            if locked is None:
+                return False
+            job = locked.record.job
+            if job.lease_expires_at is None or job.lease_expires_at > locked.now:
+                return False
+            loss = plan_loss(job.counters, policy)
+            apply(connection, locked, lifecycle.settle(locked.record, loss, locked.now))
+            return True
+
+    def end_expired_uploads(self, *, limit: int) -> int:
+        return sum(
+            self._end_expired_upload(video_id) for video_id in self._videos(passed(jobs.c.upload_expires_at), limit)
+        )
+
+    def _end_expired_upload(self, video_id: str) -> bool:
+        with self.database.transaction() as connection:
+            locked = lock(connection, video_id)
+            if locked is None or locked.upload_expires_at is None or locked.upload_expires_at > locked.now:
+                return False
+            abandon(connection, locked)
+            return True
+
+    def _videos(self, where: ColumnElement[bool], limit: int) -> Sequence[str]:
+        with self.database.reading() as connection:
+            return connection.scalars(select(jobs.c.video_id).where(where).limit(limit)).all()
+
+    def requeue_unclaimed(
+        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+    ) -> int:
+        gone = []
+        # A job that was never noted as sent, without an entry, counts as sent long ago: better a message too many.
+        if enqueued_before is not None:
+            gone.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
+        if not_on is not None:
+            gone.append(jobs.c.enqueued_to.is_distinct_from(not_on))
+        if not gone:
+            raise ValueError("requeue_unclaimed needs enqueued_before or not_on")
+        forgotten = (
+            select(jobs.c.id)
+            .where(
+                waiting(),
+                or_(jobs.c.not_before.is_(None), passed(jobs.c.not_before)),
+                or_(*gone),
+                ~exists().where(outbox.c.job_id == jobs.c.id),
+            )
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self.database.transaction() as connection:
+            job_ids = connection.scalars(forgotten).all()
+            if not job_ids:
+                return 0
+            now = clock(connection)
+            # Somebody else's sweep may have come first, unseen by the snapshot that found these.
+            owed = connection.execute(
+                insert(connection, outbox)
+                .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])
+                .on_conflict_do_nothing(index_elements=[outbox.c.job_id])
+                .returning(outbox.c.id)
+            )
+            return len(owed.all())
+
+    def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
+        due = (
+            select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
+            .where(passed(object_deletions.c.delete_after))
+            .order_by(object_deletions.c.delete_after, object_deletions.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        with self.database.transaction() as connection:
+            held = [Deletion(row.id, row.key, DeletionReason(row.reason)) for row in connection.execute(due)]
+            if held:
+                connection.execute(
+                    update(object_deletions)
+                    .where(object_deletions.c.id.in_([deletion.id for deletion in held]))
+                    .values(delete_after=now_plus(hold))
+                )
+        return held
+
+    def deletion_done(self, deletions: Collection[Deletion]) -> None:
+        with self.database.transaction() as connection:
+            connection.execute(
+                delete(object_deletions).where(object_deletions.c.id.in_([deletion.id for deletion in deletions]))
+            )
+
+    def purge(self, *, events_before: timedelta, limit: int) -> int:
+        old = select(job_events.c.id).where(passed(job_events.c.at, events_before)).limit(limit)
+        key = tuple_(idempotency_keys.c.owner, idempotency_keys.c.key)
+        stale = (
+            select(idempotency_keys.c.owner, idempotency_keys.c.key)
+            .where(passed(idempotency_keys.c.expires_at))
+            .limit(limit)
+        )
+        gone = (
+            select(videos.c.id)
+            .where(
+                passed(videos.c.purge_after),
+                ~exists().where(object_deletions.c.video_id == videos.c.id),
+            )
+            .limit(limit)
+        )
+        with self.database.transaction() as connection:
+            return sum(
+                connection.execute(statement).rowcount
+                for statement in (
+                    delete(job_events).where(job_events.c.id.in_(old)),
+                    delete(idempotency_keys).where(key.in_(stale)),
+                    delete(videos).where(videos.c.id.in_(gone)),
+                )
+            )

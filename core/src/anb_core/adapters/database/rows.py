@@ -1,0 +1,279 @@
+"""Between rows and the domain: read a record, lock it, and write down what the domain decided."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, Select, delete, select, update
+from sqlalchemy import insert as plain_insert
+
+from anb_core.adapters.database import feed
+from anb_core.adapters.database.engine import insert, now_plus
+from anb_core.adapters.database.tables import (
+    attempts,
+    dead_letters,
+    idempotency_keys,
+    jobs,
+    object_deletions,
+    outbox,
+    videos,
+)
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import NotFound, Unavailable
+from anb_core.domain.lifecycle import Doomed, Effect
+from anb_core.domain.model import Attempt, Counters, Ending, Job, Problem, Record, Result, Source, Video
+from anb_core.domain.status import Status
+
+RECORDS: Select[Any] = (
+    select(videos, jobs)
+    .join_from(videos, jobs, jobs.c.video_id == videos.c.id)
+    .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+)
+"""Video and job together; `record_of` reads its rows."""
+
+
+class Locked(NamedTuple):
+    """A record that nobody else changes before this transaction ends, and the database's clock since then."""
+
+    record: Record
+    deleted: bool
+    upload_expires_at: datetime | None
+    now: datetime
+
+
+def lock(connection: Connection, video_id: str) -> Locked | None:
+    """Lock video and job, then read them and the clock; None if there is no such video."""
+    # Both are locked: a row that is not is shown as it was before the wait (PostgreSQL). The clock stands outside, where it
+    # is read after the wait.
+    locked = RECORDS.where(videos.c.id == video_id).with_for_update().subquery("locked")
+    row = connection.execute(select(locked, now_plus().label("now"))).one_or_none()
+    if row is None:
+        return None
+    return Locked(record_of(row), row.videos_deleted_at is not None, row.jobs_upload_expires_at, row.now)
+
+
+def lock_visible(connection: Connection, video_id: str) -> Locked:
+    """The same for a video that must be there.
+
+    Raises:
+        NotFound: `video_not_found`, unknown or deleted.
+    """
+    locked = lock(connection, video_id)
+    if locked is None or locked.deleted:
+        raise NotFound("video_not_found", f"There is no video {video_id}.")
+    return locked
+
+
+def record_of(row: Row[Any]) -> Record:
+    """The record in a row of `RECORDS`."""
+    fields = row._mapping  # noqa: SLF001 - documented, its underscore only keeps column names free
+    return Record(_video(fields), _job(fields))
+
+
+def _video(fields: Mapping[Any, Any]) -> Video:
+    size = fields["videos_source_size"]
+    return Video(
+        id=fields["videos_id"],
+        owner=fields["videos_owner"],
+        title=fields["videos_title"],
+        edit=EditSpec.model_validate(fields["videos_edit"]),
+        source_key=fields["videos_source_key"],
+        owned=fields["videos_owned"],
+        file_name=fields["videos_file_name"],
+        created_at=fields["videos_created_at"],
+        source=None if size is None else Source(size, fields["videos_source_sha256"]),
+    )
+
+
+def _job(fields: Mapping[Any, Any]) -> Job:
+    result = fields["jobs_result"]
+    return Job(
+        id=fields["jobs_id"],
+        video_id=fields["jobs_video_id"],
+        status=Status(fields["jobs_status"]),
+        generation=fields["jobs_generation"],
+        fence=fields["jobs_fence"],
+        version=fields["jobs_version"],
+        counters=Counters(fields["jobs_failures"], fields["jobs_lost"], fields["jobs_interruptions"]),
+        progress=fields["jobs_progress"],
+        attempts=fields["jobs_attempts"],
+        lease_owner=fields["jobs_lease_owner"],
+        lease_expires_at=fields["jobs_lease_expires_at"],
+        worker=fields["jobs_worker"],
+        not_before=fields["jobs_not_before"],
+        enqueued_at=fields["jobs_enqueued_at"],
+        enqueued_to=fields["jobs_enqueued_to"],
+        error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
+        result=None if result is None else Result(**result),
+        created_at=fields["jobs_created_at"],
+        updated_at=fields["jobs_updated_at"],
+    )
+
+
+def attempt_of(row: Row[Any]) -> Attempt:
+    """The attempt in a row of its table."""
+    return Attempt(
+        id=row.id,
+        job_id=row.job_id,
+        generation=row.generation,
+        fence=row.fence,
+        worker=row.worker,
+        result_key=row.result_key,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        ending=row.ending and Ending(row.ending),
+        error=problem_of(row.error_code, row.error_message),
+    )
+
+
+def problem_of(code: str | None, message: str | None) -> Problem | None:
+    """A problem kept in two columns."""
+    return None if code is None else Problem(code, message or "")
+
+
+def columns_of(problem: Problem | None) -> dict[str, str | None]:
+    """Two columns for a problem."""
+    if problem is None:
+        return {"error_code": None, "error_message": None}
+    return {"error_code": problem.code, "error_message": problem.message}
+
+
+def add_record(connection: Connection, record: Record, upload_expires_at: datetime | None = None) -> bool:
+    """Write a new video and its job; False if there is a video with this id."""
+    added = connection.scalar(
+        insert(connection, videos)
+        .values(_video_columns(record.video))
+        .on_conflict_do_nothing(index_elements=[videos.c.id])
+        .returning(videos.c.id)
+    )
+    if added is None:
+        return False
+    connection.execute(plain_insert(jobs).values(_job_columns(record.job) | {"upload_expires_at": upload_expires_at}))
+    return True
+
+
+def _video_columns(video: Video) -> dict[str, Any]:
+    return {
+        "id": video.id,
+        "owner": video.owner,
+        "title": video.title,
+        "edit": video.edit.model_dump(mode="json"),
+        "source_key": video.source_key,
+        "owned": video.owned,
+        "file_name": video.file_name,
+        "source_size": video.source and video.source.size,
+        "source_sha256": video.source and video.source.sha256,
+        "created_at": video.created_at,
+    }
+
+
+def _job_columns(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "video_id": job.video_id,
+        "status": job.status,
+        "generation": job.generation,
+        "fence": job.fence,
+        "version": job.version,
+        **asdict(job.counters),
+        "progress": job.progress,
+        "attempts": job.attempts,
+        "lease_owner": job.lease_owner,
+        "lease_expires_at": job.lease_expires_at,
+        "worker": job.worker,
+        "not_before": job.not_before,
+        "enqueued_at": job.enqueued_at,
+        "enqueued_to": job.enqueued_to,
+        **columns_of(job.error),
+        "result": job.result and asdict(job.result),
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+    }
+
+
+def write_job(connection: Connection, before: Job, after: Job) -> None:
+    """Replace a job by compare-and-set.
+
+    Raises:
+        Unavailable: it is no longer what it was when it was locked, so the database does not keep its promises.
+    """
+    columns = _job_columns(after)
+    if after.status is not Status.UPLOADING:
+        columns["upload_expires_at"] = None
+    written = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == before.id, jobs.c.fence == before.fence, jobs.c.version == before.version)
+        .values(columns)
+    )
+    if written.rowcount != 1:
+        raise Unavailable("database", f"job {before.id} changed while it was locked")
+
+
+def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
+    """Write down all that one change comes to. The feed hears of it last, so nothing may be written after this."""
+    record, job = effect.record, effect.record.job
+    write_job(connection, locked.record.job, job)
+    if record.video != locked.record.video:
+        connection.execute(update(videos).where(videos.c.id == record.video.id).values(_video_columns(record.video)))
+    if effect.purge_after:
+        connection.execute(
+            update(videos)
+            .where(videos.c.id == record.video.id)
+            .values(deleted_at=locked.now, purge_after=effect.purge_after)
+        )
+    if effect.ended:
+        connection.execute(
+            update(attempts)
+            .where(attempts.c.id == effect.ended.attempt_id)
+            .values(ended_at=locked.now, ending=effect.ended.ending, **columns_of(effect.ended.error))
+        )
+    if effect.started:
+        started = effect.started
+        connection.execute(
+            plain_insert(attempts).values(
+                id=started.id,
+                job_id=started.job_id,
+                generation=started.generation,
+                fence=started.fence,
+                worker=started.worker,
+                result_key=started.result_key,
+                started_at=started.started_at,
+            )
+        )
+    # Deleted and written anew even where one is replaced: a newer obligation has an id that no queue has seen.
+    connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
+    if effect.send_after:
+        owe(connection, job.id, effect.send_after, locked.now)
+    doom(connection, record.video.id, effect.doomed)
+    if effect.dead_letter:
+        connection.execute(
+            plain_insert(dead_letters).values(
+                cause=effect.dead_letter,
+                detail=job.error.message if job.error else "",
+                video_id=record.video.id,
+                generation=job.generation,
+                created_at=locked.now,
+            )
+        )
+    if effect.release_key:
+        connection.execute(delete(idempotency_keys).where(idempotency_keys.c.video_id == record.video.id))
+    feed.tell(connection, record, effect.event, effect.error)
+    return record
+
+
+def owe(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
+    """Promise a message for a job that has no outbox entry."""
+    connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
+
+
+def doom(connection: Connection, video_id: str, doomed: Iterable[Doomed]) -> None:
+    """Note objects for deletion."""
+    rows = [{"video_id": video_id, "key": one.key, "reason": one.reason, "delete_after": one.due} for one in doomed]
+    if rows:
+        connection.execute(plain_insert(object_deletions), rows)
+
+
+def result_keys(connection: Connection, job_id: str) -> list[str]:
+    """Where all attempts of a job put their results."""
+    return list(connection.scalars(select(attempts.c.result_key).where(attempts.c.job_id == job_id)))

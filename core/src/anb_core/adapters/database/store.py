@@ -1,0 +1,47 @@
+"""All repositories as one store."""
+
+from datetime import datetime
+
+from anb_core.adapters.database.commands import CommandsRepository
+from anb_core.adapters.database.dead_letters import DeadLettersRepository
+from anb_core.adapters.database.engine import Database, clock
+from anb_core.adapters.database.feed import FeedRepository
+from anb_core.adapters.database.housekeeping import HousekeepingRepository
+from anb_core.adapters.database.leases import LeasesRepository
+from anb_core.adapters.database.migrations import check
+from anb_core.adapters.database.outbox import OutboxRepository
+from anb_core.adapters.database.reading import ReadingRepository
+from anb_core.adapters.database.tokens import TokensRepository
+from anb_core.adapters.database.uploads import UploadsRepository
+
+
+class SqlStore(
+    UploadsRepository,
+    ReadingRepository,
+    CommandsRepository,
+    LeasesRepository,
+    OutboxRepository,
+    HousekeepingRepository,
+    FeedRepository,
+    DeadLettersRepository,
+    TokensRepository,
+):
+    """A `Store` on `postgresql://...` or `sqlite:///path`. Connects when it is first used; usable from any thread.
+
+    Raises:
+        ValueError: the URL is of another kind.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(Database(url))
+
+    def ping(self) -> None:
+        with self.database.reading() as connection:
+            check(connection)
+
+    def now(self) -> datetime:
+        with self.database.reading() as connection:
+            return clock(connection)
+
+    def close(self) -> None:
+        self.database.close()

@@ -1,0 +1,293 @@
+"""The tables. Times are whole milliseconds since 1970 by the database's clock; statuses and causes are checked."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    and_,
+    literal_column,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from anb_core.domain.model import DeadLetterCause, DeletionReason, Ending, EventKind, Scope
+from anb_core.domain.status import Status
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Whole milliseconds, rounded down."""
+    return duration // timedelta(milliseconds=1)
+
+
+class Time(TypeDecorator[datetime]):
+    """An aware UTC datetime, kept as milliseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its interface
+        return None if value is None else milliseconds(value - EPOCH)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its interface
+        return None if value is None else EPOCH + timedelta(milliseconds=value)
+
+
+# Ids are compared byte by byte on every database, whatever its locale.
+_Id = Text().with_variant(Text(collation="C"), "postgresql")
+# SQLite numbers rows only in a column that is called INTEGER.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+_Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, values: Iterable[StrEnum]) -> CheckConstraint:
+    allowed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({allowed})", name=column)
+
+
+def _id_column() -> Column[Any]:
+    return Column("id", _Number, primary_key=True, autoincrement=True)
+
+
+videos = Table(
+    "videos",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("edit", _Json, nullable=False),
+    Column("source_key", Text, nullable=False),
+    Column("owned", Boolean, nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("source_size", BigInteger),
+    Column("source_sha256", Text),
+    Column("created_at", Time, nullable=False),
+    Column("deleted_at", Time),
+    Column("purge_after", Time),
+)
+Index("ix_videos_owner_created_at", videos.c.owner, videos.c.created_at, videos.c.id)
+Index("ix_videos_created_at", videos.c.created_at, videos.c.id)
+Index(
+    "ix_videos_purge_after",
+    videos.c.purge_after,
+    postgresql_where=videos.c.purge_after.is_not(None),
+    sqlite_where=videos.c.purge_after.is_not(None),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("video_id", _Id, ForeignKey("videos.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("status", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("lost", Integer, nullable=False),
+    Column("interruptions", Integer, nullable=False),
+    Column("progress", Float(53), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", Time),
+    Column("worker", Text),
+    Column("not_before", Time),
+    Column("upload_expires_at", Time),
+    Column("enqueued_at", Time),
+    Column("enqueued_to", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("result", _Json),
+    Column("created_at", Time, nullable=False),
+    Column("updated_at", Time, nullable=False),
+    _one_of("status", Status),
+    CheckConstraint("(lease_owner IS NULL) = (lease_expires_at IS NULL)", name="lease_whole"),
+    CheckConstraint("lease_owner IS NULL OR status = 'processing'", name="lease_status"),
+    CheckConstraint("(upload_expires_at IS NULL) = (status <> 'uploading')", name="upload_expires"),
+    CheckConstraint("(result IS NULL) = (status <> 'processed')", name="result"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+)
+
+
+def waiting() -> ColumnElement[bool]:
+    """Jobs that only a message can wake. Without bound values, so that both planners see that its index serves."""
+    statuses: list[ColumnElement[str]] = [
+        literal_column(f"'{status}'") for status in (Status.UPLOADED, Status.PROCESSING)
+    ]
+    return and_(jobs.c.lease_owner.is_(None), jobs.c.status.in_(statuses))
+
+
+Index("ix_jobs_status", jobs.c.status)
+Index("ix_jobs_waiting", jobs.c.enqueued_at, postgresql_where=waiting(), sqlite_where=waiting())
+Index(
+    "ix_jobs_lease_expires_at",
+    jobs.c.lease_expires_at,
+    postgresql_where=jobs.c.lease_expires_at.is_not(None),
+    sqlite_where=jobs.c.lease_expires_at.is_not(None),
+)
+Index(
+    "ix_jobs_upload_expires_at",
+    jobs.c.upload_expires_at,
+    postgresql_where=jobs.c.upload_expires_at.is_not(None),
+    sqlite_where=jobs.c.upload_expires_at.is_not(None),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("result_key", Text, nullable=False),
+    Column("started_at", Time, nullable=False),
+    Column("ended_at", Time),
+    Column("ending", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    _one_of("ending", Ending),
+    CheckConstraint("(ended_at IS NULL) = (ending IS NULL)", name="ended_whole"),
+    UniqueConstraint("job_id", "fence"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    # Checked at commit, because the key is taken before its video is written.
+    Column(
+        "video_id",
+        _Id,
+        ForeignKey("videos.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+        index=True,
+    ),
+    Column("fingerprint", Text),
+    Column("expires_at", Time, nullable=False, index=True),
+    PrimaryKeyConstraint("owner", "key"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _id_column(),
+    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
+    # A hold moves it too: a held entry is one that is due later.
+    Column("send_after", Time, nullable=False, index=True),
+    Column("token", Text),
+    Column("tries", Integer, nullable=False),
+    Column("created_at", Time, nullable=False),
+    # Ids are never used twice: FIFO queues drop repeats by them.
+    sqlite_autoincrement=True,
+)
+
+# No foreign keys: the feed tells of what is gone.
+job_events = Table(
+    "job_events",
+    metadata,
+    _id_column(),
+    Column("kind", Text, nullable=False),
+    Column("video_id", _Id, nullable=False),
+    Column("job_id", _Id, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("progress", Float(53), nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("at", Time, nullable=False, index=True),
+    _one_of("kind", EventKind),
+    _one_of("status", Status),
+    sqlite_autoincrement=True,
+)
+Index("ix_job_events_video_id", job_events.c.video_id, job_events.c.id)
+
+feed_cursors = Table(
+    "feed_cursors",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("event_id", BigInteger, nullable=False),
+)
+
+# No foreign keys: a message may belong to no video, and a verdict outlives its video.
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    _id_column(),
+    Column("cause", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("video_id", _Id, index=True),
+    Column("generation", Integer),
+    Column("message_id", Text, unique=True),
+    Column("body", Text),
+    Column("created_at", Time, nullable=False),
+    _one_of("cause", DeadLetterCause),
+    sqlite_autoincrement=True,
+)
+
+# No foreign keys: objects outlive an abandoned upload's rows.
+object_deletions = Table(
+    "object_deletions",
+    metadata,
+    _id_column(),
+    Column("video_id", _Id, nullable=False, index=True),
+    Column("key", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # A hold moves it too, as in the outbox.
+    Column("delete_after", Time, nullable=False, index=True),
+    _one_of("reason", DeletionReason),
+    sqlite_autoincrement=True,
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time),
+    Column("revoked_at", Time),
+    _one_of("scope", Scope),
+)
+
+# Only SQLite needs it; PostgreSQL has advisory locks.
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_at", Time, nullable=False),
+)

@@ -1,0 +1,138 @@
+"""From the first byte to `uploaded`."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from sqlalchemy import Connection, delete, update
+
+from anb_core.adapters.database import feed
+from anb_core.adapters.database.engine import Repository, clock, insert, now_plus
+from anb_core.adapters.database.rows import (
+    RECORDS,
+    Locked,
+    add_record,
+    apply,
+    doom,
+    lock,
+    lock_visible,
+    owe,
+    record_of,
+)
+from anb_core.adapters.database.tables import idempotency_keys, jobs, videos
+from anb_core.domain import lifecycle
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Conflict
+from anb_core.domain.model import EventKind, Idempotency, NewVideo, Record, Source
+from anb_core.domain.status import Status
+from anb_core.ports.store import Replay
+
+
+class UploadsRepository(Repository):
+    """Implements `anb_core.ports.store.Uploads`."""
+
+    def begin_upload(
+        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+    ) -> Record | Replay:
+        def begin(connection: Connection) -> Record | Replay:
+            if idempotency and not _take_key(connection, new, idempotency):
+                replay = _find_key(connection, new.owner, idempotency.key)
+                return replay.record if replay.record.video.id == new.id else replay
+            now = clock(connection)
+            record = lifecycle.new_record(new, now)
+            if not add_record(connection, record, upload_expires_at=now + lifetime):
+                return _begun_before(connection, new)
+            feed.tell(connection, record, EventKind.STATUS)
+            return record
+
+        return self.database.repeatable(begin)
+
+    def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
+        with self.database.transaction() as connection:
+            renewed = connection.execute(
+                update(jobs)
+                .where(jobs.c.video_id == video_id, jobs.c.status == Status.UPLOADING)
+                .values(upload_expires_at=now_plus(lifetime))
+            )
+            return renewed.rowcount == 1
+
+    def complete_upload(
+        self,
+        video_id: str,
+        source: Source,
+        *,
+        title: str | None = None,
+        edit: EditSpec | None = None,
+        fingerprint: str | None = None,
+    ) -> Record:
+        def complete(connection: Connection) -> Record:
+            locked = lock_visible(connection, video_id)
+            effect = lifecycle.complete(locked.record, source, locked.now, title=title, edit=edit)
+            if effect is None:
+                return locked.record
+            connection.execute(
+                update(idempotency_keys).where(idempotency_keys.c.video_id == video_id).values(fingerprint=fingerprint)
+            )
+            return apply(connection, locked, effect)
+
+        return self.database.repeatable(complete)
+
+    def abandon_upload(self, video_id: str) -> None:
+        with self.database.transaction() as connection:
+            locked = lock(connection, video_id)
+            if locked and locked.record.job.status is Status.UPLOADING:
+                abandon(connection, locked)
+
+    def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
+        with self.database.transaction() as connection:
+            now = clock(connection)
+            record = lifecycle.new_record(new, now, source)
+            if not add_record(connection, record):
+                return lock_visible(connection, new.id).record, False
+            owe(connection, record.job.id, now, now)
+            feed.tell(connection, record, EventKind.STATUS)
+            return record, True
+
+
+def abandon(connection: Connection, locked: Locked) -> None:
+    """Remove a locked upload; what hangs on its row goes with it."""
+    record = locked.record
+    connection.execute(delete(videos).where(videos.c.id == record.video.id))
+    doom(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
+    gone = replace(record, job=replace(record.job, version=record.job.version + 1))
+    feed.tell(connection, gone, EventKind.DELETED)
+
+
+def _take_key(connection: Connection, new: NewVideo, idempotency: Idempotency) -> bool:
+    fields = {
+        "video_id": new.id,
+        "fingerprint": None,
+        "expires_at": now_plus(idempotency.lifetime),
+    }
+    taken = connection.scalar(
+        insert(connection, idempotency_keys)
+        .values(owner=new.owner, key=idempotency.key, **fields)
+        .on_conflict_do_update(
+            index_elements=[idempotency_keys.c.owner, idempotency_keys.c.key],
+            set_=fields,
+            where=idempotency_keys.c.expires_at <= now_plus(),
+        )
+        .returning(idempotency_keys.c.video_id)
+    )
+    return taken is not None
+
+
+def _find_key(connection: Connection, owner: str, key: str) -> Replay:
+    # It is there: trying to take it has locked it.
+    row = connection.execute(
+        RECORDS.add_columns(idempotency_keys.c.fingerprint.label("fingerprint"))
+        .join(idempotency_keys, idempotency_keys.c.video_id == videos.c.id)
+        .where(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
+    ).one()
+    return Replay(record_of(row), row.fingerprint)
+
+
+def _begun_before(connection: Connection, new: NewVideo) -> Record:
+    record = lock_visible(connection, new.id).record
+    if record.video.owner != new.owner or record.job.status is not Status.UPLOADING:
+        raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
+    return record
