@@ -27,7 +27,7 @@ from anb_core.domain.retry import Settlement
 from anb_core.domain.status import Change, Status, next_status
 
 DELETE_AGAIN_AFTER = timedelta(hours=24)
-"""A process that lost its job may finish writing its object after the first deletion; none lives for longer than this."""
+"""A process that lost its job may finish writing its object after the first deletion; none lives longer than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Doomed:
 class Effect:
     """Everything one change comes to; written in one transaction, or not at all.
 
-    `record` is the row afterwards, its job's version one higher. `send_after` replaces the job's outbox entry; None removes
-    it, because no message is owed. `release_key` frees the upload's Idempotency-Key. `purge_after` is set when the video is
-    deleted.
+    `record` is the row afterwards, its job's version one higher. `send_after` replaces the job's outbox entry; None
+    removes it, because no message is owed. `release_key` frees the upload's Idempotency-Key. `purge_after` is set when the
+    video is deleted.
     """
 
     record: Record

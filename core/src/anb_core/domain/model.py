@@ -18,7 +18,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is known of an uploaded object once it is whole. `sha256` is hexadecimal, None where we did not see the bytes."""
+    """What is known of an uploaded object once it is whole. `sha256` in hexadecimal, None where we saw no bytes."""
 
     size: int
     sha256: str | None = None
@@ -26,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What a person uploaded. `source_key` is the object's key; only an `owned` object was written by us and may be deleted."""
+    """What a person uploaded: `source_key` is its object; only an `owned` one was written by us and may be deleted."""
 
     id: str
     owner: str

@@ -1,8 +1,8 @@
 """The store of record. Every method is one transaction, and every change of a job is a compare-and-set.
 
 The database's clock is the only one: lifetimes and delays are given as durations, and it turns them into times itself.
-All methods raise `Unavailable("database", ...)` when it does not answer in time. After a lost answer to a commit nothing may
-be concluded: read the row again.
+All methods raise `Unavailable("database", ...)` when it does not answer in time. After a lost answer to a commit nothing
+may be concluded: read the row again.
 """
 
 from collections.abc import Collection, Sequence
@@ -49,7 +49,7 @@ class Uploads(Protocol):
     ) -> Record | Replay:
         """Write video and job (`uploading`). The sweep abandons it when it is not renewed within `lifetime`.
 
-        The key is free again once it expires, the upload is abandoned or cancelled before its end, or its video deleted.
+        The key is free again once it expires, its upload is abandoned or cancelled, or its video is deleted.
 
         Raises:
             Conflict: `video_exists`.
@@ -180,7 +180,7 @@ class Leases(Protocol):
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """The lease expires `duration` from now by the database's clock. An expired one that nobody took is renewed too."""
+        """The lease expires `duration` from now by the database's clock. One that expired but nobody took is renewed."""
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
@@ -197,8 +197,8 @@ class Leases(Protocol):
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply what follows. True again for an attempt settled so before.
 
-        The lease is cleared; if work remains there are `not_before` and an outbox entry, if it is used up a dead letter. The
-        attempt's object is due for deletion now, and again 24 h later.
+        The lease is cleared; if work remains there are `not_before` and an outbox entry, if it is used up a dead letter.
+        The attempt's object is due for deletion now, and again 24 h later.
         """
         ...
 
@@ -254,8 +254,8 @@ class Housekeeping(Protocol):
     ) -> int:
         """New outbox entries for jobs that wait, are due, have none, and whose message may be gone.
 
-        It may be when it was sent longer ago than `enqueued_before` or (when `not_on` is given) to a broker of another name;
-        at least one of the two is given.
+        It may be when it was sent longer ago than `enqueued_before` or (when `not_on` is given) to a broker of another
+        name; at least one of the two is given.
         """
         ...
 
@@ -270,8 +270,8 @@ class Housekeeping(Protocol):
     def purge(self, *, events_before: timedelta, limit: int) -> int:
         """Remove feed entries older than that, expired Idempotency-Keys, and what is left of deleted videos.
 
-        These go once their grace is over and none of their objects remains; until then their messages are recognised. The
-        limit holds for each of the three.
+        These go once their grace is over and none of their objects remains; until then their messages are recognised.
+        The limit holds for each of the three.
         """
         ...
 
@@ -296,7 +296,7 @@ class DeadLetters(Protocol):
     """What people have to look at."""
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
-        """Record a message that belongs to no job, once by its id (False: it was there). Only 4,096 characters are kept."""
+        """Record a message that belongs to no job, once by its id (False: it was there); long bodies are cut."""
         ...
 
 
