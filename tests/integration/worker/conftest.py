@@ -1,0 +1,252 @@
+"""Real workers as processes of their own. A site has a database, a bucket, a queue and a scratch disk of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+import pytest
+
+from anb_cli.emulator import Emulator
+from anb_core.adapters.database import upgrade
+from anb_core.bootstrap import Core, build
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.keys import upload_key
+from anb_core.domain.model import Job, NewVideo, Record, Source
+from anb_core.domain.status import Status
+from anb_core.settings import Settings, load
+from tests.support import eventually
+from tests.support.tether import free_port
+
+LEASE = timedelta(seconds=6)
+HELD_WORKER = Path(__file__).with_name("held_worker.py")
+_numbers = count(1)
+
+
+class Worker:
+    """One worker process; its log goes to a file."""
+
+    def __init__(self, name: str, command: list[str | Path], environment: dict[str, str], log: Path) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as output:
+            # A session of its own, so that whatever it starts and leaves behind can be told from the rest.
+            self.process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=os.environ | environment, start_new_session=True
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, then wait until the kernel has done it."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def exit_code(self) -> int:
+        """Wait for its end."""
+        return self.process.wait(30)
+
+    def receiving(self) -> bool:
+        """Whether its loop has begun."""
+        assert self.process.poll() is None, self.log
+        return "receiving" in self.log
+
+
+class Site:
+    """All that workers share. What the tests do to it they do through `core`, as an API process would."""
+
+    def __init__(self, folder: Path, core: Core, tmpdir: Path) -> None:
+        self.core = core
+        self.folder = folder
+        self.tmpdir = tmpdir
+        self.workers: list[Worker] = []
+
+    @property
+    def settings(self) -> Settings:
+        return self.core.settings
+
+    def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
+        """A worker whose renders wait for `let_go`."""
+        return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
+
+    def worker(self, **environment: str) -> Worker:
+        """The worker as it is shipped, render engine included."""
+        return self._start([sys.executable, "-m", "anb_worker"], environment)
+
+    def let_go(self) -> None:
+        """Held renders finish from now on."""
+        (self.folder / "go").touch()
+
+    def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
+        """A whole upload, committed; nobody sends its message but a relay."""
+        video_id = str(uuid4())
+        self.core.objects.put_file(self._file(data), upload_key(video_id), content_type="video/mp4")
+        new = NewVideo(
+            video_id,
+            task_id or str(uuid4()),
+            "ada",
+            "Holiday",
+            EditSpec(),
+            upload_key(video_id),
+            owned=True,
+            file_name="h.mp4",
+        )
+        self.core.store.begin_upload(new, lifetime=timedelta(hours=1))
+        self.core.store.complete_upload(video_id, Source(len(data)))
+        return video_id
+
+    def record(self, video_id: str) -> Record:
+        record = self.core.store.get(video_id)
+        assert record is not None
+        return record
+
+    def job(self, video_id: str) -> Job:
+        return self.record(video_id).job
+
+    def sweep(self) -> int:
+        """What an API process does every few seconds."""
+        return self.core.store.end_expired_leases(limit=10, policy=self.settings.retry_policy)
+
+    def until(self, video_id: str, status: Status, *, within: float = 30.0) -> Job:
+        """Sweep as the API does, until the job has this status."""
+
+        def reached() -> Job | None:
+            self.sweep()
+            job = self.job(video_id)
+            assert job.status is status or not job.status.terminal, f"{job.status}: {job.error}"
+            return job if job.status is status else None
+
+        job = eventually(reached, within=within, every=0.1)
+        assert job is not None
+        return job
+
+    def until_rendering(self, worker: Worker, video_id: str) -> None:
+        """Wait until this worker is in the middle of a held render, and people can see it."""
+        eventually((self.folder / f"rendering-{worker.process.pid}").exists, within=20)
+        eventually(lambda: self.job(video_id).progress > 0)
+
+    def results(self, video_id: str) -> list[str]:
+        """The keys of all attempts' objects that are in the bucket."""
+        keys = [attempt.result_key for attempt in self.core.store.attempts(video_id)]
+        return [key for key in keys if self.core.objects.head(key)]
+
+    def left_on_disk(self) -> list[Path]:
+        """What lies in scratch, the shared cache apart."""
+        return [path for path in self.tmpdir.glob("anb-worker-*/worker-*/*") if path.name not in {"alive", "resources"}]
+
+    def processes(self) -> list[str]:
+        """The command lines of all processes that work inside the scratch disk."""
+        found = []
+        for process in Path("/proc").iterdir():
+            try:
+                inside = (process / "cwd").readlink().is_relative_to(self.tmpdir)
+                if process.name.isdecimal() and inside:
+                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+            print(f"--- {worker.name}\n{worker.log}")  # noqa: T201 - pytest shows it when the test failed
+        assert eventually(lambda: not self.processes()), self.processes()
+
+    def _start(self, command: list[str | Path], environment: dict[str, str]) -> Worker:
+        name = f"worker-{len(self.workers) + 1}"
+        worker = Worker(name, command, {"ANB_WORKER_NAME": name} | environment, self.folder / f"{name}.log")
+        self.workers.append(worker)
+        return worker
+
+    def _file(self, data: bytes) -> Path:
+        path = self.folder / "upload"
+        path.write_bytes(data)
+        return path
+
+
+class MakeSite(Protocol):
+    def __call__(self, database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Site: ...
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSite]:
+    sites: list[Site] = []
+
+    def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Site:
+        name = f"worker-{os.getpid()}-{next(_numbers)}"
+        tmpdir = tmpdir or tmp_path / "tmp"
+        tmpdir.mkdir(exist_ok=True)
+        for variable, value in {
+            "DATABASE_URL": database_url,
+            "AWS_ENDPOINT_URL": aws_url,
+            "S3_BUCKET": name,
+            "SQS_QUEUE_URL": f"{aws_url}/000000000000/{name}",
+            "SQS_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+            "SQS_WAIT_TIME_SECONDS": "1",
+            "SQS_VISIBILITY_TIMEOUT": "30",
+            "ANB_CREATE_RESOURCES": "true",
+            "ANB_LEASE_SECONDS": str(int(LEASE.total_seconds())),
+            "ANB_HEARTBEAT_SECONDS": "2",
+            "ANB_DRAIN_SECONDS": "60",
+            "ANB_BACKOFF_SECONDS": "1",
+            "ANB_LOG_FORMAT": "json",
+            "TMPDIR": str(tmpdir),
+        }.items():
+            monkeypatch.setenv(variable, value)
+        upgrade(database_url)
+        core = build(load(Settings))
+        core.objects.ensure()
+        core.queue.ensure()
+        sites.append(Site(tmp_path, core, tmpdir))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.close()
+        site.core.close()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'anb.db'}"
+
+
+@pytest.fixture
+def site(make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Site:
+    """On SQLite and the embedded emulator, as `anb up` has it."""
+    return make_site(sqlite_url, ministack_url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_site(request: pytest.FixtureRequest, make_site: MakeSite, ministack_url: str) -> Site:
+    """On each database."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
+    return make_site(request.getfixturevalue(fixture), ministack_url)
+
+
+@pytest.fixture
+def postgresql_site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Site:
+    """On PostgreSQL and the embedded emulator."""
+    return make_site(postgres_url, ministack_url)
+
+
+@pytest.fixture
+def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
+    """An embedded emulator that the test may stop and start."""
+    emulator = Emulator(port=free_port(), data=tmp_path / "emulator")
+    emulator.start()
+    yield emulator
+    emulator.stop()

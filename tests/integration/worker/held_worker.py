@@ -1,0 +1,68 @@
+"""A worker whose renderer waits: `held_worker.py FOLDER [STEP]`. It renders until FOLDER/go exists.
+
+All the rest of it is the real worker. FOLDER/rendering-PID appears once a render has begun; at STEP it kills itself.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from anb_core.bootstrap import build
+from anb_core.domain.edit import EditSpec
+from anb_core.ports.renderer import Rendered, Resources, Stop
+from anb_core.settings import Settings, load
+from anb_core.telemetry import configure_logging
+from anb_worker import app
+from anb_worker.scratch import ScratchDisk, default_root
+from anb_worker.shutdown import Shutdown
+
+
+class HeldRenderer:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def render(
+        self,
+        source: Path,
+        edit: EditSpec,  # noqa: ARG002 - the port's signature
+        title: str,  # noqa: ARG002
+        workdir: Path,
+        *,
+        on_progress: Callable[[float], None],
+        on_step: Callable[[str], None],
+        stop: Stop,
+        resources: Resources,  # noqa: ARG002
+    ) -> Rendered:
+        on_step("main")
+        on_progress(0.5)
+        (self._folder / f"rendering-{os.getpid()}").touch()
+        while not (self._folder / "go").exists():
+            stop.check()
+            time.sleep(0.02)
+        path = workdir / "finished.mp4"
+        path.write_bytes(b"finished " + source.read_bytes())
+        data = path.read_bytes()
+        return Rendered(path, len(data), sha256(data).hexdigest(), width=1280, height=720, duration=1.0, frames=30)
+
+
+def main() -> None:
+    folder, die_at = Path(sys.argv[1]), sys.argv[2:]
+
+    def on_step(name: str) -> None:
+        if name in die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = load(Settings)
+    configure_logging(settings.log_format, settings.log_level)
+    shutdown = Shutdown(settings.drain)
+    shutdown.install()
+    with build(settings) as core, ScratchDisk(default_root()) as scratch:
+        app.run(core, HeldRenderer(folder), scratch=scratch, shutdown=shutdown, on_step=on_step)
+
+
+if __name__ == "__main__":
+    main()

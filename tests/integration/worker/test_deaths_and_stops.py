@@ -1,0 +1,212 @@
+import signal
+from datetime import timedelta
+
+import pytest
+import sqlalchemy
+
+from anb_cli.emulator import Emulator
+from anb_core.domain.model import Counters, Ending
+from anb_core.domain.status import Status
+from anb_core.usecases.relay import Relay
+from tests.integration.worker.conftest import LEASE, MakeSite, Site
+from tests.support import eventually
+
+
+def test_a_video_that_was_promised_but_never_sent_is_processed_all_the_same(site: Site) -> None:
+    """The API died between the commit and the send: the worker's own relay sends."""
+    site.let_go()
+    video = site.upload(b"holiday")
+    worker = site.held_worker()
+
+    job = site.until(video, Status.PROCESSED)
+    assert job.result is not None
+    assert site.results(video) == [job.result.key]
+    eventually(lambda: site.core.queue.depth().empty)
+    eventually(lambda: "processed in" in worker.log)
+    assert site.left_on_disk() == []
+
+    worker.send(signal.SIGTERM)
+    assert worker.exit_code() == 0
+    assert {path.name for path in site.tmpdir.glob("anb-worker-*/*")} == {"cache", "lock"}
+
+
+def test_a_worker_that_is_killed_in_mid_render_is_replaced_and_its_scratch_is_cleared(either_site: Site) -> None:
+    site = either_site
+    video = site.upload()
+    first = site.held_worker()
+    site.until_rendering(first, video)
+    first.kill()
+    assert site.left_on_disk() != []
+
+    site.let_go()
+    site.held_worker()
+    job = site.until(video, Status.PROCESSED)
+    assert job.counters == Counters(lost=1)
+    endings = [attempt.ending for attempt in site.core.store.attempts(video)]
+    assert endings == [Ending.LOST, Ending.PROCESSED]
+    assert len(site.results(video)) == 1
+    eventually(lambda: site.left_on_disk() == [])
+
+
+@pytest.mark.parametrize("step", ["upload", "publish", "delete"])
+def test_a_worker_that_dies_with_the_work_done_leaves_one_result(site: Site, step: str) -> None:
+    site.let_go()
+    video = site.upload()
+    assert site.held_worker(die_at=step).exit_code() == -signal.SIGKILL
+    site.held_worker()
+
+    job = site.until(video, Status.PROCESSED)
+    assert job.result is not None
+    due = site.core.store.hold_deletions(limit=10, hold=timedelta(minutes=1))
+    site.core.objects.delete([deletion.key for deletion in due])
+    assert site.results(video) == [job.result.key]
+    assert job.counters == Counters(lost=0 if step == "delete" else 1)
+
+
+def test_sigterm_in_mid_render_hands_the_job_on_at_once_and_counts_no_failure(either_site: Site) -> None:
+    site = either_site
+    video = site.upload()
+    first = site.held_worker(ANB_DRAIN_SECONDS="0")
+    site.until_rendering(first, video)
+    second = site.held_worker()
+    eventually(second.receiving, within=20)
+
+    first.send(signal.SIGTERM)
+    site.until_rendering(second, video)
+    assert first.exit_code() == 0
+    site.let_go()
+    job = site.until(video, Status.PROCESSED)
+    assert job.counters == Counters(interruptions=1)
+    endings = [attempt.ending for attempt in site.core.store.attempts(video)]
+    assert endings == [Ending.INTERRUPTED, Ending.PROCESSED]
+    eventually(lambda: site.core.queue.depth().empty)
+
+
+def test_a_job_that_ends_within_the_drain_budget_is_finished_and_nothing_else_is_begun(site: Site) -> None:
+    video = site.upload()
+    worker = site.held_worker()
+    site.until_rendering(worker, video)
+    worker.send(signal.SIGINT)
+    eventually(lambda: "no more jobs are begun" in worker.log)
+    another = site.upload()
+    site.let_go()
+
+    assert worker.exit_code() == 0
+    assert site.job(video).status is Status.PROCESSED
+    assert site.job(video).counters == Counters()
+    assert site.job(another).status is Status.UPLOADED
+
+
+def test_a_second_signal_hands_the_job_on_at_once(site: Site) -> None:
+    video = site.upload()
+    worker = site.held_worker()
+    site.until_rendering(worker, video)
+    worker.send(signal.SIGTERM)
+    eventually(lambda: "no more jobs are begun" in worker.log)
+    worker.send(signal.SIGTERM)
+
+    assert worker.exit_code() == 0
+    job = site.job(video)
+    assert (job.status, job.counters, job.lease_owner) == (Status.PROCESSING, Counters(interruptions=1), None)
+    assert site.core.queue.depth().visible == 1, "the message was sent before the worker went"
+
+
+def test_a_cancelled_render_ends_and_the_worker_takes_the_next_job(site: Site) -> None:
+    video = site.upload()
+    worker = site.held_worker()
+    site.until_rendering(worker, video)
+    site.core.store.cancel(video)
+    eventually(lambda: "took the job over" in worker.log)
+    assert site.left_on_disk() == []
+
+    site.let_go()
+    next_video = site.upload()
+    site.until(next_video, Status.PROCESSED)
+    assert site.job(video).status is Status.CANCELLED
+    assert site.results(video) == []
+
+
+def test_a_deleted_video_ends_its_render(site: Site) -> None:
+    video = site.upload()
+    worker = site.held_worker()
+    site.until_rendering(worker, video)
+    site.core.store.delete(video, grace=timedelta(0))
+    eventually(lambda: "took the job over" in worker.log)
+    eventually(lambda: site.core.queue.depth().empty)
+
+
+def test_one_message_too_many_changes_nothing(site: Site) -> None:
+    video = site.upload()
+    relay = Relay(site.core.store, site.core.queue, bucket=site.core.objects.bucket)
+    [entry] = site.core.store.hold_outbox(limit=10, hold=timedelta(minutes=1))
+    for _ in range(4):
+        site.core.queue.send([relay._outgoing(entry)])
+    site.core.store.mark_sent(entry, broker=site.core.queue.name)
+    site.held_worker()
+    site.held_worker()
+    eventually(lambda: len(list(site.folder.glob("rendering-*"))) == 1, within=20)
+    eventually(lambda: site.core.queue.depth().visible == 0, within=20)
+    site.let_go()
+
+    job = site.until(video, Status.PROCESSED)
+    eventually(lambda: site.core.queue.depth().empty)
+    assert job.counters == Counters()
+    assert job.attempts == 1
+    assert len(site.results(video)) == 1
+
+
+def test_database_connections_that_break_in_mid_job_cost_nothing(postgresql_site: Site, postgres_url: str) -> None:
+    site = postgresql_site
+    video = site.upload()
+    worker = site.held_worker()
+    site.until_rendering(worker, video)
+    engine = sqlalchemy.create_engine(postgres_url)
+    with engine.connect() as connection:
+        broken = connection.execute(
+            sqlalchemy.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        ).fetchall()
+    engine.dispose()
+    assert len(broken) > 1
+    site.let_go()
+
+    job = site.until(video, Status.PROCESSED)
+    assert (job.counters, job.attempts) == (Counters(), 1)
+
+
+def test_a_bucket_and_queue_that_go_away_in_mid_job_lose_nothing(
+    make_site: MakeSite, sqlite_url: str, own_emulator: Emulator
+) -> None:
+    site = make_site(sqlite_url, own_emulator.url)
+    video, waiting = site.upload(), site.upload()
+    worker = site.held_worker()
+    site.until_rendering(worker, video)
+    own_emulator.stop()
+    site.let_go()
+    eventually(lambda: "the bucket is away" in worker.log)
+    own_emulator.start()
+
+    for one in (video, waiting):
+        job = site.until(one, Status.PROCESSED)
+        assert job.counters.failures == job.counters.lost == 0
+
+
+def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> None:
+    """A worker that hangs as a whole: it is stopped by a signal, and goes on when its job is another's already."""
+    video = site.upload()
+    first = site.held_worker()
+    site.until_rendering(first, video)
+    first.send(signal.SIGSTOP)
+    second = site.held_worker()
+    eventually(site.sweep, within=LEASE.total_seconds() + 5)
+    site.until_rendering(second, video)
+    first.send(signal.SIGCONT)
+    eventually(lambda: "took the job over" in first.log)
+    site.let_go()
+
+    job = site.until(video, Status.PROCESSED)
+    assert job.worker is None
+    assert [attempt.worker for attempt in site.core.store.attempts(video)] == ["worker-1", "worker-2"]
+    assert len(site.results(video)) == 1
