@@ -53,8 +53,8 @@ class Effect:
     """Everything one change comes to; written in one transaction, or not at all.
 
     `record` is the row afterwards, its job's version one higher. `send_after` replaces the job's outbox entry; None
-    removes it, because no message is owed. `release_key` frees the upload's Idempotency-Key. `purge_after` is set when the
-    video is deleted.
+    removes it, because no message is owed. `release_key` frees the upload's Idempotency-Key. `purge_after` is set when
+    the video is deleted.
     """
 
     record: Record

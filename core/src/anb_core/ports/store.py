@@ -1,8 +1,8 @@
 """The store of record. Every method is one transaction, and every change of a job is a compare-and-set.
 
 The database's clock is the only one: lifetimes and delays are given as durations, and it turns them into times itself.
-All methods raise `Unavailable("database", ...)` when it does not answer in time. After a lost answer to a commit nothing
-may be concluded: read the row again.
+All methods raise `Unavailable("database", ...)` when it does not answer in time; then nothing may be concluded, for the
+answer to a commit may be what was lost: read the row again.
 """
 
 from collections.abc import Collection, Sequence
@@ -180,7 +180,7 @@ class Leases(Protocol):
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """The lease expires `duration` from now by the database's clock. One that expired but nobody took is renewed."""
+        """The lease expires `duration` from now by the database's clock. An expired one that nobody took revives."""
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
@@ -197,7 +197,7 @@ class Leases(Protocol):
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply what follows. True again for an attempt settled so before.
 
-        The lease is cleared; if work remains there are `not_before` and an outbox entry, if it is used up a dead letter.
+        The lease is cleared. If work remains, `not_before` and an outbox entry say when; used up, there is a dead letter.
         The attempt's object is due for deletion now, and again 24 h later.
         """
         ...

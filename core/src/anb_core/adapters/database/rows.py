@@ -44,7 +44,7 @@ class Locked(NamedTuple):
 
 def lock(connection: Connection, video_id: str) -> Locked | None:
     """Lock video and job, then read them and the clock; None if there is no such video."""
-    # Both are locked: a row that is not is shown as it was before the wait (PostgreSQL). The clock stands outside, to be
+    # Both are locked: PostgreSQL shows a row that is not as it was before the wait. The clock stands outside, to be
     # read after the wait.
     locked = RECORDS.where(videos.c.id == video_id).with_for_update().subquery("locked")
     row = connection.execute(select(locked, now_plus().label("now"))).one_or_none()
