@@ -1,0 +1,19 @@
+"""The `anb` command. Errors end as one sentence on stderr and an exit code, never as a traceback."""
+
+import sys
+
+from anb_cli.commands import build
+from anb_cli.errors import CliError
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    try:
+        build()()
+    except CliError as error:
+        sys.stderr.write(f"anb: {error}\n")
+        sys.exit(error.exit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The contact sheet: frames of intro, main part and outro with their times, over a line that shows where they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+COLUMNS = 4
+FRAME = (464, 261)
+GAP = 20
+MARGIN = 48
+LABEL = 40
+HEAD = 140
+FOOT = 120
+WIDTH = 2 * MARGIN + COLUMNS * FRAME[0] + (COLUMNS - 1) * GAP
+
+PAPER, INK, FAINT, LINE = "#0f1218", "#f4f6fa", "#8b94a7", "#232936"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the video: which frames it has, and how many rows it is given."""
+
+    name: str
+    colour: str
+    first: int
+    frames: int
+    rows: int
+
+    @property
+    def picks(self) -> list[int]:
+        """The frames to show: evenly spread, each in the middle of its share."""
+        shown = min(self.frames, self.rows * COLUMNS)
+        return [self.first + int((place + 0.5) * self.frames / shown) for place in range(shown)]
+
+
+def parts_of(intro: int, main: int, outro: int) -> list[Part]:
+    """The parts of a video whose parts have so many frames; a part without any is left out."""
+    parts = [
+        Part("Intro", "#5ea0ff", 0, intro, 1),
+        Part("Main part, with watermark", "#45d19f", intro, main, 2),
+        Part("Outro", "#ffb454", intro + main, outro, 1),
+    ]
+    return [part for part in parts if part.frames]
+
+
+def draw(title: str, facts: str, parts: Sequence[Part], pictures: Mapping[int, Image.Image], fps: int) -> Image.Image:
+    """Lay the sheet out. `pictures` holds the frame of every pick by its number."""
+    rows = sum(-(-len(part.picks) // COLUMNS) for part in parts)
+    height = HEAD + rows * (FRAME[1] + LABEL + GAP) + FOOT
+    sheet = Image.new("RGB", (WIDTH, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, 40), _shortened(pen, title, 40, WIDTH - 2 * MARGIN), INK, _font(40))
+    pen.text((MARGIN, 92), facts, FAINT, _font(20))
+    top = HEAD
+    for part in parts:
+        for row in range(0, len(part.picks), COLUMNS):
+            for column, number in enumerate(part.picks[row : row + COLUMNS]):
+                left = MARGIN + column * (FRAME[0] + GAP)
+                _frame(sheet, pictures[number], (left, top), part, f"{number / fps:.2f} s")
+            top += FRAME[1] + LABEL + GAP
+    _time_line(pen, parts, top + 16, fps)
+    return sheet
+
+
+def _frame(sheet: Image.Image, picture: Image.Image, place: tuple[int, int], part: Part, time: str) -> None:
+    left, top = place
+    pen = ImageDraw.Draw(sheet)
+    mask = Image.new("L", FRAME, 0)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, FRAME[0] - 1, FRAME[1] - 1), 10, fill=255)
+    sheet.paste(picture.resize(FRAME, Image.Resampling.LANCZOS), place, mask)
+    pen.rounded_rectangle((left, top, left + FRAME[0] - 1, top + FRAME[1] - 1), 10, outline=LINE, width=2)
+    under = top + FRAME[1] + 10
+    pen.ellipse((left + 2, under + 5, left + 14, under + 17), fill=part.colour)
+    pen.text((left + 24, under), part.name, FAINT, _font(18))
+    pen.text((left + FRAME[0] - 2, under), time, INK, _font(18), anchor="ra")
+
+
+def _time_line(pen: ImageDraw.ImageDraw, parts: Sequence[Part], top: int, fps: int) -> None:
+    total = sum(part.frames for part in parts)
+    scale = (WIDTH - 2 * MARGIN) / total
+    for part in parts:
+        left, right = MARGIN + part.first * scale, MARGIN + (part.first + part.frames) * scale
+        pen.rounded_rectangle((left + 1, top, right - 2, top + 14), 7, fill=part.colour)
+        for number in part.picks:
+            pen.line((MARGIN + number * scale, top + 20, MARGIN + number * scale, top + 28), FAINT, 2)
+        pen.text((left + 1, top + 36), f"{part.first / fps:.2f} s", FAINT, _font(18))
+    pen.text((WIDTH - MARGIN, top + 36), f"{total / fps:.2f} s", INK, _font(18), anchor="ra")
+
+
+def _shortened(pen: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
+    if pen.textlength(text, _font(size)) <= width:
+        return text
+    while text and pen.textlength(f"{text}…", _font(size)) > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

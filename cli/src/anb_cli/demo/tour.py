@@ -1,0 +1,248 @@
+"""The tour itself: a stack of its own is started, shown a video, and stopped, whatever happens in between."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+from av import VideoFrame
+from PIL import Image
+from rich.text import Text
+
+from anb_cli import downloading
+from anb_cli.client import Api
+from anb_cli.connection import Connection
+from anb_cli.demo import contact_sheet
+from anb_cli.demo.examination import FPS, LONGEST_MAIN, Check, Facts, Plan, examine, judge, sound_shift, source_length
+from anb_cli.emulator import install
+from anb_cli.errors import Exit, StackTrouble, VideoFailed, WrongUse
+from anb_cli.following import follow
+from anb_cli.stack import tether
+from anb_cli.stack.folder import NAME, Folder, Running
+from anb_cli.terminal import Bars, Terminal, size_text
+from anb_cli.videos import send
+from anb_core.domain.status import Status
+
+FOOTAGE = Path("build/footage/bigbuckbunny.mp4")
+FOOTAGE_TITLE = "Big Buck Bunny"
+
+START_WITHIN = 120.0
+POLL = 0.05
+
+
+@dataclass(slots=True)
+class Clock:
+    """How long each phase took, in seconds, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure the block."""
+        begun = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - begun
+
+
+def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> None:
+    """Give the tour; ends with 1 unless the result is what it should be."""
+    terminal = Terminal(as_json=as_json)
+    if video is None:
+        video, title = FOOTAGE, title or FOOTAGE_TITLE
+        if not video.exists():
+            raise WrongUse(f"{video} is missing: `make demo` fetches it, or name a video of yours with --video.")
+    video, title, out = video.absolute(), title or video.stem, out.absolute()
+    processed, sheet = out / "processed.mp4", out / "contact-sheet.png"
+    folder = _fresh(out, processed, sheet)
+    clock = Clock()
+    install(terminal.note)
+    with terminal.progress() as bars, _stack(folder, clock) as running, Api(_connection(folder, running)) as api:
+        record = _process(api, video, title, processed, bars, clock)
+        steps = _steps(folder, record["video_id"])
+    with clock.phase("examining"):
+        facts, checks, plan = _examine(video, processed, sheet, title)
+    report = _Report(video, processed, sheet, facts, checks, plan, clock.seconds, steps)
+    report.show(terminal)
+    if not all(check.passed for check in checks):
+        raise typer.Exit(Exit.VIDEO_FAILED)
+
+
+def _fresh(out: Path, *results: Path) -> Folder:
+    """Begin anew: no old result or interrupted job may be in the way. The workers' cache stays."""
+    folder = Folder(out / NAME)
+    folder.create()
+    with folder.locked():
+        for path in (folder.emulator, folder.logs):
+            shutil.rmtree(path)
+        for path in folder.path.glob(f"{folder.database.name}*"):
+            path.unlink()
+    for result in results:
+        result.unlink(missing_ok=True)
+    return folder
+
+
+@contextmanager
+def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
+    """`anb up` in a folder of its own, on free ports, talking to a file."""
+    log = folder.path.parent / "stack.log"
+    command = [sys.executable, "-m", "anb_cli", "up", "--port", "0", "--json"]
+    ended, hurried = False, True
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, tether.__file__, str(os.getpid()), str(int(signal.SIGTERM)), *command],
+            cwd=folder.path.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        with clock.phase("starting the stack"):
+            running = _started(process, folder, log)
+        yield running
+        hurried = False
+    finally:
+        with clock.phase("stopping the stack"):
+            while not ended:
+                ended = _stop(process, hurried=hurried)
+
+
+def _started(process: subprocess.Popen[bytes], folder: Folder, log: Path) -> Running:
+    deadline = time.monotonic() + START_WITHIN
+    while (running := folder.running()) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise StackTrouble(f"The stack did not start. The end of {log}:\n{last}")
+        time.sleep(POLL)
+    return running
+
+
+def _stop(process: subprocess.Popen[bytes], *, hurried: bool) -> bool:
+    """Ask it to stop, and wait; a second time after a moment when in a hurry. False when Ctrl-C broke the wait off."""
+    try:
+        process.terminate()
+        if hurried:
+            try:
+                process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+        process.wait()
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _connection(folder: Folder, running: Running) -> Connection:
+    return Connection(running.url, folder.token())
+
+
+def _process(api: Api, video: Path, title: str, processed: Path, bars: Bars, clock: Clock) -> dict[str, Any]:
+    bar = bars.add(video.name)
+    with clock.phase("uploading"):
+        video_id = send(api, video, title, {}, bar)["video_id"]
+    bar.restart()
+    with clock.phase("processing"):
+        for update in follow(api, video_id):
+            bar.update(update)
+            if update.final and update.status is not Status.PROCESSED:
+                raise VideoFailed(f"The video is {update.status or 'deleted'}: {update.error}")
+    record = api.get(video_id)
+    bar.restart()
+    with clock.phase("downloading"):
+        size = record["result"]["size"]
+        downloading.download(api, record, processed, on_bytes=lambda done: bar.bytes("downloading", done, size))
+    return record
+
+
+def _steps(folder: Folder, video_id: str) -> dict[str, float]:
+    """What the worker's log says about how long each step of the job took, in seconds."""
+    for line in (folder.logs / "worker-1.log").read_text().splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if said.get("video_id") == video_id and said.get("outcome") == Status.PROCESSED:
+            return dict(said["steps"])
+    return {}
+
+
+def _examine(video: Path, processed: Path, sheet: Path, title: str) -> tuple[Facts, list[Check], Plan]:
+    plan = Plan(INTRO_FRAMES, round(min(LONGEST_MAIN, source_length(video)) * FPS), OUTRO_FRAMES)
+    parts = contact_sheet.parts_of(plan.intro, plan.main, plan.outro)
+    picks = {number for part in parts for number in part.picks}
+    pictures: dict[int, Image.Image] = {}
+
+    def keep(number: int, frame: VideoFrame) -> None:
+        if number in picks:
+            pictures[number] = frame.to_image()
+
+    facts = examine(processed, keep)
+    checks = judge(facts, plan, sound_shift(video, processed, plan.intro / FPS))
+    if picks <= pictures.keys():
+        about = f"{facts.width} x {facts.height}, {plan.frames} frames, {size_text(processed.stat().st_size)}"
+        contact_sheet.draw(title, about, parts, pictures, FPS).save(sheet)
+    return facts, checks, plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    source: Path
+    processed: Path
+    sheet: Path
+    facts: Facts
+    checks: list[Check]
+    plan: Plan
+    phases: dict[str, float]
+    steps: dict[str, float]
+
+    def show(self, terminal: Terminal) -> None:
+        """Print it."""
+        if terminal.as_json:
+            terminal.record(self._record())
+            return
+        for check in self.checks:
+            mark = Text("  ok  ", "green") if check.passed else Text("WRONG ", "bold red")
+            wanted = "" if check.passed else f", not {check.wanted}"
+            terminal.out.print(Text.assemble(mark, f"{check.what}: {check.found}{wanted}"))
+        terminal.out.print()
+        for name, seconds in self.phases.items():
+            terminal.out.print(f"{seconds:7.2f} s  {name}")
+            if name == "processing":
+                for step, taken in self.steps.items():
+                    terminal.out.print(Text(f"{taken:14.2f} s  {step}", "dim"))
+        terminal.out.print()
+        for path, length in ((self.source, source_length(self.source)), (self.processed, self.facts.video_end)):
+            terminal.out.print(Text(f"{_near(path)}  {size_text(path.stat().st_size)}, {length:.2f} s"))
+        if self.sheet.exists():
+            terminal.out.print(Text(str(_near(self.sheet))))
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            "verified": all(check.passed for check in self.checks),
+            "checks": [
+                {"what": check.what, "wanted": check.wanted, "found": check.found, "passed": check.passed}
+                for check in self.checks
+            ],
+            "seconds": self.phases,
+            "steps": self.steps,
+            "source": {"path": str(self.source), "size": self.source.stat().st_size},
+            "processed": {
+                "path": str(self.processed),
+                "size": self.processed.stat().st_size,
+                "frames": self.plan.frames,
+            },
+            "contact_sheet": str(self.sheet),
+        }
+
+
+def _near(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

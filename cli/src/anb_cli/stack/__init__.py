@@ -1,0 +1,1 @@
+"""The whole of ANB Video on one machine: emulator, API and workers as children of one supervisor."""

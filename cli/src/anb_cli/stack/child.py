@@ -1,0 +1,114 @@
+"""One process of the stack: started, listened to, asked to stop."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from anb_cli.stack import tether
+from anb_cli.stack.restart import Deaths
+
+LAST_WORDS = 15
+"""So many lines are shown of a child that could not start."""
+
+
+class Child:
+    """A program that is tethered to this process and can be started again after it died.
+
+    Every line it writes goes to `log` and to `on_line(name, line)`, which is called from a thread. It must be started
+    from the main thread: the kernel takes the end of the starting thread for the end of the parent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        on_line: Callable[[str, str], None],
+    ) -> None:
+        self.name = name
+        self.deaths = Deaths()
+        self._command = list(command)
+        self._environment = dict(environment)
+        self._log = log
+        self._on_line = on_line
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._started = 0.0
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+
+    def start(self) -> None:
+        """Start it. In a session of its own: Ctrl-C is for the supervisor alone, which stops its children in order."""
+        self._last_words.clear()
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), *self._command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, or None before the first start."""
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def bury(self) -> str:
+        """Note its death; tells in words how it ended."""
+        self.deaths = self.deaths.after(time.monotonic() - self._started)
+        return _ending(self._process.returncode if self._process else None)
+
+    def wait(self) -> int:
+        """Wait until it has ended and all it wrote was heard; its exit code, negative for a signal."""
+        if self._process is None or self._reader is None:
+            raise RuntimeError(f"{self.name} was never started")
+        code = self._process.wait()
+        # A process it left behind may hold the pipe open: that is no reason to wait for ever.
+        self._reader.join(timeout=1.0)
+        return code
+
+    def send(self, what: signal.Signals) -> None:
+        """Send it a signal; nothing happens when it has ended."""
+        if self._process is not None:
+            self._process.send_signal(what)
+
+    @property
+    def last_words(self) -> str:
+        """The last lines it wrote."""
+        return "\n".join(self._last_words)
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        if process.stdout is None:
+            return
+        with process.stdout as lines, self._log.open("a", encoding="utf-8") as log:
+            for line in lines:
+                log.write(line)
+                log.flush()
+                self._last_words.append(line.rstrip())
+                self._on_line(self.name, line.rstrip())
+
+
+def _ending(code: int | None) -> str:
+    match code:
+        case int() if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        case _:
+            return f"ended with {code}"

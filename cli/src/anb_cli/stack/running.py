@@ -1,0 +1,74 @@
+"""`anb up` as a person sees it: which lines appear, and in which colours."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from anb_cli.stack.folder import NAME, Folder
+from anb_cli.stack.lines import Line, readable
+from anb_cli.stack.supervisor import Supervisor
+from anb_cli.terminal import Terminal, clean
+
+COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
+SOURCE_WIDTH = len("emulator")
+
+
+def run(place: Path, *, workers: int, port: int | None, as_json: bool) -> None:
+    """Run the stack of the folder `.anb` in `place` until it is told to stop."""
+    terminal = Terminal(as_json=as_json)
+    show = _shower(terminal)
+    folder = Folder(place.absolute() / NAME)
+
+    def on_line(source: str, raw: str) -> None:
+        line = readable(raw)
+        if line is not None:
+            show(source, line)
+
+    def on_ready(url: str) -> None:
+        if as_json:
+            terminal.record({"event": "ready", "url": url, "data": str(folder.path)})
+            return
+        terminal.result(f"\nANB Video runs at {url}, its data is in {folder.path}", {})
+        terminal.result("In another terminal, in this folder:\n", {})
+        for command in ("anb upload clip.mp4 --watch", "anb list", "anb download ID"):
+            terminal.result(f"    {command}", {})
+        terminal.result("\nCtrl-C stops it.\n", {})
+
+    Supervisor(
+        folder,
+        workers=workers,
+        port=port,
+        say=lambda source, text: show(source, Line(text, "info")),
+        on_line=on_line,
+        on_ready=on_ready,
+    ).run()
+
+
+def _shower(terminal: Terminal) -> Callable[[str, Line], None]:
+    lock = threading.Lock()
+
+    def show(source: str, line: Line) -> None:
+        now = datetime.now(UTC).astimezone()
+        with lock:
+            if terminal.as_json:
+                record: dict[str, Any] = {
+                    "at": now.isoformat(),
+                    "source": source,
+                    "level": line.level,
+                    "text": line.text,
+                }
+                terminal.record(record)
+                return
+            terminal.out.print(
+                Text.assemble(
+                    (f"{now:%H:%M:%S} ", "dim"),
+                    (f"{source:{SOURCE_WIDTH}} ", "cyan"),
+                    (clean(line.text), COLOURS.get(line.level, "")),
+                )
+            )
+
+    return show

@@ -1,0 +1,282 @@
+"""`anb up`: starts emulator, migration, API and workers in order, keeps them running, stops them in order."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Never
+
+import httpx
+
+from anb_cli.emulator import HOST, Emulator, install
+from anb_cli.errors import StackTrouble
+from anb_cli.stack.child import Child
+from anb_cli.stack.folder import Folder
+from anb_cli.stack.restart import Deaths
+
+BUCKET = "anb-video"
+QUEUE = "anb-video-processing-queue"
+REGION = "us-east-1"
+
+DEFAULT_PORT = 8000
+READY_WITHIN = 60.0
+"""Seconds for the API to answer; a slow disk under a first import is what takes long."""
+
+DRAIN_MARGIN = 30.0
+"""Seconds beyond the drain budget that a worker has for handing its job on."""
+
+HURRIED_WITHIN = 10.0
+"""Seconds that children have after a second Ctrl-C."""
+
+TICK = 0.1
+
+FOREIGN = ("AWS_", "SQS_", "S3_", "CELERY_")
+"""Variables that point to other deployments begin so: an embedded stack must never touch those."""
+FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TOPIC_ARN", "ANB_URL", "ANB_TOKEN"})
+
+
+def stack_environment(
+    environ: Mapping[str, str], folder: Folder, *, emulator_url: str, api_port: int
+) -> dict[str, str]:
+    """What API and workers are told: the person's own limits, but nothing that leads to another deployment."""
+    kept = {
+        name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
+    }
+    return kept | {
+        "DATABASE_URL": f"sqlite:///{folder.database}",
+        "S3_BUCKET": BUCKET,
+        "SQS_QUEUE_URL": f"{emulator_url}/000000000000/{QUEUE}",
+        "AWS_ENDPOINT_URL": emulator_url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        # The emulator takes any: these are no secrets.
+        "AWS_ACCESS_KEY_ID": "anb",
+        "AWS_SECRET_ACCESS_KEY": "anb-local",
+        # No instance has a role to lend us here, and looking for one takes seconds.
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "ANB_CREATE_RESOURCES": "true",
+        "ANB_API_LISTEN": f"{HOST}:{api_port}",
+        "ANB_LOG_FORMAT": "json",
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(folder.scratch),
+    }
+
+
+class Supervisor:
+    """The stack of one folder. `say(source, text)` is for people, `on_line(source, line)` gets what children log."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        workers: int,
+        port: int | None,
+        say: Callable[[str, str], None],
+        on_line: Callable[[str, str], None],
+        on_ready: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._workers = workers
+        self._port = port
+        self._say = say
+        self._on_line = on_line
+        self._on_ready = on_ready
+        self._signals = 0
+        self._emulator: Emulator | None = None
+        self._emulator_deaths = Deaths()
+        self._emulator_started = 0.0
+        self._children: list[Child] = []
+        self._due: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Serve until SIGINT, SIGTERM or SIGHUP, then drain.
+
+        Raises:
+            StackTrouble: it can't start.
+        """
+        self._folder.create()
+        with self._folder.locked():
+            before = {
+                number: signal.signal(number, self._on_signal)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            }
+            try:
+                self._begin()
+                self._keep_running()
+            except KeyboardInterrupt:
+                self._say("anb", "stopping")
+            finally:
+                self._end()
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """The first one ends whatever is being done; those that follow only hasten the end."""
+        self._signals += 1
+        if self._signals == 1:
+            raise KeyboardInterrupt
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        api_port, emulator_port = self._choose_ports()
+        for log in self._folder.logs.glob("*.log"):
+            log.unlink()
+        emulator = self._emulator = Emulator(port=emulator_port, data=self._folder.emulator)
+        environment = stack_environment(os.environ, self._folder, emulator_url=emulator.url, api_port=api_port)
+        token = self._folder.token()
+        migration = self._child("migration", "anb_api", "migrate", ANB_BOOTSTRAP_TOKEN=token, **environment)
+        migration.start()
+        self._children.append(migration)
+        install(lambda text: self._say("emulator", text))
+        emulator.start()
+        self._emulator_started = time.monotonic()
+        self._migrated(migration)
+        self._children = [
+            self._child("api", "anb_api", **environment),
+            *(
+                self._child(f"worker-{number}", "anb_worker", ANB_WORKER_NAME=f"worker-{number}", **environment)
+                for number in range(1, self._workers + 1)
+            ),
+        ]
+        for child in self._children:
+            child.start()
+        url = f"http://{HOST}:{api_port}"
+        self._await_api(url)
+        self._folder.announce(url)
+        self._on_ready(url)
+
+    def _choose_ports(self) -> tuple[int, int]:
+        known = self._folder.ports()
+        wanted = known.get("api", DEFAULT_PORT) if self._port is None else self._port
+        api = wanted or _free_port()
+        if not _is_free(api):
+            raise StackTrouble(
+                f"Port {api} is taken by another program: choose another with --port, or a free one with --port 0."
+            )
+        emulator = known.get("emulator", 0)
+        if not emulator or emulator == api or not _is_free(emulator):
+            emulator = _free_port()
+        self._folder.keep_ports({"api": api, "emulator": emulator})
+        return api, emulator
+
+    def _child(self, name: str, module: str, *arguments: str, **environment: str) -> Child:
+        return Child(
+            name,
+            [sys.executable, "-m", module, *arguments],
+            environment=environment,
+            log=self._folder.logs / f"{name}.log",
+            on_line=self._on_line,
+        )
+
+    def _migrated(self, migration: Child) -> None:
+        if migration.wait() != 0:
+            raise StackTrouble(f"The database could not be brought up to date. It said:\n{migration.last_words}")
+
+    def _await_api(self, url: str) -> None:
+        api = self._children[0]
+        deadline = time.monotonic() + READY_WITHIN
+        with httpx.Client(trust_env=False, timeout=2.0) as http:
+            while not _answers(http, f"{url}/readyz"):
+                if not api.running:
+                    ending = api.bury()
+                    api.wait()
+                    raise StackTrouble(f"The API {ending} instead of starting. It said:\n{api.last_words}")
+                if time.monotonic() > deadline:
+                    raise StackTrouble(f"The API is not ready after {READY_WITHIN:g} s. It said:\n{api.last_words}")
+                time.sleep(TICK / 2)
+
+    # --- run ----------------------------------------------------------------------------------------------------------
+
+    def _keep_running(self) -> Never:
+        while True:
+            now = time.monotonic()
+            self._look_after_emulator(now)
+            for child in self._children:
+                self._look_after(child, now)
+            time.sleep(TICK)
+
+    def _look_after(self, child: Child, now: float) -> None:
+        if child.running:
+            return
+        due = self._due.get(child.name)
+        if due is None:
+            ending = child.bury()
+            self._due[child.name] = now + child.deaths.delay
+            self._say(child.name, f"{ending}, starts again in {child.deaths.delay:g} s")
+        elif now >= due:
+            del self._due[child.name]
+            child.start()
+
+    def _look_after_emulator(self, now: float) -> None:
+        if self._emulator is None or self._emulator.running:
+            return
+        due = self._due.get("emulator")
+        if due is None:
+            self._emulator_deaths = self._emulator_deaths.after(now - self._emulator_started)
+            self._due["emulator"] = now + self._emulator_deaths.delay
+            self._say("emulator", f"died, starts again in {self._emulator_deaths.delay:g} s")
+        elif now >= due:
+            del self._due["emulator"]
+            self._emulator_started = now
+            try:
+                self._emulator.start()
+            except StackTrouble as error:
+                self._say("emulator", str(error))
+
+    # --- stop ---------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Workers and API drain side by side; the emulator goes last, because they need it for that, and saves."""
+        told = max(self._signals, 1)
+        drain = float(os.environ.get("ANB_DRAIN_SECONDS") or 120)
+        begun = time.monotonic()
+        deadline = begun + drain + DRAIN_MARGIN
+        explained = False
+        for child in self._children:
+            child.send(signal.SIGTERM)
+        while running := [child for child in self._children if child.running]:
+            now = time.monotonic()
+            if self._signals > told:
+                told = self._signals
+                deadline = min(deadline, now + HURRIED_WITHIN) if told == 2 else now  # noqa: PLR2004 - the second Ctrl-C
+                for child in running:
+                    child.send(signal.SIGTERM)
+            if now >= deadline:
+                for child in running:
+                    child.send(signal.SIGKILL)
+            if not explained and now > begun + 1:
+                explained = True
+                names = ", ".join(child.name for child in running)
+                self._say("anb", f"{names} may finish what is at hand within {drain:g} s; Ctrl-C again is quicker")
+            time.sleep(TICK / 2)
+        if self._emulator is not None:
+            self._emulator.stop()
+
+
+def _answers(http: httpx.Client, url: str) -> bool:
+    try:
+        return http.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

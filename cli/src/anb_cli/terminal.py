@@ -1,0 +1,138 @@
+"""What people and programs see: results on stdout, all else on stderr; control codes in terminals only."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from anb_cli.following import Update
+
+STYLES = {
+    "uploading": "dim",
+    "uploaded": "cyan",
+    "processing": "yellow",
+    "processed": "green",
+    "failed": "red",
+    "dead_lettered": "red",
+    "cancelled": "dim",
+}
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004 - each unit is a thousand of the one before
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+def clean(text: str) -> str:
+    """Text that other people chose, without anything that steers a terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+class Terminal:
+    """Where a command writes. With `as_json`, stdout gets one JSON object a line and nothing else."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+    def result(self, text: str, record: dict[str, Any]) -> None:
+        """What was asked for: the text for people, the record for programs."""
+        if self.as_json:
+            self.record(record)
+        else:
+            self.out.print(Text(clean(text)))
+
+    def record(self, record: dict[str, Any]) -> None:
+        """One line for programs."""
+        self.out.file.write(json.dumps(record) + "\n")
+        self.out.file.flush()
+
+    def note(self, text: str, style: str = "") -> None:
+        """Something beside the result."""
+        self.err.print(Text(text, style))
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Aligned in a terminal; elsewhere a line a row with tabs between, which `cut` and `awk` understand."""
+        if not self.out.is_terminal:
+            for row in rows:
+                self.out.file.write("\t".join(clean(cell) for cell in row) + "\n")
+            return
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
+        for heading in headings:
+            table.add_column(heading, no_wrap=True, overflow="ellipsis" if heading == headings[-1] else "fold")
+        for row in rows:
+            table.add_row(*(Text(clean(cell), STYLES.get(cell, "")) for cell in row))
+        self.out.print(table, soft_wrap=False)
+
+    @contextmanager
+    def progress(self) -> Iterator["Bars"]:
+        """Bars on stderr while the block runs; without a terminal, a line at each change that matters."""
+        columns = (
+            SpinnerColumn(finished_text=" "),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.err, disable=not self.err.is_terminal) as progress:
+            yield Bars(self, progress)
+
+
+@dataclass(slots=True)
+class Bars:
+    """The bars of one command."""
+
+    _terminal: Terminal
+    _progress: Progress
+
+    def add(self, name: str) -> "Bar":
+        """A bar for one file or video."""
+        name = clean(name)
+        # Rich reads markup in descriptions: a name in brackets is only a name.
+        task = self._progress.add_task(name.replace("[", r"\["), total=1.0, note="")
+        return Bar(self._terminal, self._progress, task, name)
+
+
+@dataclass(slots=True)
+class Bar:
+    """One file's way up or down, or the work on one video."""
+
+    _terminal: Terminal
+    _progress: Progress
+    _task: TaskID
+    _name: str
+    _said: str = ""
+
+    def bytes(self, what: str, done: int, total: int) -> None:
+        """So many bytes have been moved."""
+        speed = self._progress.tasks[self._task].speed if not self._progress.disable else None
+        rate = f", {size_text(speed * total)}/s" if speed else ""
+        note = f"{what} {size_text(done)} of {size_text(total)}{rate}"
+        self._show(f"{what} {size_text(total)}", done / total if total else 1.0, note)
+
+    def update(self, update: Update) -> None:
+        """The work has come so far."""
+        status = update.status or "deleted"
+        note = f"{status}: {clean(update.error)}" if update.error else str(status)
+        self._show(note, 1.0 if status == "processed" else update.progress, note)
+
+    def restart(self) -> None:
+        """From bytes to work: the bar begins anew."""
+        self._progress.reset(self._task, note="")
+
+    def _show(self, said: str, done: float, note: str) -> None:
+        self._progress.update(self._task, completed=done, note=note.replace("[", r"\["))
+        if self._progress.disable and said != self._said:
+            self._terminal.note(f"{self._name}: {said}")
+        self._said = said

@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from anb_cli.demo.contact_sheet import draw, parts_of
+from anb_cli.demo.examination import Facts, Plan, judge
+
+PLAN = Plan(intro=90, main=159, outro=60)
+GOOD = Facts(
+    index_first=True,
+    video_codec="h264",
+    pixel_format="yuv420p",
+    width=1280,
+    height=720,
+    frames=309,
+    even=True,
+    video_end=10.3,
+    audio_codec="aac",
+    sample_rate=48_000,
+    channels=2,
+    audio_end=10.304,
+)
+
+
+def wrong(facts: Facts, sound_shift: float | None = 0.0) -> list[str]:
+    return [check.what for check in judge(facts, PLAN, sound_shift) if not check.passed]
+
+
+def test_a_good_file_passes() -> None:
+    assert wrong(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"index_first": False}, "faststart"),
+        ({"video_codec": "hevc"}, "picture codec"),
+        ({"pixel_format": "yuv444p"}, "picture codec"),
+        ({"height": 722}, "picture"),
+        ({"frames": 308}, "frames"),
+        ({"even": False}, "frames a second"),
+        ({"audio_codec": "mp3"}, "sound codec"),
+        ({"sample_rate": 44_100}, "sound codec"),
+        ({"channels": 6}, "sound codec"),
+        ({"audio_end": 10.25}, "streams end together"),
+        ({"video_end": 10.2666, "audio_end": 10.2666}, "duration"),
+    ],
+)
+def test_each_flaw_is_found(changes: dict[str, object], what: str) -> None:
+    assert wrong(replace(GOOD, **changes)) == [what]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shift", "passes"), [(0.039, True), (-0.039, True), (0.041, False), (-0.041, False), (None, True)]
+)
+def test_sound_may_be_40_ms_off(shift: float | None, *, passes: bool) -> None:
+    assert (wrong(GOOD, shift) == []) is passes
+
+
+def test_picks_are_spread_over_every_part() -> None:
+    intro, main, outro = parts_of(80, 160, 40)
+    assert intro.picks == [10, 30, 50, 70]
+    assert main.picks == [80 + place for place in (10, 30, 50, 70, 90, 110, 130, 150)]
+    assert outro.picks == [245, 255, 265, 275]
+
+
+def test_a_part_of_three_frames_shows_three() -> None:
+    assert [part.picks for part in parts_of(0, 3, 0)] == [[0, 1, 2]]
+
+
+def test_the_sheet_shows_every_pick() -> None:
+    parts = parts_of(90, 159, 60)
+    picks = [number for part in parts for number in part.picks]
+    colours = {number: (number % 256, 255 - number % 256, 77) for number in picks}
+    pictures = {number: Image.new("RGB", (1280, 720), colour) for number, colour in colours.items()}
+    sheet = draw("A title that is much too long for one line " * 10, "facts", parts, pictures, 30)
+    seen = {colour for _count, colour in sheet.getcolors(1 << 24) or []}
+    assert set(colours.values()) <= seen

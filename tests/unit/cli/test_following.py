@@ -1,0 +1,128 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from anb_cli.client import Json
+from anb_cli.errors import CliError, Refused, Unreachable
+from anb_cli.events import ServerEvent
+from anb_cli.following import PATIENCE, Update, follow, pause_after
+from anb_core.domain.status import Status
+
+
+def event(number: int, status: str, progress: float = 0.0, name: str = "status") -> ServerEvent:
+    return ServerEvent(str(number), name, json.dumps({"status": status, "progress": progress, "error": None}))
+
+
+def video(status: str, progress: float = 0.0, error: Json | None = None) -> Json:
+    return {"status": status, "progress": progress, "error": error}
+
+
+AWAY = Unreachable("away")
+GONE = Refused("gone", code="video_not_found", status=404)
+
+
+class Deployment:
+    """Plays streams and answers back in order; the last answer is repeated. An error in either is raised."""
+
+    def __init__(self, streams: list[list[ServerEvent | CliError]], answers: list[Json | CliError]) -> None:
+        self.after: list[str | None] = []
+        self.now = 0.0
+        self._streams = streams
+        self._answers = answers
+
+    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerEvent]:
+        assert video_id == "v"
+        self.after.append(after)
+        for item in self._streams.pop(0) if self._streams else [AWAY]:
+            if isinstance(item, CliError):
+                raise item
+            yield item
+
+    def get(self, video_id: str) -> dict[str, Any]:
+        assert video_id == "v"
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, CliError):
+            raise answer
+        return answer
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def follow(self) -> list[Update]:
+        return list(follow(self, "v", sleep=self.sleep, monotonic=lambda: self.now))
+
+
+def test_every_change_is_told_until_nothing_more_can_happen() -> None:
+    there = Deployment(
+        [[event(1, "uploaded"), event(2, "processing"), event(3, "processing", 0.5), event(4, "processed", 1.0)]], []
+    )
+    assert there.follow() == [
+        Update(Status.UPLOADED, 0.0),
+        Update(Status.PROCESSING, 0.0),
+        Update(Status.PROCESSING, 0.5),
+        Update(Status.PROCESSED, 1.0),
+    ]
+
+
+def test_a_stream_that_breaks_is_picked_up_where_it_broke() -> None:
+    there = Deployment(
+        [[event(1, "uploaded"), event(2, "processing", 0.2), AWAY], [event(3, "processed", 1.0)]],
+        [video("processing", 0.2)],
+    )
+    assert [update.progress for update in there.follow()] == [0.0, 0.2, 1.0]
+    assert there.after == [None, "2"]
+
+
+def test_an_end_that_was_missed_is_asked_for() -> None:
+    there = Deployment([[event(1, "processing"), AWAY]], [video("processed", 1.0)])
+    assert there.follow()[-1] == Update(Status.PROCESSED, 1.0)
+
+
+def test_where_no_events_come_through_the_api_is_asked_again_and_again() -> None:
+    refused = Refused("no events here", code="http_405", status=405)
+    there = Deployment(
+        [[refused], [refused], [refused]],
+        [video("uploaded"), video("processing", 0.4), video("processing", 0.4), video("processed", 1.0)],
+    )
+    assert [update.progress for update in there.follow()] == [0.0, 0.4, 1.0]
+
+
+def test_a_deleted_video_has_no_status_any_more() -> None:
+    assert Deployment([[event(1, "cancelled", name="deleted")]], []).follow() == [Update(None, 0.0)]
+
+
+def test_the_reason_of_a_failure_is_told() -> None:
+    there = Deployment([[]], [video("failed", 0.1, {"code": "corrupt", "message": "The picture is damaged."})])
+    assert there.follow() == [Update(Status.FAILED, 0.1, "The picture is damaged. (corrupt)")]
+
+
+def test_events_that_nobody_knows_yet_are_passed_over() -> None:
+    unknown = ServerEvent("1", "applause", "{}")
+    there = Deployment([[unknown, ServerEvent("2", "status", "no JSON"), event(3, "processed", 1.0)]], [])
+    assert there.follow() == [Update(Status.PROCESSED, 1.0)]
+
+
+def test_a_restart_of_the_api_is_waited_for() -> None:
+    there = Deployment([[event(1, "uploaded"), AWAY]], [AWAY, AWAY, AWAY, video("processed", 1.0)])
+    assert there.follow()[-1] == Update(Status.PROCESSED, 1.0)
+
+
+def test_an_api_that_stays_away_is_given_up() -> None:
+    there = Deployment([], [AWAY])
+    with pytest.raises(Unreachable):
+        there.follow()
+    assert PATIENCE < there.now < 2 * PATIENCE
+
+
+def test_a_video_that_is_not_there_is_not_waited_for() -> None:
+    there = Deployment([[GONE]], [GONE])
+    with pytest.raises(Refused):
+        there.follow()
+    assert there.now == 0
+
+
+@pytest.mark.parametrize(("breaks", "pause"), [(0, 0.25), (1, 0.5), (2, 1.0), (5, 5.0), (10_000, 5.0)])
+def test_pauses_grow_up_to_five_seconds(breaks: int, pause: float) -> None:
+    assert pause_after(breaks) == pause
