@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from anb_core.adapters.database import SqlStore
+from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.ports.objects import Objects
@@ -65,3 +65,8 @@ def build(settings: Settings) -> Core:
 def open_store(settings: DatabaseSettings) -> Store:
     """The store alone, for migrations and tokens."""
     return SqlStore(settings.database_url.get_secret_value())
+
+
+def migrate(settings: DatabaseSettings) -> None:
+    """Bring the database's schema to what this program needs."""
+    upgrade(settings.database_url.get_secret_value())

@@ -1,0 +1,144 @@
+"""`python -m anb_api [serve | migrate | token create|list|revoke]`."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from anb_api.server import serve
+from anb_core.bootstrap import build, migrate, open_store
+from anb_core.domain.errors import AnbError
+from anb_core.domain.model import Scope, Token
+from anb_core.settings import DatabaseSettings, Settings, load_or_exit
+from anb_core.telemetry import configure_logging
+from anb_core.usecases.tokens import add_bootstrap_token, create_token, revoke_token
+
+MAX_DAYS = 36_500
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    chosen = _parser().parse_args(arguments)
+    command: Command = chosen.command
+    try:
+        command(chosen)
+    except AnbError as error:
+        sys.stderr.write(f"{error.code}: {error.message}\n")
+        return 1
+    return 0
+
+
+def _serve(_: argparse.Namespace) -> None:
+    settings = load_or_exit(Settings)
+    configure_logging(settings.log_format, settings.log_level)
+    # It warns of every form that can't be read; the client is told, and that is enough.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    with build(settings) as core:
+        serve(core)
+
+
+def _migrate(_: argparse.Namespace) -> None:
+    settings = _database_settings()
+    migrate(settings)
+    if settings.bootstrap_token is None:
+        return
+    store = open_store(settings)
+    try:
+        add_bootstrap_token(store, settings.bootstrap_token.get_secret_value())
+    finally:
+        store.close()
+
+
+def _create(chosen: argparse.Namespace) -> None:
+    store = open_store(_database_settings())
+    lifetime = timedelta(days=chosen.days) if chosen.days is not None else None
+    try:
+        new = create_token(store, owner=chosen.owner, scope=chosen.scope, lifetime=lifetime)
+    finally:
+        store.close()
+    if chosen.json:
+        _say(json.dumps({**_shown(new.token), "secret": new.secret}))
+    else:
+        _say(new.secret)
+        sys.stderr.write("This secret is shown only once, and kept nowhere.\n")
+
+
+def _list(chosen: argparse.Namespace) -> None:
+    store = open_store(_database_settings())
+    try:
+        tokens = store.list_tokens()
+    finally:
+        store.close()
+    for token in tokens:
+        shown = _shown(token)
+        if chosen.json:
+            _say(json.dumps(shown))
+        else:
+            _say("  ".join(f"{name}={value}" for name, value in shown.items() if value is not None))
+
+
+def _revoke(chosen: argparse.Namespace) -> None:
+    store = open_store(_database_settings())
+    try:
+        revoke_token(store, chosen.token_id)
+    finally:
+        store.close()
+
+
+def _database_settings() -> DatabaseSettings:
+    settings = load_or_exit(DatabaseSettings)
+    configure_logging(settings.log_format, settings.log_level)
+    return settings
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _shown(token: Token) -> dict[str, str | None]:
+    return {
+        "id": token.id,
+        "owner": token.owner,
+        "scope": token.scope,
+        "created_at": token.created_at.isoformat(),
+        "expires_at": token.expires_at.isoformat() if token.expires_at else None,
+        "revoked_at": token.revoked_at.isoformat() if token.revoked_at else None,
+    }
+
+
+def _days(given: str) -> float:
+    days = float(given)
+    if not 0 < days <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{given} is not between 0 and {MAX_DAYS}")
+    return days
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m anb_api", description="The HTTP API of ANB Video.")
+    parser.set_defaults(command=_serve)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    commands.add_parser("serve", help="serve the API (the default)").set_defaults(command=_serve)
+    commands.add_parser("migrate", help="bring the database's schema up to date").set_defaults(command=_migrate)
+    token = commands.add_parser("token", help="make, list and revoke API tokens")
+    actions = token.add_subparsers(metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a token and print its secret, once")
+    create.add_argument("--owner", required=True, help="whose videos it is for")
+    create.add_argument("--scope", type=Scope, choices=list(Scope), default=Scope.USER, help="ops sees all owners")
+    create.add_argument("--days", type=_days, help="how long it is good for; for ever if left out")
+    create.set_defaults(command=_create)
+    listing = actions.add_parser("list", help="list all tokens, without their secrets")
+    listing.set_defaults(command=_list)
+    for action in (create, listing):
+        action.add_argument("--json", action="store_true", help="for programs")
+    revoke = actions.add_parser("revoke", help="revoke a token")
+    revoke.add_argument("token_id", metavar="ID", help="as `token list` shows it")
+    revoke.set_defaults(command=_revoke)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

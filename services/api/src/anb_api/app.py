@@ -1,0 +1,128 @@
+"""The application: routes, errors, and what runs beside them while the server does."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from anb_api import events, health, problems, videos
+from anb_api.context import Context
+from anb_api.feed import Hub
+from anb_api.metrics import Metrics
+from anb_api.problems import ProblemDetails
+from anb_api.schemas import Event
+from anb_api.shell import Shell
+from anb_core.bootstrap import Core
+from anb_core.domain.edit import EditSpec
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.submit import Submit
+from anb_core.usecases.sweep import Sweep
+
+REQUEST_THREADS = 12
+"""Requests that ask the database at a time; the others wait. Its pool of connections must have room for uploads too."""
+
+DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
+
+Every error is `application/problem+json` with a stable `code`."""
+
+
+def create_app(core: Core) -> FastAPI:
+    """An app that works with `core`, which stays the caller's to close."""
+    relay = Relay(core.store, core.queue, bucket=core.objects.bucket)
+    context = Context(
+        core=core, relay=relay, submit=_submit(core, relay), metrics=Metrics(core.store), hub=Hub(core.store)
+    )
+    app = FastAPI(
+        title="ANB Video",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        # The pages would load scripts from elsewhere; the schema itself is what programs need.
+        docs_url=None,
+        redoc_url=None,
+        # /api/videos/ is not /api/videos: a redirect would lose the body of an upload.
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    app.add_middleware(Shell, metrics=context.metrics)
+    problems.install(app)
+    for router in (videos.router, events.router, health.router):
+        app.include_router(router)
+    app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]
+    return app
+
+
+def end_streams(app: FastAPI) -> None:
+    """Let those who follow a video go elsewhere, because this server stops."""
+    context: Context = app.state.context
+    context.hub.close()
+
+
+def _submit(core: Core, relay: Relay) -> Submit:
+    settings = core.settings
+    return Submit(
+        core.store,
+        core.objects,
+        max_bytes=settings.max_upload_bytes,
+        source_prefixes=settings.source_prefixes,
+        idempotency_lifetime=settings.idempotency_lifetime,
+        wake_relay=relay.wake,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    core = context.core
+    anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
+    sweep = Sweep(
+        core.store,
+        core.objects,
+        core.queue,
+        policy=core.settings.retry_policy,
+        interval=core.settings.sweep_interval,
+        wake_relay=context.relay.wake,
+    )
+    stop = threading.Event()
+    threads = [_started(context.relay.run, stop), _started(sweep.run, stop)]
+    reader = asyncio.create_task(context.hub.run(), name="feed")
+    try:
+        yield
+    finally:
+        stop.set()
+        context.relay.wake()
+        context.hub.close()
+        reader.cancel()
+        # Uploads that the server cut short are clearing up behind themselves.
+        await asyncio.to_thread(context.upload_threads.shutdown)
+        context.check_threads.shutdown(wait=False, cancel_futures=True)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+
+
+def _started(run: Callable[[threading.Event], None], stop: threading.Event) -> threading.Thread:
+    thread = threading.Thread(target=run, args=(stop,), name=type(run.__self__).__name__.lower())  # type: ignore[attr-defined]
+    thread.start()
+    return thread
+
+
+def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Add the models that only hand-written parts of the schema refer to."""
+
+    def complete() -> dict[str, Any]:
+        schema = openapi()
+        models = schema["components"]["schemas"]
+        for model in (ProblemDetails, EditSpec, Event):
+            told = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            models.update(told.pop("$defs", {}))
+            models.setdefault(model.__name__, told)
+        # The framework tells of its own kind of 422, which install() has replaced.
+        models.pop("HTTPValidationError", None)
+        models.pop("ValidationError", None)
+        return schema
+
+    return complete

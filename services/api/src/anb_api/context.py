@@ -1,0 +1,64 @@
+"""What the routes work with, and who calls them."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from anb_api.feed import Hub
+from anb_api.metrics import Metrics
+from anb_api.problems import Unauthenticated
+from anb_core.bootstrap import Core
+from anb_core.usecases.access import Caller
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.submit import Submit
+from anb_core.usecases.tokens import authenticate
+
+MAX_UPLOADS = 16
+"""Uploads that one process receives at a time. Each has a thread, and up to three parts of the bucket's in memory."""
+
+CHECKS = 6
+"""Readiness checks have threads of their own: a part that hangs must not keep requests from theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once an app."""
+
+    core: Core
+    submit: Submit
+    relay: Relay
+    hub: Hub
+    metrics: Metrics
+    upload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
+    upload_threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
+    )
+    check_threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(CHECKS, thread_name_prefix="check")
+    )
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+Here = Annotated[Context, Depends(_context)]
+
+_bearer = HTTPBearer(auto_error=False, description="A token made by `python -m anb_api token create`.")
+
+
+def _caller(here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    if credentials is None:
+        raise Unauthenticated("token_missing", "This needs the header 'Authorization: Bearer TOKEN'.")
+    caller = authenticate(here.core.store, credentials.credentials)
+    if caller is None:
+        raise Unauthenticated("token_invalid", "This token is unknown, revoked or expired.")
+    return caller
+
+
+CallerHere = Annotated[Caller, Depends(_caller)]

@@ -1,0 +1,133 @@
+"""One reader of the feed a process, however many people watch: it hands each event to those who wait for it."""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.model import JobEvent
+from anb_core.ports.store import Feed
+
+INTERVAL_SECONDS = 0.5
+"""Between two looks: what a worker writes each second is seen within two."""
+
+BATCH = 500
+
+KEPT = 256
+"""Events kept for a client that reads slowly; more push out the oldest, and the last tells how things stand."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Subscription:
+    """The events of one video, from the moment of subscribing on."""
+
+    def __init__(self, leave: Callable[["Subscription"], None]) -> None:
+        self._leave = leave
+        self._events: deque[JobEvent] = deque(maxlen=KEPT)
+        self._woken = asyncio.Event()
+        self.ended = False
+        """True once the server stops."""
+
+    def put(self, event: JobEvent) -> None:
+        """Here is one."""
+        self._events.append(event)
+        self._woken.set()
+
+    def end(self) -> None:
+        """There will be no more."""
+        self.ended = True
+        self._woken.set()
+
+    async def next(self, timeout: float) -> JobEvent | None:  # noqa: ASYNC109 - None after it is an answer, not an error
+        """The next event; None after `timeout` seconds without one, or at the end."""
+        if not self._events and not self.ended:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
+            except TimeoutError:
+                return None
+        return self._events.popleft() if self._events else None
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._leave(self)
+
+
+class Hub:
+    """Reads the feed while somebody is subscribed."""
+
+    def __init__(self, store: Feed, *, interval: float = INTERVAL_SECONDS) -> None:
+        self._store = store
+        self._interval = interval
+        self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._wanted = asyncio.Event()
+        self._beginning = asyncio.Lock()
+        self._position: int | None = None
+        self._closed = False
+
+    @property
+    def watched(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._subscriptions.values()))
+
+    async def subscribe(self, video_id: str) -> Subscription:
+        """From now on no event of this video is missed. Close what you get.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        subscription = Subscription(lambda left: self._remove(video_id, left))
+        async with self._beginning:
+            if self._position is None:
+                self._position = await run_in_threadpool(self._store.last_event_id)
+            self._subscriptions[video_id].add(subscription)
+        self._wanted.set()
+        if self._closed:
+            subscription.end()
+        return subscription
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            await self._wanted.wait()
+            try:
+                while await self._read() == BATCH:
+                    pass
+            except Unavailable as error:
+                _log.warning("feed waits", reason=error.message)
+            except Exception:  # noqa: BLE001 - logged, and the streams are better late than dead
+                _log.exception("feed failed, goes on")
+            await asyncio.sleep(self._interval)
+
+    def close(self) -> None:
+        """End all streams, so that the server can stop."""
+        self._closed = True
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.end()
+
+    async def _read(self) -> int:
+        async with self._beginning:
+            if not self._subscriptions:
+                # The next one to subscribe begins at what is the end then.
+                self._position = None
+                self._wanted.clear()
+                return 0
+            position = self._position or 0
+            events = await run_in_threadpool(self._store.events_after, position, limit=BATCH)
+            for event in events:
+                self._position = event.id
+                for subscription in self._subscriptions.get(event.video_id, ()):
+                    subscription.put(event)
+        return len(events)
+
+    def _remove(self, video_id: str, subscription: Subscription) -> None:
+        subscriptions = self._subscriptions.get(video_id, set())
+        subscriptions.discard(subscription)
+        if not subscriptions:
+            self._subscriptions.pop(video_id, None)

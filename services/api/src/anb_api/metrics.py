@@ -1,0 +1,31 @@
+"""What the API counts."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from anb_core.ports.store import Reading
+from anb_core.telemetry import JobsCollector
+
+UNKNOWN_ROUTE: Final = "unknown"
+"""One label for all addresses that are no route: a scanner must not make a series of each."""
+
+
+class Metrics:
+    """The numbers of one process; `registry` is what `/metrics` shows."""
+
+    def __init__(self, store: Reading) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(JobsCollector(store))
+        self.requests = Counter(
+            "anb_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "anb_http_request_seconds",
+            "Time until a request was answered whole; event streams are left out.",
+            ["method", "route"],
+            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1800),
+            registry=self.registry,
+        )
+        self.uploads = Gauge("anb_uploads_running", "Uploads that are being received.", registry=self.registry)
+        self.streams = Gauge("anb_event_streams", "Event streams that are open.", registry=self.registry)

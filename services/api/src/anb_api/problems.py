@@ -1,0 +1,147 @@
+"""Errors on the wire: RFC 9457 problem details with a stable `code`; the one mapping from errors to statuses."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from anb_core.domain.errors import AnbError, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
+
+MEDIA_TYPE = "application/problem+json"
+
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+RETRY_AFTER = "5"
+"""Seconds after which it is worth asking a part again that did not answer."""
+
+
+class Unauthenticated(Refused):
+    """The caller did not say, or not credibly, who they are."""
+
+
+class Malformed(Invalid):
+    """The request can't even be read."""
+
+
+class UnsupportedMedia(Invalid):
+    """The body is of another kind than this route takes."""
+
+
+class Stalled(Refused):
+    """The client stopped sending in the middle of its request."""
+
+
+STATUSES: Mapping[type[AnbError], HTTPStatus] = {
+    Malformed: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Stalled: HTTPStatus.REQUEST_TIMEOUT,
+    Conflict: HTTPStatus.CONFLICT,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""By class; one that is not listed goes by the nearest it derives from, and all others are our own fault (500)."""
+
+
+class ProblemDetails(BaseModel):
+    """Why a request was not done, after RFC 9457."""
+
+    type: Annotated[str, Field(description="Always `about:blank`: `code` tells one problem from another.")] = (
+        "about:blank"
+    )
+    title: Annotated[str, Field(description="The HTTP status in words.")]
+    status: Annotated[int, Field(description="The HTTP status.", ge=400, le=599)]
+    code: Annotated[str, Field(description="A stable word for programs.", pattern="^[a-z][a-z0-9_]*$")]
+    detail: Annotated[str, Field(description="One or two sentences for people: what was wrong, and what to do.")]
+
+
+def status_of(error: AnbError) -> HTTPStatus:
+    """The HTTP status that tells of an error."""
+    for kind in type(error).__mro__:
+        if kind in STATUSES:
+            return STATUSES[kind]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to a request that was not done."""
+    body = ProblemDetails(title=status.phrase, status=status, code=code, detail=detail)
+    return Response(body.model_dump_json(), status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def of_error(error: AnbError) -> Response:
+    """The answer that tells of one of our errors."""
+    headers: dict[str, str] = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = RETRY_AFTER
+    if isinstance(error, Unauthenticated):
+        told = ', error="invalid_token"' if error.code == "token_invalid" else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="anb-video"{told}'
+    return problem(status_of(error), error.code, error.message, headers)
+
+
+def internal_error() -> Response:
+    """The answer when something failed in a way nobody foresaw; the log has the details."""
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something failed on our side that nobody foresaw. It is in the server's log.",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Have every error answered by problem details."""
+
+    def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, AnbError)  # noqa: S101 - registered for it only
+        return of_error(error)
+
+    def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it only
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request_invalid", _sentence(error))
+
+    def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for it only
+        status = HTTPStatus(error.status_code)
+        match status:
+            case HTTPStatus.NOT_FOUND:
+                return problem(status, "route_not_found", f"There is nothing at {request.url.path}.")
+            case HTTPStatus.METHOD_NOT_ALLOWED:
+                allowed = ", ".join(_methods(request))
+                detail = f"{request.url.path} does not take {request.method}, only {allowed}."
+                return problem(status, "method_not_allowed", detail, {"Allow": allowed})
+        return problem(status, status.name.lower(), error.detail, error.headers)
+
+    app.add_exception_handler(AnbError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """How these problems are told of in the OpenAPI schema."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    return {int(status): {"description": status.phrase, "content": content} for status in statuses}
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods that this path takes: the route that refused knows only its own."""
+    app: FastAPI = request.app
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
+
+
+def _sentence(error: RequestValidationError) -> str:
+    return (
+        "; ".join(f"{'.'.join(str(step) for step in wrong['loc'])}: {wrong['msg']}" for wrong in error.errors()) + "."
+    )

@@ -1,0 +1,55 @@
+"""The HTTP server: uvicorn, with limits, and a stop that ends event streams, finishes uploads and then goes."""
+
+import signal
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from anb_api.app import create_app, end_streams
+from anb_core.bootstrap import Core
+
+MAX_HEADER_BYTES = 32 * 1024
+"""Of all headers of a request; uvicorn's other parser knows no limit, which is why h11 is used."""
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than load balancers keep idle connections (AWS: 60 s), so that we never close one they are about to use."""
+
+DRAIN_SECONDS = 60
+"""How long running requests, uploads above all, may go on after the order to stop."""
+
+
+class Server(uvicorn.Server):
+    """Ends the event streams first: they would keep the server from stopping."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking connections, let running requests finish, stop what runs beside them."""
+        end_streams(self._app)
+        await super().shutdown(sockets)
+
+
+def serve(core: Core) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    app = create_app(core)
+    host, _, port = core.settings.api_listen.rpartition(":")
+    config = uvicorn.Config(
+        app,
+        host=host.strip("[]"),
+        port=int(port),
+        http="h11",
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )
+    # Once stopped, uvicorn raises the signals it got again: by then they have been obeyed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    Server(config, app).run()

@@ -1,0 +1,114 @@
+"""What surrounds every request: headers, numbers, an answer to what nobody foresaw, and early answers that arrive."""
+
+import asyncio
+import time
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from anb_api.metrics import UNKNOWN_ROUTE, Metrics
+from anb_api.problems import internal_error
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""For answers that don't say otherwise: they are data for programs, and nobody's to keep, embed or interpret."""
+
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 32 * 1024 * 1024
+"""After an answer that came before the request's end, so much is still read. Closing at once would reset the
+connection, and the client, busy sending, would never see the answer."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Shell:
+    """ASGI middleware. It never holds a body, in neither direction."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            _log.info("client went away", path=scope["path"])
+        except Exception:
+            _log.exception("request failed", method=scope["method"], path=scope["path"])
+            if exchange.status is not None:
+                # Half an answer can't be mended: the server breaks the connection.
+                raise
+            await internal_error()(scope, exchange.receive, exchange.send)
+        finally:
+            self._count(scope, exchange, time.monotonic() - began)
+
+    def _count(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
+        if exchange.status is None:
+            return
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        self._metrics.requests.labels(scope["method"], route, exchange.status).inc()
+        if not exchange.streams:
+            self._metrics.seconds.labels(scope["method"], route).observe(seconds)
+
+
+class _Exchange:
+    """One request and its answer, as they pass."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        self.status: int | None = None
+        self.streams = False
+        self._receive = receive
+        self._send = send
+        self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        # Such a client sends nothing before it is told to go on, so there is nothing to wait for.
+        self._waits = "100-continue" in headers.get("expect", "").lower()
+        self._early = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._waits = False
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._unread = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start(message)
+        elif self._early and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    def _start(self, message: Message) -> None:
+        self.status = HTTPStatus(message["status"])
+        headers = MutableHeaders(scope=message)
+        self.streams = headers.get("content-type", "").startswith("text/event-stream")
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        if self._unread:
+            self._early = True
+            headers["Connection"] = "close"
+
+    async def _linger(self) -> None:
+        left = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while self._unread and not self._waits and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            pass

@@ -1,0 +1,164 @@
+"""The routes under /api/videos."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from anb_api.body import Body
+from anb_api.context import MAX_UPLOADS, CallerHere, Here
+from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of
+from anb_api.problems import documented
+from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
+from anb_core.domain.errors import TooLarge, Unavailable
+from anb_core.domain.model import Record
+from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
+from anb_core.domain.status import Status
+from anb_core.usecases import commands
+from anb_core.usecases.access import find
+from anb_core.usecases.reading import browse, download_url
+
+PAGE = 50
+MAX_PAGE = 100
+MAX_CURSOR = 300
+
+router = APIRouter(
+    prefix="/api/videos",
+    tags=["videos"],
+    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+
+VideoIdInPath = Annotated[str, Path(pattern=VIDEO_ID_PATTERN, description="The video's id.")]
+
+NOT_FOUND = documented(HTTPStatus.NOT_FOUND)
+NOT_NOW = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["title", FILE],
+                    "additionalProperties": False,
+                    "properties": {
+                        "title": {"type": "string", "minLength": 1, "maxLength": MAX_TITLE},
+                        FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
+                        "edit": {"$ref": "#/components/schemas/EditSpec"},
+                    },
+                },
+                "encoding": {FILE: {"contentType": "video/*"}, "edit": {"contentType": "application/json"}},
+            }
+        },
+    }
+}
+"""Told by hand, because the framework would take the body in before the route sees it."""
+
+
+@router.post(
+    "/upload",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Upload a video",
+    openapi_extra=UPLOAD_BODY,
+    responses={
+        HTTPStatus.ACCEPTED: {
+            "description": "The video is stored and will be processed.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "The video."}},
+        }
+    }
+    | documented(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ),
+)
+async def upload(
+    request: Request,
+    here: Here,
+    caller: CallerHere,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(pattern=IDEMPOTENCY_KEY_PATTERN, description="Makes it safe to send the same upload again."),
+    ] = None,
+) -> Receipt:
+    """Stream a file in. What can be known of it now is refused now; the rest shows on the video."""
+    boundary = boundary_of(request.headers.get("content-type"))
+    max_bytes = here.core.settings.max_upload_bytes
+    if int(request.headers.get("content-length", 0)) > max_bytes + OVERHEAD_BYTES:
+        raise TooLarge("file_too_large", f"The file has more than the {max_bytes} bytes that are allowed.")
+
+    def receive(pieces: Iterator[bytes]) -> Record:
+        form = UploadForm(pieces, boundary, max_file_bytes=max_bytes)
+        return here.submit.upload(caller, form, idempotency_key=idempotency_key)
+
+    if here.upload_slots.locked():
+        raise Unavailable("uploads", f"{MAX_UPLOADS} uploads are under way here already; try again in a moment.")
+    async with here.upload_slots:
+        with here.metrics.uploads.track_inprogress():
+            record = await Body(request.receive).feed(here.upload_threads, receive)
+    receipt = Receipt.of(record)
+    response.headers["Location"] = receipt.links.self
+    return receipt
+
+
+@router.get("", summary="List videos")
+def list_videos(
+    here: Here,
+    caller: CallerHere,
+    status: Annotated[list[Status] | None, Query(description="Only videos in these statuses.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many videos a page has at most.")] = PAGE,
+    cursor: Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next_cursor` of the page before.")] = None,
+) -> VideoList:
+    """Newest first; a token of scope `ops` sees all owners' videos."""
+    after = read_cursor(cursor) if cursor is not None else None
+    listing = browse(here.core.store, caller, statuses=status or (), after=after, limit=limit)
+    return VideoList(
+        videos=[Video.of(record) for record in listing.records],
+        next_cursor=write_cursor(listing.after) if listing.after else None,
+    )
+
+
+@router.get("/{video_id}", summary="Show a video", responses=NOT_FOUND)
+def show(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> VideoDetail:
+    """The video, the work on it, and the history of its attempts."""
+    record = find(here.core.store, caller, video_id)
+    return VideoDetail.with_history(record, here.core.store.attempts(video_id))
+
+
+@router.get(
+    "/{video_id}/download",
+    summary="Download the finished video",
+    status_code=HTTPStatus.TEMPORARY_REDIRECT,
+    response_class=RedirectResponse,
+    responses=NOT_NOW,
+)
+def download(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> RedirectResponse:
+    """A redirect to a URL of the bucket that is good for a while and needs no token."""
+    core = here.core
+    url = download_url(core.store, core.objects, caller, video_id, lifetime=core.settings.download_url_lifetime)
+    return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT)
+
+
+@router.post("/{video_id}/cancel", summary="Cancel the work on a video", responses=NOT_NOW)
+def cancel(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> Video:
+    """End a job that is not over."""
+    return Video.of(commands.cancel(here.core.store, caller, video_id))
+
+
+@router.post("/{video_id}/retry", summary="Retry a video", status_code=HTTPStatus.ACCEPTED, responses=NOT_NOW)
+def retry(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> Video:
+    """Begin anew what failed, was dead-lettered or cancelled, with all counters at 0."""
+    core = here.core
+    return Video.of(commands.retry(core.store, core.objects, caller, video_id, wake_relay=here.relay.wake))
+
+
+@router.delete("/{video_id}", summary="Delete a video", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
+def delete(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> None:
+    """Cancel the work; from now on the video is not found. Its objects go a day later."""
+    commands.delete(here.core.store, caller, video_id)
