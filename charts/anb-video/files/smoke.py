@@ -1,0 +1,90 @@
+"""What `helm test` runs: uploads a made-up clip, waits until it is processed, deletes it again."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+
+VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
+AUTHORIZATION = {"Authorization": f"Bearer {os.environ['ANB_TOKEN']}"}
+PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
+
+
+def main() -> None:
+    """Exit with a sentence when something is not as it should be."""
+    video = f"{VIDEOS}/{upload(make_clip())}"
+    try:
+        result = wait_until_processed(video)["result"]
+        print(f"The result has {result['size']} bytes and lasts {result['duration']:.1f} s.")
+    finally:
+        call(video, method="DELETE")
+
+
+def make_clip() -> bytes:
+    """Two seconds of a test picture with a tone."""
+    sources = ["-f", "lavfi", "-i", "testsrc=size=320x240:rate=30", "-f", "lavfi", "-i", "sine=frequency=440"]
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder, "clip.mp4")
+        ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
+        subprocess.run([*ffmpeg, *sources, "-t", "2", "-pix_fmt", "yuv420p", str(clip)], check=True)
+        return clip.read_bytes()
+
+
+def upload(clip: bytes) -> str:
+    """The id of the new video."""
+    boundary = uuid.uuid4().hex
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="title"\r\n\r\nhelm test\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="video_file"; filename="clip.mp4"\r\n'
+        "Content-Type: video/mp4\r\n\r\n"
+    )
+    body = head.encode() + clip + f"\r\n--{boundary}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    video_id = str(json.loads(call(f"{VIDEOS}/upload", body=body, headers=kind))["video_id"])
+    print(f"Uploaded {len(clip)} bytes as video {video_id}.")
+    return video_id
+
+
+def wait_until_processed(video: str) -> dict[str, Any]:
+    """Follow a video to its end."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    told = None
+    while True:
+        state: dict[str, Any] = json.loads(call(video))
+        if state["status"] != told:
+            told = state["status"]
+            print(f"It is {told}.")
+        if told == "processed":
+            return state
+        if told in {"failed", "dead_lettered", "cancelled"}:
+            sys.exit(f"It was not processed: {state['error']}")
+        if time.monotonic() > deadline:
+            sys.exit(f"It is still {told} after {PATIENCE_SECONDS:.0f} s: {state}")
+        time.sleep(1)
+
+
+def call(
+    url: str, *, method: str | None = None, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> bytes:
+    """The body of the API's answer; of an error we show what the API says."""
+    request = urllib.request.Request(url, data=body, method=method, headers=AUTHORIZATION | (headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{request.get_method()} {url}: {error.code} {error.read().decode(errors='replace')}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{request.get_method()} {url}: {error.reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+{{/*
+What all pods have in common, so that none is less guarded than another.
+Their parts are listed apart, because hooks, Deployments and tests put them together differently.
+*/}}
+
+{{/* The beginning of a pod's spec. Takes (list root values-with-nodeSelector-and-tolerations). */}}
+{{- define "anb-video.podSpec" -}}
+{{- $root := index . 0 -}}
+{{- $placement := index . 1 -}}
+# Nothing about other Services in the environment.
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  seccompProfile:
+    type: RuntimeDefault
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- with $placement.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $placement.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The annotations of a Deployment's pods. Takes (list root component). */}}
+{{- define "anb-video.podAnnotations" -}}
+{{- $root := index . 0 -}}
+# Settings are in the pod's template itself; only what is in a Secret needs a checksum to restart the pods.
+checksum/secrets: {{ toJson (list $root.Values.database.url $root.Values.aws.secret.accessKeyId $root.Values.aws.secret.secretAccessKey) | sha256sum | quote }}
+# What is in scratch may go with the node: without this the Cluster Autoscaler keeps every node that runs such a pod.
+cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: scratch
+{{- with (index $root.Values (index . 1)).podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The image and guards of a container. Takes (list root component). */}}
+{{- define "anb-video.container" -}}
+{{- $root := index . 0 -}}
+image: {{ include "anb-video.image" . }}
+imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+# /tmp itself stays read-only; TMPDIR points in here.
+volumeMounts:
+  - name: scratch
+    mountPath: /tmp/anb-temp
+{{- end }}
+
+{{/* Takes the size of the pod's scratch space. */}}
+{{- define "anb-video.scratch" -}}
+- name: scratch
+  emptyDir:
+    sizeLimit: {{ . | quote }}
+{{- end }}
+
+{{/* Spread evenly over the zones. Takes (list root component). */}}
+{{- define "anb-video.spread" -}}
+topologySpreadConstraints:
+  - topologyKey: topology.kubernetes.io/zone
+    maxSkew: 1
+    whenUnsatisfiable: {{ (index (index . 0).Values (index . 1)).whenUnsatisfiable }}
+    # A zone whose nodes are all out of reach is no zone to wait for.
+    nodeTaintsPolicy: Honor
+    labelSelector:
+      matchLabels:
+        {{- include "anb-video.selectorLabels" . | nindent 8 }}
+    # Each rollout is spread on its own; the pods that it replaces don't count.
+    matchLabelKeys: [pod-template-hash]
+{{- end }}
+
+{{/*
+The environment of a container. Takes (list root component); a component is given the database and what it reads of
+`config`, and all but the migration AWS.
+*/}}
+{{- define "anb-video.env" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $values := $root.Values -}}
+- name: TMPDIR
+  value: /tmp/anb-temp
+- name: DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "anb-video.databaseSecret" . | quote }}
+      key: {{ ternary "DATABASE_URL" $values.database.existingSecretKey (empty $values.database.existingSecret) | quote }}
+{{- if ne $component "migrate" }}
+- name: S3_BUCKET
+  value: {{ $values.bucket.name | quote }}
+- name: SQS_QUEUE_URL
+  value: {{ $values.queue.url | quote }}
+{{- with $values.queue.deadLetterUrl }}
+- name: SQS_DLQ_URL
+  value: {{ . | quote }}
+{{- end }}
+- name: AWS_REGION
+  value: {{ $values.aws.region | quote }}
+{{- with $values.aws.endpointUrl }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- if $values.aws.createResources }}
+- name: ANB_CREATE_RESOURCES
+  value: "true"
+{{- end }}
+{{- if eq $values.aws.credentials "secret" }}
+{{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ . }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "anb-video.awsSecret" $root | quote }}
+      key: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $readers := $root.Files.Get "files/config.yaml" | fromYaml }}
+{{- range $name, $value := $values.config }}
+{{- if has $component (get $readers $name) }}
+- name: {{ $name }}
+  value: {{ include "anb-video.plain" $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A GET of a path on a container's port, as probes do it. Takes (list path port). */}}
+{{- define "anb-video.get" -}}
+httpGet:
+  path: {{ index . 0 }}
+  port: {{ index . 1 }}
+{{- end }}

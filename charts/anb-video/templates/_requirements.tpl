@@ -1,0 +1,105 @@
+{{/*
+Combinations of values that can't work, each with a sentence that says what to do. All are told at once.
+What a single value may be is said in values.schema.json.
+*/}}
+{{- define "anb-video.requirements" -}}
+{{- $values := .Values -}}
+{{- $problems := list -}}
+
+{{- /* Names */ -}}
+{{- $fullname := include "anb-video.fullname" . -}}
+{{- if not (regexMatch "^[a-z]" $fullname) -}}
+{{- $problems = append $problems (printf "The release's name %q begins with a digit, and a Service's name can't: set fullnameOverride." $fullname) -}}
+{{- end -}}
+{{- if contains "." $fullname -}}
+{{- $problems = append $problems (printf "The release's name %q has a dot, and a Service's name can't: set fullnameOverride." $fullname) -}}
+{{- end -}}
+{{- if gt (len $fullname) 38 -}}
+{{- $problems = append $problems (printf "The release's name %q has %d characters; with more than 38 the names of its pods are cut off: set fullnameOverride." $fullname (len $fullname)) -}}
+{{- end -}}
+
+{{- /* What every deployment needs */ -}}
+{{- if not $values.queue.url -}}
+{{- $problems = append $problems "queue.url is not set: give the URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue." -}}
+{{- end -}}
+{{- if not $values.bucket.name -}}
+{{- $problems = append $problems "bucket.name is not set: name the bucket for uploads and results." -}}
+{{- end -}}
+{{- if not $values.aws.region -}}
+{{- $problems = append $problems "aws.region is not set: give the bucket's region, such as us-east-1." -}}
+{{- end -}}
+{{- $fifo := hasSuffix ".fifo" $values.queue.url -}}
+{{- if and $values.queue.url $values.queue.deadLetterUrl (ne $fifo (hasSuffix ".fifo" $values.queue.deadLetterUrl)) -}}
+{{- $problems = append $problems (printf "queue.url (%s) and queue.deadLetterUrl (%s) must both be FIFO queues (.fifo), or neither." $values.queue.url $values.queue.deadLetterUrl) -}}
+{{- end -}}
+{{- if and $values.database.url $values.database.existingSecret -}}
+{{- $problems = append $problems "database.url and database.existingSecret are both set: keep one." -}}
+{{- else if not (or $values.database.url $values.database.existingSecret) -}}
+{{- $problems = append $problems "No database: name a Secret in database.existingSecret, or give database.url." -}}
+{{- end -}}
+{{- if and $values.bootstrapToken.value $values.bootstrapToken.existingSecret -}}
+{{- $problems = append $problems "bootstrapToken.value and bootstrapToken.existingSecret are both set: keep one." -}}
+{{- end -}}
+
+{{- /* Credentials */ -}}
+{{- $keys := $values.aws.secret -}}
+{{- $inline := or $keys.accessKeyId $keys.secretAccessKey -}}
+{{- if eq $values.aws.credentials "secret" -}}
+{{- if and $inline $keys.existingSecret -}}
+{{- $problems = append $problems "aws.secret.existingSecret is set together with keys: keep one." -}}
+{{- else if not (or $keys.existingSecret (and $keys.accessKeyId $keys.secretAccessKey)) -}}
+{{- $problems = append $problems "aws.credentials is secret: name a Secret in aws.secret.existingSecret, or give both aws.secret.accessKeyId and aws.secret.secretAccessKey." -}}
+{{- end -}}
+{{- else if or $inline $keys.existingSecret -}}
+{{- $problems = append $problems (printf "aws.secret is set, but aws.credentials is %s: set aws.credentials to secret, or leave the keys out." $values.aws.credentials) -}}
+{{- end -}}
+{{- range $component := list "api" "worker" "operator" -}}
+{{- $role := (index $values $component).roleArn -}}
+{{- if and (eq $values.aws.credentials "irsa") (not $role) -}}
+{{- $problems = append $problems (printf "aws.credentials is irsa, but %s.roleArn is not set: give the IAM role of its ServiceAccount." $component) -}}
+{{- else if and (ne $values.aws.credentials "irsa") $role -}}
+{{- $problems = append $problems (printf "%s.roleArn is set, but aws.credentials is %s and would ignore it: set aws.credentials to irsa, or leave the role out." $component $values.aws.credentials) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Scaling */ -}}
+{{- range $component := list "api" "worker" -}}
+{{- $scaling := (index $values $component).autoscaling -}}
+{{- if and $scaling.enabled (lt (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- $problems = append $problems (printf "%s.autoscaling.maxReplicas (%d) is below minReplicas (%d)." $component (int $scaling.maxReplicas) (int $scaling.minReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- $scaling := $values.worker.autoscaling -}}
+{{- if $scaling.enabled -}}
+{{- if and $values.queue.url (not (regexMatch "^/[^/]+/[^/]+$" (urlParse $values.queue.url).path)) -}}
+{{- $problems = append $problems (printf "queue.url (%s) must end in /account/name: KEDA can't read other queues." $values.queue.url) -}}
+{{- end -}}
+{{- $step := $scaling.step -}}
+{{- if and (eq $scaling.policy "step") (gt (int $step.scaleDownBelow) (int $step.scaleUpAbove)) -}}
+{{- $problems = append $problems (printf "worker.autoscaling.step.scaleDownBelow (%d) is above scaleUpAbove (%d): pods would be added and removed for the same queue." (int $step.scaleDownBelow) (int $step.scaleUpAbove)) -}}
+{{- end -}}
+{{- if and (eq $scaling.policy "backlog") (lt (int $scaling.backlog.latencySeconds) (int $scaling.backlog.jobSeconds)) -}}
+{{- $problems = append $problems (printf "worker.autoscaling.backlog.latencySeconds (%d) is below jobSeconds (%d): no number of pods makes a job quicker." (int $scaling.backlog.latencySeconds) (int $scaling.backlog.jobSeconds)) -}}
+{{- end -}}
+{{- $patience := mul $scaling.fallback.failureThreshold $scaling.zero.pollingSeconds -}}
+{{- if and (eq (int $scaling.minReplicas) 0) (le (int $scaling.zero.cooldownSeconds) (int $patience)) -}}
+{{- $problems = append $problems (printf "worker.autoscaling.zero.cooldownSeconds (%d) must be more than fallback.failureThreshold x zero.pollingSeconds (%d): else an unreadable queue takes the last worker away." (int $scaling.zero.cooldownSeconds) (int $patience)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Ways in */ -}}
+{{- if and $values.service.nodePort (eq $values.service.type "ClusterIP") -}}
+{{- $problems = append $problems "service.nodePort is set, but service.type is ClusterIP: set it to NodePort." -}}
+{{- end -}}
+{{- $alb := eq $values.ingress.className "alb" -}}
+{{- if and $values.ingress.enabled $alb (lt (len $values.ingress.alb.subnets) 2) -}}
+{{- $problems = append $problems "ingress.className is alb: name two subnets or more, in different zones, in ingress.alb.subnets." -}}
+{{- end -}}
+{{- if and $values.ingress.enabled (not $alb) (or $values.ingress.alb.subnets $values.ingress.alb.certificateArn) -}}
+{{- $problems = append $problems (printf "ingress.alb is set, but ingress.className is %q: set it to alb." $values.ingress.className) -}}
+{{- end -}}
+
+{{- if $problems -}}
+{{- fail (printf "these values can't work:\n- %s" (join "\n- " $problems)) -}}
+{{- end -}}
+{{- end }}
