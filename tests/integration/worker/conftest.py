@@ -80,6 +80,19 @@ class Site:
         """A worker whose renders wait for `let_go`."""
         return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
+    def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
+        """The one that has begun to render this video, and the other one."""
+        workers = [self.held_worker(**environment) for _ in range(2)]
+
+        def rendering() -> list[Worker]:
+            return [worker for worker in workers if self.held(worker).exists()]
+
+        [busy] = eventually(rendering, within=20)
+        self.until_rendering(busy, video_id)
+        [idle] = [worker for worker in workers if worker is not busy]
+        eventually(idle.receiving, within=20)
+        return busy, idle
+
     def worker(self, **environment: str) -> Worker:
         """The worker as it is shipped, render engine included."""
         return self._start([sys.executable, "-m", "anb_worker"], environment)
@@ -132,9 +145,18 @@ class Site:
         return job
 
     def until_rendering(self, worker: Worker, video_id: str) -> None:
-        """Wait until this worker is in the middle of a held render, and people can see it."""
-        eventually((self.folder / f"rendering-{worker.process.pid}").exists, within=20)
+        """Wait, sweeping, until this worker is in the middle of a held render, and people can see it."""
+
+        def begun() -> bool:
+            self.sweep()
+            return self.held(worker).exists()
+
+        eventually(begun, within=20, every=0.1)
         eventually(lambda: self.job(video_id).progress > 0)
+
+    def held(self, worker: Worker) -> Path:
+        """The file that appears when this worker's render is held."""
+        return self.folder / f"rendering-{worker.process.pid}"
 
     def results(self, video_id: str) -> list[str]:
         """The keys of all attempts' objects that are in the bucket."""
@@ -228,13 +250,6 @@ def sqlite_url(tmp_path: Path) -> str:
 def site(make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Site:
     """On SQLite and the embedded emulator, as `anb up` has it."""
     return make_site(sqlite_url, ministack_url)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either_site(request: pytest.FixtureRequest, make_site: MakeSite, ministack_url: str) -> Site:
-    """On each database."""
-    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
-    return make_site(request.getfixturevalue(fixture), ministack_url)
 
 
 @pytest.fixture
