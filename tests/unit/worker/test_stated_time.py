@@ -1,0 +1,51 @@
+"""docs/worker.md states by when a video is done (promise L1); its figures must be those of the program."""
+
+from pathlib import Path
+
+import pytest
+
+from anb_core.settings import Settings
+from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
+from anb_core.usecases.sweep import EMPTY_WINDOW
+from anb_worker.gate import LONGEST_WAIT
+from anb_worker.lease import ATTEMPT_LIMIT
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "worker.md").read_text(encoding="utf-8")
+
+
+def default(name: str) -> int:
+    value = Settings.model_fields[name].default
+    assert isinstance(value, int)
+    return value
+
+
+V = default("visibility_timeout")
+LS = default("lease") + default("sweep_interval")
+ES = int(EMPTY_WINDOW.total_seconds()) + default("sweep_interval")
+R = int((max(HOLD, RESEND_CAP) + IDLE).total_seconds())
+G = int(LONGEST_WAIT.total_seconds())
+F = default("max_failures")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "seconds"),
+    [
+        ("V", V),
+        ("L + S", LS),
+        ("E + S", ES),
+        ("R", R),
+        ("G", G),
+        ("W", max(V, LS, ES) + R + G),
+        ("D", default("backoff_cap")),
+        ("A", int(ATTEMPT_LIMIT.total_seconds())),
+        ("B", sum(min(default("backoff_cap"), default("backoff_base") * 2**n) for n in range(F - 1))),
+    ],
+)
+def test_the_stated_time_is_made_of_the_programs_own_figures(quantity: str, seconds: int) -> None:
+    [row] = [line for line in DOCUMENT.splitlines() if line.startswith(f"| {quantity} |")]
+    assert row.endswith(f"| {seconds} s |")
+
+
+def test_so_many_tries_are_stated_as_are_made() -> None:
+    [row] = [line for line in DOCUMENT.splitlines() if line.startswith("| F |")]
+    assert row.endswith(f"| {F} |")
