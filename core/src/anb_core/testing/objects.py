@@ -48,9 +48,10 @@ class InMemoryObjects:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
-        path.write_bytes(self.contents[key])
+        # Only a whole object makes a file.
         if on_bytes and stored.size:
             on_bytes(stored.size)
+        path.write_bytes(self.contents[key])
         return stored
 
     def head(self, key: str) -> StoredObject | None:

@@ -1,0 +1,100 @@
+"""The bucket's stand-ins: in memory, and S3 as moto and the embedded emulator speak it."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from anb_core.adapters.s3 import S3Objects
+from anb_core.ports.objects import Objects
+from anb_core.testing.objects import InMemoryObjects
+
+PATIENCE = timedelta(seconds=20)
+SERVERS = ["moto_url", "ministack_url"]
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A bucket, and what a look behind it shows."""
+
+    objects: Objects
+    unfinished: Callable[[], set[str]]
+    """Keys to which somebody began to write."""
+    begin: Callable[[str], object]
+    """Begin to write to a key and be gone."""
+    content_type: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Server:
+    """S3 at a URL, with a client that looks behind the adapter."""
+
+    url: str
+    s3: Any
+
+    def objects(self, bucket: str = "", **options: Any) -> S3Objects:
+        """The adapter for a bucket, by default one that nobody has used; the environment names its server."""
+        chosen: dict[str, Any] = {"region": "us-east-1", "patience": PATIENCE, "may_create": True} | options
+        return S3Objects(bucket or f"anb-{next(_numbers)}", **chosen)
+
+    def stand(self, objects: S3Objects) -> Stand:
+        return Stand(
+            objects,
+            lambda: set(self.unfinished(objects.bucket)),
+            lambda key: self.s3.create_multipart_upload(Bucket=objects.bucket, Key=key),
+            lambda key: str(self.s3.head_object(Bucket=objects.bucket, Key=key)["ContentType"]),
+        )
+
+    def unfinished(self, bucket: str) -> list[str]:
+        return [found["Key"] for found in self.s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+    def empty(self, bucket: str) -> None:
+        for found in self.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            self.s3.delete_object(Bucket=bucket, Key=found["Key"])
+        for found in self.s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+            self.s3.abort_multipart_upload(Bucket=bucket, Key=found["Key"], UploadId=found["UploadId"])
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def running_server(request: pytest.FixtureRequest) -> Server:
+    url = request.getfixturevalue(request.param)
+    return Server(url, boto3.session.Session().client("s3", endpoint_url=url))
+
+
+@pytest.fixture
+def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", running_server.url)
+    return running_server
+
+
+@pytest.fixture(scope="session", params=["memory", *SERVERS])
+def shared_stand(request: pytest.FixtureRequest) -> Iterator[tuple[Server, S3Objects] | None]:
+    """An adapter for a server, made once: making one takes longer than most tests."""
+    if request.param == "memory":
+        yield None
+        return
+    url = request.getfixturevalue(request.param)
+    server = Server(url, boto3.session.Session().client("s3", endpoint_url=url))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        objects = server.objects()
+    objects.ensure()
+    yield server, objects
+    objects.close()
+
+
+@pytest.fixture
+def stand(shared_stand: tuple[Server, S3Objects] | None) -> Iterator[Stand]:
+    if shared_stand is None:
+        fake = InMemoryObjects()
+        yield Stand(fake, lambda: set(fake.unfinished), fake.unfinished.add, fake.content_types.__getitem__)
+    else:
+        server, objects = shared_stand
+        yield server.stand(objects)
+        server.empty(objects.bucket)

@@ -1,0 +1,193 @@
+"""What S3 alone does: URLs for people, and its many ways of being away."""
+
+import socket
+import tracemalloc
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from anb_core.adapters.s3 import PART_BYTES, S3Objects
+from anb_core.domain.errors import Unavailable
+from tests.contract.objects.conftest import PATIENCE, Server
+from tests.contract.objects.lossy import losing_answers, swallowing
+from tests.support import eventually
+
+KEY = "uploads/0197.mp4"
+MINUTE = timedelta(minutes=1)
+
+
+def put(objects: S3Objects, data: bytes = b"some bytes") -> None:
+    with objects.writing(KEY, content_type="video/mp4") as writer:
+        writer.write(data)
+        writer.commit()
+
+
+@pytest.fixture
+def objects(server: Server) -> S3Objects:
+    objects = server.objects()
+    objects.ensure()
+    return objects
+
+
+@pytest.fixture
+def silent_url() -> Iterator[str]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_download_url_gives_the_object_under_the_name_that_was_asked_for(objects: S3Objects) -> None:
+    put(objects)
+
+    answer = httpx.get(objects.download_url(KEY, file_name='Mañana "sale" el\r\nsol.mp4', lifetime=MINUTE))
+
+    assert answer.content == b"some bytes"
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"Ma_ana _sale_ elsol.mp4\"; filename*=UTF-8''Ma%C3%B1ana%20%22sale%22%20elsol.mp4"
+    )
+
+
+def test_a_download_url_names_the_endpoint_that_people_reach_and_works_there(server: Server) -> None:
+    public = server.url.replace("127.0.0.1", "localhost")
+    objects = server.objects(public_endpoint=public)
+    objects.ensure()
+    put(objects)
+
+    url = objects.download_url(KEY, file_name="a.mp4", lifetime=MINUTE)
+
+    assert urlsplit(url).netloc == urlsplit(public).netloc
+    assert "X-Amz-Expires=60" in url
+    assert httpx.get(url).content == b"some bytes"
+
+
+def test_a_missing_bucket_is_named_with_its_endpoint_and_what_to_do(server: Server) -> None:
+    objects = server.objects("anb-never-made", may_create=False)
+
+    told = rf"Bucket anb-never-made at {server.url} does not exist: create it, or set S3_BUCKET"
+    calls: list[Callable[[], object]] = [objects.ping, objects.ensure, lambda: objects.head(KEY), lambda: put(objects)]
+    for call in calls:
+        with pytest.raises(Unavailable, match=told) as error:
+            call()
+        assert error.value.part == "bucket"
+
+
+def test_a_bucket_that_the_server_forgot_is_made_anew_where_that_is_allowed(server: Server, objects: S3Objects) -> None:
+    server.s3.delete_bucket(Bucket=objects.bucket)
+
+    put(objects)
+
+    assert objects.head(KEY) is not None
+
+
+def test_a_bucket_in_another_region_is_made_there(server: Server) -> None:
+    objects = server.objects(region="eu-west-1")
+    objects.ensure()
+
+    place = server.s3.get_bucket_location(Bucket=objects.bucket)
+    assert place["LocationConstraint"] == "eu-west-1"
+
+
+def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    objects = S3Objects("anb-videos", region="us-east-1", patience=PATIENCE)
+
+    with pytest.raises(Unavailable, match=r"Bucket anb-videos at http://127\.0\.0\.1:9 does not answer: ") as error:
+        objects.fetch(KEY, tmp_path / "source")
+    assert error.value.code == "bucket_unavailable"
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, silent_url: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", silent_url)
+    objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=0.4))
+
+    with pytest.raises(Unavailable, match="does not answer: Read timeout"):
+        put(objects)
+
+
+def test_missing_credentials_are_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    objects = S3Objects("anb-videos", region="us-east-1", patience=PATIENCE)
+
+    with pytest.raises(Unavailable, match="Unable to locate credentials"):
+        objects.ping()
+    with pytest.raises(Unavailable, match="Unable to locate credentials"):
+        objects.download_url(KEY, file_name="a.mp4", lifetime=MINUTE)
+
+
+def test_an_upload_whose_last_answer_was_lost_is_stored_all_the_same(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+
+    def the_first_completion(method: str, path: str) -> bool:
+        if method == "POST" and "uploadId=" in path and not lost:
+            lost.append(path)
+            return True
+        return False
+
+    with losing_answers(server.url, the_first_completion) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        objects = server.objects()
+        objects.ensure()
+        with objects.writing(KEY, content_type="video/mp4") as writer:
+            writer.write(bytes(PART_BYTES + 5))
+            stored = writer.commit()
+
+    assert lost
+    assert stored.size == PART_BYTES + 5
+    assert server.s3.head_object(Bucket=objects.bucket, Key=KEY)["ContentLength"] == PART_BYTES + 5
+
+
+def test_an_upload_that_somebody_aborted_is_not_taken_for_stored(server: Server, objects: S3Objects) -> None:
+    put(objects, b"an older, smaller object")
+
+    with objects.writing(KEY, content_type="video/mp4") as writer:
+        writer.write(bytes(PART_BYTES))
+        upload = server.s3.list_multipart_uploads(Bucket=objects.bucket)["Uploads"][0]["UploadId"]
+        place = {"Bucket": objects.bucket, "Key": KEY, "UploadId": upload}
+        eventually(lambda: server.s3.list_parts(**place).get("Parts"))
+        server.s3.abort_multipart_upload(**place)
+
+        with pytest.raises(Unavailable, match="refuses CompleteMultipartUpload"):
+            writer.commit()
+
+
+def test_writing_to_a_server_that_went_away_fails_and_gives_up_cleanly(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with losing_answers(server.url, lambda method, _: method == "PUT" and bool(gone)) as url:
+        gone: list[bool] = []
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        objects = server.objects()
+        objects.ensure()
+        gone.append(True)
+        with (
+            pytest.raises(Unavailable, match="does not answer"),
+            objects.writing(KEY, content_type="video/mp4") as writer,
+        ):
+            writer.write(bytes(4 * PART_BYTES))
+
+    assert not server.s3.list_multipart_uploads(Bucket=objects.bucket).get("Uploads")
+
+
+def test_a_writer_holds_no_more_than_four_parts_of_an_upload_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = bytes(256 * 1024)
+    with swallowing() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        objects = S3Objects("anb-videos", region="us-east-1", patience=PATIENCE)
+        tracemalloc.start()
+        try:
+            with objects.writing(KEY, content_type="video/mp4") as writer:
+                for _ in range(20 * PART_BYTES // len(piece)):
+                    writer.write(piece)
+                writer.commit()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 4 * PART_BYTES

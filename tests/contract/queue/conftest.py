@@ -1,0 +1,125 @@
+"""The queue's stand-ins: in memory, and SQS as moto and the embedded emulator speak it."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from anb_core.adapters.sqs import SqsQueue
+from anb_core.ports.queue import Delivery, Queue
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.queue import InMemoryQueue
+
+SERVERS = ["moto_url", "ministack_url"]
+SHORT = timedelta(seconds=1)
+LONG = timedelta(minutes=5)
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A queue, and what a look behind it shows. Its visibility timeout is `SHORT` or `LONG`."""
+
+    queue: Queue
+    within: Callable[[timedelta], Delivery | None]
+    """What is received while so much time passes, on the server's clock or the fake's."""
+    dead_letters: Callable[[], list[str]]
+
+
+@dataclass(frozen=True)
+class Server:
+    """SQS at a URL, with a client that looks behind the adapter."""
+
+    url: str
+    sqs: Any
+
+    def queue_url(self, name: str = "", *, fifo: bool = False) -> str:
+        """The URL of a queue that nobody has used."""
+        return f"{self.url}/000000000000/{name or f'anb-{next(_numbers)}'}{'.fifo' if fifo else ''}"
+
+    def queue(self, url: str, **options: Any) -> SqsQueue:
+        """The adapter for a queue; the environment names its server."""
+        chosen: dict[str, Any] = {
+            "region": "us-east-1",
+            "patience": timedelta(seconds=20),
+            "visibility": LONG,
+            "max_receives": 3,
+            "dlq_url": url.replace("/anb-", "/dead-anb-"),
+            "may_create": True,
+        } | options
+        return SqsQueue(url, **chosen)
+
+    def dead_letters(self, url: str) -> list[str]:
+        dead = url.replace("/anb-", "/dead-anb-")
+        received = self.sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return [message["Body"] for message in received.get("Messages", [])]
+
+
+@pytest.fixture(scope="session")
+def look_behind() -> Callable[[str], Any]:
+    """A client for the server at a URL."""
+    session = boto3.session.Session()
+    return lambda url: session.client("sqs", endpoint_url=url)
+
+
+@pytest.fixture(params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, look_behind: Callable[[str], Any]
+) -> Server:
+    url = request.getfixturevalue(request.param)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    return Server(url, look_behind(url))
+
+
+MakeStand = Callable[..., Stand]
+
+
+@pytest.fixture(params=["memory", *SERVERS])
+def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStand]:
+    """Makes a stand with a queue of its own: `visibility=SHORT` or `LONG`, `fifo`."""
+    if request.param == "memory":
+        yield _in_memory
+        return
+    url = request.getfixturevalue(request.param)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    server = Server(url, request.getfixturevalue("look_behind")(url))
+    made: list[SqsQueue] = []
+
+    def make(*, visibility: timedelta = LONG, fifo: bool = False) -> Stand:
+        queue = server.queue(server.queue_url(fifo=fifo), visibility=visibility)
+        made.append(queue)
+        queue.ensure()
+        return Stand(queue, lambda time: queue.receive(wait=time), lambda: server.dead_letters(queue.name))
+
+    yield make
+    for queue in made:
+        queue.close()
+
+
+@pytest.fixture
+def stand(make_stand: MakeStand) -> Stand:
+    """A standard queue whose messages stay hidden for long."""
+    return make_stand()
+
+
+@pytest.fixture
+def fifo(make_stand: MakeStand) -> Stand:
+    """A FIFO queue whose messages stay hidden for long."""
+    return make_stand(fifo=True)
+
+
+def _in_memory(*, visibility: timedelta = LONG, fifo: bool = False) -> Stand:
+    clock = ManualClock()
+    name = f"https://queue.invalid/000000000000/anb-videos{'.fifo' if fifo else ''}"
+    queue = InMemoryQueue(name=name, visibility=visibility, now=clock.now)
+
+    def within(time: timedelta) -> Delivery | None:
+        clock.advance(time)
+        return queue.receive(wait=timedelta(0))
+
+    return Stand(queue, within, lambda: list(queue.dead_letters))
