@@ -13,7 +13,6 @@ from anb_cli.errors import Unreachable, VideoFailed, WrongUse
 from anb_core.domain.naming import result_file_name, safe_file_name
 
 TRIES = 4
-PIECE = 1024 * 1024
 PARTIAL = 206
 
 
@@ -91,7 +90,8 @@ def _stream(url: str, part: Path, have: int, size: int, on_bytes: Callable[[int]
         if answer.status_code != PARTIAL:
             have = 0
         with part.open("ab" if have else "wb") as file:
-            for piece in answer.iter_bytes(PIECE):
+            # As it comes: a larger piece that was still being filled would be lost when the connection breaks.
+            for piece in answer.iter_raw():
                 file.write(piece)
                 have += len(piece)
                 on_bytes(have)

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,7 +141,7 @@ def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
                 video["video_id"],
                 video["status"],
                 f"{video['progress']:.0%}",
-                str(video["created_at"])[:16].replace("T", " "),
+                f"{datetime.fromisoformat(video['created_at']).astimezone():%Y-%m-%d %H:%M}",
                 video["title"],
             )
             for video in videos

@@ -16,6 +16,17 @@ from anb_cli.terminal import Terminal, clean
 COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")
 
+READY = """
+ANB Video runs at {url}, its data is in {folder}
+In another terminal, in this folder:
+
+    anb upload clip.mp4 --watch
+    anb list
+    anb download ID
+
+Ctrl-C stops it.
+"""
+
 
 def run(place: Path, *, workers: int, port: int | None, as_json: bool) -> None:
     """Run the stack of the folder `.anb` in `place` until it is told to stop."""
@@ -32,11 +43,7 @@ def run(place: Path, *, workers: int, port: int | None, as_json: bool) -> None:
         if as_json:
             terminal.record({"event": "ready", "url": url, "data": str(folder.path)})
             return
-        terminal.result(f"\nANB Video runs at {url}, its data is in {folder.path}", {})
-        terminal.result("In another terminal, in this folder:\n", {})
-        for command in ("anb upload clip.mp4 --watch", "anb list", "anb download ID"):
-            terminal.result(f"    {command}", {})
-        terminal.result("\nCtrl-C stops it.\n", {})
+        terminal.out.print(Text(READY.format(url=url, folder=folder.path)))
 
     Supervisor(
         folder,

@@ -31,6 +31,9 @@ DRAIN_MARGIN = 30.0
 HURRIED_WITHIN = 10.0
 """Seconds that children have after a second Ctrl-C."""
 
+EXPLAINED_AFTER = 2.0
+"""Seconds after which a stop that still waits for somebody says for whom."""
+
 TICK = 0.1
 
 FOREIGN = ("AWS_", "SQS_", "S3_", "CELERY_")
@@ -250,7 +253,7 @@ class Supervisor:
             if now >= deadline:
                 for child in running:
                     child.send(signal.SIGKILL)
-            if not explained and now > begun + 1:
+            if not explained and now > begun + EXPLAINED_AFTER:
                 explained = True
                 names = ", ".join(child.name for child in running)
                 self._say("anb", f"{names} may finish what is at hand within {drain:g} s; Ctrl-C again is quicker")

@@ -1,0 +1,365 @@
+"""The client against a real HTTP server that misbehaves on purpose."""
+
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anb_cli.__main__ import main
+from anb_cli.client import Api
+from anb_cli.connection import Connection
+from anb_cli.downloading import download
+from anb_cli.errors import Exit, Refused, Unreachable, VideoFailed
+from anb_cli.following import follow
+from tests.support.tether import free_port
+
+Answer = Callable[["Handler"], None]
+CONTENT = bytes(range(256)) * 20_000
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Notes each request, and lets the test's next answer deal with it; the last answer is given again and again."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def reply(self, status: int, body: bytes = b"", *, claimed: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def reply_json(self, status: int, said: object) -> None:
+        self.reply(status, json.dumps(said).encode(), Content_Type="application/json")
+
+    def _answer(self) -> None:
+        self.close_connection = True
+        self.server.seen.append(Seen(self.path, dict(self.headers)))
+        answers = self.server.answers
+        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+
+@dataclass
+class Seen:
+    path: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Deployment:
+    """A server, what it will answer, and what it was asked."""
+
+    url: str
+    answers: list[Answer]
+    seen: list[Seen] = field(default_factory=list)
+
+    def api(self) -> Api:
+        return Api(Connection(self.url, "secret"))
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    answers: list[Answer]
+    seen: list[Seen]
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up is no news."""
+
+
+@pytest.fixture
+def deploy() -> Iterator[Callable[..., Deployment]]:
+    servers: list[Server] = []
+
+    def deployed(*answers: Answer) -> Deployment:
+        server = Server(("127.0.0.1", 0), Handler)
+        server.answers, server.seen = list(answers), []
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return Deployment(f"http://127.0.0.1:{server.server_address[1]}", server.answers, server.seen)
+
+    yield deployed
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def problem(status: int, code: str) -> Answer:
+    return lambda request: request.reply_json(status, {"status": status, "code": code, "detail": f"It is {code}."})
+
+
+def accept(request: Handler) -> None:
+    request.body()
+    request.reply_json(202, {"video_id": "v", "task_id": "t", "status": "uploaded", "links": {}})
+
+
+def hang_up(request: Handler) -> None:
+    request.rfile.read(1000)
+
+
+def refuse_early(request: Handler) -> None:
+    problem(413, "too_large")(request)
+    request.wfile.flush()
+    # What is in flight has to be taken, or the kernel takes our answer back.
+    request.body()
+
+
+def test_a_file_is_sent_whole_with_its_title_before_it(deploy: Callable[..., Deployment], clip: Path) -> None:
+    bodies: list[bytes] = []
+
+    def keep(request: Handler) -> None:
+        head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+        bodies.append(head + request.body())
+        request.reply_json(202, {"video_id": "v"})
+
+    there, told = deploy(keep), list[int]()
+    with there.api() as api:
+        receipt = api.upload(clip, title="Ein Hündchen", edit={"trim": {"start": 1.0}}, on_bytes=told.append)
+    assert receipt == {"video_id": "v"}
+    assert told[-1] == len(CONTENT)
+    assert len(told) > 10
+    title, edit, file = message_from_bytes(bodies[0], policy=policy.default).iter_parts()
+    assert title.get_payload(decode=True).decode() == "Ein Hündchen"  # type: ignore[union-attr]
+    assert json.loads(edit.get_payload(decode=True)) == {"trim": {"start": 1.0}}  # type: ignore[arg-type]
+    assert file.get_filename() == "clip.mp4"
+    assert file.get_payload(decode=True) == CONTENT
+    assert there.seen[0].headers["Authorization"] == "Bearer secret"
+
+
+def test_an_upload_that_breaks_off_is_sent_again_under_the_same_key(
+    deploy: Callable[..., Deployment], clip: Path
+) -> None:
+    there, pauses = deploy(hang_up, problem(409, "upload_in_progress"), accept), list[float]()
+    with there.api() as api:
+        assert api.upload(clip, title="x", edit={}, on_bytes=lambda _: None, sleep=pauses.append)["video_id"] == "v"
+    keys = {seen.headers["Idempotency-Key"] for seen in there.seen}
+    assert len(there.seen) == 3
+    assert len(keys) == 1
+    assert pauses == [1.0, 4.0]
+
+
+def test_two_uploads_have_two_keys(deploy: Callable[..., Deployment], clip: Path) -> None:
+    there = deploy(accept)
+    with there.api() as api:
+        for _ in range(2):
+            api.upload(clip, title="x", edit={}, on_bytes=lambda _: None)
+    assert len({seen.headers["Idempotency-Key"] for seen in there.seen}) == 2
+
+
+def test_a_refusal_in_the_middle_of_an_upload_is_understood(deploy: Callable[..., Deployment], clip: Path) -> None:
+    there = deploy(refuse_early)
+    with there.api() as api, pytest.raises(Refused, match=r"It is too_large\. \(too_large\)") as refused:
+        api.upload(clip, title="x", edit={}, on_bytes=lambda _: None)
+    assert (refused.value.code, refused.value.status) == ("too_large", 413)
+    assert len(there.seen) == 1
+
+
+def test_pages_are_read_as_far_as_they_are_wanted(deploy: Callable[..., Deployment]) -> None:
+    def page(numbers: list[int], cursor: str | None) -> Answer:
+        videos = [{"video_id": str(number)} for number in numbers]
+        return lambda request: request.reply_json(200, {"videos": videos, "next_cursor": cursor})
+
+    there = deploy(page([1, 2], "more"), page([3], "still more"))
+    with there.api() as api:
+        assert [video["video_id"] for video in api.videos(["failed", "processed"], limit=3)] == ["1", "2", "3"]
+    assert [seen.path for seen in there.seen] == [
+        "/api/videos?status=failed&status=processed&limit=3",
+        "/api/videos?status=failed&status=processed&limit=1&cursor=more",
+    ]
+
+
+def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callable[..., Deployment]) -> None:
+    def stream(*events: tuple[int, str, float]) -> Answer:
+        text = "".join(
+            f"id: {number}\nevent: status\ndata: {json.dumps({'status': status, 'progress': progress})}\n\n"
+            for number, status, progress in events
+        ).encode()
+        # More is announced than comes, so the connection is seen to break.
+        return lambda request: request.reply(200, text, claimed=len(text) + 100, Content_Type="text/event-stream")
+
+    def standing(request: Handler) -> None:
+        request.reply_json(200, {"status": "processing", "progress": 0.5})
+
+    there = deploy(stream((7, "processing", 0.5)), standing, stream((8, "processed", 1.0)))
+    with there.api() as api:
+        assert [update.progress for update in follow(api, "v", sleep=lambda _: None)] == [0.5, 1.0]
+    assert "Last-Event-ID" not in there.seen[0].headers
+    assert there.seen[2].headers["Last-Event-ID"] == "7"
+
+
+VIDEO = {"video_id": "v", "result": {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}}
+
+
+def redirect_to(bucket: Deployment) -> Answer:
+    return lambda request: request.reply(307, Location=f"{bucket.url}/object?signature=x")
+
+
+def ranged(request: Handler) -> None:
+    start = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+    request.reply(206, CONTENT[start:])
+
+
+def fetch(api: Api, path: Path) -> None:
+    download(api, VIDEO, path, on_bytes=lambda _: None, sleep=lambda _: None)
+
+
+def test_a_download_that_breaks_off_is_continued(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    bucket = deploy(lambda request: request.reply(200, CONTENT[:3_000_000], claimed=len(CONTENT)), ranged)
+    there = deploy(redirect_to(bucket))
+    with there.api() as api:
+        fetch(api, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert bucket.seen[1].headers["Range"] == "bytes=3000000-"
+
+
+def test_the_bucket_never_sees_the_token(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    bucket = deploy(lambda request: request.reply(200, CONTENT))
+    there = deploy(redirect_to(bucket))
+    with there.api() as api:
+        fetch(api, tmp_path / "out.mp4")
+    assert "secret" not in json.dumps(bucket.seen[0].headers)
+    assert there.seen[0].headers["Authorization"] == "Bearer secret"
+
+
+def test_the_next_command_continues_what_the_last_one_left(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    bucket = deploy(lambda request: request.reply(200, CONTENT[:1_000_000], claimed=len(CONTENT)), problem(403, "x"))
+    there = deploy(redirect_to(bucket))
+    with there.api() as api:
+        with pytest.raises(Unreachable, match="HTTP 403"):
+            fetch(api, tmp_path / "out.mp4")
+        bucket.answers[:] = [ranged]
+        fetch(api, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == CONTENT
+    assert bucket.seen[-1].headers["Range"] == "bytes=1000000-"
+
+
+def test_a_bucket_that_ignores_ranges_is_read_from_the_beginning(
+    deploy: Callable[..., Deployment], tmp_path: Path
+) -> None:
+    bucket = deploy(
+        lambda request: request.reply(200, CONTENT[:3_000_000], claimed=len(CONTENT)),
+        lambda request: request.reply(200, CONTENT),
+    )
+    there = deploy(redirect_to(bucket))
+    with there.api() as api:
+        fetch(api, tmp_path / "out.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == CONTENT
+
+
+def test_what_is_not_what_was_announced_is_thrown_away(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    bucket = deploy(lambda request: request.reply(200, CONTENT[:-1] + b"?"))
+    there = deploy(redirect_to(bucket))
+    with there.api() as api, pytest.raises(VideoFailed, match="not what the API announced"):
+        fetch(api, tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_that_is_always_too_short_is_given_up(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    bucket = deploy(lambda request: request.reply(200, CONTENT[:10]), lambda request: request.reply(206))
+    there = deploy(redirect_to(bucket))
+    with there.api() as api, pytest.raises(Unreachable, match=f"10 of {len(CONTENT)} bytes"):
+        fetch(api, tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "sentence"),
+    [
+        (problem(404, "not_found"), Exit.REFUSED, "anb: It is not_found. (not_found)"),
+        (problem(503, "database_unavailable"), Exit.UNREACHABLE, "It is database_unavailable."),
+        (lambda request: request.reply(502, b"<html>"), Exit.UNREACHABLE, "is the address right?"),
+        (lambda request: request.reply(200, b"<html>"), Exit.UNREACHABLE, "is the address right?"),
+    ],
+)
+def test_a_command_ends_with_one_sentence_and_the_right_code(
+    deploy: Callable[..., Deployment],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    answer: Answer,
+    code: Exit,
+    sentence: str,
+) -> None:
+    monkeypatch.setenv("ANB_URL", deploy(answer).url)
+    assert run(monkeypatch, "list") == code
+    _expect_one_line(capsys, sentence)
+
+
+def test_where_nobody_listens_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ANB_URL", f"http://127.0.0.1:{free_port()}")
+    assert run(monkeypatch, "cancel", "0" * 36) == Exit.UNREACHABLE
+    _expect_one_line(capsys, "Nothing answers at http://127.0.0.1:")
+
+
+def test_programs_get_one_object_a_line(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    monkeypatch.setenv("ANB_URL", deploy(accept, problem(413, "too_large")).url)
+    assert run(monkeypatch, "upload", "--json", str(clip), str(clip)) == Exit.REFUSED
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {"file": str(clip), "video_id": "v", "task_id": "t", "status": "uploaded", "links": {}}
+    assert second == {
+        "file": str(clip),
+        "error": {"code": "too_large", "status": 413, "message": "It is too_large. (too_large)"},
+    }
+
+
+def test_a_beginning_of_an_id_is_enough_when_it_is_the_only_one(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def listing(request: Handler) -> None:
+        request.reply_json(200, {"videos": [{"video_id": "abc1"}, {"video_id": "abd2"}], "next_cursor": None})
+
+    there = deploy(listing, lambda request: request.reply_json(200, {"video_id": "abd2", "status": "cancelled"}))
+    monkeypatch.setenv("ANB_URL", there.url)
+    assert run(monkeypatch, "cancel", "abd") == Exit.OK
+    assert there.seen[-1].path == "/api/videos/abd2/cancel"
+    there.answers[:] = [listing]
+    assert run(monkeypatch, "cancel", "ab") == Exit.WRONG_USE
+    assert "2 videos have an id that begins with 'ab'" in capsys.readouterr().err
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of `anb` with these arguments, in this process."""
+    monkeypatch.setenv("ANB_TOKEN", "secret")
+    monkeypatch.setattr(sys, "argv", ["anb", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def _expect_one_line(capsys: pytest.CaptureFixture[str], sentence: str) -> None:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1
