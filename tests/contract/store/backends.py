@@ -1,0 +1,133 @@
+"""The three stores under one contract, and what a test must be able to do to each: let time pass, look into its tables."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import BigInteger, delete, literal, select, update
+
+from anb_core.adapters.database import SqlStore
+from anb_core.adapters.database.engine import Database
+from anb_core.adapters.database.tables import Time, dead_letters, metadata, milliseconds, object_deletions
+from anb_core.ports.store import Store
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.store import InMemoryStore
+
+
+class Doom(NamedTuple):
+    """An object that is to be deleted, in how long from now, in whole minutes."""
+
+    key: str
+    reason: str
+    minutes: int
+
+
+class DeadLetter(NamedTuple):
+    """A row of dead_letters."""
+
+    cause: str
+    detail: str
+    video_id: str | None
+    generation: int | None
+    message_id: str | None
+    body: str | None
+
+
+class Backend(Protocol):
+    """A store in the hands of a test."""
+
+    store: Store
+
+    def another(self) -> Store:
+        """The store as another process has it."""
+        ...
+
+    def pass_time(self, by: timedelta) -> None: ...
+
+    def dooms(self) -> Sequence[Doom]:
+        """All rows of object_deletions, the first one due first."""
+        ...
+
+    def dead_letters(self) -> Sequence[DeadLetter]: ...
+
+    def close(self) -> None: ...
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self._clock = ManualClock()
+        self._kept = InMemoryStore(self._clock.now)
+        self.store: Store = self._kept
+
+    def another(self) -> Store:
+        return self._kept
+
+    def pass_time(self, by: timedelta) -> None:
+        self._clock.advance(by)
+
+    def dooms(self) -> Sequence[Doom]:
+        now = self._clock.now()
+        return sorted(
+            (Doom(kept.doomed.key, kept.doomed.reason, _minutes(kept.due - now)) for kept in self._kept.deletions),
+            key=_by_due,
+        )
+
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        return [
+            DeadLetter(kept.cause, kept.detail, kept.video_id, kept.generation, kept.message_id, kept.body)
+            for kept in self._kept.dead_letters
+        ]
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class Sql:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.store: Store = SqlStore(url)
+        self.database = Database(url)
+        self._others: list[SqlStore] = []
+
+    def another(self) -> SqlStore:
+        self._others.append(SqlStore(self.url))
+        return self._others[-1]
+
+    def pass_time(self, by: timedelta) -> None:
+        """Nobody can turn the server's clock, so everything that was written down becomes older."""
+        with self.database.transaction() as connection:
+            for table in metadata.sorted_tables:
+                times = [column for column in table.c if isinstance(column.type, Time)]
+                if times:
+                    older = {column.name: column.op("-")(literal(milliseconds(by), BigInteger)) for column in times}
+                    connection.execute(update(table).values(older))
+
+    def clear(self) -> None:
+        """Empty all tables."""
+        with self.database.transaction() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+
+    def dooms(self) -> Sequence[Doom]:
+        now = self.store.now()
+        with self.database.reading() as connection:
+            rows = connection.execute(select(object_deletions)).all()
+        return sorted((Doom(row.key, row.reason, _minutes(row.delete_after - now)) for row in rows), key=_by_due)
+
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        columns = (dead_letters.c[name] for name in DeadLetter._fields)
+        with self.database.reading() as connection:
+            rows = connection.execute(select(*columns).order_by(dead_letters.c.id))
+            return [DeadLetter(*row) for row in rows]
+
+    def close(self) -> None:
+        for store in (self.store, *self._others, self.database):
+            store.close()
+
+
+def _minutes(span: timedelta) -> int:
+    return round(span / timedelta(minutes=1))
+
+
+def _by_due(doom: Doom) -> tuple[int, str]:
+    return doom.minutes, doom.key

@@ -1,0 +1,72 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anb_core.adapters.database import upgrade
+from anb_core.ports.store import Store
+from tests.contract.store.backends import Backend, InMemory, Sql
+from tests.support.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Sql]:
+    """A store on SQLite."""
+    path = shutil.copy(sqlite_template, tmp_path / "anb.db")
+    backend = Sql(f"sqlite:///{path}")
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> str:
+    url = postgres.create_database()
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgresql_store(postgres: Postgres, postgres_template: str) -> Iterator[Sql]:
+    backend = Sql(postgres.create_database(template=postgres_template))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def postgresql(postgresql_store: Sql) -> Sql:
+    """A store on PostgreSQL, emptied: quicker than a new database a test."""
+    postgresql_store.clear()
+    return postgresql_store
+
+
+@pytest.fixture
+def memory() -> Backend:
+    """A store in memory."""
+    return InMemory()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each store in turn."""
+    chosen: Backend = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sql(request: pytest.FixtureRequest) -> Sql:
+    """Each database in turn."""
+    chosen: Sql = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture
+def store(backend: Backend) -> Store:
+    return backend.store

@@ -1,0 +1,106 @@
+"""How tests bring a video to where their sentence begins."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.keys import upload_key
+from anb_core.domain.model import Idempotency, Lease, NewVideo, Problem, Record, Result, Source
+from anb_core.domain.retry import RetryPolicy, plan_failure, plan_interruption, plan_rejection
+from anb_core.ports.store import Claimed, OutboxEntry, Store
+
+POLICY = RetryPolicy()
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+LEASE = MINUTE
+SOURCE = Source(1234, "ab" * 32)
+PROBLEM = Problem("render_failed", "The renderer stopped with status 1.")
+
+
+def new_video(video_id: str | None = None, *, owner: str = "ada", owned: bool = True) -> NewVideo:
+    video_id = video_id or str(uuid4())
+    return NewVideo(
+        id=video_id,
+        task_id=str(uuid4()),
+        owner=owner,
+        title="Holidays",
+        edit=EditSpec(),
+        source_key=upload_key(video_id),
+        owned=owned,
+        file_name="holidays.mov",
+    )
+
+
+def uploading(store: Store, *, owner: str = "ada", idempotency: Idempotency | None = None) -> Record:
+    record = store.begin_upload(new_video(owner=owner), lifetime=MINUTE, idempotency=idempotency)
+    assert isinstance(record, Record)
+    return record
+
+
+def uploaded(store: Store, *, owner: str = "ada") -> str:
+    """A video whose message waits in the outbox."""
+    video_id = uploading(store, owner=owner).video.id
+    store.complete_upload(video_id, SOURCE)
+    return video_id
+
+
+def sent(store: Store, video_id: str, *, broker: str = "queue") -> OutboxEntry:
+    """Send what is due for a video."""
+    [entry] = [entry for entry in store.hold_outbox(limit=100, hold=MINUTE) if entry.video_id == video_id]
+    store.mark_sent(entry, broker=broker)
+    return entry
+
+
+def claim(store: Store, video_id: str, *, worker: str = "worker-1", lease: timedelta = LEASE) -> Lease:
+    """Claim a video that can be claimed."""
+    claimed = store.claim(video_id, generation=None, worker=worker, lease=lease, policy=POLICY)
+    assert isinstance(claimed, Claimed), claimed
+    return claimed.lease
+
+
+def processing(store: Store, *, owner: str = "ada") -> Lease:
+    """A video under way."""
+    return claim(store, uploaded(store, owner=owner))
+
+
+def result(lease: Lease) -> Result:
+    return Result(
+        key=lease.result_key, size=9876, sha256="cd" * 32, width=1280, height=720, duration=35.25, frames=1057
+    )
+
+
+def processed(store: Store, *, owner: str = "ada") -> str:
+    lease = processing(store, owner=owner)
+    assert store.publish(lease, result(lease))
+    return lease.video_id
+
+
+def fail(store: Store, lease: Lease) -> bool:
+    return store.settle(lease, plan_failure(lease.counters, PROBLEM, POLICY, jitter=0.5))
+
+
+def reject(store: Store, lease: Lease) -> bool:
+    return store.settle(lease, plan_rejection(lease.counters, PROBLEM))
+
+
+def interrupt(store: Store, lease: Lease) -> bool:
+    return store.settle(lease, plan_interruption(lease.counters))
+
+
+def failed(store: Store) -> str:
+    lease = processing(store)
+    assert reject(store, lease)
+    return lease.video_id
+
+
+def record_of(store: Store, video_id: str) -> Record:
+    record = store.get(video_id)
+    assert record is not None
+    return record
+
+
+def due(store: Store) -> list[str]:
+    """The videos whose message is due, held for no time at all so that they stay due."""
+    return [entry.video_id for entry in store.hold_outbox(limit=100, hold=timedelta(0))]

@@ -1,0 +1,98 @@
+import pytest
+
+from anb_core.domain.status import Status
+from anb_core.ports.store import Page, Store
+from tests.contract.store.backends import Backend
+from tests.contract.store.given import (
+    DAY,
+    SECOND,
+    claim,
+    failed,
+    interrupt,
+    processed,
+    processing,
+    uploaded,
+    uploading,
+)
+
+
+def test_the_newest_video_comes_first(backend: Backend) -> None:
+    videos = []
+    for _ in range(3):
+        videos.append(uploaded(backend.store))
+        backend.pass_time(SECOND)
+    assert [record.video.id for record in backend.store.listing(owner="ada")] == videos[::-1]
+
+
+def test_pages_show_every_video_once_even_those_of_the_same_millisecond(backend: Backend) -> None:
+    store = backend.store
+    videos = {uploading(store).video.id for _ in range(7)}
+    backend.pass_time(SECOND)
+    videos |= {uploading(store).video.id for _ in range(3)}
+    seen, after = [], None
+    while page := store.listing(owner="ada", after=after, limit=3):
+        seen += [record.video.id for record in page]
+        after = Page(page[-1].video.created_at, page[-1].video.id)
+    assert len(seen) == 10
+    assert set(seen) == videos
+
+
+def test_a_video_that_comes_while_somebody_pages_moves_nothing(backend: Backend) -> None:
+    store = backend.store
+    old = [uploading(store).video.id for _ in range(4)]
+    first = store.listing(owner="ada", limit=2)
+    backend.pass_time(SECOND)
+    # Time passes by making rows older, so the place is taken from the row as it is now.
+    last = store.get(first[-1].video.id)
+    assert last is not None
+    uploading(store)
+    rest = store.listing(owner="ada", after=Page(last.video.created_at, last.video.id))
+    assert {record.video.id for record in (*first, *rest)} == set(old)
+
+
+def test_one_owner_never_sees_anothers_videos(store: Store) -> None:
+    hers, his = uploaded(store, owner="ada"), uploaded(store, owner="bob")
+    assert [record.video.id for record in store.listing(owner="ada")] == [hers]
+    assert [record.video.id for record in store.listing(owner="bob")] == [his]
+    assert {record.video.id for record in store.listing(owner=None)} == {hers, his}
+    assert store.listing(owner="eve") == []
+
+
+@pytest.mark.parametrize("owner", ["ada", None])
+def test_a_listing_can_be_narrowed_to_statuses(store: Store, owner: str | None) -> None:
+    waiting, bad, done = uploaded(store), failed(store), processed(store)
+    assert [record.video.id for record in store.listing(owner=owner, statuses=[Status.FAILED])] == [bad]
+    both = store.listing(owner=owner, statuses={Status.PROCESSED, Status.UPLOADED})
+    assert {record.video.id for record in both} == {waiting, done}
+    assert store.listing(owner=owner, statuses=[Status.DEAD_LETTERED]) == []
+
+
+def test_a_deleted_video_is_nowhere_to_be_found(store: Store) -> None:
+    lease = processing(store)
+    store.delete(lease.video_id, grace=DAY)
+    assert store.get(lease.video_id) is None
+    assert store.listing(owner=None) == []
+    assert store.attempts(lease.video_id) == []
+    assert store.count_by_status() == {}
+
+
+def test_attempts_are_told_in_their_order(store: Store) -> None:
+    first = processing(store)
+    assert interrupt(store, first)
+    second = claim(store, first.video_id, worker="worker-2")
+    told = store.attempts(first.video_id)
+    assert [attempt.id for attempt in told] == [first.attempt_id, second.attempt_id]
+    assert [(attempt.worker, attempt.fence, attempt.ending) for attempt in told] == [
+        ("worker-1", 1, "interrupted"),
+        ("worker-2", 2, None),
+    ]
+    assert [attempt.result_key for attempt in told] == [first.result_key, second.result_key]
+    assert store.attempts("unknown") == []
+
+
+def test_jobs_are_counted_by_status(store: Store) -> None:
+    for _ in range(2):
+        uploaded(store)
+    processed(store)
+    processing(store)
+    assert store.count_by_status() == {Status.UPLOADED: 2, Status.PROCESSED: 1, Status.PROCESSING: 1}

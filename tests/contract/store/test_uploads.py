@@ -1,0 +1,293 @@
+from datetime import timedelta
+
+import pytest
+
+from anb_core.domain.edit import EditSpec, Switch
+from anb_core.domain.errors import Conflict, NotFound
+from anb_core.domain.model import EventKind, Idempotency, Record, Source
+from anb_core.domain.status import Status
+from anb_core.ports.store import Claimed, Dropped, Replay, Store, Unknown
+from tests.contract.store.backends import Backend
+from tests.contract.store.given import (
+    DAY,
+    HOUR,
+    LEASE,
+    MINUTE,
+    POLICY,
+    SECOND,
+    SOURCE,
+    claim,
+    due,
+    failed,
+    new_video,
+    processed,
+    processing,
+    record_of,
+    reject,
+    sent,
+    uploaded,
+    uploading,
+)
+
+KEY = Idempotency("key-1", lifetime=DAY)
+
+
+def test_an_upload_begins_as_uploading_and_owes_no_message(store: Store) -> None:
+    new = new_video()
+    record = store.begin_upload(new, lifetime=MINUTE)
+    assert isinstance(record, Record)
+    assert record == store.get(new.id)
+    video, job = record.video, record.job
+    assert (video.owner, video.title, video.edit, video.file_name) == (new.owner, new.title, new.edit, new.file_name)
+    assert (video.source_key, video.owned, video.source) == (new.source_key, True, None)
+    assert (job.id, job.status, job.generation, job.fence, job.attempts) == (new.task_id, Status.UPLOADING, 1, 0, 0)
+    assert abs(store.now() - video.created_at) < timedelta(seconds=30)
+    assert due(store) == []
+
+
+def test_a_complete_upload_is_uploaded_and_owes_one_message(store: Store) -> None:
+    begun = uploading(store)
+    record = store.complete_upload(begun.video.id, SOURCE)
+    assert record == store.get(begun.video.id)
+    assert record.job.status is Status.UPLOADED
+    assert record.video.source == SOURCE
+    assert record.job.version > begun.job.version
+    assert due(store) == [begun.video.id]
+
+
+def test_completing_again_with_the_same_source_changes_nothing(store: Store) -> None:
+    video_id = uploaded(store)
+    before = record_of(store, video_id)
+    last = store.last_event_id()
+    assert store.complete_upload(video_id, SOURCE) == before
+    assert store.last_event_id() == last
+    lease = claim(store, video_id)
+    assert store.complete_upload(video_id, SOURCE).job.lease_owner == lease.attempt_id
+
+
+def test_completing_again_with_another_source_is_refused(store: Store) -> None:
+    video_id = uploaded(store)
+    with pytest.raises(Conflict) as refused:
+        store.complete_upload(video_id, Source(1))
+    assert refused.value.code == "wrong_status"
+
+
+def test_completing_may_replace_title_and_edit(store: Store) -> None:
+    video_id = uploading(store).video.id
+    edit = EditSpec(intro=Switch(enabled=False))
+    store.complete_upload(video_id, SOURCE, title="Better", edit=edit)
+    video = record_of(store, video_id).video
+    assert (video.title, video.edit) == ("Better", edit)
+
+
+def test_completing_leaves_title_and_edit_that_it_does_not_name(store: Store) -> None:
+    begun = uploading(store)
+    video = store.complete_upload(begun.video.id, SOURCE).video
+    assert (video.title, video.edit) == (begun.video.title, begun.video.edit)
+
+
+def test_an_upload_that_was_cancelled_cannot_be_completed(store: Store) -> None:
+    video_id = uploading(store).video.id
+    store.cancel(video_id)
+    with pytest.raises(Conflict) as refused:
+        store.complete_upload(video_id, SOURCE)
+    assert refused.value.code == "wrong_status"
+    assert not store.renew_upload(video_id, lifetime=MINUTE)
+    assert due(store) == []
+
+
+def test_an_upload_that_was_deleted_or_never_began_is_not_found(store: Store) -> None:
+    video_id = uploading(store).video.id
+    store.delete(video_id, grace=DAY)
+    for unknown in (video_id, "unknown"):
+        with pytest.raises(NotFound) as refused:
+            store.complete_upload(unknown, SOURCE)
+        assert refused.value.code == "video_not_found"
+        assert not store.renew_upload(unknown, lifetime=MINUTE)
+
+
+def test_an_abandoned_upload_is_gone_and_its_object_is_deleted_now_and_a_day_later(backend: Backend) -> None:
+    store = backend.store
+    begun = uploading(store)
+    store.abandon_upload(begun.video.id)
+    assert store.get(begun.video.id) is None
+    assert backend.dooms() == [
+        (begun.video.source_key, "abandoned_upload", 0),
+        (begun.video.source_key, "abandoned_upload", 24 * 60),
+    ]
+    with pytest.raises(NotFound):
+        store.complete_upload(begun.video.id, SOURCE)
+    event = store.events_after(0)[-1]
+    assert (event.kind, event.video_id) == (EventKind.DELETED, begun.video.id)
+    assert event.version > begun.job.version
+
+
+def test_abandoning_what_is_no_unfinished_upload_changes_nothing(backend: Backend) -> None:
+    store = backend.store
+    videos = [uploaded(store), processing(store).video_id, failed(store), processed(store)]
+    before = [store.get(video_id) for video_id in videos]
+    doomed = backend.dooms()
+    for video_id in (*videos, "unknown"):
+        store.abandon_upload(video_id)
+    assert [store.get(video_id) for video_id in videos] == before
+    assert backend.dooms() == doomed
+
+
+def test_an_upload_that_is_not_renewed_is_abandoned_by_the_sweep(backend: Backend) -> None:
+    store = backend.store
+    kept, forgotten = uploading(store).video.id, uploading(store).video.id
+    backend.pass_time(50 * SECOND)
+    assert store.end_expired_uploads(limit=10) == 0
+    assert store.renew_upload(kept, lifetime=MINUTE)
+    backend.pass_time(20 * SECOND)
+    assert store.end_expired_uploads(limit=10) == 1
+    assert store.get(forgotten) is None
+    assert record_of(store, kept).job.status is Status.UPLOADING
+    assert not store.renew_upload(forgotten, lifetime=MINUTE)
+    assert len(backend.dooms()) == 2
+
+
+def test_the_sweep_abandons_no_more_uploads_than_its_limit(backend: Backend) -> None:
+    for _ in range(3):
+        uploading(backend.store)
+    backend.pass_time(2 * MINUTE)
+    assert [backend.store.end_expired_uploads(limit=2) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_late_upload_can_be_completed_until_the_sweep_comes(backend: Backend) -> None:
+    video_id = uploading(backend.store).video.id
+    backend.pass_time(HOUR)
+    assert backend.store.complete_upload(video_id, SOURCE).job.status is Status.UPLOADED
+    assert backend.store.end_expired_uploads(limit=10) == 0
+
+
+def test_beginning_the_same_upload_again_gives_the_same_record(store: Store) -> None:
+    new = new_video()
+    first = store.begin_upload(new, lifetime=MINUTE, idempotency=KEY)
+    assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
+    assert store.begin_upload(new, lifetime=MINUTE) == first
+    assert len(store.events_after(0)) == 1
+
+
+def test_an_id_that_is_taken_is_refused(store: Store) -> None:
+    taken = new_video(uploaded(store))
+    with pytest.raises(Conflict) as refused:
+        store.begin_upload(taken, lifetime=MINUTE, idempotency=KEY)
+    assert refused.value.code == "video_exists"
+    # Nothing of it stays, its key neither.
+    assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
+
+
+def test_another_owner_cannot_go_on_with_an_upload(store: Store) -> None:
+    begun = uploading(store, owner="ada")
+    with pytest.raises(Conflict):
+        store.begin_upload(new_video(begun.video.id, owner="bob"), lifetime=MINUTE)
+
+
+def test_a_key_in_use_tells_of_the_upload_in_progress(store: Store) -> None:
+    first = uploading(store, idempotency=KEY)
+    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
+    assert len(store.listing(owner=None)) == 1
+
+
+def test_a_key_in_use_replays_the_finished_upload_with_its_fingerprint(store: Store) -> None:
+    video_id = uploading(store, idempotency=KEY).video.id
+    finished = store.complete_upload(video_id, SOURCE, fingerprint="f1")
+    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(finished, "f1")
+
+
+def test_a_key_belongs_to_one_owner(store: Store) -> None:
+    uploading(store, owner="ada", idempotency=KEY)
+    assert isinstance(store.begin_upload(new_video(owner="bob"), lifetime=MINUTE, idempotency=KEY), Record)
+
+
+def test_an_expired_key_can_be_used_anew(backend: Backend) -> None:
+    store = backend.store
+    first = uploading(store, idempotency=KEY)
+    store.complete_upload(first.video.id, SOURCE, fingerprint="f1")
+    backend.pass_time(DAY + SECOND)
+    second = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY)
+    assert isinstance(second, Record)
+    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(second, None)
+
+
+@pytest.mark.parametrize("end", ["abandon", "cancel", "delete", "expire"])
+def test_the_key_of_an_upload_that_will_never_be_finished_is_free_again(backend: Backend, end: str) -> None:
+    store = backend.store
+    video_id = uploading(store, idempotency=KEY).video.id
+    match end:
+        case "abandon":
+            store.abandon_upload(video_id)
+        case "cancel":
+            store.cancel(video_id)
+        case "delete":
+            store.delete(video_id, grace=DAY)
+        case _:
+            backend.pass_time(2 * MINUTE)
+            store.end_expired_uploads(limit=10)
+    assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
+
+
+def test_the_key_of_a_cancelled_video_still_replays_it(store: Store) -> None:
+    video_id = uploading(store, idempotency=KEY).video.id
+    store.complete_upload(video_id, SOURCE, fingerprint="f1")
+    cancelled = store.cancel(video_id)
+    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(cancelled, "f1")
+
+
+def test_deleting_a_video_frees_its_key(store: Store) -> None:
+    video_id = uploading(store, idempotency=KEY).video.id
+    store.complete_upload(video_id, SOURCE, fingerprint="f1")
+    store.delete(video_id, grace=DAY)
+    assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
+
+
+def test_an_existing_object_is_uploaded_at_once_and_only_once(store: Store) -> None:
+    new = new_video(owned=False)
+    record, created = store.submit_existing(new, SOURCE)
+    assert created
+    assert (record.job.status, record.video.source, record.video.owned) == (Status.UPLOADED, SOURCE, False)
+    assert due(store) == [new.id]
+    assert store.submit_existing(new, SOURCE) == (record, False)
+    assert len(store.events_after(0)) == 1
+    sent(store, new.id)
+    assert store.submit_existing(new, SOURCE)[1] is False
+    assert due(store) == []
+
+
+def test_an_existing_object_of_another_owner_is_shown_as_it_is(store: Store) -> None:
+    video_id = uploaded(store, owner="ada")
+    record, created = store.submit_existing(new_video(video_id, owner="bob"), SOURCE)
+    assert (record.video.owner, created) == ("ada", False)
+
+
+def test_a_deleted_video_is_not_submitted_again(store: Store) -> None:
+    video_id = uploaded(store)
+    store.delete(video_id, grace=DAY)
+    with pytest.raises(NotFound):
+        store.submit_existing(new_video(video_id), SOURCE)
+
+
+def test_an_object_that_is_not_ours_is_never_deleted(backend: Backend) -> None:
+    store = backend.store
+    rejected = new_video(owned=False)
+    store.submit_existing(rejected, SOURCE)
+    assert reject(store, claim(store, rejected.id))
+    store.delete(rejected.id, grace=DAY)
+    cancelled = new_video(owned=False)
+    store.begin_upload(cancelled, lifetime=MINUTE)
+    store.cancel(cancelled.id)
+    abandoned = new_video(owned=False)
+    store.begin_upload(abandoned, lifetime=MINUTE)
+    store.abandon_upload(abandoned.id)
+    assert {doom.key for doom in backend.dooms()}.isdisjoint(
+        {rejected.source_key, cancelled.source_key, abandoned.source_key}
+    )
+
+
+def test_a_message_of_an_unfinished_upload_wakes_nothing(store: Store) -> None:
+    video_id = uploading(store).video.id
+    assert store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY) == Dropped(reason="uploading")  # type: ignore[arg-type]
+    assert store.claim("unknown", generation=1, worker="w", lease=LEASE, policy=POLICY) == Unknown()
+    store.complete_upload(video_id, SOURCE)
+    assert isinstance(store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY), Claimed)
