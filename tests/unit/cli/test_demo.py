@@ -6,25 +6,26 @@ from PIL import Image
 from anb_cli.demo.contact_sheet import draw, parts_of
 from anb_cli.demo.examination import Facts, Plan, judge
 
-PLAN = Plan(intro=90, main=159, outro=60)
+PLAN = Plan.of(339)
+SOURCE = 5.312
 GOOD = Facts(
     index_first=True,
     video_codec="h264",
     pixel_format="yuv420p",
     width=1280,
     height=720,
-    frames=309,
+    frames=339,
     even=True,
-    video_end=10.3,
+    video_end=11.3,
     audio_codec="aac",
     sample_rate=48_000,
     channels=2,
-    audio_end=10.304,
+    audio_end=11.304,
 )
 
 
 def wrong(facts: Facts, sound_shift: float | None = 0.0) -> list[str]:
-    return [check.what for check in judge(facts, PLAN, sound_shift) if not check.passed]
+    return [check.what for check in judge(facts, PLAN, SOURCE, sound_shift) if not check.passed]
 
 
 def test_a_good_file_passes() -> None:
@@ -38,13 +39,13 @@ def test_a_good_file_passes() -> None:
         ({"video_codec": "hevc"}, "picture codec"),
         ({"pixel_format": "yuv444p"}, "picture codec"),
         ({"height": 722}, "picture"),
-        ({"frames": 308}, "frames"),
+        ({"frames": 338}, "frames"),
         ({"even": False}, "frames a second"),
         ({"audio_codec": "mp3"}, "sound codec"),
         ({"sample_rate": 44_100}, "sound codec"),
         ({"channels": 6}, "sound codec"),
-        ({"audio_end": 10.25}, "streams end together"),
-        ({"video_end": 10.2666, "audio_end": 10.2666}, "duration"),
+        ({"audio_end": 11.25}, "end of the sound"),
+        ({"video_end": 11.2666, "audio_end": 11.2666}, "duration"),
     ],
 )
 def test_each_flaw_is_found(changes: dict[str, object], what: str) -> None:
@@ -56,6 +57,18 @@ def test_each_flaw_is_found(changes: dict[str, object], what: str) -> None:
 )
 def test_sound_may_be_40_ms_off(shift: float | None, *, passes: bool) -> None:
     assert (wrong(GOOD, shift) == []) is passes
+
+
+@pytest.mark.parametrize(
+    ("source", "passes"), [(5.27, True), (5.33, True), (5.26, False), (5.34, False), (40.0, False)]
+)
+def test_the_main_part_is_as_long_as_the_upload(source: float, *, passes: bool) -> None:
+    assert all(check.passed for check in judge(GOOD, PLAN, source, 0.0)) is passes
+
+
+def test_a_long_upload_is_cut_to_half_a_minute() -> None:
+    long = replace(GOOD, frames=1080, video_end=36.0, audio_end=36.0)
+    assert all(check.passed for check in judge(long, Plan.of(1080), 3600.0, 0.0))
 
 
 def test_picks_are_spread_over_every_part() -> None:

@@ -22,13 +22,13 @@ from anb_cli import downloading
 from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_cli.demo import contact_sheet
-from anb_cli.demo.examination import FPS, LONGEST_MAIN, Check, Facts, Plan, examine, judge, sound_shift, source_length
+from anb_cli.demo.examination import FPS, Check, Facts, Plan, examine, judge, sound_shift, source_length
 from anb_cli.emulator import install
 from anb_cli.errors import Exit, StackTrouble, VideoFailed, WrongUse
 from anb_cli.following import follow
 from anb_cli.stack import tether
 from anb_cli.stack.folder import NAME, Folder, Running
-from anb_cli.terminal import Bars, Terminal, size_text
+from anb_cli.terminal import Bar, Terminal, size_text
 from anb_cli.videos import send
 from anb_core.domain.status import Status
 
@@ -66,11 +66,11 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
     clock = Clock()
     install(terminal.note)
     with terminal.progress() as bars, _stack(folder, clock) as running, Api(_connection(folder, running)) as api:
-        record = _process(api, video, title, processed, bars, clock)
+        record = _process(api, video, title, processed, bars.add(video.name), clock=clock)
         steps = _steps(folder, record["video_id"])
     with clock.phase("examining"):
-        facts, checks, plan = _examine(video, processed, sheet, title)
-    report = _Report(video, processed, sheet, facts, checks, plan, clock.seconds, steps)
+        facts, checks = _examine(video, processed, sheet, Plan.of(record["result"]["frames"]), title)
+    report = _Report(video, processed, sheet, facts, checks, clock.seconds, steps)
     report.show(terminal)
     if not all(check.passed for check in checks):
         raise typer.Exit(Exit.VIDEO_FAILED)
@@ -145,8 +145,7 @@ def _connection(folder: Folder, running: Running) -> Connection:
     return Connection(running.url, folder.token())
 
 
-def _process(api: Api, video: Path, title: str, processed: Path, bars: Bars, clock: Clock) -> dict[str, Any]:
-    bar = bars.add(video.name)
+def _process(api: Api, video: Path, title: str, processed: Path, bar: Bar, *, clock: Clock) -> dict[str, Any]:
     with clock.phase("uploading"):
         video_id = send(api, video, title, {}, bar)["video_id"]
     bar.restart()
@@ -175,22 +174,21 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
     return {}
 
 
-def _examine(video: Path, processed: Path, sheet: Path, title: str) -> tuple[Facts, list[Check], Plan]:
-    plan = Plan(INTRO_FRAMES, round(min(LONGEST_MAIN, source_length(video)) * FPS), OUTRO_FRAMES)
+def _examine(video: Path, processed: Path, sheet: Path, plan: Plan, title: str) -> tuple[Facts, list[Check]]:
     parts = contact_sheet.parts_of(plan.intro, plan.main, plan.outro)
     picks = {number for part in parts for number in part.picks}
     pictures: dict[int, Image.Image] = {}
 
     def keep(number: int, frame: VideoFrame) -> None:
         if number in picks:
-            pictures[number] = frame.to_image()
+            pictures[number] = Image.fromarray(frame.to_ndarray(format="rgb24"))
 
     facts = examine(processed, keep)
-    checks = judge(facts, plan, sound_shift(video, processed, plan.intro / FPS))
+    checks = judge(facts, plan, source_length(video), sound_shift(video, processed, plan.intro / FPS))
     if picks <= pictures.keys():
         about = f"{facts.width} x {facts.height}, {plan.frames} frames, {size_text(processed.stat().st_size)}"
         contact_sheet.draw(title, about, parts, pictures, FPS).save(sheet)
-    return facts, checks, plan
+    return facts, checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +198,6 @@ class _Report:
     sheet: Path
     facts: Facts
     checks: list[Check]
-    plan: Plan
     phases: dict[str, float]
     steps: dict[str, float]
 
@@ -211,7 +208,7 @@ class _Report:
             return
         for check in self.checks:
             mark = Text("  ok  ", "green") if check.passed else Text("WRONG ", "bold red")
-            wanted = "" if check.passed else f", not {check.wanted}"
+            wanted = "" if check.passed else f" instead of {check.wanted}"
             terminal.out.print(Text.assemble(mark, f"{check.what}: {check.found}{wanted}"))
         terminal.out.print()
         for name, seconds in self.phases.items():
@@ -238,7 +235,7 @@ class _Report:
             "processed": {
                 "path": str(self.processed),
                 "size": self.processed.stat().st_size,
-                "frames": self.plan.frames,
+                "frames": self.facts.frames,
             },
             "contact_sheet": str(self.sheet),
         }
