@@ -226,8 +226,10 @@ class OutputFacts(_Facts):
     """How many frames come at another distance from the one before than 1/30 s."""
     video_begin: _Seconds
     video_end: _Seconds
+    unlike_parts: int
+    """Of intro, main and outro: how many have other codec headers than the whole, which only keeps one set of them."""
     undecodable_parts: int
-    """Of intro, main and outro: how many do not begin with a frame that can be decoded by itself."""
+    """How many do not begin with a frame that can be decoded by itself."""
     audio_codec: str
     sample_rate: int
     channels: int
@@ -248,6 +250,7 @@ def find_flaws(plan: RenderPlan, output: OutputFacts) -> list[str]:
         "height": HEIGHT,
         "frames": plan.frames,
         "uneven_frames": 0,
+        "unlike_parts": 0,
         "undecodable_parts": 0,
         "audio_codec": "aac",
         "sample_rate": SAMPLE_RATE,

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from anb_core.domain.errors import Transient
+from anb_core.domain.errors import AnbError, BadInput, Transient
 from anb_core.ports.renderer import Stop
 
 _LAUNCH = Path(__file__).with_name("launch.py")
@@ -27,8 +27,8 @@ _LOOK_SECONDS = 0.05
 """How often `stop` is looked at; it is also how late a child may be killed."""
 _KEPT_OF_OUTPUT = 1024 * 1024
 _KEPT_OF_COMPLAINT = 16 * 1024
-# What any program needs to start: shared libraries, their cache, locales, the null device, the count of processors.
-_SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/null", "/dev/urandom", "/sys/devices/system/cpu")
+# What any program needs to start: shared libraries, their cache, locales, the count of processors.
+_SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,22 @@ def run(
                         "timed_out", f"{Path(command[0]).name} took over {limits.wall_seconds:.0f} s and was killed."
                     )
     return Finished(child.returncode, output.text(), complaint.text())
+
+
+def blame(finished: Finished, doing: str) -> AnbError:
+    """Whose fault it is that a child ended badly: ours, unless the upload used up the CPU time. Returned, to be raised."""
+    if finished.code == -signal.SIGXCPU:
+        return BadInput(
+            "too_demanding", "The video takes far more computing than a video of its length should; export it again."
+        )
+    said = finished.complaint.lower()
+    if "no space left on device" in said:
+        return Transient("disk_full", f"The disk was full while {doing}.")
+    if any(words in said for words in ("cannot allocate memory", "memoryerror", "resource temporarily unavailable")):
+        return Transient("out_of_memory", f"The memory limit was reached while {doing}.")
+    if finished.code < 0:
+        return Transient("killed", f"The child was ended by {signal.Signals(-finished.code).name} while {doing}.")
+    return Transient("child_failed", f"The child ended with {finished.code} while {doing}: {finished.complaint[-500:]}")
 
 
 def run_python(
@@ -157,7 +173,7 @@ def _rights(command: Sequence[str], workdir: Path, limits: ChildLimits, read: It
                 "RLIMIT_CORE": (0, 0),
             },
             "read": [*_SYSTEM, command[0], *(str(path.absolute()) for path in read)],
-            "write": [str(workdir.absolute())],
+            "write": [str(workdir.absolute()), "/dev/null"],
         }
     )
 

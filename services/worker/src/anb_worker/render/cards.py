@@ -1,0 +1,188 @@
+"""The intro, outro and watermark: the project's own or the operator's, made joinable once and kept on disk.
+
+Any number of processes may share the folder: an entry appears whole or not at all, and while one process makes it the
+others wait. An entry's name says all that it depends on, so a new version of this code makes new ones.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from anb_core.domain.edit import EditSpec, Switch, Trim
+from anb_core.domain.errors import BadInput, Transient
+from anb_core.domain.render import FPS, InputLimits, plan_render
+from anb_core.ports.renderer import Stop
+from anb_worker.render.commands import CARD_QUALITY, MASTER_QUALITY, Tool, card_command, picture_command, sound_command
+from anb_worker.render.drawing import CARD_SECONDS, draw_watermark
+from anb_worker.render.probe import look
+from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
+
+_HERE = Path(__file__).parent
+_ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
+_WATERMARK_BOX = (240, 96)
+"""What an operator's watermark is scaled down to, in pixels; a smaller one stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A joinable card: picture, how many frames, its sound as PCM if it has any, and whether a title belongs over it."""
+
+    picture: Path
+    frames: int
+    sound: Path | None = None
+    takes_title: bool = False
+
+
+class Cards:
+    """Gives cards, and makes those that are not there yet.
+
+    All methods raise Transient (`bad_resource`: the operator's file can't be used) and what their `stop` was asked
+    with.
+    """
+
+    def __init__(self, folder: Path, tool: Tool, input_limits: InputLimits, child_limits: ChildLimits) -> None:
+        self._folder = folder
+        self._tool = tool
+        self._input_limits = input_limits
+        self._child_limits = child_limits
+        self._digests: dict[Path, str] = {}
+
+    def intro(self, given: Path | None, stop: Stop) -> Card:
+        """The operator's, else the project's, over which the title belongs."""
+        if given is not None:
+            return self._operators("intro", given, stop)
+        return Card(self.own(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
+
+    def outro(self, given: Path | None, stop: Stop) -> Card:
+        """The operator's, else the project's."""
+        if given is not None:
+            return self._operators("outro", given, stop)
+        return Card(self.own(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
+
+    def watermark(self, given: Path | None, stop: Stop) -> Path:
+        """The operator's, else the project's."""
+        if given is None:
+            return self.own(stop) / "watermark.png"
+        name = self._name("watermark", "cards.py", given=given)
+        return self._entry(name, lambda entry: _fit_watermark(given, entry / "watermark.png"), stop) / "watermark.png"
+
+    def own(self, stop: Stop) -> Path:
+        """The folder with the project's own parts; to compose them takes about ten seconds."""
+        return self._entry(
+            self._name("own", "composing.py", "drawing.py", "commands.py", "cards.py"), self._compose(stop), stop
+        )
+
+    def _compose(self, stop: Stop) -> Callable[[Path], None]:
+        def compose(entry: Path) -> None:
+            arguments = [str(entry)]
+            done = run_python(
+                "anb_worker.render.composing", arguments, workdir=entry, stop=stop, limits=self._child_limits
+            )
+            if done.code != 0:
+                raise blame(done, "composing the cards")
+            for name, quality in (("intro", MASTER_QUALITY), ("outro", CARD_QUALITY)):
+                drawn = entry / f"{name}.mov"
+                command = card_command(self._tool, drawn, round(CARD_SECONDS * FPS), quality, entry / f"{name}.mp4")
+                self._run(command, entry, stop, "encoding the cards")
+                drawn.unlink()
+            draw_watermark().save(entry / "watermark.png")
+
+        return compose
+
+    def _operators(self, role: str, given: Path, stop: Stop) -> Card:
+        def normalise(entry: Path) -> None:
+            source = look(given, Trim(), max_pixels=self._input_limits.max_pixels, workdir=entry, stop=stop)
+            plan = plan_render(source, _ONLY_MAIN, self._input_limits, intro_frames=0, outro_frames=0)
+            decoded = entry / "decoded.txt"
+            picture = picture_command(self._tool, plan, given, None, entry / "picture.mp4", decoded)
+            self._run(picture, entry, stop, f"reading the operator's {role}", given)
+            decoded.unlink()
+            if plan.audio_index is not None:
+                sound = sound_command(self._tool, plan, given, entry / "sound.wav", raw=True)
+                self._run(sound, entry, stop, f"reading the operator's {role}", given)
+            (entry / "card.json").write_text(json.dumps({"frames": plan.frames}))
+
+        name = self._name(role, "commands.py", "cards.py", given=given)
+        try:
+            entry = self._entry(name, normalise, stop)
+        except BadInput as error:
+            raise Transient("bad_resource", f"The operator's {role} can't be used: {error.message}") from error
+        sound = entry / "sound.wav"
+        frames = json.loads((entry / "card.json").read_text())["frames"]
+        return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
+
+    def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
+        done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read, on_line=lambda _: None)
+        if done.code != 0:
+            raise blame(done, doing)
+
+    def _name(self, role: str, *code: str, given: Path | None = None) -> str:
+        """An entry's name: what it is for, and a digest of what it is made of, by which code and by which ffmpeg."""
+        digest = hashlib.sha256(self._tool.path.name.encode())
+        for name in code:
+            digest.update(_HERE.joinpath(name).read_bytes())
+        if given is not None:
+            if given not in self._digests:
+                with given.open("rb") as file:
+                    self._digests[given] = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(self._digests[given].encode())
+        return f"{role}-{digest.hexdigest()[:32]}"
+
+    def _entry(self, name: str, make: Callable[[Path], None], stop: Stop) -> Path:
+        entry = self._folder / name
+        if not entry.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self._folder / "lock", stop):
+                if not entry.is_dir():
+                    arriving = self._folder / "arriving"
+                    shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed: it held the lock
+                    arriving.mkdir()
+                    make(arriving)
+                    _sync(arriving)
+                    arriving.rename(entry)
+        return entry
+
+
+@contextmanager
+def _locked(path: Path, stop: Stop) -> Iterator[None]:
+    """One process at a time; the system takes the lock from one that dies."""
+    with path.open("w") as file:
+        while True:
+            stop.check()
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.1)
+        yield
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk keep what is in a folder before its name says that it is whole."""
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _fit_watermark(given: Path, output: Path) -> None:
+    try:
+        with Image.open(given, formats=["PNG"]) as picture:
+            fitted = picture.convert("RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Transient(
+            "bad_resource", f"The operator's watermark can't be used, it is no PNG picture: {error}"
+        ) from error
+    fitted.thumbnail(_WATERMARK_BOX, Image.Resampling.LANCZOS)
+    fitted.save(output)

@@ -1,0 +1,243 @@
+"""The ffmpeg commands of a render, as functions of values; nothing is run here.
+
+Parts are encoded apart and joined without encoding them again. That works only while every part comes from `_encode`:
+x264 writes the same headers for all of them (stitchable), and clock, size and rate are the same.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anb_core.domain.container import Container
+from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, RenderPlan
+from anb_worker.render.drawing import FADE_OUT_SECONDS
+
+DEMUXERS = {Container.MP4: "mov", Container.MATROSKA: "matroska", Container.AVI: "avi", Container.MPEG_TS: "mpegts"}
+
+DECODERS = (
+    "h264", "hevc", "libdav1d", "av1", "vp8", "vp9", "mpeg4", "msmpeg4", "mpeg2video", "mpeg1video", "h263", "mjpeg",
+    "prores", "dnxhd", "dvvideo",
+    "aac", "aac_latm", "mp3float", "mp3", "mp2float", "mp2", "ac3", "eac3", "opus", "libopus", "vorbis", "flac", "alac",
+    "amrnb", "amrwb", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8",
+    "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be",
+    "pcm_bluray", "pcm_dvd",
+)  # fmt: skip
+"""What decodes the codecs that the domain accepts, by ffmpeg's names; an upload gets to no other code."""
+
+MOST_STREAMS = 64
+"""How many streams a file may have; each costs memory before anything is known of it."""
+
+CLOCK = 15360
+"""Ticks a second of the picture's timestamps; 512 to a frame."""
+
+WATERMARK_MARGIN = 32
+"""Between the watermark and the picture's right and lower edge, in pixels."""
+
+_TS_PREROLL_SECONDS = 10.0
+"""MPEG-TS has no index, so a seek ends anywhere, also between key frames: begin earlier by more than their usual
+distance.
+"""
+
+MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
+"""x264's crf, less is better: of what is encoded once more, of cards, whose soft shades show every step, and of videos.
+"""
+
+_COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+# Without it a phone's HDR clip comes out pale. 203 nits is what HDR calls white.
+_TO_SDR = (
+    "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
+    "zscale=transfer=bt709:matrix=bt709:range=tv"
+)
+_SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
+# Neither where a phone's clip was taken nor who made it goes into the output.
+_NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Which ffmpeg, and what it may take. `max_pixels` of one picture, `max_alloc` bytes at once, `threads` a codec."""
+
+    path: Path
+    max_pixels: int
+    max_alloc: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A stretch of sound, in frames of the output: a file of ours, or silence."""
+
+    frames: int
+    file: Path | None = None
+
+
+def seek_before(container: Container, start: float) -> float:
+    """From where on a file is read so that what it shows at `start` is there, in seconds: the key frame before that."""
+    return max(0.0, start - _TS_PREROLL_SECONDS) if container is Container.MPEG_TS else start
+
+
+def picture_command(
+    tool: Tool, plan: RenderPlan, source: Path, watermark: Path | None, output: Path, decoded: Path
+) -> list[str]:
+    """The kept part's picture: exactly `main_frames` frames. The times of what was decoded go to `decoded`, one a line."""
+    preroll = plan.start - seek_before(plan.container, plan.start)
+    seconds = plan.main_frames / FPS
+    deinterlace = "bwdif=mode=send_frame:deint=interlaced," if plan.interlaced else ""
+    # end_frame, not only a time: a file with a hole in its timestamps would make `fps` fill the hole. start_time: a
+    # picture that was there before the cut is shown from the cut on, one that comes later is shown early instead of
+    # black.
+    graph = (
+        f"[0:{plan.video_index}]trim=end={preroll + seconds:.6f},setpts=PTS-{preroll:.6f}/TB,split[picture][count];"
+        f"[picture]{deinterlace}fps={FPS}:start_time=0,{_fit(hdr=plan.hdr)},"
+        f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
+    )
+    if watermark is not None:
+        # format=yuv420: blending in rgb costs three to four times as much.
+        graph += f"[main];[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:format=yuv420"
+    graph += f",setparams={_COLOR}[v]"
+    return [
+        *_ffmpeg(tool),
+        # A picture that changes its size in mid-stream goes on through the same graph, which scales each frame by
+        # itself.
+        *("-reinit_filter", "0"),
+        *_source(tool, plan, source),
+        *(_own("png_pipe", watermark) if watermark is not None else ()),
+        *("-filter_complex", graph),
+        *("-map", "[v]", *_encode(tool, _QUALITY), _url(output)),
+        *("-map", "[count]", "-c:v", "wrapped_avframe", "-fps_mode", "passthrough", "-enc_time_base", "demux"),
+        *("-stats_enc_pre", str(decoded), "-stats_enc_pre_fmt", "{t}", "-f", "null", "-"),
+    ]
+
+
+def sound_command(
+    tool: Tool,
+    plan: RenderPlan,
+    source: Path,
+    output: Path,
+    *,
+    before: Iterable[Sound] = (),
+    after: Iterable[Sound] = (),
+    raw: bool = False,
+) -> list[str]:
+    """The sound of the kept part (silence where it has none) with what comes before and after it; AAC, or PCM when
+    `raw`.
+
+    One stretch of exactly as many samples as the picture needs: joining parts that each have sound would drift.
+    """
+    inputs: list[str] = []
+    chains: list[str] = []
+    count = 0
+    main = Sound(plan.main_frames, source if plan.audio_index is not None else None)
+    for sound in (*before, main, *after):
+        if sound.frames == 0:
+            continue
+        exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_A_FRAME}[s{len(chains)}]"
+        if sound.file is None:
+            chains.append(f"anullsrc=r={SAMPLE_RATE}:cl=stereo,{_SOUND_FORMAT},{exact}")
+            continue
+        if sound is main:
+            inputs += _source(tool, plan, source)
+            # async: samples that are missing become silence; first_pts: sound that begins late stays late.
+            pick = f"[{count}:{plan.audio_index}]asetpts=PTS-{plan.start - seek_before(plan.container, plan.start):.6f}/TB,"
+            pick += f"aresample={SAMPLE_RATE}:async=1:first_pts=0"
+        else:
+            inputs += _own("wav", sound.file)
+            pick = f"[{count}:a]anull"
+        chains.append(f"{pick},{_SOUND_FORMAT},{exact}")
+        count += 1
+    joined = "".join(f"[s{n}]" for n in range(len(chains)))
+    graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
+    encode = ("-c:a", "pcm_s16le", "-f", "wav") if raw else ("-c:a", "aac", "-b:a", "160k", "-f", "mp4")
+    return [*_ffmpeg(tool), *inputs, "-filter_complex", graph, "-map", "[a]", *_NO_METADATA, *encode, _url(output)]
+
+
+def title_command(
+    tool: Tool, intro: Path, frames: int, title: Path, top_left: tuple[int, int], output: Path
+) -> list[str]:
+    """Our intro with a title, a transparent picture: it appears softly, and goes with the intro."""
+    dark = frames / FPS - FADE_OUT_SECONDS
+    graph = (
+        f"[1:v]loop=loop={frames}:size=1,setpts=N/({FPS}*TB),format=yuva420p,"
+        "fade=in:start_time=0.7:duration=0.5:alpha=1,"
+        f"fade=out:start_time={dark}:duration={FADE_OUT_SECONDS}:alpha=1[title];"
+        f"[0:v][title]overlay={top_left[0]}:{top_left[1]}:format=yuv420,trim=end_frame={frames},setparams={_COLOR}[v]"
+    )
+    return [
+        *_ffmpeg(tool),
+        *(*_own("mov", intro), *_own("png_pipe", title)),
+        *("-filter_complex", graph, "-map", "[v]", *_encode(tool, CARD_QUALITY), _url(output)),
+    ]
+
+
+def card_command(tool: Tool, drawn: Path, frames: int, quality: int, output: Path) -> list[str]:
+    """A card that we composed, made joinable."""
+    graph = f"[0:v]fps={FPS},{_fit(hdr=False)},trim=end_frame={frames},setparams={_COLOR}[v]"
+    return [
+        *(*_ffmpeg(tool), *_own("mov", drawn)),
+        *("-filter_complex", graph, "-map", "[v]", *_encode(tool, quality), _url(output)),
+    ]
+
+
+def join_list(parts: Sequence[tuple[str, int]]) -> str:
+    """The list that join_command reads: file names beside it, and how many frames each has."""
+    return "".join(f"file '{name}'\nduration {frames / FPS:.9f}\n" for name, frames in parts)
+
+
+def join_command(tool: Tool, parts: Path, sound: Path, output: Path) -> list[str]:
+    """The parts one after the other, with the sound, nothing encoded again; the index comes first."""
+    return [
+        *_ffmpeg(tool),
+        *(*_own("concat", parts), *_own("mov", sound)),
+        *("-map", "0:v", "-map", "1:a", "-c", "copy", "-video_track_timescale", str(CLOCK), *_NO_METADATA),
+        *("-movflags", "+faststart", "-f", "mp4", _url(output)),
+    ]
+
+
+def _fit(*, hdr: bool) -> str:
+    """Into the frame, never stretched, with black bars; square pixels, 8 bits, BT.709."""
+    fit = (
+        f"scale={WIDTH}:{HEIGHT}:force_original_aspect_ratio=decrease:force_divisible_by=2:reset_sar=1"
+        ":flags=bicubic:eval=frame"
+    )
+    # Scaled first: there is less to convert then.
+    color = f",{_TO_SDR}" if hdr else ":out_color_matrix=bt709:out_range=tv"
+    return f"{fit}{color},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
+
+
+def _encode(tool: Tool, quality: int) -> list[str]:
+    """The same for every part of a video but for `quality`, which leaves no trace in the headers."""
+    return [
+        *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
+        # What a player of that level must bear, even when a video is all noise; it also bounds the file.
+        *("-maxrate", "10M", "-bufsize", "15M", "-x264-params", "stitchable=1", "-threads", str(tool.threads)),
+        *("-g", str(2 * FPS), "-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
+    ]
+
+
+def _own(demuxer: str, path: Path) -> list[str]:
+    """A file of ours as an input."""
+    return ["-protocol_whitelist", "file", "-f", demuxer, "-i", _url(path)]
+
+
+def _ffmpeg(tool: Tool) -> list[str]:
+    return [
+        *(str(tool.path), "-hide_banner", "-nostdin", "-y", "-v", "warning", "-nostats", "-progress", "pipe:1"),
+        *("-stats_period", "0.25", "-max_alloc", str(tool.max_alloc), "-filter_complex_threads", str(tool.threads)),
+    ]
+
+
+def _source(tool: Tool, plan: RenderPlan, source: Path) -> list[str]:
+    """A stranger's file as an input. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
+    demuxer = DEMUXERS[plan.container]
+    return [
+        *("-protocol_whitelist", "file", "-f", demuxer, "-format_whitelist", demuxer),
+        *("-codec_whitelist", ",".join(DECODERS), "-max_streams", str(MOST_STREAMS)),
+        *("-max_pixels", str(tool.max_pixels), "-threads", str(tool.threads)),
+        # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
+        *("-noaccurate_seek", "-ss", f"{seek_before(plan.container, plan.start):.6f}", "-i", _url(source)),
+    ]
+
+
+def _url(path: Path) -> str:
+    """A path that can't be taken for anything else."""
+    return f"file:{path}"

@@ -1,0 +1,104 @@
+"""Composes the project's own intro and outro, frame by frame, with MoviePy: `python -m anb_worker.render.composing
+FOLDER`.
+
+It takes about ten seconds of computing, so it runs once, in a child (see cards); a render only uses what it left.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from moviepy import CompositeVideoClip, ImageClip, VideoClip, vfx
+from PIL import Image
+
+from anb_core.domain.render import FPS, HEIGHT, WIDTH
+from anb_worker.render.drawing import CARD_SECONDS, FADE_OUT_SECONDS, draw_bar, draw_mark, draw_words
+
+_NAVY, _GLOW = np.array([11, 16, 32]), np.array([37, 51, 98])
+_DRIFT = 240
+"""By how many pixels the background's light moves."""
+
+
+def compose(folder: Path) -> None:
+    """Write `intro.mov` and `outro.mov`, without loss and without sound."""
+    _write(_intro(), folder / "intro.mov")
+    _write(_outro(), folder / "outro.mov")
+
+
+def _intro() -> VideoClip:
+    mark, name, bar = draw_mark(112), draw_words("ANB Video", 84, "ExtraBold"), draw_bar(300, 5)
+    gap, middle = 34, 300
+    left = (WIDTH - mark.width - gap - name.width) // 2
+    return _card(
+        _rising(mark, (left, middle - mark.height // 2), begin=0.0),
+        _rising(name, (left + mark.width + gap, middle - name.height // 2), begin=0.15),
+        _unfolding(bar, middle + 100, begin=0.45),
+    )
+
+
+def _outro() -> VideoClip:
+    mark, name, bar = draw_mark(96), draw_words("ANB Video", 60, "ExtraBold"), draw_bar(170, 4)
+    return _card(
+        _rising(mark, ((WIDTH - mark.width) // 2, 238), begin=0.0),
+        _rising(name, ((WIDTH - name.width) // 2, 368), begin=0.15),
+        _unfolding(bar, 462, begin=0.4),
+    )
+
+
+def _card(*layers: VideoClip) -> VideoClip:
+    light = _light()
+
+    def background(time: float) -> np.ndarray:
+        shift = round(_DRIFT * (1 - time / CARD_SECONDS))
+        return light[:, shift : shift + WIDTH]
+
+    card = CompositeVideoClip([VideoClip(background, duration=CARD_SECONDS), *layers], size=(WIDTH, HEIGHT))
+    # No fading in: the first frame is what a player shows of a video that was not started yet.
+    return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
+
+
+def _light() -> np.ndarray:
+    """Navy with a faint light, wider than a frame by what it drifts."""
+    x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
+    distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
+    light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
+    # Rounded up or down by chance, always the same: steps of a whole shade would show as rings.
+    return (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
+
+
+def _rising(picture: Image.Image, at: tuple[int, int], *, begin: float) -> VideoClip:
+    """A picture that fades in while it glides up to its place."""
+    clip = ImageClip(np.asarray(picture), duration=CARD_SECONDS - begin).with_start(begin)
+    clip = clip.with_position(lambda time: (at[0], at[1] + round(26 * (1 - _eased(time / 0.7)))))
+    return clip.with_effects([vfx.CrossFadeIn(0.5)])
+
+
+def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
+    """A centered bar that grows from its middle to both sides."""
+    pixels = np.asarray(bar)
+
+    def mask(time: float) -> np.ndarray:
+        shown = max(1, round(bar.width / 2 * _eased(time / 0.7)))
+        alpha = np.zeros(pixels.shape[:2])
+        middle = bar.width // 2
+        alpha[:, middle - shown : middle + shown] = pixels[:, middle - shown : middle + shown, 3] / 255
+        return alpha
+
+    clip = ImageClip(pixels[..., :3], duration=CARD_SECONDS - begin)
+    clip = clip.with_mask(VideoClip(mask, is_mask=True, duration=CARD_SECONDS - begin))
+    return clip.with_start(begin).with_position(((WIDTH - bar.width) // 2, top))
+
+
+def _eased(share: float) -> float:
+    """Fast at first, then slower; 0 to 1."""
+    return 1 - (1 - min(1.0, max(0.0, share))) ** 3
+
+
+def _write(clip: VideoClip, path: Path) -> None:
+    clip.write_videofile(
+        str(path), fps=FPS, codec="libx264rgb", preset="ultrafast", ffmpeg_params=["-qp", "0"], audio=False, logger=None
+    )
+
+
+if __name__ == "__main__":
+    compose(Path(sys.argv[1]))

@@ -1,0 +1,276 @@
+"""One render, from the uploaded file to the verified one: the steps, one after the other."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import BadInput, Transient
+from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check_decoded, find_flaws, plan_render
+from anb_core.ports.renderer import Rendered, Resources, Stop
+from anb_worker.render import commands
+from anb_worker.render.cards import Card, Cards
+from anb_worker.render.commands import Sound, Tool
+from anb_worker.render.drawing import TITLE_MIDDLE, draw_title
+from anb_worker.render.probe import look
+from anb_worker.render.sandbox import ChildLimits, blame, run
+from anb_worker.render.verify import examine
+
+_TOO_MANY_ERRORS = 69
+"""What ffmpeg ends with when it could not decode two thirds of a stream; every other bad end may be our fault."""
+
+_MAX_ALLOC_BYTES = 512 * 1024**2
+_MOST_THREADS = 8
+"""More cost memory and bring nothing at this size of picture."""
+
+
+class RenderEngine:
+    """Makes finished videos with ffmpeg; implements anb_core.ports.renderer.Renderer.
+
+    `cache_dir` keeps the cards. `ffmpeg` and `threads` default to what comes with imageio-ffmpeg, and to the processors
+    there are.
+    """
+
+    def __init__(
+        self,
+        cache_dir: Path,
+        *,
+        ffmpeg: Path | None = None,
+        threads: int | None = None,
+        input_limits: InputLimits | None = None,
+        child_limits: ChildLimits | None = None,
+    ) -> None:
+        self._input_limits = input_limits or InputLimits()
+        self._child_limits = child_limits or ChildLimits()
+        self._tool = Tool(
+            path=(ffmpeg or Path(imageio_ffmpeg.get_ffmpeg_exe())).absolute(),
+            max_pixels=self._input_limits.max_pixels,
+            max_alloc=_MAX_ALLOC_BYTES,
+            threads=threads or min(_MOST_THREADS, _processors()),
+        )
+        self._cards = Cards(cache_dir.absolute(), self._tool, self._input_limits, self._child_limits)
+
+    def warm(self, stop: Stop) -> None:
+        """Compose the project's own cards if they are not there yet, so that no job waits the ten seconds for it.
+
+        Raises:
+            Transient: they can't be composed.
+            AnbError: what `stop` was asked with.
+        """
+        self._check_tool()
+        with _disk():
+            self._cards.own(stop)
+
+    def render(
+        self,
+        source: Path,
+        edit: EditSpec,
+        title: str,
+        workdir: Path,
+        *,
+        on_progress: Callable[[float], None],
+        on_step: Callable[[str], None],
+        stop: Stop,
+        resources: Resources,
+    ) -> Rendered:
+        """See anb_core.ports.renderer."""
+        self._check_tool()
+        render = _Render(
+            tool=self._tool,
+            input_limits=self._input_limits,
+            child_limits=self._child_limits,
+            cards=self._cards,
+            source=source.absolute(),
+            edit=edit,
+            title=title,
+            workdir=workdir.absolute(),
+            stop=stop,
+            resources=resources,
+        )
+        for name, begin, end, step in _TABLE:
+            on_step(name)
+            on_progress(begin)
+            step(render, _scaled(on_progress, begin, end))
+            stop.check()
+        on_progress(1.0)
+        return render.rendered()
+
+    def _check_tool(self) -> None:
+        if not os.access(self._tool.path, os.X_OK):
+            raise Transient("ffmpeg_missing", f"There is no ffmpeg at {self._tool.path}: install imageio-ffmpeg.")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Render:
+    """The state of one render; the steps are its methods, each of which finds what the ones before it left."""
+
+    tool: Tool
+    input_limits: InputLimits
+    child_limits: ChildLimits
+    cards: Cards
+    source: Path
+    edit: EditSpec
+    title: str
+    workdir: Path
+    stop: Stop
+    resources: Resources
+    plan: RenderPlan = field(init=False)
+    intro: Card = field(init=False)
+    outro: Card = field(init=False)
+
+    def probe(self, _report: Callable[[float], None]) -> None:
+        """Find out what the upload is, and decide what is rendered. The cards come later: most bad input ends here."""
+        max_pixels = self.input_limits.max_pixels
+        facts = look(self.source, self.edit.trim, max_pixels=max_pixels, workdir=self.workdir, stop=self.stop)
+        # Judged before the cards are looked for, which may have to be made first.
+        plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
+        with _disk():
+            if self.edit.intro.enabled:
+                self.intro = self.cards.intro(self.resources.intro, self.stop)
+            if self.edit.outro.enabled:
+                self.outro = self.cards.outro(self.resources.outro, self.stop)
+        self.plan = plan_render(
+            facts,
+            self.edit,
+            self.input_limits,
+            intro_frames=self.intro.frames if self.edit.intro.enabled else 0,
+            outro_frames=self.outro.frames if self.edit.outro.enabled else 0,
+        )
+
+    def main(self, report: Callable[[float], None]) -> None:
+        """Render the kept part's picture: nine tenths of the work."""
+        watermark = None
+        if self.plan.watermark:
+            with _disk():
+                watermark = self.cards.watermark(self.resources.watermark, self.stop)
+        decoded = self.workdir / "decoded.txt"
+        command = commands.picture_command(
+            self.tool, self.plan, self.source, watermark, self._file("main.mp4"), decoded
+        )
+        read = [self.source] if watermark is None else [self.source, watermark]
+
+        def on_line(line: str) -> None:
+            name, _, value = line.partition("=")
+            if name == "frame" and value.strip().isdigit():
+                report(min(1.0, int(value) / self.plan.main_frames))
+
+        self._run(command, "rendering the picture", read, on_line)
+        with _disk():
+            times = [float(line) for line in decoded.read_text().split()]
+        check_decoded(self.plan, len(times), max(times, default=None))
+
+    def audio(self, _report: Callable[[float], None]) -> None:
+        """Make the sound of the whole video."""
+        before = [Sound(self.plan.intro_frames, self.intro.sound)] if self.plan.intro_frames else []
+        after = [Sound(self.plan.outro_frames, self.outro.sound)] if self.plan.outro_frames else []
+        output = self._file("sound.mp4")
+        command = commands.sound_command(self.tool, self.plan, self.source, output, before=before, after=after)
+        cards = [sound.file for sound in (*before, *after) if sound.file is not None]
+        self._run(command, "making the sound", [self.source, *cards])
+
+    def lay_title(self, _report: Callable[[float], None]) -> None:
+        """Lay the title over our intro; an operator's intro stays as it is."""
+        if not self.plan.intro_frames:
+            return
+        with _disk():
+            title = draw_title(self.title) if self.intro.takes_title else None
+            if title is None:
+                shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
+                return
+            picture = self._file("title.png")
+            title.save(picture)
+        top_left = ((WIDTH - title.width) // 2, TITLE_MIDDLE - title.height // 2)
+        command = commands.title_command(
+            self.tool, self.intro.picture, self.plan.intro_frames, picture, top_left, self._file("intro.mp4")
+        )
+        self._run(command, "laying the title over the intro", [self.intro.picture])
+
+    def join(self, _report: Callable[[float], None]) -> None:
+        """Put the parts one after the other, without encoding them again."""
+        listing = self._file("parts.txt")
+        with _disk():
+            if self.plan.outro_frames:
+                shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
+            listing.write_text(commands.join_list([(path.name, frames) for path, frames in self._parts()]))
+        command = commands.join_command(self.tool, listing, self._file("sound.mp4"), self._file("output.mp4"))
+        self._run(command, "joining the parts")
+
+    def verify(self, _report: Callable[[float], None]) -> None:
+        """Make sure that the output is what was planned; ffmpeg's own word is not enough."""
+        facts = examine(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
+        flaws = find_flaws(self.plan, facts)
+        if flaws:
+            raise Transient("verification_failed", f"The output is not what was planned: {'; '.join(flaws)}.")
+
+    def rendered(self) -> Rendered:
+        """What came out."""
+        path = self._file("output.mp4")
+        with _disk(), path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+        plan = self.plan
+        return Rendered(path, size, digest, width=WIDTH, height=HEIGHT, duration=plan.duration, frames=plan.frames)
+
+    def _parts(self) -> list[tuple[Path, int]]:
+        """The parts that there are, in their order, and how many frames each has."""
+        frames = {"intro": self.plan.intro_frames, "main": self.plan.main_frames, "outro": self.plan.outro_frames}
+        return [(self._file(f"{name}.mp4"), count) for name, count in frames.items() if count]
+
+    def _file(self, name: str) -> Path:
+        return self.workdir / name
+
+    def _run(
+        self,
+        command: list[str],
+        doing: str,
+        read: Sequence[Path] = (),
+        on_line: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
+        if done.code == _TOO_MANY_ERRORS:
+            raise BadInput("corrupt", f"The video is damaged: {doing} met more errors than not.")
+        if done.code != 0:
+            raise blame(done, doing)
+
+
+# Name, from where to where it brings the progress (by what it was measured to cost), what it does.
+_TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
+    ("probe", 0.0, 0.03, _Render.probe),
+    ("main", 0.03, 0.88, _Render.main),
+    ("audio", 0.88, 0.92, _Render.audio),
+    ("title", 0.92, 0.97, _Render.lay_title),
+    ("join", 0.97, 0.98, _Render.join),
+    ("verify", 0.98, 1.0, _Render.verify),
+)
+
+STEPS = tuple(name for name, *_ in _TABLE)
+"""The names of the steps, in their order."""
+
+
+def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
+    """Reports a step's share as the whole's."""
+    return lambda share: on_progress(begin + share * (end - begin))
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """What goes wrong with our own files is never the upload's fault."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise Transient("disk_full" if full else "io_error", f"A file could not be written or read: {error}") from error
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

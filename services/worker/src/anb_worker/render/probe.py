@@ -1,0 +1,207 @@
+"""Looks into an upload without rendering it: its streams, and which part of them is really there.
+
+`look` runs in the worker and starts this same module as a child (`python -m anb_worker.render.probe`), because opening
+a stranger's file is the most dangerous thing we do.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
+from anb_core.domain.edit import Trim
+from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, SourceFacts, VideoFacts
+from anb_core.ports.renderer import Stop
+from anb_worker.render.boxes import boxes
+from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, seek_before
+from anb_worker.render.sandbox import ChildLimits, blame, run_python
+
+_HDR_TRANSFERS = (16, 18)
+"""PQ and HLG, by their numbers in ITU-T H.273."""
+
+PROBE_LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
+"""A minute of computing is a hundred times what an honest file needs."""
+
+
+def look(
+    source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop, limits: ChildLimits = PROBE_LIMITS
+) -> SourceFacts:
+    """What is in a file; of the part that `trim` keeps, what is really there. A picture over `max_pixels` is not
+    opened.
+
+    Raises:
+        BadInput: too_demanding.
+        Transient: the child broke.
+        AnbError: what `stop` was asked with.
+    """
+    arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(max_pixels)]
+    finished = run_python(__name__, arguments, workdir=workdir, stop=stop, limits=limits, read=[source])
+    if finished.code != 0:
+        raise blame(finished, "looking into the video")
+    return SourceFacts.model_validate_json(finished.output)
+
+
+def _probe(path: Path, trim: Trim, max_pixels: int) -> SourceFacts:
+    with path.open("rb") as file:
+        container = sniff_container(file.read(SNIFF_BYTES))
+    if container is None:
+        return SourceFacts()
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": DEMUXERS[container],
+        "codec_whitelist": ",".join(DECODERS),
+        "max_streams": str(MOST_STREAMS),
+    }
+    try:
+        opened = av.open(f"file:{path}", format=DEMUXERS[container], options=options)
+    except (av.error.InvalidDataError, av.error.EOFError):
+        cut_off = container is Container.MP4 and _lacks_index(path)
+        return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
+    with opened:
+        return _describe(container, opened, trim, max_pixels)
+
+
+def _lacks_index(path: Path) -> bool:
+    """Whether an MP4 that can't be opened has sound structure up to its end, only that its end came too early."""
+    size, end = path.stat().st_size, 0
+    for box in boxes(path):
+        end = box.end
+        if box.kind == "moov" and end <= size:
+            return False
+    return end >= size
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of one stream; times in seconds from the beginning of the file."""
+
+    packets: int = 0
+    last: float | None = None
+    end: float | None = None
+    frame: VideoFrame | None = None
+
+
+def _describe(container: Container, opened: InputContainer, trim: Trim, max_pixels: int) -> SourceFacts:
+    origin = (opened.start_time or 0) / av.time_base
+    video, audio = _choose_video(opened), _choose_audio(opened)
+    seen = {stream.index: _Seen() for stream in (video, audio) if stream is not None}
+    # A picture that is going to be refused is not decoded either.
+    if video is not None and _codec(video) in VIDEO_CODECS and video.width * video.height <= max_pixels:
+        seek = seek_before(container, trim.start)
+        if seek == 0 or _seeks(opened, origin + seek):
+            _scan(opened, seen, video, origin, trim.start + trim.length)
+    return SourceFacts(
+        container=container,
+        claimed_end=opened.duration / av.time_base if opened.duration else None,
+        video=_describe_video(video, seen[video.index], origin) if video is not None else None,
+        audio=AudioFacts(index=audio.index, codec=_codec(audio), end=seen[audio.index].end)
+        if audio is not None
+        else None,
+        has_cover=any(stream.disposition & Disposition.attached_pic for stream in opened.streams.video),
+    )
+
+
+def _describe_video(video: VideoStream, seen: _Seen, origin: float) -> VideoFacts:
+    frame, known = seen.frame, video.codec_context is not None
+    claimed_end = None
+    if video.duration is not None and video.time_base is not None:
+        claimed_end = float((video.duration + (video.start_time or 0)) * video.time_base) - origin
+    return VideoFacts(
+        index=video.index,
+        codec=_codec(video),
+        width=video.width if known else 0,
+        height=video.height if known else 0,
+        claimed_end=claimed_end,
+        packets=seen.packets,
+        last=seen.last,
+        end=seen.end,
+        decodable=frame is not None,
+        interlaced=frame is not None and bool(frame.interlaced_frame),
+        hdr=frame is not None and int(frame.color_trc) in _HDR_TRANSFERS,
+    )
+
+
+def _choose_video(opened: InputContainer) -> VideoStream | None:
+    """The one that the file prefers, of these the first; never a cover picture."""
+    moving = [stream for stream in opened.streams.video if not stream.disposition & Disposition.attached_pic]
+    return min(moving, key=lambda stream: not stream.disposition & Disposition.default, default=None)
+
+
+def _choose_audio(opened: InputContainer) -> AudioStream | None:
+    """The one that the file prefers, of those that can be decoded if there are any: a phone may add one in a format of
+    its own.
+    """
+    return min(
+        opened.streams.audio,
+        key=lambda stream: (_codec(stream) not in AUDIO_CODECS, not stream.disposition & Disposition.default),
+        default=None,
+    )
+
+
+def _codec(stream: Stream) -> str:
+    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else "an unknown format"
+
+
+def _seeks(opened: InputContainer, at: float) -> bool:
+    """Go to the key frame before `at` (seconds of the file's own clock); False where there is nothing so late."""
+    try:
+        opened.seek(round(at * av.time_base))
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+def _scan(opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, origin: float, until: float) -> None:
+    """Read the packets up to `until`, and decode until there is one picture."""
+    video.codec_context.thread_count = 1  # one picture is wanted; threads cost memory
+    for packet in _packets(opened, set(seen), origin, until):
+        stream = seen[packet.stream_index]
+        at = _seconds(packet, packet.pts if packet.pts is not None else packet.dts, origin)
+        if at is not None and at < until and not packet.is_discard and not packet.is_corrupt:
+            stream.packets += 1
+            stream.last = max(stream.last or 0.0, at)
+            stream.end = max(stream.end or 0.0, at + (_seconds(packet, packet.duration, 0.0) or 0.0))
+        if packet.stream_index == video.index and stream.frame is None:
+            stream.frame = _decode(video, packet)
+    if seen[video.index].frame is None:
+        seen[video.index].frame = _decode(video, None)
+
+
+def _packets(opened: InputContainer, waiting: set[int], origin: float, until: float) -> Iterator[Packet]:
+    """The packets of the named streams, until each of them has come to `until`, or the file ends or breaks."""
+    with suppress(av.error.FFmpegError):
+        for packet in opened.demux([opened.streams[index] for index in waiting]):
+            yield packet
+            # Pictures may come out of order, but none comes before its own decoding time.
+            at = _seconds(packet, packet.dts if packet.dts is not None else packet.pts, origin)
+            if at is not None and at >= until:
+                waiting.discard(packet.stream_index)
+            if not waiting:
+                return
+
+
+def _seconds(packet: Packet, ticks: int | None, origin: float) -> float | None:
+    return None if ticks is None else float(ticks * packet.time_base) - origin
+
+
+def _decode(video: VideoStream, packet: Packet | None) -> VideoFrame | None:
+    """The first picture that this packet completes, if any; None as packet: the first that is still held back."""
+    try:
+        return next(iter(video.decode(packet)), None)
+    except av.error.FFmpegError:
+        return None  # what is broken is skipped, as ffmpeg does
+
+
+if __name__ == "__main__":
+    _path, _trim = Path(sys.argv[1]), Trim(start=float(sys.argv[2]), length=float(sys.argv[3]))
+    sys.stdout.write(_probe(_path, _trim, int(sys.argv[4])).model_dump_json())

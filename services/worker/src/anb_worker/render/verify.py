@@ -1,0 +1,109 @@
+"""Looks at a finished file: what it holds, frame by frame, and whether each part can be decoded from its first frame
+on.
+
+`examine` runs in the worker and starts this same module as a child (`python -m anb_worker.render.verify`).
+"""
+
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from anb_core.domain.render import FPS, OutputFacts
+from anb_core.ports.renderer import Stop
+from anb_worker.render.boxes import boxes
+from anb_worker.render.sandbox import ChildLimits, blame, run_python
+
+_COLORS = {1: "bt709"}
+"""Names of color matrices by their numbers in ITU-T H.273; only ours matters."""
+
+_LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
+
+
+def examine(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
+    """What is in a finished file that was joined from `parts`, each with its frames.
+
+    Raises:
+        Transient: the child broke, most likely because of what is in the file.
+        AnbError: what `stop` was asked with.
+    """
+    arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
+    read = [output, *(path for path, _ in parts)]
+    finished = run_python(__name__, arguments, workdir=workdir, stop=stop, limits=_LIMITS, read=read)
+    if finished.code != 0:
+        raise blame(finished, "looking at the finished video")
+    return OutputFacts.model_validate_json(finished.output)
+
+
+def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
+    kinds = [box.kind for box in boxes(output)]
+    with av.open(str(output)) as opened:
+        video, audio = opened.streams.video[0], opened.streams.audio[0]
+        packets: dict[int, list[Packet]] = {video.index: [], audio.index: []}
+        for packet in opened.demux(video, audio):
+            if packet.pts is not None:
+                packets[packet.stream_index].append(packet)
+        pictures, sounds = packets[video.index], packets[audio.index]
+        moments = sorted(_time(packet.pts, packet) for packet in pictures)
+        decoding = [packet.dts or 0 for packet in pictures]
+        uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
+        uneven += sum(after <= before for before, after in pairwise(decoding))
+        # The last packet of sound is as long as the sound that is left.
+        gaps = sum(_time(a.pts, a) + _time(a.duration, a) != _time(b.pts, b) for a, b in pairwise(sounds))
+        return OutputFacts(
+            container="mp4" if "mp4" in opened.format.name.split(",") else opened.format.name,
+            index_first=kinds.index("moov") < kinds.index("mdat"),
+            video_codec=video.codec_context.name,
+            pixel_format=video.codec_context.pix_fmt or "",
+            color=_COLORS.get(int(video.codec_context.colorspace), "another"),
+            width=video.width,
+            height=video.height,
+            frames=len(pictures),
+            uneven_frames=uneven,
+            video_begin=float(moments[0]),
+            video_end=float(moments[-1] + Fraction(1, FPS)),
+            unlike_parts=sum(_headers(part) != video.codec_context.extradata for part, _ in parts),
+            undecodable_parts=_count_undecodable(opened, video, [frames for _, frames in parts]),
+            audio_codec=audio.codec_context.name,
+            sample_rate=audio.codec_context.sample_rate,
+            channels=audio.codec_context.channels,
+            audio_gaps=gaps,
+            audio_begin=float(_time(sounds[0].pts, sounds[0])),
+            audio_end=float(_time(sounds[-1].pts, sounds[-1]) + _time(sounds[-1].duration, sounds[-1])),
+        )
+
+
+def _count_undecodable(opened: InputContainer, video: Stream, frames: list[int]) -> int:
+    """How many parts have a first frame that can't be decoded by itself."""
+    bad, first = 0, 0
+    for count in frames:
+        at = Fraction(first, FPS)
+        opened.seek(round(at / video.time_base), stream=video)
+        try:
+            frame = next(opened.decode(video), None)
+        except av.error.FFmpegError:
+            frame = None
+        bad += frame is None or frame.is_corrupt or frame.pts * frame.time_base != at
+        first += count
+    return bad
+
+
+def _headers(path: Path) -> bytes | None:
+    with av.open(str(path)) as opened:
+        return opened.streams.video[0].codec_context.extradata
+
+
+def _time(ticks: int | None, packet: Packet) -> Fraction:
+    return (ticks or 0) * packet.time_base
+
+
+if __name__ == "__main__":
+    _parts = [argument.split(":", 1) for argument in sys.argv[2:]]
+    _facts = _examine(Path(sys.argv[1]), [(Path(path), int(frames)) for frames, path in _parts])
+    sys.stdout.write(_facts.model_dump_json())
