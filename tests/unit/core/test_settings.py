@@ -1,0 +1,248 @@
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from anb_core.domain.retry import RetryPolicy
+from anb_core.settings import DatabaseSettings, Misconfigured, Settings, load, load_or_exit, table, with_table
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
+
+ENOUGH = {
+    "DATABASE_URL": "postgresql://anb:secret@db/anb",
+    "S3_BUCKET": "anb-videos",
+    "SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/123456789012/anb-video-processing-queue",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+    for name, value in (ENOUGH | environment).items():
+        monkeypatch.setenv(name, value)
+    return load(Settings)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[str]:
+    with pytest.raises(Misconfigured) as error:
+        given(monkeypatch, **environment)
+    return error.value.problems
+
+
+def test_three_variables_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch)
+
+    assert settings.sqs_region == "eu-west-1"
+    assert settings.sqs_dlq_url == "https://sqs.eu-west-1.amazonaws.com/123456789012/anb-video-processing-queue-dlq"
+    assert (settings.visibility_timeout, settings.wait_time) == (timedelta(seconds=300), timedelta(seconds=20))
+    assert (settings.lease, settings.heartbeat) == (timedelta(seconds=60), timedelta(seconds=20))
+    assert settings.drain == timedelta(seconds=120)
+    assert settings.max_receive_count == 3
+    assert settings.retry_policy == RetryPolicy()
+    assert settings.create_resources is False
+    assert settings.worker_name
+
+
+def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(
+        monkeypatch,
+        SQS_VISIBILITY_TIMEOUT="90",
+        ANB_LEASE_SECONDS="30",
+        ANB_HEARTBEAT_SECONDS="10",
+        ANB_SOURCE_PREFIXES="archive/, old/uploads/",
+        ANB_S3_PUBLIC_ENDPOINT="https://videos.example.org/",
+        ANB_CREATE_RESOURCES="true",
+        ANB_MAX_FAILURES="4",
+        ANB_BACKOFF_SECONDS="1",
+        ANB_WORKER_NAME="worker-1",
+        ANB_BOOTSTRAP_TOKEN="a-token-nobody-guesses",
+    )
+
+    assert settings.lease == timedelta(seconds=30)
+    assert settings.source_prefixes == ("archive/", "old/uploads/")
+    assert settings.s3_public_endpoint == "https://videos.example.org"
+    assert settings.create_resources is True
+    assert settings.retry_policy == RetryPolicy(max_failures=4, backoff_base=timedelta(seconds=1))
+    assert settings.worker_name == "worker-1"
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert given(monkeypatch, ANB_LEASE_SECONDS="", SQS_DLQ_URL="").lease == timedelta(seconds=60)
+    assert problems(monkeypatch, S3_BUCKET="") == [
+        "S3_BUCKET is not set. The bucket for uploads, results and resources."
+    ]
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = problems(
+        monkeypatch, DATABASE_URL="", SQS_QUEUE_URL="my-queue", ANB_LEASE_SECONDS="10 min", ANB_LOG_FORMAT="xml"
+    )
+
+    assert [problem.split()[0] for problem in told] == [
+        "DATABASE_URL",
+        "ANB_LOG_FORMAT",
+        "SQS_QUEUE_URL",
+        "ANB_LEASE_SECONDS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"ANB_LEASE_SECONDS": "10x"}, "ANB_LEASE_SECONDS is 10x: it must be a whole number from 3 to 3600."),
+        ({"SQS_WAIT_TIME_SECONDS": "21"}, "SQS_WAIT_TIME_SECONDS is 21: it must be a whole number from 0 to 20."),
+        ({"SQS_VISIBILITY_TIMEOUT": "43201"}, "SQS_VISIBILITY_TIMEOUT is 43201: it must be a whole number"),
+        ({"ANB_MAX_UPLOAD_BYTES": "2GB"}, "ANB_MAX_UPLOAD_BYTES is 2GB: it must be a whole number"),
+        ({"ANB_LEASE_SECONDS": "300"}, "ANB_LEASE_SECONDS is 300: it must be less than SQS_VISIBILITY_TIMEOUT (300)."),
+        (
+            {"ANB_HEARTBEAT_SECONDS": "21"},
+            "ANB_HEARTBEAT_SECONDS is 21: it must be at most a third of ANB_LEASE_SECONDS (60)",
+        ),
+        (
+            {"ANB_LEASE_SECONDS": "30"},
+            "ANB_HEARTBEAT_SECONDS is 20: it must be at most a third of ANB_LEASE_SECONDS (30)",
+        ),
+        (
+            {"ANB_BACKOFF_SECONDS": "601"},
+            "ANB_BACKOFF_CAP_SECONDS is 600: it must be at least ANB_BACKOFF_SECONDS (601).",
+        ),
+        (
+            {"SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/a.fifo", "SQS_DLQ_URL": "https://q.example/1/d"},
+            "SQS_DLQ_URL is https://q.example/1/d: it and SQS_QUEUE_URL (https://sqs.eu-west-1.amazonaws.com/1/a.fifo)",
+        ),
+        (
+            {"SQS_QUEUE_URL": "http://localhost:4566/000000000000/anb"},
+            "SQS_REGION is not set: the queue's URL does not tell its region: set SQS_REGION or AWS_REGION.",
+        ),
+        ({"S3_BUCKET": "Anb_Videos"}, "S3_BUCKET is Anb_Videos: it must be a bucket's name"),
+        ({"ANB_S3_PUBLIC_ENDPOINT": "videos:9000"}, "ANB_S3_PUBLIC_ENDPOINT is videos:9000: it must be an http"),
+        ({"ANB_S3_PUBLIC_ENDPOINT": "http://v/path"}, "ANB_S3_PUBLIC_ENDPOINT is http://v/path: it must be an http"),
+        ({"ANB_SOURCE_PREFIXES": "a/,b"}, "ANB_SOURCE_PREFIXES is b: each prefix must end with a slash"),
+        ({"ANB_SOURCE_PREFIXES": "/a/"}, "ANB_SOURCE_PREFIXES is /a/: each prefix must end with a slash and not begin"),
+        ({"ANB_API_LISTEN": "8000"}, "ANB_API_LISTEN is 8000: it must be HOST:PORT"),
+        ({"ANB_WORKER_LISTEN": "0.0.0.0:65536"}, "ANB_WORKER_LISTEN is 0.0.0.0:65536: it must be HOST:PORT"),
+        ({"ANB_CREATE_RESOURCES": "perhaps"}, "ANB_CREATE_RESOURCES is perhaps: input should be a valid boolean"),
+        ({"ANB_LOG_LEVEL": "loud"}, "ANB_LOG_LEVEL is loud: input should be 'debug', 'info', 'warning' or 'error'."),
+        ({"DATABASE_URL": "mysql://db/anb"}, "DATABASE_URL can't be used: 'mysql' is not supported"),
+        ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL can't be used: SQLite needs a file (sqlite:///path)"),
+        ({"DATABASE_URL": "db"}, "DATABASE_URL can't be used: it must be a URL such as"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_would_be_right(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
+) -> None:
+    [problem] = problems(monkeypatch, **environment)
+
+    assert problem.startswith(told)
+
+
+def test_a_secret_is_told_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = problems(monkeypatch, ANB_BOOTSTRAP_TOKEN="hunter2", DATABASE_URL="mysql://ana:hunter2@db/anb")
+    assert len(told) == 2
+    assert "hunter2" not in "".join(told)
+
+    monkeypatch.delenv("ANB_BOOTSTRAP_TOKEN")
+    assert "secret" not in repr(given(monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("https://sqs.us-east-1.amazonaws.com/1/q", "us-east-1"),
+        ("https://sqs.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        ("https://ap-southeast-2.queue.amazonaws.com/1/q", "ap-southeast-2"),
+        ("http://sqs.eu-west-3.localhost.localstack.cloud:4566/000000000000/q", "eu-west-3"),
+    ],
+)
+def test_a_queues_url_tells_its_region(monkeypatch: pytest.MonkeyPatch, url: str, region: str) -> None:
+    assert given(monkeypatch, SQS_QUEUE_URL=url).sqs_region == region
+
+
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION", "SQS_REGION"])
+def test_a_region_that_the_url_does_not_tell_is_taken_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = given(monkeypatch, SQS_QUEUE_URL="http://localhost:4566/000000000000/q", **{name: "eu-north-1"})
+
+    assert settings.sqs_region == "eu-north-1"
+
+
+def test_the_queues_own_region_wins_over_the_general_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert given(monkeypatch, AWS_REGION="us-east-1").sqs_region == "eu-west-1"
+    assert given(monkeypatch, SQS_REGION="eu-west-2").sqs_region == "eu-west-2"
+
+
+def test_the_dead_letter_queue_of_a_fifo_queue_is_fifo(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, SQS_QUEUE_URL="https://sqs.eu-west-1.amazonaws.com/1/anb.fifo")
+
+    assert settings.sqs_dlq_url == "https://sqs.eu-west-1.amazonaws.com/1/anb-dlq.fifo"
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        ("postgres://ana:p%40ss@db:5433/anb", "postgresql+psycopg://ana:p%40ss@db:5433/anb"),
+        ("postgresql://db/anb?sslmode=require", "postgresql+psycopg://db/anb?sslmode=require"),
+        ("postgresql+psycopg://db/anb", "postgresql+psycopg://db/anb"),
+        ("sqlite:///anb.db", "sqlite+pysqlite:///anb.db"),
+        ("sqlite:////var/lib/anb.db", "sqlite+pysqlite:////var/lib/anb.db"),
+    ],
+)
+def test_the_database_may_be_named_as_people_and_platforms_do(
+    monkeypatch: pytest.MonkeyPatch, url: str, normal: str
+) -> None:
+    assert given(monkeypatch, DATABASE_URL=url).database_url.get_secret_value() == normal
+
+
+def test_migrations_need_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
+
+    assert load(DatabaseSettings).bootstrap_token is None
+
+
+def test_a_wrong_environment_ends_the_start_with_sentences_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite://")
+
+    with pytest.raises(SystemExit) as stop:
+        load_or_exit(DatabaseSettings)
+
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "configuration: DATABASE_URL can't be used: SQLite needs a file (sqlite:///path): processes cannot share a"
+        " database in memory.\n"
+    )
+
+
+def test_the_document_has_the_table_of_these_settings() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+
+    assert document == with_table(document), "run: python -m anb_core.settings docs/configuration.md"
+
+
+def test_the_table_is_written_between_its_markers_by_a_command(tmp_path: Path) -> None:
+    document = tmp_path / "configuration.md"
+    stale = DOCUMENT.read_text(encoding="utf-8").replace("`ANB_LEASE_SECONDS` | `60`", "`ANB_LEASE_SECONDS` | `61`")
+    document.write_text(stale, encoding="utf-8")
+
+    subprocess.run([sys.executable, "-m", "anb_core.settings", document], check=True)
+
+    assert document.read_text(encoding="utf-8") == DOCUMENT.read_text(encoding="utf-8") != stale
+
+
+def test_a_document_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="the document has no lines"):
+        with_table("# Configuration")
+
+
+def test_every_setting_is_explained() -> None:
+    for row in table().splitlines()[2:]:
+        assert row.rstrip("| ").endswith((".", "`error`"))
+        assert row.count(" | ") == 2
