@@ -1,0 +1,36 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from anb_core.bootstrap import build, migrate
+from anb_core.ports.queue import Outgoing
+from anb_core.settings import Settings, load
+
+
+def test_what_the_environment_names_is_what_works_together(
+    tmp_path: Path, ministack_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        "DATABASE_URL": f"sqlite:///{tmp_path}/anb.db",
+        "S3_BUCKET": "anb-bootstrap",
+        "SQS_QUEUE_URL": f"{ministack_url}/000000000000/anb-bootstrap",
+        "AWS_ENDPOINT_URL": ministack_url,
+        "AWS_REGION": "eu-west-1",
+        "ANB_CREATE_RESOURCES": "true",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = load(Settings)
+    migrate(settings)
+
+    with build(settings) as core:
+        core.objects.ensure()
+        core.queue.ensure()
+        for part in (core.store, core.objects, core.queue):
+            part.ping()
+        core.queue.send([Outgoing(body="hello", group="video", owner="ana", deduplication="1")])
+        delivery = core.queue.receive(wait=timedelta(seconds=5))
+
+    assert delivery is not None
+    assert delivery.body == "hello"
