@@ -12,7 +12,7 @@ _MOST_BOXES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box of the outermost level; `end`, in bytes, is where it says that it ends, which may be beyond the file's end."""
+    """A box of the outermost level; `end` (bytes) is where it says that it ends, which may be beyond the file's end."""
 
     kind: str
     start: int

@@ -34,7 +34,7 @@ _WATERMARK_BOX = (240, 96)
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A joinable card: picture, how many frames, its sound as PCM if it has any, and whether a title belongs over it."""
+    """A joinable card: picture, how many frames, its sound (PCM) if it has any, and whether a title belongs over it."""
 
     picture: Path
     frames: int
@@ -103,7 +103,9 @@ class Cards:
             source = look(given, Trim(), max_pixels=self._input_limits.max_pixels, workdir=entry, stop=stop)
             plan = plan_render(source, _ONLY_MAIN, self._input_limits, intro_frames=0, outro_frames=0)
             decoded = entry / "decoded.txt"
-            picture = picture_command(self._tool, plan, given, None, entry / "picture.mp4", decoded)
+            picture = picture_command(
+                self._tool, plan, given, watermark=None, output=entry / "picture.mp4", decoded=decoded
+            )
             self._run(picture, entry, stop, f"reading the operator's {role}", given)
             decoded.unlink()
             if plan.audio_index is not None:

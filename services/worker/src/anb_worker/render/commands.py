@@ -77,10 +77,10 @@ def seek_before(container: Container, start: float) -> float:
 
 
 def picture_command(
-    tool: Tool, plan: RenderPlan, source: Path, watermark: Path | None, output: Path, decoded: Path
+    tool: Tool, plan: RenderPlan, source: Path, *, watermark: Path | None, output: Path, decoded: Path
 ) -> list[str]:
-    """The kept part's picture: exactly `main_frames` frames. The times of what was decoded go to `decoded`, one a line."""
-    preroll = plan.start - seek_before(plan.container, plan.start)
+    """The kept part's picture, exactly `main_frames` frames. When each decoded one appears goes to file `decoded`."""
+    preroll = _preroll(plan)
     seconds = plan.main_frames / FPS
     deinterlace = "bwdif=mode=send_frame:deint=interlaced," if plan.interlaced else ""
     # end_frame, not only a time: a file with a hole in its timestamps would make `fps` fill the hole. start_time: a
@@ -138,7 +138,7 @@ def sound_command(
         if sound is main:
             inputs += _source(tool, plan, source)
             # async: samples that are missing become silence; first_pts: sound that begins late stays late.
-            pick = f"[{count}:{plan.audio_index}]asetpts=PTS-{plan.start - seek_before(plan.container, plan.start):.6f}/TB,"
+            pick = f"[{count}:{plan.audio_index}]asetpts=PTS-{_preroll(plan):.6f}/TB,"
             pick += f"aresample={SAMPLE_RATE}:async=1:first_pts=0"
         else:
             inputs += _own("wav", sound.file)
@@ -152,7 +152,7 @@ def sound_command(
 
 
 def title_command(
-    tool: Tool, intro: Path, frames: int, title: Path, top_left: tuple[int, int], output: Path
+    tool: Tool, intro: Path, frames: int, *, title: Path, top_left: tuple[int, int], output: Path
 ) -> list[str]:
     """Our intro with a title, a transparent picture: it appears softly, and goes with the intro."""
     dark = frames / FPS - FADE_OUT_SECONDS
@@ -193,6 +193,11 @@ def join_command(tool: Tool, parts: Path, sound: Path, output: Path) -> list[str
     ]
 
 
+def _preroll(plan: RenderPlan) -> float:
+    """How much is read before the kept part, in seconds, besides what is before it from the key frame on."""
+    return plan.start - seek_before(plan.container, plan.start)
+
+
 def _fit(*, hdr: bool) -> str:
     """Into the frame, never stretched, with black bars; square pixels, 8 bits, BT.709."""
     fit = (
@@ -227,7 +232,7 @@ def _ffmpeg(tool: Tool) -> list[str]:
 
 
 def _source(tool: Tool, plan: RenderPlan, source: Path) -> list[str]:
-    """A stranger's file as an input. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
+    """A stranger's file. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
     demuxer = DEMUXERS[plan.container]
     return [
         *("-protocol_whitelist", "file", "-f", demuxer, "-format_whitelist", demuxer),

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from moviepy import CompositeVideoClip, ImageClip, VideoClip, vfx
 from PIL import Image
 
 from anb_core.domain.render import FPS, HEIGHT, WIDTH
 from anb_worker.render.drawing import CARD_SECONDS, FADE_OUT_SECONDS, draw_bar, draw_mark, draw_words
+
+_Pixels = npt.NDArray[np.uint8]
 
 _NAVY, _GLOW = np.array([11, 16, 32]), np.array([37, 51, 98])
 _DRIFT = 240
@@ -48,22 +51,24 @@ def _outro() -> VideoClip:
 def _card(*layers: VideoClip) -> VideoClip:
     light = _light()
 
-    def background(time: float) -> np.ndarray:
+    def background(time: float) -> _Pixels:
         shift = round(_DRIFT * (1 - time / CARD_SECONDS))
-        return light[:, shift : shift + WIDTH]
+        frame: _Pixels = light[:, shift : shift + WIDTH]
+        return frame
 
     card = CompositeVideoClip([VideoClip(background, duration=CARD_SECONDS), *layers], size=(WIDTH, HEIGHT))
     # No fading in: the first frame is what a player shows of a video that was not started yet.
     return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
 
 
-def _light() -> np.ndarray:
+def _light() -> _Pixels:
     """Navy with a faint light, wider than a frame by what it drifts."""
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
     distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
     light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
     # Rounded up or down by chance, always the same: steps of a whole shade would show as rings.
-    return (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
+    dithered: _Pixels = (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
+    return dithered
 
 
 def _rising(picture: Image.Image, at: tuple[int, int], *, begin: float) -> VideoClip:
@@ -77,7 +82,7 @@ def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
     """A centered bar that grows from its middle to both sides."""
     pixels = np.asarray(bar)
 
-    def mask(time: float) -> np.ndarray:
+    def mask(time: float) -> npt.NDArray[np.float64]:
         shown = max(1, round(bar.width / 2 * _eased(time / 0.7)))
         alpha = np.zeros(pixels.shape[:2])
         middle = bar.width // 2

@@ -90,7 +90,9 @@ def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Im
     draw = ImageDraw.Draw(canvas)
     for number, letter in enumerate(text):
         draw.text((size / 4 + sum(widths[:number]), 0), letter, fill=255, font=font)
-    return _white(canvas)
+    words = _white(canvas)
+    assert words is not None  # noqa: S101 - our own words have ink
+    return words
 
 
 def draw_watermark() -> Image.Image:

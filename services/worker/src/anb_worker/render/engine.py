@@ -152,7 +152,7 @@ class _Render:
                 watermark = self.cards.watermark(self.resources.watermark, self.stop)
         decoded = self.workdir / "decoded.txt"
         command = commands.picture_command(
-            self.tool, self.plan, self.source, watermark, self._file("main.mp4"), decoded
+            self.tool, self.plan, self.source, watermark=watermark, output=self._file("main.mp4"), decoded=decoded
         )
         read = [self.source] if watermark is None else [self.source, watermark]
 
@@ -186,9 +186,13 @@ class _Render:
                 return
             picture = self._file("title.png")
             title.save(picture)
-        top_left = ((WIDTH - title.width) // 2, TITLE_MIDDLE - title.height // 2)
         command = commands.title_command(
-            self.tool, self.intro.picture, self.plan.intro_frames, picture, top_left, self._file("intro.mp4")
+            self.tool,
+            self.intro.picture,
+            self.plan.intro_frames,
+            title=picture,
+            top_left=((WIDTH - title.width) // 2, TITLE_MIDDLE - title.height // 2),
+            output=self._file("intro.mp4"),
         )
         self._run(command, "laying the title over the intro", [self.intro.picture])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 from av.audio.stream import AudioStream
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
@@ -112,15 +113,15 @@ def _describe(container: Container, opened: InputContainer, trim: Trim, max_pixe
 
 
 def _describe_video(video: VideoStream, seen: _Seen, origin: float) -> VideoFacts:
-    frame, known = seen.frame, video.codec_context is not None
+    frame = seen.frame
     claimed_end = None
     if video.duration is not None and video.time_base is not None:
         claimed_end = float((video.duration + (video.start_time or 0)) * video.time_base) - origin
     return VideoFacts(
         index=video.index,
         codec=_codec(video),
-        width=video.width if known else 0,
-        height=video.height if known else 0,
+        width=getattr(video, "width", 0),
+        height=getattr(video, "height", 0),
         claimed_end=claimed_end,
         packets=seen.packets,
         last=seen.last,
@@ -149,7 +150,9 @@ def _choose_audio(opened: InputContainer) -> AudioStream | None:
 
 
 def _codec(stream: Stream) -> str:
-    return stream.codec_context.codec.canonical_name if stream.codec_context is not None else "an unknown format"
+    # PyAV's types do not say that it is None where there is no decoder.
+    context: CodecContext | None = getattr(stream, "codec_context", None)
+    return "an unknown format" if context is None else context.codec.canonical_name
 
 
 def _seeks(opened: InputContainer, at: float) -> bool:
@@ -177,7 +180,7 @@ def _scan(opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, or
         seen[video.index].frame = _decode(video, None)
 
 
-def _packets(opened: InputContainer, waiting: set[int], origin: float, until: float) -> Iterator[Packet]:
+def _packets(opened: InputContainer, waiting: set[int], origin: float, until: float) -> Iterator["Packet[Stream]"]:
     """The packets of the named streams, until each of them has come to `until`, or the file ends or breaks."""
     with suppress(av.error.FFmpegError):
         for packet in opened.demux([opened.streams[index] for index in waiting]):
@@ -190,11 +193,11 @@ def _packets(opened: InputContainer, waiting: set[int], origin: float, until: fl
                 return
 
 
-def _seconds(packet: Packet, ticks: int | None, origin: float) -> float | None:
+def _seconds(packet: "Packet[Stream]", ticks: int | None, origin: float) -> float | None:
     return None if ticks is None else float(ticks * packet.time_base) - origin
 
 
-def _decode(video: VideoStream, packet: Packet | None) -> VideoFrame | None:
+def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame | None:
     """The first picture that this packet completes, if any; None as packet: the first that is still held back."""
     try:
         return next(iter(video.decode(packet)), None)

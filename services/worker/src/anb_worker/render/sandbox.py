@@ -93,7 +93,7 @@ def run(
 
 
 def blame(finished: Finished, doing: str) -> AnbError:
-    """Whose fault it is that a child ended badly: ours, unless the upload used up the CPU time. Returned, to be raised."""
+    """Whose fault it is that a child ended badly, to be raised: ours, unless the upload used up the CPU time."""
     if finished.code == -signal.SIGXCPU:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."

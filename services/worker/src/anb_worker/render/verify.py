@@ -14,6 +14,7 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.frame import VideoFrame
 
 from anb_core.domain.render import FPS, OutputFacts
 from anb_core.ports.renderer import Stop
@@ -45,7 +46,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
     kinds = [box.kind for box in boxes(output)]
     with av.open(str(output)) as opened:
         video, audio = opened.streams.video[0], opened.streams.audio[0]
-        packets: dict[int, list[Packet]] = {video.index: [], audio.index: []}
+        packets: dict[int, list[Packet[Stream]]] = {video.index: [], audio.index: []}
         for packet in opened.demux(video, audio):
             if packet.pts is not None:
                 packets[packet.stream_index].append(packet)
@@ -69,7 +70,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
             video_begin=float(moments[0]),
             video_end=float(moments[-1] + Fraction(1, FPS)),
             unlike_parts=sum(_headers(part) != video.codec_context.extradata for part, _ in parts),
-            undecodable_parts=_count_undecodable(opened, video, [frames for _, frames in parts]),
+            undecodable_parts=_count_undecodable(opened, [frames for _, frames in parts]),
             audio_codec=audio.codec_context.name,
             sample_rate=audio.codec_context.sample_rate,
             channels=audio.codec_context.channels,
@@ -79,17 +80,17 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         )
 
 
-def _count_undecodable(opened: InputContainer, video: Stream, frames: list[int]) -> int:
+def _count_undecodable(opened: InputContainer, frames: list[int]) -> int:
     """How many parts have a first frame that can't be decoded by itself."""
     bad, first = 0, 0
     for count in frames:
-        at = Fraction(first, FPS)
-        opened.seek(round(at / video.time_base), stream=video)
+        # AV_TIME_BASE is no multiple of our clock, so seek to the middle of the frame.
+        opened.seek(round((first + Fraction(1, 2)) / FPS * av.time_base))
         try:
-            frame = next(opened.decode(video), None)
+            frame = next(opened.decode(video=0), None)
         except av.error.FFmpegError:
             frame = None
-        bad += frame is None or frame.is_corrupt or frame.pts * frame.time_base != at
+        bad += frame is None or frame.is_corrupt or _time(frame.pts, frame) != Fraction(first, FPS)
         first += count
     return bad
 
@@ -99,8 +100,8 @@ def _headers(path: Path) -> bytes | None:
         return opened.streams.video[0].codec_context.extradata
 
 
-def _time(ticks: int | None, packet: Packet) -> Fraction:
-    return (ticks or 0) * packet.time_base
+def _time(ticks: int | None, of: "Packet[Stream] | VideoFrame") -> Fraction:
+    return Fraction((ticks or 0) * (of.time_base or 0))
 
 
 if __name__ == "__main__":
