@@ -55,13 +55,15 @@ def stack_environment(
         "AWS_ENDPOINT_URL": emulator_url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        # The emulator takes any: these are no secrets.
-        "AWS_ACCESS_KEY_ID": "anb",
-        "AWS_SECRET_ACCESS_KEY": "anb-local",
+        # The only pair whose presigned URLs the emulator takes: no secret.
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
         # No instance has a role to lend us here, and looking for one takes seconds.
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        # An idle worker stops only between two polls; here they cost nothing.
+        "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",
         "ANB_LOG_FORMAT": "json",
