@@ -10,7 +10,6 @@ from pathlib import Path
 
 from anb_core.domain.container import Container
 from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, RenderPlan
-from anb_worker.render.drawing import FADE_OUT_SECONDS
 
 DEMUXERS = {Container.MP4: "mov", Container.MATROSKA: "matroska", Container.AVI: "avi", Container.MPEG_TS: "mpegts"}
 
@@ -29,6 +28,12 @@ MOST_STREAMS = 64
 
 CLOCK = 15360
 """Ticks a second of the picture's timestamps; 512 to a frame."""
+
+CARD_SECONDS, FADE_OUT_SECONDS = 3.0, 0.4
+"""How long the project's intro and outro are, and how much of that they take to turn dark at the end."""
+
+TITLE_MIDDLE = 512
+"""Where in the intro the middle of the title belongs, in pixels from above."""
 
 WATERMARK_MARGIN = 32
 """Between the watermark and the picture's right and lower edge, in pixels."""

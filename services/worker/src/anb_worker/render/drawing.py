@@ -20,12 +20,6 @@ ACCENT = (255, 176, 59), (255, 94, 98)
 _OVERSAMPLE = 4
 """Shapes are drawn so many times larger and scaled down: Pillow draws hard edges."""
 
-CARD_SECONDS, FADE_OUT_SECONDS = 3.0, 0.4
-"""How long the project's intro and outro are, and how much of that they take to turn dark at the end."""
-
-TITLE_MIDDLE = 512
-"""Where in the intro the middle of the title belongs, in pixels from above."""
-
 _TITLE_WIDTH, _TITLE_LINES, _TITLE_SIZE = 1040, 2, 42
 _TITLE_CHARACTERS = 200
 """More than two lines hold of any script."""
