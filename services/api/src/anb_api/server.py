@@ -32,8 +32,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(core: Core) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def make_server(core: Core) -> Server:
+    """A server that is ready to run."""
     app = create_app(core)
     host, _, port = core.settings.api_listen.rpartition(":")
     config = uvicorn.Config(
@@ -49,7 +49,12 @@ def serve(core: Core) -> None:
         log_config=None,
         server_header=False,
     )
+    return Server(config, app)
+
+
+def serve(core: Core) -> None:
+    """Serve until SIGTERM or SIGINT."""
     # Once stopped, uvicorn raises the signals it got again: by then they have been obeyed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    Server(config, app).run()
+    make_server(core).run()

@@ -1,0 +1,88 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from anb_api.app import create_app
+from anb_core.bootstrap import Core
+from anb_core.domain.model import Scope
+from anb_core.settings import Settings
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.tokens import create_token
+
+VIDEO = b"\0\0\0\x18ftypisom" + b"\0" * 100
+
+
+class Client:
+    """Asks the app without a socket; the app's event loop runs in a thread of its own, as a server's would."""
+
+    def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
+        self._portal = portal
+        self._http = http
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._portal.call(partial(self._http.request, method, path, **options))
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("PUT", path, **options)
+
+    def delete(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("DELETE", path, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    store: InMemoryStore
+    objects: InMemoryObjects
+    queue: InMemoryQueue
+    client: Client
+
+    def caller(self, owner: str, scope: Scope = Scope.USER) -> dict[str, str]:
+        """The headers of somebody with a token."""
+        return {"Authorization": f"Bearer {create_token(self.store, owner=owner, scope=scope).secret}"}
+
+    def upload(self, headers: dict[str, str], title: str = "A title") -> str:
+        answer = self.client.post(
+            "/api/videos/upload", headers=headers, data={"title": title}, files={"video_file": ("clip.mp4", VIDEO)}
+        )
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["video_id"])
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    store, objects, queue = InMemoryStore(), InMemoryObjects(), InMemoryQueue()
+    settings = Settings(
+        DATABASE_URL="sqlite:///unused.db",
+        S3_BUCKET=objects.bucket,
+        SQS_QUEUE_URL="http://127.0.0.1:9/000000000000/anb",
+        SQS_REGION="us-east-1",
+        ANB_MAX_UPLOAD_BYTES=10_000,
+    )
+    app = create_app(Core(settings, store, objects, queue))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
+        http = httpx.AsyncClient(transport=transport, base_url="http://api")
+        yield World(store, objects, queue, Client(portal, http))
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the code of a problem, which must be a whole one."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert set(problem) == {"type", "title", "status", "code", "detail"}
+    assert problem["status"] == answer.status_code
+    assert problem["detail"].endswith(".")
+    return answer.status_code, problem["code"]

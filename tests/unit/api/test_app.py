@@ -1,0 +1,346 @@
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from anb_api.schemas import read_cursor, write_cursor
+from anb_core.domain.errors import Invalid, Unavailable
+from anb_core.domain.model import Result, Scope
+from anb_core.domain.retry import RetryPolicy
+from anb_core.ports.store import Claimed, Page
+from tests.unit.api.conftest import World, code_of
+
+MEMBERS = ["", "/events", "/download"]
+COMMANDS = ["/cancel", "/retry"]
+
+
+def process(world: World, video_id: str) -> None:
+    claimed = world.store.claim(video_id, generation=1, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy())
+    assert isinstance(claimed, Claimed)
+    result = Result(claimed.lease.result_key, 10, "ab", 1280, 720, 35.5, 1065)
+    assert world.store.publish(claimed.lease, result)
+
+
+def test_every_route_needs_a_token(world: World) -> None:
+    for method, path in [
+        ("POST", "/api/videos/upload"),
+        ("GET", "/api/videos"),
+        *(("GET", f"/api/videos/v1{member}") for member in MEMBERS),
+        *(("POST", f"/api/videos/v1{command}") for command in COMMANDS),
+        ("DELETE", "/api/videos/v1"),
+    ]:
+        answer = world.client.request(method, path)
+        assert code_of(answer) == (401, "token_missing"), path
+        assert answer.headers["www-authenticate"] == 'Bearer realm="anb-video"'
+
+
+@pytest.mark.parametrize("value", ["Bearer wrong", "bearer wrong", "Bearer \xff"])
+def test_a_wrong_token_is_told_apart_from_none(world: World, value: str) -> None:
+    answer = world.client.get("/api/videos", headers={"Authorization": value.encode("latin-1")})
+
+    assert code_of(answer) == (401, "token_invalid")
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("value", ["Basic YTpi", "Bearer", "token"])
+def test_other_ways_to_authenticate_count_as_none(world: World, value: str) -> None:
+    assert code_of(world.client.get("/api/videos", headers={"Authorization": value})) == (401, "token_missing")
+
+
+def test_another_owners_video_does_not_exist(world: World) -> None:
+    video_id = world.upload(world.caller("ana"))
+    bob = world.caller("bob")
+
+    for method, path in [
+        *(("GET", member) for member in MEMBERS),
+        *(("POST", command) for command in COMMANDS),
+        ("DELETE", ""),
+    ]:
+        theirs = world.client.request(method, f"/api/videos/{video_id}{path}", headers=bob)
+        nobodys = world.client.request(method, f"/api/videos/{'0' * 36}{path}", headers=bob)
+        assert code_of(theirs) == code_of(nobodys) == (404, "not_found")
+        assert theirs.text.replace(video_id, "0" * 36) == nobodys.text
+
+    assert world.client.get("/api/videos", headers=bob).json() == {"videos": [], "next_cursor": None}
+
+
+def test_ops_see_and_do_what_owners_can(world: World) -> None:
+    video_id = world.upload(world.caller("ana"))
+    ops = world.caller("olga", Scope.OPS)
+
+    assert world.client.get(f"/api/videos/{video_id}", headers=ops).json()["owner"] == "ana"
+    assert [video["video_id"] for video in world.client.get("/api/videos", headers=ops).json()["videos"]] == [video_id]
+    assert world.client.post(f"/api/videos/{video_id}/cancel", headers=ops).status_code == 200
+
+
+def test_a_receipt_tells_where_the_video_is(world: World) -> None:
+    ana = world.caller("ana")
+    answer = world.client.post(
+        "/api/videos/upload",
+        headers=ana,
+        data={"title": "Día", "edit": '{"trim": {"start": 2}}'},
+        files={"video_file": ("../../clip.mp4", b"\0\0\0\x18ftypisom")},
+    )
+
+    receipt = answer.json()
+    assert (answer.status_code, receipt["status"]) == (202, "uploaded")
+    video = world.client.get(answer.headers["location"], headers=ana).json()
+    assert (video["video_id"], video["task_id"]) == (receipt["video_id"], receipt["task_id"])
+    assert (video["title"], video["file_name"], video["edit"]["trim"]) == (
+        "Día",
+        "clip.mp4",
+        {"start": 2, "length": 30},
+    )
+    assert video["links"] == receipt["links"]
+    assert (video["source"]["size"], video["history"]) == (12, [])
+
+
+def test_an_upload_wakes_the_relay_which_sends_the_message(world: World) -> None:
+    video_id = world.upload(world.caller("ana"))
+
+    delivery = world.queue.receive(wait=timedelta(seconds=5))
+
+    assert delivery is not None
+    assert video_id in delivery.body
+
+
+def test_links_lead_only_where_the_status_allows_it(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+
+    def allowed() -> set[str]:
+        links = world.client.get(f"/api/videos/{video_id}", headers=ana).json()["links"]
+        return {name for name in ("download", "cancel", "retry") if links[name]}
+
+    assert allowed() == {"cancel"}
+    world.client.post(f"/api/videos/{video_id}/cancel", headers=ana)
+    assert allowed() == {"retry"}
+    world.client.post(f"/api/videos/{video_id}/retry", headers=ana)
+    assert allowed() == {"cancel"}
+
+
+def test_a_processed_video_tells_its_result_and_redirects_to_it(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+    assert code_of(world.client.get(f"/api/videos/{video_id}/download", headers=ana)) == (409, "not_processed")
+
+    process(world, video_id)
+
+    video = world.client.get(f"/api/videos/{video_id}", headers=ana).json()
+    assert (video["status"], video["progress"], video["attempts"]) == ("processed", 1.0, 1)
+    assert video["result"] == {
+        "size": 10,
+        "sha256": "ab",
+        "width": 1280,
+        "height": 720,
+        "duration": 35.5,
+        "frames": 1065,
+    }
+    assert [attempt["ending"] for attempt in video["history"]] == ["processed"]
+    answer = world.client.get(video["links"]["download"], headers=ana)
+    assert answer.status_code == 307
+    assert answer.headers["location"].startswith(f"https://{world.objects.bucket}.invalid/processed/{video_id}/1-")
+    assert "file_name=clip-processed.mp4" in answer.headers["location"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_commands_in_the_wrong_status_are_conflicts(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+
+    assert code_of(world.client.post(f"/api/videos/{video_id}/retry", headers=ana)) == (409, "wrong_status")
+    assert world.client.post(f"/api/videos/{video_id}/cancel", headers=ana).json()["status"] == "cancelled"
+    assert code_of(world.client.post(f"/api/videos/{video_id}/cancel", headers=ana)) == (409, "wrong_status")
+    world.objects.contents.clear()
+    assert code_of(world.client.post(f"/api/videos/{video_id}/retry", headers=ana)) == (409, "source_missing")
+
+
+def test_a_deleted_video_is_gone(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+
+    assert world.client.delete(f"/api/videos/{video_id}", headers=ana).status_code == 204
+    assert code_of(world.client.get(f"/api/videos/{video_id}", headers=ana)) == (404, "not_found")
+    assert code_of(world.client.delete(f"/api/videos/{video_id}", headers=ana)) == (404, "not_found")
+
+
+def test_pages_follow_one_another_to_the_end(world: World) -> None:
+    ana = world.caller("ana")
+    uploaded = [world.upload(ana, title=f"No. {number}") for number in range(5)]
+
+    seen: list[str] = []
+    query: dict[str, str] = {"limit": "2"}
+    while True:
+        page = world.client.get("/api/videos", headers=ana, params=query).json()
+        seen += [video["video_id"] for video in page["videos"]]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+
+    assert seen == uploaded[::-1]
+
+
+def test_a_listing_can_be_limited_to_several_statuses(world: World) -> None:
+    ana = world.caller("ana")
+    cancelled, processed, _ = (world.upload(ana) for _ in range(3))
+    world.client.post(f"/api/videos/{cancelled}/cancel", headers=ana)
+    process(world, processed)
+
+    answer = world.client.get("/api/videos?status=cancelled&status=processed", headers=ana).json()
+
+    assert {video["video_id"] for video in answer["videos"]} == {cancelled, processed}
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "status=done", "cursor=" + "x" * 301, "status="])
+def test_a_wrong_query_is_refused_with_the_parameter_named(world: World, query: str) -> None:
+    answer = world.client.get(f"/api/videos?{query}", headers=world.caller("ana"))
+
+    assert code_of(answer) == (422, "request_invalid")
+    assert f"query.{query.partition('=')[0]}" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "!!", "bnVsbA", "WzEsMl0", "WzFlOTk5LCAiYSJd", "W10", "ZG9n", "é"])
+def test_a_cursor_that_is_none_of_ours_is_refused(world: World, cursor: str) -> None:
+    answer = world.client.get("/api/videos", params={"cursor": cursor}, headers=world.caller("ana"))
+
+    assert code_of(answer) == (422, "cursor_invalid")
+
+
+def test_a_cursor_can_be_read_back_exactly(world: World) -> None:
+    world.upload(world.caller("ana"))
+    (record,) = world.store.listing(owner=None)
+
+    page = Page(record.video.created_at, record.video.id)
+    assert read_cursor(write_cursor(page)) == page
+    with pytest.raises(Invalid):
+        read_cursor(write_cursor(Page(page.created_at, "../etc")))
+
+
+@pytest.mark.parametrize("video_id", ["a%00b", "%2e%2e", "a b", "x" * 129, "ü"])
+def test_an_id_that_cannot_be_one_is_refused(world: World, video_id: str) -> None:
+    answer = world.client.get(f"/api/videos/{video_id}", headers=world.caller("ana"))
+
+    assert code_of(answer)[0] in {404, 422}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/", (404, "route_not_found")),
+        ("GET", "/api/videos/", (404, "route_not_found")),
+        ("GET", "/docs", (404, "route_not_found")),
+        ("POST", "/api/videos/v1/explode", (404, "route_not_found")),
+        ("PUT", "/api/videos/v1", (405, "method_not_allowed")),
+        ("POST", "/healthz", (405, "method_not_allowed")),
+    ],
+)
+def test_wrong_addresses_and_methods_are_problems_too(
+    world: World, method: str, path: str, expected: tuple[int, str]
+) -> None:
+    assert code_of(world.client.request(method, path)) == expected
+
+
+def test_a_wrong_method_is_told_all_that_are_right(world: World) -> None:
+    assert world.client.put("/api/videos/v1").headers["allow"] == "DELETE, GET"
+    assert world.client.delete("/api/videos/upload").status_code == 401  # an id like any other, for all but POST
+
+
+@pytest.mark.parametrize(("part", "code"), [("database", "database_unavailable"), ("bucket", "bucket_unavailable")])
+def test_a_part_that_is_away_is_told_with_the_time_to_come_back(world: World, part: str, code: str) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+    world.client.post(f"/api/videos/{video_id}/cancel", headers=ana)
+    broken = world.store if part == "database" else world.objects
+    broken.fault = Unavailable(part, f"The {part} is away.")
+
+    answer = world.client.post(f"/api/videos/{video_id}/retry", headers=ana)
+    broken.fault = None
+
+    assert code_of(answer) == (503, code)
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_what_nobody_foresaw_is_a_problem_that_tells_nothing_of_the_inside(world: World) -> None:
+    ana = world.caller("ana")
+    world.store.fault = ZeroDivisionError("secret detail")
+
+    with capture_logs() as logs:
+        answer = world.client.get("/api/videos", headers=ana)
+    world.store.fault = None
+
+    assert code_of(answer) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert [log["path"] for log in logs if log["event"] == "request failed"] == ["/api/videos"]
+
+
+def test_every_answer_carries_the_security_headers(world: World) -> None:
+    ana = world.caller("ana")
+    world.upload(ana)
+    answers = [
+        world.client.get("/api/videos", headers=ana),
+        world.client.get("/api/videos"),
+        world.client.get("/nowhere"),
+        world.client.get("/healthz"),
+        world.client.get("/metrics"),
+    ]
+    with capture_logs():
+        world.store.fault = ZeroDivisionError()
+        answers.append(world.client.get("/api/videos", headers=ana))
+        world.store.fault = None
+
+    for answer in answers:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+
+
+def test_readiness_names_what_does_not_answer_and_does_without_the_queue(world: World) -> None:
+    def readiness() -> tuple[int, bool, set[str]]:
+        answer = world.client.get("/readyz")
+        told = answer.json()
+        return answer.status_code, told["ready"], {part for part, check in told["checks"].items() if not check["ok"]}
+
+    assert readiness() == (200, True, set())
+    world.queue.fault = Unavailable("queue", "secret.host is away.")
+    assert readiness() == (200, True, {"queue"})
+    world.objects.fault = Unavailable("bucket", "secret.host is away.")
+    assert readiness() == (503, False, {"queue", "bucket"})
+    world.objects.fault = None
+    world.store.fault = Unavailable("database", "secret.host is away.")
+    assert readiness() == (503, False, {"queue", "database"})
+    assert "secret" not in world.client.get("/readyz").text
+    world.store.fault = None
+
+
+def test_the_process_is_alive_whatever_else_is_not(world: World) -> None:
+    world.store.fault = world.objects.fault = Unavailable("database", "The database is away.")
+
+    assert world.client.get("/healthz").json() == {"status": "ok"}
+    world.store.fault = None
+
+
+def test_metrics_count_jobs_and_requests_by_route_and_not_by_address(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+    world.client.get(f"/api/videos/{video_id}", headers=ana)
+    world.client.get("/wp-admin.php")
+
+    text = world.client.get("/metrics").text
+
+    assert 'anb_jobs{status="uploaded"} 1.0' in text
+    assert 'anb_http_requests_total{method="GET",route="/api/videos/{video_id}",status="200"} 1.0' in text
+    assert 'anb_http_requests_total{method="GET",route="unknown",status="404"} 1.0' in text
+    assert video_id not in text
+    assert "wp-admin" not in text
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "två", "a b"])
+def test_an_idempotency_key_that_is_none_is_refused_before_the_body_is_read(world: World, key: str) -> None:
+    answer = world.client.post(
+        "/api/videos/upload", headers={**world.caller("ana"), "Idempotency-Key": key.encode()}, content=b"unread"
+    )
+
+    # The form is judged after the headers, so a 422 for the key tells that it came first.
+    assert code_of(answer) == (422, "request_invalid")
+    assert "header.idempotency-key" in answer.json()["detail"].lower()

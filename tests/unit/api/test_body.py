@@ -1,0 +1,132 @@
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from anb_api.body import Body
+from anb_api.problems import Stalled
+
+
+class Client:
+    """Sends the given messages, then nothing more."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = list(messages)
+        self.sent = 0
+        self.silent = asyncio.Event()
+
+    async def receive(self) -> Message:
+        if not self._messages:
+            self.silent.set()
+            await asyncio.Event().wait()
+        self.sent += 1
+        return self._messages.pop(0)
+
+
+def request(body: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def test_the_thread_gets_the_body_in_order(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> bytes:
+        client = Client(request(b"a"), request(b"bc"), request(b"", more=False))
+        return await Body(client.receive).feed(executor, b"".join)
+
+    assert asyncio.run(scenario()) == b"abc"
+
+
+def test_a_piece_is_received_only_when_the_thread_asks_for_it(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> list[int]:
+        client = Client(request(b"a"), request(b"b"), request(b"c", more=False))
+
+        def work(pieces: Iterator[bytes]) -> list[int]:
+            return [client.sent for _ in pieces]
+
+        return await Body(client.receive).feed(executor, work)
+
+    assert asyncio.run(scenario()) == [1, 2, 3]
+
+
+def test_a_client_that_goes_away_is_told_of_at_once(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> None:
+        client = Client(request(b"a"), {"type": "http.disconnect"})
+        with pytest.raises(ClientDisconnect):
+            await Body(client.receive).feed(executor, b"".join)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_falls_silent_is_given_up(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> None:
+        with pytest.raises(Stalled):
+            await Body(Client(request(b"a")).receive, patience=0.01).feed(executor, b"".join)
+
+    asyncio.run(scenario())
+
+
+def test_what_the_work_raises_arrives(executor: ThreadPoolExecutor) -> None:
+    def work(pieces: Iterator[bytes]) -> None:
+        next(pieces)
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await Body(Client(request(b"a")).receive).feed(executor, work)
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_stops_ends_the_work_and_waits_until_it_has_cleared_up(executor: ThreadPoolExecutor) -> None:
+    cleared = threading.Event()
+
+    def work(pieces: Iterator[bytes]) -> None:
+        try:
+            for _ in pieces:
+                pass
+        except CancelledError:
+            cleared.set()
+            raise
+
+    async def scenario() -> None:
+        client = Client(request(b"a"))
+        upload = asyncio.create_task(Body(client.receive).feed(executor, work))
+        await client.silent.wait()
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert cleared.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_stops_while_the_work_is_busy_ends_it_at_the_next_piece(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> None:
+        client = Client(request(b"a"), request(b"b"))
+        busy, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def work(pieces: Iterator[bytes]) -> None:
+            next(pieces)
+            loop.call_soon_threadsafe(busy.set)
+            go_on.wait(5)
+            next(pieces)
+
+        upload = asyncio.create_task(Body(client.receive).feed(executor, work))
+        await busy.wait()
+        upload.cancel()
+        loop.call_later(0.01, go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert client.sent == 1
+
+    asyncio.run(scenario())
