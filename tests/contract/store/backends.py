@@ -1,4 +1,4 @@
-"""The three stores under one contract, and what a test must be able to do to each: let time pass, look into its tables."""
+"""The three stores under one contract, and what a test must be able to do to each: let time pass, look into tables."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -121,7 +121,8 @@ class Sql:
             return [DeadLetter(*row) for row in rows]
 
     def close(self) -> None:
-        for store in (self.store, *self._others, self.database):
+        self.database.close()
+        for store in (self.store, *self._others):
             store.close()
 
 

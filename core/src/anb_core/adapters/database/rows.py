@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, Select, delete, select, update
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, Select, bindparam, delete, select, update
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database import feed
@@ -33,6 +33,12 @@ RECORDS: Select[Any] = (
 """Video and job together; `record_of` reads its rows."""
 
 
+# Both are locked: PostgreSQL shows a row that is not as it was before the wait. The clock stands outside the subquery,
+# to be read after the wait.
+_locked = RECORDS.where(videos.c.id == bindparam("video_id")).with_for_update().subquery("locked")
+_LOCK = select(_locked, now_plus().label("now"))
+
+
 class Locked(NamedTuple):
     """A record that nobody else changes before this transaction ends, and the database's clock since then."""
 
@@ -44,10 +50,7 @@ class Locked(NamedTuple):
 
 def lock(connection: Connection, video_id: str) -> Locked | None:
     """Lock video and job, then read them and the clock; None if there is no such video."""
-    # Both are locked: PostgreSQL shows a row that is not as it was before the wait. The clock stands outside, to be
-    # read after the wait.
-    locked = RECORDS.where(videos.c.id == video_id).with_for_update().subquery("locked")
-    row = connection.execute(select(locked, now_plus().label("now"))).one_or_none()
+    row = connection.execute(_LOCK, {"video_id": video_id}).one_or_none()
     if row is None:
         return None
     return Locked(record_of(row), row.videos_deleted_at is not None, row.jobs_upload_expires_at, row.now)

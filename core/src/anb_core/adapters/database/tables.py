@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal_column,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 from anb_core.domain.model import DeadLetterCause, DeletionReason, Ending, EventKind, Scope
 from anb_core.domain.status import Status
@@ -52,8 +53,30 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else EPOCH + timedelta(milliseconds=value)
 
 
-# Ids are compared byte by byte on every database, whatever its locale.
-_Id = Text().with_variant(Text(collation="C"), "postgresql")
+class Words(TypeDecorator[str]):
+    """Text from anywhere, also from messages nobody vouches for: what a database can't keep or look for is replaced."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - its interface
+        # NUL is refused by PostgreSQL, half a surrogate pair by every encoder.
+        return (
+            None
+            if value is None
+            else value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+        )
+
+
+class Id(Words):
+    """An id: compared byte by byte on every database, whatever its locale."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        return dialect.type_descriptor(Text(collation="C" if dialect.name == "postgresql" else None))
+
+
 # SQLite numbers rows only in a column that is called INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 _Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -81,15 +104,15 @@ def _id_column() -> Column[Any]:
 videos = Table(
     "videos",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("owner", Text, nullable=False),
-    Column("title", Text, nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("owner", Words, nullable=False),
+    Column("title", Words, nullable=False),
     Column("edit", _Json, nullable=False),
-    Column("source_key", Text, nullable=False),
+    Column("source_key", Words, nullable=False),
     Column("owned", Boolean, nullable=False),
-    Column("file_name", Text, nullable=False),
+    Column("file_name", Words, nullable=False),
     Column("source_size", BigInteger),
-    Column("source_sha256", Text),
+    Column("source_sha256", Words),
     Column("created_at", Time, nullable=False),
     Column("deleted_at", Time),
     Column("purge_after", Time),
@@ -106,9 +129,9 @@ Index(
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("video_id", _Id, ForeignKey("videos.id", ondelete="CASCADE"), nullable=False, unique=True),
-    Column("status", Text, nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("video_id", Id, ForeignKey("videos.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("status", Words, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("fence", Integer, nullable=False),
     Column("version", Integer, nullable=False),
@@ -117,15 +140,15 @@ jobs = Table(
     Column("interruptions", Integer, nullable=False),
     Column("progress", Float(53), nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("lease_owner", Text),
+    Column("lease_owner", Words),
     Column("lease_expires_at", Time),
-    Column("worker", Text),
+    Column("worker", Words),
     Column("not_before", Time),
     Column("upload_expires_at", Time),
     Column("enqueued_at", Time),
-    Column("enqueued_to", Text),
-    Column("error_code", Text),
-    Column("error_message", Text),
+    Column("enqueued_to", Words),
+    Column("error_code", Words),
+    Column("error_message", Words),
     Column("result", _Json),
     Column("created_at", Time, nullable=False),
     Column("updated_at", Time, nullable=False),
@@ -164,17 +187,17 @@ Index(
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("fence", Integer, nullable=False),
-    Column("worker", Text, nullable=False),
-    Column("result_key", Text, nullable=False),
+    Column("worker", Words, nullable=False),
+    Column("result_key", Words, nullable=False),
     Column("started_at", Time, nullable=False),
     Column("ended_at", Time),
-    Column("ending", Text),
-    Column("error_code", Text),
-    Column("error_message", Text),
+    Column("ending", Words),
+    Column("error_code", Words),
+    Column("error_message", Words),
     _one_of("ending", Ending),
     CheckConstraint("(ended_at IS NULL) = (ending IS NULL)", name="ended_whole"),
     UniqueConstraint("job_id", "fence"),
@@ -183,17 +206,17 @@ attempts = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("owner", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("owner", Words, nullable=False),
+    Column("key", Words, nullable=False),
     # Checked at commit, because the key is taken before its video is written.
     Column(
         "video_id",
-        _Id,
+        Id,
         ForeignKey("videos.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"),
         nullable=False,
         index=True,
     ),
-    Column("fingerprint", Text),
+    Column("fingerprint", Words),
     Column("expires_at", Time, nullable=False, index=True),
     PrimaryKeyConstraint("owner", "key"),
 )
@@ -202,10 +225,10 @@ outbox = Table(
     "outbox",
     metadata,
     _id_column(),
-    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
     # A hold moves it too: a held entry is one that is due later.
     Column("send_after", Time, nullable=False, index=True),
-    Column("token", Text),
+    Column("token", Words),
     Column("tries", Integer, nullable=False),
     Column("created_at", Time, nullable=False),
     # Ids are never used twice: FIFO queues drop repeats by them.
@@ -217,15 +240,15 @@ job_events = Table(
     "job_events",
     metadata,
     _id_column(),
-    Column("kind", Text, nullable=False),
-    Column("video_id", _Id, nullable=False),
-    Column("job_id", _Id, nullable=False),
-    Column("owner", Text, nullable=False),
+    Column("kind", Words, nullable=False),
+    Column("video_id", Id, nullable=False),
+    Column("job_id", Id, nullable=False),
+    Column("owner", Words, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("status", Text, nullable=False),
+    Column("status", Words, nullable=False),
     Column("progress", Float(53), nullable=False),
-    Column("error_code", Text),
-    Column("error_message", Text),
+    Column("error_code", Words),
+    Column("error_message", Words),
     Column("at", Time, nullable=False, index=True),
     _one_of("kind", EventKind),
     _one_of("status", Status),
@@ -236,7 +259,7 @@ Index("ix_job_events_video_id", job_events.c.video_id, job_events.c.id)
 feed_cursors = Table(
     "feed_cursors",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", Words, primary_key=True),
     Column("event_id", BigInteger, nullable=False),
 )
 
@@ -245,12 +268,12 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     _id_column(),
-    Column("cause", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("video_id", _Id, index=True),
+    Column("cause", Words, nullable=False),
+    Column("detail", Words, nullable=False),
+    Column("video_id", Id, index=True),
     Column("generation", Integer),
-    Column("message_id", Text, unique=True),
-    Column("body", Text),
+    Column("message_id", Words, unique=True),
+    Column("body", Words),
     Column("created_at", Time, nullable=False),
     _one_of("cause", DeadLetterCause),
     sqlite_autoincrement=True,
@@ -261,9 +284,9 @@ object_deletions = Table(
     "object_deletions",
     metadata,
     _id_column(),
-    Column("video_id", _Id, nullable=False, index=True),
-    Column("key", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("video_id", Id, nullable=False, index=True),
+    Column("key", Words, nullable=False),
+    Column("reason", Words, nullable=False),
     # A hold moves it too, as in the outbox.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
@@ -273,10 +296,10 @@ object_deletions = Table(
 api_tokens = Table(
     "api_tokens",
     metadata,
-    Column("id", _Id, primary_key=True),
-    Column("owner", Text, nullable=False),
-    Column("scope", Text, nullable=False),
-    Column("hash", Text, nullable=False, unique=True),
+    Column("id", Id, primary_key=True),
+    Column("owner", Words, nullable=False),
+    Column("scope", Words, nullable=False),
+    Column("hash", Words, nullable=False, unique=True),
     Column("created_at", Time, nullable=False),
     Column("expires_at", Time),
     Column("revoked_at", Time),
@@ -287,7 +310,7 @@ api_tokens = Table(
 locks = Table(
     "locks",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
+    Column("name", Words, primary_key=True),
+    Column("holder", Words, nullable=False),
     Column("expires_at", Time, nullable=False),
 )
