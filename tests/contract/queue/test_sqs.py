@@ -84,6 +84,8 @@ def test_a_queue_that_the_server_forgot_is_made_anew_by_whoever_needs_it_first(s
     server.sqs.delete_queue(QueueUrl=url)
     assert queue.send([MESSAGE]) == [None]
     server.sqs.delete_queue(QueueUrl=url)
+    queue.ping()
+    server.sqs.delete_queue(QueueUrl=url)
     assert queue.depth().empty
     assert "RedrivePolicy" in attributes(server, url)
 

@@ -124,7 +124,7 @@ class S3Objects:
         self._store.ensure()
 
     def ping(self) -> None:
-        self._store.ping()
+        self._store.ensure()
 
     def close(self) -> None:
         self._store.s3.close()
@@ -181,20 +181,18 @@ class _Bucket:
                 if error_code(error) not in _MISSING:
                     raise
                 # The answer has no body that could tell a missing object from a missing bucket.
-                self.ping()
+                self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], _bare(answer["ETag"]))
 
-    def ping(self) -> None:
-        if not self._exists():
+    def ensure(self) -> None:
+        if self._exists():
+            return
+        if not self._may_create:
             told = f"{self.place} does not exist: create it, or set S3_BUCKET and AWS_ENDPOINT_URL to one that does."
             raise Unavailable("bucket", told)
-
-    def ensure(self) -> None:
-        if self._may_create and not self._exists():
-            with answering("bucket", self.place):
-                self._create()
-        self.ping()
+        with answering("bucket", self.place):
+            self._create()
 
     def abort(self, key: str, upload: str) -> None:
         with answering("bucket", self.place):

@@ -126,12 +126,11 @@ class SqsQueue:
         if self._may_create:
             with answering("queue", self._place):
                 self._create()
-        self.ping()
+        else:
+            self.ping()
 
     def ping(self) -> None:
-        with answering("queue", self._place):
-            if not self._exists(self.name):
-                raise self._missing()
+        self._ask(lambda: self._attributes(self.name, "QueueArn"))
 
     def close(self) -> None:
         self._sqs.close()
