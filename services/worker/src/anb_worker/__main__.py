@@ -4,11 +4,12 @@ import structlog
 
 from anb_core.bootstrap import build
 from anb_core.domain.errors import AnbError
+from anb_core.domain.render import InputLimits
 from anb_core.ports.renderer import Stop
 from anb_core.settings import Settings, load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_worker import app
-from anb_worker.render import RenderEngine
+from anb_worker.render.engine import RenderEngine
 from anb_worker.scratch import ScratchDisk, default_root
 from anb_worker.shutdown import Shutdown
 
@@ -22,7 +23,8 @@ def main() -> None:
     shutdown = Shutdown(settings.drain)
     shutdown.install()
     with build(settings) as core, ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch:
-        engine = RenderEngine(scratch.cache)
+        limits = InputLimits(max_seconds=settings.max_duration.total_seconds())
+        engine = RenderEngine(scratch.cache, input_limits=limits)
         _warm(engine, shutdown)
         app.run(core, engine, scratch=scratch, shutdown=shutdown)
 
