@@ -1,0 +1,253 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from anb_core.domain.container import Container
+from anb_core.domain.edit import EditSpec, Switch, Trim
+from anb_core.domain.errors import BadInput
+from anb_core.domain.render import (
+    FPS,
+    AudioFacts,
+    InputLimits,
+    OutputFacts,
+    RenderPlan,
+    SourceFacts,
+    VideoFacts,
+    check_decoded,
+    find_flaws,
+    plan_render,
+)
+
+VIDEO = VideoFacts(
+    index=0, codec="h264", width=1920, height=1080, claimed_end=10.0, packets=300, last=9.967, end=10.0, decodable=True
+)
+AUDIO = AudioFacts(index=1, codec="aac", end=10.0)
+SOURCE = SourceFacts(container=Container.MP4, claimed_end=10.0, video=VIDEO, audio=AUDIO)
+OFF = Switch(enabled=False)
+
+
+def source(
+    *,
+    audio: AudioFacts | None = AUDIO,
+    claimed_end: float | None = 10.0,
+    video_claim: float | None = 10.0,
+    **video: Any,
+) -> SourceFacts:
+    return SourceFacts(
+        container=Container.MP4,
+        claimed_end=claimed_end,
+        video=VIDEO.model_copy(update=video | {"claimed_end": video_claim}),
+        audio=audio,
+    )
+
+
+def plan(facts: SourceFacts = SOURCE, edit: EditSpec | None = None) -> RenderPlan:
+    return plan_render(facts, edit or EditSpec(), InputLimits(), intro_frames=90, outro_frames=75)
+
+
+def refusal(facts: SourceFacts, edit: EditSpec | None = None) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        plan(facts, edit)
+    return caught.value
+
+
+def test_all_parts_are_counted_in_frames_of_the_output() -> None:
+    decided = plan()
+    assert (decided.intro_frames, decided.main_frames, decided.outro_frames) == (90, 300, 75)
+    assert decided.frames == 465
+    assert decided.duration == 15.5
+    assert decided.watermark
+
+
+def test_a_step_that_is_switched_off_leaves_nothing() -> None:
+    decided = plan(edit=EditSpec(intro=OFF, outro=OFF, watermark=OFF))
+    assert decided.frames == decided.main_frames == 300
+    assert not decided.watermark
+
+
+@pytest.mark.parametrize(
+    ("end", "trim", "frames"),
+    [
+        (10.0, Trim(), 300),
+        (10.01, Trim(), 300),
+        (3600.0, Trim(), 900),
+        (3600.0, Trim(length=12.5), 375),
+        (3600.0, Trim(start=3590, length=20), 300),
+        (10.0, Trim(start=7.5), 75),
+        (10.0, Trim(start=9.99), 1),
+        (0.033, Trim(), 1),
+    ],
+)
+def test_the_kept_part_is_as_long_as_asked_and_there_at_most(end: float, trim: Trim, frames: int) -> None:
+    seen = min(end, trim.start + trim.length)
+    facts = source(claimed_end=end, video_claim=end, last=max(0.0, seen - 1 / FPS), end=seen, audio=None)
+    assert plan(facts, EditSpec(trim=trim)).main_frames == frames
+
+
+def test_sound_that_outlasts_the_picture_is_kept() -> None:
+    assert plan(source(audio=AUDIO.model_copy(update={"end": 12.0}), claimed_end=12.0)).main_frames == 360
+
+
+def test_an_audio_stream_without_sound_is_taken_for_none() -> None:
+    assert plan(source(audio=AUDIO)).audio_index == 1
+    assert plan(source(audio=AUDIO.model_copy(update={"end": None}))).audio_index is None
+    assert plan(source(audio=None)).audio_index is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "says"),
+    [
+        (SourceFacts(), "not_a_video", "MP4"),
+        (SourceFacts(container=Container.MP4, state="cut_off"), "truncated", "cut off"),
+        (SourceFacts(container=Container.AVI, state="unreadable"), "corrupt", "AVI"),
+        (SourceFacts(container=Container.MP4), "no_video_stream", "no video"),
+        (SourceFacts(container=Container.MP4, audio=AUDIO), "audio_only", "sound"),
+        (SourceFacts(container=Container.MP4, has_cover=True), "audio_only", "sound"),
+        (source(codec="rv40"), "unsupported_codec", "rv40"),
+        (source(audio=AudioFacts(index=1, codec="cook", end=10.0)), "unsupported_codec", "cook"),
+        (source(claimed_end=36_000.0), "too_long", "10:00:00"),
+        (source(claimed_end=None, video_claim=36_000.0), "too_long", "4:00:00"),
+        (source(width=16_000, height=16_000), "too_many_pixels", "16000 x 16000"),
+        (source(decodable=False), "corrupt", "damaged"),
+        (source(claimed_end=None, video_claim=0.0, packets=0, last=None, end=None), "zero_duration", "no length"),
+        (source(claimed_end=0.2, video_claim=0.2, packets=0, last=None, end=None), "zero_duration", "no length"),
+        (source(last=0.0, end=0.0), "truncated", "10.0 s"),
+        (source(packets=0, last=None, end=None), "truncated", "10.0 s"),
+        (source(last=3.3, end=3.4), "truncated", "3.4 s"),
+    ],
+)
+def test_bad_input_is_told_by_a_code_and_a_sentence(facts: SourceFacts, code: str, says: str) -> None:
+    error = refusal(facts)
+    assert error.code == code
+    assert says in error.message
+    assert error.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        (source(last=9.967, end=10.0), "ends at 10.0 s"),
+        (source(packets=0, last=None, end=None), "ends at 10.0 s"),
+        (source(video_claim=None, claimed_end=None, packets=0, last=None, end=None), "ends before that"),
+    ],
+)
+def test_a_part_that_begins_after_the_end_is_refused_with_where_the_end_is(facts: SourceFacts, says: str) -> None:
+    error = refusal(facts, EditSpec(trim=Trim(start=12)))
+    assert error.code == "trim_beyond_end"
+    assert says in error.message
+
+
+def test_a_part_beyond_where_a_file_was_cut_off_is_told_from_one_beyond_its_end() -> None:
+    assert refusal(source(last=3.3, end=3.4), EditSpec(trim=Trim(start=5))).code == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("claimed", "seen"),
+    [(10.0, 9.6), (2.0, 1.51), (30.0, 28.6)],
+)
+def test_a_file_may_be_a_little_shorter_than_it_claims(claimed: float, seen: float) -> None:
+    facts = source(claimed_end=claimed, video_claim=claimed, last=seen - 0.033, end=seen, audio=None)
+    assert plan(facts).main_frames == round(seen * FPS)
+
+
+@pytest.mark.parametrize(("claimed", "seen"), [(10.0, 9.4), (2.0, 1.49), (30.0, 28.4)])
+def test_a_file_that_is_much_shorter_than_it_claims_is_cut_off(claimed: float, seen: float) -> None:
+    facts = source(claimed_end=claimed, video_claim=claimed, last=seen - 0.033, end=seen, audio=None)
+    assert refusal(facts).code == "truncated"
+
+
+def test_a_file_that_is_cut_off_after_the_kept_part_is_as_good_as_whole() -> None:
+    facts = source(claimed_end=600.0, video_claim=600.0, last=5.0, end=5.03, audio=None)
+    assert plan(facts, EditSpec(trim=Trim(length=5))).main_frames == 150
+
+
+def test_a_claim_of_the_whole_file_is_met_by_its_longest_stream() -> None:
+    facts = source(claimed_end=10.0, video_claim=None, last=6.0, end=6.03)
+    assert plan(facts).main_frames == 300
+
+
+@pytest.mark.parametrize(("frames", "last"), [(300, 9.967), (160, 9.967), (300, 9.5)])
+def test_a_picture_that_could_nearly_all_be_decoded_is_good(frames: int, last: float) -> None:
+    check_decoded(plan(), frames, last)
+
+
+@pytest.mark.parametrize(
+    ("frames", "last", "says"),
+    [(0, None, "from 0.0 s"), (100, 3.3, "from 3.3 s"), (100, 9.967, "of 300 frames only 100")],
+)
+def test_a_picture_that_could_not_be_decoded_is_damaged(frames: int, last: float | None, says: str) -> None:
+    with pytest.raises(BadInput, match=says) as caught:
+        check_decoded(plan(), frames, last)
+    assert caught.value.code == "corrupt"
+
+
+OUTPUT = OutputFacts(
+    container="mp4",
+    index_first=True,
+    video_codec="h264",
+    pixel_format="yuv420p",
+    color="bt709",
+    width=1280,
+    height=720,
+    frames=465,
+    uneven_frames=0,
+    video_begin=0.0,
+    video_end=15.5,
+    unlike_parts=0,
+    undecodable_parts=0,
+    audio_codec="aac",
+    sample_rate=48_000,
+    channels=2,
+    audio_gaps=0,
+    audio_begin=-1024 / 48_000,
+    audio_end=15.5,
+)
+
+
+def test_an_output_as_planned_has_no_flaw() -> None:
+    assert find_flaws(plan(), OUTPUT) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"container": "mov"},
+        {"index_first": False},
+        {"video_codec": "hevc"},
+        {"pixel_format": "yuv444p"},
+        {"color": "another"},
+        {"width": 1278},
+        {"height": 718},
+        {"frames": 464},
+        {"uneven_frames": 1},
+        {"video_begin": 0.034},
+        {"video_end": 15.466},
+        {"unlike_parts": 1},
+        {"undecodable_parts": 1},
+        {"audio_codec": "mp3"},
+        {"sample_rate": 44_100},
+        {"channels": 1},
+        {"audio_gaps": 1},
+        {"audio_begin": 0.05},
+        {"audio_end": 15.4},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_each_single_deviation_is_a_flaw(wrong: dict[str, object]) -> None:
+    (flaw,) = find_flaws(plan(), OUTPUT.model_copy(update=wrong))
+    assert flaw.startswith(next(iter(wrong)))
+
+
+def test_every_fact_of_an_output_is_judged() -> None:
+    nothing = OutputFacts(
+        **dict.fromkeys(OutputFacts.model_fields, -9)
+        | dict.fromkeys(("container", "video_codec", "pixel_format", "color", "audio_codec"), "")
+        | {"index_first": False}
+    )
+    assert {flaw.split()[0] for flaw in find_flaws(plan(), nothing)} == set(OutputFacts.model_fields)
+
+
+def test_a_longer_plan_wants_a_longer_output() -> None:
+    longer = replace(plan(), main_frames=301)
+    assert [flaw.split()[0] for flaw in find_flaws(longer, OUTPUT)] == ["frames", "video_end", "audio_end"]
