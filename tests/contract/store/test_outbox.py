@@ -77,7 +77,7 @@ def test_a_relay_that_lost_its_hold_cannot_drop_or_delay_the_entry(backend: Back
 
 
 def test_a_newer_obligation_survives_the_sending_of_the_older_one(store: Store) -> None:
-    """The message was so quick that its job was claimed, interrupted and owed anew before the relay noted the sending."""
+    """The message was so quick that its job was claimed, interrupted and owed anew before its sending was noted."""
     video_id = uploaded(store)
     [older] = store.hold_outbox(limit=10, hold=MINUTE)
     assert interrupt(store, claim(store, video_id))

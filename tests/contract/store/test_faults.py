@@ -1,0 +1,374 @@
+"""What a store does when its database is slow, away, or gone in the very moment of a commit."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import make_url, text, update
+
+from anb_core.adapters.database import SqlStore, engine
+from anb_core.adapters.database.engine import Database
+from anb_core.adapters.database.rows import lock
+from anb_core.adapters.database.tables import jobs
+from anb_core.domain.errors import Conflict, Unavailable
+from anb_core.domain.model import Record
+from anb_core.domain.status import Status
+from anb_core.ports.store import Claimed
+from tests.contract.store.backends import Backend, InMemory, Sql
+from tests.contract.store.given import (
+    LEASE,
+    MINUTE,
+    POLICY,
+    SECOND,
+    SOURCE,
+    claim,
+    due,
+    fail,
+    interrupt,
+    new_video,
+    processing,
+    record_of,
+    result,
+    uploaded,
+    uploading,
+)
+from tests.support.proxy import Cut, Proxy, proxied
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def proxy(postgresql: Sql) -> Iterator[Proxy]:
+    url = make_url(postgresql.url)
+    assert url.host is not None
+    assert url.port is not None
+    with proxied(url.host, url.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
+    """The same database, seen through the proxy."""
+    url = make_url(postgresql.url).set(port=proxy.port)
+    store = SqlStore(url.render_as_string(hide_password=False))
+    store.ping()
+    yield store
+    store.close()
+
+
+BOTH = pytest.mark.parametrize("when", list(Cut))
+
+
+@BOTH
+def test_an_upload_is_complete_once_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    video_id = uploading(postgresql.store).video.id
+    proxy.cut(when, b"COMMIT")
+    record = far.complete_upload(video_id, SOURCE)
+    assert proxy.cuts == 1
+    assert record == postgresql.store.get(video_id)
+    assert record.job.status is Status.UPLOADED
+    assert due(postgresql.store) == [video_id]
+    assert len(postgresql.store.events_after(0)) == 2
+
+
+@BOTH
+def test_a_result_is_current_once_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    lease = processing(postgresql.store)
+    proxy.cut(when, b"COMMIT")
+    assert far.publish(lease, result(lease))
+    assert proxy.cuts == 1
+    assert record_of(postgresql.store, lease.video_id).job.result == result(lease)
+    assert [event.status for event in postgresql.store.events_after(0)].count(Status.PROCESSED) == 1
+    assert postgresql.dooms() == []
+
+
+@BOTH
+def test_a_failure_counts_once_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    lease = processing(postgresql.store)
+    proxy.cut(when, b"COMMIT")
+    assert fail(far, lease)
+    assert proxy.cuts == 1
+    assert record_of(postgresql.store, lease.video_id).job.counters.failures == 1
+    assert len(postgresql.dooms()) == 2
+
+
+@BOTH
+def test_a_claim_is_held_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    video_id = uploaded(postgresql.store)
+    proxy.cut(when, b"COMMIT")
+    claimed = far.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+    assert proxy.cuts == 1
+    assert isinstance(claimed, Claimed)
+    assert claimed.record == postgresql.store.get(video_id)
+    assert len(postgresql.store.attempts(video_id)) == 1
+    assert far.publish(claimed.lease, result(claimed.lease))
+
+
+@BOTH
+def test_an_upload_begins_once_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    proxy.cut(when, b"COMMIT")
+    record = far.begin_upload(new_video(), lifetime=MINUTE)
+    assert proxy.cuts == 1
+    assert isinstance(record, Record)
+    assert record == postgresql.store.get(record.video.id)
+    assert len(postgresql.store.events_after(0)) == 1
+
+
+def test_what_cannot_be_repeated_says_that_the_database_is_away(
+    postgresql: Sql, proxy: Proxy, far: SqlStore
+) -> None:
+    video_id = uploaded(postgresql.store)
+    proxy.cut(Cut.AFTER, b"COMMIT")
+    with pytest.raises(Unavailable):
+        far.cancel(video_id)
+    # Nothing was concluded, and the person who asks again is told how it stands.
+    with pytest.raises(Conflict):
+        far.cancel(video_id)
+
+
+def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: Proxy, far: SqlStore) -> None:
+    """The failure was committed, its answer lost, and another worker was at it before the first one asked again."""
+    lease = processing(postgresql.store)
+    proxy.cut(Cut.AFTER, b"COMMIT")
+    assert interrupt(far, lease)
+    other = claim(postgresql.store, lease.video_id)
+    assert interrupt(far, lease)
+    job = record_of(postgresql.store, lease.video_id).job
+    assert (job.lease_owner, job.counters.interruptions) == (other.attempt_id, 1)
+
+
+def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
+    """The connection broke while the server was still at the commit: the first try's locks are still held."""
+    lease = processing(postgresql.store)
+    answers: list[bool] = []
+    with postgresql.database.engine.begin() as first_try:
+        locked = lock(first_try, lease.video_id)
+        assert locked is not None
+        thread = threading.Thread(target=lambda: answers.append(interrupt(postgresql.store, lease)))
+        thread.start()
+        eventually(lambda: _waiting_for_a_lock(postgresql))
+        first_try.execute(update(jobs).where(jobs.c.id == lease.job_id).values(fence=jobs.c.fence + 1))
+    thread.join(timeout=10)
+    assert answers == [False]
+
+
+def test_the_clock_is_read_after_the_wait_for_the_row(postgresql: Sql) -> None:
+    """A claim that waited for a row judges by the time after the wait, not before."""
+    lease = processing(postgresql.store)
+    read = []
+
+    def look() -> None:
+        with postgresql.database.transaction() as connection:
+            locked = lock(connection, lease.video_id)
+            assert locked is not None
+            read.append(locked.now)
+
+    with postgresql.database.engine.begin() as holder:
+        lock(holder, lease.video_id)
+        thread = threading.Thread(target=look)
+        thread.start()
+        eventually(lambda: _waiting_for_a_lock(postgresql))
+        released = postgresql.store.now()
+    thread.join(timeout=10)
+    assert read[0] >= released
+
+
+def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(postgresql: Sql) -> None:
+    from anb_core.adapters.database import feed  # noqa: PLC0415
+    from anb_core.domain.model import EventKind  # noqa: PLC0415
+
+    store = postgresql.store
+    video_id = uploaded(store)
+    record = record_of(store, video_id)
+    last = store.last_event_id()
+    with postgresql.database.transaction() as slow:
+        feed.tell(slow, record, EventKind.ATTEMPT)
+        thread = threading.Thread(target=store.cancel, args=(video_id,))
+        thread.start()
+        eventually(lambda: _waiting_for_a_lock(postgresql))
+        assert store.events_after(last) == []
+    thread.join(timeout=10)
+    kinds = [event.kind for event in store.events_after(last)]
+    assert kinds == [EventKind.ATTEMPT, EventKind.STATUS]
+
+
+def test_a_row_that_somebody_holds_too_long_is_told_as_unavailable(
+    postgresql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_WAIT", SECOND / 10)
+    impatient = postgresql.another()
+    lease = processing(postgresql.store)
+    with postgresql.database.engine.begin() as holder:
+        lock(holder, lease.video_id)
+        with pytest.raises(Unavailable) as unavailable:
+            impatient.renew(lease, duration=LEASE)
+    assert unavailable.value.part == "database"
+    assert "lock timeout" in unavailable.value.message
+    assert impatient.renew(lease, duration=LEASE)
+
+
+def test_a_sqlite_writer_that_waits_too_long_is_told_as_unavailable(
+    sqlite: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SQLITE_WAIT", SECOND / 10)
+    impatient = sqlite.another()
+    lease = processing(sqlite.store)
+    with sqlite.database.transaction():
+        with pytest.raises(Unavailable) as unavailable:
+            impatient.renew(lease, duration=LEASE)
+        # Who only reads waits for nobody.
+        assert impatient.get(lease.video_id) is not None
+    assert "locked" in unavailable.value.message
+    assert impatient.renew(lease, duration=LEASE)
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_the_server(
+    postgresql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ANSWER", SECOND / 10)
+    impatient = Database(postgresql.url)
+    with pytest.raises(Unavailable, match="statement timeout"), impatient.transaction() as connection:
+        connection.execute(text("SELECT pg_sleep(30)"))
+    impatient.close()
+
+
+def test_every_timeout_is_under_a_third_of_the_heartbeat(postgresql: Sql) -> None:
+    limit = 20_000 // 3
+    with postgresql.database.reading() as connection:
+        for setting in ("statement_timeout", "lock_timeout"):
+            shown = connection.execute(
+                text("SELECT setting::int FROM pg_settings WHERE name = :name"), {"name": setting}
+            ).scalar_one()
+            assert 0 < shown < limit
+        assert connection.scalar(text("SHOW transaction_isolation")) == "read committed"
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as peer:
+            assert 0 < peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) < limit
+            assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert engine.CONNECT < timedelta(milliseconds=limit)
+
+
+def test_sqlite_keeps_what_it_said_was_committed(sqlite: Sql) -> None:
+    with sqlite.database.reading() as connection:
+        pragmas = {
+            name: connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+
+def test_a_database_that_is_away_is_told_as_unavailable(backend: Backend, unused_port: int) -> None:
+    if isinstance(backend, InMemory):
+        assert isinstance(backend.store, object)
+        backend.break_down()
+        away = backend.store
+    else:
+        away = SqlStore(f"postgresql://nobody@127.0.0.1:{unused_port}/none")
+    calls: list[Callable[[], object]] = [
+        away.ping,
+        away.now,
+        away.count_by_status,
+        lambda: away.complete_upload("v", SOURCE),
+        lambda: away.end_expired_leases(limit=1, policy=POLICY),
+        lambda: away.exclusively("sweep", lifetime=MINUTE).__enter__(),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable) as unavailable:
+            call()
+        assert unavailable.value.part == "database"
+
+
+def test_connections_that_the_server_ended_are_replaced_unnoticed(postgresql: Sql) -> None:
+    store = postgresql.another()
+    store.ping()
+    _end_all_others(postgresql)
+    assert store.get("unknown") is None
+
+
+def test_what_is_exclusive_is_free_when_its_process_is_gone(postgresql: Sql) -> None:
+    gone = postgresql.another()
+    with gone.exclusively("sweep", lifetime=MINUTE) as ours:
+        assert ours
+        _end_all_others(postgresql)
+
+        def free() -> bool:
+            with postgresql.store.exclusively("sweep", lifetime=MINUTE) as free:
+                return free
+
+        assert eventually(free)
+
+
+def test_what_is_exclusive_is_free_when_its_process_hangs(postgresql: Sql) -> None:
+    with postgresql.store.exclusively("sweep", lifetime=SECOND / 10) as ours:
+        assert ours
+
+        def free() -> bool:
+            with postgresql.another().exclusively("sweep", lifetime=MINUTE) as free:
+                return free
+
+        assert eventually(free)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_lock_row_that_expired_is_anothers_and_stays_so(request: pytest.FixtureRequest, kind: str) -> None:
+    backend: Backend = request.getfixturevalue(kind)
+    other = backend.another()
+    with backend.store.exclusively("sweep", lifetime=MINUTE) as slow:
+        assert slow
+        backend.pass_time(2 * MINUTE)
+        late = other.exclusively("sweep", lifetime=MINUTE)
+        assert late.__enter__()
+    with backend.store.exclusively("sweep", lifetime=MINUTE) as again:
+        assert not again
+    late.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("mysql://localhost/anb", "mysql is no database we can use"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("nonsense", "can't be read"),
+    ],
+)
+def test_another_kind_of_database_is_refused_at_once(url: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SqlStore(url)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_every_spelling_of_a_postgresql_url_is_understood(scheme: str) -> None:
+    url = engine.database_url(f"{scheme}://ada:secret@db/anb?sslmode=require")
+    assert url.render_as_string(hide_password=False) == "postgresql+psycopg://ada:secret@db/anb?sslmode=require"
+
+
+def _waiting_for_a_lock(backend: Sql) -> bool:
+    with backend.database.reading() as connection:
+        return bool(
+            connection.scalar(
+                text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+            )
+        )
+
+
+def _end_all_others(backend: Sql) -> None:
+    with backend.database.transaction() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )

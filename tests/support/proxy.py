@@ -1,0 +1,89 @@
+"""A proxy in front of a TCP server that a test can make fail at the worst moment."""
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+
+class Cut(Enum):
+    """When the connection breaks."""
+
+    BEFORE = "before"
+    """The words never reach the server."""
+    AFTER = "after"
+    """The server has done what they say, but its answer never comes back."""
+
+
+class Proxy:
+    """Forwards bytes between clients and a server, until `cut` says otherwise."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = 0
+        self._when: Cut | None = None
+        self._words = b""
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def cut(self, when: Cut, words: bytes) -> None:
+        """Break the next connection on which a client says these words, once."""
+        self._when, self._words = when, words
+
+    def close(self) -> None:
+        self._stopping = True
+        # Wakes the thread that waits for a client.
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            client, _ = self._listener.accept()
+            thread = threading.Thread(target=self._serve, args=(client,))
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), socket.create_connection(self._target) as server:
+            while not self._stopping:
+                ready, _, _ = select.select([client, server], [], [], 0.05)
+                if server in ready and not _forward(server.recv(65536), client):
+                    return
+                if client in ready:
+                    said = client.recv(65536)
+                    if self._when and self._words in said:
+                        self._break(said, server)
+                        return
+                    if not _forward(said, server):
+                        return
+
+    def _break(self, said: bytes, server: socket.socket) -> None:
+        when, self._when = self._when, None
+        if when is Cut.AFTER:
+            server.sendall(said)
+            server.recv(65536)
+        self.cuts += 1
+
+
+def _forward(data: bytes, to: socket.socket) -> bool:
+    to.sendall(data)
+    return bool(data)
+
+
+@contextmanager
+def proxied(host: str, port: int) -> Iterator[Proxy]:
+    """A proxy to this server while the block runs."""
+    proxy = Proxy((host, port))
+    try:
+        yield proxy
+    finally:
+        proxy.close()
