@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.aws import running_ministack, running_moto
 from tests.support.postgres import Postgres, running_postgres
@@ -30,6 +31,9 @@ def pytest_configure() -> None:
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
+    # By default structlog draws every local variable of a traceback, which takes it minutes where stores are among them.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
 
 
 @pytest.hookimpl(wrapper=True)

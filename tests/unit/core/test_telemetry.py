@@ -22,9 +22,10 @@ log = structlog.get_logger("anb_worker.journal")
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     before = (root.handlers[:], root.level, sys.excepthook, threading.excepthook)
+    configured = structlog.get_config()
     yield
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
     root.handlers[:], level, sys.excepthook, threading.excepthook = before
     root.setLevel(level)
 
