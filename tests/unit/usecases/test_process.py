@@ -436,6 +436,21 @@ def test_a_stop_is_heard_while_bytes_move(world: World, moment: str) -> None:
     assert world.objects.unfinished == set()
 
 
+def test_a_download_ends_at_the_first_piece_after_a_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = []
+
+    def fetch(_key: str, path: Path, *, on_bytes: Callable[[int], None]) -> None:
+        for piece in (b"first", b"second"):
+            on_bytes(len(piece))
+            pieces.append(piece)
+            path.write_bytes(b"".join(pieces))
+            world.stop.ask(Interrupted())
+
+    monkeypatch.setattr(world.objects, "fetch", fetch)
+    assert world.handle().outcome is Outcome.HANDED_ON
+    assert pieces == [b"first"]
+
+
 def test_a_job_that_was_taken_over_is_left_alone(world: World) -> None:
     def during() -> None:
         world.store.cancel(VIDEO)

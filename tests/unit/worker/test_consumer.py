@@ -250,6 +250,13 @@ def test_a_job_that_begins_after_the_budget_is_interrupted_before_its_first_step
         assert stop.asked
 
 
+def test_what_need_not_finish_is_interrupted_by_the_first_signal(draining: World) -> None:
+    stop = Stop()
+    with draining.shutdown.interrupting(stop, drains=False):
+        draining.shutdown.request("SIGTERM")
+        eventually(lambda: stop.asked)
+
+
 def test_a_job_that_is_over_is_not_interrupted(world: World) -> None:
     stop = Stop()
     with world.shutdown.interrupting(stop):

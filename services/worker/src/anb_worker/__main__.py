@@ -3,7 +3,7 @@
 import structlog
 
 from anb_core.bootstrap import build
-from anb_core.domain.errors import AnbError
+from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.domain.render import InputLimits
 from anb_core.ports.renderer import Stop
 from anb_core.settings import Settings, load_or_exit
@@ -33,8 +33,10 @@ def _warm(engine: RenderEngine, shutdown: Shutdown) -> None:
     """Compose the project's cards before the first job, so that no job waits for them."""
     stop = Stop()
     try:
-        with shutdown.interrupting(stop):
+        with shutdown.interrupting(stop, drains=False):
             engine.warm(stop)
+    except Interrupted:
+        _log.info("stopped before the cards were ready")
     except AnbError as error:
         # The first job tries again, and says what is wrong if it is wrong still.
         _log.warning("the cards are not ready", reason=error.message)

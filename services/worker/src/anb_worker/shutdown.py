@@ -26,7 +26,8 @@ class Shutdown:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._hurried = False
-        self._attempt: Stop | None = None
+        self._at_hand: Stop | None = None
+        self._drains = True
 
     def install(self) -> None:
         """Take SIGTERM and SIGINT for this process. Main thread only."""
@@ -47,27 +48,32 @@ class Shutdown:
         return self._stopping.wait(seconds)
 
     @contextmanager
-    def interrupting(self, stop: Stop) -> Iterator[None]:
-        """While the block runs, the end of the drain asks `stop`."""
+    def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
+        """While the block runs, the end of the drain asks `stop`; the first signal does if the work need not finish."""
         with self._lock:
-            self._attempt = stop
-            if self._hurried:
-                stop.ask(Interrupted())
+            self._at_hand, self._drains = stop, drains
+            self._interrupt()
         try:
             yield
         finally:
             with self._lock:
-                self._attempt = None
+                self._at_hand = None
 
     def run(self) -> None:
         """Wait for a signal, then see the stop through; returns once the job at hand was told to end."""
         why = self._signals.get()
         _log.info("stopping: no more jobs are begun", signal=why, drain_seconds=self._drain.total_seconds())
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
+            self._interrupt()
         with contextlib.suppress(queue.Empty):
             self._signals.get(timeout=self._drain.total_seconds())
         with self._lock:
             self._hurried = True
-            if self._attempt is not None:
-                _log.warning("the job at hand is handed on")
-                self._attempt.ask(Interrupted())
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        over = self._hurried or (self._stopping.is_set() and not self._drains)
+        if over and self._at_hand is not None:
+            _log.warning("what is at hand is interrupted")
+            self._at_hand.ask(Interrupted())
