@@ -11,6 +11,7 @@ FOOTAGE := build/footage/.fetched
 .DELETE_ON_ERROR:
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help:
