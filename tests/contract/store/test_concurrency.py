@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from anb_core.domain.claim import Reason
 from anb_core.domain.errors import Conflict, NotFound
-from anb_core.domain.model import Counters, Ending, Idempotency, JobEvent, Record, Source
+from anb_core.domain.model import Counters, Ending, Idempotency, JobEvent, Lease, Record, Source
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store
 from tests.contract.store.backends import Backend
@@ -89,14 +89,17 @@ def test_a_result_and_a_cancellation_exclude_one_another(backend: Backend) -> No
     for _ in range(5):
         lease = processing(backend.store)
 
-        def cancel(lease=lease) -> bool:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        def publish(lease: Lease = lease) -> bool:
+            return backend.store.publish(lease, result(lease))
+
+        def cancel(lease: Lease = lease) -> bool:
             try:
                 backend.another().cancel(lease.video_id)
             except Conflict:
                 return False
             return True
 
-        published, cancelled = at_once(lambda lease=lease: backend.store.publish(lease, result(lease)), cancel)
+        published, cancelled = at_once(publish, cancel)
         assert published is not cancelled
         job = record_of(backend.store, lease.video_id).job
         assert job.status is (Status.PROCESSED if published else Status.CANCELLED)
@@ -123,7 +126,11 @@ def test_completing_and_abandoning_exclude_one_another(backend: Backend) -> None
                 return False
             return True
 
-        completed, _ = at_once(complete, lambda begun=begun: backend.another().abandon_upload(begun.video.id) is None)
+        def abandon(begun: Record = begun) -> bool:
+            backend.another().abandon_upload(begun.video.id)
+            return True
+
+        completed, _ = at_once(complete, abandon)
         assert (backend.store.get(begun.video.id) is not None) is completed
         assert (begun.video.source_key in {doom.key for doom in backend.dooms()}) is not completed
 
