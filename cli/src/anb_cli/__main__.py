@@ -3,13 +3,15 @@
 import sys
 
 from anb_cli.commands import build
-from anb_cli.errors import CliError
+from anb_cli.errors import CliError, Exit
 
 
 def main() -> None:
     """Run the command that the arguments name."""
     try:
         build()()
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
     except CliError as error:
         sys.stderr.write(f"anb: {error}\n")
         sys.exit(error.exit)

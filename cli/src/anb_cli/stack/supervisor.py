@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Never
 
@@ -28,8 +28,13 @@ READY_WITHIN = 60.0
 DRAIN_MARGIN = 30.0
 """Seconds beyond the drain budget that a worker has for handing its job on."""
 
+DEFAULT_DRAIN = 120.0
+
+HURRY = 2
+"""The second Ctrl-C has jobs handed on at once; the third one kills."""
+
 HURRIED_WITHIN = 10.0
-"""Seconds that children have after a second Ctrl-C."""
+"""Seconds that children have after the second Ctrl-C."""
 
 EXPLAINED_AFTER = 2.0
 """Seconds after which a stop that still waits for somebody says for whom."""
@@ -238,30 +243,46 @@ class Supervisor:
 
     def _end(self) -> None:
         """Workers and API drain side by side; the emulator goes last, because they need it for that, and saves."""
-        told = max(self._signals, 1)
-        drain = float(os.environ.get("ANB_DRAIN_SECONDS") or 120)
-        begun = time.monotonic()
-        deadline = begun + drain + DRAIN_MARGIN
-        explained = False
         for child in self._children:
             child.send(signal.SIGTERM)
+        self._await_end()
+        for child in self._children:
+            if child.pid is not None:
+                child.wait()
+        if self._emulator is not None:
+            self._emulator.stop()
+
+    def _await_end(self) -> None:
+        drain = _drain_seconds(os.environ)
+        begun = time.monotonic()
+        deadline = begun + drain + DRAIN_MARGIN
+        told, explained = 1, False
         while running := [child for child in self._children if child.running]:
+            time.sleep(TICK / 2)
             now = time.monotonic()
             if self._signals > told:
                 told = self._signals
-                deadline = min(deadline, now + HURRIED_WITHIN) if told == 2 else now  # noqa: PLR2004 - the second Ctrl-C
-                for child in running:
-                    child.send(signal.SIGTERM)
+                deadline = min(deadline, now + HURRIED_WITHIN) if told == HURRY else now
+                _send(running, signal.SIGTERM)
             if now >= deadline:
-                for child in running:
-                    child.send(signal.SIGKILL)
+                _send(running, signal.SIGKILL)
             if not explained and now > begun + EXPLAINED_AFTER:
                 explained = True
                 names = ", ".join(child.name for child in running)
                 self._say("anb", f"{names} may finish what is at hand within {drain:g} s; Ctrl-C again is quicker")
-            time.sleep(TICK / 2)
-        if self._emulator is not None:
-            self._emulator.stop()
+
+
+def _send(children: Sequence[Child], what: signal.Signals) -> None:
+    for child in children:
+        child.send(what)
+
+
+def _drain_seconds(environ: Mapping[str, str]) -> float:
+    """As the workers take it; with a value that they refuse, there are none to wait for."""
+    try:
+        return float(environ.get("ANB_DRAIN_SECONDS") or DEFAULT_DRAIN)
+    except ValueError:
+        return DEFAULT_DRAIN
 
 
 def _answers(http: httpx.Client, url: str) -> bool:

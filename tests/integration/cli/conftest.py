@@ -1,0 +1,130 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anb_cli.stack.folder import NAME, Folder, Running
+from tests.support import eventually
+
+ANB = [sys.executable, "-m", "anb_cli"]
+
+QUICK = {
+    "PYTHONPATH": str(Path(__file__).parent / "impatient"),
+    "ANB_SWEEP_SECONDS": "1",
+    "ANB_LEASE_SECONDS": "6",
+    "ANB_HEARTBEAT_SECONDS": "2",
+}
+
+
+def processes_in(place: Path) -> dict[int, str]:
+    """Every process that works in this folder or below it: its id, and its command line."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            where = (process / "cwd").readlink()
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if where.is_relative_to(place):
+            found[int(process.name)] = command
+    return found
+
+
+@dataclass
+class Place:
+    """A folder in which `anb` is used, as a person would."""
+
+    path: Path
+
+    @property
+    def folder(self) -> Folder:
+        return Folder(self.path / NAME)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a command, in a session of its own."""
+        return subprocess.Popen(
+            [*ANB, *arguments],
+            cwd=self.path,
+            env=os.environ | QUICK,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def up(self) -> tuple[subprocess.Popen[str], Running]:
+        """Start a stack and wait until it serves."""
+        stack = self.start("up", "--port", "0")
+
+        def serves() -> Running | None:
+            if stack.poll() is not None:
+                raise AssertionError(f"the stack ended: {stack.communicate()[0]}")
+            return self.folder.running()
+
+        running = eventually(serves, within=60)
+        assert running is not None
+        return stack, running
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [*ANB, *arguments],
+            cwd=self.path,
+            env=os.environ | QUICK,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def records(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command with `--json` writes."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def upload(self, *arguments: str | Path) -> str:
+        """Upload a file; its id."""
+        return str(self.records("upload", *map(str, arguments))[0]["video_id"])
+
+    def pid_of(self, part: str) -> int | None:
+        """The one process here whose command line has this in it; None while there is none."""
+        found = [pid for pid, command in processes_in(self.path).items() if part in command and "tether" not in command]
+        return found[0] if found else None
+
+    def kill(self, part: str) -> int:
+        """Kill a part without a warning; the process id it had."""
+        pid = eventually(lambda: self.pid_of(part))
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+def ended(process: subprocess.Popen[str], *, within: float = 30) -> int:
+    """Wait for the end of a process; its exit code. What it wrote is read, so that it never waits for us."""
+    process.communicate(timeout=within)
+    return process.returncode
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    yield from _cleared(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    yield from _cleared(tmp_path_factory.mktemp("shared"))
+
+
+def _cleared(path: Path) -> Iterator[Place]:
+    """A test that fails leaves nothing running either."""
+    yield Place(path)
+    for pid in processes_in(path):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,42 @@
+"""`anb demo` breaks off cleanly, whenever it is told to. (`make demo` itself shows that it works.)"""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anb_cli.errors import Exit
+from anb_cli.stack.folder import NAME, Folder
+from tests.integration.cli.conftest import Place, ended, processes_in
+from tests.support import eventually
+
+
+def begins(place: Place) -> bool:
+    return (place.path / "out").exists()
+
+
+def starts_the_stack(place: Place) -> bool:
+    return place.pid_of("anb_api") is not None
+
+
+def serves(place: Place) -> bool:
+    return Folder(place.path / "out" / NAME).running() is not None
+
+
+@pytest.mark.parametrize("moment", [begins, starts_the_stack, serves])
+def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, moment: Callable[[Place], bool]) -> None:
+    demo = place.start("demo", "--out", "out", "--video", str(footage / "bigbuckbunny.mp4"))
+    eventually(lambda: moment(place), within=60)
+    demo.send_signal(signal.SIGINT)
+    assert ended(demo) == Exit.INTERRUPTED
+    assert processes_in(place.path) == {}
+    assert not (place.path / "out" / "processed.mp4").exists()
+
+
+def test_a_killed_demo_takes_its_stack_with_it(place: Place, footage: Path) -> None:
+    demo = place.start("demo", "--out", "out", "--video", str(footage / "bigbuckbunny.mp4"))
+    eventually(lambda: serves(place), within=60)
+    demo.kill()
+    ended(demo)
+    eventually(lambda: processes_in(place.path) == {}, within=30)

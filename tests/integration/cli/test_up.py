@@ -1,0 +1,127 @@
+"""`anb up` as a person uses it: the real API, worker and emulator, on free ports, in a folder of their own."""
+
+import hashlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anb_cli.errors import Exit
+from tests.integration.cli.conftest import Place, ended, processes_in
+from tests.support import eventually
+
+SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
+
+
+@pytest.fixture(scope="module")
+def stack(shared_place: Place) -> Iterator[Place]:
+    """One stack for all tests that leave it well."""
+    process, _ = shared_place.up()
+    yield shared_place
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    ended(process)
+
+
+def statuses(place: Place) -> dict[str, str]:
+    return {video["video_id"]: video["status"] for video in place.records("list")}
+
+
+def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
+    told = stack.records("upload", "--watch", *SHORT, str(footage / "carphone_pristine.mp4"))
+    video_id = told[0]["video_id"]
+    assert told[-1] == {"video_id": video_id, "status": "processed", "progress": 1.0, "error": None}
+    [video] = stack.records("list", "--status", "processed")
+    [downloaded] = stack.records("download", video_id[:8])
+    content = (stack.path / downloaded["path"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == video["result"]["sha256"]
+    assert video["result"]["frames"] == 30
+
+
+def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None:
+    (stack.path / "text.mp4").write_text("This is no video. " * 1000)
+    done = stack.run("upload", "--watch", "text.mp4")
+    assert done.returncode in {Exit.VIDEO_FAILED, Exit.REFUSED}
+    assert "not_a_video" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_stack_in_the_same_folder_is_told_so(stack: Place) -> None:
+    running = stack.folder.running()
+    done = stack.run("up", "--port", "0")
+    assert done.returncode == Exit.STACK_TROUBLE
+    assert running is not None
+    assert running.url in done.stderr
+    assert stack.folder.running() == running
+
+
+@pytest.mark.parametrize("part", ["anb_api", "anb_worker"])
+def test_a_child_that_was_killed_is_started_again(stack: Place, part: str) -> None:
+    killed = stack.kill(part)
+    eventually(lambda: stack.pid_of(part) not in {None, killed}, within=20)
+    eventually(lambda: stack.run("list").returncode == 0, within=30, every=0.2)
+
+
+def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(stack: Place, footage: Path) -> None:
+    at_work = stack.upload(*SHORT[2:], footage / "bigbuckbunny.mp4")
+    waiting = stack.upload(*SHORT, footage / "carphone_pristine.mp4")
+    eventually(lambda: statuses(stack)[at_work] == "processing", within=60, every=0.1)
+    assert statuses(stack)[waiting] == "uploaded"
+    killed = stack.kill("_emulator_child")
+    eventually(lambda: stack.pid_of("_emulator_child") not in {None, killed}, within=20)
+    eventually(lambda: {statuses(stack)[at_work], statuses(stack)[waiting]} == {"processed"}, within=90, every=0.5)
+
+
+def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Place, footage: Path) -> None:
+    first, before = place.up()
+    video_id = place.upload(*SHORT, footage / "carphone_pristine.mp4")
+    token = place.folder.token()
+    first.send_signal(signal.SIGINT)
+    assert ended(first) == Exit.OK
+    assert processes_in(place.path) == {}
+    done = place.run("list")
+    assert done.returncode == Exit.UNREACHABLE
+    assert "start it with `anb up`" in done.stderr
+
+    second, after = place.up()
+    assert video_id in statuses(place)
+    assert place.folder.token() == token
+    assert after.pid != before.pid
+    second.kill()
+    ended(second)
+    # Killed, it could stop nobody: the kernel did.
+    eventually(lambda: processes_in(place.path) == {}, within=15)
+
+
+def test_a_taken_port_is_named(place: Place) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = place.run("up", "--port", str(port))
+    assert done.returncode == Exit.STACK_TROUBLE
+    assert f"Port {port} is taken" in done.stderr
+    assert processes_in(place.path) == {}
+
+
+def test_wrong_settings_are_told_in_a_sentence(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANB_MAX_UPLOAD_BYTES", "a lot")
+    done = place.run("up", "--port", "0")
+    assert done.returncode == Exit.STACK_TROUBLE
+    assert "ANB_MAX_UPLOAD_BYTES" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert processes_in(place.path) == {}
+
+
+def test_a_second_signal_hurries_the_stop_of_a_busy_stack(place: Place, footage: Path) -> None:
+    stack, _ = place.up()
+    video_id = place.upload(*SHORT[2:], footage / "bigbuckbunny.mp4")
+    eventually(lambda: statuses(place)[video_id] == "processing", within=60, every=0.1)
+    stack.send_signal(signal.SIGINT)
+    eventually(lambda: "stopping" in (place.folder.logs / "worker-1.log").read_text())
+    os.kill(stack.pid, signal.SIGINT)
+    assert ended(stack, within=15) == Exit.OK
+    assert processes_in(place.path) == {}
