@@ -24,11 +24,11 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop taking connections, let running requests finish, stop what runs beside them."""
-        end_streams(self._app)
+        end_streams(self.app)
         await super().shutdown(sockets)
 
 

@@ -1,0 +1,87 @@
+"""A bucket that takes everything over real HTTP and keeps nothing: emulators would keep a gigabyte in memory."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+BEGUN = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
+
+
+class Sink(ThreadingHTTPServer):
+    """Counts the bytes of parts, their encoding included; `completed` are the paths of finished uploads."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.part_bytes = 0
+        self.completed: list[str] = []
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def count(self, size: int) -> None:
+        with self._lock:
+            self.part_bytes += size
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Sink
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        size = self._discard()
+        if "partNumber" in self._query():
+            self.server.count(size)
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._discard()
+        if "uploads" in self._query():
+            self._answer(BEGUN)
+        else:
+            self.server.completed.append(urlsplit(self.path).path)
+            self._answer(COMPLETED)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+    def _query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+
+    def _discard(self) -> int:
+        size = left = int(self.headers.get("Content-Length", 0))
+        buffer = memoryview(bytearray(2**20))
+        while left:
+            read = self.rfile.readinto(buffer[: min(left, len(buffer))])
+            if not read:
+                raise ConnectionResetError
+            left -= read
+        return size
+
+    def _answer(self, body: str = "") -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("ETag", '"e"')
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+
+@contextmanager
+def s3_sink() -> Iterator[Sink]:
+    """Serve a sink on a free port of 127.0.0.1."""
+    with Sink() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

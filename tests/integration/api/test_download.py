@@ -1,0 +1,34 @@
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from anb_core.domain.model import Result
+from anb_core.domain.retry import RetryPolicy
+from anb_core.ports.store import Claimed
+from tests.integration.api.conftest import VIDEO, Api
+
+
+def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(
+    api: Api, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "result").write_bytes(b"the finished video")
+    store, objects = api.core.store, api.core.objects
+    with api.client(request.node.name) as client:
+        receipt = client.post(
+            "/api/videos/upload", data={"title": "T"}, files={"video_file": ("Mi día.mov", VIDEO)}
+        ).json()
+        claimed = store.claim(
+            receipt["video_id"], generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+        )
+        assert isinstance(claimed, Claimed)
+        objects.put_file(tmp_path / "result", claimed.lease.result_key, content_type="video/mp4")
+        assert store.publish(claimed.lease, Result(claimed.lease.result_key, 18, "ab", 1280, 720, 1.0, 30))
+        redirect = client.get(f"/api/videos/{receipt['video_id']}/download")
+
+    assert redirect.status_code == 307
+    # No token goes along: whoever has the address has the file, for a while.
+    download = httpx.get(redirect.headers["location"], trust_env=False)
+    assert download.content == b"the finished video"
+    assert "filename*=UTF-8''Mi%20d%C3%ADa-processed.mp4" in download.headers["content-disposition"]
