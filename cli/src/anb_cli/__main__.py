@@ -12,6 +12,11 @@ def main() -> None:
         build()()
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"anb: {error.name} is not installed, install anb-cli[stack] to run a stack on this machine.\n"
+        )
+        sys.exit(Exit.STACK_TROUBLE)
     except CliError as error:
         sys.stderr.write(f"anb: {error}\n")
         sys.exit(error.exit)
