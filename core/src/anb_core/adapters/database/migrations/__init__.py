@@ -19,6 +19,8 @@ from anb_core.domain.errors import Unavailable
 MIGRATION_LOCK = 0x616E626D
 """Key of the advisory lock under which migrations take turns on PostgreSQL; SQLite has one writer at a time anyway."""
 
+_FOLDER = Path(__file__).parent
+
 _versions = Table("alembic_version", MetaData(), Column("version_num", Text))
 
 _log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ def upgrade(url: str) -> None:
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             before = _revision(connection)
-            if before is not None and before not in _known():
+            if before is not None and before not in known():
                 _log.warning("database is newer than this program", revision=before)
                 return
             config = _config()
@@ -64,9 +66,10 @@ def check(connection: Connection) -> None:
     revision = _revision(connection)
     if revision is None:
         raise Unavailable("database", "The database has no schema yet: run the migrations.")
-    if revision in _known() and revision != _head():
+    newest, *older = known()
+    if revision in older:
         raise Unavailable(
-            "database", f"The database's schema is {revision}, this program needs {_head()}: run the migrations."
+            "database", f"The database's schema is {revision}, this program needs {newest}: run the migrations."
         )
 
 
@@ -77,20 +80,12 @@ def _revision(connection: Connection) -> str | None:
 
 
 @cache
-def _known() -> frozenset[str]:
-    return frozenset(script.revision for script in _scripts().walk_revisions())
-
-
-@cache
-def _head() -> str | None:
-    return _scripts().get_current_head()
-
-
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+def known() -> tuple[str, ...]:
+    """The revisions that this program brings along, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     return config

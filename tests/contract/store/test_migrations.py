@@ -1,0 +1,208 @@
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from anb_core.adapters.database import SqlStore, migrations, upgrade
+from anb_core.adapters.database.engine import make_engine
+from anb_core.adapters.database.tables import metadata
+from anb_core.domain.errors import Unavailable
+from tests.contract.store.given import processed, record_of
+from tests.support.tether import free_port
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/empty.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(empty_url: str) -> Iterator[Engine]:
+    engine = make_engine(empty_url)
+    yield engine
+    engine.dispose()
+
+
+def test_the_migrations_make_what_the_tables_say(empty_url: str, database: Engine) -> None:
+    upgrade(empty_url)
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, metadata) == [], "write a revision in migrations/versions that does this"
+
+
+def test_the_migrations_make_the_same_database_as_the_tables_would(
+    request: pytest.FixtureRequest, empty_url: str, database: Engine, tmp_path: Path
+) -> None:
+    """Alembic compares neither check constraints nor the conditions of indexes nor collations."""
+    upgrade(empty_url)
+    made = shape_of(database)
+    if empty_url.startswith("sqlite"):
+        ideal = make_engine(f"sqlite:///{tmp_path}/ideal.db")
+    else:
+        ideal = make_engine(request.getfixturevalue("postgres").create_database())
+    metadata.create_all(ideal)
+    assert made == shape_of(ideal)
+    ideal.dispose()
+
+
+def shape_of(database: Engine) -> dict[str, object]:
+    """All that a database tells of its tables."""
+    inspector = inspect(database)
+    return {
+        table: {
+            "columns": {
+                column["name"]: (column["type"].compile(database.dialect), column["nullable"])
+                for column in inspector.get_columns(table)
+            },
+            "primary key": inspector.get_pk_constraint(table),
+            "checks": {check["name"]: check["sqltext"] for check in inspector.get_check_constraints(table)},
+            "foreign keys": {str(key["name"]): key for key in inspector.get_foreign_keys(table)},
+            "unique": {
+                str(unique["name"]): unique["column_names"] for unique in inspector.get_unique_constraints(table)
+            },
+            "indexes": {
+                str(index["name"]): (
+                    index["column_names"],
+                    index["unique"],
+                    {option: str(value) for option, value in index.get("dialect_options", {}).items()},
+                )
+                for index in inspector.get_indexes(table)
+            },
+        }
+        for table in inspector.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "UPDATE jobs SET status = 'lost'",
+        "UPDATE jobs SET status = 'processing', result = NULL, lease_owner = 'somebody'",
+        "UPDATE jobs SET lease_owner = 'somebody', lease_expires_at = 1",
+        "UPDATE jobs SET upload_expires_at = 1",
+        "UPDATE jobs SET result = NULL",
+        "UPDATE jobs SET progress = 1.5",
+        "UPDATE attempts SET ending = 'well'",
+        "UPDATE attempts SET ended_at = NULL",
+        "UPDATE job_events SET kind = 'rumour'",
+        "UPDATE job_events SET status = 'lost'",
+        "INSERT INTO outbox (job_id, send_after, tries, created_at) VALUES ('none', 1, 0, 1)",
+        "INSERT INTO dead_letters (cause, detail, created_at) VALUES ('boredom', '', 1)",
+        "INSERT INTO object_deletions (video_id, key, reason, delete_after) VALUES ('v', 'k', 'boredom', 1)",
+        "INSERT INTO api_tokens (id, owner, scope, hash, created_at) VALUES ('i', 'o', 'everything', 'h', 1)",
+    ],
+)
+def test_the_database_refuses_nonsense(empty_url: str, database: Engine, nonsense: str) -> None:
+    upgrade(empty_url)
+    store = SqlStore(empty_url)
+    processed(store)
+    store.close()
+    with database.begin() as connection, pytest.raises(IntegrityError):
+        connection.execute(text(nonsense))
+
+
+def test_upgrading_again_changes_nothing(empty_url: str) -> None:
+    upgrade(empty_url)
+    store = SqlStore(empty_url)
+    video_id = processed(store)
+    before = store.get(video_id)
+    upgrade(empty_url)
+    assert store.get(video_id) == before
+    store.close()
+
+
+def test_several_processes_may_upgrade_at_once(empty_url: str) -> None:
+    gate = threading.Barrier(4)
+
+    def run() -> None:
+        gate.wait(timeout=30)
+        upgrade(empty_url)
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(run) for _ in range(4)]:
+            future.result(timeout=60)
+    store = SqlStore(empty_url)
+    store.ping()
+    store.close()
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_url: str, database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "migrations"
+    (broken / "versions").mkdir(parents=True)
+    (broken / "env.py").write_text((Path(migrations.__file__).parent / "env.py").read_text())
+    (broken / "versions" / "0001.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n\nrevision, down_revision = '0001', None\n\n"
+        "def upgrade():\n    op.create_table('first', sa.Column('id', sa.Integer))\n"
+        "    raise RuntimeError('half-way')\n"
+    )
+    monkeypatch.setattr(migrations, "_FOLDER", broken)
+    migrations.known.cache_clear()
+    with pytest.raises(RuntimeError, match="half-way"):
+        upgrade(empty_url)
+    migrations.known.cache_clear()
+    assert inspect(database).get_table_names() == []
+
+
+def test_a_database_that_is_ahead_is_left_as_it_is_and_good_enough(empty_url: str, database: Engine) -> None:
+    upgrade(empty_url)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    upgrade(empty_url)
+    with database.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+    store = SqlStore(empty_url)
+    store.ping()
+    assert record_of(store, processed(store)).job.result is not None
+    store.close()
+
+
+def test_a_database_without_a_schema_is_not_ready_and_says_why(empty_url: str) -> None:
+    store = SqlStore(empty_url)
+    with pytest.raises(Unavailable, match="no schema yet: run the migrations") as unavailable:
+        store.ping()
+    assert unavailable.value.part == "database"
+    store.close()
+
+
+def test_a_database_with_an_older_schema_is_not_ready_and_says_why(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(empty_url)
+    monkeypatch.setattr(migrations, "known", lambda: ("0002", "0001"))
+    store = SqlStore(empty_url)
+    with pytest.raises(Unavailable, match="schema is 0001, this program needs 0002: run the migrations"):
+        store.ping()
+    store.close()
+
+
+def test_a_server_that_is_away_cannot_be_upgraded() -> None:
+    with pytest.raises(Unavailable):
+        upgrade(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+
+
+def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:
+    """Our own timeouts would end a migration that waits for another; it waits for as long as it takes."""
+    engine = make_engine(postgres_url)
+    with engine.connect() as other:
+        other.execute(text("SET LOCAL lock_timeout = 0"))
+        other.execute(text(f"SELECT pg_advisory_xact_lock({migrations.MIGRATION_LOCK})"))
+        with ThreadPoolExecutor(1) as pool:
+            upgrading = pool.submit(upgrade, postgres_url)
+            with pytest.raises(TimeoutError):
+                upgrading.result(timeout=0.3)
+            other.rollback()
+            upgrading.result(timeout=30)
+    engine.dispose()

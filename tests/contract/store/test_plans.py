@@ -1,0 +1,172 @@
+"""Every query that runs all day finds its rows by an index, however many there are."""
+
+# ruff: noqa: S608 - every statement here is made of constants
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from anb_core.domain.errors import NotFound
+from anb_core.domain.model import Counters, Lease
+from anb_core.domain.status import Status
+from anb_core.ports.store import Page
+from tests.contract.store.backends import Sql
+from tests.contract.store.given import DAY, HOUR, LEASE, MINUTE, POLICY, SOURCE, fail, processed
+
+MANY = 3000
+
+SMALL = {"api_tokens", "feed_cursors", "locks"}
+"""Tables that never hold enough rows for an index to matter."""
+
+READ_IN_ORDER = {"ix_videos_created_at", "ix_jobs_waiting", "pk_job_events", "ix_object_deletions_video_id"}
+"""Indexes that are read from an end on, to a limit: everybody's newest videos, all jobs that wait for a message, the last
+event; and beside all the videos that are to be purged, where they are many."""
+
+
+@pytest.fixture
+def full(sql: Sql) -> Sql:
+    """A database with thousands of videos, events and all the rest, as after some months; statistics are fresh."""
+    processed(sql.store)
+    with sql.database.transaction() as connection:
+        for statement in _multiplied():
+            connection.execute(text(statement), {"many": MANY})
+    with sql.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    return sql
+
+
+def _multiplied() -> Iterator[str]:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :many) "
+    video = "owner, title, edit, source_key, owned, file_name, source_size, created_at"
+    yield (
+        f"INSERT INTO videos (id, {video}, deleted_at, purge_after) {numbers}"
+        "SELECT 'v' || i, 'owner' || i % 50, title, edit, source_key, owned, file_name, source_size, created_at - i,"
+        " CASE WHEN i % 100 = 0 THEN created_at END, CASE WHEN i % 100 = 0 THEN created_at + i * 1000 END"
+        " FROM (SELECT * FROM videos LIMIT 1) AS first, n"
+    )
+    job = "version, failures, lost, interruptions, attempts, updated_at, created_at"
+    yield (
+        f"INSERT INTO jobs (id, video_id, status, generation, fence, progress, {job}, lease_owner, lease_expires_at,"
+        f" upload_expires_at, enqueued_at, enqueued_to, result) {numbers}"
+        "SELECT 'j' || i, 'v' || i,"
+        " CASE WHEN i % 90 = 0 THEN 'uploading' WHEN i % 80 = 0 THEN 'processing' WHEN i % 70 = 0 THEN 'uploaded'"
+        " WHEN i % 60 = 0 THEN 'failed' ELSE 'processed' END, 1, 1, 0.0,"
+        f" {job}, CASE WHEN i % 160 = 0 AND i % 90 > 0 THEN 'a' || i END,"
+        " CASE WHEN i % 160 = 0 AND i % 90 > 0 THEN created_at + i * 1000 END,"
+        " CASE WHEN i % 90 = 0 THEN created_at + i * 1000 END, created_at, 'queue',"
+        " CASE WHEN i % 90 > 0 AND i % 80 > 0 AND i % 70 > 0 AND i % 60 > 0 THEN result END"
+        " FROM (SELECT * FROM jobs LIMIT 1) AS first, n"
+    )
+    yield (
+        f"INSERT INTO attempts (id, job_id, generation, fence, worker, result_key, started_at) {numbers}"
+        "SELECT 'a' || i, 'j' || i, 1, 1, worker, result_key, started_at"
+        " FROM (SELECT * FROM attempts LIMIT 1) AS first, n"
+    )
+    event_ = "kind, job_id, owner, version, status, progress"
+    yield (
+        f"INSERT INTO job_events (video_id, at, {event_}) {numbers}"
+        f"SELECT 'v' || i, at + i * 1000, {event_} FROM (SELECT * FROM job_events LIMIT 1) AS first, n"
+    )
+    yield (
+        f"INSERT INTO object_deletions (video_id, key, reason, delete_after) {numbers}"
+        "SELECT 'v' || i, 'k' || i, 'tombstone', created_at + i * 60000"
+        " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
+    )
+    yield (
+        f"INSERT INTO idempotency_keys (owner, key, video_id, expires_at) {numbers}"
+        "SELECT 'owner' || i % 50, 'key' || i, 'v' || i, created_at + i * 60000"
+        " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
+    )
+    yield (
+        f"INSERT INTO outbox (job_id, send_after, tries, created_at) {numbers}"
+        "SELECT 'j' || i, created_at + i * 60000, 0, created_at"
+        " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
+    )
+    yield (
+        f"INSERT INTO dead_letters (cause, detail, message_id, created_at) {numbers}"
+        "SELECT 'unreadable', '', 'm' || i, 1 FROM n"
+    )
+
+
+@contextmanager
+def explained(sql: Sql) -> Iterator[list[str]]:
+    """Collects whatever is read from end to end, by the databases' own account of every statement in the block."""
+    scans: list[str] = []
+    engine = sql.store.database.engine  # type: ignore[attr-defined]
+    find = _postgresql_scans if engine.dialect.name == "postgresql" else _sqlite_scans
+
+    def explain(_: Connection, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
+        if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
+            one = parameters[0] if isinstance(parameters, list) else parameters
+            scans.extend(f"{scan} in {statement}" for scan in find(cursor, statement, one))
+
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield scans
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
+
+
+def _postgresql_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
+    # Thousands of rows are few enough for the planner to prefer a scan at times; told not to, it scans only where no
+    # index serves.
+    cursor.execute("SET LOCAL enable_seqscan = off")
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
+    nodes = [cursor.fetchone()[0][0]["Plan"]]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        table = node.get("Relation Name")
+        whole = node["Node Type"] == "Seq Scan" or (
+            node["Node Type"] in {"Index Scan", "Index Only Scan"} and "Index Cond" not in node
+        )
+        if whole and table not in SMALL and node.get("Index Name") not in READ_IN_ORDER:
+            yield f"{node['Node Type']} of {table}"
+
+
+def _sqlite_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
+    cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    for line in [row[3] for row in cursor.fetchall()]:
+        words = line.split()
+        if words[0] == "SCAN" and line != "SCAN CONSTANT ROW" and not (SMALL | READ_IN_ORDER) & set(words):
+            yield line
+
+
+def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> None:
+    store = full.store
+    lease = Lease("v160", "j160", "a160", 1, 1, "worker", "k", Counters())
+    page = Page(store.now() - HOUR, "v5")
+    with explained(full) as scans:
+        store.get("v1")
+        store.attempts("v1")
+        for owner in ("owner7", None):
+            store.listing(owner=owner)
+            store.listing(owner=owner, after=page)
+        store.listing(owner=None, statuses=[Status.FAILED])
+        store.renew(lease, duration=LEASE)
+        store.report_progress(lease, 0.5)
+        fail(store, lease)
+        store.claim("v80", generation=1, worker="w", lease=LEASE, policy=POLICY)
+        store.cancel("v70")
+        store.retry("v60")
+        store.delete("v1", grace=DAY)
+        with pytest.raises(NotFound):
+            store.complete_upload("none", SOURCE)
+        store.complete_upload("v90", SOURCE)
+        store.renew_upload("v180", lifetime=MINUTE)
+        for entry in store.hold_outbox(limit=10, hold=MINUTE):
+            store.mark_sent(entry, broker="queue")
+            store.mark_unsent(entry, delay=MINUTE)
+        store.end_expired_leases(limit=10, policy=POLICY)
+        store.end_expired_uploads(limit=10)
+        store.requeue_unclaimed(enqueued_before=MINUTE, limit=10)
+        store.requeue_unclaimed(not_on="queue", limit=10)
+        store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
+        store.purge(events_before=DAY, limit=10)
+        store.events_after(MANY - 10, limit=10)
+        store.events_after(0, video_id="v1")
+        store.last_event_id()
+    assert scans == []
