@@ -1,6 +1,7 @@
 """What S3 alone does: URLs for people, and its many ways of being away."""
 
 import socket
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -131,8 +132,11 @@ def test_an_upload_whose_last_answer_was_lost_is_stored_all_the_same(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[str] = []
+    aborted: list[str] = []
 
     def the_first_completion(method: str, path: str) -> bool:
+        if method == "DELETE":
+            aborted.append(path)
         if method == "POST" and "uploadId=" in path and not lost:
             lost.append(path)
             return True
@@ -147,6 +151,7 @@ def test_an_upload_whose_last_answer_was_lost_is_stored_all_the_same(
             stored = writer.commit()
 
     assert lost
+    assert not aborted
     assert stored.size == PART_BYTES + 5
     assert server.s3.head_object(Bucket=objects.bucket, Key=KEY)["ContentLength"] == PART_BYTES + 5
 
@@ -181,6 +186,32 @@ def test_writing_to_a_server_that_went_away_fails_and_gives_up_cleanly(
             writer.write(bytes(4 * PART_BYTES))
 
     assert not server.s3.list_multipart_uploads(Bucket=objects.bucket).get("Uploads")
+
+
+def test_parts_in_flight_are_waited_for_before_an_upload_is_aborted(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    aborted = threading.Event()
+
+    def slow_parts(method: str, _: str) -> bool:
+        if method == "PUT":
+            # Time enough for an abort that does not wait.
+            aborted.wait(0.5)
+            order.append("part")
+        elif method == "DELETE":
+            aborted.set()
+            order.append("abort")
+        return False
+
+    objects = server.objects()
+    objects.ensure()
+    with losing_answers(server.url, slow_parts) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with server.objects(objects.bucket).writing(KEY, content_type="video/mp4") as writer:
+            writer.write(bytes(2 * PART_BYTES))
+
+    assert order == ["part", "part", "abort"]
 
 
 def test_a_writer_holds_no_more_than_four_parts_of_an_upload_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:

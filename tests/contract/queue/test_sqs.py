@@ -55,6 +55,16 @@ def test_a_queue_that_is_there_keeps_its_attributes_and_gets_the_redrive_policy_
     assert "dead-anb-" in attributes(server, url)["RedrivePolicy"]
 
 
+def test_messages_are_hidden_for_as_long_as_the_settings_say_whatever_the_queue_says(server: Server) -> None:
+    url = server.queue_url()
+    server.sqs.create_queue(QueueName=url.rsplit("/", 1)[-1], Attributes={"VisibilityTimeout": "0"})
+    queue = server.queue(url, visibility=timedelta(minutes=5))
+    queue.send([MESSAGE])
+
+    assert queue.receive(wait=timedelta(seconds=5)) is not None
+    assert queue.receive(wait=NOW) is None
+
+
 def test_a_redrive_policy_that_is_there_is_left_alone(server: Server) -> None:
     url = server.queue_url()
     server.queue(url, max_receives=7).ensure()

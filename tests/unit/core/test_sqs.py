@@ -1,5 +1,7 @@
 """What SQS may answer and no emulator does."""
 
+import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,7 +10,7 @@ from botocore.stub import Stubber
 
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.domain.errors import Unavailable
-from anb_core.ports.queue import Outgoing
+from anb_core.ports.queue import Delivery, Outgoing
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/anb"
 BATCH = [Outgoing(body=f"body {n}", group="video", owner="ana", deduplication=str(n)) for n in range(3)]
@@ -40,6 +42,30 @@ def test_a_message_that_the_answer_does_not_mention_was_not_sent(queue: SqsQueue
         stub.add_response("send_message_batch", {"Successful": [], "Failed": []})
 
         assert queue.send(BATCH[:1]) == ["the queue did not say what became of it"]
+
+
+@pytest.mark.parametrize("owner", ["José Pérez", "two words", "x" * 129, ""])
+def test_an_owner_that_sqs_would_not_take_as_a_group_is_told_apart_by_a_hash(queue: SqsQueue, owner: str) -> None:
+    groups = [queue._entry("0", replace(BATCH[0], owner=name)).get("MessageGroupId") for name in (owner, owner, "ana")]
+
+    assert groups[0] == groups[1]
+    assert re.fullmatch(r"[0-9a-f]{64}", str(groups[0]))
+    assert groups[2] == "ana"
+
+
+@pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue"])
+def test_a_handle_that_sqs_no_longer_takes_is_no_error(queue: SqsQueue, code: str) -> None:
+    with Stubber(queue._sqs) as stub:
+        stub.add_client_error("delete_message", code, "The receipt handle has expired.")
+
+        queue.delete(Delivery("m-1", "body", "stale"))
+
+
+def test_a_message_can_not_be_extended_that_is_visible_again_and_that_is_no_error(queue: SqsQueue) -> None:
+    with Stubber(queue._sqs) as stub:
+        stub.add_client_error("change_message_visibility", "MessageNotInflight", "not in flight")
+
+        queue.extend(Delivery("m-1", "body", "stale"), visibility=timedelta(minutes=1))
 
 
 def test_a_refusal_is_told_with_the_words_of_sqs(queue: SqsQueue) -> None:
