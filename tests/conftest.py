@@ -94,3 +94,10 @@ def footage() -> Path:
     if not FOOTAGE.is_dir():
         raise RuntimeError(f"{FOOTAGE} is missing: run `make footage`")
     return FOOTAGE
+
+
+@pytest.fixture(scope="session")
+def cards_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shared by all processes of this test run: composing the cards takes a while."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cards"

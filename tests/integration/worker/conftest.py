@@ -60,7 +60,7 @@ class Worker:
     def receiving(self) -> bool:
         """Whether its loop has begun."""
         assert self.process.poll() is None, self.log
-        return "receiving" in self.log
+        return "worker started" in self.log
 
 
 class Site:

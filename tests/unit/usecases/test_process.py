@@ -513,6 +513,7 @@ def test_a_message_nobody_can_read_is_recorded_then_deleted(empty_world: World, 
 
 def test_a_message_of_an_unknown_video_is_recorded_then_deleted(empty_world: World) -> None:
     world = empty_world
+    world.objects.put("uploads/nobody.mp4", SOURCE)
     report = world.handle(world.put(video_id="nobody", generation=1, file_path="uploads/nobody.mp4"), adopts=True)
     assert report.outcome is Outcome.RECORDED
     assert [letter.cause for letter in world.store.dead_letters] == [DeadLetterCause.UNKNOWN_JOB]

@@ -246,7 +246,6 @@ class Process:
             except Refused as refusal:
                 detail = f"{detail}, and it can't be adopted: {refusal.message}"
             else:
-                self.relay.wake()
                 self._delete(delivery, steps)
                 return Report(Outcome.ADOPTED, delivery.message_id, video_id=message.video_id)
         return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, detail, steps)

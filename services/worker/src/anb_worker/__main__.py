@@ -1,19 +1,13 @@
 """`python -m anb_worker`: one worker, configured by the environment, until SIGTERM or SIGINT."""
 
-import structlog
-
 from anb_core.bootstrap import build
-from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.domain.render import InputLimits
-from anb_core.ports.renderer import Stop
 from anb_core.settings import Settings, load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_worker import app
 from anb_worker.render.engine import RenderEngine
 from anb_worker.scratch import ScratchDisk, default_root
 from anb_worker.shutdown import Shutdown
-
-_log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -25,21 +19,7 @@ def main() -> None:
     with build(settings) as core, ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch:
         limits = InputLimits(max_seconds=settings.max_duration.total_seconds())
         engine = RenderEngine(scratch.cache, input_limits=limits)
-        _warm(engine, shutdown)
-        app.run(core, engine, scratch=scratch, shutdown=shutdown)
-
-
-def _warm(engine: RenderEngine, shutdown: Shutdown) -> None:
-    """Compose the project's cards before the first job, so that no job waits for them."""
-    stop = Stop()
-    try:
-        with shutdown.interrupting(stop, drains=False):
-            engine.warm(stop)
-    except Interrupted:
-        _log.info("stopped before the cards were ready")
-    except AnbError as error:
-        # The first job tries again, and says what is wrong if it is wrong still.
-        _log.warning("the cards are not ready", reason=error.message)
+        app.run(core, engine, scratch=scratch, shutdown=shutdown, prepare=engine.warm)
 
 
 if __name__ == "__main__":

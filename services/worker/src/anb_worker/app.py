@@ -9,7 +9,8 @@ import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from anb_core.bootstrap import Core
-from anb_core.ports.renderer import Renderer
+from anb_core.domain.errors import AnbError, Interrupted
+from anb_core.ports.renderer import Renderer, Stop
 from anb_core.settings import Settings
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
@@ -32,11 +33,13 @@ def run(
     *,
     scratch: ScratchDisk,
     shutdown: Shutdown,
+    prepare: Callable[[Stop], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Take and do jobs until the shutdown; returns once the job at hand is done or handed on.
 
-    The scratch disk was entered, and the caller closes the core. `on_step` is for chaos tests.
+    `prepare` is done before the first job and may raise an AnbError. The scratch disk was entered, and the caller
+    closes the core. `on_step` is for chaos tests.
     """
     settings = core.settings
     registry = _registry()
@@ -80,9 +83,22 @@ def run(
             shown_at = stack.enter_context(serving(host, int(port), pulse, registry))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
         stack.enter_context(_running(relay))
-        _log.info("receiving", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
+        _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
+        _prepare(prepare, shutdown)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
+
+
+def _prepare(prepare: Callable[[Stop], None], shutdown: Shutdown) -> None:
+    stop = Stop()
+    try:
+        with shutdown.interrupting(stop, drains=False):
+            prepare(stop)
+    except Interrupted:
+        _log.info("stopped before the first job")
+    except AnbError as error:
+        # The first job tries again, and says what is wrong if it is wrong still.
+        _log.warning("not all is prepared for the first job", reason=error.message)
 
 
 def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
