@@ -1,0 +1,56 @@
+"""The chart as `helm template` renders it, and what it has to fit. Helm and Go must be on PATH."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.chart import CHART, KUBERNETES, Manifest, strict_schema, tool
+
+KEDA = "v2.20.2"
+
+Render = Callable[..., list[Manifest]]
+
+
+@pytest.fixture
+def render() -> Render:
+    """`render(values_file, version, name=...)` gives the manifests of a release."""
+
+    def run(values: Path, version: str = KUBERNETES[-1], *, name: str = "anb") -> list[Manifest]:
+        command = ("helm", "template", name, str(CHART), "-n", "video", "--kube-version", version, "-f", str(values))
+        text = tool(*command).stdout
+        for document in yaml.compose_all(text, yaml.SafeLoader):
+            _refuse_equal_keys(document)
+        return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def keda_schemas() -> dict[str, Manifest]:
+    """KEDA's own schemas by kind, from its Go module, made as strict as the API server is with unknown fields."""
+    told = tool("go", "mod", "download", "-json", f"github.com/kedacore/keda/v2@{KEDA}").stdout
+    folder = Path(json.loads(told)["Dir"], "config", "crd", "bases")
+    definitions = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("keda.sh_*.yaml")]
+    return {definition["spec"]["names"]["kind"]: strict_schema(definition) for definition in definitions}
+
+
+@pytest.fixture(scope="session")
+def videojob_definition() -> Manifest:
+    """Our own resource's definition."""
+    definition: Manifest = yaml.safe_load((CHART / "files" / "videojob-crd.yaml").read_text(encoding="utf-8"))
+    return definition
+
+
+def _refuse_equal_keys(node: yaml.Node) -> None:
+    """PyYAML lets the last of two equal keys win, the API server refuses them."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"equal keys among {keys}: {node.start_mark}"
+        for _, child in node.value:
+            _refuse_equal_keys(child)
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_equal_keys(child)

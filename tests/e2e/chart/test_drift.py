@@ -1,0 +1,115 @@
+"""What is written twice is the same in both places."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anb_api.server import DRAIN_SECONDS
+from anb_core.settings import Settings
+from tests.support.chart import CHART, PRESETS, Manifest, tool
+
+Render = Callable[..., list[Manifest]]
+
+SET_BY_THE_CHART = {
+    "ANB_API_LISTEN",
+    "ANB_BOOTSTRAP_TOKEN",
+    "ANB_CREATE_RESOURCES",
+    "ANB_S3_PUBLIC_ENDPOINT",
+    "ANB_SCRATCH_BYTES",
+    "ANB_WORKER_LISTEN",
+    "AWS_REGION",
+    "DATABASE_URL",
+    "S3_BUCKET",
+    "SQS_DLQ_URL",
+    "SQS_QUEUE_URL",
+}
+RIGHT_BY_THEMSELVES = {
+    # JSON where there is no terminal, the pod's name, and the region that the queue's URL tells.
+    "ANB_LOG_FORMAT",
+    "ANB_WORKER_NAME",
+    "SQS_REGION",
+}
+
+
+def test_every_setting_of_the_programs_has_its_place_in_the_chart() -> None:
+    settings = {field.alias for field in Settings.model_fields.values()}
+    assert settings == set(_readers()) | SET_BY_THE_CHART | RIGHT_BY_THEMSELVES
+
+
+def test_the_schema_knows_just_the_settings_that_pods_are_given() -> None:
+    assert set(_schema()["properties"]["config"]["properties"]) == set(_readers())
+
+
+def test_defaults_of_derived_settings_are_those_of_the_programs() -> None:
+    config = _values()["config"]
+    defaults = {field.alias: field.default for field in Settings.model_fields.values()}
+    assert config.pop("ANB_DRAIN_SECONDS") == defaults["ANB_DRAIN_SECONDS"].total_seconds()
+    assert config.pop("ANB_MAX_UPLOAD_BYTES") == defaults["ANB_MAX_UPLOAD_BYTES"]
+    assert not config
+
+
+def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -> None:
+    (api,) = (
+        manifest["spec"]["template"]["spec"]
+        for manifest in render(PRESETS[0])
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] == "anb-api"
+    )
+    pause = api["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert api["terminationGracePeriodSeconds"] == pause + DRAIN_SECONDS + 10
+
+
+def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values() -> None:
+    optional = {f"config.{name}" for name in _readers()} | {"global"}
+    known = set(_properties(_schema(), _schema()["definitions"]))
+    values = set(_leaves(_values()))
+    assert values <= known
+    assert known - values <= optional
+
+
+def test_the_readme_is_what_helm_docs_writes(tmp_path: Path) -> None:
+    for name in ("Chart.yaml", "values.yaml", "README.md.gotmpl"):
+        (tmp_path / name).write_bytes((CHART / name).read_bytes())
+    tool("helm-docs", "--chart-search-root", str(tmp_path), "--sort-values-order", "file", "--log-level", "error")
+    assert (CHART / "README.md").read_text(encoding="utf-8") == (tmp_path / "README.md").read_text(encoding="utf-8"), (
+        "run `helm-docs --chart-search-root charts --sort-values-order file`"
+    )
+
+
+def _readers() -> dict[str, list[str]]:
+    readers: dict[str, list[str]] = yaml.safe_load((CHART / "files" / "config.yaml").read_text(encoding="utf-8"))
+    return readers
+
+
+def _values() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Paths of the values. Maps that people fill (labels, quantities) are values as a whole."""
+    found = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        found += [path] if not isinstance(value, dict) or not value or name in OPEN else _leaves(value, f"{path}.")
+    return found
+
+
+def _properties(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name, given in schema["properties"].items():
+        child = definitions[given["$ref"].rpartition("/")[2]] if "$ref" in given else given
+        path = f"{prefix}{name}"
+        closed = "properties" in child and name not in OPEN
+        found += _properties(child, definitions, f"{path}.") if closed else [path]
+    return found
+
+
+OPEN = {"resources"}

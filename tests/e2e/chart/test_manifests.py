@@ -1,0 +1,128 @@
+"""Every preset renders to what Kubernetes, KEDA and our own resource accept."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, strict_schema, tool
+
+Render = Callable[..., list[Manifest]]
+
+# Legal names of releases that YAML reads as something else when they are not quoted.
+ODD_NAMES = ("y", "on", "null", "true", "e3")
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_manifest_of_every_preset_is_valid_strictly(version: str, render: Render) -> None:
+    # What presets have in common is looked at once: each look reads a schema of some megabytes.
+    manifests = {json.dumps(manifest, sort_keys=True) for preset in PRESETS for manifest in render(preset, version)}
+    kinds = set()
+    for manifest in map(json.loads, sorted(manifests)):
+        kinds.add(manifest["kind"])
+        if not manifest["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(manifest, version, strict=True)
+    assert {"Deployment", "Service", "Ingress", "Job", "Pod", "ClusterRole", "CustomResourceDefinition"} <= kinds
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem.removesuffix("-values"))
+def test_what_a_preset_tells_keda_fits_kedas_own_schemas(
+    preset: Path, render: Render, keda_schemas: dict[str, Manifest]
+) -> None:
+    values = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    scaled = values.get("worker", {}).get("autoscaling", {}).get("enabled", True)
+    found = [manifest for manifest in render(preset) if manifest["apiVersion"] == "keda.sh/v1alpha1"]
+    for manifest in found:
+        jsonschema.validate(manifest, keda_schemas[manifest["kind"]])
+    assert {manifest["kind"] for manifest in found} == ({"ScaledObject", "TriggerAuthentication"} if scaled else set())
+
+
+def test_the_example_fits_our_own_schema(videojob_definition: Manifest) -> None:
+    example = yaml.safe_load((CHART.parents[1] / "docs" / "examples" / "videojob.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(example, strict_schema(videojob_definition))
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_release_with_an_odd_name_is_called_so_everywhere(name: str, render: Render) -> None:
+    for preset in PRESETS:
+        manifests = render(preset, name=name)
+        assert all(manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == name for manifest in manifests)
+        assert not [text for manifest in manifests for text in _names(manifest) if not isinstance(text, str)]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem.removesuffix("-values"))
+def test_no_pod_has_more_than_the_restricted_profile_allows(preset: Path, render: Render) -> None:
+    pods = list(_pods(render(preset)))
+    assert len(pods) >= 5
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
+        assert all(volume.keys() == {"name", "emptyDir"} for volume in pod["volumes"])
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"].keys() == {"requests", "limits"}
+
+
+def test_only_secrets_hold_what_is_secret(render: Render) -> None:
+    preset = CHART / "ci" / "secret-values.yaml"
+    values = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    secrets = (
+        values["database"]["url"],
+        values["aws"]["secret"]["accessKeyId"],
+        values["aws"]["secret"]["secretAccessKey"],
+        values["bootstrapToken"]["value"],
+    )
+    for manifest in render(preset):
+        text = yaml.safe_dump(manifest, width=10**6)
+        assert not any(secret in text for secret in secrets)
+
+
+def test_the_charts_own_tests_pass() -> None:
+    tool("helm-unittest", "--strict", "--file", "tests/**/*_test.yaml", str(CHART))
+
+
+def test_lint_finds_nothing() -> None:
+    for preset in PRESETS:
+        tool("helm", "lint", "--strict", "--quiet", "--kube-version", KUBERNETES[-1], "-f", str(preset), str(CHART))
+
+
+def test_values_that_can_not_work_are_refused_with_every_reason_at_once() -> None:
+    done = tool("helm", "template", "anb", str(CHART), "--kube-version", KUBERNETES[-1], check=False)
+    assert done.returncode
+    for reason in ("queue.url is not set", "bucket.name is not set", "No database", "worker.roleArn is not set"):
+        assert reason in done.stderr
+
+
+def _names(part: Any) -> Iterator[Any]:
+    """Whatever stands where a name or a label's value belongs."""
+    match part:
+        case dict():
+            for key, value in part.items():
+                if key in {"name", "namespace", "serviceAccountName"} and not isinstance(value, dict):
+                    yield value
+                elif key in {"labels", "matchLabels", "selector", "annotations"} and "matchLabels" not in value:
+                    yield from value.values()
+                else:
+                    yield from _names(value)
+        case list():
+            for item in part:
+                yield from _names(item)
+
+
+def _pods(manifests: list[Manifest]) -> Iterator[dict[str, Any]]:
+    for manifest in manifests:
+        if manifest["kind"] == "Pod":
+            yield manifest["spec"]
+        elif "template" in manifest.get("spec", {}):
+            yield manifest["spec"]["template"]["spec"]
