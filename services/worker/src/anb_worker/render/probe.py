@@ -104,7 +104,7 @@ def _describe(container: Container, opened: InputContainer, trim: Trim, max_pixe
     return SourceFacts(
         container=container,
         claimed_end=opened.duration / av.time_base if opened.duration else None,
-        video=_describe_video(video, seen[video.index], origin) if video is not None else None,
+        video=_describe_video(container, video, seen[video.index], origin) if video is not None else None,
         audio=AudioFacts(index=audio.index, codec=_codec(audio), end=seen[audio.index].end)
         if audio is not None
         else None,
@@ -112,17 +112,14 @@ def _describe(container: Container, opened: InputContainer, trim: Trim, max_pixe
     )
 
 
-def _describe_video(video: VideoStream, seen: _Seen, origin: float) -> VideoFacts:
+def _describe_video(container: Container, video: VideoStream, seen: _Seen, origin: float) -> VideoFacts:
     frame = seen.frame
-    claimed_end = None
-    if video.duration is not None and video.time_base is not None:
-        claimed_end = float((video.duration + (video.start_time or 0)) * video.time_base) - origin
     return VideoFacts(
         index=video.index,
         codec=_codec(video),
         width=getattr(video, "width", 0),
         height=getattr(video, "height", 0),
-        claimed_end=claimed_end,
+        claimed_end=_claimed_end(container, video, origin),
         packets=seen.packets,
         last=seen.last,
         end=seen.end,
@@ -130,6 +127,15 @@ def _describe_video(video: VideoStream, seen: _Seen, origin: float) -> VideoFact
         interlaced=frame is not None and bool(frame.interlaced_frame),
         hdr=frame is not None and int(frame.color_trc) in _HDR_TRANSFERS,
     )
+
+
+def _claimed_end(container: Container, video: VideoStream, origin: float) -> float | None:
+    if container is Container.AVI and video.average_rate:
+        # FFmpeg shortens the duration of a file that was cut off; the count of frames stays what the file says.
+        return float(video.frames / video.average_rate)
+    if video.duration is None or video.time_base is None:
+        return None
+    return float((video.duration + (video.start_time or 0)) * video.time_base) - origin
 
 
 def _choose_video(opened: InputContainer) -> VideoStream | None:

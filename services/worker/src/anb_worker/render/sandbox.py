@@ -9,6 +9,7 @@ Elsewhere those three are missing.
 
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -44,11 +45,12 @@ class ChildLimits:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a child ended: its exit code (negative: the signal that killed it), what it printed, and the end of what it
-    complained of.
+    """How a child ended: its exit code (negative: the signal that killed it), whether its CPU time was used up, what it
+    printed, and the end of what it complained of.
     """
 
     code: int
+    exhausted: bool
     output: str
     complaint: str
 
@@ -80,7 +82,7 @@ def run(
         with selectors.DefaultSelector() as selector:
             selector.register(child.stdout, selectors.EVENT_READ, output)  # type: ignore[arg-type]
             selector.register(child.stderr, selectors.EVENT_READ, complaint)  # type: ignore[arg-type]
-            while selector.get_map() or child.poll() is None:
+            while selector.get_map() or (usage := _reaped(child)) is None:
                 for key, _ in selector.select(_LOOK_SECONDS if selector.get_map() else 0.001):
                     if not key.data.take(os.read(key.fd, 65536)):
                         selector.unregister(key.fileobj)
@@ -89,12 +91,13 @@ def run(
                     raise Transient(
                         "timed_out", f"{Path(command[0]).name} took over {limits.wall_seconds:.0f} s and was killed."
                     )
-    return Finished(child.returncode, output.text(), complaint.text())
+    exhausted = usage.ru_utime + usage.ru_stime >= limits.cpu_seconds
+    return Finished(child.returncode, exhausted, output.text(), complaint.text())
 
 
 def blame(finished: Finished, doing: str) -> AnbError:
     """Whose fault it is that a child ended badly, to be raised: ours, unless the upload used up the CPU time."""
-    if finished.code == -signal.SIGXCPU:
+    if finished.exhausted:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."
         )
@@ -136,6 +139,17 @@ def _started(launcher: list[str], workdir: Path) -> Iterator[subprocess.Popen[by
             if child.returncode is None:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
+
+
+def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
+    """What a child used, if it has ended. Not Popen.poll: whether its CPU time was used up can only be asked here, as
+    ffmpeg catches the signal that says so.
+    """
+    pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+    if pid == 0:
+        return None
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return usage
 
 
 class _Kept:

@@ -1,0 +1,143 @@
+"""Sound: there, in step with the picture, and as long as it."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from anb_core.domain.edit import EditSpec, Trim
+from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render
+
+FRAME = 1 / 30
+IN_STEP = 0.040
+WITH_INTRO = EditSpec(watermark=OFF, outro=OFF)
+INTRO = 3.0
+
+# Black, but for a white flash from 1.0 to 1.2 s; silent, but for a beep at the same time.
+FLASH = (
+    "-f",
+    "lavfi",
+    "-i",
+    "color=black:s=320x180:r=30:d=2,drawbox=t=fill:color=white:enable='between(t,0.999,1.199)'",
+)
+BEEP = ("-f", "lavfi", "-i", "aevalsrc='0.8*sin(2*PI*1000*t)*between(t,1,1.2)':s={rate}:c={layout}:d=2")
+H264, AAC = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"), ("-c:a", "aac")
+
+
+def beep(rate: int = 48_000, layout: str = "stereo") -> list[str]:
+    return [part.format(rate=rate, layout=layout) for part in BEEP]
+
+
+def flash_at(output: Output, *, after: float = 0.0) -> float:
+    """When the picture turns white."""
+    first = round(after / FRAME)
+    return (first + int(np.argmax(output.brightness()[first:] > 128))) * FRAME
+
+
+def beep_at(output: Output) -> float:
+    """When the sound begins."""
+    return int(np.argmax(output.loudness() > 0.2)) / 48_000
+
+
+def ends(output: Output) -> tuple[float, float]:
+    """When picture and sound end."""
+    with av.open(output.path) as opened:
+        last = {"video": 0.0, "audio": 0.0}
+        for packet in opened.demux():
+            if packet.pts is not None and packet.duration is not None:
+                end = float((packet.pts + packet.duration) * packet.time_base)
+                last[packet.stream.type] = max(last[packet.stream.type], end)
+    return last["video"], last["audio"]
+
+
+def test_after_the_intro_the_sound_is_in_step_with_the_picture(clip: MakeClip, render: Render) -> None:
+    output = render(clip("flash.mp4", *FLASH, *beep(), *H264, *AAC), WITH_INTRO)
+    flash, sound = flash_at(output, after=INTRO), beep_at(output)
+    assert abs(flash - (INTRO + 1)) <= FRAME
+    assert abs(flash - sound) < IN_STEP
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("sound-late.mp4", ["-itsoffset", 0.5]),
+        ("sound-early.mkv", ["-itsoffset", -0.5]),
+    ],
+)
+def test_a_stream_that_begins_later_than_the_other_stays_in_step(
+    clip: MakeClip, render: Render, name: str, arguments: list[object]
+) -> None:
+    # The beep's stream is moved, then cut, so that flash and beep still come together.
+    offset = float(str(arguments[1]))
+    sound = ["-f", "lavfi", "-i", f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{1 - offset},{1.2 - offset})':s=48000:d=2"]
+    output = render(clip(name, *FLASH, *arguments, *sound, *H264, *AAC))
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv", "cut.ts"])
+def test_a_cut_leaves_sound_and_picture_in_step(clip: MakeClip, render: Render, name: str) -> None:
+    source = clip(name, *FLASH, *beep(), *H264, "-g", 50, *AAC)
+    output = render(source, ONLY_MAIN.model_copy(update={"trim": Trim(start=0.7, length=1)}))
+    flash = flash_at(output)
+    assert abs(flash - 0.3) <= FRAME
+    assert abs(flash - beep_at(output)) < IN_STEP
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "arguments"),
+    [
+        (22_050, "mono", ["-c:a", "aac"]),
+        (44_100, "5.1", ["-c:a", "aac"]),
+        (48_000, "stereo", ["-c:a", "libmp3lame"]),
+        (8_000, "mono", ["-c:a", "pcm_alaw"]),
+    ],
+)
+def test_any_sound_becomes_stereo_at_48_kilohertz(
+    clip: MakeClip, render: Render, rate: int, layout: str, arguments: list[str]
+) -> None:
+    output = render(clip("sound.mov", *FLASH, *beep(rate, layout), *H264, *arguments))
+    with av.open(output.path) as opened:
+        context = opened.streams.audio[0].codec_context
+        assert (context.sample_rate, context.channels) == (48_000, 2)
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP
+
+
+def test_a_clip_without_sound_gets_silence_as_long_as_the_picture(render: Render, footage: Path) -> None:
+    output = render(footage / "bikes.mp4", ONLY_MAIN.model_copy(update={"trim": Trim(length=1)}))
+    assert output.loudness().max() == 0
+    picture, sound = ends(output)
+    assert picture == 1.0
+    assert abs(picture - sound) <= 1024 / 48_000
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.7])
+def test_picture_and_sound_end_together_whichever_was_shorter(clip: MakeClip, render: Render, seconds: float) -> None:
+    tone = ["-f", "lavfi", "-i", f"sine=f=440:d={seconds}"]
+    picture = ["-f", "lavfi", "-i", "color=gray:s=320x180:r=30:d=1"]
+    output = render(clip("uneven.mp4", *picture, *tone, *H264, *AAC))
+    shown, heard = ends(output)
+    assert abs(shown - heard) <= 1024 / 48_000
+    assert abs(shown - max(1.0, seconds)) <= 2 * FRAME
+
+
+def test_of_two_sounds_the_one_that_the_file_prefers_is_taken(clip: MakeClip, render: Render) -> None:
+    silence = ["-f", "lavfi", "-i", "anullsrc=d=2"]
+    source = clip(
+        "two.mp4",
+        *(*FLASH, *silence, *beep(), "-map", 0, "-map", 1, "-map", 2, *H264, *AAC),
+        *("-disposition:a:0", 0, "-disposition:a:1", "default"),
+    )
+    output = render(source)
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP
+
+
+def test_a_hole_in_the_sound_becomes_silence_and_nothing_moves(clip: MakeClip, render: Render) -> None:
+    # Sound stops at 0.3 s and goes on at 0.9 s: its packets between are missing.
+    source = clip(
+        "hole.mkv",
+        *(*FLASH, *beep(), *H264, "-c:a", "pcm_s16le"),
+        *("-bsf:a", "noise=drop='between(pts*tb,0.3,0.9)'"),
+    )
+    output = render(source)
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP
