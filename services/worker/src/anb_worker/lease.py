@@ -30,7 +30,7 @@ TRIES_A_HEARTBEAT = 4
 """After a renewal failed, the next one waits only this part of an interval."""
 
 LONGEST_CALL = timedelta(seconds=10)
-"""What the end of an attempt waits for a call that is under way; more than the clients' timeouts."""
+"""What the end of an attempt, or of the worker, waits for a call that is under way; then it goes on without."""
 
 _log = structlog.get_logger(__name__)
 
