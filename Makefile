@@ -1,7 +1,7 @@
 # The commands of the project: `make` tells what each does. What is missing on this machine is installed into .venv first.
 
 PYTHON ?= python3
-ROOMS := core services/api services/worker cli
+ROOMS := core services/api services/worker operator cli
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.up-to-date

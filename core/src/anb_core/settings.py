@@ -68,18 +68,23 @@ def _number(value: object, least: int, most: int) -> int:
     return number
 
 
-def _whole(least: int, most: int) -> BeforeValidator:
+def whole(least: int, most: int) -> BeforeValidator:
+    """Takes whole numbers within these bounds."""
     return BeforeValidator(lambda value: _number(value, least, most))
 
 
-def _seconds(least: int, most: int) -> BeforeValidator:
+def seconds(least: int, most: int) -> BeforeValidator:
+    """Takes whole seconds within these bounds, for a timedelta."""
+
     def parse(value: object) -> timedelta:
         return _number(_plain(value), least, most) * SECOND
 
     return BeforeValidator(parse)
 
 
-def _matching(pattern: str, sentence: str) -> AfterValidator:
+def matching(pattern: str, sentence: str) -> AfterValidator:
+    """Takes what is wholly of this pattern; `sentence` says what that is."""
+
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(sentence)
@@ -112,7 +117,8 @@ def _database_url(given: SecretStr) -> SecretStr:
     return SecretStr(url.render_as_string(hide_password=False))
 
 
-def _address(value: str) -> str:
+def address(value: str) -> str:
+    """Takes HOST:PORT."""
     host, colon, port = value.rpartition(":")
     if not (host and colon and port.isdecimal() and int(port) < 2**16):
         raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
@@ -121,17 +127,17 @@ def _address(value: str) -> str:
 
 _QueueUrl = Annotated[
     str,
-    _matching(
+    matching(
         r"https?://[^/\s]+/(\S+/)?[A-Za-z0-9_-]{1,80}(\.fifo)?",
         "it must be a queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue",
     ),
 ]
 _HttpUrl = Annotated[
     str,
-    _matching(r"https?://[^/\s?#]+/?", "it must be an http or https URL without a path"),
+    matching(r"https?://[^/\s?#]+/?", "it must be an http or https URL without a path"),
     AfterValidator(lambda url: url.rstrip("/")),
 ]
-_Prefix = Annotated[str, _matching(r"[^/\s]\S*/", "each prefix must end with a slash and not begin with one")]
+_Prefix = Annotated[str, matching(r"[^/\s]\S*/", "each prefix must end with a slash and not begin with one")]
 
 
 class DatabaseSettings(BaseSettings):
@@ -168,7 +174,7 @@ class Settings(DatabaseSettings):
 
     s3_bucket: Annotated[
         str,
-        _matching(
+        matching(
             r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
             "it must be a bucket's name: 3 to 63 lower-case letters, digits, dots, hyphens",
         ),
@@ -196,17 +202,17 @@ class Settings(DatabaseSettings):
         alias="SQS_DLQ_URL",
         description="The dead-letter queue, for creating it. Default: `-dlq` after the queue's name.",
     )
-    visibility_timeout: Annotated[timedelta, _seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
+    visibility_timeout: Annotated[timedelta, seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
         300 * SECOND,
         alias="SQS_VISIBILITY_TIMEOUT",
         description="Seconds for which a received message stays hidden; the worker renews it.",
     )
-    max_receive_count: Annotated[int, _whole(1, SQS_MAX_RECEIVES)] = Field(
+    max_receive_count: Annotated[int, whole(1, SQS_MAX_RECEIVES)] = Field(
         3,
         alias="SQS_MAX_RECEIVE_COUNT",
         description="Receives after which the queue moves a message to the dead-letter queue.",
     )
-    wait_time: Annotated[timedelta, _seconds(0, SQS_MAX_WAIT_SECONDS)] = Field(
+    wait_time: Annotated[timedelta, seconds(0, SQS_MAX_WAIT_SECONDS)] = Field(
         20 * SECOND,
         alias="SQS_WAIT_TIME_SECONDS",
         description="Seconds for which a worker waits for a message in one call.",
@@ -217,38 +223,38 @@ class Settings(DatabaseSettings):
         description="Whether bucket and queues may be created when missing. Not for production.",
     )
 
-    lease: Annotated[timedelta, _seconds(3, 3600)] = Field(
+    lease: Annotated[timedelta, seconds(3, 3600)] = Field(
         60 * SECOND,
         alias="ANB_LEASE_SECONDS",
         description="Seconds after which a silent worker loses its job. Less than `SQS_VISIBILITY_TIMEOUT`.",
     )
-    heartbeat: Annotated[timedelta, _seconds(1, 1200)] = Field(
+    heartbeat: Annotated[timedelta, seconds(1, 1200)] = Field(
         20 * SECOND,
         alias="ANB_HEARTBEAT_SECONDS",
         description="Seconds between renewals of a lease. At most a third of `ANB_LEASE_SECONDS`.",
     )
-    drain: Annotated[timedelta, _seconds(0, DAY)] = Field(
+    drain: Annotated[timedelta, seconds(0, DAY)] = Field(
         120 * SECOND,
         alias="ANB_DRAIN_SECONDS",
         description="Seconds for which a worker that is told to stop may finish its job before it hands it on.",
     )
-    max_failures: Annotated[int, _whole(1, 100)] = Field(
+    max_failures: Annotated[int, whole(1, 100)] = Field(
         3, alias="ANB_MAX_FAILURES", description="Failed attempts after which a job is dead-lettered."
     )
-    max_lost: Annotated[int, _whole(1, 100)] = Field(
+    max_lost: Annotated[int, whole(1, 100)] = Field(
         5, alias="ANB_MAX_LOST", description="Attempts lost with their worker after which a job is dead-lettered."
     )
-    backoff_base: Annotated[timedelta, _seconds(0, 3600)] = Field(
+    backoff_base: Annotated[timedelta, seconds(0, 3600)] = Field(
         10 * SECOND,
         alias="ANB_BACKOFF_SECONDS",
         description="The longest wait in seconds after the first failure; it doubles with each one.",
     )
-    backoff_cap: Annotated[timedelta, _seconds(0, DAY)] = Field(
+    backoff_cap: Annotated[timedelta, seconds(0, DAY)] = Field(
         600 * SECOND,
         alias="ANB_BACKOFF_CAP_SECONDS",
         description="The longest wait in seconds after any failure. At least `ANB_BACKOFF_SECONDS`.",
     )
-    sweep_interval: Annotated[timedelta, _seconds(1, 3600)] = Field(
+    sweep_interval: Annotated[timedelta, seconds(1, 3600)] = Field(
         10 * SECOND,
         alias="ANB_SWEEP_SECONDS",
         description="Seconds between two looks for expired leases, dead uploads and forgotten jobs.",
@@ -259,16 +265,16 @@ class Settings(DatabaseSettings):
         description="What attempts call their worker. Default: the host's name.",
     )
 
-    scratch_limit: Annotated[int, _whole(2**28, 2**50)] | None = Field(
+    scratch_limit: Annotated[int, whole(2**28, 2**50)] | None = Field(
         None,
         alias="ANB_SCRATCH_BYTES",
         description="What all workers of a machine may use of its disk, below `TMPDIR`. Default: what is free.",
     )
 
-    max_upload_bytes: Annotated[int, _whole(1, S3_MAX_OBJECT_BYTES)] = Field(
+    max_upload_bytes: Annotated[int, whole(1, S3_MAX_OBJECT_BYTES)] = Field(
         2 * 1024**3, alias="ANB_MAX_UPLOAD_BYTES", description="The largest upload, in bytes."
     )
-    max_duration: Annotated[timedelta, _seconds(1, DAY)] = Field(
+    max_duration: Annotated[timedelta, seconds(1, DAY)] = Field(
         4 * 3600 * SECOND, alias="ANB_MAX_DURATION_SECONDS", description="The longest uploaded video, in seconds."
     )
     source_prefixes: Annotated[tuple[_Prefix, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
@@ -281,18 +287,18 @@ class Settings(DatabaseSettings):
         alias="ANB_ADOPT_OWNER",
         description="Who owns videos that only an older producer's message tells of. Default: dead letters.",
     )
-    download_url_lifetime: Annotated[timedelta, _seconds(1, S3_MAX_PRESIGNED_SECONDS)] = Field(
+    download_url_lifetime: Annotated[timedelta, seconds(1, S3_MAX_PRESIGNED_SECONDS)] = Field(
         900 * SECOND, alias="ANB_DOWNLOAD_URL_SECONDS", description="Seconds for which a download URL is good."
     )
-    idempotency_lifetime: Annotated[timedelta, _seconds(60, 30 * DAY)] = Field(
+    idempotency_lifetime: Annotated[timedelta, seconds(60, 30 * DAY)] = Field(
         DAY * SECOND,
         alias="ANB_IDEMPOTENCY_SECONDS",
         description="Seconds for which an `Idempotency-Key` is remembered.",
     )
-    api_listen: Annotated[str, AfterValidator(_address)] = Field(
+    api_listen: Annotated[str, AfterValidator(address)] = Field(
         "127.0.0.1:8000", alias="ANB_API_LISTEN", description="Where the API listens, as `HOST:PORT`."
     )
-    worker_listen: Annotated[str, AfterValidator(_address)] | None = Field(
+    worker_listen: Annotated[str, AfterValidator(address)] | None = Field(
         None,
         alias="ANB_WORKER_LISTEN",
         description="Where a worker shows `/metrics` and `/healthz`, as `HOST:PORT`. Default: nowhere.",
@@ -361,7 +367,7 @@ class Settings(DatabaseSettings):
         return value
 
 
-S = TypeVar("S", bound=DatabaseSettings)
+S = TypeVar("S", bound=BaseSettings)
 
 
 def load(kind: type[S]) -> S:
