@@ -22,7 +22,7 @@ SMALL = {"api_tokens", "feed_cursors", "locks"}
 """Tables that never hold enough rows for an index to matter."""
 
 READ_IN_ORDER = {"ix_videos_created_at", "ix_jobs_waiting", "pk_job_events", "ix_object_deletions_video_id"}
-"""Indexes that are read from an end on, to a limit: everybody's newest videos, all jobs that wait for a message, the last
+"""Indexes read from an end on, to a limit: everybody's newest videos, all jobs that wait for a message, the last
 event; and beside all the videos that are to be purged, where they are many."""
 
 

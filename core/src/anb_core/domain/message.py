@@ -5,6 +5,7 @@ status, timestamp`; both are accepted, and so are fields nobody knows.
 """
 
 import json
+import reprlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,14 +78,14 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value
-    raise UnreadableMessage(f"{name} is {value!r}, not text")
+    raise UnreadableMessage(f"{name} is {reprlib.repr(value)}, not text")
 
 
 def _generation(fields: dict[str, Any]) -> int | None:
     value = fields.get("generation")
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise UnreadableMessage(f"generation is {value!r}, not a whole number")
+    raise UnreadableMessage(f"generation is {reprlib.repr(value)}, not a whole number")
 
 
 def _location(fields: dict[str, Any]) -> tuple[str | None, str | None]:

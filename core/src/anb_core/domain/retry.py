@@ -24,7 +24,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of an attempt and what follows. `delay` None: no work remains, nothing is sent."""
+    """The end of an attempt and what follows: either work remains, after `delay`, or `change` ends the job."""
 
     ending: Ending
     counters: Counters
@@ -32,6 +32,11 @@ class Settlement:
     change: Change | None = None
     error: Problem | None = None
     dead_letter: DeadLetterCause | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would leave a job that nobody wakes, or wake one that is over."""
+        if (self.delay is None) is (self.change is None):
+            raise ValueError(f"either a delay or a change follows an attempt, not {self.delay} and {self.change}")
 
 
 def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter: float) -> Settlement:
