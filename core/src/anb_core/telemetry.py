@@ -17,7 +17,7 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""What they say below `info` is about themselves, and botocore's includes signatures."""
+"""What they say below a warning is about themselves, and botocore's includes signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
 """What a person in a terminal is spared, unless they asked for `debug`."""
@@ -62,7 +62,7 @@ def configure_logging(
     least = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=least, force=True)
     for library in LIBRARIES:
-        logging.getLogger(library).setLevel(max(logging.INFO, least))
+        logging.getLogger(library).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread

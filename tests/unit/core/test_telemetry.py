@@ -116,11 +116,12 @@ def test_less_important_lines_than_asked_for_are_left_out(level: str, heard: lis
     assert [line["message"] for line in lines(stream)] == heard
 
 
-def test_botocore_says_nothing_below_info_where_signatures_would_be_logged() -> None:
+def test_botocore_says_nothing_of_its_own_doings_where_signatures_would_be_logged() -> None:
     stream = io.StringIO()
     configure_logging("json", "debug", stream=stream)
 
     logging.getLogger("botocore.auth").debug("Signature: ...")
+    logging.getLogger("botocore.credentials").info("Found credentials in environment variables.")
 
     assert lines(stream) == []
 
