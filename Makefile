@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help:
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 # --- what a person uses -----------------------------------------------------------------------------------------------
 
@@ -41,6 +41,46 @@ lint: $(SETUP) ## Check style, types, the borders between the rooms, and that no
 
 # The brackets keep this line from finding itself.
 MACHINE_ADDRESSES := pyp[i]\.org|python[h]osted\.|registry\.npm[j]s|(^|[^A-Za-z0-9._-])/(roo[t]|User[s]|wor[k])/
+
+# --- on Kubernetes ----------------------------------------------------------------------------------------------------
+
+# What builds an image, as `docker build` does it, and what brings images to the nodes of a cluster.
+ANB_IMAGE_BUILDER ?= docker build
+ANB_IMAGE_LOADER ?= kind load docker-image --name anb-video
+VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/anb-video/Chart.yaml)
+REVISION = $(shell git rev-parse HEAD)
+IMAGES := api worker operator
+STAND_INS := localstack postgres
+TAG_localstack := localstack/localstack:4.14.0
+TAG_postgres := postgres:15-bookworm
+
+.PHONY: images
+images: $(IMAGES:%=image-%) ## Build the images of API, worker and operator (ANB_IMAGE_BUILDER=... instead of docker build)
+
+.PHONY: $(IMAGES:%=image-%)
+$(IMAGES:%=image-%): image-%:
+	$(ANB_IMAGE_BUILDER) --tag anb-video/$*:$(VERSION) --target $* --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+
+.PHONY: kind-up
+kind-up: images ## Run the whole system on a kind cluster (needs docker, kind, kubectl, helm)
+	@kind get clusters 2>/dev/null | grep -qx anb-video || kind create cluster --config kind-config.yaml --wait 2m
+	@kind export kubeconfig --name anb-video
+	@kind load docker-image --name anb-video $(IMAGES:%=anb-video/%:$(VERSION))
+	@deploy/local/up
+
+.PHONY: e2e
+e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
+	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name)))
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
+	@$(BIN)/python -m pytest tests/e2e
+
+# The images that deploy/local names, built here: tests need no image registry.
+.PHONY: stand-in-images
+stand-in-images: $(STAND_INS:%=stand-in-image-%)
+
+.PHONY: $(STAND_INS:%=stand-in-image-%)
+$(STAND_INS:%=stand-in-image-%): stand-in-image-%:
+	$(ANB_IMAGE_BUILDER) --tag $(TAG_$*) --file tests/e2e/images/Dockerfile --target $* .
 
 # --- environment ------------------------------------------------------------------------------------------------------
 
@@ -91,6 +131,13 @@ lock upgrade: $(BIN)/uv
 	@$(LOCK) requirements/uv.in -o requirements/uv.txt
 	@$(LOCK) --no-emit-package anb-core $(ROOMS:%=%/pyproject.toml) requirements/build.in -o requirements/run.txt
 	@$(LOCK) -c requirements/run.txt requirements/dev.in -o requirements/dev.txt
+	@$(LOCK) -c requirements/run.txt requirements/build.in -o requirements/build.txt
+	@$(LOCK) -c requirements/run.txt core/pyproject.toml -o requirements/core.txt
+	@$(LOCK) -c requirements/run.txt --no-emit-package anb-core services/api/pyproject.toml -o requirements/api.txt
+	@$(LOCK) -c requirements/run.txt --no-emit-package anb-core services/worker/pyproject.toml -o requirements/worker.txt
+	@$(LOCK) -c requirements/run.txt --no-emit-package anb-core operator/pyproject.toml -o requirements/operator.txt
+	@$(LOCK) -c requirements/run.txt -c requirements/dev.txt requirements/e2e.in -o requirements/e2e.txt
+	@$(LOCK) requirements/localstack.in -o requirements/localstack.txt
 	@$(LOCK) requirements/ministack.in -o cli/src/anb_cli/ministack-requirements.txt
 	@$(LOCK) --no-deps requirements/footage.in -o requirements/footage.txt
 
