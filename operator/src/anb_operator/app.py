@@ -1,0 +1,245 @@
+"""Wires the operator together and runs it: kopf watches, our own tasks do the work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import kopf
+import structlog
+
+from anb_core.bootstrap import Core
+from anb_core.domain.errors import AnbError, Unavailable
+from anb_core.domain.status import TERMINAL, Status
+from anb_core.ports.store import Page, Reading
+from anb_core.usecases.submit import Submit
+from anb_operator.busy import BusyPods
+from anb_operator.client import KubeClient, find_credentials, read_videojob
+from anb_operator.feed import FeedReader
+from anb_operator.health import Health, serving
+from anb_operator.kube import KubeRefused, Missing, VideoJobs
+from anb_operator.planning import Policy
+from anb_operator.reconciler import Reconciler
+from anb_operator.settings import OperatorSettings
+from anb_operator.shelf import Shelf
+from anb_operator.videojob import GROUP, PLURAL, VERSION
+from anb_operator.workqueue import WorkQueue
+
+WRITERS = 8
+"""Videos seen to at once: the API server's time, not ours, is what they wait for."""
+
+RESYNC_SECONDS = 300.0
+"""Between two looks at everything, for what watch and feed may have missed."""
+
+PAGE = 500
+
+UNFINISHED = frozenset(Status) - TERMINAL
+
+_log = structlog.get_logger(__name__)
+
+
+class NoVideoJobs(AnbError):
+    """The cluster does not know the resource that we are for."""
+
+
+async def run(core: Core, settings: OperatorSettings) -> None:
+    """Work until SIGTERM or SIGINT; the caller closes the core.
+
+    Raises:
+        NoVideoJobs: the CRD is not installed.
+        KubeRefused: the ServiceAccount may not list VideoJobs.
+    """
+    client = KubeClient(namespace=settings.namespace, watched=settings.watched_namespace)
+    # One more for each of the tasks that ask the database on their own, so that none waits for the writers.
+    with ThreadPoolExecutor(WRITERS + 2, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
+        async with client.open() as kube:
+            shelf, queue = Shelf(), WorkQueue()
+            health = Health(
+                watch_silence=shelf.silence,
+                parts={"database": core.store.ping, "bucket": core.objects.ensure},
+                threads=checks,
+            )
+            reconciler = Reconciler(
+                store=core.store,
+                objects=core.objects,
+                submit=_submit(core),
+                kube=kube,
+                shelf=shelf,
+                policy=Policy(
+                    namespace=settings.namespace,
+                    mirror=settings.mirror,
+                    mirror_max_age=settings.mirror_max_age,
+                    ttl_processed=settings.ttl_processed,
+                    ttl_failed=settings.ttl_failed,
+                ),
+                threads=threads,
+            )
+            busy = (
+                BusyPods(core.store, kube, selector=settings.worker_selector, threads=threads)
+                if settings.worker_selector
+                else None
+            )
+            feed = FeedReader(
+                core.store,
+                queue,
+                threads=threads,
+                on_attempt=busy.look if busy else lambda: None,
+                beat=health.beat,
+            )
+            resync = Resync(kube, core.store, shelf, queue, threads=threads)
+            async with serving(settings.listen, health):
+                await _first_list(resync)
+                tasks = [
+                    feed.run(),
+                    resync.run(),
+                    *([busy.run()] if busy else []),
+                    *(write(queue, reconciler) for _ in range(WRITERS)),
+                ]
+                async with _running(tasks):
+                    _log.info("operator started", namespace=settings.namespace, watch=settings.watch, seen=len(shelf))
+                    await _watch(settings, shelf, queue)
+    _log.info("stopped")
+
+
+class Resync:
+    """Compares everything with what we believe, and has looked at what differs."""
+
+    def __init__(
+        self, kube: VideoJobs, store: Reading, shelf: Shelf, queue: WorkQueue, *, threads: ThreadPoolExecutor
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._shelf = shelf
+        self._queue = queue
+        self._threads = threads
+
+    async def take_in(self) -> None:
+        """List all VideoJobs."""
+        for video_id in self._shelf.replace(await self._kube.list_videojobs()):
+            self._queue.add(video_id)
+
+    async def run(self) -> None:
+        """Look at everything that is not over, here or there, now and every while, until cancelled."""
+        while True:
+            try:
+                unfinished = await asyncio.get_running_loop().run_in_executor(self._threads, self._unfinished)
+                for video_id in (*unfinished, *self._shelf.unfinished()):
+                    self._queue.add(video_id)
+            except Unavailable as error:
+                _log.warning("resync waits", part=error.part, reason=error.message)
+                await asyncio.sleep(5)
+                continue
+            await asyncio.sleep(RESYNC_SECONDS)
+            try:
+                await self.take_in()
+            except AnbError as error:
+                _log.warning("VideoJobs not listed", reason=error.message)
+
+    def _unfinished(self) -> list[str]:
+        found: list[str] = []
+        after: Page | None = None
+        while True:
+            records = self._store.listing(owner=None, statuses=UNFINISHED, after=after, limit=PAGE)
+            found += [record.video.id for record in records]
+            if len(records) < PAGE:
+                return found
+            after = Page(records[-1].video.created_at, records[-1].video.id)
+
+
+async def write(queue: WorkQueue, reconciler: Reconciler) -> None:
+    """See to one video after the other until cancelled. What fails is tried again, ever more rarely."""
+    while True:
+        work = await queue.take()
+        try:
+            again = await reconciler.reconcile(work.video_id, news=work.news)
+        except asyncio.CancelledError:
+            raise
+        except Unavailable as error:
+            delay = queue.failed(work.video_id)
+            _log.warning(
+                f"not mirrored: {error.part} is away", video_id=work.video_id, reason=error.message, again=delay
+            )
+        except KubeRefused as error:
+            delay = queue.failed(work.video_id)
+            _log.warning("not mirrored", video_id=work.video_id, reason=error.message, again=delay)
+        except Exception:  # noqa: BLE001 - logged, and one video must not stop all others
+            delay = queue.failed(work.video_id)
+            _log.exception("not mirrored", video_id=work.video_id, again=delay)
+        else:
+            queue.done(work.video_id)
+            if again is not None:
+                queue.add_later(work.video_id, again)
+
+
+async def _first_list(resync: Resync) -> None:
+    while True:
+        try:
+            await resync.take_in()
+        except Missing as error:
+            raise NoVideoJobs(
+                "no_videojobs",
+                "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases. "
+                f"({error.message})",
+            ) from error
+        except Unavailable as error:
+            _log.warning("VideoJobs not listed yet", reason=error.message)
+            await asyncio.sleep(2)
+        else:
+            return
+
+
+async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue) -> None:
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_on_event(shelf, queue))
+    configured = kopf.OperatorSettings()
+    # VideoJobs are all that is watched, and all that is written is written by us.
+    configured.scanning.disabled = True
+    configured.posting.enabled = False
+    watched = settings.watched_namespace
+    await kopf.operator(
+        registry=registry,
+        settings=configured,
+        standalone=True,
+        clusterwide=watched is None,
+        namespaces=[] if watched is None else [watched],
+    )
+
+
+def _login(**_: object) -> kopf.ConnectionInfo:
+    return find_credentials()
+
+
+def _on_event(shelf: Shelf, queue: WorkQueue) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def seen(event: dict[str, Any], **_: object) -> None:
+        videojob = read_videojob(event["object"])
+        if videojob is not None:
+            queue.add(shelf.gone(videojob) if event["type"] == "DELETED" else shelf.seen(videojob))
+
+    return seen
+
+
+def _submit(core: Core) -> Submit:
+    settings = core.settings
+    return Submit(
+        core.store,
+        core.objects,
+        max_bytes=settings.max_upload_bytes,
+        source_prefixes=settings.source_prefixes,
+        idempotency_lifetime=settings.idempotency_lifetime,
+        # Another process relays what is owed, within a second.
+        wake_relay=lambda: None,
+    )
+
+
+@asynccontextmanager
+async def _running(tasks: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run beside the block, and end with it. A task that ends by itself ends the block with its error."""
+    async with asyncio.TaskGroup() as group:
+        started = [group.create_task(task) for task in tasks]
+        try:
+            yield
+        finally:
+            for task in started:
+                task.cancel()

@@ -1,0 +1,92 @@
+"""Tells Kubernetes which worker pods are busy, so that scaling in takes an idle one."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from concurrent.futures import Executor
+
+import structlog
+
+from anb_core.domain.errors import AnbError, Unavailable
+from anb_core.domain.status import Status
+from anb_core.ports.store import Reading
+from anb_operator.kube import Missing, Pods
+
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+BUSY = "1000"
+"""An idle pod has none, which counts as 0: it goes first."""
+
+PAUSE_SECONDS = 1.0
+"""Between two looks at least, however much happens."""
+
+LIST_SECONDS = 60.0
+"""Between two lists of the pods, which show the new ones and what somebody changed by hand."""
+
+MOST_JOBS = 5000
+"""Under way at once; beyond that a pod more or less is told wrong, and its drain still makes it safe."""
+
+_log = structlog.get_logger(__name__)
+
+
+def plan_costs(busy: Collection[str], costs: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What to write: by pod its new cost, None to remove it. `costs` are what all pods have now."""
+    wanted = {pod: BUSY if pod in busy else None for pod in costs}
+    return {pod: cost for pod, cost in wanted.items() if costs[pod] != cost}
+
+
+class BusyPods:
+    """Writes only what changes. `look` says that an attempt began or ended."""
+
+    def __init__(self, store: Reading, pods: Pods, *, selector: str, threads: Executor) -> None:
+        self._store = store
+        self._pods = pods
+        self._selector = selector
+        self._threads = threads
+        self._woken = asyncio.Event()
+        self._costs: dict[str, str | None] = {}
+
+    def look(self) -> None:
+        """Something may have changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        loop = asyncio.get_running_loop()
+        listed = float("-inf")
+        while True:
+            try:
+                if loop.time() - listed >= LIST_SECONDS:
+                    await self._list()
+                    listed = loop.time()
+                await self._tell()
+            except Unavailable as error:
+                _log.warning("deletion costs wait", part=error.part, reason=error.message)
+            except AnbError as error:
+                _log.error("deletion costs can't be told", reason=error.message)
+            await asyncio.sleep(PAUSE_SECONDS)
+            try:
+                async with asyncio.timeout(LIST_SECONDS):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _list(self) -> None:
+        pods = await self._pods.list_pods(self._selector)
+        self._costs = {pod.name: pod.annotations.get(DELETION_COST) for pod in pods}
+
+    async def _tell(self) -> None:
+        self._woken.clear()
+        busy = await asyncio.get_running_loop().run_in_executor(self._threads, self._busy)
+        if busy - self._costs.keys():
+            # A pod that is newer than our list.
+            await self._list()
+        for pod, cost in plan_costs(busy, self._costs).items():
+            try:
+                await self._pods.annotate_pod(pod, {DELETION_COST: cost})
+            except Missing:
+                del self._costs[pod]
+            else:
+                self._costs[pod] = cost
+
+    def _busy(self) -> set[str]:
+        records = self._store.listing(owner=None, statuses={Status.PROCESSING}, limit=MOST_JOBS)
+        return {record.job.worker for record in records if record.job.lease_owner and record.job.worker}

@@ -1,0 +1,85 @@
+"""Follows the feed of the database, from where it was left before the last stop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import structlog
+
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.model import EventKind, JobEvent
+from anb_core.ports.store import Feed
+from anb_operator.workqueue import WorkQueue
+
+READER = "operator"
+"""The name of our cursor."""
+
+INTERVAL_SECONDS = 0.5
+"""Between two looks: what happens is on its VideoJob within two seconds."""
+
+BATCH = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class FeedReader:
+    """Adds each video that the feed tells of. The cursor moves past an event only when its video was seen to."""
+
+    def __init__(
+        self,
+        store: Feed,
+        queue: WorkQueue,
+        *,
+        threads: Executor,
+        on_attempt: Callable[[], None],
+        beat: Callable[[], None],
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._threads = threads
+        self._on_attempt = on_attempt
+        self._beat = beat
+        self._interval = interval
+        self._position: int | None = None
+        self._saved: int | None = None
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            try:
+                answered = None if self._position is None else self._queue.answered(self._position)
+                read = asyncio.get_running_loop().run_in_executor(self._threads, self._read, self._position, answered)
+                events, self._position = await read
+                for event in events:
+                    self._queue.add(event.video_id, event.id)
+                if any(event.kind is not EventKind.PROGRESS for event in events):
+                    self._on_attempt()
+            except Unavailable as error:
+                _log.warning("feed waits", part=error.part, reason=error.message)
+                events = []
+            except Exception:  # noqa: BLE001 - logged, and the mirror is better late than dead
+                _log.exception("feed failed, goes on")
+                events = []
+            self._beat()
+            if len(events) < BATCH:
+                await asyncio.sleep(self._interval)
+
+    def _read(self, position: int | None, answered: int | None) -> tuple[list[JobEvent], int]:
+        if position is None:
+            position = self._begin()
+        elif answered is not None and answered != self._saved:
+            self._store.move_cursor(READER, answered)
+            self._saved = answered
+        events = list(self._store.events_after(position, limit=BATCH))
+        return events, events[-1].id if events else position
+
+    def _begin(self) -> int:
+        self._saved = cursor = self._store.cursor(READER)
+        last = self._store.last_event_id()
+        if cursor is not None and cursor > last:
+            # The database was put back to an earlier state, and its feed counts from there.
+            _log.warning("the feed is behind our cursor, and is read from its beginning", cursor=cursor, last=last)
+            cursor = None
+        _log.info("following the feed", after=cursor or 0, last=last)
+        return cursor or 0

@@ -1,0 +1,99 @@
+"""What the operator shows of itself over HTTP: whether its loops turn, and whether what it needs answers."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from anb_core.domain.errors import AnbError
+
+CHECK_SECONDS = 3.0
+"""Of a readiness check: whoever asks gives up soon after."""
+
+FEED_PATIENCE = 90.0
+"""Seconds in which the feed is asked at least once, if only to hear that the database is away."""
+
+WATCH_PATIENCE = 120.0
+"""Seconds in which the watch shows what we wrote: kopf renews a silent one after 70."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Health:
+    """Alive while feed and watch get on; ready while every part answers. An outage of a part restarts nothing."""
+
+    def __init__(
+        self,
+        *,
+        watch_silence: Callable[[], float],
+        parts: Mapping[str, Callable[[], None]],
+        threads: Executor,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch_silence = watch_silence
+        self._parts = parts
+        self._threads = threads
+        self._monotonic = monotonic
+        self._beat = monotonic()
+
+    def beat(self) -> None:
+        """The feed was asked."""
+        self._beat = self._monotonic()
+
+    def stuck(self) -> str | None:
+        """What does not get on, in a sentence; None: all does."""
+        silence = self._monotonic() - self._beat
+        if silence > FEED_PATIENCE:
+            return f"the feed was not read for {silence:.0f} s"
+        silence = self._watch_silence()
+        if silence > WATCH_PATIENCE:
+            return f"the watch has not shown what was written {silence:.0f} s ago"
+        return None
+
+    async def missing(self) -> list[str]:
+        """A sentence for each part that does not answer."""
+        answers = await asyncio.gather(*(self._ask(part, ping) for part, ping in self._parts.items()))
+        return [answer for answer in answers if answer]
+
+    async def _ask(self, part: str, ping: Callable[[], None]) -> str | None:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(self._threads, ping)
+        except (AnbError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {CHECK_SECONDS} s"
+            _log.warning("not ready", part=part, reason=reason)
+            return f"the {part} does not answer"
+        return None
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Told to the liveness probe."""
+        return _answer([stuck] if (stuck := self.stuck()) else [])
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Told to the readiness probe."""
+        return _answer(await self.missing())
+
+
+@asynccontextmanager
+async def serving(listen: str, health: Health) -> AsyncIterator[int]:
+    """Answer while the block runs; gives the port, which matters where 0 was asked for."""
+    host, _, port = listen.rpartition(":")
+    app = web.Application()
+    app.add_routes([web.get("/healthz", health.healthz), web.get("/readyz", health.readyz)])
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, int(port)).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+def _answer(problems: list[str]) -> web.Response:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+    return web.Response(status=status, text="".join(f"{problem}\n" for problem in problems or ["ok"]))

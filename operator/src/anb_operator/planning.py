@@ -1,0 +1,259 @@
+"""What is done for a video and its VideoJobs, decided from values: first what is owed to the spec, then the mirror."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from anb_core.domain.model import Attempt, Problem, Record
+from anb_core.domain.status import Status as Phase
+from anb_operator.mirror import Announcement, Observed, announcements, refused_status, status_of
+from anb_operator.naming import mirror_name
+from anb_operator.videojob import FINALIZER, Status, VideoJob
+
+GIVE_UP = timedelta(minutes=2)
+"""A VideoJob that is being deleted waits so long for a database that is away; then it goes, and its job goes on."""
+
+ASK_AGAIN = timedelta(seconds=30)
+"""Between two looks for an object that is submitted but not there yet."""
+
+SOURCE_MISSING = "source_missing"
+
+CANCELLED_BEFORE = Problem("cancelled", "It was not submitted, because spec.cancel is true; false submits it.")
+VIDEO_DELETED = Problem("video_deleted", "The video was deleted. Delete this VideoJob too, or submit another one.")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is mirrored, where to, and for how long it is kept after the end."""
+
+    namespace: str
+    mirror: bool
+    mirror_max_age: timedelta | None
+    ttl_processed: timedelta
+    ttl_failed: timedelta
+
+
+class Command(StrEnum):
+    """What the spec of a VideoJob asks of the system."""
+
+    SUBMIT = "submit"
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a command was not done."""
+
+    command: Command
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMirror:
+    """Make the VideoJob of a video."""
+
+    namespace: str
+    name: str
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """Replace the status."""
+
+    videojob: VideoJob
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class SetFinalizers:
+    """Replace the finalizers."""
+
+    videojob: VideoJob
+    finalizers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the object, if it is still the same."""
+
+    videojob: VideoJob
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Post a Kubernetes Event about the object."""
+
+    videojob: VideoJob
+    announcement: Announcement
+
+
+Action = CreateMirror | WriteStatus | SetFinalizers | Delete | Announce
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to do now, in this order, and when to look again at the latest (None: when something happens)."""
+
+    actions: list[Action] = field(default_factory=list)
+    again_at: datetime | None = None
+
+    def look_again(self, at: datetime) -> None:
+        """At this time, or earlier."""
+        self.again_at = min(self.again_at or at, at)
+
+
+def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
+    """What is owed to a VideoJob. A generation of its spec is acted on once, so that the API may do otherwise later."""
+    spec, status = videojob.spec, videojob.status
+    if videojob.deleting:
+        ours = FINALIZER in videojob.metadata.finalizers
+        return Command.CANCEL if ours and record and not record.job.status.terminal else None
+    if record is None:
+        new = spec.source is not None and status.video_id is None and not spec.cancel
+        return Command.SUBMIT if new else None
+    if status.observed_generation == videojob.metadata.generation:
+        return None
+    if spec.cancel:
+        return None if record.job.status.terminal else Command.CANCEL
+    asked = spec.retry is not None and spec.retry != status.retry
+    return Command.RETRY if asked and record.job.status.terminal else None
+
+
+def plan(
+    video_id: str,
+    videojobs: Collection[VideoJob],
+    record: Record | None,
+    attempts: Sequence[Attempt],
+    *,
+    policy: Policy,
+    now: datetime,
+    news: bool,
+    refusals: Mapping[str, Refusal],
+) -> Plan:
+    """All that makes the VideoJobs of a video say what its row says.
+
+    `news`: the feed has told of the video, so one that is finished is worth a mirror too. Otherwise only unfinished
+    ones are, else a mirror that somebody deleted would come back. `refusals` by the object's UID.
+    """
+    made = Plan()
+    submitter = any(videojob.spec.source for videojob in videojobs)
+    for videojob in videojobs:
+        refusal = refusals.get(videojob.metadata.uid)
+        if refusal and refusal.command is not Command.SUBMIT:
+            made.actions.append(Announce(videojob, _refused(videojob, refusal)))
+        if videojob.deleting:
+            made.actions += _finalizers(videojob, wanted=False)
+        elif videojob.spec.source is None and submitter:
+            # The one that submitted the video takes the place of its mirror.
+            made.actions.append(Delete(videojob))
+        elif record is None:
+            _plan_without_video(made, videojob, refusal, now)
+        else:
+            _plan_mirror(made, videojob, record, attempts, policy=policy, now=now)
+    if not videojobs and record and _deserves_mirror(record, policy, now, news=news):
+        made.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), video_id))
+    return made
+
+
+def plan_without_database(videojobs: Collection[VideoJob], now: datetime) -> Plan:
+    """What must go on while nobody knows how the video stands: no deletion may hang for long."""
+    made = Plan()
+    for videojob in videojobs:
+        deleted_at = videojob.metadata.deletion_timestamp
+        ours = FINALIZER in videojob.metadata.finalizers
+        if deleted_at is None or not ours or now - deleted_at < GIVE_UP:
+            continue
+        made.actions.append(
+            Announce(
+                videojob,
+                Announcement(
+                    "not-cancelled",
+                    "NotCancelled",
+                    f"The database did not answer for {GIVE_UP.total_seconds():.0f} s, so the work on video "
+                    f"{videojob.status.video_id} was not cancelled. Cancel it by the API if it is still wanted.",
+                    warning=True,
+                ),
+            )
+        )
+        made.actions += _finalizers(videojob, wanted=False)
+    return made
+
+
+def time_to_live(videojob: VideoJob | None, phase: Phase, policy: Policy) -> timedelta:
+    """For how long a VideoJob is kept after the end of its work."""
+    if videojob is not None and videojob.ttl is not None:
+        return videojob.ttl
+    return policy.ttl_processed if phase is Phase.PROCESSED else policy.ttl_failed
+
+
+def _plan_mirror(
+    made: Plan, videojob: VideoJob, record: Record, attempts: Sequence[Attempt], *, policy: Policy, now: datetime
+) -> None:
+    job = record.job
+    observed = Observed(videojob.metadata.generation, videojob.spec.retry)
+    status = status_of(record, attempts, videojob, observed)
+    made.actions += (
+        Announce(videojob, announcement) for announcement in announcements(videojob.status, record, attempts, now)
+    )
+    made.actions += _finalizers(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
+    if status != videojob.status:
+        made.actions.append(WriteStatus(videojob, status))
+    if job.status.terminal:
+        end = job.updated_at + time_to_live(videojob, job.status, policy)
+        if end <= now:
+            made.actions.append(Delete(videojob))
+        else:
+            made.look_again(end)
+
+
+def _plan_without_video(made: Plan, videojob: VideoJob, refusal: Refusal | None, now: datetime) -> None:
+    before = videojob.status
+    if videojob.spec.source is None and (before.video_id is not None or videojob.made_by_us):
+        # A mirror of nothing.
+        made.actions.append(Delete(videojob))
+        return
+    if refusal:
+        problem = refusal.problem
+    elif videojob.spec.source is None:
+        problem = Problem("video_not_found", f"There is no video {videojob.spec.video_id}.")
+    elif before.video_id is not None:
+        problem = VIDEO_DELETED
+    else:
+        problem = CANCELLED_BEFORE
+    if problem.code == SOURCE_MISSING:
+        made.look_again(now + ASK_AGAIN)
+    made.actions += _finalizers(videojob, wanted=False)
+    status = refused_status(problem, videojob, now)
+    if status != before:
+        made.actions.append(WriteStatus(videojob, status))
+
+
+def _finalizers(videojob: VideoJob, *, wanted: bool) -> list[Action]:
+    there = videojob.metadata.finalizers
+    if (FINALIZER in there) == wanted:
+        return []
+    others = tuple(finalizer for finalizer in there if finalizer != FINALIZER)
+    return [SetFinalizers(videojob, (*others, FINALIZER) if wanted else others)]
+
+
+def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: bool) -> bool:
+    if not policy.mirror:
+        return False
+    if policy.mirror_max_age is not None and now - record.video.created_at > policy.mirror_max_age:
+        return False
+    job = record.job
+    if not job.status.terminal:
+        return True
+    return news and now < job.updated_at + time_to_live(None, job.status, policy)
+
+
+def _refused(videojob: VideoJob, refusal: Refusal) -> Announcement:
+    return Announcement(
+        f"{videojob.metadata.generation}/{refusal.command}",
+        f"{refusal.command.capitalize()}Refused",
+        refusal.problem.message,
+        warning=True,
+    )

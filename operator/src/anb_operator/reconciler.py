@@ -1,0 +1,217 @@
+"""Makes Kubernetes and the system agree about one video: reads, asks the plan, does what it says."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+
+import structlog
+
+from anb_core.domain.errors import Refused, Unavailable
+from anb_core.domain.model import Attempt, Problem, Record, Scope
+from anb_core.ports.objects import Objects
+from anb_core.ports.store import Store
+from anb_core.usecases import commands
+from anb_core.usecases.access import Caller
+from anb_core.usecases.submit import Submit
+from anb_operator.kube import Existing, Json, KubeRefused, Missing, VideoJobs
+from anb_operator.planning import (
+    Action,
+    Announce,
+    Command,
+    CreateMirror,
+    Delete,
+    Plan,
+    Policy,
+    Refusal,
+    SetFinalizers,
+    WriteStatus,
+    command_of,
+    plan,
+    plan_without_database,
+)
+from anb_operator.shelf import Shelf
+from anb_operator.videojob import DEFAULT_OWNER, MADE_BY_US, VideoJob
+
+CALLER = Caller("kubernetes", Scope.OPS)
+"""Whoever may write VideoJobs may cancel and retry what they speak of."""
+
+_log = structlog.get_logger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Reconciler:
+    """One for all videos, but for each one call at a time. `threads` is where the store works: it is blocking."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        objects: Objects,
+        submit: Submit,
+        kube: VideoJobs,
+        shelf: Shelf,
+        policy: Policy,
+        threads: Executor,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._submit = submit
+        self._kube = kube
+        self._shelf = shelf
+        self._policy = policy
+        self._threads = threads
+        self._clock = clock
+
+    async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
+        """See to one video; in how many seconds it has to be seen to again (None: when something happens).
+
+        Raises:
+            Unavailable: a part did not answer; nothing is lost by trying again.
+            KubeRefused: likewise, although it may take a person to mend it.
+        """
+        try:
+            record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._obey, video_id, self._shelf.of(video_id)
+            )
+        except Unavailable as error:
+            if error.part == "database":
+                await self._carry_out(plan_without_database(self._shelf.of(video_id), self._clock()))
+            raise
+        made = self._plan(video_id, record, attempts, news=news, refusals=refusals)
+        await self._carry_out(made)
+        if any(isinstance(action, CreateMirror) for action in made.actions):
+            # A status can't be given to an object that is being made.
+            made = self._plan(video_id, record, attempts, news=news, refusals={})
+            await self._carry_out(made)
+        return (made.again_at - self._clock()).total_seconds() if made.again_at else None
+
+    def _plan(
+        self,
+        video_id: str,
+        record: Record | None,
+        attempts: list[Attempt],
+        *,
+        news: bool,
+        refusals: Mapping[str, Refusal],
+    ) -> Plan:
+        return plan(
+            video_id,
+            self._shelf.of(video_id),
+            record,
+            attempts,
+            policy=self._policy,
+            now=self._clock().replace(microsecond=0),
+            news=news,
+            refusals=refusals,
+        )
+
+    # -- towards the system, in a thread
+
+    def _obey(
+        self, video_id: str, videojobs: Sequence[VideoJob]
+    ) -> tuple[Record | None, list[Attempt], dict[str, Refusal]]:
+        """Do what the specs ask for; then the row, its attempts, and by UID what was refused."""
+        refusals: dict[str, Refusal] = {}
+        record = self._store.get(video_id)
+        for videojob in videojobs:
+            command = command_of(videojob, record)
+            if command is None:
+                continue
+            try:
+                record = self._do(command, videojob, video_id)
+            except Refused as error:
+                refusals[videojob.metadata.uid] = Refusal(command, Problem(error.code, error.message))
+                _log.warning("refused", command=command, video_id=video_id, reason=error.message)
+                record = self._store.get(video_id)
+            else:
+                _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
+        attempts = list(self._store.attempts(video_id)) if record and record.job.attempts else []
+        return record, attempts, refusals
+
+    def _do(self, command: Command, videojob: VideoJob, video_id: str) -> Record:
+        spec = videojob.spec
+        match command:
+            case Command.SUBMIT if spec.source:
+                record, _ = self._submit.submit_existing(
+                    spec.source.key, video_id, owner=spec.owner or DEFAULT_OWNER, title=spec.title, edit=spec.edit
+                )
+                return record
+            case Command.RETRY:
+                # Another process relays what is owed, within a second.
+                return commands.retry(self._store, self._objects, CALLER, video_id, wake_relay=lambda: None)
+        return commands.cancel(self._store, CALLER, video_id)
+
+    # -- towards Kubernetes
+
+    async def _carry_out(self, made: Plan) -> None:
+        for action in made.actions:
+            try:
+                await self._act(action)
+            except Missing:
+                if isinstance(action, CreateMirror):
+                    raise
+                self._shelf.drop(action.videojob)
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case CreateMirror():
+                await self._create(action)
+            case SetFinalizers(videojob, finalizers):
+                # An action before this one may have changed it.
+                current = self._shelf.get(videojob.key) or videojob
+                self._written(await self._kube.set_finalizers(current, finalizers))
+            case WriteStatus(videojob, status):
+                patch = merge_patch(videojob.status.manifest(), status.manifest())
+                self._shelf.written(await self._kube.patch_status(videojob, patch))
+            case Delete(videojob):
+                await self._kube.delete_videojob(videojob)
+                if not videojob.metadata.finalizers:
+                    self._shelf.drop(videojob)
+            case Announce(videojob, announcement):
+                await self._announce(Announce(videojob, announcement))
+
+    def _written(self, videojob: VideoJob) -> None:
+        if videojob.deleting and not videojob.metadata.finalizers:
+            self._shelf.drop(videojob)
+        else:
+            self._shelf.written(videojob)
+
+    async def _create(self, action: CreateMirror) -> None:
+        try:
+            created = await self._kube.create_videojob(
+                action.namespace, action.name, {"videoId": action.video_id}, MADE_BY_US
+            )
+        except Existing:
+            if self._shelf.get((action.namespace, action.name)) is None:
+                # The watch has not shown it yet.
+                raise
+            _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
+        else:
+            self._shelf.written(created)
+
+    async def _announce(self, action: Announce) -> None:
+        try:
+            await self._kube.post_event(action.videojob, action.announcement)
+        except Existing:
+            return
+        except KubeRefused as error:
+            # News is worth less than the mirror.
+            _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
+
+
+def merge_patch(before: Json, after: Json) -> Json:
+    """What makes `after` of `before` when it is merged: only what differs, null for what is gone."""
+    patch: Json = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if inner := merge_patch(old, value):
+                patch[name] = inner
+        elif old != value:
+            patch[name] = value
+    return patch

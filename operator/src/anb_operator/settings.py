@@ -1,0 +1,78 @@
+"""What the environment says to the operator, on top of what API and workers read."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from anb_core.settings import DAY, SECOND, Settings, address, matching, seconds
+
+YEAR = 365 * DAY
+
+_Name = matching(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", "it must be a name as Kubernetes has them: a-z, 0-9 and hyphens")
+_Selector = matching(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*", "it must be labels such as app=worker,release=anb")
+
+
+class Scope(BaseSettings):
+    """Where the operator works."""
+
+    model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True, extra="ignore")
+
+    namespace: Annotated[str, _Name] = Field(
+        alias="ANB_OPERATOR_NAMESPACE", description="The release's namespace: mirrors and workers are there."
+    )
+    watch: Literal["namespace", "cluster"] = Field(
+        "namespace",
+        alias="ANB_OPERATOR_WATCH",
+        description="Where VideoJobs are watched: in that `namespace`, or in the whole `cluster`.",
+    )
+
+    @property
+    def watched_namespace(self) -> str | None:
+        """None: all of them."""
+        return self.namespace if self.watch == "namespace" else None
+
+
+class OperatorSettings(Scope, Settings):
+    """What the operator needs."""
+
+    listen: Annotated[str, AfterValidator(address)] = Field(
+        "127.0.0.1:8002",
+        alias="ANB_OPERATOR_LISTEN",
+        description="Where the operator shows `/healthz` and `/readyz`, as `HOST:PORT`.",
+    )
+    mirror: bool = Field(
+        default=True, alias="ANB_OPERATOR_MIRROR", description="Whether every video gets a VideoJob in the namespace."
+    )
+    mirror_max_age: Annotated[timedelta, seconds(1, 10 * YEAR)] | None = Field(
+        None,
+        alias="ANB_OPERATOR_MIRROR_MAX_AGE_SECONDS",
+        description="Seconds after which a video is too old to get one. Default: none is.",
+    )
+    ttl_processed: Annotated[timedelta, seconds(0, YEAR)] = Field(
+        3600 * SECOND,
+        alias="ANB_OPERATOR_TTL_PROCESSED_SECONDS",
+        description="Seconds for which the VideoJob of a processed video is kept.",
+    )
+    ttl_failed: Annotated[timedelta, seconds(0, YEAR)] = Field(
+        7 * DAY * SECOND,
+        alias="ANB_OPERATOR_TTL_FAILED_SECONDS",
+        description="Seconds for which that of a failed, dead-lettered or cancelled one is kept.",
+    )
+    worker_selector: Annotated[str, _Selector] | None = Field(
+        None,
+        alias="ANB_OPERATOR_WORKER_SELECTOR",
+        description="Labels of the worker pods, whose deletion cost tells who is busy. Default: none is told.",
+    )
+
+
+class UninstallSettings(Scope):
+    """What the clean-up before an uninstall needs: no database."""
+
+    deployment: Annotated[str, _Name] = Field(
+        alias="ANB_OPERATOR_DEPLOYMENT", description="The operator's Deployment, which is scaled to 0."
+    )
+    selector: Annotated[str, _Selector] = Field(
+        alias="ANB_OPERATOR_SELECTOR", description="Labels of its pods, which are waited for."
+    )

@@ -1,0 +1,123 @@
+"""Which videos have to be looked at: each once, however often it is added; again after a failure; or at a time."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+LONGEST_DELAY_SECONDS = 60.0
+"""After failures in a row no video waits longer for the next try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A video to be looked at. `news`: the feed has told of it since it was last done."""
+
+    video_id: str
+    news: bool
+
+
+def plan_delay(failures: int, jitter: float) -> float:
+    """Seconds to wait after `failures` in a row, at least 1; `jitter` is drawn from [0, 1)."""
+    return min(LONGEST_DELAY_SECONDS, 0.25 * 2.0 ** min(failures, 12)) * (0.5 + jitter / 2)
+
+
+class WorkQueue:
+    """For one event loop. `take` work, then say `done` or `failed`; nobody else gets the same video meanwhile."""
+
+    def __init__(
+        self, *, monotonic: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._ready: dict[str, None] = {}
+        self._events: dict[str, int] = {}
+        self._taken: dict[str, int | None] = {}
+        self._again: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._later: list[tuple[float, str]] = []
+        self._due: dict[str, float] = {}
+        self._woken = asyncio.Event()
+
+    def add(self, video_id: str, event_id: int | None = None) -> None:
+        """Look at this video; `event_id` where the feed told of it."""
+        if event_id is not None:
+            self._events.setdefault(video_id, event_id)
+        if video_id in self._taken:
+            self._again.add(video_id)
+        else:
+            self._ready[video_id] = None
+            self._woken.set()
+
+    def add_later(self, video_id: str, delay: float) -> None:
+        """Look at this video in so many seconds, at the latest."""
+        at = self._monotonic() + max(delay, 0.0)
+        if self._due.get(video_id, at + 1) > at:
+            self._due[video_id] = at
+            heappush(self._later, (at, video_id))
+            self._woken.set()
+
+    async def take(self) -> Work:
+        """The next video; waits for one."""
+        while True:
+            wait = self._promote()
+            if self._ready:
+                video_id = next(iter(self._ready))
+                del self._ready[video_id]
+                self._taken[video_id] = event_id = self._events.pop(video_id, None)
+                return Work(video_id, news=event_id is not None)
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    def done(self, video_id: str) -> None:
+        """It was looked at."""
+        del self._taken[video_id]
+        self._failures.pop(video_id, None)
+        self._readd(video_id)
+
+    def failed(self, video_id: str) -> float:
+        """It was not; in how many seconds it is tried again."""
+        event_id = self._taken.pop(video_id)
+        if event_id is not None:
+            self._events[video_id] = event_id
+        self._again.discard(video_id)
+        self._failures[video_id] = self._failures.get(video_id, 0) + 1
+        delay = plan_delay(self._failures[video_id], self._jitter())
+        self._due.pop(video_id, None)
+        self.add_later(video_id, delay)
+        return delay
+
+    def answered(self, position: int) -> int:
+        """Up to which event all that the feed told was done, if it was read up to `position`."""
+        taken = (event_id for event_id in self._taken.values() if event_id is not None)
+        return min((position, *(event_id - 1 for event_id in (*self._events.values(), *taken))))
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is to be done now."""
+        return not (self._ready or self._taken)
+
+    def _readd(self, video_id: str) -> None:
+        if video_id in self._again:
+            self._again.discard(video_id)
+            self._ready[video_id] = None
+            self._woken.set()
+
+    def _promote(self) -> float | None:
+        """Add what is due; seconds until the next one is, None if there is none."""
+        now = self._monotonic()
+        while self._later:
+            at, video_id = self._later[0]
+            if self._due.get(video_id) == at:
+                if at > now:
+                    return at - now
+                del self._due[video_id]
+                self.add(video_id)
+            heappop(self._later)
+        return None
