@@ -1,5 +1,7 @@
 """Real clips and a real engine."""
 
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -10,6 +12,14 @@ from anb_core.ports.renderer import Resources
 from anb_worker.render.engine import RenderEngine
 from tests.support.rendering import ONLY_MAIN, MakeClip, Output, Render, make_clip, render_clip
 
+WARM = """
+import pathlib, sys
+from anb_core.ports.renderer import Stop
+from anb_worker.render.engine import RenderEngine
+
+RenderEngine(pathlib.Path(sys.argv[1])).warm(Stop())
+"""
+
 
 @pytest.fixture
 def clip(tmp_path: Path) -> MakeClip:
@@ -17,8 +27,16 @@ def clip(tmp_path: Path) -> MakeClip:
 
 
 @pytest.fixture(scope="session")
-def engine(cards_dir: Path) -> RenderEngine:
-    return RenderEngine(cards_dir)
+def warm_cards(cards_dir: Path) -> Path:
+    """The cards, made by two processes that need them at the same time."""
+    processes = [subprocess.Popen([sys.executable, "-c", WARM, str(cards_dir)]) for _ in range(2)]
+    assert [process.wait(110) for process in processes] == [0, 0]
+    return cards_dir
+
+
+@pytest.fixture(scope="session")
+def engine(warm_cards: Path) -> RenderEngine:
+    return RenderEngine(warm_cards)
 
 
 @pytest.fixture

@@ -156,9 +156,12 @@ class Cards:
                     arriving = self._folder / "arriving"
                     shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed: it held the lock
                     arriving.mkdir()
-                    make(arriving)
-                    _sync(arriving)
-                    arriving.rename(entry)
+                    try:
+                        make(arriving)
+                        _sync(arriving)
+                        arriving.rename(entry)
+                    finally:
+                        shutil.rmtree(arriving, ignore_errors=True)
         return entry
 
 

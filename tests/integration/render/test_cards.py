@@ -1,0 +1,116 @@
+"""The intro, outro and watermark: ours or the operator's, made once and shared by all processes."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from anb_core.domain.edit import EditSpec, Trim
+from anb_core.domain.errors import Interrupted, Transient
+from anb_core.ports.renderer import Resources, Stop
+from anb_worker.render.engine import RenderEngine
+from tests.support.rendering import OFF, MakeClip, Render, render_clip
+
+SHORT = Trim(length=0.5)
+
+
+def extradata(path: Path) -> bytes | None:
+    with av.open(path) as opened:
+        return opened.streams.video[0].codec_context.extradata
+
+
+def test_every_part_has_the_headers_of_the_whole(render: Render, footage: Path) -> None:
+    output = render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT))
+    parts = [output.path.with_name(f"{name}.mp4") for name in ("intro", "main", "outro")]
+    assert {extradata(part) for part in parts} == {extradata(output.path)}
+
+
+def test_an_operators_intro_and_outro_are_shown_and_heard(clip: MakeClip, render: Render, footage: Path) -> None:
+    # A square red intro with a tone of 1 s, an outro in blue without sound: of other sizes, rates and codecs than ours.
+    intro = clip(
+        "intro.mp4",
+        *("-f", "lavfi", "-i", "color=red:s=480x480:r=25:d=1", "-f", "lavfi", "-i", "sine=r=22050:d=1"),
+        *("-c:v", "mpeg4", "-q:v", "2"),
+    )
+    outro = clip("outro.mp4", "-f", "lavfi", "-i", "color=blue:s=1920x1080:r=60:d=0.5", "-c:v", "libx264")
+    output = render(
+        footage / "bikes.mp4",
+        EditSpec(trim=SHORT, watermark=OFF),
+        title="Not on the operator's",
+        resources=Resources(intro=intro, outro=outro),
+    )
+    assert output.rendered.frames == 30 + 15 + 15
+    red = output.frame(0.5)
+    assert red[360, 640][0] > 200
+    assert red[:, :270].max() < 30
+    assert red[480:600, 290:990, 1].max() < 60  # no title over it
+    assert output.frame(1.7)[360, 640][2] > 200
+    loudness = output.loudness()
+    assert loudness[4800:43_200].max() > 0.05
+    assert loudness[50_400:].max() < 0.01
+
+
+def test_an_operators_watermark_is_shown_no_larger_than_ours_may_be(
+    render: Render, footage: Path, tmp_path: Path
+) -> None:
+    Image.new("RGBA", (900, 900), (0, 255, 0, 255)).save(tmp_path / "watermark.png")
+    output = render(
+        footage / "carphone_pristine.mp4",
+        EditSpec(trim=SHORT, intro=OFF, outro=OFF),
+        resources=Resources(watermark=tmp_path / "watermark.png"),
+    )
+    picture = output.frame(0.2).astype(int)
+    green = (picture[:, :, 1] > 180) & (picture[:, :, 0] < 90) & (picture[:, :, 2] < 90)
+    rows, columns = np.flatnonzero(green.any(axis=1)), np.flatnonzero(green.any(axis=0))
+    assert abs(len(rows) - 96) <= 4
+    assert abs(len(columns) - 96) <= 4
+    assert abs(int(rows[-1]) - (719 - 32)) <= 2
+    assert abs(int(columns[-1]) - (1279 - 32)) <= 2
+
+
+@pytest.mark.parametrize("part", ["intro", "outro", "watermark"])
+def test_an_operators_part_that_can_not_be_used_is_not_the_uploads_fault(
+    render: Render, footage: Path, tmp_path: Path, part: str
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("no picture at all")
+    with pytest.raises(Transient, match=part) as caught:
+        render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT), resources=Resources(**{part: broken}))
+    assert caught.value.code == "bad_resource"
+
+
+def test_an_operators_part_is_made_joinable_once_whatever_a_killed_process_left(
+    clip: MakeClip, footage: Path, tmp_path: Path
+) -> None:
+    intro = clip("intro.mp4", "-f", "lavfi", "-i", "color=teal:s=320x180:r=30:d=0.4", "-c:v", "libx264")
+    cards = tmp_path / "cards"
+    (cards / "arriving").mkdir(parents=True)
+    (cards / "arriving" / "sound.wav").write_text("half of it")
+    made = []
+    for number in range(2):
+        render_clip(
+            RenderEngine(cards),
+            footage / "carphone_distorted.mp4",
+            EditSpec(trim=SHORT, watermark=OFF, outro=OFF),
+            tmp_path / f"work-{number}",
+            resources=Resources(intro=intro),
+        )
+        made.append({path: path.stat().st_mtime_ns for path in cards.glob("intro-*/*")})
+    assert made[0] == made[1]
+    assert {path.name for path in made[0]} == {"card.json", "picture.mp4"}
+
+
+def test_processes_that_need_the_cards_at_the_same_time_make_them_once(warm_cards: Path) -> None:
+    (entry,) = warm_cards.glob("own-*")
+    assert sorted(path.name for path in entry.iterdir()) == ["intro.mp4", "outro.mp4", "watermark.png"]
+    assert not (warm_cards / "arriving").exists()
+
+
+def test_composing_the_cards_can_be_stopped(tmp_path: Path) -> None:
+    stop = Stop()
+    stop.ask(Interrupted())
+    with pytest.raises(Interrupted):
+        RenderEngine(tmp_path / "cards").warm(stop)
+    assert not list((tmp_path / "cards").glob("own-*"))

@@ -1,0 +1,150 @@
+"""What a child that opens strangers' files can and can't do."""
+
+import fcntl
+import json
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anb_core.domain.errors import Transient
+from anb_core.ports.renderer import Stop
+from anb_worker.render import launch
+from anb_worker.render.sandbox import ChildLimits, Finished, run
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes these rights away")
+PYTHON = (sys.executable, "-I", "-S", "-c")
+RunCode = Callable[..., Finished]
+
+
+@pytest.fixture
+def run_code(tmp_path: Path) -> RunCode:
+    """Run Python code in a child."""
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+
+    def start(
+        code: str, *arguments: object, limits: ChildLimits | None = None, read: tuple[Path, ...] = ()
+    ) -> Finished:
+        return run(
+            [*PYTHON, code, *map(str, arguments)],
+            workdir=workdir,
+            stop=Stop(),
+            limits=limits or ChildLimits(wall_seconds=20),
+            read=[Path(sys.prefix), Path(sys.base_prefix), *read],
+        )
+
+    return start
+
+
+def test_a_child_sees_what_it_was_given_and_writes_into_its_workdir(run_code: RunCode, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_text("for the child")
+    code = "import os, sys; open('made', 'w').write(open(sys.argv[1]).read()); os.rename('made', 'kept'); print('done')"
+    finished = run_code(code, given, read=(given,))
+    assert (finished.code, finished.output) == (0, "done")
+    assert (tmp_path / "work" / "kept").read_text() == "for the child"
+
+
+@linux
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open(sys.argv[1]).read()",
+        "open(sys.argv[1], 'a')",
+        "os.listdir(os.path.dirname(sys.argv[1]))",
+        "open(os.path.join(os.path.dirname(sys.argv[1]), 'new'), 'w')",
+        "os.unlink(sys.argv[1])",
+        "open(f'/proc/{os.getppid()}/environ').read()",
+        "open(f'/proc/{os.getppid()}/mem', 'rb')",
+        "os.listdir('/root')",
+    ],
+)
+def test_a_child_reaches_no_other_file(run_code: RunCode, tmp_path: Path, code: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("nobody's business")
+    finished = run_code(f"import os, sys; {code}", secret)
+    assert finished.code == 1
+    assert "PermissionError" in finished.complaint
+    assert secret.read_text() == "nobody's business"
+
+
+@linux
+@pytest.mark.parametrize(
+    "code",
+    [
+        "socket.create_connection(('127.0.0.1', int(sys.argv[1])))",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', int(sys.argv[1])))",
+        "socket.socket(socket.AF_UNIX).connect('/run/any.sock')",
+    ],
+)
+def test_a_child_has_no_network(run_code: RunCode, code: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        finished = run_code(f"import socket, sys; {code}", server.getsockname()[1])
+    assert finished.code == 1
+    assert "PermissionError" in finished.complaint
+
+
+@linux
+def test_a_child_can_not_signal_its_worker(run_code: RunCode) -> None:
+    finished = run_code("import os; os.kill(os.getppid(), 0)")
+    assert "PermissionError" in finished.complaint
+
+
+def test_a_child_gets_nothing_of_our_environment(run_code: RunCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nobody's business")
+    names = json.loads(run_code("import json, os; print(json.dumps(sorted(os.environ)))").output)
+    assert set(names) <= {"HOME", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "TMPDIR"}
+
+
+def test_a_child_inherits_no_open_file(run_code: RunCode, tmp_path: Path) -> None:
+    with (tmp_path / "open").open("w") as ours:
+        fcntl.fcntl(ours, fcntl.F_SETFD, 0)
+        finished = run_code(f"import os; os.fstat({ours.fileno()})")
+    assert "Bad file descriptor" in finished.complaint
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "says"),
+    [
+        ("x = bytes(10**9)", ChildLimits(memory_bytes=500_000_000), "MemoryError"),
+        ("[open('/dev/null') for _ in range(99)]", ChildLimits(open_files=50), "Too many open files"),
+    ],
+    ids=["memory", "files"],
+)
+def test_a_child_has_limits(run_code: RunCode, code: str, limits: ChildLimits, says: str) -> None:
+    assert says in run_code(code, limits=limits).complaint
+
+
+def test_a_child_that_computes_too_long_is_ended_and_that_is_known(run_code: RunCode) -> None:
+    finished = run_code("import signal; signal.signal(24, print)\nwhile True: pass", limits=ChildLimits(cpu_seconds=1))
+    assert finished.exhausted
+    assert finished.code != 0
+
+
+def test_a_child_that_waits_too_long_is_killed(run_code: RunCode) -> None:
+    with pytest.raises(Transient) as caught:
+        run_code("import time; time.sleep(60)", limits=ChildLimits(wall_seconds=0.2))
+    assert caught.value.code == "timed_out"
+
+
+def test_a_child_that_ignores_signals_is_killed_all_the_same(run_code: RunCode) -> None:
+    code = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(60)"
+    with pytest.raises(Transient):
+        run_code(code, limits=ChildLimits(wall_seconds=0.5))
+
+
+def test_what_a_child_prints_is_bounded(run_code: RunCode) -> None:
+    finished = run_code("import sys; print('x' * 5_000_000); print('y' * 5_000_000, file=sys.stderr)")
+    assert 1_000_000 < len(finished.output) <= 1024 * 1024
+    assert 16_000 < len(finished.complaint) <= 16 * 1024
+
+
+def test_a_child_whose_worker_is_already_gone_does_not_begin(tmp_path: Path) -> None:
+    rights = {"parent": 1, "limits": {}, "read": ["/"], "write": []}
+    command = [sys.executable, "-I", "-S", launch.__file__, json.dumps(rights), "/bin/echo", "began"]
+    finished = run(command, workdir=tmp_path, stop=Stop(), limits=ChildLimits(), read=[Path("/")])
+    assert finished.output == ""
+    assert "the worker is gone" in finished.complaint

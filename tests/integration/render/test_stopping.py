@@ -1,0 +1,161 @@
+"""A render ends when it is told to, or when its worker dies, and leaves nothing that runs or lies about."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anb_core.domain.errors import Interrupted, LeaseLost
+from anb_core.ports.renderer import Resources, Stop
+from anb_worker.render.engine import RenderEngine
+from tests.support import eventually
+from tests.support.rendering import ONLY_MAIN, make_clip
+
+RENDERER = """
+import sys
+from pathlib import Path
+from anb_core.domain.edit import EditSpec, Switch
+from anb_core.ports.renderer import Resources, Stop
+from anb_worker.render.engine import RenderEngine
+
+off = Switch(enabled=False)
+RenderEngine(Path(sys.argv[3])).render(
+    Path(sys.argv[1]), EditSpec(watermark=off, intro=off, outro=off), "title", Path(sys.argv[2]),
+    on_progress=lambda share: None, on_step=lambda name: None, stop=Stop(), resources=Resources(),
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It takes a minute to render."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    return make_clip(
+        path, "-f", "lavfi", "-i", "testsrc2=s=1280x720:r=10:d=30", "-c:v", "libx264", "-preset", "ultrafast"
+    )
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def children_in(workdir: Path) -> list[int]:
+    """The processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.joinpath("cwd").resolve(strict=True) == workdir:
+                found.append(int(process.name))
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+    return found
+
+
+def start(
+    engine: RenderEngine, source: Path, workdir: Path, stop: Stop, **callbacks: Callable[..., None]
+) -> list[BaseException]:
+    """Render in a thread; its error is put into what this returns, as soon as the thread ends."""
+    ended: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            engine.render(
+                source,
+                ONLY_MAIN,
+                "title",
+                workdir,
+                **({"on_progress": lambda _: None, "on_step": lambda _: None} | callbacks),
+                stop=stop,
+                resources=Resources(),
+            )
+        except BaseException as error:  # noqa: BLE001 - it is what the test looks at
+            ended.append(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return ended
+
+
+def test_a_render_that_is_asked_to_stop_ends_at_once_with_the_reason(
+    engine: RenderEngine, long_clip: Path, workdir: Path
+) -> None:
+    stop, rendering = Stop(), threading.Event()
+    ended = start(engine, long_clip, workdir, stop, on_progress=lambda share: rendering.set() if share > 0.05 else None)
+    assert rendering.wait(30)
+    (child,) = children_in(workdir)
+    stop.ask(LeaseLost())
+    stop.ask(Interrupted())
+    eventually(lambda: ended, within=1.0)
+    assert isinstance(ended[0], LeaseLost)
+    assert not children_in(workdir)
+    assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.parametrize("step", ["probe", "main", "audio", "join", "verify"])
+def test_a_render_can_be_stopped_in_every_step(engine: RenderEngine, footage: Path, workdir: Path, step: str) -> None:
+    stop, steps = Stop(), []
+
+    def on_step(name: str) -> None:
+        steps.append(name)
+        if name == step:
+            stop.ask(Interrupted())
+
+    ended = start(engine, footage / "carphone_distorted.mp4", workdir, stop, on_step=on_step)
+    eventually(lambda: ended, within=30)
+    assert isinstance(ended[0], Interrupted)
+    assert steps[-1] == step
+    assert not children_in(workdir)
+
+
+def test_a_stop_that_was_asked_for_before_starts_no_process(engine: RenderEngine, footage: Path, workdir: Path) -> None:
+    stop = Stop()
+    stop.ask(Interrupted())
+    ended = start(engine, footage / "bikes.mp4", workdir, stop)
+    eventually(lambda: ended)
+    assert isinstance(ended[0], Interrupted)
+    assert list(workdir.iterdir()) == []
+
+
+def test_an_error_in_a_callback_passes_through_and_kills_the_render(
+    engine: RenderEngine, long_clip: Path, workdir: Path
+) -> None:
+    def on_progress(share: float) -> None:
+        if share > 0.05:
+            raise LookupError("the caller's own")
+
+    ended = start(engine, long_clip, workdir, Stop(), on_progress=on_progress)
+    eventually(lambda: ended, within=30)
+    assert isinstance(ended[0], LookupError)
+    assert not children_in(workdir)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills the children of a process that was killed")
+def test_a_worker_that_is_killed_leaves_no_process_behind(long_clip: Path, workdir: Path, cards_dir: Path) -> None:
+    command = [sys.executable, "-c", RENDERER, str(long_clip), str(workdir), str(cards_dir)]
+    with subprocess.Popen(command) as worker:
+        (child,) = eventually(lambda: children_in(workdir) if (workdir / "main.mp4").exists() else [], within=30)
+        worker.send_signal(signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+    assert not children_in(workdir)
+
+
+def test_all_that_is_written_lies_in_the_workdir(
+    engine: RenderEngine, footage: Path, tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv("TMPDIR", str(other))
+    monkeypatch.setenv("HOME", str(other))
+    monkeypatch.chdir(other)
+    before = sorted(footage.iterdir())
+    ended = start(engine, footage / "carphone_distorted.mp4", workdir, Stop())
+    eventually(lambda: (workdir / "output.mp4").exists() or ended, within=60)
+    eventually(lambda: not children_in(workdir), within=30)
+    assert ended == []
+    assert list(other.iterdir()) == []
+    assert sorted(footage.iterdir()) == before

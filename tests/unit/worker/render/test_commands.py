@@ -1,0 +1,136 @@
+"""What must never be missing from a command; that the commands work is tested with real clips."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anb_core.domain.container import Container
+from anb_core.domain.render import RenderPlan
+from anb_worker.render.commands import (
+    DEMUXERS,
+    Sound,
+    Tool,
+    join_command,
+    join_list,
+    picture_command,
+    seek_before,
+    sound_command,
+    title_command,
+)
+
+TOOL = Tool(path=Path("/bin/ffmpeg"), max_pixels=1000, max_alloc=2000, threads=3)
+PLAN = RenderPlan(
+    container=Container.MATROSKA,
+    video_index=2,
+    audio_index=5,
+    interlaced=False,
+    hdr=False,
+    start=20.0,
+    intro_frames=90,
+    main_frames=300,
+    outro_frames=75,
+    watermark=True,
+    picture_packets=300,
+    last_picture=9.9,
+)
+SOURCE, OUT = Path("/in/clip"), Path("/out/file.mp4")
+
+
+def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]:
+    return picture_command(TOOL, plan, SOURCE, watermark=watermark, output=OUT, decoded=Path("/out/decoded.txt"))
+
+
+def input_options(command: list[str], url: str) -> dict[str, str]:
+    """What stands before one input, from the input before it on."""
+    end = command.index(url) - 1
+    begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
+    part = command[begin:end]
+    return {name: part[at + 1] for at, name in enumerate(part[:-1]) if name.startswith("-")}
+
+
+@pytest.mark.parametrize("command", [picture(), sound_command(TOOL, PLAN, SOURCE, OUT)], ids=["picture", "sound"])
+def test_a_strangers_file_is_opened_with_everything_forced_and_limited(command: list[str]) -> None:
+    options = input_options(command, f"file:{SOURCE}")
+    assert options["-f"] == options["-format_whitelist"] == "matroska"
+    assert options["-protocol_whitelist"] == "file"
+    assert options["-codec_whitelist"].startswith("h264,hevc,")
+    assert options["-max_pixels"] == "1000"
+    assert options["-max_streams"] == "64"
+    assert command[command.index("-max_alloc") + 1] == "2000"
+    assert "-nostdin" in command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        picture(watermark=Path("/cards/w.png")),
+        sound_command(TOOL, PLAN, SOURCE, OUT, before=[Sound(90, Path("/cards/i.wav"))], after=[Sound(75)]),
+        title_command(TOOL, Path("/c/i.mp4"), 90, title=Path("/o/t.png"), top_left=(1, 2), output=OUT),
+        join_command(TOOL, Path("/out/parts.txt"), Path("/out/sound.mp4"), OUT),
+    ],
+    ids=["picture", "sound", "title", "join"],
+)
+def test_every_input_names_its_demuxer_and_may_only_be_a_file(command: list[str]) -> None:
+    for at, word in enumerate(command):
+        if word == "-i":
+            options = input_options(command, command[at + 1])
+            assert command[at + 1].startswith("file:/")
+            assert options["-protocol_whitelist"] == "file"
+            assert "-f" in options
+
+
+def test_every_container_has_a_demuxer() -> None:
+    assert set(DEMUXERS) == set(Container)
+
+
+def test_exactly_the_planned_frames_and_samples_are_made() -> None:
+    graph = picture()[picture().index("-filter_complex") + 1]
+    assert "trim=end_frame=300" in graph
+    sound = sound_command(TOOL, PLAN, SOURCE, OUT, before=[Sound(90)], after=[Sound(75)])
+    graph = sound[sound.index("-filter_complex") + 1]
+    assert [f"end_sample={frames * 1600}[" in graph for frames in (90, 300, 75)] == [True] * 3
+    assert "concat=n=3" in graph
+
+
+def test_a_part_without_frames_has_no_sound_either() -> None:
+    sound = sound_command(TOOL, PLAN, SOURCE, OUT, before=[Sound(0)], after=[Sound(0, Path("/cards/o.wav"))])
+    assert "concat=n=1" in sound[sound.index("-filter_complex") + 1]
+    assert sound.count("-i") == 1
+
+
+def test_a_source_without_sound_is_not_opened_for_it() -> None:
+    sound = sound_command(TOOL, replace(PLAN, audio_index=None), SOURCE, OUT)
+    assert "-i" not in sound
+    assert "anullsrc" in sound[sound.index("-filter_complex") + 1]
+
+
+@pytest.mark.parametrize(
+    ("container", "start", "seek"),
+    [
+        (Container.MP4, 20.0, 20.0),
+        (Container.AVI, 20.0, 20.0),
+        (Container.MPEG_TS, 20.0, 10.0),
+        (Container.MPEG_TS, 4.0, 0.0),
+    ],
+)
+def test_only_a_file_without_an_index_is_read_from_earlier_on(container: Container, start: float, seek: float) -> None:
+    assert seek_before(container, start) == seek
+
+
+def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
+    def graph(plan: RenderPlan) -> str:
+        command = picture(plan)
+        return command[command.index("-filter_complex") + 1]
+
+    assert "bwdif" not in graph(PLAN)
+    assert "tonemap" not in graph(PLAN)
+    assert "overlay" not in graph(PLAN)
+    assert "bwdif" in graph(replace(PLAN, interlaced=True))
+    assert "tonemap" in graph(replace(PLAN, hdr=True))
+
+
+def test_the_list_of_parts_says_how_long_each_is() -> None:
+    assert join_list([("intro.mp4", 90), ("main.mp4", 100)]) == (
+        "file 'intro.mp4'\nduration 3.000000000\nfile 'main.mp4'\nduration 3.333333333\n"
+    )
