@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_settings import BaseSettings
 
 from anb_api.server import DRAIN_SECONDS
 from anb_core.settings import Settings
+from anb_operator.settings import OperatorSettings, Scope, UninstallSettings
 from tests.support.chart import CHART, PRESETS, Manifest, tool
 
 Render = Callable[..., list[Manifest]]
@@ -35,8 +37,21 @@ RIGHT_BY_THEMSELVES = {
 
 
 def test_every_setting_of_the_programs_has_its_place_in_the_chart() -> None:
-    settings = {field.alias for field in Settings.model_fields.values()}
-    assert settings == set(_readers()) | SET_BY_THE_CHART | RIGHT_BY_THEMSELVES
+    assert _aliases(Settings) == set(_readers()) | SET_BY_THE_CHART | RIGHT_BY_THEMSELVES
+
+
+def test_the_operator_and_its_clean_up_are_told_all_that_they_can_be_told(render: Render) -> None:
+    pods = {
+        manifest["metadata"]["name"]: manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+        for manifest in render(CHART / "ci" / "pod-identity-values.yaml")
+        if manifest["kind"] in {"Deployment", "Job"}
+    }
+    told = {name: {variable["name"] for variable in env} for name, env in pods.items()}
+    assert {name for name in told["anb-operator"] if name.startswith("ANB_OPERATOR_")} == _aliases(
+        OperatorSettings
+    ) - _aliases(Settings)
+    assert told["anb-operator-uninstall"] == _aliases(UninstallSettings) | {"TMPDIR"}
+    assert _aliases(Scope) <= told["anb-operator"] & told["anb-operator-uninstall"]
 
 
 def test_the_schema_knows_just_the_settings_that_pods_are_given() -> None:
@@ -76,6 +91,10 @@ def test_the_readme_is_what_helm_docs_writes(tmp_path: Path) -> None:
     assert (CHART / "README.md").read_text(encoding="utf-8") == (tmp_path / "README.md").read_text(encoding="utf-8"), (
         "run `helm-docs --chart-search-root charts --sort-values-order file`"
     )
+
+
+def _aliases(kind: type[BaseSettings]) -> set[str | None]:
+    return {field.alias for field in kind.model_fields.values()}
 
 
 def _readers() -> dict[str, list[str]]:
