@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from anb_cli.client import Api
+from anb_cli.connection import connection
+from anb_cli.errors import Unreachable
 from anb_cli.stack.folder import NAME, Folder, Running
+from anb_worker.scratch import default_root
 from tests.support import eventually
 
 ANB = [sys.executable, "-m", "anb_cli"]
@@ -94,6 +98,14 @@ class Place:
         """Upload a file; its id."""
         return str(self.records("upload", *map(str, arguments))[0]["video_id"])
 
+    def statuses(self) -> dict[str, str]:
+        """Every video's status, asked of the API without the expense of a process; none while it does not answer."""
+        try:
+            with Api(connection({}, self.path)) as api:
+                return {video["video_id"]: video["status"] for video in api.videos()}
+        except Unreachable:
+            return {}
+
     def pid_of(self, part: str) -> int | None:
         """The one process here whose command line has this in it; None while there is none."""
         found = [pid for pid, command in processes_in(self.path).items() if part in command and "tether" not in command]
@@ -114,17 +126,24 @@ def ended(process: subprocess.Popen[str], *, within: float = 30) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    yield from _cleared(tmp_path)
+def place(tmp_path: Path, cards_dir: Path) -> Iterator[Place]:
+    yield from _cleared(tmp_path, cards_dir)
 
 
 @pytest.fixture(scope="module")
-def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    yield from _cleared(tmp_path_factory.mktemp("shared"))
+def shared_place(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> Iterator[Place]:
+    yield from _cleared(tmp_path_factory.mktemp("shared"), cards_dir)
 
 
-def _cleared(path: Path) -> Iterator[Place]:
-    """A test that fails leaves nothing running either."""
+def _cleared(path: Path, cards: Path) -> Iterator[Place]:
+    """A test that fails leaves nothing running either. Composing cards takes seconds, so the stacks share them."""
+    cards.mkdir(exist_ok=True)
+    for where in (path, path / "out"):
+        folder = Folder(where / NAME)
+        folder.create()
+        scratch = folder.scratch / default_root().name
+        scratch.mkdir(mode=0o700)
+        (scratch / "cache").symlink_to(cards)
     yield Place(path)
     for pid in processes_in(path):
         os.kill(pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ from tests.support import eventually
 
 
 def begins(place: Place) -> bool:
-    return (place.path / "out").exists()
+    return (place.path / "out" / "stack.log").exists()
 
 
 def starts_the_stack(place: Place) -> bool:
