@@ -31,7 +31,7 @@ def pytest_configure() -> None:
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    # By default structlog draws every local variable of a traceback, which takes it minutes where stores are among them.
+    # By default structlog draws every local variable of a traceback, which takes minutes where stores are among them.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
 

@@ -1,0 +1,1 @@
+"""The core of ANB Video: domain, ports, use cases, adapters and what wires them together."""

@@ -55,7 +55,7 @@ class Objects(Protocol):
     def head(self, key: str) -> StoredObject | None: ...
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete objects, and what was left of unfinished multipart uploads to these keys. A missing one is no error."""
+        """Delete objects, and what unfinished multipart uploads to these keys left. A missing one is no error."""
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:

@@ -8,8 +8,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send. On FIFO queues `group` (video id) orders and `deduplication` (outbox entry) drops repeats; on standard
-    queues `owner` keeps one person's burst from delaying the others (fair queues)."""
+    """A message to send.
+
+    On FIFO queues `group` (video id) orders and `deduplication` (outbox entry) drops repeats; on standard queues
+    `owner` keeps one person's burst from delaying the others (fair queues).
+    """
 
     body: str
     group: str
@@ -72,7 +75,7 @@ class Queue(Protocol):
         ...
 
     def ensure(self) -> None:
-        """Create queue, dead-letter queue and redrive policy if missing (only where creating is allowed by the settings)."""
+        """Create queue, dead-letter queue and redrive policy if missing, where the settings allow it."""
         ...
 
     def ping(self) -> None:

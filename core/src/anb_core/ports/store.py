@@ -197,7 +197,7 @@ class Leases(Protocol):
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply what follows. True again for an attempt settled so before.
 
-        The lease is cleared. If work remains, `not_before` and an outbox entry are set; if it is used up, a dead letter.
+        The lease is cleared. If work remains, `not_before` and an outbox entry are set; else a dead letter, if used up.
         The attempt's object is due for deletion now, and again 24 h later.
         """
         ...
