@@ -65,16 +65,20 @@ class InMemory:
     def pass_time(self, by: timedelta) -> None:
         self._clock.advance(by)
 
+    def owes(self, video_id: str) -> bool:
+        """Whether there is a message to send for this video, due or not."""
+        return video_id in self._kept._outbox
+
     def dooms(self) -> Sequence[Doom]:
         now = self._clock.now()
         return sorted(
-            (Doom(kept.doomed.key, kept.doomed.reason, _minutes(kept.due - now)) for kept in self._kept.deletions),
+            (Doom(kept.doomed.key, str(kept.doomed.reason), _minutes(kept.due - now)) for kept in self._kept.deletions),
             key=_by_due,
         )
 
     def dead_letters(self) -> Sequence[DeadLetter]:
         return [
-            DeadLetter(kept.cause, kept.detail, kept.video_id, kept.generation, kept.message_id, kept.body)
+            DeadLetter(str(kept.cause), kept.detail, kept.video_id, kept.generation, kept.message_id, kept.body)
             for kept in self._kept.dead_letters
         ]
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -178,6 +179,14 @@ def test_an_id_that_is_taken_is_refused(store: Store) -> None:
     assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
 
 
+def test_the_id_of_a_deleted_video_is_taken(store: Store) -> None:
+    video_id = uploading(store).video.id
+    store.delete(video_id, grace=DAY)
+    with pytest.raises(Conflict) as refused:
+        store.begin_upload(new_video(video_id), lifetime=MINUTE)
+    assert refused.value.code == "video_exists"
+
+
 def test_another_owner_cannot_go_on_with_an_upload(store: Store) -> None:
     begun = uploading(store, owner="ada")
     with pytest.raises(Conflict):
@@ -253,6 +262,15 @@ def test_an_existing_object_is_uploaded_at_once_and_only_once(store: Store) -> N
     sent(store, new.id)
     assert store.submit_existing(new, SOURCE)[1] is False
     assert due(store) == []
+
+
+def test_an_abandoned_upload_that_arrived_after_all_and_is_submitted_is_not_deleted(backend: Backend) -> None:
+    store = backend.store
+    video = uploading(store).video
+    store.abandon_upload(video.id)
+    new = replace(new_video(owned=False), source_key=video.source_key)
+    store.submit_existing(new, SOURCE)
+    assert backend.dooms() == []
 
 
 def test_an_existing_object_of_another_owner_is_shown_as_it_is(store: Store) -> None:

@@ -139,7 +139,7 @@ class InMemoryStore:
             if new.id in self._rows:
                 return self._begun_before(new)
             row = _Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
-            self._rows[new.id] = row
+            self._add(row)
             if key and idempotency:
                 self._keys[key] = _Key(new.id, now + idempotency.lifetime)
             self._tell(row.record, EventKind.STATUS, now)
@@ -147,7 +147,8 @@ class InMemoryStore:
 
     def _begun_before(self, new: NewVideo) -> Record:
         row = self._rows[new.id]
-        if row.deleted_at or row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
+        # (Deleted ones are cancelled.)
+        if row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
             raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
         return row.record
 
@@ -187,7 +188,7 @@ class InMemoryStore:
             if new.id in self._rows:
                 return self._visible(new.id).record, False
             row = _Row(lifecycle.new_record(new, now, source))
-            self._rows[new.id] = row
+            self._add(row)
             self._owe(row.job, now, now)
             self._tell(row.record, EventKind.STATUS, now)
             return row.record, True
@@ -529,6 +530,11 @@ class InMemoryStore:
         if row is None or row.deleted_at:
             raise NotFound("video_not_found", f"There is no video {video_id}.")
         return row
+
+    def _add(self, row: _Row) -> None:
+        video = row.record.video
+        self._rows[video.id] = row
+        self.deletions[:] = [kept for kept in self.deletions if kept.doomed.key != video.source_key]
 
     def _apply(self, row: _Row, effect: Effect, now: datetime) -> Record:
         job = effect.record.job

@@ -143,7 +143,10 @@ def columns_of(problem: Problem | None) -> dict[str, str | None]:
 
 
 def add_record(connection: Connection, record: Record, upload_expires_at: datetime | None = None) -> bool:
-    """Write a new video and its job; False if there is a video with this id."""
+    """Write a new video and its job; False if there is a video with this id.
+
+    Whatever wanted its object deleted does so no longer: an abandoned upload's that arrived after all, say.
+    """
     added = connection.scalar(
         insert(connection, videos)
         .values(_video_columns(record.video))
@@ -153,6 +156,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     if added is None:
         return False
     connection.execute(plain_insert(jobs).values(_job_columns(record.job) | {"upload_expires_at": upload_expires_at}))
+    connection.execute(delete(object_deletions).where(object_deletions.c.key == record.video.source_key))
     return True
 
 

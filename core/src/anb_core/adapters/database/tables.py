@@ -285,7 +285,7 @@ object_deletions = Table(
     metadata,
     _id_column(),
     Column("video_id", Id, nullable=False, index=True),
-    Column("key", Words, nullable=False),
+    Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
     # A hold moves it too, as in the outbox.
     Column("delete_after", Time, nullable=False, index=True),

@@ -132,7 +132,10 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 
 
 def _begun_before(connection: Connection, new: NewVideo) -> Record:
-    record = lock_visible(connection, new.id).record
-    if record.video.owner != new.owner or record.job.status is not Status.UPLOADING:
-        raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
-    return record
+    locked = lock(connection, new.id)
+    if locked:
+        record = locked.record
+        # (Deleted ones are cancelled.)
+        if record.video.owner == new.owner and record.job.status is Status.UPLOADING:
+            return record
+    raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")

@@ -217,6 +217,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_object_deletions_delete_after"), "object_deletions", ["delete_after"])
+    op.create_index(op.f("ix_object_deletions_key"), "object_deletions", ["key"])
     op.create_index(op.f("ix_object_deletions_video_id"), "object_deletions", ["video_id"])
     op.create_table(
         "api_tokens",

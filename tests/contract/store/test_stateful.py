@@ -1,0 +1,302 @@
+"""Whatever happens in whatever order, the store in memory and a real one tell the same, and the promises hold."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Refused
+from anb_core.domain.model import Idempotency, Lease, NewVideo, Record, Result, Source
+from anb_core.domain.retry import (
+    RetryPolicy,
+    Settlement,
+    plan_failure,
+    plan_interruption,
+    plan_outage,
+    plan_rejection,
+)
+from anb_core.domain.status import Status
+from anb_core.ports.store import Claimed, OutboxEntry, Replay, Store
+from tests.contract.store.backends import Backend, InMemory, Sql
+from tests.contract.store.given import PROBLEM
+
+# All times that pass are multiples of 30 s and nothing is due at one, so that the real milliseconds between the two
+# stores decide nothing.
+STEPS = [timedelta(seconds=30), timedelta(seconds=90), timedelta(minutes=11), timedelta(hours=25, minutes=1)]
+LEASE = timedelta(seconds=75)
+LIFETIME = timedelta(seconds=75)
+HOLD = timedelta(seconds=45)
+GRACE = timedelta(hours=3, seconds=15)
+POLICY = RetryPolicy(backoff_base=timedelta(seconds=40), backoff_cap=timedelta(seconds=200))
+KEY = Idempotency("key", timedelta(hours=1, seconds=15))
+SOURCES = [Source(1, "aa"), Source(2)]
+
+videos = st.sampled_from(["v1", "v2", "v3"])
+
+
+class Pair:
+    """Two stores that are told the same; ids that each makes up are told apart from those that matter."""
+
+    def __init__(self, left: Backend, right: Backend) -> None:
+        self.sides = (left, right)
+        # Attempts are named in the order of their making, which is the same on both sides.
+        self.names: tuple[dict[str, str], dict[str, str]] = ({}, {})
+
+    def both(self, call: Callable[[Store], Any]) -> tuple[Any, Any]:
+        """Both answers; they must mean the same."""
+        left, right = (self._answer(backend.store, call) for backend in self.sides)
+        assert self.plain(0, left) == self.plain(1, right)
+        return left, right
+
+    def _answer(self, store: Store, call: Callable[[Store], Any]) -> Any:
+        try:
+            return call(store)
+        except Refused as refused:
+            return type(refused).__name__, refused.code, refused.message
+
+    def plain(self, side: int, value: Any) -> str:
+        """A value without what may differ: times, ids of rows, tokens of holds, ids of attempts."""
+        text = repr(_timeless(value))
+        for number, name in enumerate(self.names[side]):
+            text = text.replace(name, f"attempt-{number}")
+        return text
+
+    def name(self, leases: tuple[Lease, Lease]) -> None:
+        for names, lease in zip(self.names, leases, strict=True):
+            names[lease.attempt_id] = lease.attempt_id
+
+
+def _timeless(value: Any) -> Any:
+    match value:
+        case tuple() | list():
+            return [_timeless(part) for part in value]
+        case OutboxEntry():
+            return (value.video_id, value.task_id, value.owner, value.generation, value.key, value.tries)
+        case Record(video=video, job=job):
+            times = (job.lease_expires_at, job.not_before, job.enqueued_at)
+            return (
+                *(getattr(video, name) for name in ("id", "owner", "title", "edit", "source_key", "owned", "source")),
+                *(getattr(job, name) for name in ("id", "status", "generation", "fence", "version", "counters")),
+                *(getattr(job, name) for name in ("progress", "attempts", "lease_owner", "worker", "enqueued_to")),
+                *(job.error, job.result, [time is not None for time in times]),
+            )
+        case Replay(record=record, fingerprint=fingerprint):
+            return _timeless(record), fingerprint
+        case Claimed(lease=lease, record=record):
+            return lease, _timeless(record)
+        case _:
+            return value
+
+
+class Stores(RuleBasedStateMachine):
+    """What everybody does to a store."""
+
+    template: Path
+
+    leases = Bundle("leases")
+    entries = Bundle("entries")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="anb-stateful-"))
+        copy = shutil.copy(self.template, self.folder / "anb.db")
+        self.pair = Pair(InMemory(), Sql(f"sqlite:///{copy}"))
+        self.numbers = count(1)
+
+    def teardown(self) -> None:
+        for backend in self.pair.sides:
+            backend.close()
+        shutil.rmtree(self.folder)
+
+    def new(self, video_id: str, *, owned: bool) -> NewVideo:
+        task_id = f"t{next(self.numbers)}"
+        return NewVideo(video_id, task_id, "ada", "T", EditSpec(), f"uploads/{video_id}.mp4", owned, "f.mp4")
+
+    @rule(video_id=videos, owned=st.booleans(), key=st.none() | st.just(KEY))
+    def begin(self, video_id: str, owned: bool, key: Idempotency | None) -> None:  # noqa: FBT001 - hypothesis calls it
+        new = self.new(video_id, owned=owned)
+        self.pair.both(lambda store: store.begin_upload(new, lifetime=LIFETIME, idempotency=key))
+
+    @rule(video_id=videos)
+    def renew_upload(self, video_id: str) -> None:
+        self.pair.both(lambda store: store.renew_upload(video_id, lifetime=LIFETIME))
+
+    @rule(video_id=videos, source=st.sampled_from(SOURCES), fingerprint=st.none() | st.just("f"))
+    def complete(self, video_id: str, source: Source, fingerprint: str | None) -> None:
+        self.pair.both(lambda store: store.complete_upload(video_id, source, title="Better", fingerprint=fingerprint))
+
+    @rule(video_id=videos)
+    def abandon(self, video_id: str) -> None:
+        self.pair.both(lambda store: store.abandon_upload(video_id))
+
+    @rule(video_id=videos, owned=st.booleans())
+    def submit_existing(self, video_id: str, owned: bool) -> None:  # noqa: FBT001 - hypothesis calls it
+        new = self.new(video_id, owned=owned)
+        self.pair.both(lambda store: store.submit_existing(new, SOURCES[0]))
+
+    @rule(video_id=videos)
+    def cancel(self, video_id: str) -> None:
+        self.pair.both(lambda store: store.cancel(video_id))
+
+    @rule(video_id=videos)
+    def retry(self, video_id: str) -> None:
+        self.pair.both(lambda store: store.retry(video_id))
+
+    @rule(video_id=videos)
+    def delete(self, video_id: str) -> None:
+        self.pair.both(lambda store: store.delete(video_id, grace=GRACE))
+
+    @rule(target=leases, video_id=videos, generation=st.sampled_from([None, 1, 2]))
+    def claim(self, video_id: str, generation: int | None) -> tuple[Lease, Lease] | None:
+        answers = [
+            backend.store.claim(video_id, generation=generation, worker="w", lease=LEASE, policy=POLICY)
+            for backend in self.pair.sides
+        ]
+        left, right = answers
+        if isinstance(left, Claimed) and isinstance(right, Claimed):
+            self.pair.name((left.lease, right.lease))
+        assert self.pair.plain(0, left) == self.pair.plain(1, right)
+        return (left.lease, right.lease) if isinstance(left, Claimed) and isinstance(right, Claimed) else None
+
+    def held(self, leases: tuple[Lease, Lease] | None, call: Callable[[Store, Lease], bool]) -> None:
+        if leases is not None:
+            left, right = (call(backend.store, lease) for backend, lease in zip(self.pair.sides, leases, strict=True))
+            assert left is right
+
+    @rule(leases=leases)
+    def renew(self, leases: tuple[Lease, Lease] | None) -> None:
+        self.held(leases, lambda store, lease: store.renew(lease, duration=LEASE))
+
+    @rule(leases=leases, progress=st.floats(0, 1))
+    def report(self, leases: tuple[Lease, Lease] | None, progress: float) -> None:
+        self.held(leases, lambda store, lease: store.report_progress(lease, progress))
+
+    @rule(leases=leases)
+    def publish(self, leases: tuple[Lease, Lease] | None) -> None:
+        self.held(
+            leases,
+            lambda store, lease: store.publish(lease, Result(lease.result_key, 9, "bb", 1280, 720, 35.5, 1065)),
+        )
+
+    @rule(leases=leases, ending=st.sampled_from(["failure", "outage", "interruption", "rejection"]))
+    def settle(self, leases: tuple[Lease, Lease] | None, ending: str) -> None:
+        def settlement(lease: Lease) -> Settlement:
+            match ending:
+                case "failure":
+                    return plan_failure(lease.counters, PROBLEM, POLICY, 1.0)
+                case "outage":
+                    return plan_outage(lease.counters, PROBLEM, POLICY, 1.0)
+                case "interruption":
+                    return plan_interruption(lease.counters)
+                case _:
+                    return plan_rejection(lease.counters, PROBLEM)
+
+        self.held(leases, lambda store, lease: store.settle(lease, settlement(lease)))
+
+    @rule(target=entries)
+    def hold_outbox(self) -> tuple[list[OutboxEntry], list[OutboxEntry]]:
+        left, right = (
+            sorted(backend.store.hold_outbox(limit=100, hold=HOLD), key=lambda entry: entry.video_id)
+            for backend in self.pair.sides
+        )
+        assert self.pair.plain(0, left) == self.pair.plain(1, right)
+        return left, right
+
+    @rule(entries=entries, sent=st.booleans())
+    def mark(self, entries: tuple[list[OutboxEntry], list[OutboxEntry]], sent: bool) -> None:  # noqa: FBT001 - likewise
+        for backend, side in zip(self.pair.sides, entries, strict=True):
+            for entry in side:
+                if sent:
+                    backend.store.mark_sent(entry, broker="queue")
+                else:
+                    backend.store.mark_unsent(entry, delay=HOLD)
+
+    @rule(step=st.sampled_from(STEPS))
+    def pass_time(self, step: timedelta) -> None:
+        for backend in self.pair.sides:
+            backend.pass_time(step)
+
+    @rule(not_on=st.sampled_from(["queue", "other"]))
+    def sweep(self, not_on: str) -> None:
+        self.pair.both(lambda store: store.end_expired_leases(limit=100, policy=POLICY))
+        self.pair.both(lambda store: store.end_expired_uploads(limit=100))
+        self.pair.both(lambda store: store.requeue_unclaimed(not_on=not_on, limit=100))
+        self.pair.both(lambda store: store.requeue_unclaimed(enqueued_before=timedelta(seconds=75), limit=100))
+
+    @rule()
+    def delete_objects(self) -> None:
+        for backend in self.pair.sides:
+            backend.store.deletion_done(backend.store.hold_deletions(limit=1000, hold=HOLD))
+
+    @rule()
+    def purge(self) -> None:
+        self.pair.both(lambda store: store.purge(events_before=timedelta(hours=2, seconds=15), limit=1000))
+
+    @invariant()
+    def both_tell_the_same(self) -> None:
+        records, _ = self.pair.both(lambda store: sorted(store.listing(owner=None), key=lambda one: one.video.id))
+        for record in records:
+            self.pair.both(_attempts_of(record.video.id))
+        self.pair.both(lambda store: sorted(store.count_by_status().items()))
+        self.pair.both(
+            lambda store: [
+                (event.kind, event.video_id, event.version, event.status, event.progress, event.error)
+                for event in store.events_after(0, limit=10_000)
+            ]
+        )
+        seen = [
+            (
+                sorted(self.pair.plain(side, (doom.key, doom.reason)) for doom in backend.dooms()),
+                self.pair.plain(side, backend.dead_letters()),
+            )
+            for side, backend in enumerate(self.pair.sides)
+        ]
+        assert seen[0] == seen[1]
+
+    @invariant()
+    def nothing_that_is_needed_is_doomed(self) -> None:
+        backend = self.pair.sides[0]
+        doomed = {doom.key for doom in backend.dooms()}
+        for record in backend.store.listing(owner=None):
+            if record.job.result is not None:
+                assert record.job.result.key not in doomed
+            if not record.video.owned:
+                assert record.video.source_key not in doomed
+
+    @invariant()
+    def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
+        """L3: a lease that expires, an upload that expires, an entry in the outbox, or a message that was sent."""
+        backend = self.pair.sides[0]
+        assert isinstance(backend, InMemory)
+        for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
+            job = record.job
+            assert job.lease_owner or backend.owes(job.video_id) or job.enqueued_at
+
+
+def _attempts_of(video_id: str) -> Callable[[Store], list[object]]:
+    return lambda store: [
+        (one.id, one.fence, one.generation, one.ending, one.error) for one in store.attempts(video_id)
+    ]
+
+
+def test_memory_and_sqlite_tell_the_same_whatever_happens(sqlite_template: Path) -> None:
+    machine = type("OnSqlite", (Stores,), {"template": sqlite_template})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=40,
+            deadline=None,
+            # Shrinking would take minutes; a story of forty steps can be read.
+            phases=[Phase.reuse, Phase.generate],
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
