@@ -21,6 +21,7 @@ from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput, Transient
 from anb_core.domain.render import FPS, InputLimits, plan_render
 from anb_core.ports.renderer import Stop
+from anb_worker.render.children import look
 from anb_worker.render.commands import (
     CARD_QUALITY,
     CARD_SECONDS,
@@ -31,7 +32,6 @@ from anb_worker.render.commands import (
     sound_command,
 )
 from anb_worker.render.drawing import draw_watermark
-from anb_worker.render.probe import look
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
 _HERE = Path(__file__).parent

@@ -17,11 +17,10 @@ from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check
 from anb_core.ports.renderer import Rendered, Resources, Stop
 from anb_worker.render import commands
 from anb_worker.render.cards import Card, Cards
+from anb_worker.render.children import examine, look
 from anb_worker.render.commands import TITLE_MIDDLE, Sound, Tool
 from anb_worker.render.drawing import draw_title
-from anb_worker.render.probe import look
 from anb_worker.render.sandbox import ChildLimits, blame, run
-from anb_worker.render.verify import examine
 
 _TOO_MANY_ERRORS = 69
 """What ffmpeg ends with when it could not decode two thirds of a stream; every other bad end may be our fault."""

@@ -1,13 +1,14 @@
-"""Looks into an upload without rendering it: its streams, and which part of them is really there.
+"""Looks into an upload: its streams, and which part of them is really there. Prints what it found, as JSON.
 
-`look` runs in the worker and starts this same module as a child (`python -m anb_worker.render.probe`), because opening
-a stranger's file is the most dangerous thing we do.
+`python -m anb_worker.render.probe PATH START LENGTH MAX_PIXELS`, started by `children.look`: opening a stranger's file
+is the most dangerous thing that we do.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import av
@@ -20,39 +21,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
-from anb_core.domain.edit import Trim
 from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, SourceFacts, VideoFacts
-from anb_core.ports.renderer import Stop
 from anb_worker.render.boxes import boxes
 from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, seek_before
-from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _HDR_TRANSFERS = (16, 18)
 """PQ and HLG, by their numbers in ITU-T H.273."""
 
-PROBE_LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-"""A minute of computing is a hundred times what an honest file needs."""
 
-
-def look(
-    source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop, limits: ChildLimits = PROBE_LIMITS
-) -> SourceFacts:
-    """What is in a file; of the part that `trim` keeps, what is really there. A picture over `max_pixels` is not
-    opened.
-
-    Raises:
-        BadInput: too_demanding.
-        Transient: the child broke.
-        AnbError: what `stop` was asked with.
-    """
-    arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(max_pixels)]
-    finished = run_python(__name__, arguments, workdir=workdir, stop=stop, limits=limits, read=[source])
-    if finished.code != 0:
-        raise blame(finished, "looking into the video")
-    return SourceFacts.model_validate_json(finished.output)
-
-
-def _probe(path: Path, trim: Trim, max_pixels: int) -> SourceFacts:
+def _probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
+    """What is in a file; of the kept part, what is really there. A picture over `max_pixels` is not opened."""
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
     if container is None:
@@ -69,7 +47,7 @@ def _probe(path: Path, trim: Trim, max_pixels: int) -> SourceFacts:
         cut_off = container is Container.MP4 and _lacks_index(path)
         return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
     with opened:
-        return _describe(container, opened, trim, max_pixels)
+        return _describe(container, opened, start, start + length, max_pixels)
 
 
 def _lacks_index(path: Path) -> bool:
@@ -92,15 +70,15 @@ class _Seen:
     frame: VideoFrame | None = None
 
 
-def _describe(container: Container, opened: InputContainer, trim: Trim, max_pixels: int) -> SourceFacts:
+def _describe(container: Container, opened: InputContainer, start: float, until: float, max_pixels: int) -> SourceFacts:
     origin = (opened.start_time or 0) / av.time_base
     video, audio = _choose_video(opened), _choose_audio(opened)
     seen = {stream.index: _Seen() for stream in (video, audio) if stream is not None}
     # A picture that is going to be refused is not decoded either.
     if video is not None and _codec(video) in VIDEO_CODECS and video.width * video.height <= max_pixels:
-        seek = seek_before(container, trim.start)
+        seek = seek_before(container, start)
         if seek == 0 or _seeks(opened, origin + seek):
-            _scan(opened, seen, video, origin, trim.start + trim.length)
+            _scan(opened, seen, video, origin, until)
     return SourceFacts(
         container=container,
         claimed_end=opened.duration / av.time_base if opened.duration else None,
@@ -212,5 +190,6 @@ def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame |
 
 
 if __name__ == "__main__":
-    _path, _trim = Path(sys.argv[1]), Trim(start=float(sys.argv[2]), length=float(sys.argv[3]))
-    sys.stdout.write(_probe(_path, _trim, int(sys.argv[4])).model_dump_json())
+    _path, _start, _length, _max_pixels = sys.argv[1:]
+    _facts = _probe(Path(_path), float(_start), float(_length), int(_max_pixels))
+    sys.stdout.write(json.dumps(asdict(_facts), allow_nan=False))

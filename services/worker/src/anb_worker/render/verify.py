@@ -1,11 +1,11 @@
-"""Looks at a finished file: what it holds, frame by frame, and whether each part can be decoded from its first frame
-on.
+"""Looks at a finished file, frame by frame, and whether each part can be decoded from its first one on. Prints JSON.
 
-`examine` runs in the worker and starts this same module as a child (`python -m anb_worker.render.verify`).
+`python -m anb_worker.render.verify OUTPUT FRAMES:PART...`, started by `children.examine`.
 """
 
+import json
 import sys
-from collections.abc import Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,29 +17,10 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from anb_core.domain.render import FPS, OutputFacts
-from anb_core.ports.renderer import Stop
 from anb_worker.render.boxes import boxes
-from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _COLORS = {1: "bt709"}
 """Names of color matrices by their numbers in ITU-T H.273; only ours matters."""
-
-_LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-
-
-def examine(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
-    """What is in a finished file that was joined from `parts`, each with its frames.
-
-    Raises:
-        Transient: the child broke, most likely because of what is in the file.
-        AnbError: what `stop` was asked with.
-    """
-    arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
-    read = [output, *(path for path, _ in parts)]
-    finished = run_python(__name__, arguments, workdir=workdir, stop=stop, limits=_LIMITS, read=read)
-    if finished.code != 0:
-        raise blame(finished, "looking at the finished video")
-    return OutputFacts.model_validate_json(finished.output)
 
 
 def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
@@ -107,4 +88,4 @@ def _time(ticks: int | None, of: "Packet[Stream] | VideoFrame") -> Fraction:
 if __name__ == "__main__":
     _parts = [argument.split(":", 1) for argument in sys.argv[2:]]
     _facts = _examine(Path(sys.argv[1]), [(Path(path), int(frames)) for frames, path in _parts])
-    sys.stdout.write(_facts.model_dump_json())
+    sys.stdout.write(json.dumps(asdict(_facts), allow_nan=False))
