@@ -222,7 +222,7 @@ class Submit:
         if _fingerprint(_details(form), Source(size, digest.hexdigest())) != replay.fingerprint:
             raise Invalid(
                 "idempotency_key_reused",
-                f"Video {replay.record.video.id} has this Idempotency-Key with another title, edit or file; use a new one.",
+                f"Video {replay.record.video.id} has this key with another title, edit or file: use a new key.",
             )
         return replay.record
 
