@@ -2,13 +2,14 @@
 
 import sys
 
-from anb_cli.commands import build
 from anb_cli.errors import CliError, Exit
 
 
 def main() -> None:
     """Run the command that the arguments name."""
     try:
+        from anb_cli.commands import build  # noqa: PLC0415 - Ctrl-C may come while this takes its time, too
+
         build()()
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)

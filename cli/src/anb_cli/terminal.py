@@ -24,6 +24,10 @@ STYLES = {
 }
 
 
+SPEED_AFTER = 1.0
+"""Seconds after which a speed means something."""
+
+
 def size_text(size: float) -> str:
     """A number of bytes for people."""
     for unit in ("B", "kB", "MB"):
@@ -116,8 +120,9 @@ class Bar:
 
     def bytes(self, what: str, done: int, total: int) -> None:
         """So many bytes have been moved."""
-        speed = self._progress.tasks[self._task].speed if not self._progress.disable else None
-        rate = f", {size_text(speed * total)}/s" if speed else ""
+        task = self._progress.tasks[self._task]
+        # The speed of the first moment is that of filling buffers.
+        rate = f", {size_text(task.speed * total)}/s" if task.speed and (task.elapsed or 0) > SPEED_AFTER else ""
         note = f"{what} {size_text(done)} of {size_text(total)}{rate}"
         self._show(f"{what} {size_text(total)}", done / total if total else 1.0, note)
 

@@ -65,9 +65,11 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
     folder = _fresh(out, processed, sheet)
     clock = Clock()
     install(terminal.note)
+    terminal.note(f"Starting a stack of its own in {_near(folder.path)} ...")
     with terminal.progress() as bars, _stack(folder, clock) as running, Api(_connection(folder, running)) as api:
         record = _process(api, video, title, processed, bars.add(video.name), clock=clock)
         steps = _steps(folder, record["video_id"])
+    terminal.note("Examining the result ...")
     with clock.phase("examining"):
         facts, checks = _examine(video, processed, sheet, Plan.of(record["result"]["frames"]), title)
     report = _Report(video, processed, sheet, facts, checks, clock.seconds, steps)
