@@ -102,6 +102,8 @@ def test_nothing_is_read_that_nobody_asked_for() -> None:
         ([body(part("edit", b'{"rotate": 90}'), FILE)], "edit_invalid"),
         ([body(FILE, part("edit", b'{"trim": {"end": 3}}'))], "edit_invalid"),
         ([body(part("edit", b'{"trim": {"start": NaN}}'), FILE)], "edit_invalid"),
+        ([body(part("edit", b'{"trim": {"length": true}}'), FILE)], "edit_invalid"),
+        ([body(part("edit", b'{"trim": {"length": "5"}}'), FILE)], "edit_invalid"),
         ([body(part("title", b"x" * (MAX_FIELD_BYTES + 1)), FILE)], "field_too_large"),
         ([TITLE, FILE], "form_truncated"),
         ([TITLE, FILE[:-10]], "form_truncated"),

@@ -49,9 +49,10 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(Shell, metrics=context.metrics)
-    problems.install(app)
-    for router in (videos.router, events.router, health.router):
+    routers = (videos.router, events.router, health.router)
+    for router in routers:
         app.include_router(router)
+    problems.install(app, [route for router in routers for route in router.routes])
     app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]
     return app
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import Gauge
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
@@ -28,10 +30,25 @@ MAX_EVENT_ID = 2**63 - 1
 
 router = APIRouter(prefix="/api/videos", tags=["videos"])
 
+STREAMED: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"type": "string", "enum": [kind.value for kind in EventKind]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Event"},
+        },
+    },
+}
+"""One event; the media type says that there are many."""
+
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as JSON.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": STREAMED}},
     },
     204: {"description": "All was told, and nothing more happens: do not ask again."},
     **documented(
@@ -65,6 +82,7 @@ class EventStream(StreamingResponse):
 @router.get(
     "/{video_id}/events",
     summary="Follow a video",
+    status_code=HTTPStatus.OK,
     response_class=EventStream,
     responses=RESPONSES,
 )
@@ -73,10 +91,8 @@ async def events(
     caller: CallerHere,
     video_id: VideoIdInPath,
     last_event_id: Annotated[
-        int | None,
-        Header(
-            alias="Last-Event-ID", ge=0, le=MAX_EVENT_ID, description="The last id that was seen: resumes after it."
-        ),
+        Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] | SkipJsonSchema[None],
+        Header(alias="Last-Event-ID", description="The last id that was seen: resumes after it."),
     ] = None,
 ) -> Response:
     """The first event tells how things stand; the stream ends after a terminal status, and when the server stops."""

@@ -195,7 +195,8 @@ def _title(raw: bytes) -> str:
 
 def _edit(raw: bytes) -> EditSpec:
     try:
-        return EditSpec.model_validate_json(raw)
+        # Strict, or a length of `true` would be one second, and "5" five.
+        return EditSpec.model_validate_json(raw, strict=True)
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(['edit', *map(str, wrong['loc'])])}: {wrong['msg']}" for wrong in error.errors())
         raise Invalid("edit_invalid", f"{told}.") from error

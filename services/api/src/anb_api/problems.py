@@ -1,6 +1,6 @@
 """Errors on the wire: RFC 9457 problem details with a stable `code`; the one mapping from errors to statuses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -9,13 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match, Route
 
 from anb_core.domain.errors import AnbError, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
-
-METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 RETRY_AFTER = "5"
 """Seconds after which it is worth asking a part again that did not answer."""
@@ -97,8 +95,8 @@ def internal_error() -> Response:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Have every error answered by problem details."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Have every error answered by problem details. `routes` are all there are, the more special ones first."""
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, AnbError)  # noqa: S101 - registered for it only
@@ -115,7 +113,7 @@ def install(app: FastAPI) -> None:
             case HTTPStatus.NOT_FOUND:
                 return problem(status, "route_not_found", f"There is nothing at {request.url.path}.")
             case HTTPStatus.METHOD_NOT_ALLOWED:
-                allowed = ", ".join(_methods(request))
+                allowed = ", ".join(_methods(routes, request))
                 detail = f"{request.url.path} does not take {request.method}, only {allowed}."
                 return problem(status, "method_not_allowed", detail, {"Allow": allowed})
         return problem(status, status.name.lower(), error.detail, error.headers)
@@ -131,14 +129,12 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
 
-def _methods(request: Request) -> list[str]:
-    """All methods that this path takes: the route that refused knows only its own."""
-    app: FastAPI = request.app
-    return [
-        method
-        for method in METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
+    """All methods that an address takes. Several routes share a path, and each knows only its own methods."""
+    matching = [
+        route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
+    return sorted({method for route in matching if route.path == matching[0].path for method in route.methods or ()})
 
 
 def _sentence(error: RequestValidationError) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from anb_api.body import Body
 from anb_api.context import MAX_UPLOADS, CallerHere, Here
@@ -23,6 +25,7 @@ from anb_core.usecases.reading import browse, download_url
 PAGE = 50
 MAX_PAGE = 100
 MAX_CURSOR = 300
+CURSOR_FORMAT = "anb-cursor"
 
 router = APIRouter(
     prefix="/api/videos",
@@ -35,6 +38,9 @@ VideoIdInPath = Annotated[str, Path(pattern=VIDEO_ID_PATTERN, description="The v
 NOT_FOUND = documented(HTTPStatus.NOT_FOUND)
 NOT_NOW = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+TITLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s][^{_CONTROLS}]*$"
+
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -45,12 +51,16 @@ UPLOAD_BODY: dict[str, Any] = {
                     "required": ["title", FILE],
                     "additionalProperties": False,
                     "properties": {
-                        "title": {"type": "string", "minLength": 1, "maxLength": MAX_TITLE},
+                        "title": {
+                            "type": "string",
+                            "minLength": 1,
+                            "maxLength": MAX_TITLE,
+                            "pattern": TITLE_PATTERN,
+                        },
                         FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
                         "edit": {"$ref": "#/components/schemas/EditSpec"},
                     },
                 },
-                "encoding": {FILE: {"contentType": "video/*"}, "edit": {"contentType": "application/json"}},
             }
         },
     }
@@ -83,8 +93,8 @@ async def upload(
     caller: CallerHere,
     response: Response,
     idempotency_key: Annotated[
-        str | None,
-        Header(pattern=IDEMPOTENCY_KEY_PATTERN, description="Makes it safe to send the same upload again."),
+        Annotated[str, Field(pattern=IDEMPOTENCY_KEY_PATTERN)] | SkipJsonSchema[None],
+        Header(alias="Idempotency-Key", description="Makes it safe to send the same upload again."),
     ] = None,
 ) -> Receipt:
     """Stream a file in. What can be known of it now is refused now; the rest shows on the video."""
@@ -111,9 +121,13 @@ async def upload(
 def list_videos(
     here: Here,
     caller: CallerHere,
-    status: Annotated[list[Status] | None, Query(description="Only videos in these statuses.")] = None,
+    status: Annotated[list[Status] | SkipJsonSchema[None], Query(description="Only videos in these statuses.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many videos a page has at most.")] = PAGE,
-    cursor: Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        Annotated[str, Field(max_length=MAX_CURSOR, json_schema_extra={"format": CURSOR_FORMAT})]
+        | SkipJsonSchema[None],
+        Query(description="`next_cursor` of the page before."),
+    ] = None,
 ) -> VideoList:
     """Newest first; a token of scope `ops` sees all owners' videos."""
     after = read_cursor(cursor) if cursor is not None else None

@@ -1,0 +1,60 @@
+"""What schemathesis can't learn from a schema: a video, a cursor, and videos that exist.
+
+Its process imports this, told by SCHEMATHESIS_HOOKS.
+"""
+
+import os
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+
+from anb_api.schemas import write_cursor
+from anb_api.videos import CURSOR_FORMAT
+from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, VIDEO_ID_PATTERN
+from anb_core.ports.store import Page
+from tests.integration.api.conftest import VIDEO
+
+FINISHED = os.environ["ANB_TEST_FINISHED"]
+"""A video that stays as it is: its event stream ends."""
+
+CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
+
+CHANGES = ("DELETE", "POST")
+
+schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
+schemathesis.openapi.format(
+    CURSOR_FORMAT,
+    st.builds(
+        lambda time, number: write_cursor(Page(time.replace(tzinfo=UTC), f"video-{number}")),
+        st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)),  # noqa: DTZ001 - hypothesis wants them naive
+        st.integers(0, 9),
+    ),
+)
+
+
+def _is_id(path_parameters: Any) -> bool:
+    return bool(re.fullmatch(VIDEO_ID_PATTERN, str((path_parameters or {}).get("video_id", ""))))
+
+
+@schemathesis.hook
+def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStrategy[Any]:
+    """Ask for videos that exist in half of the cases that are meant to be right."""
+    if not _is_id(path_parameters):
+        return st.just(path_parameters)
+    real = CANCELLED if context.operation.method.upper() in CHANGES else [FINISHED]
+    return st.one_of(st.just(path_parameters), st.sampled_from(real).map(lambda video_id: {"video_id": video_id}))
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
+    """Keep cases from getting in one another's way."""
+    if case.path.endswith("/events") and _is_id(case.path_parameters):
+        # The stream of any other video that exists has no end.
+        case.path_parameters["video_id"] = FINISHED
+    # A key that was used for another upload is rightly refused.
+    if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, str((case.headers or {}).get("Idempotency-Key", ""))):
+        case.headers["Idempotency-Key"] = str(uuid.uuid4())

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+from openapi_spec_validator import validate
+
+from anb_core.domain.model import Result
+from anb_core.domain.retry import RetryPolicy
+from anb_core.ports.store import Claimed
+from tests.integration.api.conftest import VIDEO, Api
+
+OWNER = "schemathesis"
+
+
+def test_the_schema_is_valid_openapi(api: Api) -> None:
+    validate(httpx.get(f"{api.url}/openapi.json", trust_env=False).json())
+
+
+def upload(client: httpx.Client) -> str:
+    answer = client.post("/api/videos/upload", data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)})
+    return str(answer.json()["video_id"])
+
+
+def finished(api: Api, client: httpx.Client) -> str:
+    video_id = upload(client)
+    claimed = api.core.store.claim(
+        video_id, generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+    )
+    assert isinstance(claimed, Claimed)
+    assert api.core.store.publish(claimed.lease, Result(claimed.lease.result_key, 18, "ab", 1280, 720, 1.0, 30))
+    return video_id
+
+
+def cancelled(client: httpx.Client) -> str:
+    video_id = upload(client)
+    client.post(f"/api/videos/{video_id}/cancel")
+    return video_id
+
+
+def test_the_api_does_what_its_schema_promises_and_refuses_what_it_forbids(api: Api, tmp_path: Path) -> None:
+    with api.client(OWNER) as client:
+        videos = {
+            "ANB_TEST_FINISHED": finished(api, client),
+            "ANB_TEST_CANCELLED": " ".join(cancelled(client) for _ in range(10)),
+        }  # Not as a header of every request: requests without a token are tried as well.
+    (tmp_path / "schemathesis.toml").write_text(f'[auth.openapi.HTTPBearer]\nbearer = "{api.token(OWNER)}"\n')
+
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/openapi.json"),
+            *("--checks", "all", "--phases", "coverage,fuzzing", "--max-examples", "3", "--seed", "1"),
+            *("--generation-database", "none", "--request-timeout", "10", "--no-color"),
+        ],
+        check=False,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            **videos,
+            "SCHEMATHESIS_HOOKS": "tests.integration.api.schemathesis_hooks",
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        },
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
