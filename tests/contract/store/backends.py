@@ -124,10 +124,15 @@ class Sql:
             rows = connection.execute(select(*columns).order_by(dead_letters.c.id))
             return [DeadLetter(*row) for row in rows]
 
+    def close_others(self) -> None:
+        """A server has so many connections to give and no more."""
+        while self._others:
+            self._others.pop().close()
+
     def close(self) -> None:
+        self.close_others()
         self.database.close()
-        for store in (self.store, *self._others):
-            store.close()
+        self.store.close()
 
 
 def _minutes(span: timedelta) -> int:

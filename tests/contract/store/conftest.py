@@ -41,10 +41,11 @@ def postgresql_store(postgres: Postgres, postgres_template: str) -> Iterator[Sql
 
 
 @pytest.fixture
-def postgresql(postgresql_store: Sql) -> Sql:
+def postgresql(postgresql_store: Sql) -> Iterator[Sql]:
     """A store on PostgreSQL, emptied: quicker than a new database a test."""
     postgresql_store.clear()
-    return postgresql_store
+    yield postgresql_store
+    postgresql_store.close_others()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from anb_core.adapters.database import SqlStore, migrations, upgrade
 from anb_core.adapters.database.engine import make_engine
 from anb_core.adapters.database.tables import metadata
 from anb_core.domain.errors import Unavailable
+from tests.contract.store.backends import Sql
 from tests.contract.store.given import processed, record_of
 from tests.support.tether import free_port
 
@@ -103,12 +104,9 @@ def shape_of(database: Engine) -> dict[str, object]:
         "INSERT INTO api_tokens (id, owner, scope, hash, created_at) VALUES ('i', 'o', 'everything', 'h', 1)",
     ],
 )
-def test_the_database_refuses_nonsense(empty_url: str, database: Engine, nonsense: str) -> None:
-    upgrade(empty_url)
-    store = SqlStore(empty_url)
-    processed(store)
-    store.close()
-    with database.begin() as connection, pytest.raises(IntegrityError):
+def test_the_database_refuses_nonsense(sql: Sql, nonsense: str) -> None:
+    processed(sql.store)
+    with sql.database.engine.begin() as connection, pytest.raises(IntegrityError):
         connection.execute(text(nonsense))
 
 

@@ -292,7 +292,7 @@ def test_memory_and_sqlite_tell_the_same_whatever_happens(sqlite_template: Path)
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=8,
+            max_examples=5,
             stateful_step_count=40,
             deadline=None,
             # Shrinking would take minutes; a story of forty steps can be read.
