@@ -49,6 +49,7 @@ ANB_IMAGE_BUILDER ?= docker build
 ANB_IMAGE_LOADER ?= kind load docker-image --name anb-video
 VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/anb-video/Chart.yaml)
 REVISION = $(shell git rev-parse HEAD)
+OCI := org.opencontainers.image
 IMAGES := api worker operator
 STAND_INS := localstack postgres
 TAG_localstack := localstack/localstack:4.14.0
@@ -59,7 +60,7 @@ images: $(IMAGES:%=image-%) ## Build the images of API, worker and operator (ANB
 
 .PHONY: $(IMAGES:%=image-%)
 $(IMAGES:%=image-%): image-%:
-	$(ANB_IMAGE_BUILDER) --tag anb-video/$*:$(VERSION) --target $* --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) .
+	$(ANB_IMAGE_BUILDER) --tag anb-video/$*:$(VERSION) --target $* --label $(OCI).version=$(VERSION) --label $(OCI).revision=$(REVISION) .
 
 .PHONY: kind-up
 kind-up: images ## Run the whole system on a kind cluster (needs docker, kind, kubectl, helm)
@@ -72,7 +73,7 @@ kind-up: images ## Run the whole system on a kind cluster (needs docker, kind, k
 e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
 	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name)))
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest tests/e2e --reruns 1 --only-rerun "AssertionError|Failed" --timeout 1200 -o faulthandler_timeout=0 --durations 0
 
 # The images that deploy/local names, built here: tests need no image registry.
 .PHONY: stand-in-images

@@ -1,0 +1,62 @@
+"""The whole system on a cluster, brought up once by the script that people use."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from anb_cli.client import Api
+from anb_cli.connection import Connection
+from tests.support.chart import tool
+from tests.support.cluster import Json, Namespace, delete_namespaces
+from tests.support.release import LOCAL, NAME, Release
+from tests.support.rendering import make_clip
+from tests.support.tether import free_port
+
+
+@pytest.fixture(scope="session")
+def release() -> Iterator[Release]:
+    """The system, installed into an empty namespace."""
+    if "KUBECONFIG" not in os.environ:
+        pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
+    storage = free_port()
+    installed = Release(Namespace(NAME), f"http://127.0.0.1:{storage}")
+    tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
+    delete_namespaces(NAME, LOCAL.name)
+    installed.up()
+    with LOCAL.forwarded("localstack", 4566, to=storage):
+        yield installed
+    tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
+    delete_namespaces(NAME, LOCAL.name)
+    tool("kubectl", "delete", "crd", "videojobs.anb.video", "--ignore-not-found")
+
+
+@pytest.fixture
+def namespace(release: Release) -> Namespace:
+    return release.namespace
+
+
+@pytest.fixture
+def api(release: Release) -> Iterator[Api]:
+    """The API through its Service, with a token of scope `ops`."""
+    with release.namespace.forwarded("anb-api", 80) as url, Api(Connection(url, release.token())) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of one second."""
+    sources = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-f", "lavfi", "-i", "sine=d=1")
+    return make_clip(tmp_path_factory.mktemp("clips") / "blink.mp4", *sources, "-pix_fmt", "yuv420p")
+
+
+@pytest.fixture
+def upload(api: Api) -> Callable[..., str]:
+    """`upload(clip, title=..., edit=...)` gives the video's id."""
+
+    def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
+        receipt = api.upload(clip, title=title, edit=edit, on_bytes=lambda _: None)
+        return str(receipt["video_id"])
+
+    return run

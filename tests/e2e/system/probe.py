@@ -1,0 +1,62 @@
+"""Uploads a clip every 200 ms through the Service until told to stop; runs in a pod of the API's image.
+
+A line for each: the answer, and how long it took. What was uploaded is deleted again at once.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+
+HOST, TOKEN = os.environ["ANB_HOST"], os.environ["ANB_TOKEN"]
+EVERY = 0.2
+ACCEPTED = 202
+HEAD = (
+    '--probe\r\nContent-Disposition: form-data; name="title"\r\n\r\nprobe\r\n'
+    '--probe\r\nContent-Disposition: form-data; name="video_file"; filename="probe.mp4"\r\n\r\n'
+)
+BODY = HEAD.encode() + b64decode(os.environ["ANB_CLIP"]) + b"\r\n--probe--\r\n"
+
+
+def main() -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with ThreadPoolExecutor(16) as pool:
+        while not stop.wait(EVERY):
+            pool.submit(upload)
+
+
+def upload() -> None:
+    begun = time.monotonic()
+    try:
+        status, body = call("POST", "/api/videos/upload", BODY)
+        line = f"{status} {time.monotonic() - begun:.2f}"
+        if status == ACCEPTED:
+            call("DELETE", f"/api/videos/{json.loads(body)['video_id']}")
+        else:
+            line += f" {body[:300]!r}"
+    except (OSError, HTTPException) as error:
+        line = f"{error!r} {time.monotonic() - begun:.2f}"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def call(method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """A connection of its own each time, as a new client has it."""
+    connection = HTTPConnection(HOST, timeout=30)
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "multipart/form-data; boundary=probe"}
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()

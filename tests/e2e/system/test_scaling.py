@@ -1,0 +1,93 @@
+"""KEDA makes workers and takes them away, by both policies."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import pytest
+
+from anb_cli.client import Api
+from tests.e2e.conftest import EVIDENCE
+from tests.support.cluster import Namespace
+from tests.support.release import QUICK, Release
+from tests.support.scaling_picture import Sample, draw
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(1200)
+
+JOBS = 30
+
+STEP = (
+    "worker.autoscaling.step.scaleUpAfterSeconds=15",
+    "worker.autoscaling.step.scaleUpCooldownSeconds=30",
+    "worker.autoscaling.scaleDownAfterSeconds=15",
+    "worker.autoscaling.scaleDownCooldownSeconds=30",
+)
+BACKLOG = (
+    "worker.autoscaling.policy=backlog",
+    "worker.autoscaling.minReplicas=0",
+    "worker.autoscaling.zero.cooldownSeconds=20",
+    "worker.autoscaling.scaleDownAfterSeconds=15",
+    "worker.autoscaling.scaleDownCooldownSeconds=15",
+)
+
+
+@pytest.fixture
+def usual_values_afterwards(release: Release) -> Iterator[None]:
+    yield
+    release.up()
+
+
+@pytest.mark.usefixtures("usual_values_afterwards")
+def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
+    release: Release, api: Api, upload: Callable[..., str], footage: Path
+) -> None:
+    release.up(*STEP)
+    eventually(lambda: release.workers() == 1, within=180, every=1)
+    videos = [upload(footage / "bikes.mp4", title=f"Number {number}") for number in range(JOBS)]
+    begun = time.monotonic()
+    samples: list[Sample] = []
+
+    def back_at_one() -> bool:
+        visible, in_flight = release.messages()
+        samples.append(Sample(time.monotonic() - begun, visible, in_flight, release.workers()))
+        idle = (samples[-1].visible, samples[-1].in_flight, samples[-1].workers) == (0, 0, 1)
+        return idle and max(sample.workers for sample in samples) > 1
+
+    try:
+        eventually(back_at_one, within=900, every=1)
+    finally:
+        EVIDENCE.mkdir(parents=True, exist_ok=True)
+        picture = draw(samples, f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s")
+        (EVIDENCE / "scaling-step.svg").write_text(picture, encoding="utf-8")
+    counts = [count for count, _ in groupby(sample.workers for sample in samples)]
+    assert counts == [1, 2, 3, 2, 1]
+    assert all(abs(later - sooner) == 1 for sooner, later in pairwise(counts))
+    for video_id in videos:
+        video = api.get(video_id)
+        assert (video["status"], video["attempts"]) == ("processed", 1)
+        assert len(release.results(video_id)) == 1
+
+
+@pytest.mark.usefixtures("usual_values_afterwards")
+def test_the_backlog_policy_wakes_a_worker_from_none_and_lets_it_go(
+    release: Release,
+    namespace: Namespace,
+    upload: Callable[..., str],
+    blink: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release.up(*BACKLOG)
+    eventually(lambda: not namespace.items("pods", "-l", "app.kubernetes.io/component=worker"), within=300, every=1)
+    sent = time.monotonic()
+    video_id = upload(blink, edit=QUICK)
+    eventually(lambda: release.workers() == 1, within=120, every=0.2)
+    asked = time.monotonic() - sent
+    eventually(lambda: namespace.status(video_id).get("phase") == "processing", within=120, every=0.2)
+    with capsys.disabled():
+        sys.stdout.write(f"\nfrom none: a worker was asked for after {asked:.1f} s, ")
+        sys.stdout.write(f"it began after {time.monotonic() - sent:.1f} s\n")
+    assert release.until(video_id, "processed")["attempts"] == 1
+    eventually(lambda: release.workers() == 0, within=300, every=1)

@@ -1,0 +1,79 @@
+"""The release under test: what deploy/local/up installs, and what is behind it."""
+
+import base64
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.support.cluster import Json, Namespace
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+NAME = "anb-e2e"
+LOCAL = Namespace("anb-local")
+BUCKET = "anb-videos"
+QUEUE = "anb-video-processing-queue"
+
+# Only the main part, of a clip of a second: the quickest job there is.
+QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
+
+
+@dataclass(frozen=True)
+class Release:
+    """The release under test. `storage` is LocalStack's URL on this machine."""
+
+    namespace: Namespace
+    storage: str
+
+    def up(self, *values: str) -> None:
+        """Install it, or change values of it, by deploy/local/up; returns when everything is ready."""
+        sets = [part for value in (f"bucket.publicEndpoint={self.storage}", *values) for part in ("--set", value)]
+        done = subprocess.run(
+            [ROOT / "deploy" / "local" / "up", *sets],
+            env=os.environ | {"NAMESPACE": self.namespace.name},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            pytest.fail(f"deploy/local/up exits with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+    def token(self) -> str:
+        """The first token, of scope `ops`."""
+        secret = self.namespace.get("secret", "anb-bootstrap-token")["data"]["ANB_BOOTSTRAP_TOKEN"]
+        return base64.b64decode(secret).decode()
+
+    def workers(self) -> int:
+        """Worker pods that there are or are about to be, those that drain left out."""
+        return int(self.namespace.get("deployment", "anb-worker")["status"].get("replicas", 0))
+
+    def put(self, key: str, clip: Path) -> None:
+        """Put an object into the bucket."""
+        boto3.client("s3", endpoint_url=self.storage).upload_file(str(clip), BUCKET, key)
+
+    def results(self, video_id: str) -> list[str]:
+        """The keys of the finished objects of a video."""
+        found = boto3.client("s3", endpoint_url=self.storage).list_objects_v2(
+            Bucket=BUCKET, Prefix=f"processed/{video_id}/"
+        )
+        return [entry["Key"] for entry in found.get("Contents", [])]
+
+    def messages(self) -> tuple[int, int]:
+        """Messages in the queue that are visible, and in flight."""
+        sqs = boto3.client("sqs", endpoint_url=self.storage)
+        url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+        told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return int(told["ApproximateNumberOfMessages"]), int(told["ApproximateNumberOfMessagesNotVisible"])
+
+    def until(self, videojob: str, phase: str, *, within: float = 180) -> Json:
+        """Wait until a VideoJob says this; its status then."""
+
+        def there() -> Json | None:
+            status = self.namespace.status(videojob)
+            return status if status.get("phase") == phase else None
+
+        return eventually(there, within=within, every=0.5) or {}
