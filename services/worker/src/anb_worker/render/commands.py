@@ -50,8 +50,9 @@ MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without it a phone's HDR clip comes out pale. 203 nits is what HDR calls white.
 _TO_SDR = (
-    "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
-    "zscale=transfer=bt709:matrix=bt709:range=tv"
+    # HDR is BT.2020, also where the file does not say so.
+    "setparams=color_primaries=bt2020:colorspace=bt2020nc,zscale=transfer=linear:npl=203,format=gbrpf32le,"
+    "zscale=primaries=bt709,tonemap=mobius:desat=0,zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
 # Neither where a phone's clip was taken nor who made it goes into the output.
@@ -205,13 +206,11 @@ def _preroll(plan: RenderPlan) -> float:
 
 def _fit(*, hdr: bool) -> str:
     """Into the frame, never stretched, with black bars; square pixels, 8 bits, BT.709."""
-    fit = (
-        f"scale={WIDTH}:{HEIGHT}:force_original_aspect_ratio=decrease:force_divisible_by=2:reset_sar=1"
-        ":flags=bicubic:eval=frame"
-    )
+    # By its display aspect ratio; of a picture that is no more than a line, at least a line is left.
+    fit = f"scale=w='max(2,2*round(min({WIDTH},{HEIGHT}*dar)/2))':h='max(2,2*round(min({HEIGHT},{WIDTH}/dar)/2))'"
     # Scaled first: there is less to convert then.
     color = f",{_TO_SDR}" if hdr else ":out_color_matrix=bt709:out_range=tv"
-    return f"{fit}{color},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
+    return f"{fit}:flags=bicubic:eval=frame{color},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:

@@ -7,7 +7,6 @@ is the most dangerous thing that we do.
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +27,9 @@ from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, seek_be
 _HDR_TRANSFERS = (16, 18)
 """PQ and HLG, by their numbers in ITU-T H.273."""
 
+_OURS = (av.error.MemoryError, av.error.PermissionError, av.error.FileNotFoundError)
+"""What goes wrong with us. All other errors, and FFmpeg's codes say little, are the file's."""
+
 
 def _probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
     """What is in a file; of the kept part, what is really there. A picture over `max_pixels` is not opened."""
@@ -43,7 +45,9 @@ def _probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFa
     }
     try:
         opened = av.open(f"file:{path}", format=DEMUXERS[container], options=options)
-    except (av.error.InvalidDataError, av.error.EOFError):
+    except _OURS:
+        raise
+    except av.error.FFmpegError:
         cut_off = container is Container.MP4 and _lacks_index(path)
         return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
     with opened:
@@ -166,7 +170,7 @@ def _scan(opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, or
 
 def _packets(opened: InputContainer, waiting: set[int], origin: float, until: float) -> Iterator["Packet[Stream]"]:
     """The packets of the named streams, until each of them has come to `until`, or the file ends or breaks."""
-    with suppress(av.error.FFmpegError):
+    try:
         for packet in opened.demux([opened.streams[index] for index in waiting]):
             yield packet
             # Pictures may come out of order, but none comes before its own decoding time.
@@ -175,6 +179,10 @@ def _packets(opened: InputContainer, waiting: set[int], origin: float, until: fl
                 waiting.discard(packet.stream_index)
             if not waiting:
                 return
+    except _OURS:
+        raise
+    except av.error.FFmpegError:
+        return
 
 
 def _seconds(packet: "Packet[Stream]", ticks: int | None, origin: float) -> float | None:
