@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
-import pytest
 
 from tests.support.cluster import Json, Namespace
 from tests.support.waiting import eventually
@@ -40,7 +39,7 @@ class Release:
             text=True,
         )
         if done.returncode:
-            pytest.fail(f"deploy/local/up exits with {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"deploy/local/up exits with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def token(self) -> str:
         """The first token, of scope `ops`."""

@@ -20,7 +20,7 @@ COLUMNS = ["NAME", "STATUS", "PROGRESS", "ATTEMPTS", "REASON", "AGE", "VIDEO", "
 VIDEO_ID = "3f0a3f4e-6d1e-4b55-9a3b-7d9d5d1f7a10"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
     """A namespace of its own on a cluster that knows VideoJobs."""
     if "KUBECONFIG" not in os.environ:
