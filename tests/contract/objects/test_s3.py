@@ -118,6 +118,32 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
         put(objects)
 
 
+@pytest.mark.parametrize("stalls", [False, True])
+def test_a_download_that_breaks_off_or_stalls_says_that_the_bucket_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, stalls: bool
+) -> None:
+    path = tmp_path / "source"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+
+        def answer_in_part() -> None:
+            taken.append(server.accept()[0])
+            taken[0].recv(65_536)
+            taken[0].sendall(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 100\r\n\r\nsome bytes')
+            if not stalls:
+                taken[0].close()
+
+        thread = threading.Thread(target=answer_in_part)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=0.4))
+        with pytest.raises(Unavailable, match="does not answer: (10 read|Read timeout)"):
+            objects.fetch(KEY, path)
+        thread.join()
+        taken[0].close()
+    assert not path.exists()
+
+
 def test_missing_credentials_are_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     objects = S3Objects("anb-videos", region="us-east-1", patience=PATIENCE)

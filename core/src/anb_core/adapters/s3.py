@@ -4,7 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from os.path import commonprefix
 from pathlib import Path
@@ -88,7 +88,8 @@ class S3Objects:
                 if error_code(error) not in _MISSING:
                     raise
                 raise NotFound("object_missing", f"{self._store.place} has no object {key}.") from error
-            with path.open("wb") as file, answer["Body"] as body:
+            # As a context manager of its own it would hand out urllib3's stream, and with it urllib3's errors.
+            with path.open("wb") as file, closing(answer["Body"]) as body:
                 while piece := body.read(PIECE_BYTES):
                     file.write(piece)
                     if on_bytes:
