@@ -137,7 +137,7 @@ def test_a_download_that_breaks_off_or_stalls_says_that_the_bucket_is_away(
         thread.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=0.4))
-        with pytest.raises(Unavailable, match="does not answer: (10 read|Read timeout)"):
+        with pytest.raises(Unavailable, match=r"does not answer: (10 read|Read timeout)"):
             objects.fetch(KEY, path)
         thread.join()
         taken[0].close()

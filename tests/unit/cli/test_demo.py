@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from anb_cli.demo.contact_sheet import draw, parts_of
-from anb_cli.demo.examination import Facts, Plan, judge
+from anb_cli.demo.examination import CARD_FRAMES, FPS, Facts, Plan, judge
+from anb_worker.render.drawing import CARD_SECONDS
 
 PLAN = Plan.of(339)
 SOURCE = 5.312
@@ -26,6 +27,10 @@ GOOD = Facts(
 
 def wrong(facts: Facts, sound_shift: float | None = 0.0) -> list[str]:
     return [check.what for check in judge(facts, PLAN, SOURCE, sound_shift) if not check.passed]
+
+
+def test_the_cards_are_as_long_as_the_workers_own() -> None:
+    assert CARD_FRAMES == CARD_SECONDS * FPS
 
 
 def test_a_good_file_passes() -> None:
