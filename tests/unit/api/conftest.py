@@ -86,3 +86,10 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     assert problem["status"] == answer.status_code
     assert problem["detail"].endswith(".")
     return answer.status_code, problem["code"]
+
+
+@pytest.fixture
+def world_routes(world: World) -> set[str]:
+    """Every method and path of the schema."""
+    paths = world.client.get("/openapi.json").json()["paths"]
+    return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}

@@ -58,7 +58,7 @@ def test_another_owners_video_does_not_exist(world: World) -> None:
     ]:
         theirs = world.client.request(method, f"/api/videos/{video_id}{path}", headers=bob)
         nobodys = world.client.request(method, f"/api/videos/{'0' * 36}{path}", headers=bob)
-        assert code_of(theirs) == code_of(nobodys) == (404, "not_found")
+        assert code_of(theirs) == code_of(nobodys) == (404, "video_not_found")
         assert theirs.text.replace(video_id, "0" * 36) == nobodys.text
 
     assert world.client.get("/api/videos", headers=bob).json() == {"videos": [], "next_cursor": None}
@@ -160,8 +160,8 @@ def test_a_deleted_video_is_gone(world: World) -> None:
     video_id = world.upload(ana)
 
     assert world.client.delete(f"/api/videos/{video_id}", headers=ana).status_code == 204
-    assert code_of(world.client.get(f"/api/videos/{video_id}", headers=ana)) == (404, "not_found")
-    assert code_of(world.client.delete(f"/api/videos/{video_id}", headers=ana)) == (404, "not_found")
+    assert code_of(world.client.get(f"/api/videos/{video_id}", headers=ana)) == (404, "video_not_found")
+    assert code_of(world.client.delete(f"/api/videos/{video_id}", headers=ana)) == (404, "video_not_found")
 
 
 def test_pages_follow_one_another_to_the_end(world: World) -> None:

@@ -24,9 +24,9 @@ def find(store: Reading, caller: Caller, video_id: str) -> Record:
     """The video, if the caller may see it.
 
     Raises:
-        NotFound: `not_found`.
+        NotFound: `video_not_found`.
     """
     record = store.get(video_id)
     if record is None or caller.sees_owner not in {None, record.video.owner}:
-        raise NotFound("not_found", f"There is no video {video_id}.")
+        raise NotFound("video_not_found", f"There is no video {video_id}.")
     return record

@@ -1,7 +1,7 @@
 """What a person may do to a video of theirs: cancel, retry, delete.
 
 Raises, each of them:
-    NotFound: `not_found`, for other owners' videos too.
+    NotFound: `video_not_found`, for other owners' videos too.
     Conflict: `wrong_status`.
 """
 

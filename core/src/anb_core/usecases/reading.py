@@ -36,7 +36,7 @@ def download_url(store: Reading, objects: Objects, caller: Caller, video_id: str
     """Where the finished video can be fetched for so long.
 
     Raises:
-        NotFound: `not_found`.
+        NotFound: `video_not_found`.
         Conflict: `not_processed`.
     """
     record = find(store, caller, video_id)

@@ -1,0 +1,62 @@
+import ast
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from anb_api import problems
+from anb_core.domain import errors
+
+ROOT = Path(__file__).parents[3]
+SOURCES = [
+    *(ROOT / "services/api/src/anb_api").glob("*.py"),
+    *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in ("access", "commands", "reading", "submit")),
+    *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("naming", "status")),
+]
+
+NOT_OVER_HTTP = {
+    "key_not_allowed",  # of submit_existing
+    "video_exists",
+    "video_id_invalid",
+}
+"""Raised in the same files, but on no way that begins with a request."""
+
+PARTS = {"database", "bucket"}
+"""The ports raise `Unavailable` for these; that the queue is away is no request's problem."""
+
+
+def raised(source: Path) -> Iterator[tuple[int, str]]:
+    """Status and code of every error and problem that a file makes with a literal code."""
+    for node in ast.walk(ast.parse(source.read_text())):
+        match node:
+            case ast.Call(func=ast.Name(id="Unavailable"), args=[ast.Constant(value=str(part)), *_]):
+                yield 503, f"{part}_unavailable"
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(code)), *_]):
+                kind = getattr(problems, name, None) or getattr(errors, name, None)
+                if isinstance(kind, type) and issubclass(kind, errors.AnbError):
+                    yield int(problems.status_of(kind(code, ""))), code
+            case ast.Call(
+                func=ast.Name(id="problem"),
+                args=[ast.Attribute(attr=status) | ast.Name(id=status), ast.Constant(value=str(code)), *_],
+            ):
+                # In the handler of the framework's own errors the status is a name, and told by the code.
+                told = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
+                yield int(HTTPStatus[told]), code
+
+
+def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
+    made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in NOT_OVER_HTTP}
+    # submit_existing tells of a missing source too, as something that was not found.
+    made -= {(404, "source_missing")}
+    made |= {(503, f"{part}_unavailable") for part in PARTS}
+
+    rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| .+ \|$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+
+    assert [(int(status), code) for status, code in rows] == sorted(made)
+
+
+def test_every_route_is_in_the_table_of_requests(world_routes: set[str]) -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    told = {f"{method} {path}" for method, path in re.findall(r"^\| `(\w+) ([^?`]+)", text, re.MULTILINE)}
+
+    assert told == world_routes
