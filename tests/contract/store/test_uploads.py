@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -5,7 +6,7 @@ import pytest
 
 from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.errors import Conflict, NotFound
-from anb_core.domain.model import EventKind, Idempotency, Record, Source
+from anb_core.domain.model import EventKind, Idempotency, Record, Source, Video
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store, Unknown
 from tests.contract.store.backends import Backend
@@ -264,13 +265,48 @@ def test_an_existing_object_is_uploaded_at_once_and_only_once(store: Store) -> N
     assert due(store) == []
 
 
-def test_an_abandoned_upload_that_arrived_after_all_and_is_submitted_is_not_deleted(backend: Backend) -> None:
-    store = backend.store
+def _abandoned(store: Store) -> Video:
     video = uploading(store).video
     store.abandon_upload(video.id)
-    new = replace(new_video(owned=False), source_key=video.source_key)
-    store.submit_existing(new, SOURCE)
-    assert backend.dooms() == []
+    return video
+
+
+def _deleted(store: Store) -> Video:
+    video_id = uploaded(store)
+    video = record_of(store, video_id).video
+    store.delete(video_id, grace=DAY)
+    return video
+
+
+@pytest.mark.parametrize("made", [lambda store: record_of(store, uploaded(store)).video, _abandoned, _deleted])
+def test_an_object_that_is_or_was_another_videos_upload_cannot_be_submitted(
+    backend: Backend, made: Callable[[Store], Video]
+) -> None:
+    video = made(backend.store)
+    before = backend.dooms()
+    new = replace(new_video(owned=False, owner="mallory"), source_key=video.source_key)
+    with pytest.raises(Conflict) as refused:
+        backend.store.submit_existing(new, SOURCE)
+    assert refused.value.code == "source_taken"
+    assert backend.store.get(new.id) is None
+    assert backend.dooms() == before
+
+
+def test_an_object_that_nobody_uploaded_may_become_two_videos(store: Store) -> None:
+    first = new_video(owned=False)
+    second = replace(new_video(owned=False), source_key=first.source_key)
+    assert store.submit_existing(first, SOURCE)[1]
+    assert store.submit_existing(second, SOURCE)[1]
+
+
+def test_an_id_whose_upload_was_abandoned_is_free_once_its_object_is_gone_for_good(backend: Backend) -> None:
+    store = backend.store
+    video = _abandoned(store)
+    with pytest.raises(Conflict):
+        store.begin_upload(new_video(video.id), lifetime=MINUTE)
+    backend.pass_time(2 * DAY)
+    store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
+    assert isinstance(store.begin_upload(new_video(video.id), lifetime=MINUTE), Record)
 
 
 def test_an_existing_object_of_another_owner_is_shown_as_it_is(store: Store) -> None:

@@ -110,6 +110,13 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
     return Record(video, job)
 
 
+def source_taken(video: Video) -> Conflict:
+    """Why an object can't be another video's source: it is deleted with the one it belongs to, or is about to be."""
+    return Conflict(
+        "source_taken", f"The object {video.source_key} belongs to another video, or did until it was deleted."
+    )
+
+
 def holds(job: Job, lease: Lease) -> bool:
     """Whether this lease is still the job's: whoever took over, cancelled or ended it changed one of the three."""
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id

@@ -52,7 +52,7 @@ class Uploads(Protocol):
         The key is free again once it expires, its upload is abandoned or cancelled, or its video is deleted.
 
         Raises:
-            Conflict: `video_exists`.
+            Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id remains.
         """
         ...
 
@@ -93,6 +93,7 @@ class Uploads(Protocol):
 
         Raises:
             NotFound: `video_not_found`, a video with this id was deleted.
+            Conflict: `source_taken`, the object is or was an upload of another video.
         """
         ...
 

@@ -533,8 +533,12 @@ class InMemoryStore:
 
     def _add(self, row: _Row) -> None:
         video = row.record.video
+        others = (other.record.video for other in self._rows.values())
+        if any(kept.doomed.key == video.source_key for kept in self.deletions) or any(
+            other.owned and other.source_key == video.source_key for other in others
+        ):
+            raise lifecycle.source_taken(video)
         self._rows[video.id] = row
-        self.deletions[:] = [kept for kept in self.deletions if kept.doomed.key != video.source_key]
 
     def _apply(self, row: _Row, effect: Effect, now: datetime) -> Record:
         job = effect.record.job

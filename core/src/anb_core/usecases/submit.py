@@ -135,7 +135,7 @@ class Submit:
         Raises:
             Invalid: `key_not_allowed`, `video_id_invalid`, a title or size that is against the rules.
             NotFound: `source_missing`; or the video was deleted.
-            Conflict: `video_exists`, with another object or owner.
+            Conflict: `video_exists`, with another object or owner; `source_taken`, the object is another video's.
         """
         check_video_id(video_id)
         if not key.startswith(self._prefixes) or key.endswith("/"):

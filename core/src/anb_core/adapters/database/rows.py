@@ -5,7 +5,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Connection, Row, Select, bindparam, delete, select, update
+from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database import feed
@@ -19,6 +30,7 @@ from anb_core.adapters.database.tables import (
     outbox,
     videos,
 )
+from anb_core.domain import lifecycle
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import NotFound, Unavailable
 from anb_core.domain.lifecycle import Doomed, Effect
@@ -80,7 +92,8 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         id=fields["videos_id"],
         owner=fields["videos_owner"],
         title=fields["videos_title"],
-        edit=EditSpec.model_validate(fields["videos_edit"]),
+        # A newer program, rolled out beside this one, may know more.
+        edit=EditSpec.model_validate(fields["videos_edit"], extra="ignore"),
         source_key=fields["videos_source_key"],
         owned=fields["videos_owned"],
         file_name=fields["videos_file_name"],
@@ -145,7 +158,8 @@ def columns_of(problem: Problem | None) -> dict[str, str | None]:
 def add_record(connection: Connection, record: Record, upload_expires_at: datetime | None = None) -> bool:
     """Write a new video and its job; False if there is a video with this id.
 
-    Whatever wanted its object deleted does so no longer: an abandoned upload's that arrived after all, say.
+    Raises:
+        Conflict: `source_taken`.
     """
     added = connection.scalar(
         insert(connection, videos)
@@ -155,8 +169,20 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
+    # One statement, so that an upload abandoned meanwhile is seen either as a row or as a deletion.
+    taken = connection.scalar(
+        select(
+            or_(
+                exists().where(object_deletions.c.key == record.video.source_key),
+                exists().where(
+                    videos.c.source_key == record.video.source_key, videos.c.owned, videos.c.id != record.video.id
+                ),
+            )
+        )
+    )
+    if taken:
+        raise lifecycle.source_taken(record.video)
     connection.execute(plain_insert(jobs).values(_job_columns(record.job) | {"upload_expires_at": upload_expires_at}))
-    connection.execute(delete(object_deletions).where(object_deletions.c.key == record.video.source_key))
     return True
 
 

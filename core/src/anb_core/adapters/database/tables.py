@@ -108,7 +108,7 @@ videos = Table(
     Column("owner", Words, nullable=False),
     Column("title", Words, nullable=False),
     Column("edit", _Json, nullable=False),
-    Column("source_key", Words, nullable=False),
+    Column("source_key", Words, nullable=False, index=True),
     Column("owned", Boolean, nullable=False),
     Column("file_name", Words, nullable=False),
     Column("source_size", BigInteger),

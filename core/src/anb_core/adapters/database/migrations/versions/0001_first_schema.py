@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("purge_after", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_videos")),
     )
+    op.create_index(op.f("ix_videos_source_key"), "videos", ["source_key"])
     op.create_index("ix_videos_created_at", "videos", ["created_at", "id"])
     op.create_index("ix_videos_owner_created_at", "videos", ["owner", "created_at", "id"])
     op.create_index(
