@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run() -> None:
     settings = load_or_exit(OperatorSettings)
     configure_logging(settings.log_format, settings.log_level)
+    # It tells of each event that it handed to us, with all of its settings.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
     with build(settings) as core:
         asyncio.run(app.run(core, settings))
 

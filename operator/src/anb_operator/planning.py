@@ -247,7 +247,9 @@ def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: boo
     job = record.job
     if not job.status.terminal:
         return True
-    return news and now < job.updated_at + time_to_live(None, job.status, policy)
+    # Whoever cancels a video, or deletes the VideoJob that submitted it, does not want another one.
+    wanted = news and job.status is not Phase.CANCELLED
+    return wanted and now < job.updated_at + time_to_live(None, job.status, policy)
 
 
 def _refused(videojob: VideoJob, refusal: Refusal) -> Announcement:

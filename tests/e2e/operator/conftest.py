@@ -1,0 +1,241 @@
+"""Real operators as processes of their own, on a real API server: KUBECONFIG names it, the control plane is enough.
+
+Each site has a namespace, a PostgreSQL database, a bucket and workers that are the tests themselves.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from anb_core.adapters.database import upgrade
+from anb_core.bootstrap import Core, build
+from anb_core.settings import Settings, load
+from anb_operator.crd import text
+from tests.support import eventually
+from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
+from tests.support.postgres import Postgres
+from tests.support.tether import free_port
+
+Json = dict[str, Any]
+
+
+class Operator:
+    """One operator process; its log goes to a file."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.url = f"http://{environment['ANB_OPERATOR_LISTEN']}"
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "anb_operator"], stdout=output, stderr=output, env=os.environ | environment
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", trust_env=False, timeout=10).status_code == 200
+        except httpx.TransportError:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the operator ended with {self.process.returncode}:\n{self.log}") from None
+            return False
+
+    def get(self, path: str) -> str:
+        """The answer's text; nothing while there is none."""
+        try:
+            return httpx.get(f"{self.url}{path}", trust_env=False, timeout=10).text
+        except httpx.TransportError:
+            return ""
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+class Site:
+    """A namespace, a database, a bucket, and whatever operators are started on them."""
+
+    def __init__(self, core: Core, environment: dict[str, str], folder: Path) -> None:
+        self.core = core
+        self.store = core.store
+        self.environment = environment
+        self.namespace = environment["ANB_OPERATOR_NAMESPACE"]
+        self.folder = folder
+
+    @contextmanager
+    def operator(self, **others: str) -> Iterator[Operator]:
+        environment = {**self.environment, "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}", **others}
+        operator = Operator(environment, self.folder / "operator.log")
+        try:
+            yield operator
+        finally:
+            operator.kill()
+            sys.stdout.write(operator.log)
+
+    @contextmanager
+    def ready_operator(self, **others: str) -> Iterator[Operator]:
+        with self.operator(**others) as operator:
+            eventually(operator.ready, within=30, every=0.2)
+            yield operator
+
+    def put(self, key: str) -> None:
+        with self.core.objects.writing(key, content_type="video/mp4") as writer:
+            writer.write(b"a video")
+            writer.commit()
+
+    def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return tool("kubectl", "-n", self.namespace, *arguments, check=check)
+
+    def apply(self, name: str, spec: Json) -> None:
+        manifest = {"apiVersion": "anb.video/v1alpha1", "kind": "VideoJob", "metadata": {"name": name}, "spec": spec}
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+        self.kubectl("apply", "-f", str(path))
+
+    def patch(self, name: str, spec: Json) -> None:
+        self.kubectl("patch", "videojob", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def videojobs(self) -> dict[str, Json]:
+        items = json.loads(self.kubectl("get", "videojobs", "-o", "json").stdout)["items"]
+        return {item["metadata"]["name"]: item for item in items}
+
+    def status(self, name: str) -> Json:
+        """Empty while there is no such object, or it has no status."""
+        found: Json = self.videojobs().get(name, {}).get("status", {})
+        return found
+
+    def eventually_status(self, name: str, holds: Callable[[Json], object]) -> Json:
+        last: Json = {}
+
+        def there() -> bool:
+            last.clear()
+            last.update(self.status(name))
+            return bool(last and holds(last))
+
+        try:
+            eventually(there, within=15, every=0.2)
+        except AssertionError:
+            raise AssertionError(f"the status of {name} stays {json.dumps(last, indent=2)}") from None
+        return last
+
+    def phase(self, name: str, phase: str) -> Json:
+        return self.eventually_status(name, lambda status: status.get("phase") == phase)
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Reason and message of the Events about a VideoJob, oldest first."""
+        items = json.loads(self.kubectl("get", "events", "-o", "json").stdout)["items"]
+        about = [item for item in items if item["involvedObject"]["name"] == name]
+        about.sort(key=lambda item: int(item["metadata"]["resourceVersion"]))
+        return [(item["reason"], item["message"]) for item in about]
+
+
+@pytest.fixture(scope="session")
+def _videojobs_known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if "KUBECONFIG" not in os.environ:
+        pytest.fail("KUBECONFIG is not set: name a cluster, or start one's control plane")
+    definition = tmp_path_factory.mktemp("crd") / "videojob-crd.yaml"
+    definition.write_text(text(), encoding="utf-8")
+    installed = tool("kubectl", "get", "crd", "videojobs.anb.video", check=False).returncode == 0
+    if not installed:
+        tool("kubectl", "create", "-f", str(definition))
+    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=30s")
+    yield
+    if not installed:
+        tool("kubectl", "delete", "--wait=false", "-f", str(definition))
+
+
+Sites = Callable[[Path], AbstractContextManager[Site]]
+
+
+@pytest.fixture(scope="session")
+def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
+    """`with sites(folder) as site`."""
+
+    @contextmanager
+    def opened(folder: Path) -> Iterator[Site]:
+        namespace = f"operator-{uuid.uuid4().hex[:8]}"
+        database = postgres.create_database()
+        environment = {
+            "DATABASE_URL": database,
+            "S3_BUCKET": f"bucket-{uuid.uuid4().hex[:8]}",
+            "SQS_QUEUE_URL": f"{moto_url}/123456789012/queue",
+            "SQS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": moto_url,
+            "AWS_REGION": "us-east-1",
+            "ANB_CREATE_RESOURCES": "true",
+            "ANB_OPERATOR_NAMESPACE": namespace,
+            "ANB_OPERATOR_WORKER_SELECTOR": "app=worker",
+        }
+        upgrade(database)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            core = build(load(Settings))
+            core.objects.ensure()
+        tool("kubectl", "create", "namespace", namespace)
+        environment["KUBECONFIG"] = str(_with_the_rights_of_the_chart(namespace, folder))
+        with core:
+            yield Site(core, environment, folder)
+        tool("kubectl", "delete", "namespace", namespace, "--wait=false")
+        _remove_all(namespace)
+        postgres.drop_database(database)
+
+    return opened
+
+
+@pytest.fixture
+def site(sites: Sites, tmp_path: Path) -> Iterator[Site]:
+    """A site of the test's own, on which it starts its operators."""
+    with sites(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def served(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site with an operator that many tests share: each has videos and names of its own."""
+    with sites(tmp_path_factory.mktemp("served")) as site, site.ready_operator():
+        yield site
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a VideoJob."""
+    return f"clip-{uuid.uuid4().hex[:8]}"
+
+
+def _with_the_rights_of_the_chart(namespace: str, folder: Path) -> Path:
+    """A KUBECONFIG for the operator's ServiceAccount, which has the chart's Role and nothing else."""
+    rights = folder / "rights.yaml"
+    only = [f"--show-only=templates/operator/{part}.yaml" for part in ("role", "serviceaccount")]
+    told = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
+    rendered = tool("helm", "template", "anb", str(CHART), *told, *only).stdout
+    rights.write_text(rendered, encoding="utf-8")
+    tool("kubectl", "-n", namespace, "apply", "-f", str(rights))
+    config = json.loads(tool("kubectl", "config", "view", "--raw", "--minify", "-o", "json").stdout)
+    token = tool("kubectl", "-n", namespace, "create", "token", "anb-operator").stdout.strip()
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+def _remove_all(namespace: str) -> None:
+    """Nobody is there any more to take the finalizers off, nor, on a bare control plane, to empty a namespace."""
+    for name in tool("kubectl", "-n", namespace, "get", "videojobs", "-o", "name").stdout.split():
+        tool("kubectl", "-n", namespace, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    tool("kubectl", "-n", namespace, "delete", "videojobs", "--all")

@@ -1,0 +1,133 @@
+import json
+
+from anb_core.domain.status import Status
+from tests.contract.store.given import claim, failed, processing, record_of, reject, result, uploaded
+from tests.e2e.operator.conftest import Json, Site
+from tests.support import eventually
+
+KEY = "uploads/clip.mp4"
+SUBMITTED = {"source": {"key": KEY}, "title": "My clip"}
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+def test_an_object_is_submitted_once_however_often_it_is_applied(site: Site) -> None:
+    site.put(KEY)
+    with site.ready_operator():
+        site.apply("clip", SUBMITTED)
+        video_id = site.phase("clip", "uploaded")["videoId"]
+        site.apply("clip", SUBMITTED)
+        site.kubectl("annotate", "videojob", "clip", "touched=yes")
+    with site.ready_operator():
+        lease = claim(site.store, video_id)
+        site.store.publish(lease, result(lease))
+        site.phase("clip", "processed")
+    [record] = site.store.listing(owner=None)
+    assert (record.video.id, record.video.owner, record.video.title) == (video_id, "kubernetes", "My clip")
+    assert list(site.videojobs()) == ["clip"]
+    assert "finalizers" not in site.videojobs()["clip"]["metadata"]
+
+
+def test_two_videojobs_for_one_key_are_two_videos(served: Site, name: str) -> None:
+    served.put(KEY)
+    served.apply(f"{name}-1", SUBMITTED)
+    served.apply(f"{name}-2", SUBMITTED)
+    assert served.phase(f"{name}-1", "uploaded")["videoId"] != served.phase(f"{name}-2", "uploaded")["videoId"]
+
+
+def test_a_missing_object_is_told_and_taken_once_it_is_there(served: Site, name: str) -> None:
+    key = f"uploads/{name}.mp4"
+    served.apply(name, {"source": {"key": key}})
+    status = served.eventually_status(name, lambda status: status.get("error"))
+    assert status["error"]["code"] == "source_missing"
+    [accepted] = [condition for condition in status["conditions"] if condition["type"] == "Accepted"]
+    assert (accepted["status"], accepted["reason"]) == ("False", "SourceMissing")
+    served.put(key)
+    served.kubectl("annotate", "videojob", name, "look=again")
+    assert "error" not in served.phase(name, "uploaded")
+
+
+def test_a_key_outside_the_prefixes_is_refused(served: Site, name: str) -> None:
+    served.apply(name, {"source": {"key": "private/clip.mp4"}})
+    status = served.eventually_status(name, lambda status: status.get("error"))
+    assert status["error"]["code"] == "key_not_allowed"
+    assert "videoId" not in status
+
+
+def test_a_patch_cancels_and_a_new_token_retries(served: Site) -> None:
+    store = served.store
+    video_id = uploaded(store)
+    served.put(record_of(store, video_id).video.source_key)
+    served.phase(video_id, "uploaded")
+    served.patch(video_id, {"cancel": True})
+    served.phase(video_id, "cancelled")
+    served.patch(video_id, {"cancel": False, "retry": "once"})
+    status = served.eventually_status(video_id, lambda status: status.get("retry") == "once")
+    assert status["phase"] == "uploaded"
+    reject(store, claim(store, video_id))
+    served.phase(video_id, "failed")
+    served.kubectl("annotate", "videojob", video_id, "touched=yes")
+    served.patch(video_id, {"retry": "twice"})
+    served.phase(video_id, "uploaded")
+    assert record_of(store, video_id).job.generation == 3
+    told = [reason for reason, _ in served.events(video_id)]
+    assert told == ["Cancelled", "Retried", "Started", "Failed", "Retried"]
+
+
+def test_a_retry_that_can_not_be_is_refused_with_a_sentence(served: Site) -> None:
+    video_id = failed(served.store)
+    served.phase(video_id, "failed")
+    served.patch(video_id, {"retry": "once"})
+    eventually(lambda: "RetryRefused" in dict(served.events(video_id)), every=0.2)
+    assert "upload it again" in dict(served.events(video_id))["RetryRefused"]
+    assert served.status(video_id)["phase"] == "failed"
+
+
+def test_deleting_an_unfinished_submission_cancels_its_work(served: Site, name: str) -> None:
+    served.put(KEY)
+    served.apply(name, SUBMITTED)
+    video_id = served.phase(name, "uploaded")["videoId"]
+    claim(served.store, video_id)
+    served.phase(name, "processing")
+    served.kubectl("delete", "videojob", name, "--timeout=15s")
+    assert record_of(served.store, video_id).job.status is Status.CANCELLED
+    last = served.store.last_event_id()
+    eventually(lambda: (served.store.cursor("operator") or 0) >= last, every=0.2)
+    assert not {name, video_id} & served.videojobs().keys()
+
+
+def test_a_submission_deleted_while_no_operator_ran_is_cancelled_by_the_next(site: Site) -> None:
+    site.put(KEY)
+    with site.ready_operator():
+        site.apply("clip", SUBMITTED)
+        video_id = site.phase("clip", "uploaded")["videoId"]
+    site.kubectl("delete", "videojob", "clip", "--wait=false")
+    with site.ready_operator():
+        eventually(lambda: site.videojobs() == {}, every=0.2)
+    assert record_of(site.store, video_id).job.status is Status.CANCELLED
+
+
+def test_busy_workers_cost_more_to_delete(site: Site) -> None:
+    for pod in ("worker-1", "worker-2"):
+        _make_pod(site, pod)
+    with site.ready_operator():
+        lease = processing(site.store)
+        eventually(lambda: _costs(site) == {"worker-1": "1000", "worker-2": None}, every=0.2)
+        site.store.publish(lease, result(lease))
+        eventually(lambda: _costs(site) == {"worker-1": None, "worker-2": None}, every=0.2)
+
+
+def _make_pod(site: Site, name: str) -> None:
+    pod: Json = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "worker"}},
+        "spec": {"containers": [{"name": "worker", "image": "none"}]},
+    }
+    path = site.folder / f"{name}.json"
+    path.write_text(json.dumps(pod), encoding="utf-8")
+    site.kubectl("create", "-f", str(path))
+
+
+def _costs(site: Site) -> dict[str, str | None]:
+    pods = json.loads(site.kubectl("get", "pods", "-o", "json").stdout)["items"]
+    return {pod["metadata"]["name"]: pod["metadata"].get("annotations", {}).get(DELETION_COST) for pod in pods}

@@ -1,0 +1,155 @@
+"""A cluster in memory: it keeps VideoJobs as the API server does, counts what is written, and can be away."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from anb_core.domain.errors import AnbError
+from anb_operator.kube import Existing, Json, Missing, Outdated, Pod
+from anb_operator.mirror import Announcement
+from anb_operator.videojob import VideoJob
+
+NAMESPACE = "video"
+
+
+class InMemoryCluster:
+    """A `Kube`. Set `fault` to an error and every method raises it. `writes` are the calls that changed something."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.fault: AnbError | None = None
+        self.writes: list[str] = []
+        self.events: dict[tuple[str, str], Announcement] = {}
+        self.pods: dict[str, dict[str, str]] = {}
+        self._clock = clock
+        self._kept: dict[tuple[str, str], Json] = {}
+        self._versions = count(1)
+        self._uids = count(1)
+
+    # -- what people and the test do
+
+    def apply(self, name: str, spec: Json, *, namespace: str = NAMESPACE, labels: Mapping[str, str] = {}) -> VideoJob:
+        kept = self._kept.get((namespace, name))
+        if kept is None:
+            kept = self._kept[namespace, name] = {
+                "metadata": {
+                    "name": name,
+                    "namespace": namespace,
+                    "uid": str(UUID(int=next(self._uids))),
+                    "generation": 1,
+                    "creationTimestamp": self._now(),
+                    "labels": dict(labels),
+                },
+                "spec": spec,
+            }
+        elif kept["spec"] != spec:
+            kept["spec"] = spec
+            kept["metadata"]["generation"] += 1
+        return self._changed(kept)
+
+    def delete(self, name: str) -> VideoJob:
+        """As `kubectl delete` does; a finalizer holds it."""
+        kept = self._find(self.get(name))
+        kept["metadata"].setdefault("deletionTimestamp", self._now())
+        return self._changed(kept)
+
+    def get(self, name: str, *, namespace: str = NAMESPACE) -> VideoJob:
+        return VideoJob.read(deepcopy(self._kept[namespace, name]))
+
+    @property
+    def names(self) -> set[str]:
+        return {name for _, name in self._kept}
+
+    @property
+    def told(self) -> list[str]:
+        """The reasons of all Events, oldest first."""
+        return [announcement.reason for announcement in self.events.values()]
+
+    # -- the port
+
+    async def list_videojobs(self) -> Sequence[VideoJob]:
+        self._answer()
+        return [VideoJob.read(deepcopy(kept)) for kept in self._kept.values()]
+
+    async def create_videojob(self, namespace: str, name: str, spec: Json, labels: Mapping[str, str]) -> VideoJob:
+        self._answer(f"create {name}")
+        if (namespace, name) in self._kept:
+            raise Existing("existing", f"{name} is there")
+        return self.apply(name, spec, namespace=namespace, labels=labels)
+
+    async def set_finalizers(self, videojob: VideoJob, finalizers: Sequence[str]) -> VideoJob:
+        self._answer(f"finalizers {videojob.metadata.name}")
+        kept = self._find(videojob)
+        if kept["metadata"]["resourceVersion"] != videojob.metadata.resource_version:
+            raise Outdated("outdated", f"{videojob.metadata.name} has changed")
+        kept["metadata"]["finalizers"] = list(finalizers)
+        return self._changed(kept)
+
+    async def patch_status(self, videojob: VideoJob, patch: Json) -> VideoJob:
+        self._answer(f"status {videojob.metadata.name}")
+        kept = self._find(videojob)
+        kept["status"] = merged(kept.get("status", {}), json.loads(json.dumps(patch)))
+        return self._changed(kept)
+
+    async def delete_videojob(self, videojob: VideoJob) -> None:
+        self._answer(f"delete {videojob.metadata.name}")
+        self._find(videojob)
+        self.delete(videojob.metadata.name)
+
+    async def post_event(self, videojob: VideoJob, announcement: Announcement) -> None:
+        self._answer(f"event {announcement.reason}")
+        key = videojob.metadata.uid, announcement.key
+        if key in self.events:
+            raise Existing("existing", "it was posted")
+        self.events[key] = announcement
+
+    async def list_pods(self, selector: str) -> Sequence[Pod]:
+        self._answer()
+        assert selector
+        return [Pod(name, dict(annotations)) for name, annotations in self.pods.items()]
+
+    async def annotate_pod(self, name: str, annotations: Mapping[str, str | None]) -> None:
+        self._answer(f"pod {name}")
+        if name not in self.pods:
+            raise Missing("missing", f"{name} is gone")
+        self.pods[name] = merged(self.pods[name], annotations)
+
+    def _answer(self, write: str | None = None) -> None:
+        if self.fault:
+            raise self.fault
+        if write:
+            self.writes.append(write)
+
+    def _find(self, videojob: VideoJob) -> Json:
+        kept = self._kept.get(videojob.key)
+        if kept is None:
+            raise Missing("missing", f"{videojob.metadata.name} is gone")
+        if kept["metadata"]["uid"] != videojob.metadata.uid:
+            raise Outdated("outdated", f"{videojob.metadata.name} is another one")
+        return kept
+
+    def _changed(self, kept: Json) -> VideoJob:
+        metadata = kept["metadata"]
+        metadata["resourceVersion"] = str(next(self._versions))
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            del self._kept[metadata["namespace"], metadata["name"]]
+        return VideoJob.read(deepcopy(kept))
+
+    def _now(self) -> str:
+        return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def merged(before: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, Mapping):
+        return patch
+    made = dict(before) if isinstance(before, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            made.pop(name, None)
+        else:
+            made[name] = merged(made.get(name), value)
+    return made

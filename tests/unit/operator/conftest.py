@@ -1,0 +1,81 @@
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.submit import Submit
+from anb_operator.planning import Policy
+from anb_operator.reconciler import Reconciler
+from anb_operator.shelf import Shelf
+from tests.unit.operator.cluster import NAMESPACE, InMemoryCluster
+
+POLICY = Policy(
+    namespace=NAMESPACE,
+    mirror=True,
+    mirror_max_age=None,
+    ttl_processed=timedelta(hours=1),
+    ttl_failed=timedelta(days=7),
+)
+
+
+class World:
+    """An operator's parts around fakes; the test is the watch and the feed."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self.clock = ManualClock()
+        self.store = InMemoryStore(self.clock.now)
+        self.objects = InMemoryObjects()
+        self.cluster = InMemoryCluster(self.clock.now)
+        self.shelf = Shelf(self.clock.monotonic)
+        self.threads = threads
+        self.policy = POLICY
+
+    def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
+        """One turn; the watch has shown everything before it."""
+        submit = Submit(
+            self.store,
+            self.objects,
+            max_bytes=1000,
+            source_prefixes=(),
+            idempotency_lifetime=timedelta(days=1),
+            wake_relay=lambda: None,
+        )
+        reconciler = Reconciler(
+            store=self.store,
+            objects=self.objects,
+            submit=submit,
+            kube=self.cluster,
+            shelf=self.shelf,
+            policy=self.policy,
+            threads=self.threads,
+            clock=self.clock.now,
+        )
+
+        async def turn() -> float | None:
+            fault, self.cluster.fault = self.cluster.fault, None
+            self.shelf.replace(await self.cluster.list_videojobs())
+            self.cluster.fault = fault
+            return await reconciler.reconcile(video_id, news=news)
+
+        return asyncio.run(turn())
+
+    def follow(self) -> None:
+        """As the feed does: one turn for every video that it ever told of."""
+        for video_id in dict.fromkeys(event.video_id for event in self.store.events_after(0, limit=10_000)):
+            self.reconcile(video_id, news=True)
+
+
+@pytest.fixture(scope="session")
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture
+def world(threads: ThreadPoolExecutor) -> World:
+    return World(threads)

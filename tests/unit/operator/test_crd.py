@@ -1,0 +1,57 @@
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anb_operator.crd import definition, text
+
+WRITTEN = Path(__file__).parents[3] / "charts" / "anb-video" / "files" / "videojob-crd.yaml"
+
+
+def test_the_chart_has_the_definition_that_the_models_give() -> None:
+    assert WRITTEN.read_text(encoding="utf-8") == text(), f"run `python -m anb_operator.crd {WRITTEN}`"
+
+
+def test_the_text_is_the_definition() -> None:
+    assert yaml.safe_load(text()) == definition()
+
+
+def test_every_field_says_what_it_is() -> None:
+    silent = [path for path, schema in _fields(_schema(), "") if not schema.get("description") and path != ".metadata"]
+    assert silent == []
+
+
+def test_the_schema_is_structural() -> None:
+    """What the API server refuses in a CRD: types that are not told, and words that only JSON schema has."""
+    for path, schema in _fields(_schema(), ""):
+        assert schema.get("type"), path
+        assert not {"$ref", "$defs", "anyOf", "default", "title", "additionalProperties", "const"} & schema.keys(), path
+
+
+def test_a_bound_with_a_fraction_is_a_rule_too_because_the_api_server_cuts_it_off() -> None:
+    trim = _schema()["properties"]["spec"]["properties"]["edit"]["properties"]["trim"]["properties"]
+    assert trim["length"]["x-kubernetes-validations"] == [
+        {"rule": "self >= 0.1", "message": "It must be at least 0.1."}
+    ]
+    assert "x-kubernetes-validations" not in trim["start"]
+
+
+def test_defaults_are_told_and_not_set() -> None:
+    edit = _schema()["properties"]["spec"]["properties"]["edit"]["properties"]
+    assert edit["trim"]["properties"]["length"]["description"].endswith("Default 30.")
+    assert edit["intro"]["properties"]["enabled"]["description"].endswith("Default true.")
+
+
+def _schema() -> dict[str, Any]:
+    [version] = definition()["spec"]["versions"]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+    return schema
+
+
+def _fields(schema: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
+    found = [(path, schema)]
+    for name, child in schema.get("properties", {}).items():
+        found += _fields(child, f"{path}.{name}")
+    if "items" in schema:
+        found += _fields(schema["items"], f"{path}[]")
+    return found

@@ -1,0 +1,435 @@
+"""What becomes of videos and VideoJobs: a real store, a cluster in memory, one turn at a time."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.status import Status
+from anb_operator.kube import KubeRefused
+from anb_operator.naming import video_id_of
+from anb_operator.planning import ASK_AGAIN, GIVE_UP
+from anb_operator.videojob import FINALIZER, VideoJob
+from tests.contract.store.given import (
+    DAY,
+    HOUR,
+    SECOND,
+    claim,
+    fail,
+    failed,
+    new_video,
+    processed,
+    processing,
+    record_of,
+    reject,
+    result,
+    uploaded,
+    uploading,
+)
+from tests.unit.operator.conftest import World
+
+KEY = "uploads/clip.mp4"
+SOURCE = {"source": {"key": KEY}}
+DATABASE_AWAY = Unavailable("database", "the database does not answer")
+KUBERNETES_AWAY = Unavailable("kubernetes", "the API server does not answer")
+
+
+def submit(world: World, name: str = "clip", **spec: object) -> str:
+    """A VideoJob that submitted its object; the video's id."""
+    world.objects.put(KEY, b"a video")
+    video_id = video_of(world.cluster.apply(name, {**SOURCE, **spec}))
+    world.reconcile(video_id)
+    return video_id
+
+
+def video_of(videojob: VideoJob) -> str:
+    return video_id_of(videojob.spec, videojob.metadata.uid)
+
+
+def phase(world: World, name: str) -> Status | None:
+    return world.cluster.get(name).status.phase
+
+
+# -- the mirror
+
+
+def test_a_new_video_gets_a_videojob_of_its_name_with_its_status(world: World) -> None:
+    video_id = uploading(world.store).video.id
+    world.follow()
+    videojob = world.cluster.get(video_id)
+    assert videojob.spec.video_id == video_id
+    assert videojob.made_by_us
+    assert (videojob.status.phase, videojob.status.video_id) == (Status.UPLOADING, video_id)
+
+
+def test_what_says_everything_already_is_not_written_again(world: World) -> None:
+    processing(world.store)
+    world.follow()
+    world.cluster.writes.clear()
+    world.follow()
+    assert world.cluster.writes == []
+
+
+def test_only_what_changed_is_written(world: World) -> None:
+    lease = processing(world.store)
+    world.follow()
+    world.cluster.writes.clear()
+    world.store.report_progress(lease, 0.42)
+    world.follow()
+    assert world.cluster.writes == [f"status {lease.video_id}"]
+    assert world.cluster.get(lease.video_id).status.progress == "42%"
+
+
+def test_a_video_whose_id_is_no_name_gets_another_name(world: World) -> None:
+    new = new_video("An_Id.that-is-no-name")
+    world.store.begin_upload(new, lifetime=HOUR)
+    world.follow()
+    [name] = world.cluster.names
+    assert name.startswith("video-")
+    assert world.cluster.get(name).status.video_id == new.id
+
+
+def test_a_name_that_is_taken_by_another_video_is_left_alone(world: World) -> None:
+    video_id = uploading(world.store).video.id
+    world.cluster.apply(video_id, SOURCE)
+    world.follow()
+    assert world.cluster.get(video_id).spec.source is not None
+
+
+def test_an_unfinished_mirror_that_was_deleted_comes_back_and_a_finished_one_does_not(world: World) -> None:
+    unfinished, finished = uploaded(world.store), processed(world.store)
+    world.follow()
+    for video_id in (unfinished, finished):
+        world.cluster.delete(video_id)
+        world.reconcile(video_id)
+    assert world.cluster.names == {unfinished}
+
+
+def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
+    video_id = processed(world.store)
+    world.follow()
+    world.store.delete(video_id, grace=DAY)
+    world.follow()
+    assert world.cluster.names == set()
+
+
+def test_a_mirror_that_was_never_written_to_goes_with_its_video_too(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.cluster.fault = KUBERNETES_AWAY
+    with pytest.raises(Unavailable):
+        world.follow()
+    world.cluster.fault = None
+    world.follow()
+    [kept] = [world.cluster.get(video_id)]
+    assert kept.made_by_us
+    world.store.delete(video_id, grace=DAY)
+    world.follow()
+    assert world.cluster.names == set()
+
+
+def test_no_mirror_is_made_where_none_is_wanted(world: World) -> None:
+    world.policy = replace(world.policy, mirror=False)
+    uploaded(world.store)
+    world.follow()
+    assert world.cluster.names == set()
+
+
+def test_a_video_that_is_too_old_gets_no_mirror(world: World) -> None:
+    world.policy = replace(world.policy, mirror_max_age=HOUR)
+    uploaded(world.store)
+    world.clock.advance(HOUR + SECOND)
+    world.follow()
+    assert world.cluster.names == set()
+
+
+def test_a_videojob_for_a_video_that_is_not_there_waits_for_it(world: World) -> None:
+    new = new_video()
+    world.cluster.apply(new.id, {"videoId": new.id})
+    world.reconcile(new.id)
+    error = world.cluster.get(new.id).status.error
+    assert error is not None
+    assert error.code == "video_not_found"
+    world.store.begin_upload(new, lifetime=HOUR)
+    world.follow()
+    status = world.cluster.get(new.id).status
+    assert (status.phase, status.error) == (Status.UPLOADING, None)
+
+
+# -- the end
+
+
+@pytest.mark.parametrize(("end", "lifetime"), [(processed, HOUR), (failed, 7 * DAY)])
+def test_a_finished_one_is_kept_for_its_time(world: World, end: type, lifetime: timedelta) -> None:
+    video_id = end(world.store)
+    world.follow()
+    assert world.reconcile(video_id) == lifetime.total_seconds()
+    world.clock.advance(lifetime - SECOND)
+    assert world.reconcile(video_id) == 1
+    world.clock.advance(SECOND)
+    world.reconcile(video_id)
+    assert world.cluster.names == set()
+    assert record_of(world.store, video_id).job.status.terminal
+
+
+def test_an_object_may_say_itself_for_how_long_it_is_kept(world: World) -> None:
+    video_id = submit(world, ttlSecondsAfterFinished=5)
+    lease = claim(world.store, video_id)
+    world.store.publish(lease, result(lease))
+    world.follow()
+    world.clock.advance(4 * SECOND)
+    assert world.reconcile(video_id) == 1
+    world.clock.advance(SECOND)
+    world.follow()
+    world.follow()
+    assert "clip" not in world.cluster.names
+
+
+def test_what_ended_long_before_the_first_operator_is_not_dug_up(world: World) -> None:
+    processed(world.store)
+    world.clock.advance(HOUR)
+    world.follow()
+    assert world.cluster.names == set()
+
+
+# -- submitting
+
+
+def test_an_object_is_submitted_once_and_held_by_a_finalizer_until_it_is_over(world: World) -> None:
+    video_id = submit(world, title="My clip", owner="ana", edit={"trim": {"start": 2}})
+    world.follow()
+    video = record_of(world.store, video_id).video
+    assert (video.title, video.owner, video.edit.trim.start, video.owned) == ("My clip", "ana", 2, False)
+    assert world.cluster.get("clip").metadata.finalizers == (FINALIZER,)
+    lease = claim(world.store, video_id)
+    world.store.publish(lease, result(lease))
+    world.follow()
+    assert world.cluster.get("clip").metadata.finalizers == ()
+    assert world.cluster.names == {"clip"}
+    assert len(world.store.listing(owner=None)) == 1
+
+
+def test_finalizers_of_others_stay(world: World) -> None:
+    world.objects.put(KEY, b"a video")
+    videojob = world.cluster.apply("clip", SOURCE)
+    world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
+    world.reconcile(video_of(videojob))
+    assert world.cluster.get("clip").metadata.finalizers == ("example.com/other", FINALIZER)
+
+
+def test_the_one_that_submitted_takes_the_mirrors_place(world: World) -> None:
+    video_id = submit(world)
+    world.cluster.apply(video_id, {"videoId": video_id})
+    world.follow()
+    assert world.cluster.names == {"clip"}
+
+
+def test_a_missing_object_is_told_and_looked_for_again(world: World) -> None:
+    videojob = world.cluster.apply("clip", SOURCE)
+    assert world.reconcile(video_of(videojob)) == ASK_AGAIN.total_seconds()
+    status = world.cluster.get("clip").status
+    accepted = status.condition("Accepted")
+    assert accepted is not None
+    assert (accepted.status, accepted.reason) == ("False", "SourceMissing")
+    assert KEY in accepted.message
+    world.objects.put(KEY, b"a video")
+    world.reconcile(video_of(videojob))
+    assert phase(world, "clip") is Status.UPLOADED
+
+
+def test_what_is_refused_is_told_and_not_asked_again_and_again(world: World) -> None:
+    videojob = world.cluster.apply("clip", {"source": {"key": "private/clip.mp4"}})
+    assert world.reconcile(video_of(videojob)) is None
+    error = world.cluster.get("clip").status.error
+    assert error is not None
+    assert error.code == "key_not_allowed"
+    assert world.store.listing(owner=None) == []
+
+
+def test_what_is_cancelled_before_it_was_submitted_is_submitted_once_that_is_taken_back(world: World) -> None:
+    world.objects.put(KEY, b"a video")
+    videojob = world.cluster.apply("clip", {**SOURCE, "cancel": True})
+    world.reconcile(video_of(videojob))
+    assert world.store.listing(owner=None) == []
+    world.cluster.apply("clip", {**SOURCE, "cancel": False})
+    world.reconcile(video_of(videojob))
+    assert phase(world, "clip") is Status.UPLOADED
+
+
+def test_a_submitted_video_that_somebody_deleted_is_told_and_not_submitted_again(world: World) -> None:
+    video_id = submit(world)
+    world.store.delete(video_id, grace=DAY)
+    world.follow()
+    videojob = world.cluster.get("clip")
+    assert videojob.status.error is not None
+    assert videojob.status.error.code == "video_deleted"
+    assert videojob.metadata.finalizers == ()
+
+
+# -- cancel and retry
+
+
+def test_cancel_is_done_once_so_that_a_later_retry_by_the_api_holds(world: World) -> None:
+    video_id = submit(world)
+    world.cluster.apply("clip", {**SOURCE, "cancel": True})
+    world.reconcile(video_id)
+    assert phase(world, "clip") is Status.CANCELLED
+    world.store.retry(video_id)
+    world.follow()
+    assert phase(world, "clip") is Status.UPLOADED
+
+
+def test_each_new_token_retries_once(world: World) -> None:
+    video_id = submit(world)
+    for number, token in enumerate(("a", "b"), start=2):
+        reject(world.store, claim(world.store, video_id))
+        world.follow()
+        world.cluster.apply("clip", {**SOURCE, "retry": token})
+        world.follow()
+        world.follow()
+        job = record_of(world.store, video_id).job
+        assert (job.status, job.generation) == (Status.UPLOADED, number)
+        assert world.cluster.get("clip").status.retry == token
+
+
+def test_a_token_has_no_effect_on_work_that_is_under_way(world: World) -> None:
+    video_id = submit(world)
+    world.cluster.apply("clip", {**SOURCE, "retry": "a"})
+    world.follow()
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    assert record_of(world.store, video_id).job.generation == 1
+    assert phase(world, "clip") is Status.FAILED
+
+
+def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: World) -> None:
+    video_id = processed(world.store)
+    world.follow()
+    world.cluster.apply(video_id, {"videoId": video_id, "retry": "a"})
+    world.follow()
+    world.follow()
+    assert world.cluster.told.count("RetryRefused") == 1
+    [refused] = [told for told in world.cluster.events.values() if told.reason == "RetryRefused"]
+    assert "processed" in refused.message
+    assert phase(world, video_id) is Status.PROCESSED
+
+
+# -- deleting
+
+
+def test_deleting_an_unfinished_submission_cancels_it_and_leaves_nothing(world: World) -> None:
+    video_id = submit(world)
+    claim(world.store, video_id)
+    world.follow()
+    world.cluster.delete("clip")
+    world.follow()
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
+def test_deleting_a_finished_submission_changes_nothing_in_the_system(world: World) -> None:
+    video_id = submit(world)
+    lease = claim(world.store, video_id)
+    world.store.publish(lease, result(lease))
+    world.follow()
+    before = record_of(world.store, video_id)
+    world.cluster.delete("clip")
+    world.reconcile(video_id)
+    assert record_of(world.store, video_id) == before
+    assert world.cluster.names == set()
+
+
+def test_deleting_the_mirror_of_an_upload_cancels_nothing(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    world.cluster.delete(video_id)
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.UPLOADED
+
+
+def test_a_deletion_waits_for_the_database_only_for_a_while(world: World) -> None:
+    video_id = submit(world)
+    world.cluster.delete("clip")
+    world.store.fault = DATABASE_AWAY
+    with pytest.raises(Unavailable):
+        world.reconcile(video_id)
+    assert world.cluster.names == {"clip"}
+    world.clock.advance(GIVE_UP)
+    with pytest.raises(Unavailable):
+        world.reconcile(video_id)
+    assert world.cluster.names == set()
+    assert world.cluster.told[-1] == "NotCancelled"
+
+
+def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
+    world.objects.put(KEY, b"a video")
+    videojob = world.cluster.apply("clip", SOURCE)
+    world.objects.fault = Unavailable("bucket", "the bucket does not answer")
+    with pytest.raises(Unavailable):
+        world.reconcile(video_of(videojob))
+    assert world.cluster.get("clip").status.error is None
+
+
+# -- events
+
+
+def test_the_story_of_a_video_is_told_once(world: World) -> None:
+    lease = processing(world.store)
+    world.follow()
+    fail(world.store, lease)
+    world.follow()
+    world.clock.advance(HOUR / 2)
+    second = claim(world.store, lease.video_id)
+    world.store.publish(second, result(second))
+    world.follow()
+    world.shelf.replace([])
+    world.follow()
+    assert world.cluster.told == ["Started", "AttemptFailed", "Started", "Processed"]
+
+
+def test_what_was_coalesced_is_told_all_the_same(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    reject(world.store, claim(world.store, video_id))
+    world.store.retry(video_id)
+    lease = claim(world.store, video_id)
+    world.store.publish(lease, result(lease))
+    world.follow()
+    assert world.cluster.told == ["Started", "Started", "Processed"]
+
+
+def test_what_is_older_than_kubernetes_keeps_events_is_not_told(world: World) -> None:
+    failed(world.store)
+    world.clock.advance(HOUR + SECOND)
+    world.follow()
+    assert world.cluster.told == []
+    assert len(world.cluster.names) == 1
+
+
+def test_an_event_that_is_refused_does_not_hold_up_the_mirror(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise KubeRefused("refused", "events is forbidden")
+
+    monkeypatch.setattr(world.cluster, "post_event", refuse)
+    lease = processing(world.store)
+    world.follow()
+    assert phase(world, lease.video_id) is Status.PROCESSING
+
+
+def test_an_object_that_vanishes_in_mid_turn_is_no_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = processing(world.store)
+    world.follow()
+    world.store.report_progress(lease, 0.5)
+    patch = world.cluster.patch_status
+
+    async def late(videojob: VideoJob, wanted: dict[str, object]) -> VideoJob:
+        world.cluster.delete(lease.video_id)
+        return await patch(videojob, wanted)
+
+    monkeypatch.setattr(world.cluster, "patch_status", late)
+    world.reconcile(lease.video_id)
+    assert world.cluster.names == set()
+    monkeypatch.undo()
+    world.reconcile(lease.video_id)
+    assert world.cluster.get(lease.video_id).status.progress == "50%"

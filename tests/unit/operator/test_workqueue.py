@@ -1,0 +1,129 @@
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from anb_core.testing.clock import ManualClock
+from anb_operator.workqueue import LONGEST_DELAY_SECONDS, Work, WorkQueue, plan_delay
+
+Scenario = Callable[[WorkQueue, ManualClock], Coroutine[Any, Any, None]]
+
+
+def run(scenario: Scenario) -> None:
+    async def made() -> None:
+        clock = ManualClock()
+        await scenario(WorkQueue(monotonic=clock.monotonic, jitter=lambda: 1.0), clock)
+
+    asyncio.run(made())
+
+
+async def waits(queue: WorkQueue) -> bool:
+    """Whether there is nothing to take."""
+    try:
+        async with asyncio.timeout(0):
+            await queue.take()
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_what_is_added_often_is_taken_once() -> None:
+    async def scenario(queue: WorkQueue, _: ManualClock) -> None:
+        for _ in range(3):
+            queue.add("a")
+        queue.add("b", event_id=7)
+        assert await queue.take() == Work("a", news=False)
+        assert await queue.take() == Work("b", news=True)
+        assert await waits(queue)
+
+    run(scenario)
+
+
+def test_what_is_added_while_it_is_done_is_taken_again_afterwards() -> None:
+    async def scenario(queue: WorkQueue, _: ManualClock) -> None:
+        queue.add("a")
+        await queue.take()
+        queue.add("a", event_id=3)
+        assert await waits(queue)
+        queue.done("a")
+        assert await queue.take() == Work("a", news=True)
+
+    run(scenario)
+
+
+def test_what_fails_is_tried_again_after_a_growing_while_and_is_still_news() -> None:
+    async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
+        queue.add("a", event_id=3)
+        delays = []
+        for _ in range(3):
+            assert await queue.take() == Work("a", news=True)
+            delays.append(queue.failed("a"))
+            assert await waits(queue)
+            clock.advance(timedelta(seconds=delays[-1]))
+        assert delays == [0.5, 1.0, 2.0]
+        await queue.take()
+        queue.done("a")
+        queue.add("a")
+        await queue.take()
+        assert queue.failed("a") == 0.5
+
+    run(scenario)
+
+
+def test_the_earliest_of_several_times_counts() -> None:
+    async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
+        queue.add_later("a", 100)
+        queue.add_later("a", 10)
+        queue.add_later("a", 50)
+        clock.advance(timedelta(seconds=9))
+        assert await waits(queue)
+        clock.advance(timedelta(seconds=1))
+        assert (await queue.take()).video_id == "a"
+        queue.done("a")
+        clock.advance(timedelta(seconds=1000))
+        assert await waits(queue)
+
+    run(scenario)
+
+
+def test_whoever_waits_is_woken_by_what_comes_earlier() -> None:
+    async def scenario(queue: WorkQueue, _: ManualClock) -> None:
+        queue.add_later("late", 3600)
+        taken = asyncio.create_task(queue.take())
+        await asyncio.sleep(0)
+        queue.add("now")
+        assert (await taken).video_id == "now"
+
+    run(scenario)
+
+
+def test_an_event_is_answered_once_its_video_and_all_before_it_are_done() -> None:
+    async def scenario(queue: WorkQueue, _: ManualClock) -> None:
+        assert queue.answered(4) == 4
+        queue.add("a", event_id=5)
+        queue.add("b", event_id=6)
+        queue.add("a", event_id=7)
+        assert queue.answered(7) == 4
+        await queue.take()
+        assert queue.answered(7) == 4
+        queue.failed("a")
+        assert queue.answered(7) == 4
+        assert (await queue.take()).video_id == "b"
+        queue.done("b")
+        assert queue.answered(7) == 4
+        queue.add("a")
+        await queue.take()
+        queue.done("a")
+        assert queue.answered(7) == 7
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
+def test_delays_grow_to_a_limit(jitter: float) -> None:
+    delays = [plan_delay(failures, jitter) for failures in range(1, 2000)]
+    assert delays == sorted(delays)
+    assert delays[0] >= 0.25
+    assert LONGEST_DELAY_SECONDS / 2 <= delays[-1] <= LONGEST_DELAY_SECONDS
