@@ -6,6 +6,7 @@
 import re
 import socket
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
@@ -21,6 +22,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -404,10 +406,10 @@ def _sentence(kind: type[BaseSettings], detail: ErrorDetails) -> str:
     return f"{field.alias} is {given}: {told}." if given else f"{field.alias} is not set: {told}."
 
 
-def table() -> str:
-    """The settings as a Markdown table."""
+def table(fields: Iterable[FieldInfo] = Settings.model_fields.values()) -> str:
+    """Settings as a Markdown table."""
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
-    for field in Settings.model_fields.values():
+    for field in fields:
         default = "required" if field.is_required() else _default(field.default)
         rows.append(f"| `{field.alias}` | {default} | {field.description} |")
     return "\n".join(rows)

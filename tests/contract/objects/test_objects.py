@@ -98,16 +98,6 @@ def test_an_object_that_is_written_anew_is_the_new_one(stand: Stand, tmp_path: P
     assert read(stand, KEY, tmp_path) == b"new"
 
 
-def test_a_file_is_stored(stand: Stand, tmp_path: Path) -> None:
-    data = some_bytes(PART_BYTES + 5)
-    (tmp_path / "intro.mp4").write_bytes(data)
-
-    stored = stand.objects.put_file(tmp_path / "intro.mp4", "resources/intro.mp4", content_type="video/mp4")
-
-    assert stand.objects.head("resources/intro.mp4") == stored
-    assert read(stand, "resources/intro.mp4", tmp_path) == data
-
-
 def test_fetching_tells_of_every_byte_and_of_the_object(stand: Stand, tmp_path: Path) -> None:
     stored = write(stand, KEY, some_bytes(2_500_000))
     sizes: list[int] = []

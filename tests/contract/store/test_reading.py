@@ -1,8 +1,11 @@
 import pytest
+from sqlalchemy import update
 
+from anb_core.adapters.database import tables
+from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page, Store
-from tests.contract.store.backends import Backend
+from tests.contract.store.backends import Backend, Sql
 from tests.contract.store.given import (
     DAY,
     SECOND,
@@ -11,6 +14,7 @@ from tests.contract.store.given import (
     interrupt,
     processed,
     processing,
+    record_of,
     uploaded,
     uploading,
 )
@@ -96,3 +100,11 @@ def test_jobs_are_counted_by_status(store: Store) -> None:
     processed(store)
     processing(store)
     assert store.count_by_status() == {Status.UPLOADED: 2, Status.PROCESSED: 1, Status.PROCESSING: 1}
+
+
+def test_an_edit_that_a_newer_program_wrote_is_read_as_far_as_it_is_known(sql: Sql) -> None:
+    video_id = uploaded(sql.store)
+    newer = {"intro": {"enabled": False, "style": "quiet"}, "sparkle": True}
+    with sql.database.transaction() as connection:
+        connection.execute(update(tables.videos).values(edit=newer))
+    assert record_of(sql.store, video_id).video.edit == EditSpec(intro=Switch(enabled=False))

@@ -1,5 +1,4 @@
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -11,9 +10,8 @@ from tests.integration.api.conftest import VIDEO, Api
 
 
 def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(
-    api: Api, tmp_path: Path, request: pytest.FixtureRequest
+    api: Api, request: pytest.FixtureRequest
 ) -> None:
-    (tmp_path / "result").write_bytes(b"the finished video")
     store, objects = api.core.store, api.core.objects
     with api.client(request.node.name) as client:
         receipt = client.post(
@@ -23,7 +21,9 @@ def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(
             receipt["video_id"], generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
         )
         assert isinstance(claimed, Claimed)
-        objects.put_file(tmp_path / "result", claimed.lease.result_key, content_type="video/mp4")
+        with objects.writing(claimed.lease.result_key, content_type="video/mp4") as writer:
+            writer.write(b"the finished video")
+            writer.commit()
         assert store.publish(claimed.lease, Result(claimed.lease.result_key, 18, "ab", 1280, 720, 1.0, 30))
         redirect = client.get(f"/api/videos/{receipt['video_id']}/download")
 

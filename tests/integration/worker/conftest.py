@@ -104,7 +104,9 @@ class Site:
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
         """A whole upload, committed; nobody sends its message but a relay."""
         video_id = str(uuid4())
-        self.core.objects.put_file(self._file(data), upload_key(video_id), content_type="video/mp4")
+        with self.core.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
+            writer.write(data)
+            writer.commit()
         new = NewVideo(
             video_id,
             task_id or str(uuid4()),
@@ -191,11 +193,6 @@ class Site:
         worker = Worker(name, command, {"ANB_WORKER_NAME": name} | environment, self.folder / f"{name}.log")
         self.workers.append(worker)
         return worker
-
-    def _file(self, data: bytes) -> Path:
-        path = self.folder / "upload"
-        path.write_bytes(data)
-        return path
 
 
 class MakeSite(Protocol):

@@ -40,7 +40,7 @@ def test_what_we_encode_we_read(video_id: str, task_id: str, generation: int, ke
     wire = encode(
         video_id=video_id, task_id=task_id, generation=generation, bucket="bucket", key=key, created_at=CREATED
     )
-    assert decode(wire) == Message(video_id, task_id, generation, key, "bucket", CREATED)
+    assert decode(wire) == Message(video_id, generation, key, "bucket")
 
 
 @pytest.mark.parametrize(
@@ -48,21 +48,21 @@ def test_what_we_encode_we_read(video_id: str, task_id: str, generation: int, ke
     [
         (
             body(video_path="s3://bucket/uploads/v.mp4", task_id="t", created_at="2026-01-01T12:00:00Z"),
-            Message("v", "t", None, "uploads/v.mp4", "bucket", CREATED),
+            Message("v", None, "uploads/v.mp4", "bucket"),
         ),
         (
             body(file_path="uploads/v.mp4", status="pending", timestamp="2026-01-01T12:00:00"),
-            Message("v", None, None, "uploads/v.mp4", None, CREATED),
+            Message("v", None, "uploads/v.mp4", None),
         ),
         (
             body(file_path="uploads/v.mp4", timestamp=1767268800),
-            Message("v", None, None, "uploads/v.mp4", None, CREATED),
+            Message("v", None, "uploads/v.mp4", None),
         ),
-        (body(), Message("v", None, None, None, None, None)),
-        (body(video_path="uploads/v.mp4"), Message("v", None, None, "uploads/v.mp4", None, None)),
-        (body(video_path="s3://bucket", file_path="k"), Message("v", None, None, "k", None, None)),
-        (body(task_id=None, generation=None, file_path=None), Message("v", None, None, None, None, None)),
-        (body(priority=7, tags=["a"]), Message("v", None, None, None, None, None)),
+        (body(), Message("v", None, None, None)),
+        (body(video_path="uploads/v.mp4"), Message("v", None, "uploads/v.mp4", None)),
+        (body(video_path="s3://bucket", file_path="k"), Message("v", None, "k", None)),
+        (body(task_id=None, generation=None, file_path=None), Message("v", None, None, None)),
+        (body(priority=7, tags=["a"]), Message("v", None, None, None)),
     ],
     ids=[
         "first producer",
@@ -80,7 +80,7 @@ def test_every_form_that_exists_is_read(wire: str, message: Message) -> None:
 
 
 @pytest.mark.parametrize("time", ["yesterday", "", 1e300, float("nan"), -1e18, [], {"a": 1}, True])
-def test_a_time_that_cannot_be_read_is_no_reason_to_refuse(time: object) -> None:
+def test_an_older_producers_clock_is_its_own_affair(time: object) -> None:
     assert decode(body(created_at=time)).video_id == "v"
 
 
@@ -97,7 +97,6 @@ def test_a_time_that_cannot_be_read_is_no_reason_to_refuse(time: object) -> None
         ('{"video_id": ""}', "no video_id"),
         ('{"video_id": null}', "no video_id"),
         ('{"video_id": 7}', "video_id is 7, not text"),
-        (body(task_id=[1]), r"task_id is \[1\], not text"),
         (body(video_path=1), "video_path is 1, not text"),
         (body(file_path=1), "file_path is 1, not text"),
         (body(generation="1"), "generation is '1', not a whole number"),
@@ -114,7 +113,7 @@ def test_a_body_nobody_can_read_is_refused_with_the_reason(wire: str, reason: st
 
 def test_the_reason_is_short_however_long_the_value() -> None:
     with pytest.raises(UnreadableMessage) as unreadable:
-        decode(body(task_id=["x" * 1000] * 100))
+        decode(body(file_path=["x" * 1000] * 100))
     assert len(str(unreadable.value)) < 500
 
 

@@ -74,12 +74,6 @@ class S3Objects:
         finally:
             writer.close()
 
-    def put_file(self, path: Path, key: str, *, content_type: str) -> StoredObject:
-        with path.open("rb") as file, self.writing(key, content_type=content_type) as writer:
-            while piece := file.read(PIECE_BYTES):
-                writer.write(piece)
-            return writer.commit()
-
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
         def copy() -> StoredObject:
             try:

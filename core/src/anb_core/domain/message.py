@@ -7,7 +7,7 @@ status, timestamp`; both are accepted, and so are fields nobody knows.
 import json
 import reprlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 MAX_BODY_BYTES = 256 * 1024
@@ -23,11 +23,9 @@ class Message:
     """A pointer to a job. `generation` None marks an older producer; `bucket` None one that named only the key."""
 
     video_id: str
-    task_id: str | None
     generation: int | None
     key: str | None
     bucket: str | None
-    created_at: datetime | None
 
 
 def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: str, created_at: datetime) -> str:
@@ -66,11 +64,9 @@ def decode(body: str) -> Message:
     bucket, key = _location(fields)
     return Message(
         video_id=video_id,
-        task_id=_text(fields, "task_id"),
         generation=_generation(fields),
         key=key,
         bucket=bucket,
-        created_at=_time(fields),
     )
 
 
@@ -95,15 +91,3 @@ def _location(fields: dict[str, Any]) -> tuple[str | None, str | None]:
         if bucket and key:
             return bucket, key
     return None, _text(fields, "file_path") or path
-
-
-def _time(fields: dict[str, Any]) -> datetime | None:
-    """The older producers' clocks are their own affair: a time that can't be read is no reason to refuse."""
-    value = fields.get("created_at") or fields.get("timestamp")
-    try:
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-        time = datetime.fromisoformat(str(value))
-    except (ValueError, OverflowError, OSError):
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

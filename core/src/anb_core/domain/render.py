@@ -21,8 +21,8 @@ SAMPLE_RATE = 48_000
 SAMPLES_A_FRAME = SAMPLE_RATE // FPS
 """Whole on purpose: sound and picture of a part end at exactly the same moment."""
 
-AUDIO_PACKET_SECONDS = 1024 / SAMPLE_RATE
-"""AAC comes in packets of 1024 samples, so the two streams end together to within one of them."""
+AUDIO_PACKET_SAMPLES = 1024
+"""How AAC comes; so picture and sound end together to within one packet."""
 
 VIDEO_CODECS = frozenset(
     {
@@ -233,6 +233,7 @@ class OutputFacts:
     sample_rate: int
     channels: int
     audio_gaps: int
+    """How many packets come at another distance from the one before than its samples."""
     audio_begin: float
     audio_end: float
 
@@ -262,12 +263,12 @@ def find_flaws(plan: RenderPlan, output: OutputFacts) -> list[str]:
         if getattr(output, name) != value
     ]
     # Times are rounded to a stream's clock. AAC begins with a packet that only warms the decoder up, and is not played.
-    tick = 0.001
+    tick, packet = 0.001, AUDIO_PACKET_SAMPLES / SAMPLE_RATE
     moments = {
         "video_begin": (0.0, tick),
         "video_end": (plan.duration, tick),
-        "audio_begin": (0.0, AUDIO_PACKET_SECONDS + tick),
-        "audio_end": (plan.duration, AUDIO_PACKET_SECONDS + tick),
+        "audio_begin": (0.0, packet + tick),
+        "audio_end": (plan.duration, packet + tick),
     }
     for name, (value, tolerance) in moments.items():
         if abs(getattr(output, name) - value) > tolerance:

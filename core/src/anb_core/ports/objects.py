@@ -42,8 +42,6 @@ class Objects(Protocol):
         """Write an object as a stream. Leaving the block without `commit` leaves neither object nor parts behind."""
         ...
 
-    def put_file(self, path: Path, key: str, *, content_type: str) -> StoredObject: ...
-
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
         """Bring an object into a file; `on_bytes` gets the size of each piece.
 

@@ -33,9 +33,6 @@ class InMemoryObjects:
         finally:
             self.unfinished.discard(key)
 
-    def put_file(self, path: Path, key: str, *, content_type: str) -> StoredObject:
-        return self.put(key, path.read_bytes(), content_type=content_type)
-
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> StoredObject:
         """Set an object, whole."""
         self.ping()
