@@ -35,9 +35,10 @@ def flash_at(output: Output, *, after: float = 0.0) -> float:
     return (first + int(np.argmax(output.brightness()[first:] > 128))) * FRAME
 
 
-def beep_at(output: Output) -> float:
+def beep_at(output: Output, *, after: float = 0.0) -> float:
     """When the sound begins."""
-    return int(np.argmax(output.loudness() > 0.2)) / 48_000
+    first = round(after * 48_000)
+    return (first + int(np.argmax(output.loudness()[first:] > 0.2))) / 48_000
 
 
 def ends(output: Output) -> tuple[float, float]:
@@ -132,12 +133,23 @@ def test_of_two_sounds_the_one_that_the_file_prefers_is_taken(clip: MakeClip, re
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP
 
 
-def test_a_hole_in_the_sound_becomes_silence_and_nothing_moves(clip: MakeClip, render: Render) -> None:
-    # Sound stops at 0.3 s and goes on at 0.9 s: its packets between are missing.
+@pytest.mark.parametrize("end", [0.36, 0.9], ids=["short", "long"])
+def test_a_hole_in_the_sound_becomes_silence_and_nothing_moves(clip: MakeClip, render: Render, end: float) -> None:
+    # The packets from 0.3 s on are missing.
     source = clip(
         "hole.mkv",
         *(*FLASH, *beep(), *H264, "-c:a", "pcm_s16le"),
-        *("-bsf:a", "noise=drop='between(pts*tb,0.3,0.9)'"),
+        *("-bsf:a", f"noise=drop='between(pts*tb,0.3,{end})'"),
     )
     output = render(source)
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP
+
+
+def test_sound_that_changes_its_channels_in_midway_stays_in_step(clip: MakeClip, render: Render) -> None:
+    first = clip("first.ts", *FLASH, *beep(48_000, "stereo"), *H264, "-bf", 0, *AAC)
+    second = clip("second.ts", *FLASH, *beep(44_100, "5.1"), *H264, "-bf", 0, *AAC, "-output_ts_offset", 2)
+    both = first.with_name("both.ts")
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    output = render(both)
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP
+    assert abs(flash_at(output, after=1.5) - beep_at(output, after=1.5)) < IN_STEP

@@ -11,6 +11,7 @@ from anb_worker.render.commands import (
     DEMUXERS,
     Sound,
     Tool,
+    extract_command,
     join_command,
     join_list,
     picture_command,
@@ -49,7 +50,7 @@ def input_options(command: list[str], url: str) -> dict[str, str]:
     return {name: part[at + 1] for at, name in enumerate(part[:-1]) if name.startswith("-")}
 
 
-@pytest.mark.parametrize("command", [picture(), sound_command(TOOL, PLAN, SOURCE, OUT)], ids=["picture", "sound"])
+@pytest.mark.parametrize("command", [picture(), extract_command(TOOL, PLAN, SOURCE, OUT)], ids=["picture", "sound"])
 def test_a_strangers_file_is_opened_with_everything_forced_and_limited(command: list[str]) -> None:
     options = input_options(command, f"file:{SOURCE}")
     assert options["-f"] == options["-format_whitelist"] == "matroska"
@@ -65,7 +66,7 @@ def test_a_strangers_file_is_opened_with_everything_forced_and_limited(command: 
     "command",
     [
         picture(watermark=Path("/cards/w.png")),
-        sound_command(TOOL, PLAN, SOURCE, OUT, before=[Sound(90, Path("/cards/i.wav"))], after=[Sound(75)]),
+        sound_command(TOOL, [Sound(90, Path("/cards/i.nut")), Sound(300, Path("/out/m.nut")), Sound(75)], OUT),
         title_command(TOOL, Path("/c/i.mp4"), 90, title=Path("/o/t.png"), top_left=(1, 2), output=OUT),
         join_command(TOOL, Path("/out/parts.txt"), Path("/out/sound.mp4"), OUT),
     ],
@@ -87,22 +88,16 @@ def test_every_container_has_a_demuxer() -> None:
 def test_exactly_the_planned_frames_and_samples_are_made() -> None:
     graph = picture()[picture().index("-filter_complex") + 1]
     assert "trim=end_frame=300" in graph
-    sound = sound_command(TOOL, PLAN, SOURCE, OUT, before=[Sound(90)], after=[Sound(75)])
+    sound = sound_command(TOOL, [Sound(90), Sound(300, Path("/out/m.nut")), Sound(75)], OUT)
     graph = sound[sound.index("-filter_complex") + 1]
     assert [f"end_sample={frames * 1600}[" in graph for frames in (90, 300, 75)] == [True] * 3
     assert "concat=n=3" in graph
 
 
-def test_a_part_without_frames_has_no_sound_either() -> None:
-    sound = sound_command(TOOL, PLAN, SOURCE, OUT, before=[Sound(0)], after=[Sound(0, Path("/cards/o.wav"))])
-    assert "concat=n=1" in sound[sound.index("-filter_complex") + 1]
-    assert sound.count("-i") == 1
-
-
-def test_a_source_without_sound_is_not_opened_for_it() -> None:
-    sound = sound_command(TOOL, replace(PLAN, audio_index=None), SOURCE, OUT)
+def test_silence_needs_no_file() -> None:
+    sound = sound_command(TOOL, [Sound(90), Sound(300)], OUT)
     assert "-i" not in sound
-    assert "anullsrc" in sound[sound.index("-filter_complex") + 1]
+    assert sound[sound.index("-filter_complex") + 1].count("anullsrc") == 2
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ from anb_worker.render.commands import (
     MASTER_QUALITY,
     Tool,
     card_command,
+    extract_command,
     picture_command,
-    sound_command,
 )
 from anb_worker.render.drawing import draw_watermark
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
@@ -42,7 +42,7 @@ _WATERMARK_BOX = (240, 96)
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A joinable card: picture, how many frames, its sound (PCM) if it has any, and whether a title belongs over it."""
+    """A joinable card: picture, number of frames, sound (as extracted) if any, and whether a title belongs over it."""
 
     picture: Path
     frames: int
@@ -117,7 +117,7 @@ class Cards:
             self._run(picture, entry, stop, f"reading the operator's {role}", given)
             decoded.unlink()
             if plan.audio_index is not None:
-                sound = sound_command(self._tool, plan, given, entry / "sound.wav", raw=True)
+                sound = extract_command(self._tool, plan, given, entry / "sound.nut")
                 self._run(sound, entry, stop, f"reading the operator's {role}", given)
             (entry / "card.json").write_text(json.dumps({"frames": plan.frames}))
 
@@ -126,7 +126,7 @@ class Cards:
             entry = self._entry(name, normalise, stop)
         except BadInput as error:
             raise Transient("bad_resource", f"The operator's {role} can't be used: {error.message}") from error
-        sound = entry / "sound.wav"
+        sound = entry / "sound.nut"
         frames = json.loads((entry / "card.json").read_text())["frames"]
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 

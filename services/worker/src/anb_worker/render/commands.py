@@ -4,7 +4,7 @@ Parts are encoded apart and joined without encoding them again. That works only 
 x264 writes the same headers for all of them (stitchable), and clock, size and rate are the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,9 @@ MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
 """x264's crf, less is better: of what is encoded once more, of cards, whose soft shades show every step, and of videos.
 """
 
+_UNNOTICED_SECONDS = 0.03
+"""How far sound may be from its time. Less than 40 ms, which are noticed; more than the jitter of honest timestamps."""
+
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without it a phone's HDR clip comes out pale. 203 nits is what HDR calls white.
 _TO_SDR = (
@@ -71,7 +74,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A stretch of sound, in frames of the output: a file of ours, or silence."""
+    """A stretch of sound, in frames of the output: a file that was extracted, or silence."""
 
     frames: int
     file: Path | None = None
@@ -115,46 +118,47 @@ def picture_command(
     ]
 
 
-def sound_command(
-    tool: Tool,
-    plan: RenderPlan,
-    source: Path,
-    output: Path,
-    *,
-    before: Iterable[Sound] = (),
-    after: Iterable[Sound] = (),
-    raw: bool = False,
-) -> list[str]:
-    """The sound of the kept part (silence where it has none) with what comes before and after it; AAC, or PCM when
-    `raw`.
+def extract_command(tool: Tool, plan: RenderPlan, source: Path, output: Path) -> list[str]:
+    """The kept part's sound as it is, but PCM, with its own timestamps; 0 is the part's beginning.
 
-    One stretch of exactly as many samples as the picture needs: joining parts that each have sound would drift.
+    A command of its own: where a stream changes its channels in midway, all filters begin anew, and so do their counts.
+    """
+    seconds = plan.main_frames / FPS
+    return [
+        *(*_ffmpeg(tool), *_source(tool, plan, source)),
+        *(
+            "-map",
+            f"0:{plan.audio_index}",
+            "-af",
+            f"asetpts=PTS-{_preroll(plan):.6f}/TB,atrim=start=0:end={seconds:.6f}",
+        ),
+        *("-ar", str(SAMPLE_RATE), "-ac", "2", "-c:a", "pcm_s16le", *_NO_METADATA, "-f", "nut", _url(output)),
+    ]
+
+
+def sound_command(tool: Tool, sounds: Sequence[Sound], output: Path) -> list[str]:
+    """The sound of a whole video, stretch by stretch, each with exactly as many samples as its picture needs.
+
+    In one go, though the picture is joined from parts: each part's sound would end a little off, and the sum be heard.
     """
     inputs: list[str] = []
     chains: list[str] = []
-    count = 0
-    main = Sound(plan.main_frames, source if plan.audio_index is not None else None)
-    for sound in (*before, main, *after):
-        if sound.frames == 0:
-            continue
-        exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_A_FRAME}[s{len(chains)}]"
+    files = 0
+    for sound in sounds:
         if sound.file is None:
-            chains.append(f"anullsrc=r={SAMPLE_RATE}:cl=stereo,{_SOUND_FORMAT},{exact}")
-            continue
-        if sound is main:
-            inputs += _source(tool, plan, source)
-            # async: samples that are missing become silence; first_pts: sound that begins late stays late.
-            pick = f"[{count}:{plan.audio_index}]asetpts=PTS-{_preroll(plan):.6f}/TB,"
-            pick += f"aresample={SAMPLE_RATE}:async=1:first_pts=0"
+            chain = f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
         else:
-            inputs += _own("wav", sound.file)
-            pick = f"[{count}:a]anull"
-        chains.append(f"{pick},{_SOUND_FORMAT},{exact}")
-        count += 1
-    joined = "".join(f"[s{n}]" for n in range(len(chains)))
+            # async: what is missing becomes silence, once it is noticed; first_pts: what is late stays late.
+            chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
+            inputs += _own("nut", sound.file)
+            files += 1
+        exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_A_FRAME}"
+        chains.append(f"{chain},{_SOUND_FORMAT},{exact}[s{len(chains)}]")
+    joined = "".join(f"[s{number}]" for number in range(len(chains)))
     graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
-    encode = ("-c:a", "pcm_s16le", "-f", "wav") if raw else ("-c:a", "aac", "-b:a", "160k", "-f", "mp4")
-    return [*_ffmpeg(tool), *inputs, "-filter_complex", graph, "-map", "[a]", *_NO_METADATA, *encode, _url(output)]
+    encode = ("-c:a", "aac", "-b:a", "160k", *_NO_METADATA, "-f", "mp4")
+    # copyts: else ffmpeg would move a sound that begins late to the beginning.
+    return [*_ffmpeg(tool), "-copyts", *inputs, "-filter_complex", graph, "-map", "[a]", *encode, _url(output)]
 
 
 def title_command(

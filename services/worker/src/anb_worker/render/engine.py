@@ -167,12 +167,19 @@ class _Render:
 
     def audio(self, _report: Callable[[float], None]) -> None:
         """Make the sound of the whole video."""
-        before = [Sound(self.plan.intro_frames, self.intro.sound)] if self.plan.intro_frames else []
-        after = [Sound(self.plan.outro_frames, self.outro.sound)] if self.plan.outro_frames else []
-        output = self._file("sound.mp4")
-        command = commands.sound_command(self.tool, self.plan, self.source, output, before=before, after=after)
-        cards = [sound.file for sound in (*before, *after) if sound.file is not None]
-        self._run(command, "making the sound", [self.source, *cards])
+        main = None
+        if self.plan.audio_index is not None:
+            main = self._file("main.nut")
+            self._run(
+                commands.extract_command(self.tool, self.plan, self.source, main), "reading the sound", [self.source]
+            )
+        sounds = [Sound(self.plan.main_frames, main)]
+        if self.plan.intro_frames:
+            sounds.insert(0, Sound(self.plan.intro_frames, self.intro.sound))
+        if self.plan.outro_frames:
+            sounds.append(Sound(self.plan.outro_frames, self.outro.sound))
+        command = commands.sound_command(self.tool, sounds, self._file("sound.mp4"))
+        self._run(command, "making the sound", [sound.file for sound in sounds if sound.file is not None])
 
     def lay_title(self, _report: Callable[[float], None]) -> None:
         """Lay the title over our intro; an operator's intro stays as it is."""

@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
-from anb_core.domain.render import FPS, OutputFacts
+from anb_core.domain.render import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE, OutputFacts
 from anb_worker.render.boxes import boxes
 
 _COLORS = {1: "bt709"}
@@ -36,8 +36,11 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # The last packet of sound is as long as the sound that is left.
-        gaps = sum(_time(a.pts, a) + _time(a.duration, a) != _time(b.pts, b) for a, b in pairwise(sounds))
+        # A packet's own duration is no witness: it is made up from when the next one comes.
+        gaps = sum(
+            _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
+            for a, b in pairwise(sounds)
+        )
         return OutputFacts(
             container="mp4" if "mp4" in opened.format.name.split(",") else opened.format.name,
             index_first=kinds.index("moov") < kinds.index("mdat"),
