@@ -8,6 +8,8 @@ Raises, each of them:
 from collections.abc import Callable
 from datetime import timedelta
 
+import structlog
+
 from anb_core.domain.errors import Conflict
 from anb_core.domain.model import Record
 from anb_core.domain.status import Change, next_status
@@ -18,11 +20,15 @@ from anb_core.usecases.access import Caller, find
 DELETION_GRACE = timedelta(hours=24)
 """How long the objects of a deleted video stay: a mistake can be mended by hand, a slow worker can end."""
 
+_log = structlog.get_logger(__name__)
+
 
 def cancel(store: Store, caller: Caller, video_id: str) -> Record:
     """End a job that is not over."""
     find(store, caller, video_id)
-    return store.cancel(video_id)
+    record = store.cancel(video_id)
+    _log.info("video cancelled", video_id=video_id, by=caller.owner)
+    return record
 
 
 def retry(store: Store, objects: Objects, caller: Caller, video_id: str, *, wake_relay: Callable[[], None]) -> Record:
@@ -39,6 +45,7 @@ def retry(store: Store, objects: Objects, caller: Caller, video_id: str, *, wake
         )
     retried = store.retry(video_id)
     wake_relay()
+    _log.info("video retried", video_id=video_id, by=caller.owner, generation=retried.job.generation)
     return retried
 
 
@@ -46,3 +53,4 @@ def delete(store: Store, caller: Caller, video_id: str) -> None:
     """Cancel and hide; the objects go `DELETION_GRACE` later."""
     find(store, caller, video_id)
     store.delete(video_id, grace=DELETION_GRACE)
+    _log.info("video deleted", video_id=video_id, by=caller.owner)

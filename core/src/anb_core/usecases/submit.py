@@ -161,6 +161,7 @@ class Submit:
             raise Conflict("video_exists", f"Video {video_id} exists with another object or owner; choose another id.")
         if created:
             self._wake_relay()
+            _log.info("object taken in", video_id=video_id, owner=owner, key=key)
         return record, created
 
     def _receive(self, new: NewVideo, form: Form, pieces: Iterator[bytes]) -> tuple[Source, _Details]:
@@ -208,6 +209,7 @@ class Submit:
                 raise _ended(new.id) from None
             else:
                 self._wake_relay()
+                _log.info("video taken in", video_id=new.id, owner=new.owner, size=source.size)
                 return record
         raise AssertionError  # the loop above always returns or raises
 

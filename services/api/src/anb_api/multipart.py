@@ -137,7 +137,9 @@ class UploadForm:
             read += len(piece)
             if read > self._max_file_bytes + OVERHEAD_BYTES:
                 # What the file alone has is counted where it is stored; this bounds what follows its end.
-                raise TooLarge("request_too_large", f"The request has more than {read - 1} bytes, much of it no file.")
+                raise TooLarge(
+                    "request_too_large", f"Besides its file the request has more than {OVERHEAD_BYTES} bytes."
+                )
             try:
                 self._parser.write(piece)
             except FormParserError as error:

@@ -54,7 +54,13 @@ def make_server(core: Core) -> Server:
 
 def serve(core: Core) -> None:
     """Serve until SIGTERM or SIGINT."""
-    # Once stopped, uvicorn raises the signals it got again: by then they have been obeyed.
+    server = make_server(core)
+
+    def stop(*_: object) -> None:
+        # While it runs uvicorn handles signals itself; once stopped it raises them again, when they have been obeyed.
+        if not server.should_exit:
+            raise SystemExit(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    make_server(core).run()
+        signal.signal(number, stop)
+    server.run()
