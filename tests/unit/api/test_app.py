@@ -344,3 +344,15 @@ def test_an_idempotency_key_that_is_none_is_refused_before_the_body_is_read(worl
     # The form is judged after the headers, so a 422 for the key tells that it came first.
     assert code_of(answer) == (422, "request_invalid")
     assert "header.idempotency-key" in answer.json()["detail"].lower()
+
+
+def test_what_a_part_says_of_itself_is_told_to_nobody(world: World) -> None:
+    ana = world.caller("ana")
+    world.store.fault = Unavailable("database", 'connection to "secret.host" failed for user "anb".')
+
+    answer = world.client.get("/api/videos", headers=ana)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert answer.json()["detail"] == "The database does not answer; try again in a moment."
+    assert "Retry-After" in answer.headers
+    world.store.fault = None

@@ -10,6 +10,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from anb_api import events, health, problems, videos
+from anb_api.checks import Checks
 from anb_api.context import Context
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
@@ -34,7 +35,12 @@ def create_app(core: Core) -> FastAPI:
     """An app that works with `core`, which stays the caller's to close."""
     relay = Relay(core.store, core.queue, bucket=core.objects.bucket)
     context = Context(
-        core=core, relay=relay, submit=_submit(core, relay), metrics=Metrics(core.store), hub=Hub(core.store)
+        core=core,
+        relay=relay,
+        submit=_submit(core, relay),
+        metrics=Metrics(core.store),
+        hub=Hub(core.store),
+        checks=Checks(core),
     )
     app = FastAPI(
         title="ANB Video",
@@ -100,7 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         reader.cancel()
         # Uploads that the server cut short are clearing up behind themselves.
         await asyncio.to_thread(context.upload_threads.shutdown)
-        context.check_threads.shutdown(wait=False, cancel_futures=True)
+        context.checks.close()
         for thread in threads:
             await asyncio.to_thread(thread.join)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from anb_api.checks import Checks
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
 from anb_api.problems import Unauthenticated
@@ -20,9 +21,6 @@ from anb_core.usecases.tokens import authenticate
 MAX_UPLOADS = 16
 """Uploads that one process receives at a time. Each has a thread, and up to three parts of the bucket's in memory."""
 
-CHECKS = 6
-"""Readiness checks have threads of their own: a part that hangs must not keep requests from theirs."""
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -33,12 +31,10 @@ class Context:
     relay: Relay
     hub: Hub
     metrics: Metrics
+    checks: Checks
     upload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
     upload_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
-    )
-    check_threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(CHECKS, thread_name_prefix="check")
     )
 
 

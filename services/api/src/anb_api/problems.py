@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -17,6 +18,9 @@ MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "5"
 """Seconds after which it is worth asking a part again that did not answer."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class Unauthenticated(Refused):
@@ -35,6 +39,10 @@ class Stalled(Refused):
     """The client stopped sending in the middle of its request."""
 
 
+class Busy(Refused):
+    """This process has as much to do as it can."""
+
+
 STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Malformed: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
@@ -44,6 +52,7 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """By class; one that is not listed goes by the nearest it derives from, and all others are our own fault (500)."""
@@ -78,12 +87,17 @@ def problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, st
 def of_error(error: AnbError) -> Response:
     """The answer that tells of one of our errors."""
     headers: dict[str, str] = {}
+    detail = error.message
     if isinstance(error, Unavailable):
+        # What it says names hosts and users: that is for the log, and anybody may be asking.
+        _log.warning("request not served", part=error.part, reason=error.message)
+        detail = f"The {error.part} does not answer; try again in a moment."
+    if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = RETRY_AFTER
     if isinstance(error, Unauthenticated):
         told = ', error="invalid_token"' if error.code == "token_invalid" else ""
         headers["WWW-Authenticate"] = f'Bearer realm="anb-video"{told}'
-    return problem(status_of(error), error.code, error.message, headers)
+    return problem(status_of(error), error.code, detail, headers)
 
 
 def internal_error() -> Response:

@@ -12,9 +12,9 @@ from pydantic.json_schema import SkipJsonSchema
 from anb_api.body import Body
 from anb_api.context import MAX_UPLOADS, CallerHere, Here
 from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of
-from anb_api.problems import documented
+from anb_api.problems import Busy, documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
-from anb_core.domain.errors import TooLarge, Unavailable
+from anb_core.domain.errors import TooLarge
 from anb_core.domain.model import Record
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
@@ -108,7 +108,7 @@ async def upload(
         return here.submit.upload(caller, form, idempotency_key=idempotency_key)
 
     if here.upload_slots.locked():
-        raise Unavailable("uploads", f"{MAX_UPLOADS} uploads are under way here already; try again in a moment.")
+        raise Busy("uploads_unavailable", f"{MAX_UPLOADS} uploads are under way here already; try again in a moment.")
     async with here.upload_slots:
         with here.metrics.uploads.track_inprogress():
             record = await Body(request.receive).feed(here.upload_threads, receive)
