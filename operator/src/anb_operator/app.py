@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import kopf
 import structlog
@@ -94,7 +94,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                     feed.run(),
                     resync.run(),
                     *([busy.run()] if busy else []),
-                    *(write(queue, reconciler) for _ in range(WRITERS)),
+                    *(write(queue, reconciler.reconcile) for _ in range(WRITERS)),
                 ]
                 async with _running(tasks):
                     _log.info("operator started", namespace=settings.namespace, watch=settings.watch, seen=len(shelf))
@@ -147,25 +147,29 @@ class Resync:
             after = Page(records[-1].video.created_at, records[-1].video.id)
 
 
-async def write(queue: WorkQueue, reconciler: Reconciler) -> None:
+class Reconcile(Protocol):
+    """Sees to one video: `Reconciler.reconcile`."""
+
+    async def __call__(self, video_id: str, *, news: bool) -> float | None: ...
+
+
+async def write(queue: WorkQueue, reconcile: Reconcile) -> None:
     """See to one video after the other until cancelled. What fails is tried again, ever more rarely."""
     while True:
         work = await queue.take()
         try:
-            again = await reconciler.reconcile(work.video_id, news=work.news)
+            again = await reconcile(work.video_id, news=work.news)
         except asyncio.CancelledError:
             raise
         except Unavailable as error:
             delay = queue.failed(work.video_id)
-            _log.warning(
-                f"not mirrored: {error.part} is away", video_id=work.video_id, reason=error.message, again=delay
-            )
+            _log.warning("not mirrored", part=error.part, video_id=work.video_id, reason=error.message, again_in=delay)
         except KubeRefused as error:
             delay = queue.failed(work.video_id)
-            _log.warning("not mirrored", video_id=work.video_id, reason=error.message, again=delay)
+            _log.warning("not mirrored", video_id=work.video_id, reason=error.message, again_in=delay)
         except Exception:  # noqa: BLE001 - logged, and one video must not stop all others
             delay = queue.failed(work.video_id)
-            _log.exception("not mirrored", video_id=work.video_id, again=delay)
+            _log.exception("not mirrored", video_id=work.video_id, again_in=delay)
         else:
             queue.done(work.video_id)
             if again is not None:

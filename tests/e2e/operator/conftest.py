@@ -188,6 +188,8 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
             core = build(load(Settings))
             core.objects.ensure()
         tool("kubectl", "create", "namespace", namespace)
+        # Pods need one, and on a bare control plane nobody makes it.
+        tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
         environment["KUBECONFIG"] = str(_with_the_rights_of_the_chart(namespace, folder))
         with core:
             yield Site(core, environment, folder)
@@ -236,6 +238,8 @@ def _with_the_rights_of_the_chart(namespace: str, folder: Path) -> Path:
 
 def _remove_all(namespace: str) -> None:
     """Nobody is there any more to take the finalizers off, nor, on a bare control plane, to empty a namespace."""
+    free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     for name in tool("kubectl", "-n", namespace, "get", "videojobs", "-o", "name").stdout.split():
-        tool("kubectl", "-n", namespace, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    tool("kubectl", "-n", namespace, "delete", "videojobs", "--all")
+        # Elsewhere the namespace is emptied at the same time.
+        tool("kubectl", "-n", namespace, "patch", name, *free, check=False)
+    tool("kubectl", "-n", namespace, "delete", "videojobs", "--all", check=False)

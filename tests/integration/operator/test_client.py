@@ -1,0 +1,126 @@
+"""The client against an API server that misbehaves; the real one is asked in tests/e2e/operator."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+import kopf
+import pytest
+from aiohttp import web
+
+from anb_core.domain.errors import AnbError, Unavailable
+from anb_operator.client import KubeClient
+from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def ask(answer: Answer, question: Callable[[KubeClient], Awaitable[object]], *, served: bool = True) -> object:
+    """What the question comes to; each login gets the next token: t1, t2 ..."""
+    tokens = (f"t{number}" for number in count(1))
+
+    async def asked() -> object:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            port = runner.addresses[0][1]
+            if not served:
+                await runner.cleanup()
+            server = f"http://127.0.0.1:{port}"
+            client = KubeClient(
+                namespace="video",
+                watched="video",
+                credentials=lambda: kopf.ConnectionInfo(server=server, token=next(tokens)),
+            )
+            async with client.open():
+                return await question(client)
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(asked())
+
+
+def status(code: int, reason: str) -> Answer:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"kind": "Status", "reason": reason, "message": f"it is {reason}"}, status=code)
+
+    return answer
+
+
+def item(name: str) -> Json:
+    metadata = {
+        "name": name,
+        "namespace": "video",
+        "uid": name,
+        "resourceVersion": "1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return {"metadata": metadata, "spec": {"videoId": name}}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "error"),
+    [
+        (404, "NotFound", Missing),
+        (409, "AlreadyExists", Existing),
+        (409, "Conflict", Outdated),
+        (401, "Unauthorized", KubeRefused),
+        (403, "Forbidden", KubeRefused),
+        (422, "Invalid", KubeRefused),
+        (429, "TooManyRequests", Unavailable),
+        (500, "InternalError", Unavailable),
+        (503, "ServiceUnavailable", Unavailable),
+    ],
+)
+def test_refusals_and_outages_are_told_apart(code: int, reason: str, error: type[AnbError]) -> None:
+    with pytest.raises(AnbError) as raised:
+        ask(status(code, reason), lambda client: client.list_videojobs())
+    assert type(raised.value) is error
+    assert f"it is {reason}" in raised.value.message
+
+
+def test_nobody_there_is_an_outage() -> None:
+    with pytest.raises(Unavailable) as raised:
+        ask(status(500, "none"), lambda client: client.list_videojobs(), served=False)
+    assert raised.value.part == "kubernetes"
+
+
+def test_an_answer_that_is_cut_off_or_no_json_is_an_outage() -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>a proxy</html>", status=502)
+
+    with pytest.raises(Unavailable):
+        ask(page, lambda client: client.list_videojobs())
+
+
+def test_a_token_that_ran_out_is_read_anew() -> None:
+    seen = []
+
+    async def strict(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers["Authorization"])
+        if request.headers["Authorization"] == "Bearer t1":
+            return await status(401, "Unauthorized")(request)
+        return web.json_response({"metadata": {}, "items": []})
+
+    assert ask(strict, lambda client: client.list_videojobs()) == []
+    assert seen == ["Bearer t1", "Bearer t2"]
+
+
+def test_long_lists_are_read_page_by_page_and_what_is_unreadable_is_left_out() -> None:
+    asked = []
+
+    async def paged(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        if "continue" in request.query:
+            return web.json_response({"metadata": {}, "items": [item("c")]})
+        unreadable = {"metadata": item("b")["metadata"], "spec": {"videoId": 7}}
+        return web.json_response({"metadata": {"continue": "on"}, "items": [item("a"), unreadable]})
+
+    async def names(client: KubeClient) -> list[str]:
+        return [videojob.metadata.name for videojob in await client.list_videojobs()]
+
+    assert ask(paged, names) == ["a", "c"]
+    assert asked == [{"limit": "500"}, {"limit": "500", "continue": "on"}]

@@ -1,0 +1,237 @@
+"""The loops around the decisions: feed, writers, deletion costs, health."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from anb_core.domain.errors import Unavailable
+from anb_operator.app import write
+from anb_operator.busy import BUSY, DELETION_COST, BusyPods, plan_costs
+from anb_operator.feed import READER, FeedReader
+from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
+from anb_operator.workqueue import WorkQueue
+from tests.contract.store.given import SECOND, claim, processing, result, uploaded
+from tests.unit.operator.conftest import World
+
+DATABASE_AWAY = Unavailable("database", "the database does not answer")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of tests
+            await asyncio.sleep(0.001)
+
+
+def beside(loop: Coroutine[Any, Any, None], scenario: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+    """The scenario while the loop runs."""
+
+    async def both() -> None:
+        task = asyncio.create_task(loop)
+        try:
+            await scenario()
+        finally:
+            task.cancel()
+
+    return both()
+
+
+def reader(world: World, queue: WorkQueue, *, looks: list[str], beats: list[str]) -> FeedReader:
+    return FeedReader(
+        world.store,
+        queue,
+        threads=world.threads,
+        on_attempt=lambda: looks.append("look"),
+        beat=lambda: beats.append("beat"),
+        interval=0.001,
+    )
+
+
+def test_the_feed_is_read_from_the_cursor_which_follows_what_is_done(world: World) -> None:
+    first, second = uploaded(world.store), uploaded(world.store)
+    last = world.store.last_event_id()
+
+    async def scenario() -> None:
+        queue = WorkQueue()
+
+        async def see_to_them() -> None:
+            works = [await queue.take(), await queue.take()]
+            assert {work.video_id for work in works} == {first, second}
+            assert all(work.news for work in works)
+            queue.done(second)
+            await until(lambda: beats[5:])
+            assert world.store.cursor(READER) in {None, 0}
+            queue.done(first)
+            await until(lambda: world.store.cursor(READER) == last)
+
+        beats: list[str] = []
+        await beside(reader(world, queue, looks=[], beats=beats).run(), see_to_them)
+        third = uploaded(world.store)
+        again = WorkQueue()
+
+        async def only_the_new_one() -> None:
+            assert (await again.take()).video_id == third
+            assert again._ready == {}
+
+        await beside(reader(world, again, looks=[], beats=[]).run(), only_the_new_one)
+
+    asyncio.run(scenario())
+
+
+def test_a_feed_that_was_put_back_is_read_from_its_beginning(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.store.move_cursor(READER, 1000)
+
+    async def scenario() -> None:
+        queue = WorkQueue()
+
+        async def taken() -> None:
+            assert (await queue.take()).video_id == video_id
+
+        await beside(reader(world, queue, looks=[], beats=[]).run(), taken)
+
+    asyncio.run(scenario())
+
+
+def test_an_outage_of_the_database_ends_nothing_and_the_feed_beats_on(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.store.fault = DATABASE_AWAY
+
+    async def scenario() -> None:
+        queue, beats = WorkQueue(), list[str]()
+
+        async def comes_back() -> None:
+            await until(lambda: beats[3:])
+            world.store.fault = None
+            assert (await queue.take()).video_id == video_id
+
+        await beside(reader(world, queue, looks=[], beats=beats).run(), comes_back)
+
+    asyncio.run(scenario())
+
+
+def test_progress_alone_is_no_reason_to_look_at_the_pods(world: World) -> None:
+    lease = processing(world.store)
+    world.store.move_cursor(READER, world.store.last_event_id())
+    world.store.report_progress(lease, 0.5)
+
+    async def scenario() -> None:
+        queue, looks = WorkQueue(), list[str]()
+
+        async def progress_then_end() -> None:
+            await queue.take()
+            assert looks == []
+            world.store.publish(lease, result(lease))
+            await until(lambda: looks)
+
+        await beside(reader(world, queue, looks=looks, beats=[]).run(), progress_then_end)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [DATABASE_AWAY, RuntimeError("a defect")])
+def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) -> None:
+    calls: list[str] = []
+
+    async def flaky(video_id: str, *, news: bool) -> float | None:
+        calls.append(video_id)
+        assert news is False
+        if calls == ["bad"]:
+            raise error
+        # The good one wants to be seen to once more.
+        return 0.0 if video_id == "good" and calls.count("good") == 1 else None
+
+    async def scenario() -> None:
+        queue = WorkQueue(jitter=lambda: 0.0)
+        queue.add("bad")
+        queue.add("good")
+
+        async def all_done() -> None:
+            await until(lambda: calls.count("bad") == 2 and calls.count("good") == 2)
+
+        await beside(write(queue, flaky), all_done)
+
+    with capture_logs() as logs:
+        asyncio.run(scenario())
+    assert [line["video_id"] for line in logs if line["event"] == "not mirrored"] == ["bad"]
+
+
+@pytest.mark.parametrize(
+    ("busy", "costs", "written"),
+    [
+        (set(), {}, {}),
+        ({"a"}, {"a": None, "b": None}, {"a": BUSY}),
+        ({"a"}, {"a": BUSY, "b": BUSY}, {"b": None}),
+        ({"a"}, {"a": BUSY, "b": None}, {}),
+        ({"a"}, {"a": "7"}, {"a": BUSY}),
+        ({"gone"}, {"a": None}, {}),
+    ],
+)
+def test_only_costs_that_change_are_written(
+    busy: set[str], costs: dict[str, str | None], written: dict[str, str | None]
+) -> None:
+    assert plan_costs(busy, costs) == written
+
+
+def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    world.cluster.pods = {"worker-1": {}, "worker-2": {"other": "kept"}}
+    lease = processing(world.store)
+
+    async def scenario() -> None:
+        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+
+        async def follows() -> None:
+            await until(lambda: world.cluster.pods["worker-1"] == {DELETION_COST: BUSY})
+            world.cluster.fault = Unavailable("kubernetes", "away")
+            world.store.publish(lease, result(lease))
+            pods.look()
+            await asyncio.sleep(0.01)
+            world.cluster.fault = None
+            # A pod that no list has shown yet.
+            world.cluster.pods["worker-3"] = {}
+            claim(world.store, uploaded(world.store), worker="worker-3")
+            pods.look()
+            await until(lambda: world.cluster.pods["worker-3"] == {DELETION_COST: BUSY})
+            assert world.cluster.pods["worker-1"] == {}
+            assert world.cluster.pods["worker-2"] == {"other": "kept"}
+
+        await beside(pods.run(), follows)
+
+    asyncio.run(scenario())
+
+
+def health(world: World, silence: Callable[[], float] = lambda: 0.0) -> Health:
+    return Health(
+        watch_silence=silence,
+        parts={"database": world.store.ping, "bucket": world.objects.ping},
+        threads=world.threads,
+        monotonic=world.clock.monotonic,
+    )
+
+
+def test_a_feed_that_is_not_read_is_stuck(world: World) -> None:
+    told = health(world)
+    world.clock.advance(FEED_PATIENCE * SECOND)
+    assert told.stuck() is None
+    world.clock.advance(SECOND)
+    assert told.stuck() == "the feed was not read for 91 s"
+    told.beat()
+    assert told.stuck() is None
+
+
+def test_a_watch_that_shows_nothing_is_stuck(world: World) -> None:
+    assert health(world, lambda: WATCH_PATIENCE).stuck() is None
+    assert health(world, lambda: WATCH_PATIENCE + 1).stuck() == "the watch has not shown what was written 121 s ago"
+
+
+def test_a_part_that_is_away_is_named_and_nothing_is_stuck_for_it(world: World) -> None:
+    told = health(world)
+    assert asyncio.run(told.missing()) == []
+    world.objects.fault = Unavailable("bucket", "no answer")
+    assert asyncio.run(told.missing()) == ["the bucket does not answer"]
+    world.store.fault = DATABASE_AWAY
+    assert asyncio.run(told.missing()) == ["the database does not answer", "the bucket does not answer"]
+    assert told.stuck() is None

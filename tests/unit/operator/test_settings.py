@@ -1,0 +1,57 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from anb_core.settings import Misconfigured, Settings, load, table
+from anb_operator.settings import OperatorSettings, UninstallSettings
+
+CORE = {
+    "DATABASE_URL": "postgresql://anb@db/anb",
+    "S3_BUCKET": "videos",
+    "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue",
+}
+DOCUMENT = Path(__file__).parents[3] / "docs" / "operator.md"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in (CORE | {"ANB_OPERATOR_NAMESPACE": "video"}).items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_the_namespace_is_all_that_must_be_told(environment: pytest.MonkeyPatch) -> None:
+    settings = load(OperatorSettings)
+    assert (settings.watched_namespace, settings.mirror, settings.mirror_max_age) == ("video", True, None)
+    assert (settings.ttl_processed, settings.ttl_failed) == (timedelta(hours=1), timedelta(days=7))
+    environment.setenv("ANB_OPERATOR_WATCH", "cluster")
+    assert load(OperatorSettings).watched_namespace is None
+
+
+def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("ANB_OPERATOR_NAMESPACE", "Video!")
+    environment.setenv("ANB_OPERATOR_LISTEN", "8002")
+    environment.setenv("ANB_OPERATOR_TTL_FAILED_SECONDS", "-1")
+    environment.setenv("ANB_OPERATOR_WORKER_SELECTOR", "worker")
+    with pytest.raises(Misconfigured) as error:
+        load(OperatorSettings)
+    told = {problem.partition(" ")[0] for problem in error.value.problems}
+    assert told == {
+        "ANB_OPERATOR_NAMESPACE",
+        "ANB_OPERATOR_LISTEN",
+        "ANB_OPERATOR_TTL_FAILED_SECONDS",
+        "ANB_OPERATOR_WORKER_SELECTOR",
+    }
+
+
+def test_the_clean_up_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANB_OPERATOR_NAMESPACE", "video")
+    monkeypatch.setenv("ANB_OPERATOR_DEPLOYMENT", "anb-operator")
+    monkeypatch.setenv("ANB_OPERATOR_SELECTOR", "app=operator,release=anb")
+    assert load(UninstallSettings).watched_namespace == "video"
+
+
+def test_the_document_explains_every_setting() -> None:
+    own = [field for name, field in OperatorSettings.model_fields.items() if name not in Settings.model_fields]
+    assert table(own) in DOCUMENT.read_text(encoding="utf-8"), f"write this table into it:\n{table(own)}"

@@ -1,0 +1,80 @@
+from datetime import timedelta
+
+import pytest
+
+from anb_core.testing.clock import ManualClock
+from anb_operator.shelf import Shelf
+from anb_operator.videojob import VideoJob
+from tests.unit.operator.cluster import InMemoryCluster
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def shelf(clock: ManualClock) -> Shelf:
+    return Shelf(clock.monotonic)
+
+
+@pytest.fixture
+def cluster(clock: ManualClock) -> InMemoryCluster:
+    return InMemoryCluster(clock.now)
+
+
+def mirror(cluster: InMemoryCluster, name: str = "v", **more: object) -> VideoJob:
+    return cluster.apply(name, {"videoId": name, **more})
+
+
+def test_objects_are_found_by_their_video(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    videojob = mirror(cluster)
+    assert shelf.seen(videojob) == "v"
+    assert shelf.of("v") == [videojob]
+    assert shelf.of("other") == []
+    assert shelf.gone(videojob) == "v"
+    assert shelf.of("v") == []
+
+
+def test_what_the_watch_shows_late_does_not_replace_what_is_newer(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    old, new = mirror(cluster), mirror(cluster, cancel=True)
+    shelf.written(new)
+    shelf.seen(old)
+    assert shelf.of("v") == [new]
+
+
+def test_a_new_object_of_the_same_name_replaces_the_old_one(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    old = mirror(cluster)
+    shelf.seen(old)
+    cluster.delete("v")
+    new = mirror(cluster)
+    shelf.seen(new)
+    shelf.gone(old)
+    assert shelf.of("v") == [new]
+
+
+def test_a_list_tells_what_was_missed(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    same, changed, gone = (mirror(cluster, name) for name in ("same", "changed", "gone"))
+    for videojob in (same, changed, gone):
+        shelf.seen(videojob)
+    changed, new = mirror(cluster, "changed", cancel=True), mirror(cluster, "new")
+    assert shelf.replace([same, changed, new]) == {"changed", "gone", "new"}
+    assert len(shelf) == 3
+    assert shelf.of("changed") == [changed]
+
+
+def test_a_watch_that_does_not_show_what_we_wrote_is_noticed(
+    shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
+) -> None:
+    videojob = mirror(cluster)
+    shelf.seen(videojob)
+    assert shelf.silence() == 0
+    shelf.written(videojob)
+    clock.advance(timedelta(seconds=5))
+    assert shelf.silence() == 0, "nothing was changed"
+    written = mirror(cluster, cancel=True)
+    shelf.written(written)
+    clock.advance(timedelta(seconds=7))
+    assert shelf.silence() == 7
+    shelf.seen(written)
+    assert shelf.silence() == 0
