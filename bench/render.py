@@ -1,0 +1,137 @@
+"""Our render engine against idiomatic MoviePy, at the same job on the same clip in the same run.
+
+`python bench/render.py` prints what each took, and the ratios. The job: intro with a title over it, half a minute of the
+clip fitted into 1280x720 with a watermark, outro; H.264 and AAC. The cards are the engine's own, composed before
+anything is measured.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import imageio_ffmpeg
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.render import FPS, HEIGHT, WIDTH
+from anb_core.ports.renderer import Resources, Stop
+from anb_worker.render.commands import TITLE_MIDDLE, WATERMARK_MARGIN
+from anb_worker.render.drawing import draw_title
+from anb_worker.render.engine import RenderEngine
+
+FOOTAGE = Path(__file__).parents[1] / "build" / "footage" / "bigbuckbunny.mp4"
+SECONDS = 30
+TITLE = "A walk in the park"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took: seconds of wall time and of all processors, megabytes of the largest process."""
+
+    wall: float
+    cpu: float
+    megabytes: float
+
+
+def main() -> None:
+    """Run both by turns and print what they took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clip", type=Path, default=FOOTAGE, help="a clip; repeated up to half a minute")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is run; medians are printed")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        clip = _half_a_minute_of(given.clip, root / "clip.mp4")
+        RenderEngine(root / "cards").warm(Stop())
+        costs: dict[str, list[Cost]] = {"engine": [], "moviepy": []}
+        for number in range(given.rounds):
+            for name, runs in costs.items():
+                workdir = root / f"{name}-{number}"
+                workdir.mkdir()
+                runs.append(_measure([sys.executable, __file__, name, str(clip), str(workdir), str(root / "cards")]))
+    print(f"{given.clip.name}, {SECONDS} s, {given.rounds} round(s), {os.cpu_count()} processors")
+    for name, runs in costs.items():
+        wall, cpu, megabytes = (median(getattr(run, what) for run in runs) for what in ("wall", "cpu", "megabytes"))
+        print(f"{name:8} {wall:7.1f} s  {cpu:7.1f} CPU s  {megabytes:6.0f} MB")
+    for what in ("wall", "cpu"):
+        ours, theirs = (median(getattr(run, what) for run in costs[name]) for name in ("engine", "moviepy"))
+        print(f"ratio of {what} time {theirs / ours:.1f}")
+
+
+def run_engine(clip: Path, workdir: Path, cards: Path) -> None:
+    """Our engine."""
+    RenderEngine(cards).render(
+        clip,
+        EditSpec(),
+        TITLE,
+        workdir,
+        on_progress=lambda _: None,
+        on_step=lambda _: None,
+        stop=Stop(),
+        resources=Resources(),
+    )
+
+
+def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
+    """MoviePy as its documentation shows it."""
+    from moviepy import (  # noqa: PLC0415 - must not weigh on the other side
+        CompositeVideoClip,
+        ImageClip,
+        VideoFileClip,
+        concatenate_videoclips,
+        vfx,
+    )
+
+    (own,) = cards.glob("own-*")
+    title = draw_title(TITLE)
+    if title is None:
+        raise RuntimeError("the title can't be drawn")
+    title.save(workdir / "title.png")
+    intro, outro = VideoFileClip(str(own / "intro.mp4")), VideoFileClip(str(own / "outro.mp4"))
+    words = ImageClip(str(workdir / "title.png"), duration=intro.duration - 0.7).with_start(0.7)
+    words = words.with_position(("center", TITLE_MIDDLE - title.height // 2)).with_effects([vfx.CrossFadeIn(0.5)])
+    main_part = VideoFileClip(str(clip)).subclipped(0, SECONDS)
+    main_part = main_part.resized(min(WIDTH / main_part.w, HEIGHT / main_part.h)).with_position("center")
+    watermark = ImageClip(str(own / "watermark.png"), duration=SECONDS)
+    corner = (WIDTH - watermark.w - WATERMARK_MARGIN, HEIGHT - watermark.h - WATERMARK_MARGIN)
+    marked = CompositeVideoClip([main_part, watermark.with_position(corner)], size=(WIDTH, HEIGHT))
+    whole = concatenate_videoclips([CompositeVideoClip([intro, words]), marked, outro])
+    whole.write_videofile(
+        str(workdir / "output.mp4"),
+        fps=FPS,
+        codec="libx264",
+        audio_codec="aac",
+        preset="veryfast",
+        ffmpeg_params=["-crf", "23", "-pix_fmt", "yuv420p", "-movflags", "+faststart"],
+        logger=None,
+    )
+
+
+def _half_a_minute_of(clip: Path, output: Path) -> Path:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-stream_loop", "-1", "-i", str(clip)]
+    subprocess.run([*command, "-t", str(SECONDS), "-c", "copy", str(output)], check=True)
+    return output
+
+
+def _measure(command: list[str]) -> Cost:
+    begin = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{command[2]} failed")
+    return Cost(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+RUNS = {"engine": run_engine, "moviepy": run_moviepy}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in RUNS:
+        RUNS[sys.argv[1]](*map(Path, sys.argv[2:]))
+    else:
+        main()
