@@ -165,10 +165,24 @@ def test_a_late_upload_can_be_completed_until_the_sweep_comes(backend: Backend) 
 
 def test_beginning_the_same_upload_again_gives_the_same_record(store: Store) -> None:
     new = new_video()
-    first = store.begin_upload(new, lifetime=MINUTE, idempotency=KEY)
-    assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
+    first = store.begin_upload(new, lifetime=MINUTE)
+    assert isinstance(first, Record)
     assert store.begin_upload(new, lifetime=MINUTE) == first
+    for _ in range(2):
+        assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
     assert len(store.events_after(0)) == 1
+    # By now it has the key, whoever named it first.
+    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
+
+
+def test_an_upload_that_is_complete_is_not_begun_again(store: Store) -> None:
+    new = new_video()
+    store.begin_upload(new, lifetime=MINUTE, idempotency=KEY)
+    store.complete_upload(new.id, SOURCE)
+    for key in (None, KEY):
+        with pytest.raises(Conflict) as refused:
+            store.begin_upload(new, lifetime=MINUTE, idempotency=key)
+        assert refused.value.code == "video_exists"
 
 
 def test_an_id_that_is_taken_is_refused(store: Store) -> None:

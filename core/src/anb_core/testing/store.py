@@ -136,21 +136,17 @@ class InMemoryStore:
             kept = self._keys.get(key) if key else None
             if kept and kept.expires_at > now and kept.video_id != new.id:
                 return Replay(self._rows[kept.video_id].record, kept.fingerprint)
-            if new.id in self._rows:
-                return self._begun_before(new)
-            row = _Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
-            self._add(row)
-            if key and idempotency:
+            row = self._rows.get(new.id)
+            if row is None:
+                row = _Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
+                self._add(row)
+                self._tell(row.record, EventKind.STATUS, now)
+            # (Deleted ones are cancelled.)
+            elif row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
+                raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
+            if key and idempotency and not (kept and kept.expires_at > now):
                 self._keys[key] = _Key(new.id, now + idempotency.lifetime)
-            self._tell(row.record, EventKind.STATUS, now)
             return row.record
-
-    def _begun_before(self, new: NewVideo) -> Record:
-        row = self._rows[new.id]
-        # (Deleted ones are cancelled.)
-        if row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
-            raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
-        return row.record
 
     def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
         with self._transaction() as now:

@@ -36,7 +36,7 @@ class UploadsRepository(Repository):
         def begin(connection: Connection) -> Record | Replay:
             if idempotency and not _take_key(connection, new, idempotency):
                 replay = _find_key(connection, new.owner, idempotency.key)
-                return replay.record if replay.record.video.id == new.id else replay
+                return _begun_before(connection, new) if replay.record.video.id == new.id else replay
             now = clock(connection)
             record = lifecycle.new_record(new, now)
             if not add_record(connection, record, upload_expires_at=now + lifetime):
