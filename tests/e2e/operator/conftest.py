@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from anb_core.adapters.database import upgrade
 from anb_core.bootstrap import Core, build
@@ -190,7 +191,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
         tool("kubectl", "create", "namespace", namespace)
         # Pods need one, and on a bare control plane nobody makes it.
         tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
-        environment["KUBECONFIG"] = str(_with_the_rights_of_the_chart(namespace, folder))
+        environment["KUBECONFIG"] = str(rights_of_the_chart(namespace, folder, "role"))
         with core:
             yield Site(core, environment, folder)
         tool("kubectl", "delete", "namespace", namespace, "--wait=false")
@@ -220,18 +221,23 @@ def name() -> str:
     return f"clip-{uuid.uuid4().hex[:8]}"
 
 
-def _with_the_rights_of_the_chart(namespace: str, folder: Path) -> Path:
-    """A KUBECONFIG for the operator's ServiceAccount, which has the chart's Role and nothing else."""
-    rights = folder / "rights.yaml"
-    only = [f"--show-only=templates/operator/{part}.yaml" for part in ("role", "serviceaccount")]
-    told = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
-    rendered = tool("helm", "template", "anb", str(CHART), *told, *only).stdout
-    rights.write_text(rendered, encoding="utf-8")
+def rights_of_the_chart(
+    namespace: str, folder: Path, template: str, *values: str, account: str = "anb-operator"
+) -> Path:
+    """A KUBECONFIG for a ServiceAccount that may do what this template of the chart allows it, and nothing else."""
+    rights = folder / f"{template}.yaml"
+    told = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0], *values)
+    only = f"--show-only=templates/operator/{template}.yaml"
+    rendered = tool("helm", "template", "anb", str(CHART), *told, only).stdout
+    wanted = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    manifests = [manifest for manifest in yaml.safe_load_all(rendered) if manifest and manifest["kind"] in wanted]
+    rights.write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
+    tool("kubectl", "-n", namespace, "create", "serviceaccount", account, check=False)
     tool("kubectl", "-n", namespace, "apply", "-f", str(rights))
     config = json.loads(tool("kubectl", "config", "view", "--raw", "--minify", "-o", "json").stdout)
-    token = tool("kubectl", "-n", namespace, "create", "token", "anb-operator").stdout.strip()
+    token = tool("kubectl", "-n", namespace, "create", "token", account).stdout.strip()
     config["users"][0]["user"] = {"token": token}
-    path = folder / "kubeconfig"
+    path = folder / f"kubeconfig-{template}"
     path.write_text(json.dumps(config), encoding="utf-8")
     return path
 
