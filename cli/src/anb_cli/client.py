@@ -154,7 +154,7 @@ class Api:
                     files={"video_file": (file.name, _Counting(source, on_bytes), "application/octet-stream")},
                     headers={"Idempotency-Key": key},
                     # A big file on a slow disk behind the API may take its time after the last byte.
-                    timeout=httpx.Timeout(300.0, connect=5.0),
+                    timeout=httpx.Timeout(300.0, connect=5.0, write=60.0),
                 )
         except OSError as error:
             raise WrongUse(f"{file} can't be read: {error.strerror}.") from error
