@@ -5,7 +5,7 @@
 
 ARG BASE=python:3.11-slim-bookworm
 
-# Our own code, a folder for each image. What builds it stays behind in this stage.
+# Our own code, a folder for each image that is laid over its virtual environment. What builds it stays behind in this stage.
 FROM ${BASE} AS code
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/build.txt /source/
@@ -13,10 +13,11 @@ RUN python -m pip install --require-hashes -r /source/build.txt
 COPY core /source/core
 COPY services /source/services
 COPY operator /source/operator
-RUN for room in services/api services/worker operator; do \
-        python -m pip install --no-deps --no-build-isolation --target "/code/${room##*/}" /source/core "/source/$room" || exit 1; \
+RUN packages=$(python -c 'import sys; print("lib/python{}.{}/site-packages".format(*sys.version_info))') \
+    && for room in services/api services/worker operator; do \
+        python -m pip install --no-deps --no-build-isolation --target "/code/${room##*/}/$packages" /source/core "/source/$room" || exit 1; \
     done \
-    && rm /code/*/*.dist-info/direct_url.json
+    && rm /code/*/$packages/*.dist-info/direct_url.json
 
 FROM ${BASE} AS core
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -25,13 +26,13 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp a
 COPY requirements/core.txt /opt/anb/locks/
 RUN python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/core.txt
 # PYTHONSAFEPATH: without it, the folder that a program is started in would come first on its path.
-ENV PATH=/opt/anb/bin:${PATH} PYTHONPATH=/opt/anb/code PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/anb/bin:${PATH} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 
 FROM core AS api
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/api.txt /opt/anb/locks/
 RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/api.txt
-COPY --from=code /code/api /opt/anb/code
+COPY --from=code /code/api /opt/anb
 USER 10001:10001
 EXPOSE 8000
 CMD ["python", "-m", "anb_api", "serve"]
@@ -43,7 +44,7 @@ FROM core AS worker
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/worker.txt /opt/anb/locks/
 RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/worker.txt
-COPY --from=code /code/worker /opt/anb/code
+COPY --from=code /code/worker /opt/anb
 USER 10001:10001
 EXPOSE 8001
 CMD ["python", "-m", "anb_worker"]
@@ -56,7 +57,7 @@ FROM core AS operator
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/operator.txt /opt/anb/locks/
 RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/operator.txt
-COPY --from=code /code/operator /opt/anb/code
+COPY --from=code /code/operator /opt/anb
 USER 10001:10001
 EXPOSE 8002
 CMD ["python", "-m", "anb_operator"]
