@@ -23,7 +23,7 @@ def look(source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop
         AnbError: what `stop` was asked with.
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(max_pixels)]
-    printed = _run("anb_worker.render.probe", arguments, [source], workdir, stop)
+    printed = _run("anb_worker.render.probe", arguments, [source], workdir, stop, of_upload=True)
     return TypeAdapter(SourceFacts).validate_json(printed)
 
 
@@ -39,8 +39,10 @@ def examine(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, s
     return TypeAdapter(OutputFacts).validate_json(printed)
 
 
-def _run(module: str, arguments: Sequence[str], read: Iterable[Path], workdir: Path, stop: Stop) -> str:
+def _run(
+    module: str, arguments: Sequence[str], read: Iterable[Path], workdir: Path, stop: Stop, *, of_upload: bool = False
+) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=_LIMITS, read=read)
     if finished.code != 0:
-        raise blame(finished, f"running {module}")
+        raise blame(finished, f"running {module}", of_upload=of_upload)
     return finished.output

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import imageio_ffmpeg
+import structlog
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import BadInput, Transient
+from anb_core.domain.errors import BadInput, Transient, Unavailable
 from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check_decoded, find_flaws, plan_render
 from anb_core.ports.renderer import Rendered, Resources, Stop
 from anb_worker.render import commands
@@ -20,7 +21,10 @@ from anb_worker.render.cards import Card, Cards
 from anb_worker.render.children import examine, look
 from anb_worker.render.commands import TITLE_MIDDLE, Sound, Tool
 from anb_worker.render.drawing import draw_title
+from anb_worker.render.launch import missing_protections
 from anb_worker.render.sandbox import ChildLimits, blame, run
+
+_log = structlog.get_logger(__name__)
 
 _TOO_MANY_ERRORS = 69
 """What ffmpeg ends with when it could not decode two thirds of a stream; every other bad end may be our fault."""
@@ -57,13 +61,16 @@ class RenderEngine:
         self._cards = Cards(cache_dir.absolute(), self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
-        """Compose the project's own cards if they are not there yet, so that no job waits the ten seconds for it.
+        """Compose the project's own cards if they are not there yet, so that no job waits the ten seconds for it, and
+        say in the log what the sandbox lacks here.
 
         Raises:
             Transient: they can't be composed.
             AnbError: what `stop` was asked with.
         """
         self._check_tool()
+        if missing := missing_protections():
+            _log.warning("this system can't keep what reads an upload from all it should", missing=missing)
         with _disk():
             self._cards.own(stop)
 
@@ -160,7 +167,7 @@ class _Render:
             if name == "frame" and value.strip().isdigit():
                 report(min(1.0, int(value) / self.plan.main_frames))
 
-        self._run(command, "rendering the picture", read, on_line)
+        self._run(command, "rendering the picture", read, on_line, of_upload=True)
         with _disk():
             times = [float(line) for line in decoded.read_text().split()]
         check_decoded(self.plan, len(times), max(times, default=None))
@@ -170,9 +177,8 @@ class _Render:
         main = None
         if self.plan.audio_index is not None:
             main = self._file("main.nut")
-            self._run(
-                commands.extract_command(self.tool, self.plan, self.source, main), "reading the sound", [self.source]
-            )
+            command = commands.extract_command(self.tool, self.plan, self.source, main)
+            self._run(command, "reading the sound", [self.source], of_upload=True)
         sounds = [Sound(self.plan.main_frames, main)]
         if self.plan.intro_frames:
             sounds.insert(0, Sound(self.plan.intro_frames, self.intro.sound))
@@ -242,12 +248,14 @@ class _Render:
         doing: str,
         read: Sequence[Path] = (),
         on_line: Callable[[str], None] = lambda _: None,
+        *,
+        of_upload: bool = False,
     ) -> None:
         done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
-        if done.code == _TOO_MANY_ERRORS:
+        if done.code == _TOO_MANY_ERRORS and of_upload:
             raise BadInput("corrupt", f"The video is damaged: {doing} met more errors than not.")
         if done.code != 0:
-            raise blame(done, doing)
+            raise blame(done, doing, of_upload=of_upload)
 
 
 # Name, from where to where it brings the progress (by what it was measured to cost), what it does.
@@ -275,8 +283,9 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise Transient("disk_full" if full else "io_error", f"A file could not be written or read: {error}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable("scratch", f"The worker's disk is full: {error}.") from error
+        raise Transient("io_error", f"A file of the render could not be written or read: {error.strerror}.") from error
 
 
 def _processors() -> int:

@@ -60,7 +60,7 @@ def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
         score.write("1000")  # when memory runs out, the worker shall live to say so
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     _forbid_other_files(libc, wanted["read"], wanted["write"])
     _forbid_sockets(libc)
 
@@ -71,12 +71,13 @@ def _forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) ->
     """
     version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
-        return
+        return  # the kernel has none, and the worker said so when it started
     known = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
     sockets = 3 if version >= 4 else 0  # noqa: PLR2004
     scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - signals and abstract sockets
     rules = struct.pack("=QQQ", known, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
     ruleset = libc.syscall(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
+    _must(ruleset, "other files")
     for paths, to_file, to_directory in ((read, _FILE_READ, _DIRECTORY_READ), (write, _FILE_WRITE, _DIRECTORY_WRITE)):
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
@@ -84,7 +85,7 @@ def _forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) ->
                 rights = (to_directory if os.path.isdir(path) else to_file | _FILE_READ) & known  # noqa: PTH112
                 libc.syscall(_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, handle), ctypes.c_uint32(0))
                 os.close(handle)
-    libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0))
+    _must(libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0)), "other files")
     os.close(ruleset)
 
 
@@ -111,7 +112,24 @@ def _forbid_sockets(libc: ctypes.CDLL) -> None:
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
+    _must(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "sockets")
+
+
+def _must(result: int, what: str) -> None:
+    """A child that keeps a right it should not have does not begin."""
+    if result < 0:
+        sys.exit(f"this child could not be forbidden {what}: {os.strerror(ctypes.get_errno())}")
+
+
+def missing_protections() -> list[str]:
+    """What this system can't take away from a child, in words; empty on a current Linux."""
+    if sys.platform != "linux":
+        return ["the network", "other files", "a life after the worker's"]
+    libc = ctypes.CDLL(None, use_errno=True)
+    missing = [] if os.uname().machine in _SOCKET_CALLS else ["the network"]
+    if libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) < 1:
+        missing.append("other files")
+    return missing
 
 
 if __name__ == "__main__":

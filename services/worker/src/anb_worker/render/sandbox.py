@@ -20,14 +20,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from anb_core.domain.errors import AnbError, BadInput, Transient
+import structlog
+
+from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
 from anb_core.ports.renderer import Stop
+
+_log = structlog.get_logger(__name__)
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _LOOK_SECONDS = 0.05
 """How often `stop` is looked at; it is also how late a child may be killed."""
 _KEPT_OF_OUTPUT = 1024 * 1024
 _KEPT_OF_COMPLAINT = 16 * 1024
+_LOGGED_COMPLAINT = 2000
 # What any program needs to start: shared libraries, their cache, locales, the count of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
@@ -95,20 +100,26 @@ def run(
     return Finished(child.returncode, exhausted, output.text(), complaint.text())
 
 
-def blame(finished: Finished, doing: str) -> AnbError:
-    """Whose fault it is that a child ended badly, to be raised: ours, unless the upload used up the CPU time."""
-    if finished.exhausted:
+def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
+    """Whose fault it is that a child ended badly, to be raised: ours, unless an upload used up its CPU time.
+
+    The log alone gets the child's own words: they name our files.
+    """
+    _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.complaint[-_LOGGED_COMPLAINT:])
+    if finished.exhausted and of_upload:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."
         )
+    if finished.exhausted:
+        return Transient("timed_out", f"The limit of CPU time was reached while {doing}.")
     said = finished.complaint.lower()
     if "no space left on device" in said:
-        return Transient("disk_full", f"The disk was full while {doing}.")
+        return Unavailable("scratch", f"The worker's disk was full while {doing}.")
     if any(words in said for words in ("cannot allocate memory", "memoryerror", "resource temporarily unavailable")):
         return Transient("out_of_memory", f"The memory limit was reached while {doing}.")
     if finished.code < 0:
         return Transient("killed", f"The child was ended by {signal.Signals(-finished.code).name} while {doing}.")
-    return Transient("child_failed", f"The child ended with {finished.code} while {doing}: {finished.complaint[-500:]}")
+    return Transient("child_failed", f"The child ended with {finished.code} while {doing}; the worker's log says more.")
 
 
 def run_python(
