@@ -95,6 +95,9 @@ format: $(SETUP)
 # uv does not read pip's configuration: where pip is pointed at a mirror, point uv at it too (an empty value means the default).
 UV := UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}" $(BIN)/uv
 
+# Where Python may not keep what it compiles, every process would compile all its libraries anew.
+BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed and '$(PYTHON)' is not: name another one with make PYTHON=..."; exit 1; }
@@ -107,7 +110,7 @@ $(SETUP): $(BIN)/python requirements/uv.txt requirements/run.txt requirements/de
 		cli/src/anb_cli/ministack-requirements.txt
 	@echo "Installing what requirements/ pins into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/run.txt requirements/dev.txt
+	@$(UV) pip sync --quiet $(BYTECODE) --python $(BIN)/python --require-hashes requirements/run.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(ROOMS:%=-e ./%)
 	@$(BIN)/python -c 'from anb_cli import emulator; emulator.install(print)'
 	@touch $@
