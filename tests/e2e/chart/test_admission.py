@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,14 +34,18 @@ def namespace() -> Iterator[str]:
     name = f"admission-{uuid.uuid4().hex[:8]}"
     tool("kubectl", "create", "namespace", name)
     yield name
-    tool("kubectl", "delete", "videojobs", "--all", "-n", name)
+    tool("kubectl", "delete", "videojobs", "--all", "-n", name, "--wait=false")
+    # An operator that watches the whole cluster may have put its finalizer on them.
+    for videojob in tool("kubectl", "get", "videojobs", "-n", name, "-o", "name").stdout.split():
+        free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        tool("kubectl", "patch", videojob, "-n", name, *free, check=False)
     tool("kubectl", "delete", "namespace", name, "--wait=false")
     if not installed:
-        tool("kubectl", "delete", "-f", definition)
+        tool("kubectl", "delete", "-f", definition, "--timeout=30s")
 
 
 @pytest.fixture
-def apply(namespace: str, tmp_path: Any) -> Apply:
+def apply(namespace: str, tmp_path: Path) -> Apply:
     """`apply(name, spec)` gives what the API server says against it, nothing when it takes it."""
 
     def run(name: str, spec: dict[str, Any]) -> str:
