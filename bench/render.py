@@ -103,6 +103,7 @@ def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
     whole = concatenate_videoclips([CompositeVideoClip([intro, words]), marked, outro])
     whole.write_videofile(
         str(workdir / "output.mp4"),
+        temp_audiofile_path=str(workdir),
         fps=FPS,
         codec="libx264",
         audio_codec="aac",
