@@ -1,10 +1,14 @@
+import math
+import wave
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from anb_cli.demo.contact_sheet import draw, parts_of
-from anb_cli.demo.examination import CARD_FRAMES, FPS, Facts, Plan, judge
+from anb_cli.demo.examination import CARD_FRAMES, FPS, Facts, Plan, judge, sound_shift
 from anb_worker.render.commands import CARD_SECONDS
 
 PLAN = Plan.of(339)
@@ -58,10 +62,49 @@ def test_each_flaw_is_found(changes: dict[str, object], what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "passes"), [(0.039, True), (-0.039, True), (0.041, False), (-0.041, False), (None, True)]
+    ("shift", "passes"),
+    [(0.039, True), (-0.039, True), (0.041, False), (-0.041, False), (None, True), (math.inf, False)],
 )
 def test_sound_may_be_40_ms_off(shift: float | None, *, passes: bool) -> None:
     assert (wrong(GOOD, shift) == []) is passes
+
+
+RATE = 48_000
+
+
+def noise(seconds: float, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-9000, 9000, round(seconds * RATE))
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * RATE))
+
+
+def sound(path: Path, *pieces: np.ndarray) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.concatenate(pieces).astype("<i2").tobytes())
+    return path
+
+
+def test_the_uploads_sound_is_found_where_it_is(tmp_path: Path) -> None:
+    source = sound(tmp_path / "source.wav", noise(2))
+    result = sound(tmp_path / "result.wav", silence(3.02), noise(2), silence(3))
+    assert sound_shift(source, result, 3.0) == pytest.approx(0.02, abs=0.001)
+
+
+@pytest.mark.parametrize("instead", [silence(2), noise(2, seed=2)], ids=["silence", "another sound"])
+def test_a_loud_upload_whose_sound_is_not_in_the_result_is_no_success(tmp_path: Path, instead: np.ndarray) -> None:
+    source = sound(tmp_path / "source.wav", noise(2))
+    result = sound(tmp_path / "result.wav", silence(3), instead, silence(3))
+    assert sound_shift(source, result, 3.0) == math.inf
+
+
+def test_a_silent_upload_has_no_sound_to_go_by(tmp_path: Path) -> None:
+    source = sound(tmp_path / "source.wav", silence(2))
+    assert sound_shift(source, sound(tmp_path / "result.wav", noise(8)), 3.0) is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 PyAV reads, `judge` compares, and is pure.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,7 +31,10 @@ SOUND_SEARCH = 0.5
 SOUND_RATE = 8_000
 SOUND_SECONDS = 10.0
 RECOGNISED = 0.5
-"""A correlation below this tells nothing: the sound is too quiet, or too even, to be found again."""
+"""A correlation below this is of another sound, or of none."""
+
+SILENCE = 0.001
+"""What is quieter than this on average (60 dB below full scale) is nothing to go by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Check:
 
 
 def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Check]:
-    """Compare what is there with what should be. `sound_shift`: seconds by which the sound is late, None if unknown."""
+    """Compare what is there with what should be. `sound_shift` is what the function says."""
     main = min(LONGEST_MAIN, source_seconds)
     parts = f"{plan.intro} + {plan.main} + {plan.outro}"
     return [
@@ -145,11 +149,16 @@ def source_length(path: Path) -> float:
 
 
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
-    """How much later than at `expected` the upload's sound begins, in seconds; None if it can't be recognised."""
+    """How much later than at `expected` the upload's sound begins, in seconds: infinity if it is not there.
+
+    None if the upload has no sound to go by: none at all, less than half a second, or silence.
+    """
     wanted = _sound(source, 0.0, SOUND_SECONDS)
-    heard = _sound(result, expected - SOUND_SEARCH, SOUND_SECONDS + 2 * SOUND_SEARCH)
-    if len(wanted) < SOUND_RATE // 2 or len(heard) <= len(wanted):
+    if len(wanted) < SOUND_RATE // 2 or float(np.sqrt(np.mean(np.square(wanted)))) < SILENCE:
         return None
+    heard = _sound(result, expected - SOUND_SEARCH, SOUND_SECONDS + 2 * SOUND_SEARCH)
+    if len(heard) <= len(wanted):
+        return math.inf
     size = len(heard) + len(wanted)
     spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(wanted, size))
     agreement = np.fft.irfft(spectrum, size)[: len(heard) - len(wanted) + 1]
@@ -157,7 +166,7 @@ def sound_shift(source: Path, result: Path, expected: float) -> float | None:
     loudness = np.sqrt(np.maximum(0.0, energy[len(wanted) :] - energy[: -len(wanted)])) * np.linalg.norm(wanted)
     match = agreement / np.maximum(1e-6, loudness)
     best = int(np.argmax(match))
-    return best / SOUND_RATE - min(SOUND_SEARCH, expected) if match[best] >= RECOGNISED else None
+    return best / SOUND_RATE - min(SOUND_SEARCH, expected) if match[best] >= RECOGNISED else math.inf
 
 
 def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
@@ -215,7 +224,13 @@ def _near(what: str, found: float, wanted: float, tolerance: float) -> Check:
 
 
 def _in_step(shift: float | None) -> str:
-    return "nothing to tell by" if shift is None else f"in step within {abs(shift) * 1000:.0f} ms"
+    match shift:
+        case None:
+            return "nothing to tell by"
+        case math.inf:
+            return "not the upload's sound"
+        case _:
+            return f"in step within {abs(shift) * 1000:.0f} ms"
 
 
 def _is_in_step(shift: float | None) -> bool:
