@@ -66,7 +66,7 @@ def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob, o
         progress=f"{int(job.progress * 100)}%" if began else None,
         attempts=job.attempts,
         worker=job.worker,
-        result_key=job.result.key if job.result and job.status is Phase.PROCESSED else None,
+        result_key=job.result.key if job.result else None,
         retry=observed.retry,
         error=_error(job, attempts),
         dead_letter=_dead_letter(job, attempts, at),

@@ -114,15 +114,18 @@ def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
     assert world.cluster.names == set()
 
 
-def test_a_mirror_that_was_never_written_to_goes_with_its_video_too(world: World) -> None:
+def test_a_mirror_that_was_never_written_to_goes_with_its_video_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise KUBERNETES_AWAY
+
     video_id = uploaded(world.store)
-    world.cluster.fault = KUBERNETES_AWAY
-    with pytest.raises(Unavailable):
-        world.follow()
-    world.cluster.fault = None
-    world.follow()
-    [kept] = [world.cluster.get(video_id)]
-    assert kept.made_by_us
+    with monkeypatch.context() as patch:
+        patch.setattr(world.cluster, "patch_status", away)
+        with pytest.raises(Unavailable):
+            world.follow()
+    assert world.cluster.get(video_id).status.video_id is None
     world.store.delete(video_id, grace=DAY)
     world.follow()
     assert world.cluster.names == set()
@@ -183,6 +186,15 @@ def test_an_object_may_say_itself_for_how_long_it_is_kept(world: World) -> None:
     world.follow()
     world.follow()
     assert "clip" not in world.cluster.names
+
+
+@pytest.mark.parametrize("ttls", [(5, 50), (50, 5)])
+def test_of_several_objects_the_one_that_ends_first_is_waited_for(world: World, ttls: tuple[int, int]) -> None:
+    video_id = processed(world.store)
+    for namespace, ttl in zip(("one", "two"), ttls, strict=True):
+        spec = {"videoId": video_id, "ttlSecondsAfterFinished": ttl}
+        world.cluster.apply(video_id, spec, namespace=namespace)
+    assert world.reconcile(video_id) == 5
 
 
 def test_what_ended_long_before_the_first_operator_is_not_dug_up(world: World) -> None:
@@ -290,6 +302,15 @@ def test_each_new_token_retries_once(world: World) -> None:
         job = record_of(world.store, video_id).job
         assert (job.status, job.generation) == (Status.UPLOADED, number)
         assert world.cluster.get("clip").status.retry == token
+
+
+def test_a_token_that_was_acted_on_is_not_when_something_else_changes(world: World) -> None:
+    video_id = submit(world, retry="a")
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    world.cluster.apply("clip", {**SOURCE, "retry": "a", "ttlSecondsAfterFinished": 86400})
+    world.follow()
+    assert phase(world, "clip") is Status.FAILED
 
 
 def test_a_token_has_no_effect_on_work_that_is_under_way(world: World) -> None:
