@@ -56,7 +56,7 @@ def test_a_bad_file_shows_its_reason(namespace: Namespace, release: Release, upl
     status = release.until(video_id, "failed")
     code, message = status["error"]["code"], status["error"]["message"]
     header, row = namespace.kubectl("get", "videojob", video_id).splitlines()
-    assert row[header.index("REASON") :].split()[0] == code == "not_a_video"
+    assert row[header.index("REASON") :].split()[0] == code == "truncated"
 
     def described() -> str:
         text = namespace.kubectl("describe", "videojob", video_id)
