@@ -31,8 +31,12 @@ up: $(SETUP) ## Run everything on this machine until Ctrl-C; upload with .venv/b
 test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --cov --cov-fail-under=95
 
+.PHONY: bench
+bench: $(SETUP) $(FOOTAGE) ## Measure the render engine against MoviePy at the same job, side by side
+	@$(BIN)/python bench/render.py
+
 .PHONY: lint
-lint: $(SETUP) ## Check style, types, the borders between the rooms, and that no machine's own addresses are in a file
+lint: $(SETUP) ## Check style, types, and the borders between the rooms
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
