@@ -49,7 +49,7 @@ def find_credentials() -> kopf.ConnectionInfo:
 
 
 class KubeClient:
-    """Implements `anb_operator.kube.Kube`. `watched` None means all namespaces."""
+    """Implements the ports in `anb_operator.kube`. `watched` None means all namespaces."""
 
     def __init__(
         self, *, namespace: str, watched: str | None, credentials: Callable[[], kopf.ConnectionInfo] = find_credentials

@@ -80,8 +80,8 @@ class Health:
 
 
 @asynccontextmanager
-async def serving(listen: str, health: Health) -> AsyncIterator[int]:
-    """Answer while the block runs; gives the port, which matters where 0 was asked for."""
+async def serving(listen: str, health: Health) -> AsyncIterator[None]:
+    """Answer at `HOST:PORT` while the block runs."""
     host, _, port = listen.rpartition(":")
     app = web.Application()
     app.add_routes([web.get("/healthz", health.healthz), web.get("/readyz", health.readyz)])
@@ -89,7 +89,7 @@ async def serving(listen: str, health: Health) -> AsyncIterator[int]:
     await runner.setup()
     try:
         await web.TCPSite(runner, host, int(port)).start()
-        yield int(runner.addresses[0][1])
+        yield
     finally:
         await runner.cleanup()
 

@@ -1,4 +1,4 @@
-"""What the operator needs of Kubernetes, as a port: the API server behind `client.py`, a fake in tests.
+"""What the operator needs of Kubernetes, as ports: the API server behind `client.py`, a fake in tests.
 
 All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or can't serve now.
 """
@@ -107,7 +107,3 @@ class Pods(Protocol):
             Missing: it is gone.
         """
         ...
-
-
-class Kube(VideoJobs, Pods, Protocol):
-    """All of it."""

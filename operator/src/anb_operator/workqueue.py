@@ -98,11 +98,6 @@ class WorkQueue:
         taken = (event_id for event_id in self._taken.values() if event_id is not None)
         return min((position, *(event_id - 1 for event_id in (*self._events.values(), *taken))))
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is to be done now."""
-        return not (self._ready or self._taken)
-
     def _readd(self, video_id: str) -> None:
         if video_id in self._again:
             self._again.discard(video_id)

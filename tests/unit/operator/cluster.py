@@ -17,7 +17,7 @@ NAMESPACE = "video"
 
 
 class InMemoryCluster:
-    """A `Kube`. Set `fault` to an error and every method raises it. `writes` are the calls that changed something."""
+    """Implements both ports. Set `fault` to an error and every method raises it. `writes` are the calls that write."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self.fault: AnbError | None = None
