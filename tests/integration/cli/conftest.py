@@ -99,12 +99,17 @@ class Place:
         return str(self.records("upload", *map(str, arguments))[0]["video_id"])
 
     def statuses(self) -> dict[str, str]:
-        """Every video's status, asked of the API without the expense of a process; none while it does not answer."""
+        """Every video's status, asked of the API without the expense of a process."""
+        with Api(connection({}, self.path)) as api:
+            return {video["video_id"]: video["status"] for video in api.videos()}
+
+    def answers(self) -> bool:
+        """Whether the API does."""
         try:
-            with Api(connection({}, self.path)) as api:
-                return {video["video_id"]: video["status"] for video in api.videos()}
+            self.statuses()
         except Unreachable:
-            return {}
+            return False
+        return True
 
     def pid_of(self, part: str) -> int | None:
         """The one process here whose command line has this in it; None while there is none."""

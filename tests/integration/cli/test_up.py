@@ -58,7 +58,7 @@ def test_a_second_stack_in_the_same_folder_is_told_so(stack: Place) -> None:
 def test_a_child_that_was_killed_is_started_again(stack: Place, part: str) -> None:
     killed = stack.kill(part)
     eventually(lambda: stack.pid_of(part) not in {None, killed}, within=20)
-    eventually(stack.statuses, within=30, every=0.1)
+    eventually(stack.answers, within=30, every=0.1)
 
 
 def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(stack: Place, footage: Path) -> None:
