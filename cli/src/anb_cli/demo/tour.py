@@ -88,7 +88,8 @@ def _fresh(out: Path, *results: Path) -> Folder:
         for path in folder.path.glob(f"{folder.database.name}*"):
             path.unlink()
     for result in results:
-        result.unlink(missing_ok=True)
+        for path in (result, *out.glob(f".{result.name}.*.part")):
+            path.unlink(missing_ok=True)
     return folder
 
 
