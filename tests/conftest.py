@@ -1,6 +1,7 @@
 """Fixtures for every test, and an environment in which no test can reach AWS or the developer's own settings."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ SKIPS_ALLOWED_IN_CI: tuple[str, ...] = ()
 
 
 def pytest_configure() -> None:
+    # What a shell starts in its background ignores Ctrl-C, and so would every program that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(("ANB_", "AWS_", "CELERY_", "DATABASE_", "S3_", "SQS_")):
             del os.environ[name]

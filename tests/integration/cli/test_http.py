@@ -48,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
+        # Said, because it is done: a client must not send its next request into a connection that closes.
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

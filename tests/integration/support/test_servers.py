@@ -33,7 +33,7 @@ def test_each_stand_in_for_aws_takes_a_queue_and_a_bucket(url_fixture: str, requ
     assert queue.startswith("http")
     s3 = boto3.client("s3", endpoint_url=url)
     s3.create_bucket(Bucket="a-bucket")
-    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["a-bucket"]
+    assert "a-bucket" in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
 
 
 @pytest.fixture
