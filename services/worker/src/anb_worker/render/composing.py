@@ -57,7 +57,9 @@ def _card(*layers: VideoClip) -> VideoClip:
         frame: _Pixels = light[:, shift : shift + WIDTH]
         return frame
 
-    card = CompositeVideoClip([VideoClip(background, duration=CARD_SECONDS), *layers], size=(WIDTH, HEIGHT))
+    # With a color behind it nothing is transparent, which saves a third of the work.
+    parts = [VideoClip(background, duration=CARD_SECONDS), *layers]
+    card = CompositeVideoClip(parts, size=(WIDTH, HEIGHT), bg_color=(0, 0, 0))
     # No fading in: the first frame is what a player shows of a video that was not started yet.
     return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
 
