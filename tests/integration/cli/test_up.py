@@ -4,14 +4,18 @@ import hashlib
 import os
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anb_cli.errors import Exit
+from anb_worker.render.boxes import boxes
 from tests.integration.cli.conftest import Place, ended, processes_in
 from tests.support import eventually
+from tests.support.rendering import make_clip
 
 SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
 
@@ -43,6 +47,42 @@ def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None
     assert done.returncode in {Exit.VIDEO_FAILED, Exit.REFUSED}
     assert "not_a_video" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def bad_clips(folder: Path) -> dict[str, Path]:
+    """Files that begin like videos, by the code that tells what is wrong with them."""
+    folder.mkdir()
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-c:v", "libx264", "-preset", "ultrafast")
+    (folder / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n\n")
+    clips = {
+        "truncated": make_clip(folder / "cut.mp4", *picture, "-movflags", "+faststart"),
+        "zero_duration": make_clip(folder / "empty.mp4", *picture, "-movflags", "empty_moov+frag_keyframe"),
+        "too_long": make_clip(folder / "hours.mkv", *picture),
+        "audio_only": make_clip(folder / "song.mp4", "-f", "lavfi", "-i", "sine=d=1"),
+        "no_video_stream": make_clip(folder / "words.mkv", "-i", folder / "words.srt"),
+    }
+    index = next(box.end for box in boxes(clips["zero_duration"]) if box.kind == "moov")
+    hours = clips["too_long"].read_bytes()
+    at = hours.index(b"\x44\x89\x88") + 3  # Matroska's duration, a double, in milliseconds
+    clips["too_long"].write_bytes(hours[:at] + struct.pack(">d", 36_000_000.0) + hours[at + 8 :])
+    clips["zero_duration"].write_bytes(clips["zero_duration"].read_bytes()[:index])
+    clips["truncated"].write_bytes(clips["truncated"].read_bytes()[: clips["truncated"].stat().st_size // 2])
+    return clips
+
+
+def test_what_only_a_look_inside_shows_fails_once_with_its_own_code(stack: Place, footage: Path) -> None:
+    clips = bad_clips(stack.path / "bad")
+    told = stack.records("upload", *map(str, clips.values()))
+    wanted = {video["video_id"]: code for video, code in zip(told, clips, strict=True)}
+    wanted[stack.upload("--start", "20", footage / "carphone_pristine.mp4")] = "trim_beyond_end"
+
+    def failed() -> dict[str, dict[str, Any]]:
+        return {video["video_id"]: video for video in stack.records("list", "--status", "failed")}
+
+    eventually(lambda: wanted.keys() <= failed().keys(), within=90, every=0.5)
+    found = {video_id: video for video_id, video in failed().items() if video_id in wanted}
+    assert {video_id: video["error"]["code"] for video_id, video in found.items()} == wanted
+    assert {(video["attempts"], video["failures"]) for video in found.values()} == {(1, 0)}
 
 
 def test_a_second_stack_in_the_same_folder_is_told_so(stack: Place) -> None:
