@@ -284,7 +284,7 @@ def _disk() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable("scratch", f"The worker's disk is full: {error}.") from error
+            raise Unavailable("scratch", "The worker's disk is full.") from error
         raise Transient("io_error", f"A file of the render could not be written or read: {error.strerror}.") from error
 
 
