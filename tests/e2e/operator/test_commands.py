@@ -1,13 +1,25 @@
 import json
 
 from anb_core.domain.status import Status
-from tests.contract.store.given import claim, failed, processing, record_of, reject, result, uploaded
-from tests.e2e.operator.conftest import Json, Site
+from anb_operator.busy import DELETION_COST
+from anb_operator.videojob import API_VERSION, KIND
+from tests.contract.store.given import (
+    MINUTE,
+    SOURCE,
+    claim,
+    failed,
+    new_video,
+    processing,
+    record_of,
+    reject,
+    result,
+    uploaded,
+)
+from tests.e2e.operator.conftest import Site
 from tests.support import eventually
 
 KEY = "uploads/clip.mp4"
 SUBMITTED = {"source": {"key": KEY}, "title": "My clip"}
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 def test_an_object_is_submitted_once_however_often_it_is_applied(site: Site) -> None:
@@ -32,6 +44,32 @@ def test_two_videojobs_for_one_key_are_two_videos(served: Site, name: str) -> No
     served.apply(f"{name}-1", SUBMITTED)
     served.apply(f"{name}-2", SUBMITTED)
     assert served.phase(f"{name}-1", "uploaded")["videoId"] != served.phase(f"{name}-2", "uploaded")["videoId"]
+
+
+def test_a_second_videojob_for_one_video_is_refused_and_the_first_is_its_mirror(served: Site, name: str) -> None:
+    video_id = uploaded(served.store)
+    served.phase(video_id, "uploaded")
+    mirror = served.videojobs()[video_id]["metadata"]["uid"]
+    served.apply(video_id, {"videoId": video_id, "cancel": True})
+    served.phase(video_id, "cancelled")
+    assert served.videojobs()[video_id]["metadata"]["uid"] == mirror
+    second = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": {"videoId": video_id}}
+    path = served.folder / f"{name}.json"
+    path.write_text(json.dumps(second), encoding="utf-8")
+    assert "Set metadata.name to the same id" in served.kubectl("create", "-f", str(path), check=False).stderr
+    assert name not in served.videojobs()
+
+
+def test_videojobs_for_one_id_that_is_no_name_are_one_video(served: Site, name: str) -> None:
+    video_id = f"Video_{name}"
+    served.apply(f"{name}-1", {"videoId": video_id})
+    served.apply(f"{name}-2", {"videoId": video_id})
+    served.store.begin_upload(new_video(video_id), lifetime=MINUTE, idempotency=None)
+    served.store.complete_upload(video_id, SOURCE)
+    assert [served.phase(f"{name}-{number}", "uploaded")["videoId"] for number in (1, 2)] == [video_id, video_id]
+    served.patch(f"{name}-1", {"cancel": True})
+    served.phase(f"{name}-2", "cancelled")
+    assert record_of(served.store, video_id).job.status is Status.CANCELLED
 
 
 def test_a_missing_object_is_told_and_taken_once_it_is_there(served: Site, name: str) -> None:
@@ -108,24 +146,12 @@ def test_a_submission_deleted_while_no_operator_ran_is_cancelled_by_the_next(sit
 
 def test_busy_workers_cost_more_to_delete(site: Site) -> None:
     for pod in ("worker-1", "worker-2"):
-        _make_pod(site, pod)
+        site.kubectl("run", pod, "--image=none", "--labels=app=worker")
     with site.ready_operator():
         lease = processing(site.store)
         eventually(lambda: _costs(site) == {"worker-1": "1000", "worker-2": None}, every=0.2)
         site.store.publish(lease, result(lease))
         eventually(lambda: _costs(site) == {"worker-1": None, "worker-2": None}, every=0.2)
-
-
-def _make_pod(site: Site, name: str) -> None:
-    pod: Json = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "worker"}},
-        "spec": {"containers": [{"name": "worker", "image": "none"}]},
-    }
-    path = site.folder / f"{name}.json"
-    path.write_text(json.dumps(pod), encoding="utf-8")
-    site.kubectl("create", "-f", str(path))
 
 
 def _costs(site: Site) -> dict[str, str | None]:

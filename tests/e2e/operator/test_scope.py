@@ -1,17 +1,105 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+from anb_operator.busy import DELETION_COST
 from anb_operator.videojob import FINALIZER
-from tests.contract.store.given import uploaded
+from tests.contract.store.given import processing, uploaded
 from tests.e2e.operator.conftest import Site, rights_of_the_chart
 from tests.support import eventually
 from tests.support.chart import tool
+from tests.support.cluster import watched
+from tests.support.tether import free_port
 
 KEY = "uploads/clip.mp4"
+
+# As `kubectl proxy` tells of each request, since Kubernetes 1.33 and before.
+REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
+RESOURCE = re.compile(
+    r"/(?:api|apis/(?P<group>[^/]+))/v[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[^/]+)(?P<name>/[^/]+)?(?P<part>/.+)?"
+)
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class Right(NamedTuple):
+    """As a Role has it."""
+
+    group: str
+    resource: str
+    verb: str
+
+
+class Recorder:
+    """`kubeconfig` has the rights of another one; what was asked for with them is remembered."""
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self._log = log
+
+    def used(self) -> set[Right]:
+        requests = REQUEST.findall(self._log.read_text(encoding="utf-8"))
+        return {right for method, path, query in requests if (right := right_of(method, path, query))}
+
+
+def right_of(method: str, path: str, query: str) -> Right | None:
+    """The right that a request takes; None where it is about no resource, as everybody may ask what there is."""
+    asked = RESOURCE.fullmatch(path)
+    if asked is None:
+        return None
+    reading = "watch" if "watch=" in query else "get" if asked["name"] else "list"
+    return Right(asked["group"] or "", asked["resource"] + (asked["part"] or ""), VERBS.get(method, reading))
+
+
+@contextmanager
+def recording(kubeconfig: Path) -> Iterator[Recorder]:
+    """Between whoever uses the recorder's KUBECONFIG and the API server."""
+    port = free_port()
+    log = kubeconfig.with_suffix(".log")
+    command = ["kubectl", f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}", "-v=6"]
+    with watched(command, log):
+        eventually(lambda: "Starting to serve" in log.read_text(encoding="utf-8"))
+        config = json.loads(kubeconfig.read_text(encoding="utf-8"))
+        config["clusters"][0]["cluster"] = {"server": f"http://127.0.0.1:{port}"}
+        config["users"][0]["user"] = {}
+        recorded = kubeconfig.with_suffix(".recorded")
+        recorded.write_text(json.dumps(config), encoding="utf-8")
+        yield Recorder(recorded, log)
+
+
+def granted(site: Site, role: str) -> set[Right]:
+    rules = json.loads(site.kubectl("get", "role", role, "-o", "json").stdout)["rules"]
+    return {
+        Right(group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
+    site.put(KEY)
+    site.kubectl("run", "worker-1", "--image=none", "--labels=app=worker")
+    with (
+        recording(Path(site.environment["KUBECONFIG"])) as recorder,
+        site.ready_operator(KUBECONFIG=str(recorder.kubeconfig)),
+    ):
+        video_id = processing(site.store).video_id
+        site.phase(video_id, "processing")
+        eventually(lambda: "Started" in dict(site.events(video_id)), every=0.2)
+        eventually(lambda: DELETION_COST in site.kubectl("describe", "pod", "worker-1").stdout, every=0.2)
+        site.apply("clip", {"source": {"key": KEY}, "ttlSecondsAfterFinished": 0})
+        site.phase("clip", "uploaded")
+        site.patch("clip", {"cancel": True})
+        eventually(lambda: "clip" not in site.videojobs(), every=0.2)
+        assert recorder.used() == granted(site, "anb-operator")
 
 
 def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Site, tmp_path: Path) -> None:
@@ -23,15 +111,17 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
     config = rights_of_the_chart(site.namespace, tmp_path, "uninstall", account="anb-operator-uninstall")
-    environment = {
-        "KUBECONFIG": str(config),
-        "ANB_OPERATOR_NAMESPACE": site.namespace,
-        "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
-        "ANB_OPERATOR_SELECTOR": "app.kubernetes.io/component=operator",
-    }
-    subprocess.run(
-        [sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True, timeout=60
-    )
+    with recording(config) as recorder:
+        environment = {
+            "KUBECONFIG": str(recorder.kubeconfig),
+            "ANB_OPERATOR_NAMESPACE": site.namespace,
+            "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
+            "ANB_OPERATOR_SELECTOR": "app.kubernetes.io/component=operator",
+        }
+        subprocess.run(
+            [sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True, timeout=60
+        )
+        assert recorder.used() == granted(site, "anb-operator-uninstall")
     left = site.videojobs()
     assert left.keys() == {"clip-0", "clip-1", "clip-2", video_id}
     assert not any(FINALIZER in videojob["metadata"].get("finalizers", ()) for videojob in left.values())
