@@ -102,11 +102,15 @@ def _comma_separated(value: object) -> object:
 def _database_url(given: SecretStr) -> SecretStr:
     """SQLAlchemy wants to hear the driver's name, people and platforms leave it out."""
     try:
-        url = make_url(given.get_secret_value())
+        # What comes out of a file or a Secret often ends with a line break.
+        url = make_url(given.get_secret_value().strip())
     except (ArgumentError, ValueError):
         raise ValueError(
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
         ) from None
+    if "@" in (url.host or ""):
+        # The rest of the password would be told as the name of a host.
+        raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":
             url = url.set(drivername="postgresql+psycopg")

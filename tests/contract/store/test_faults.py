@@ -4,11 +4,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url, text, update
 
-from anb_core.adapters.database import SqlStore, engine, feed
+from anb_core.adapters.database import SqlStore, engine, feed, upgrade
 from anb_core.adapters.database.engine import Database
 from anb_core.adapters.database.rows import lock
 from anb_core.adapters.database.tables import jobs
@@ -288,6 +289,35 @@ def test_a_database_that_is_away_is_told_as_unavailable(kind: str) -> None:
         with pytest.raises(Unavailable) as unavailable:
             call()
         assert unavailable.value.part == "database"
+
+
+def test_a_database_that_is_not_there_is_named_without_its_password(postgresql: Sql) -> None:
+    there = make_url(postgresql.url)
+    url = there.set(password="hunter2", database="nowhere")
+    wrong = SqlStore(url.render_as_string(hide_password=False))
+    with pytest.raises(Unavailable) as unavailable:
+        wrong.ping()
+    told = unavailable.value.message
+    assert told.startswith(f"The database postgresql://127.0.0.1:{there.port}/nowhere is not available: ")
+    assert told.endswith('FATAL:  database "nowhere" does not exist')
+    wrong.close()
+
+
+def test_a_user_without_the_right_to_the_tables_is_told_so(postgresql: Sql) -> None:
+    name = f"guest_{uuid4().hex}"
+    with postgresql.database.transaction() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
+    url = make_url(postgresql.url).set(username=name).render_as_string()
+    guest = SqlStore(url)
+    try:
+        with pytest.raises(Unavailable, match="is not available: permission denied for table"):
+            guest.ping()
+        with pytest.raises(Unavailable, match="is not available: permission denied for"):
+            upgrade(url)
+    finally:
+        guest.close()
+        with postgresql.database.transaction() as connection:
+            connection.exec_driver_sql(f"DROP ROLE {name}")
 
 
 def test_connections_that_the_server_ended_are_replaced_unnoticed(postgresql: Sql) -> None:

@@ -131,6 +131,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
         ({"DATABASE_URL": "mysql://db/anb"}, "DATABASE_URL can't be used: 'mysql' is not supported"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL can't be used: SQLite needs a file (sqlite:///path)"),
         ({"DATABASE_URL": "db"}, "DATABASE_URL can't be used: it must be a URL such as"),
+        ({"DATABASE_URL": "postgresql://ana:p@ss@db/anb"}, "DATABASE_URL can't be used: it has more than one @: write"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(
@@ -190,6 +191,7 @@ def test_the_dead_letter_queue_of_a_fifo_queue_is_fifo(monkeypatch: pytest.Monke
         ("postgres://ana:p%40ss@db:5433/anb", "postgresql+psycopg://ana:p%40ss@db:5433/anb"),
         ("postgresql://db/anb?sslmode=require", "postgresql+psycopg://db/anb?sslmode=require"),
         ("postgresql+psycopg://db/anb", "postgresql+psycopg://db/anb"),
+        ("postgresql://db/anb\n", "postgresql+psycopg://db/anb"),
         ("sqlite:///anb.db", "sqlite+pysqlite:///anb.db"),
         ("sqlite:////var/lib/anb.db", "sqlite+pysqlite:////var/lib/anb.db"),
     ],

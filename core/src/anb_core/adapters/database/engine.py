@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -174,17 +175,25 @@ def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> 
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Say of a database that does not answer that it does not.
+def told(engine: Engine) -> Iterator[None]:
+    """Say of a database that can't be used that it can't, which one it is, and why.
 
     Raises:
         Unavailable: for every error that is the connection's or the server's state, not the statement's.
     """
     try:
         yield
-    except _AWAY as error:
-        reason = str(error.orig if isinstance(error, exc.DBAPIError) else error).strip().splitlines()[0]
-        raise Unavailable("database", f"The database does not answer: {reason}") from error
+    except (*_AWAY, exc.ProgrammingError) as error:
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
+        if isinstance(error, exc.ProgrammingError) and not isinstance(cause, InsufficientPrivilege):
+            raise
+        reason = str(cause).strip().splitlines()[0]
+        raise Unavailable("database", f"The database {_place(engine.url)} is not available: {reason}") from error
+
+
+def _place(url: URL) -> URL:
+    """Without user and password, and what follows a question mark."""
+    return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
 
 
 class Database:
@@ -208,7 +217,7 @@ class Database:
         It may have broken before the commit or only on the answer's way back. The work must read under a lock what is
         there, so that it waits for the end of its own first try and acts on what that left.
         """
-        with told():
+        with told(self.engine):
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
@@ -220,7 +229,7 @@ class Database:
 
     @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:
-        with told(), engine.begin() as connection:
+        with told(engine), engine.begin() as connection:
             yield connection
 
     def close(self) -> None:

@@ -45,10 +45,10 @@ class HousekeepingRepository(Repository):
     @contextmanager
     def _advisory_lock(self, name: str, lifetime: timedelta) -> Iterator[bool]:
         """It lives as long as a connection of its own, which the server ends when it hears nothing for `lifetime`."""
-        with told():
+        with told(self.database.engine):
             connection = self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            with told():
+            with told(self.database.engine):
                 connection.detach()  # never back to the pool: closed, it gives the lock up
                 connection.exec_driver_sql(f"SET idle_session_timeout = {milliseconds(lifetime)}")
                 second = zlib.crc32(name.encode()) - 2**31

@@ -37,7 +37,7 @@ def upgrade(url: str) -> None:
     """
     engine = make_engine(url)
     try:
-        with told(), engine.begin() as connection:
+        with told(engine), engine.begin() as connection:
             if is_postgresql(connection):
                 # Another's migration, or this one's own statements, may take their time.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
