@@ -168,13 +168,13 @@ class KubeClient:
             try:
                 url = f"{server}{path}"
                 async with session.request(method, url, params=params, data=data, headers=headers) as response:
-                    status, answer = response.status, await response.json(content_type=None)
+                    status, answer = response.status, _read(response.status, await response.text())
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 reason = str(error) or f"no answer within {TIMEOUT_SECONDS:.0f} s"
                 raise Unavailable("kubernetes", f"{method} {path}: {reason}") from error
             if status != HTTPStatus.UNAUTHORIZED or last:
                 _check(status, answer, f"{method} {path}")
-                return cast("Json", answer)
+                return answer
             # The token of a ServiceAccount is renewed on disk before it expires.
             await self.close()
         raise AssertionError  # the loop above always returns or raises
@@ -206,6 +206,16 @@ def read_videojob(manifest: Json) -> VideoJob | None:
         name = f"{manifest['metadata'].get('namespace')}/{manifest['metadata'].get('name')}"
         _log.error("VideoJob can't be read, and is left alone", videojob=name, reason=str(error))
         return None
+
+
+def _read(status: int, text: str) -> Json:
+    """Errors may be told in plain words: that no such path is known, as while there is no CRD, always is."""
+    try:
+        return cast("Json", json.loads(text))
+    except ValueError:
+        if status < HTTPStatus.BAD_REQUEST:
+            raise
+        return {"message": text.strip()}
 
 
 def _check(status: int, answer: Json, what: str) -> None:

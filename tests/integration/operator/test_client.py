@@ -88,12 +88,28 @@ def test_nobody_there_is_an_outage() -> None:
     assert raised.value.part == "kubernetes"
 
 
-def test_an_answer_that_is_cut_off_or_no_json_is_an_outage() -> None:
+def test_a_proxy_whose_server_is_away_is_an_outage() -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>a proxy</html>", status=502)
 
     with pytest.raises(Unavailable):
         ask(page, lambda client: client.list_videojobs())
+
+
+def test_a_resource_that_the_cluster_does_not_know_is_missing() -> None:
+    async def unknown_path(_: web.Request) -> web.Response:
+        return web.Response(text="404 page not found\n", status=404)
+
+    with pytest.raises(Missing, match="404 page not found"):
+        ask(unknown_path, lambda client: client.list_videojobs())
+
+
+def test_a_list_that_is_cut_off_is_an_outage() -> None:
+    async def half(_: web.Request) -> web.Response:
+        return web.Response(text='{"metadata": {}, "items": [')
+
+    with pytest.raises(Unavailable):
+        ask(half, lambda client: client.list_videojobs())
 
 
 def test_a_token_that_ran_out_is_read_anew() -> None:
