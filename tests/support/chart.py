@@ -14,11 +14,11 @@ KUBERNETES = ("1.33.0", "1.34.0", "1.35.0")
 Manifest = dict[str, Any]
 
 
-def tool(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a program that is on PATH; its output is text."""
+def tool(*command: str, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program that is on PATH, with `given` on its stdin; its output is text."""
     if shutil.which(command[0]) is None:
         pytest.fail(f"{command[0]} is not on PATH, and the chart can't be tested without it")
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, input=given)
     if check and done.returncode:
         pytest.fail(f"{' '.join(command)} exits with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done

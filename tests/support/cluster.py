@@ -30,6 +30,10 @@ class Namespace:
         """What the command says on stdout; the test fails when it fails."""
         return tool("kubectl", "--namespace", self.name, *arguments).stdout
 
+    def apply(self, manifest: Json) -> None:
+        """As `kubectl apply` does it."""
+        tool("kubectl", "--namespace", self.name, "apply", "--filename=-", given=json.dumps(manifest))
+
     def refused(self, *arguments: str) -> str:
         """What a command says that must fail."""
         done = tool("kubectl", "--namespace", self.name, *arguments, check=False)

@@ -54,6 +54,13 @@ class Release:
         """Put an object into the bucket."""
         boto3.client("s3", endpoint_url=self.storage).upload_file(str(clip), BUCKET, key)
 
+    def submit(self, name: str, key: str, *, edit: Json | None = None) -> None:
+        """Apply a VideoJob for an object in the bucket."""
+        spec = {"source": {"key": key}, "title": name, **({"edit": edit} if edit else {})}
+        self.namespace.apply(
+            {"apiVersion": "anb.video/v1alpha1", "kind": "VideoJob", "metadata": {"name": name}, "spec": spec}
+        )
+
     def results(self, video_id: str) -> list[str]:
         """The keys of the finished objects of a video."""
         found = boto3.client("s3", endpoint_url=self.storage).list_objects_v2(

@@ -1,5 +1,6 @@
 """The whole system on a cluster, brought up once by the script that people use."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ def release() -> Iterator[Release]:
     """The system, installed into an empty namespace."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
+    _refuse_if_in_use()
     storage = free_port()
     installed = Release(Namespace(NAME), f"http://127.0.0.1:{storage}")
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
@@ -30,6 +32,14 @@ def release() -> Iterator[Release]:
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
     delete_namespaces(NAME, LOCAL.name)
     tool("kubectl", "delete", "crd", "videojobs.anb.video", "--ignore-not-found")
+
+
+def _refuse_if_in_use() -> None:
+    """The resource, and with it every VideoJob of the cluster, is deleted at the end, and the stand-ins at once."""
+    crd = tool("kubectl", "get", "crd", "videojobs.anb.video", "--ignore-not-found", "--output=json").stdout
+    owner = json.loads(crd)["metadata"].get("annotations", {}).get("meta.helm.sh/release-namespace") if crd else NAME
+    if owner != NAME:
+        pytest.fail(f"this cluster is in use: the namespace {owner} has a release. These tests want one of their own")
 
 
 @pytest.fixture

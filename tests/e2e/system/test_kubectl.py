@@ -1,7 +1,6 @@
 """Videos submitted, cancelled and tried again by kubectl alone."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,6 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(600)
 
 EXAMPLE = ROOT / "docs" / "examples" / "videojob.yaml"
-
-Submit = Callable[[str, str], None]
-
-
-@pytest.fixture
-def submit(namespace: Namespace, tmp_path: Path) -> Submit:
-    """`submit(name, key)` applies a VideoJob for an object in the bucket."""
-
-    def run(name: str, key: str) -> None:
-        spec = {"source": {"key": key}, "title": name, "edit": QUICK}
-        manifest = {"apiVersion": "anb.video/v1alpha1", "kind": "VideoJob", "metadata": {"name": name}, "spec": spec}
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(manifest), encoding="utf-8")
-        namespace.kubectl("apply", "--filename", str(path))
-
-    return run
 
 
 def patch(namespace: Namespace, name: str, **spec: object) -> None:
@@ -64,14 +47,12 @@ def test_the_example_applied_twice_is_one_video(
     assert "title can't be changed after the video was submitted. Make another VideoJob." in said
 
 
-def test_a_patch_cancels_and_another_tries_again(
-    release: Release, namespace: Namespace, submit: Submit, footage: Path
-) -> None:
+def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Namespace, footage: Path) -> None:
     namespace.kubectl("delete", "videojob", "to-cancel", "ahead", "--ignore-not-found")
     release.put("uploads/to-cancel.mp4", footage / "bikes.mp4")
     # The one ahead keeps the only worker busy.
-    submit("ahead", "uploads/to-cancel.mp4")
-    submit("to-cancel", "uploads/to-cancel.mp4")
+    release.submit("ahead", "uploads/to-cancel.mp4", edit=QUICK)
+    release.submit("to-cancel", "uploads/to-cancel.mp4", edit=QUICK)
     release.until("to-cancel", "uploaded")
     patch(namespace, "to-cancel", cancel=True)
     release.until("to-cancel", "cancelled")
@@ -82,13 +63,13 @@ def test_a_patch_cancels_and_another_tries_again(
 
 
 def test_a_failed_one_is_tried_again_after_its_object_was_mended(
-    release: Release, namespace: Namespace, submit: Submit, blink: Path, tmp_path: Path
+    release: Release, namespace: Namespace, blink: Path, tmp_path: Path
 ) -> None:
     namespace.kubectl("delete", "videojob", "mended", "--ignore-not-found")
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(blink.read_bytes()[:2000])
     release.put("uploads/mended.mp4", broken)
-    submit("mended", "uploads/mended.mp4")
+    release.submit("mended", "uploads/mended.mp4", edit=QUICK)
     assert release.until("mended", "failed")["attempts"] == 1
     release.put("uploads/mended.mp4", blink)
     patch(namespace, "mended", retry="after-mending")
@@ -97,11 +78,9 @@ def test_a_failed_one_is_tried_again_after_its_object_was_mended(
     assert "error" not in status
 
 
-def test_a_videojob_for_a_missing_object_is_not_accepted(
-    release: Release, namespace: Namespace, submit: Submit
-) -> None:
+def test_a_videojob_for_a_missing_object_is_not_accepted(release: Release, namespace: Namespace) -> None:
     namespace.kubectl("delete", "videojob", "missing", "--ignore-not-found")
-    submit("missing", "uploads/never-uploaded.mp4")
+    release.submit("missing", "uploads/never-uploaded.mp4", edit=QUICK)
     accepted = eventually(lambda: condition(release, "missing", "Accepted"), within=30, every=0.5)
     assert accepted["status"] == "False"
     assert "uploads/never-uploaded.mp4" in accepted["message"]
@@ -109,11 +88,11 @@ def test_a_videojob_for_a_missing_object_is_not_accepted(
 
 
 def test_deleting_an_unfinished_videojob_cancels_its_video(
-    release: Release, namespace: Namespace, api: Api, submit: Submit, footage: Path
+    release: Release, namespace: Namespace, api: Api, footage: Path
 ) -> None:
     namespace.kubectl("delete", "videojob", "dropped", "--ignore-not-found")
     release.put("uploads/dropped.mp4", footage / "bikes.mp4")
-    submit("dropped", "uploads/dropped.mp4")
+    release.submit("dropped", "uploads/dropped.mp4", edit=QUICK)
     video_id: str = eventually(lambda: namespace.status("dropped").get("videoId", ""), within=30, every=0.2)
     namespace.kubectl("delete", "videojob", "dropped", "--timeout=60s")
     eventually(lambda: api.get(video_id)["status"] == "cancelled", within=30, every=0.5)

@@ -3,21 +3,23 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from anb_cli.client import Api
-from tests.e2e.conftest import EVIDENCE
 from tests.support.cluster import Namespace
-from tests.support.release import QUICK, Release
+from tests.support.release import QUICK, ROOT, Release
 from tests.support.scaling_picture import Sample, draw
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1200)
 
 JOBS = 30
+# The one that docs/kubernetes.md shows.
+PICTURE = ROOT / "docs" / "scaling-step.svg"
+TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 
 STEP = (
     "worker.autoscaling.step.scaleUpAfterSeconds=15",
@@ -59,12 +61,9 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
     try:
         eventually(back_at_one, within=900, every=1)
     finally:
-        EVIDENCE.mkdir(parents=True, exist_ok=True)
-        picture = draw(samples, f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s")
-        (EVIDENCE / "scaling-step.svg").write_text(picture, encoding="utf-8")
+        PICTURE.write_text(draw(samples, TITLE), encoding="utf-8")
     counts = [count for count, _ in groupby(sample.workers for sample in samples)]
     assert counts == [1, 2, 3, 2, 1]
-    assert all(abs(later - sooner) == 1 for sooner, later in pairwise(counts))
     for video_id in videos:
         video = api.get(video_id)
         assert (video["status"], video["attempts"]) == ("processed", 1)
