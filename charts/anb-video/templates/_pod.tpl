@@ -31,16 +31,20 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* The annotations of a Deployment's pods. Takes (list root component). */}}
+{{/*
+The annotations of a Deployment's pods. Takes (list root component).
+Settings are in the pod's template itself. What is in a Secret is not, nor is the role that EKS gives a pod at its creation:
+they need a checksum to restart the pods.
+*/}}
 {{- define "anb-video.podAnnotations" -}}
 {{- $root := index . 0 -}}
-# Settings are in the pod's template itself; only what is in a Secret needs a checksum to restart the pods.
-checksum/secrets: {{ toJson (list $root.Values.database.url $root.Values.aws.secret.accessKeyId $root.Values.aws.secret.secretAccessKey) | sha256sum | quote }}
-# What is in scratch may go with the node: without this the Cluster Autoscaler keeps every node that runs such a pod.
-cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: scratch
-{{- with (index $root.Values (index . 1)).podAnnotations }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := index $root.Values (index . 1) -}}
+{{- $keys := $root.Values.aws.secret -}}
+{{- $credentials := list $root.Values.database.url $keys.accessKeyId $keys.secretAccessKey $own.roleArn -}}
+{{- $checksum := dict "checksum/credentials" (toJson $credentials | sha256sum) -}}
+{{- /* What is in scratch may go with the node: without this the Cluster Autoscaler keeps every node that runs such a pod. */ -}}
+{{- $evictable := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "scratch" -}}
+{{- merge $checksum $own.podAnnotations $evictable | toYaml -}}
 {{- end }}
 
 {{/* The image and guards of a container. Takes (list root component). */}}
