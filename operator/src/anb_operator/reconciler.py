@@ -16,7 +16,6 @@ from anb_core.usecases.access import Caller
 from anb_core.usecases.submit import Submit
 from anb_operator.kube import Existing, Json, KubeRefused, Missing, VideoJobs
 from anb_operator.planning import (
-    Action,
     Announce,
     Command,
     CreateMirror,
@@ -74,25 +73,27 @@ class Reconciler:
             Unavailable: a part did not answer; nothing is lost by trying again.
             KubeRefused: likewise, although it may take a person to mend it.
         """
+        # What changes from here on is for the next turn: nothing counts as observed that was not acted on.
+        videojobs = self._shelf.of(video_id)
         try:
             record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._obey, video_id, self._shelf.of(video_id)
+                self._threads, self._obey, video_id, videojobs
             )
         except Unavailable as error:
             if error.part == "database":
-                await self._carry_out(plan_without_database(self._shelf.of(video_id), self._clock()))
+                await self._carry_out(plan_without_database(videojobs, self._clock()))
             raise
-        made = self._plan(video_id, record, attempts, news=news, refusals=refusals)
-        await self._carry_out(made)
-        if any(isinstance(action, CreateMirror) for action in made.actions):
+        made = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
+        if created := await self._carry_out(made):
             # A status can't be given to an object that is being made.
-            made = self._plan(video_id, record, attempts, news=news, refusals={})
+            made = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(made)
         return (made.again_at - self._clock()).total_seconds() if made.again_at else None
 
     def _plan(
         self,
         video_id: str,
+        videojobs: Sequence[VideoJob],
         record: Record | None,
         attempts: list[Attempt],
         *,
@@ -101,7 +102,7 @@ class Reconciler:
     ) -> Plan:
         return plan(
             video_id,
-            self._shelf.of(video_id),
+            videojobs,
             record,
             attempts,
             policy=self._policy,
@@ -148,19 +149,21 @@ class Reconciler:
 
     # -- towards Kubernetes
 
-    async def _carry_out(self, made: Plan) -> None:
+    async def _carry_out(self, made: Plan) -> list[VideoJob]:
+        """The mirrors that were made."""
+        created = []
         for action in made.actions:
+            if isinstance(action, CreateMirror):
+                created += await self._create(action)
+                continue
             try:
                 await self._act(action)
             except Missing:
-                if isinstance(action, CreateMirror):
-                    raise
                 self._shelf.drop(action.videojob)
+        return created
 
-    async def _act(self, action: Action) -> None:
+    async def _act(self, action: SetFinalizers | WriteStatus | Delete | Announce) -> None:
         match action:
-            case CreateMirror():
-                await self._create(action)
             case SetFinalizers(videojob, finalizers):
                 # An action before this one may have changed it.
                 current = self._shelf.get(videojob.key) or videojob
@@ -181,7 +184,7 @@ class Reconciler:
         else:
             self._shelf.written(videojob)
 
-    async def _create(self, action: CreateMirror) -> None:
+    async def _create(self, action: CreateMirror) -> list[VideoJob]:
         try:
             created = await self._kube.create_videojob(
                 action.namespace, action.name, {"videoId": action.video_id}, MADE_BY_US
@@ -191,8 +194,9 @@ class Reconciler:
                 # The watch has not shown it yet.
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
-        else:
-            self._shelf.written(created)
+            return []
+        self._shelf.written(created)
+        return [created]
 
     async def _announce(self, action: Announce) -> None:
         try:

@@ -60,6 +60,11 @@ class InMemoryCluster:
         return VideoJob.read(deepcopy(self._kept[namespace, name]))
 
     @property
+    def keys(self) -> set[tuple[str, str]]:
+        """Namespace and name of all."""
+        return set(self._kept)
+
+    @property
     def names(self) -> set[str]:
         return {name for _, name in self._kept}
 

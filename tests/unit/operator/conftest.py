@@ -1,10 +1,11 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
+from anb_core.domain.model import Record
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
@@ -12,6 +13,7 @@ from anb_core.usecases.submit import Submit
 from anb_operator.planning import Policy
 from anb_operator.reconciler import Reconciler
 from anb_operator.shelf import Shelf
+from anb_operator.videojob import VideoJob
 from tests.unit.operator.cluster import NAMESPACE, InMemoryCluster
 
 POLICY = Policy(
@@ -34,9 +36,10 @@ class World:
         self.shelf = Shelf(self.clock.monotonic)
         self.threads = threads
         self.policy = POLICY
+        self.start()
 
-    def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """One turn; the watch has shown everything before it."""
+    def start(self) -> None:
+        """An operator that remembers nothing of an earlier one."""
         submit = Submit(
             self.store,
             self.objects,
@@ -45,7 +48,7 @@ class World:
             idempotency_lifetime=timedelta(days=1),
             wake_relay=lambda: None,
         )
-        reconciler = Reconciler(
+        self.reconciler = Reconciler(
             store=self.store,
             objects=self.objects,
             submit=submit,
@@ -56,13 +59,35 @@ class World:
             clock=self.clock.now,
         )
 
+    def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
+        """One turn; the watch has shown everything before it."""
+
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None
             self.shelf.replace(await self.cluster.list_videojobs())
             self.cluster.fault = fault
-            return await reconciler.reconcile(video_id, news=news)
+            return await self.reconciler.reconcile(video_id, news=news)
 
         return asyncio.run(turn())
+
+    def show(self, videojob: VideoJob) -> None:
+        """The watch shows how it is now."""
+        if videojob.key in self.cluster.keys:
+            self.shelf.seen(videojob)
+        else:
+            self.shelf.gone(videojob)
+
+    def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
+        """The watch shows a change once, in the middle of the next turn."""
+        get = self.store.get
+
+        def slow(video_id: str) -> Record | None:
+            found = get(video_id)
+            monkeypatch.setattr(self.store, "get", get)
+            self.show(change())
+            return found
+
+        monkeypatch.setattr(self.store, "get", slow)
 
     def follow(self) -> None:
         """As the feed does: one turn for every video that it ever told of."""

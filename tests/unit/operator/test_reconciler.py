@@ -133,6 +133,7 @@ def test_a_mirror_that_was_never_written_to_goes_with_its_video_too(
 
 def test_no_mirror_is_made_where_none_is_wanted(world: World) -> None:
     world.policy = replace(world.policy, mirror=False)
+    world.start()
     uploaded(world.store)
     world.follow()
     assert world.cluster.names == set()
@@ -140,6 +141,7 @@ def test_no_mirror_is_made_where_none_is_wanted(world: World) -> None:
 
 def test_a_video_that_is_too_old_gets_no_mirror(world: World) -> None:
     world.policy = replace(world.policy, mirror_max_age=HOUR)
+    world.start()
     uploaded(world.store)
     world.clock.advance(HOUR + SECOND)
     world.follow()
@@ -335,6 +337,18 @@ def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: Worl
     assert phase(world, video_id) is Status.PROCESSED
 
 
+def test_a_change_that_arrives_in_the_middle_of_a_turn_is_acted_on_in_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_id = submit(world)
+    claim(world.store, video_id)
+    world.while_the_store_is_asked(monkeypatch, lambda: world.cluster.apply("clip", {**SOURCE, "cancel": True}))
+    world.follow()
+    assert world.cluster.get("clip").status.observed_generation == 1
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+
+
 # -- deleting
 
 
@@ -344,6 +358,19 @@ def test_deleting_an_unfinished_submission_cancels_it_and_leaves_nothing(world: 
     world.follow()
     world.cluster.delete("clip")
     world.follow()
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
+def test_a_deletion_that_arrives_in_the_middle_of_a_turn_cancels_in_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_id = submit(world)
+    claim(world.store, video_id)
+    world.while_the_store_is_asked(monkeypatch, lambda: world.cluster.delete("clip"))
+    world.follow()
+    assert world.cluster.names == {"clip"}
     world.follow()
     assert record_of(world.store, video_id).job.status is Status.CANCELLED
     assert world.cluster.names == set()
