@@ -22,6 +22,7 @@ from anb_worker.render.children import examine, look
 from anb_worker.render.commands import TITLE_MIDDLE, Sound, Tool
 from anb_worker.render.drawing import draw_title
 from anb_worker.render.launch import missing_protections
+from anb_worker.render.processors import processors
 from anb_worker.render.sandbox import ChildLimits, blame, run
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +39,7 @@ class RenderEngine:
     """Makes finished videos with ffmpeg; implements anb_core.ports.renderer.Renderer.
 
     `cache_dir` keeps the cards. `ffmpeg` and `threads` default to what comes with imageio-ffmpeg, and to the processors
-    there are.
+    that it may use.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class RenderEngine:
             path=(ffmpeg or Path(imageio_ffmpeg.get_ffmpeg_exe())).absolute(),
             max_pixels=self._input_limits.max_pixels,
             max_alloc=_MAX_ALLOC_BYTES,
-            threads=threads or min(_MOST_THREADS, _processors()),
+            threads=threads or min(_MOST_THREADS, processors()),
         )
         self._cards = Cards(cache_dir.absolute(), self._tool, self._input_limits, self._child_limits)
 
@@ -286,10 +287,3 @@ def _disk() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Unavailable("scratch", "The worker's disk is full.") from error
         raise Transient("io_error", f"A file of the render could not be written or read: {error.strerror}.") from error
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
