@@ -44,8 +44,13 @@ class Announcement:
 class Observed:
     """What of an object's spec has been answered: its generation and its last retry token."""
 
-    generation: int
+    generation: int | None
     retry: str | None
+
+
+def observed_by(status: Status) -> Observed:
+    """What a status answers. One without a phase had no video to do anything with."""
+    return Observed(status.observed_generation, status.retry) if status.phase else Observed(None, None)
 
 
 def word(code: str) -> str:
@@ -53,27 +58,27 @@ def word(code: str) -> str:
     return "".join(part.capitalize() for part in code.split("_"))
 
 
-def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob, observed: Observed) -> Status:
+def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> Status:
     """The whole status of a VideoJob whose video is there; `attempts` are all ever made, oldest first."""
     job = record.job
     over = job.status.terminal
     at = _seconds(job.updated_at)
     began = job.status not in {Phase.UPLOADING, Phase.UPLOADED}
     return Status(
-        observed_generation=observed.generation,
+        observed_generation=videojob.metadata.generation,
         phase=job.status,
         video_id=job.video_id,
         progress=f"{int(job.progress * 100)}%" if began else None,
         attempts=job.attempts,
         worker=job.worker,
         result_key=job.result.key if job.result else None,
-        retry=observed.retry,
+        retry=videojob.spec.retry,
         error=_error(job, attempts),
         dead_letter=_dead_letter(job, attempts, at),
         created_at=_seconds(record.video.created_at),
         started_at=_seconds(attempts[-1].started_at) if attempts else None,
         finished_at=at if over else None,
-        conditions=_conditions(_told(record, attempts, videojob), videojob, observed.generation, at),
+        conditions=_conditions(_told(record, attempts, videojob), videojob, at),
     )
 
 
@@ -84,14 +89,13 @@ def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> 
         "Progressing": (False, "NotAccepted", "There is nothing to work on."),
     }
     before = videojob.status
-    generation = videojob.metadata.generation
     return Status(
-        observed_generation=generation,
+        observed_generation=videojob.metadata.generation,
         video_id=before.video_id,
-        retry=videojob.spec.retry,
+        retry=before.retry,
         error=Problem(code=problem.code, message=problem.message),
         created_at=before.created_at,
-        conditions=_conditions(told, videojob, generation, at),
+        conditions=_conditions(told, videojob, at),
     )
 
 
@@ -197,7 +201,7 @@ def _waiting(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
     return reason, f"Attempt {job.attempts} {what}.{due}"
 
 
-def _conditions(told: _Told, videojob: VideoJob, generation: int, at: datetime) -> tuple[Condition, ...]:
+def _conditions(told: _Told, videojob: VideoJob, at: datetime) -> tuple[Condition, ...]:
     conditions = []
     for kind, (holds, reason, message) in told.items():
         status = "True" if holds else "False"
@@ -210,7 +214,7 @@ def _conditions(told: _Told, videojob: VideoJob, generation: int, at: datetime) 
                     "status": status,
                     "reason": reason,
                     "message": message,
-                    "observedGeneration": generation,
+                    "observedGeneration": videojob.metadata.generation,
                     "lastTransitionTime": since,
                 }
             )

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from anb_core.domain.model import Attempt, Problem, Record
 from anb_core.domain.status import Status as Phase
-from anb_operator.mirror import Announcement, Observed, announcements, refused_status, status_of
+from anb_operator.mirror import Announcement, Observed, announcements, observed_by, refused_status, status_of
 from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, Status, VideoJob
 
@@ -105,8 +105,11 @@ class Plan:
         self.again_at = min(self.again_at or at, at)
 
 
-def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
-    """What is owed to a VideoJob. A generation of its spec is acted on once, so that the API may do otherwise later."""
+def command_of(videojob: VideoJob, record: Record | None, acted_on: Observed | None) -> Command | None:
+    """What is owed to a VideoJob. A generation of its spec is acted on once, so that the API may do otherwise later.
+
+    `acted_on`: of what the status does not say yet.
+    """
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
         ours = FINALIZER in videojob.metadata.finalizers
@@ -114,11 +117,12 @@ def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
     if record is None:
         new = spec.source is not None and status.video_id is None and not spec.cancel
         return Command.SUBMIT if new else None
-    if status.observed_generation == videojob.metadata.generation:
+    observed = acted_on or observed_by(status)
+    if observed.generation == videojob.metadata.generation:
         return None
     if spec.cancel:
         return None if record.job.status.terminal else Command.CANCEL
-    asked = spec.retry is not None and spec.retry != status.retry
+    asked = spec.retry is not None and spec.retry != observed.retry
     return Command.RETRY if asked and record.job.status.terminal else None
 
 
@@ -193,8 +197,7 @@ def _plan_mirror(
     made: Plan, videojob: VideoJob, record: Record, attempts: Sequence[Attempt], *, policy: Policy, now: datetime
 ) -> None:
     job = record.job
-    observed = Observed(videojob.metadata.generation, videojob.spec.retry)
-    status = status_of(record, attempts, videojob, observed)
+    status = status_of(record, attempts, videojob)
     made.actions += (
         Announce(videojob, announcement) for announcement in announcements(videojob.status, record, attempts, now)
     )

@@ -15,6 +15,7 @@ from anb_core.usecases import commands
 from anb_core.usecases.access import Caller
 from anb_core.usecases.submit import Submit
 from anb_operator.kube import Existing, Json, KubeRefused, Missing, VideoJobs
+from anb_operator.mirror import Observed
 from anb_operator.planning import (
     Announce,
     Command,
@@ -65,6 +66,8 @@ class Reconciler:
         self._policy = policy
         self._threads = threads
         self._clock = clock
+        # By video and UID: what was acted on in turns that failed before every status said so.
+        self._acted_on: dict[str, dict[str, Observed]] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
         """See to one video; in how many seconds it has to be seen to again (None: when something happens).
@@ -88,6 +91,7 @@ class Reconciler:
             # A status can't be given to an object that is being made.
             made = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(made)
+        self._acted_on.pop(video_id, None)
         return (made.again_at - self._clock()).total_seconds() if made.again_at else None
 
     def _plan(
@@ -118,18 +122,21 @@ class Reconciler:
     ) -> tuple[Record | None, list[Attempt], dict[str, Refusal]]:
         """Do what the specs ask for; then the row, its attempts, and by UID what was refused."""
         refusals: dict[str, Refusal] = {}
+        acted_on = self._acted_on.setdefault(video_id, {})
         record = self._store.get(video_id)
         for videojob in videojobs:
-            command = command_of(videojob, record)
+            uid = videojob.metadata.uid
+            command = command_of(videojob, record, acted_on.get(uid))
             if command is None:
                 continue
             try:
                 record = self._do(command, videojob, video_id)
             except Refused as error:
-                refusals[videojob.metadata.uid] = Refusal(command, Problem(error.code, error.message))
+                refusals[uid] = Refusal(command, Problem(error.code, error.message))
                 _log.warning("refused", command=command, video_id=video_id, reason=error.message)
                 record = self._store.get(video_id)
             else:
+                acted_on[uid] = Observed(videojob.metadata.generation, videojob.spec.retry)
                 _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
         attempts = list(self._store.attempts(video_id)) if record and record.job.attempts else []
         return record, attempts, refusals

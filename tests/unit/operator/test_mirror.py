@@ -6,7 +6,7 @@ import pytest
 
 from anb_core.domain.model import DeadLetterCause, Problem
 from anb_core.domain.retry import RetryPolicy
-from anb_operator.mirror import Observed, announcements, status_of, word
+from anb_operator.mirror import announcements, status_of, word
 from anb_operator.videojob import Metadata, Spec, Status, VideoJob
 from tests.contract.store.given import (
     HOUR,
@@ -30,12 +30,12 @@ def videojob(world: World, status: Status | None = None) -> VideoJob:
     metadata = Metadata(
         name="v", namespace="video", uid="u", resource_version="1", generation=3, creation_timestamp=world.clock.now()
     )
-    return VideoJob(metadata=metadata, spec=Spec(video_id="v"), status=status or Status())
+    return VideoJob(metadata=metadata, spec=Spec(video_id="v", retry="token"), status=status or Status())
 
 
 def status(world: World, video_id: str, before: Status | None = None) -> Status:
     record = record_of(world.store, video_id)
-    return status_of(record, world.store.attempts(video_id), videojob(world, before), Observed(3, "token"))
+    return status_of(record, world.store.attempts(video_id), videojob(world, before))
 
 
 def conditions(told: Status) -> dict[str, tuple[str, str]]:

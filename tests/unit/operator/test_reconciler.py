@@ -325,6 +325,41 @@ def test_a_token_has_no_effect_on_work_that_is_under_way(world: World) -> None:
     assert phase(world, "clip") is Status.FAILED
 
 
+def test_a_token_retries_once_although_no_status_can_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise KubeRefused("refused", "videojobs/status is forbidden")
+
+    video_id = submit(world)
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.cluster, "patch_status", refuse)
+        for spec in ({"retry": "a"}, {"retry": "a"}, {"retry": "a", "ttlSecondsAfterFinished": 86400}):
+            world.cluster.apply("clip", {**SOURCE, **spec})
+            with pytest.raises(KubeRefused):
+                world.reconcile(video_id)
+            job = record_of(world.store, video_id).job
+            assert job.generation == 2
+            if job.status is Status.UPLOADED:
+                reject(world.store, claim(world.store, video_id))
+    world.follow()
+    assert record_of(world.store, video_id).job.generation == 2
+    assert world.cluster.get("clip").status.retry == "a"
+    world.cluster.apply("clip", {**SOURCE, "retry": "b"})
+    world.follow()
+    assert record_of(world.store, video_id).job.generation == 3
+
+
+def test_a_cancel_from_before_the_upload_is_done_once_there_is_a_video(world: World) -> None:
+    new = new_video()
+    world.cluster.apply(new.id, {"videoId": new.id, "cancel": True})
+    world.reconcile(new.id)
+    world.store.begin_upload(new, lifetime=HOUR)
+    world.follow()
+    assert record_of(world.store, new.id).job.status is Status.CANCELLED
+    assert phase(world, new.id) is Status.CANCELLED
+
+
 def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: World) -> None:
     video_id = processed(world.store)
     world.follow()
