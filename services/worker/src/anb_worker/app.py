@@ -84,13 +84,26 @@ def run(
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
         stack.enter_context(_running(relay))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
-        _prepare(prepare, shutdown)
+        prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
 
 
-def _prepare(prepare: Callable[[Stop], None], shutdown: Shutdown) -> None:
-    stop = Stop()
+class _LivingStop(Stop):
+    """Work that looks whether it has to end is alive."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        super().__init__()
+        self._beat = beat
+
+    def check(self) -> None:
+        self._beat()
+        super().check()
+
+
+def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Callable[[], None]) -> None:
+    """Do what the first job would have to wait for; `beat` is called whenever it looks at its stop."""
+    stop = _LivingStop(beat)
     try:
         with shutdown.interrupting(stop, drains=False):
             prepare(stop)

@@ -1,0 +1,64 @@
+from datetime import timedelta
+
+import pytest
+
+from anb_core.domain.errors import Transient
+from anb_core.ports.renderer import Stop
+from anb_core.testing.clock import ManualClock
+from anb_worker.app import prepare_first
+from anb_worker.health import Pulse
+from anb_worker.shutdown import Shutdown
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def pulse(clock: ManualClock) -> Pulse:
+    return Pulse(timedelta(seconds=140), clock.monotonic)
+
+
+@pytest.fixture
+def shutdown() -> Shutdown:
+    return Shutdown(timedelta(seconds=120))
+
+
+def test_a_worker_lives_while_it_prepares_however_long_that_takes(
+    clock: ManualClock, pulse: Pulse, shutdown: Shutdown
+) -> None:
+    alive = []
+
+    def prepare(stop: Stop) -> None:
+        for _ in range(10):
+            clock.advance(timedelta(seconds=100))
+            stop.check()
+            alive.append(pulse.alive())
+
+    prepare_first(prepare, shutdown, pulse.beat)
+    assert alive == [True] * 10
+
+
+def test_a_preparation_that_hangs_is_no_sign_of_life(clock: ManualClock, pulse: Pulse, shutdown: Shutdown) -> None:
+    prepare_first(lambda _: clock.advance(timedelta(seconds=140)), shutdown, pulse.beat)
+    assert not pulse.alive()
+
+
+def test_a_preparation_ends_when_it_is_asked_to_and_may_fail(pulse: Pulse, shutdown: Shutdown) -> None:
+    def fail(_: Stop) -> None:
+        raise Transient("child_failed", "The cards can't be composed.")
+
+    prepare_first(fail, shutdown, pulse.beat)
+
+    checked = []
+
+    def prepare(stop: Stop) -> None:
+        stop.check()
+        checked.append(stop)
+
+    for _ in range(2):
+        shutdown.request("SIGTERM")
+    shutdown.run()
+    prepare_first(prepare, shutdown, pulse.beat)
+    assert not checked
