@@ -111,19 +111,28 @@ def command_of(videojob: VideoJob, record: Record | None, acted_on: Observed | N
     `acted_on`: of what the status does not say yet.
     """
     spec, status = videojob.spec, videojob.status
+    held = FINALIZER in videojob.metadata.finalizers
     if videojob.deleting:
-        ours = FINALIZER in videojob.metadata.finalizers
-        return Command.CANCEL if ours and record and not record.job.status.terminal else None
+        return Command.CANCEL if held and record and not record.job.status.terminal else None
     if record is None:
-        new = spec.source is not None and status.video_id is None and not spec.cancel
-        return Command.SUBMIT if new else None
+        return Command.SUBMIT if held and _may_begin(videojob) and status.video_id is None else None
     observed = acted_on or observed_by(status)
     if observed.generation == videojob.metadata.generation:
         return None
     if spec.cancel:
         return None if record.job.status.terminal else Command.CANCEL
     asked = spec.retry is not None and spec.retry != observed.retry
-    return Command.RETRY if asked and record.job.status.terminal else None
+    safe = held or spec.source is None
+    return Command.RETRY if asked and safe and record.job.status.terminal else None
+
+
+def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
+    """What comes before any work: a deletion must find our finalizer whenever it comes, else nobody cancels."""
+    made = Plan()
+    for videojob in videojobs:
+        if _may_begin(videojob):
+            made.actions += _finalizers(videojob, wanted=True)
+    return made
 
 
 def plan(
@@ -162,7 +171,7 @@ def plan(
     return made
 
 
-def plan_without_database(videojobs: Collection[VideoJob], now: datetime) -> Plan:
+def plan_without_database(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
     """What must go on while nobody knows how the video stands: no deletion may hang for long."""
     made = Plan()
     for videojob in videojobs:
@@ -177,7 +186,7 @@ def plan_without_database(videojobs: Collection[VideoJob], now: datetime) -> Pla
                     "not-cancelled",
                     "NotCancelled",
                     f"The database did not answer for {GIVE_UP.total_seconds():.0f} s, so the work on video "
-                    f"{videojob.status.video_id} was not cancelled. Cancel it by the API if it is still wanted.",
+                    f"{video_id} was not cancelled. Cancel it by the API if it is still wanted.",
                     warning=True,
                 ),
             )
@@ -228,10 +237,18 @@ def _plan_without_video(made: Plan, videojob: VideoJob, refusal: Refusal | None,
         problem = CANCELLED_BEFORE
     if problem.code == SOURCE_MISSING:
         made.look_again(now + ASK_AGAIN)
-    made.actions += _finalizers(videojob, wanted=False)
+    made.actions += _finalizers(videojob, wanted=_may_begin(videojob))
     status = refused_status(problem, videojob, now)
     if status != before:
         made.actions.append(WriteStatus(videojob, status))
+
+
+def _may_begin(videojob: VideoJob) -> bool:
+    """Its work is submitted or tried again next, unless that is refused."""
+    spec, status = videojob.spec, videojob.status
+    if spec.source is None or spec.cancel or videojob.deleting:
+        return False
+    return status.video_id is None or spec.retry not in (None, status.retry)
 
 
 def _finalizers(videojob: VideoJob, *, wanted: bool) -> list[Action]:

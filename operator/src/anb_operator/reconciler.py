@@ -28,6 +28,7 @@ from anb_operator.planning import (
     WriteStatus,
     command_of,
     plan,
+    plan_holds,
     plan_without_database,
 )
 from anb_operator.shelf import Shelf
@@ -76,6 +77,7 @@ class Reconciler:
             Unavailable: a part did not answer; nothing is lost by trying again.
             KubeRefused: likewise, although it may take a person to mend it.
         """
+        await self._carry_out(plan_holds(self._shelf.of(video_id)))
         # What changes from here on is for the next turn: nothing counts as observed that was not acted on.
         videojobs = self._shelf.of(video_id)
         try:
@@ -84,7 +86,7 @@ class Reconciler:
             )
         except Unavailable as error:
             if error.part == "database":
-                await self._carry_out(plan_without_database(videojobs, self._clock()))
+                await self._carry_out(plan_without_database(video_id, videojobs, self._clock()))
             raise
         made = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
         if created := await self._carry_out(made):

@@ -22,7 +22,7 @@ KIND = "VideoJob"
 PLURAL = "videojobs"
 
 FINALIZER = f"{GROUP}/cancel"
-"""On unfinished VideoJobs that submitted their video: deleting one cancels the work first."""
+"""On VideoJobs that submit their video, from before that until its work is over: deleting one cancels it first."""
 
 DEFAULT_OWNER = "kubernetes"
 

@@ -1,5 +1,6 @@
 """What becomes of videos and VideoJobs: a real store, a cluster in memory, one turn at a time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -254,6 +255,9 @@ def test_a_missing_object_is_told_and_looked_for_again(world: World) -> None:
 def test_what_is_refused_is_told_and_not_asked_again_and_again(world: World) -> None:
     videojob = world.cluster.apply("clip", {"source": {"key": "private/clip.mp4"}})
     assert world.reconcile(video_of(videojob)) is None
+    world.cluster.writes.clear()
+    world.reconcile(video_of(videojob))
+    assert world.cluster.writes == []
     error = world.cluster.get("clip").status.error
     assert error is not None
     assert error.code == "key_not_allowed"
@@ -408,6 +412,47 @@ def test_a_deletion_that_arrives_in_the_middle_of_a_turn_cancels_in_the_next(
     assert world.cluster.names == {"clip"}
     world.follow()
     assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
+def test_nothing_is_submitted_before_the_finalizer_is_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = world.cluster.set_finalizers
+
+    async def late(videojob: VideoJob, finalizers: Sequence[str]) -> VideoJob:
+        world.cluster.delete("clip")
+        return await hold(videojob, finalizers)
+
+    monkeypatch.setattr(world.cluster, "set_finalizers", late)
+    submit(world)
+    assert world.cluster.names == set()
+    assert world.store.listing(owner=None) == []
+
+
+def test_nothing_is_tried_again_before_the_finalizer_is_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = submit(world)
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    world.cluster.apply("clip", {**SOURCE, "retry": "a"})
+    world.while_the_store_is_asked(monkeypatch, lambda: world.cluster.delete("clip"))
+    world.follow()
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
+def test_a_deletion_in_the_middle_of_a_submission_cancels_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.while_the_store_is_asked(monkeypatch, lambda: world.cluster.delete("clip"))
+    video_id = submit(world)
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
+def test_what_is_refused_is_free_to_go(world: World) -> None:
+    video_id = video_of(world.cluster.apply("clip", {"source": {"key": "private/clip.mp4"}}))
+    world.reconcile(video_id)
+    world.cluster.delete("clip")
+    world.reconcile(video_id)
     assert world.cluster.names == set()
 
 
