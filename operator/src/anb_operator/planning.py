@@ -12,7 +12,7 @@ from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
-"""A VideoJob that is being deleted waits so long for a database that is away; then it goes, and its job goes on."""
+"""A VideoJob that is being deleted waits so long for work that can't be cancelled; then it goes, and the work on."""
 
 ASK_AGAIN = timedelta(seconds=30)
 """Between two looks for an object that is submitted but not there yet."""
@@ -171,7 +171,7 @@ def plan(
     return made
 
 
-def plan_without_database(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
+def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
     """What must go on while nobody knows how the video stands: no deletion may hang for long."""
     made = Plan()
     for videojob in videojobs:
@@ -185,8 +185,8 @@ def plan_without_database(video_id: str, videojobs: Collection[VideoJob], now: d
                 Announcement(
                     "not-cancelled",
                     "NotCancelled",
-                    f"The database did not answer for {GIVE_UP.total_seconds():.0f} s, so the work on video "
-                    f"{video_id} was not cancelled. Cancel it by the API if it is still wanted.",
+                    f"For {GIVE_UP.total_seconds():.0f} s the operator could not see to video {video_id}, so its work was "
+                    "not cancelled; the operator's log says why. Cancel it by the API if that is still wanted.",
                     warning=True,
                 ),
             )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from anb_core.domain.errors import Refused, Unavailable
+from anb_core.domain.errors import Refused
 from anb_core.domain.model import Attempt, Problem, Record, Scope
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Store
@@ -28,8 +28,8 @@ from anb_operator.planning import (
     WriteStatus,
     command_of,
     plan,
+    plan_after_failure,
     plan_holds,
-    plan_without_database,
 )
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import DEFAULT_OWNER, MADE_BY_US, VideoJob
@@ -84,9 +84,8 @@ class Reconciler:
             record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._obey, video_id, videojobs
             )
-        except Unavailable as error:
-            if error.part == "database":
-                await self._carry_out(plan_without_database(video_id, videojobs, self._clock()))
+        except Exception:
+            await self._carry_out(plan_after_failure(video_id, videojobs, self._clock()))
             raise
         made = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
         if created := await self._carry_out(made):

@@ -476,18 +476,26 @@ def test_deleting_the_mirror_of_an_upload_cancels_nothing(world: World) -> None:
     assert record_of(world.store, video_id).job.status is Status.UPLOADED
 
 
-def test_a_deletion_waits_for_the_database_only_for_a_while(world: World) -> None:
+@pytest.mark.parametrize("fault", [DATABASE_AWAY, RuntimeError("no such table: videos")], ids=["away", "wrong"])
+def test_a_deletion_waits_for_the_database_only_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(_: str) -> None:
+        raise fault
+
     video_id = submit(world)
     world.cluster.delete("clip")
-    world.store.fault = DATABASE_AWAY
-    with pytest.raises(Unavailable):
+    monkeypatch.setattr(world.store, "get", fail)
+    with pytest.raises(type(fault)):
         world.reconcile(video_id)
     assert world.cluster.names == {"clip"}
     world.clock.advance(GIVE_UP)
-    with pytest.raises(Unavailable):
+    with pytest.raises(type(fault)):
         world.reconcile(video_id)
     assert world.cluster.names == set()
-    assert world.cluster.told[-1] == "NotCancelled"
+    [*_, told] = world.cluster.events.values()
+    assert told.reason == "NotCancelled"
+    assert video_id in told.message
 
 
 def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
