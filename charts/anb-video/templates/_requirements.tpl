@@ -62,6 +62,20 @@ What a single value may be is said in values.schema.json.
 {{- end -}}
 {{- end -}}
 
+{{- /* Times, as the programs want them: each would exit at its start */ -}}
+{{- $config := $values.config -}}
+{{- $heartbeat := int64 $config.ANB_HEARTBEAT_SECONDS -}}
+{{- $lease := int64 $config.ANB_LEASE_SECONDS -}}
+{{- if gt (mul 3 $heartbeat) $lease -}}
+{{- $problems = append $problems (printf "config.ANB_HEARTBEAT_SECONDS (%d) must be at most a third of ANB_LEASE_SECONDS (%d), so that two renewals may fail." $heartbeat $lease) -}}
+{{- end -}}
+{{- if ge $lease (int64 $config.SQS_VISIBILITY_TIMEOUT) -}}
+{{- $problems = append $problems (printf "config.ANB_LEASE_SECONDS (%d) must be less than SQS_VISIBILITY_TIMEOUT (%d)." $lease (int64 $config.SQS_VISIBILITY_TIMEOUT)) -}}
+{{- end -}}
+{{- if lt (int64 $config.ANB_BACKOFF_CAP_SECONDS) (int64 $config.ANB_BACKOFF_SECONDS) -}}
+{{- $problems = append $problems (printf "config.ANB_BACKOFF_CAP_SECONDS (%d) must be at least ANB_BACKOFF_SECONDS (%d)." (int64 $config.ANB_BACKOFF_CAP_SECONDS) (int64 $config.ANB_BACKOFF_SECONDS)) -}}
+{{- end -}}
+
 {{- /* Scaling */ -}}
 {{- range $component := list "api" "worker" -}}
 {{- $scaling := (index $values $component).autoscaling -}}

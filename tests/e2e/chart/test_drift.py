@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
 from anb_api.server import DRAIN_SECONDS
-from anb_core.settings import Settings
+from anb_core.settings import Misconfigured, Settings, load
 from anb_operator.settings import OperatorSettings, Scope, UninstallSettings
-from tests.support.chart import CHART, PRESETS, Manifest, tool
+from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, tool
 
 Render = Callable[..., list[Manifest]]
 
@@ -58,12 +60,32 @@ def test_the_schema_knows_just_the_settings_that_pods_are_given() -> None:
     assert set(_schema()["properties"]["config"]["properties"]) == set(_readers())
 
 
-def test_defaults_of_derived_settings_are_those_of_the_programs() -> None:
-    config = _values()["config"]
+def test_defaults_of_settings_are_those_of_the_programs() -> None:
     defaults = {field.alias: field.default for field in Settings.model_fields.values()}
-    assert config.pop("ANB_DRAIN_SECONDS") == defaults["ANB_DRAIN_SECONDS"].total_seconds()
-    assert config.pop("ANB_MAX_UPLOAD_BYTES") == defaults["ANB_MAX_UPLOAD_BYTES"]
-    assert not config
+    for name, given in _values()["config"].items():
+        default = defaults[name]
+        assert given == (default.total_seconds() if isinstance(default, timedelta) else default), name
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("ANB_HEARTBEAT_SECONDS", "21"),
+        ("ANB_LEASE_SECONDS", "300"),
+        ("SQS_VISIBILITY_TIMEOUT", "60"),
+        ("ANB_BACKOFF_CAP_SECONDS", "9"),
+    ],
+)
+def test_times_that_the_programs_refuse_are_refused_by_the_chart(
+    name: str, seconds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, seconds)
+    with pytest.raises(Misconfigured) as told:
+        load(Settings)
+    assert any(name in problem for problem in told.value.problems)
+    given = ("--kube-version", KUBERNETES[-1], "-f", str(PRESETS[0]), "--set", f"config.{name}={seconds}")
+    done = tool("helm", "template", "anb", str(CHART), *given, check=False)
+    assert f"{name} ({seconds})" in done.stderr
 
 
 def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -> None:
