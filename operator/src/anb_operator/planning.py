@@ -68,11 +68,11 @@ class WriteStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class SetFinalizers:
-    """Replace the finalizers."""
+class SetFinalizer:
+    """Put our finalizer on, or take it off."""
 
     videojob: VideoJob
-    finalizers: tuple[str, ...]
+    wanted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Announce:
     announcement: Announcement
 
 
-Action = CreateMirror | WriteStatus | SetFinalizers | Delete | Announce
+Action = CreateMirror | WriteStatus | SetFinalizer | Delete | Announce
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
     made = Plan()
     for videojob in videojobs:
         if _may_begin(videojob):
-            made.actions += _finalizers(videojob, wanted=True)
+            made.actions += _finalizer(videojob, wanted=True)
     return made
 
 
@@ -158,7 +158,7 @@ def plan(
         if refusal and refusal.command is not Command.SUBMIT:
             made.actions.append(Announce(videojob, _refused(videojob, refusal)))
         if videojob.deleting:
-            made.actions += _finalizers(videojob, wanted=False)
+            made.actions += _finalizer(videojob, wanted=False)
         elif videojob.spec.source is None and submitter:
             # The one that submitted the video takes the place of its mirror.
             made.actions.append(Delete(videojob))
@@ -185,13 +185,13 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
                 Announcement(
                     "not-cancelled",
                     "NotCancelled",
-                    f"For {GIVE_UP.total_seconds():.0f} s the operator could not see to video {video_id}, so its work was "
-                    "not cancelled; the operator's log says why. Cancel it by the API if that is still wanted.",
+                    f"For {GIVE_UP.total_seconds():.0f} s the operator could not see to video {video_id}, so its work "
+                    "was not cancelled; the operator's log says why. Cancel it by the API if that is still wanted.",
                     warning=True,
                 ),
             )
         )
-        made.actions += _finalizers(videojob, wanted=False)
+        made.actions += _finalizer(videojob, wanted=False)
     return made
 
 
@@ -210,7 +210,7 @@ def _plan_mirror(
     made.actions += (
         Announce(videojob, announcement) for announcement in announcements(videojob.status, record, attempts, now)
     )
-    made.actions += _finalizers(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
+    made.actions += _finalizer(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
     if status != videojob.status:
         made.actions.append(WriteStatus(videojob, status))
     if job.status.terminal:
@@ -237,7 +237,7 @@ def _plan_without_video(made: Plan, videojob: VideoJob, refusal: Refusal | None,
         problem = CANCELLED_BEFORE
     if problem.code == SOURCE_MISSING:
         made.look_again(now + ASK_AGAIN)
-    made.actions += _finalizers(videojob, wanted=_may_begin(videojob))
+    made.actions += _finalizer(videojob, wanted=_may_begin(videojob))
     status = refused_status(problem, videojob, now)
     if status != before:
         made.actions.append(WriteStatus(videojob, status))
@@ -251,12 +251,15 @@ def _may_begin(videojob: VideoJob) -> bool:
     return status.video_id is None or spec.retry not in (None, status.retry)
 
 
-def _finalizers(videojob: VideoJob, *, wanted: bool) -> list[Action]:
-    there = videojob.metadata.finalizers
-    if (FINALIZER in there) == wanted:
-        return []
-    others = tuple(finalizer for finalizer in there if finalizer != FINALIZER)
-    return [SetFinalizers(videojob, (*others, FINALIZER) if wanted else others)]
+def finalizers_of(videojob: VideoJob, *, wanted: bool) -> tuple[str, ...]:
+    """With ours or without; those of others stay."""
+    others = tuple(finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER)
+    return (*others, FINALIZER) if wanted else others
+
+
+def _finalizer(videojob: VideoJob, *, wanted: bool) -> list[Action]:
+    there = FINALIZER in videojob.metadata.finalizers
+    return [] if there == wanted else [SetFinalizer(videojob, wanted)]
 
 
 def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: bool) -> bool:

@@ -24,9 +24,10 @@ from anb_operator.planning import (
     Plan,
     Policy,
     Refusal,
-    SetFinalizers,
+    SetFinalizer,
     WriteStatus,
     command_of,
+    finalizers_of,
     plan,
     plan_after_failure,
     plan_holds,
@@ -170,11 +171,13 @@ class Reconciler:
                 self._shelf.drop(action.videojob)
         return created
 
-    async def _act(self, action: SetFinalizers | WriteStatus | Delete | Announce) -> None:
+    async def _act(self, action: SetFinalizer | WriteStatus | Delete | Announce) -> None:
         match action:
-            case SetFinalizers(videojob, finalizers):
-                # An action before this one may have changed it.
-                current = self._shelf.get(videojob.key) or videojob
+            case SetFinalizer(videojob, wanted):
+                # Others may have changed theirs since it was planned, or have made another object of its name.
+                known = self._shelf.get(videojob.key)
+                current = known if known and known.metadata.uid == videojob.metadata.uid else videojob
+                finalizers = finalizers_of(current, wanted=wanted)
                 self._written(await self._kube.set_finalizers(current, finalizers))
             case WriteStatus(videojob, status):
                 patch = merge_patch(videojob.status.manifest(), status.manifest())

@@ -8,7 +8,7 @@ import pytest
 
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.status import Status
-from anb_operator.kube import KubeRefused
+from anb_operator.kube import KubeRefused, Outdated
 from anb_operator.naming import video_id_of
 from anb_operator.planning import ASK_AGAIN, GIVE_UP
 from anb_operator.videojob import FINALIZER, VideoJob
@@ -229,6 +229,37 @@ def test_finalizers_of_others_stay(world: World) -> None:
     videojob = world.cluster.apply("clip", SOURCE)
     world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
     world.reconcile(video_of(videojob))
+    assert world.cluster.get("clip").metadata.finalizers == ("example.com/other", FINALIZER)
+
+
+def test_a_finalizer_that_another_sets_in_the_middle_of_a_turn_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold() -> VideoJob:
+        world.cluster._kept["video", "clip"]["metadata"]["finalizers"].append("example.com/other")
+        return world.cluster.apply("clip", SOURCE)
+
+    video_id = submit(world)
+    reject(world.store, claim(world.store, video_id))
+    world.while_the_store_is_asked(monkeypatch, hold)
+    world.follow()
+    assert world.cluster.get("clip").metadata.finalizers == ("example.com/other",)
+
+
+def test_an_object_that_takes_a_name_in_the_middle_of_a_turn_is_not_taken_for_the_one_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another() -> VideoJob:
+        del world.cluster._kept["video", "clip"]
+        world.cluster.apply("clip", {"videoId": "other"})
+        world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other", FINALIZER]
+        return world.cluster.get("clip")
+
+    video_id = submit(world)
+    reject(world.store, claim(world.store, video_id))
+    world.while_the_store_is_asked(monkeypatch, another)
+    with pytest.raises(Outdated):
+        world.follow()
     assert world.cluster.get("clip").metadata.finalizers == ("example.com/other", FINALIZER)
 
 
