@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import kopf
 
@@ -23,15 +23,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m anb_operator", description=__doc__)
     parser.add_argument("command", nargs="?", choices=("run", "uninstall"), default="run")
     command = parser.parse_args(arguments).command
+    code = 0
     try:
         if command == "uninstall":
             asyncio.run(_uninstall())
         else:
             _run()
-    except (AnbError, kopf.LoginError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    except* (AnbError, kopf.LoginError) as errors:
+        for error in _each(errors):
+            sys.stderr.write(f"{error}\n")
+        code = 1
+    return code
+
+
+def _each(errors: BaseException) -> Iterator[BaseException]:
+    if isinstance(errors, BaseExceptionGroup):
+        for error in errors.exceptions:
+            yield from _each(error)
+    else:
+        yield errors
 
 
 def _run() -> None:
@@ -39,6 +49,9 @@ def _run() -> None:
     configure_logging(settings.log_format, settings.log_level)
     # It tells of each event that it handed to us, with all of its settings.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # What ends a watch is told by us, in a sentence instead of tracebacks.
+    for part in ("orchestration", "running"):
+        logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)
     with build(settings) as core:
         asyncio.run(app.run(core, settings))
 

@@ -1,9 +1,11 @@
 """Wires the operator together and runs it: kopf watches, our own tasks do the work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 import kopf
@@ -15,7 +17,7 @@ from anb_core.domain.status import TERMINAL, Status
 from anb_core.ports.store import Page, Reading
 from anb_core.usecases.submit import Submit
 from anb_operator.busy import BusyPods
-from anb_operator.client import KubeClient, find_credentials, read_videojob
+from anb_operator.client import TIMEOUT_SECONDS, KubeClient, find_credentials, read_videojob
 from anb_operator.feed import FeedReader
 from anb_operator.health import Health, serving
 from anb_operator.kube import KubeRefused, Missing, VideoJobs
@@ -32,6 +34,9 @@ WRITERS = 8
 RESYNC_SECONDS = 300.0
 """Between two looks at everything, for what watch and feed may have missed."""
 
+PAUSE_SECONDS = 2.0
+"""Between two tries while VideoJobs can't be listed."""
+
 PAGE = 500
 
 UNFINISHED = frozenset(Status) - TERMINAL
@@ -39,26 +44,34 @@ UNFINISHED = frozenset(Status) - TERMINAL
 _log = structlog.get_logger(__name__)
 
 
-class NoVideoJobs(AnbError):
-    """The cluster does not know the resource that we are for."""
+class Backoffs:
+    """Seconds before each further try of a request of kopf's. They never end: an outage may last."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(10.0))
 
 
 async def run(core: Core, settings: OperatorSettings) -> None:
-    """Work until SIGTERM or SIGINT; the caller closes the core.
+    """Work until SIGTERM or SIGINT, whatever is away meanwhile; the caller closes the core.
 
     Raises:
-        NoVideoJobs: the CRD is not installed.
-        KubeRefused: the ServiceAccount may not list VideoJobs.
+        kopf.LoginError: there is no Kubernetes to work with.
     """
+    stop = asyncio.Event()
+    _obey_signals(stop)
     client = KubeClient(namespace=settings.namespace, watched=settings.watched_namespace)
     # One more for each of the tasks that ask the database on their own, so that none waits for the writers.
     with ThreadPoolExecutor(WRITERS + 2, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
         async with client.open() as kube:
             shelf, queue = Shelf(), WorkQueue()
             health = Health(
-                watch_silence=shelf.silence,
-                parts={"database": core.store.ping, "bucket": core.objects.ensure},
-                threads=checks,
+                # An API server that was away has to show what was written before only once it is back.
+                watch_silence=lambda: min(shelf.silence(), kube.answering()),
+                parts={
+                    "database": _in(checks, core.store.ping),
+                    "bucket": _in(checks, core.objects.ensure),
+                    "kubernetes API": kube.ping,
+                },
             )
             reconciler = Reconciler(
                 store=core.store,
@@ -89,16 +102,18 @@ async def run(core: Core, settings: OperatorSettings) -> None:
             )
             resync = Resync(kube, core.store, shelf, queue, threads=threads)
             async with serving(settings.listen, health):
-                await _first_list(resync)
-                tasks = [
-                    feed.run(),
-                    resync.run(),
-                    *([busy.run()] if busy else []),
-                    *(write(queue, reconciler.reconcile) for _ in range(WRITERS)),
-                ]
-                async with _running(tasks):
-                    _log.info("operator started", namespace=settings.namespace, watch=settings.watch, seen=len(shelf))
-                    await _watch(settings, shelf, queue)
+                while await _unless(stop, _first_list(kube, resync, shelf, beat=health.beat)):
+                    tasks = [
+                        feed.run(),
+                        resync.run(),
+                        *([busy.run()] if busy else []),
+                        *(write(queue, reconciler.reconcile) for _ in range(WRITERS)),
+                    ]
+                    async with _running(tasks):
+                        _log.info(
+                            "operator started", namespace=settings.namespace, watch=settings.watch, seen=len(shelf)
+                        )
+                        await _watch(settings, shelf, queue, stop)
     _log.info("stopped")
 
 
@@ -160,6 +175,7 @@ async def write(queue: WorkQueue, reconcile: Reconcile) -> None:
         try:
             again = await reconcile(work.video_id, news=work.news)
         except asyncio.CancelledError:
+            queue.failed(work.video_id)
             raise
         except Unavailable as error:
             delay = queue.failed(work.video_id)
@@ -176,24 +192,28 @@ async def write(queue: WorkQueue, reconcile: Reconcile) -> None:
                 queue.add_later(work.video_id, again)
 
 
-async def _first_list(resync: Resync) -> None:
+async def _first_list(kube: KubeClient, resync: Resync, shelf: Shelf, *, beat: Callable[[], None]) -> None:
+    """Wait until VideoJobs are known, and list them."""
+    told = None
     while True:
+        beat()
         try:
+            await kube.ping()
             await resync.take_in()
-        except Missing as error:
-            raise NoVideoJobs(
-                "no_videojobs",
-                "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases. "
-                f"({error.message})",
-            ) from error
-        except Unavailable as error:
-            _log.warning("VideoJobs not listed yet", reason=error.message)
-            await asyncio.sleep(2)
+        except AnbError as error:
+            if isinstance(error, Missing):
+                # They went with their definition.
+                shelf.replace(())
+            if error.message != told:
+                _log.warning("waiting for VideoJobs", reason=error.message)
+                told = error.message
+            await asyncio.sleep(PAUSE_SECONDS)
         else:
             return
 
 
-async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue) -> None:
+async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue, stop: asyncio.Event) -> None:
+    """Until a stop, or an answer that kopf does not ask again after, as when the definition of VideoJobs is deleted."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_on_event(shelf, queue))
@@ -201,14 +221,25 @@ async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue) -> 
     # VideoJobs are all that is watched, and all that is written is written by us.
     configured.scanning.disabled = True
     configured.posting.enabled = False
+    configured.networking.connect_timeout = TIMEOUT_SECONDS
+    configured.networking.error_backoffs = Backoffs()
     watched = settings.watched_namespace
-    await kopf.operator(
-        registry=registry,
-        settings=configured,
-        standalone=True,
-        clusterwide=watched is None,
-        namespaces=[] if watched is None else [watched],
-    )
+    ours = asyncio.all_tasks()
+    try:
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=configured,
+            standalone=True,
+            clusterwide=watched is None,
+            namespaces=[] if watched is None else [watched],
+            stop_flag=stop,
+        )
+        # It has installed handlers of its own, which nobody listens to when it has ended.
+        _obey_signals(stop)
+        await kopf.run_tasks(tasks, ignored=ours)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a new watch is the remedy
+        _log.warning("the watch ended, and begins anew", reason=f"{type(error).__name__}: {error}")
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _login(**_: object) -> kopf.ConnectionInfo:
@@ -235,6 +266,28 @@ def _submit(core: Core) -> Submit:
         # Another process relays what is owed, within a second.
         wake_relay=lambda: None,
     )
+
+
+def _obey_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+def _in(threads: Executor, call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    return lambda: asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do it, unless it is stopped before its end; whether there was no stop."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        stopping.cancel()
+    return not stop.is_set()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ No client library: of the ways that were measured this one takes the least time 
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -59,6 +60,11 @@ class KubeClient:
         self._credentials = credentials
         self._info: kopf.ConnectionInfo | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._failed = float("-inf")
+
+    def answering(self) -> float:
+        """For how many seconds no call was left without an answer."""
+        return time.monotonic() - self._failed
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -67,6 +73,21 @@ class KubeClient:
             self._session = None
 
     # -- VideoJobs
+
+    async def ping(self) -> None:
+        """Ask whether there are VideoJobs to work with.
+
+        Raises:
+            Missing: the cluster knows none.
+        """
+        # Here, where kopf looks too, a new definition is told of a little later than by its own path.
+        groups = (await self._call("GET", "/apis"))["groups"]
+        if not any(version["groupVersion"] == API_VERSION for group in groups for version in group["versions"]):
+            raise Missing(
+                "no_videojobs",
+                "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
+            )
+        await self._call("GET", _videojobs(self._watched), params={"limit": "1"})
 
     async def list_videojobs(self) -> Sequence[VideoJob]:
         path = _videojobs(self._watched)
@@ -170,9 +191,12 @@ class KubeClient:
                 async with session.request(method, url, params=params, data=data, headers=headers) as response:
                     status, answer = response.status, _read(response.status, await response.text())
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                self._failed = time.monotonic()
                 reason = str(error) or f"no answer within {TIMEOUT_SECONDS:.0f} s"
                 raise Unavailable("kubernetes", f"{method} {path}: {reason}") from error
             if status != HTTPStatus.UNAUTHORIZED or last:
+                if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    self._failed = time.monotonic()
                 _check(status, answer, f"{method} {path}")
                 return answer
             # The token of a ServiceAccount is renewed on disk before it expires.

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -11,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from anb_core.domain.errors import AnbError
+from anb_operator.kube import KubeRefused
 
 CHECK_SECONDS = 3.0
 """Of a readiness check: whoever asks gives up soon after."""
@@ -31,18 +31,16 @@ class Health:
         self,
         *,
         watch_silence: Callable[[], float],
-        parts: Mapping[str, Callable[[], None]],
-        threads: Executor,
+        parts: Mapping[str, Callable[[], Awaitable[None]]],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watch_silence = watch_silence
         self._parts = parts
-        self._threads = threads
         self._monotonic = monotonic
         self._beat = monotonic()
 
     def beat(self) -> None:
-        """The feed was asked."""
+        """The feed was asked, or can't be followed yet."""
         self._beat = self._monotonic()
 
     def stuck(self) -> str | None:
@@ -60,10 +58,13 @@ class Health:
         answers = await asyncio.gather(*(self._ask(part, ping) for part, ping in self._parts.items()))
         return [answer for answer in answers if answer]
 
-    async def _ask(self, part: str, ping: Callable[[], None]) -> str | None:
+    async def _ask(self, part: str, ping: Callable[[], Awaitable[None]]) -> str | None:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                await asyncio.get_running_loop().run_in_executor(self._threads, ping)
+                await ping()
+        except KubeRefused as error:
+            _log.warning("not ready", part=part, reason=error.message)
+            return error.message
         except (AnbError, TimeoutError) as error:
             reason = str(error) or f"no answer within {CHECK_SECONDS} s"
             _log.warning("not ready", part=part, reason=reason)

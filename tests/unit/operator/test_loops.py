@@ -204,10 +204,15 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
 
 
 def health(world: World, silence: Callable[[], float] = lambda: 0.0) -> Health:
+    async def database() -> None:
+        world.store.ping()
+
+    async def bucket() -> None:
+        world.objects.ping()
+
     return Health(
         watch_silence=silence,
-        parts={"database": world.store.ping, "bucket": world.objects.ping},
-        threads=world.threads,
+        parts={"database": database, "bucket": bucket},
         monotonic=world.clock.monotonic,
     )
 

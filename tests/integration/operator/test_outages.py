@@ -1,0 +1,348 @@
+"""A whole operator beside an API server that is away, refuses to watch, or forgets what VideoJobs are."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from anb_core.bootstrap import Core
+from anb_core.settings import load
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+from anb_operator import app
+from anb_operator.settings import OperatorSettings
+from tests.contract.store.given import uploaded
+from tests.support.tether import free_port
+from tests.unit.operator.cluster import merged
+
+Json = dict[str, Any]
+
+GROUP = "/apis/anb.video/v1alpha1"
+VIDEOJOBS = f"{GROUP}/namespaces/video/videojobs"
+CRDS = "apiextensions.k8s.io/v1"
+
+
+def resource(plural: str, kind: str, *, namespaced: bool) -> Json:
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    return {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": verbs}
+
+
+def group(name: str, version: str) -> Json:
+    served = {"groupVersion": f"{name}/{version}", "version": version}
+    return {"name": name, "versions": [served], "preferredVersion": served}
+
+
+DISCOVERY: dict[str, Json] = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": {"resources": [resource("namespaces", "Namespace", namespaced=False)]},
+    f"/apis/{CRDS}": {
+        "resources": [resource("customresourcedefinitions", "CustomResourceDefinition", namespaced=False)]
+    },
+    GROUP: {"resources": [resource("videojobs", "VideoJob", namespaced=True)]},
+}
+
+
+class ApiServer:
+    """As much of one as the operator asks for. `away`: it can't serve; `known`: whether VideoJobs are."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.known = True
+        self.asked: Counter[str] = Counter()
+        self.kept: dict[str, Json] = {}
+        self._version = 10
+        self._watching: set[asyncio.Queue[Json | None]] = set()
+
+    def end_watches(self) -> None:
+        for watch in self._watching:
+            watch.put_nowait(None)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        watching = "watch" in request.query
+        self.asked["WATCH" if watching else request.method] += 1
+        if self.away:
+            return web.json_response({"message": "the server can't serve now"}, status=503)
+        if request.path.startswith(GROUP) and not self.known:
+            return web.Response(text="404 page not found\n", status=404)
+        if watching:
+            return await self._watch(request)
+        return web.json_response(self._told(request.method, request.path, await request.text()))
+
+    def _told(self, method: str, path: str, body: str) -> Json:
+        match method, path:
+            case "GET", "/apis":
+                ours = [group("anb.video", "v1alpha1")] if self.known else []
+                return {"groups": [group(*CRDS.split("/")), *ours]}
+            case "GET", path if path == VIDEOJOBS:
+                return {"metadata": {"resourceVersion": str(self._version)}, "items": list(self.kept.values())}
+            case "POST", path if path == VIDEOJOBS:
+                return self.create(json.loads(body))
+            case "PATCH", path:
+                name = path.removeprefix(f"{VIDEOJOBS}/").removesuffix("/status")
+                return self._changed(merged(self.kept[name], json.loads(body)), "MODIFIED")
+        # What else is posted are Events.
+        return DISCOVERY[path] if method == "GET" else {}
+
+    def create(self, body: Json) -> Json:
+        name = body["metadata"]["name"]
+        body["metadata"] |= {
+            "uid": f"uid-of-{name}",
+            "namespace": "video",
+            "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
+        return self._changed(body, "ADDED")
+
+    def ask(self, name: str, spec: Json) -> None:
+        """As a person does with `kubectl patch`."""
+        kept = merged(self.kept[name], {"spec": spec})
+        kept["metadata"]["generation"] += 1
+        self._changed(kept, "MODIFIED")
+
+    def _changed(self, kept: Json, kind: str) -> Json:
+        self._version += 1
+        kept["metadata"]["resourceVersion"] = str(self._version)
+        self.kept[kept["metadata"]["name"]] = kept
+        for watch in self._watching:
+            watch.put_nowait({"type": kind, "object": kept})
+        return kept
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        changes: asyncio.Queue[Json | None] = asyncio.Queue()
+        self._watching.add(changes)
+        try:
+            while (change := await changes.get()) is not None:
+                await response.write(json.dumps(change).encode() + b"\n")
+        finally:
+            self._watching.remove(changes)
+        return response
+
+
+class Beside:
+    """An operator that runs, and what it works with."""
+
+    def __init__(self, api: ApiServer, store: InMemoryStore, url: str, running: asyncio.Task[None]) -> None:
+        self.api = api
+        self.store = store
+        self._url = url
+        self._running = running
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"{self._url}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def until(self, condition: Callable[[], Awaitable[object] | object]) -> None:
+        """Wait for it, as long as the operator runs."""
+        async with asyncio.timeout(60):
+            while True:
+                if self._running.done():
+                    self._running.result()
+                    raise AssertionError("the operator ended")
+                value = condition()
+                if await value if isinstance(value, Awaitable) else value:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def ready(self) -> bool:
+        try:
+            return (await self.get("/readyz"))[0] == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def names(self, sentence: str) -> bool:
+        """Whether readiness fails for this reason."""
+        try:
+            status, text = await self.get("/readyz")
+        except aiohttp.ClientError:
+            return False
+        return status == 503 and sentence in text
+
+    async def alive(self) -> bool:
+        return (await self.get("/healthz"))[0] == 200
+
+    async def mirrors(self) -> None:
+        """A video that is uploaded now gets a VideoJob with a status; what a person asks for in one is done."""
+        video_id = uploaded(self.store)
+        await self.until(lambda: "status" in self.api.kept.get(video_id, {}))
+        self.api.ask(video_id, {"cancel": True})
+        await self.until(lambda: self.api.kept[video_id]["status"]["phase"] == "cancelled")
+
+
+Scenario = Callable[[Beside], Awaitable[None]]
+Run = Callable[[ApiServer, Scenario], list[Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the scenario beside an operator, end that by SIGTERM, and give the lines of its log."""
+    # What is waited for in an outage is short here, and endless all the same.
+    monkeypatch.setattr("anb_operator.app.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("anb_operator.app.Backoffs.__iter__", lambda _: repeat(0.02))
+
+    async def both(api: ApiServer, scenario: Scenario) -> None:
+        served = web.Application()
+        served.router.add_route("*", "/{path:.*}", api.answer)
+        runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        kubeconfig = {
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}}],
+            "users": [{"name": "test", "user": {"token": "token"}}],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(kubeconfig), encoding="utf-8")
+        environment = {
+            "KUBECONFIG": str(path),
+            "DATABASE_URL": "postgresql://anb@db/anb",
+            "S3_BUCKET": "videos",
+            "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/queue",
+            "ANB_OPERATOR_NAMESPACE": "video",
+            "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings = load(OperatorSettings)
+        store = InMemoryStore(ManualClock().now)
+        core = Core(settings=settings, store=store, objects=InMemoryObjects(), queue=InMemoryQueue())
+        running = asyncio.create_task(app.run(core, settings))
+        try:
+            await scenario(Beside(api, store, f"http://{settings.listen}", running))
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(60):
+                await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await runner.cleanup()
+
+    def ran(api: ApiServer, scenario: Scenario) -> list[Any]:
+        with capture_logs() as logs:
+            asyncio.run(both(api, scenario))
+        return logs
+
+    return ran
+
+
+def test_an_api_server_that_is_away_at_the_start_is_named_and_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_operator.health.FEED_PATIENCE", 1.0)
+    api = ApiServer()
+    api.away = True
+
+    async def scenario(operator: Beside) -> None:
+        await operator.until(lambda: operator.names("the kubernetes API does not answer"))
+        # Twice as long as the feed may stay unread.
+        await operator.until(lambda: api.asked["GET"] > 40)
+        assert await operator.alive()
+        api.away = False
+        await operator.until(operator.ready)
+        await operator.mirrors()
+
+    run(api, scenario)
+
+
+def test_a_stop_is_obeyed_before_the_api_server_has_answered(run: Run) -> None:
+    api = ApiServer()
+    api.away = True
+
+    async def scenario(operator: Beside) -> None:
+        await operator.until(lambda: api.asked["GET"] > 2)
+
+    run(api, scenario)
+
+
+def test_however_often_the_watch_is_refused_it_is_asked_for_again(run: Run) -> None:
+    api = ApiServer()
+
+    async def scenario(operator: Beside) -> None:
+        await operator.until(lambda: api.asked["WATCH"])
+        api.away = True
+        api.end_watches()
+        await operator.until(lambda: api.asked["WATCH"] > 30)
+        assert await operator.alive()
+        api.away = False
+        await operator.until(operator.ready)
+        await operator.mirrors()
+
+    logs = run(api, scenario)
+    assert [line for line in logs if "watch" in line["event"]] == []
+
+
+def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run) -> None:
+    api = ApiServer()
+
+    async def scenario(operator: Beside) -> None:
+        await operator.mirrors()
+        watch = next(iter(api._watching))
+        watch.put_nowait({"type": "ERROR", "object": {"code": 500, "message": "etcdserver: leader changed"}})
+        await operator.until(lambda: watch not in api._watching and api._watching)
+        await operator.mirrors()
+
+    logs = run(api, scenario)
+    (line,) = [line for line in logs if line["event"] == "the watch ended, and begins anew"]
+    assert "etcdserver: leader changed" in line["reason"]
+    assert not any("exc_info" in line for line in logs)
+
+
+def test_a_cluster_without_videojobs_is_waited_for(run: Run) -> None:
+    api = ApiServer()
+    api.known = False
+
+    async def scenario(operator: Beside) -> None:
+        await operator.until(lambda: operator.names("This cluster knows no VideoJobs: install the chart with"))
+        await operator.until(lambda: api.asked["GET"] > 10)
+        assert await operator.alive()
+        api.known = True
+        await operator.until(operator.ready)
+        await operator.mirrors()
+
+    logs = run(api, scenario)
+    assert [line["reason"][:30] for line in logs if line["event"] == "waiting for VideoJobs"] == [
+        "This cluster knows no VideoJob"
+    ]
+
+
+def test_videojobs_that_are_forgotten_under_the_operator_are_waited_for_and_made_again(run: Run) -> None:
+    api = ApiServer()
+
+    async def scenario(operator: Beside) -> None:
+        await operator.mirrors()
+        video_id = uploaded(operator.store)
+        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        api.known = False
+        api.kept.clear()
+        api.end_watches()
+        await operator.until(lambda: operator.names("This cluster knows no VideoJobs"))
+        assert await operator.alive()
+        api.known = True
+        await operator.until(operator.ready)
+        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        await operator.mirrors()
+
+    logs = run(api, scenario)
+    assert not any("exc_info" in line for line in logs)
+
+
+def test_the_pauses_between_requests_never_end_and_begin_anew_for_each() -> None:
+    backoffs = app.Backoffs()
+    for _ in range(2):
+        pauses = [pause for pause, _ in zip(backoffs, range(100), strict=False)]
+        assert pauses[:3] == [1.0, 1.0, 2.0]
+        assert pauses[-1] == max(pauses) == 10.0
