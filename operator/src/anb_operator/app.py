@@ -132,7 +132,7 @@ class Resync:
     async def take_in(self) -> None:
         """List all VideoJobs."""
         for video_id in self._shelf.replace(await self._kube.list_videojobs()):
-            self._queue.add(video_id)
+            self._queue.add_to_compare(video_id)
 
     async def run(self) -> None:
         """Look at everything that is not over, here or there, now and every while, until cancelled."""
@@ -140,7 +140,7 @@ class Resync:
             try:
                 unfinished = await asyncio.get_running_loop().run_in_executor(self._threads, self._unfinished)
                 for video_id in (*unfinished, *self._shelf.unfinished()):
-                    self._queue.add(video_id)
+                    self._queue.add_to_compare(video_id)
             except Unavailable as error:
                 _log.warning("resync waits", part=error.part, reason=error.message)
                 await asyncio.sleep(5)
@@ -249,8 +249,11 @@ def _login(**_: object) -> kopf.ConnectionInfo:
 def _on_event(shelf: Shelf, queue: WorkQueue) -> Callable[..., Coroutine[Any, Any, None]]:
     async def seen(event: dict[str, Any], **_: object) -> None:
         videojob = read_videojob(event["object"])
-        if videojob is not None:
-            queue.add(shelf.gone(videojob) if event["type"] == "DELETED" else shelf.seen(videojob))
+        if videojob is None:
+            return
+        video_id = shelf.gone(videojob) if event["type"] == "DELETED" else shelf.seen(videojob)
+        if video_id is not None:
+            queue.add(video_id)
 
     return seen
 

@@ -38,10 +38,10 @@ class Shelf:
         shown = self._videojobs.values()
         return [_video_of(videojob) for videojob in shown if not (phase := videojob.status.phase) or not phase.terminal]
 
-    def seen(self, videojob: VideoJob) -> str:
-        """The watch shows it; the id of its video."""
+    def seen(self, videojob: VideoJob) -> str | None:
+        """The watch shows it; the id of its video, None if it is just as it was known: most often we wrote it."""
         self._awaited.pop(videojob.key, None)
-        return self._put(videojob)
+        return self._put(videojob) if self._differs(videojob) else None
 
     def gone(self, videojob: VideoJob) -> str:
         """The watch says that it was deleted; the id of its video."""
@@ -53,10 +53,12 @@ class Shelf:
 
     def written(self, videojob: VideoJob) -> None:
         """The API server answered a write of ours with this."""
-        known = self._videojobs.get(videojob.key)
-        if known is None or known.metadata.resource_version != videojob.metadata.resource_version:
-            self._awaited.setdefault(videojob.key, self._monotonic())
+        if not self._differs(videojob):
+            return
         self._put(videojob)
+        if self._videojobs[videojob.key] is videojob:
+            # Otherwise the watch was quicker, and has nothing more to show.
+            self._awaited.setdefault(videojob.key, self._monotonic())
 
     def drop(self, videojob: VideoJob) -> None:
         """It is not there any more."""
@@ -73,8 +75,7 @@ class Shelf:
         news, there = set(), set()
         for videojob in listed:
             there.add(videojob.key)
-            known = self._videojobs.get(videojob.key)
-            if known is None or known.metadata.resource_version != videojob.metadata.resource_version:
+            if self._differs(videojob):
                 news.add(self._put(videojob))
         for key in self._videojobs.keys() - there:
             videojob = self._videojobs[key]
@@ -85,6 +86,10 @@ class Shelf:
     def silence(self) -> float:
         """For how many seconds the watch owes us something."""
         return self._monotonic() - min(self._awaited.values()) if self._awaited else 0.0
+
+    def _differs(self, videojob: VideoJob) -> bool:
+        known = self._videojobs.get(videojob.key)
+        return known is None or known.metadata.resource_version != videojob.metadata.resource_version
 
     def _put(self, videojob: VideoJob) -> str:
         video_id = _video_of(videojob)

@@ -1,4 +1,7 @@
-"""Which videos have to be looked at: each once, however often it is added; again after a failure; or at a time."""
+"""Which videos have to be looked at: each once, however often it is added; again after a failure; or at a time.
+
+What somebody told of goes before what is only compared: after a start that is everything, and takes a while.
+"""
 
 import asyncio
 import random
@@ -33,6 +36,7 @@ class WorkQueue:
         self._monotonic = monotonic
         self._jitter = jitter
         self._ready: dict[str, None] = {}
+        self._compared: dict[str, None] = {}
         self._events: dict[str, int] = {}
         self._taken: dict[str, int | None] = {}
         self._again: set[str] = set()
@@ -48,7 +52,16 @@ class WorkQueue:
         if video_id in self._taken:
             self._again.add(video_id)
         else:
+            self._compared.pop(video_id, None)
             self._ready[video_id] = None
+            self._woken.set()
+
+    def add_to_compare(self, video_id: str) -> None:
+        """Look at this video once nothing else is ready: nobody told of a change."""
+        if video_id in self._taken:
+            self._again.add(video_id)
+        elif video_id not in self._ready:
+            self._compared[video_id] = None
             self._woken.set()
 
     def add_later(self, video_id: str, delay: float) -> None:
@@ -63,9 +76,9 @@ class WorkQueue:
         """The next video; waits for one."""
         while True:
             wait = self._promote()
-            if self._ready:
-                video_id = next(iter(self._ready))
-                del self._ready[video_id]
+            if waiting := self._ready or self._compared:
+                video_id = next(iter(waiting))
+                del waiting[video_id]
                 self._taken[video_id] = event_id = self._events.pop(video_id, None)
                 return Work(video_id, news=event_id is not None)
             self._woken.clear()

@@ -43,6 +43,23 @@ def test_what_the_watch_shows_late_does_not_replace_what_is_newer(shelf: Shelf, 
     assert shelf.of("v") == [new]
 
 
+def test_only_what_nobody_knew_yet_is_news_of_the_watch(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    made, written = mirror(cluster), mirror(cluster, cancel=True)
+    assert shelf.seen(made) == "v"
+    assert shelf.seen(made) is None, "a new list shows it again"
+    shelf.written(written)
+    assert shelf.seen(written) is None, "our own write comes back"
+    assert shelf.seen(mirror(cluster, cancel=False)) == "v"
+
+
+def test_a_change_before_our_write_is_news_although_it_is_shown_late(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    shelf.seen(mirror(cluster))
+    theirs, ours = mirror(cluster, cancel=True), mirror(cluster, cancel=True, retry="a")
+    shelf.written(ours)
+    assert shelf.seen(theirs) == "v"
+    assert shelf.of("v") == [ours]
+
+
 def test_a_new_object_of_the_same_name_replaces_the_old_one(shelf: Shelf, cluster: InMemoryCluster) -> None:
     old = mirror(cluster)
     shelf.seen(old)
@@ -78,3 +95,16 @@ def test_a_watch_that_does_not_show_what_we_wrote_is_noticed(
     assert shelf.silence() == 7
     shelf.seen(written)
     assert shelf.silence() == 0
+
+
+def test_what_the_watch_showed_before_the_answer_came_is_not_waited_for(
+    shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
+) -> None:
+    shelf.seen(mirror(cluster))
+    ours, theirs = mirror(cluster, cancel=True), mirror(cluster, cancel=False)
+    shelf.seen(ours)
+    shelf.seen(theirs)
+    shelf.written(ours)
+    clock.advance(timedelta(seconds=7))
+    assert shelf.silence() == 0
+    assert shelf.of("v") == [theirs]

@@ -53,6 +53,25 @@ def test_what_is_added_while_it_is_done_is_taken_again_afterwards() -> None:
     run(scenario)
 
 
+def test_what_somebody_told_of_goes_before_what_is_only_compared() -> None:
+    async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
+        for video_id in ("a", "b", "c"):
+            queue.add_to_compare(video_id)
+        queue.add("told", event_id=4)
+        queue.add("b")
+        queue.add_to_compare("told")
+        queue.add_later("due", 1)
+        clock.advance(timedelta(seconds=1))
+        taken = [(await queue.take()).video_id for _ in range(5)]
+        assert taken == ["told", "b", "due", "a", "c"]
+        queue.add_to_compare("a")
+        assert await waits(queue), "it is being done"
+        queue.done("a")
+        assert (await queue.take()).video_id == "a"
+
+    run(scenario)
+
+
 def test_what_fails_is_tried_again_after_a_growing_while_and_is_still_news() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         queue.add("a", event_id=3)
