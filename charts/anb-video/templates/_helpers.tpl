@@ -93,16 +93,16 @@ metadata:
 automountServiceAccountToken: false
 {{- end }}
 
-{{/* Takes (list root component). Evicts one pod at a time; a lone pod, or one that is unwell, keeps no node from being drained. */}}
+{{/* Takes (list root component maxUnavailable). A lone pod, or one that is unwell, keeps no node from being drained. */}}
 {{- define "anb-video.podDisruptionBudget" -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
-  {{- include "anb-video.metadata" . | nindent 2 }}
+  {{- include "anb-video.metadata" (slice . 0 2) | nindent 2 }}
 spec:
-  maxUnavailable: 1
+  maxUnavailable: {{ index . 2 }}
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
-      {{- include "anb-video.selectorLabels" . | nindent 6 }}
+      {{- include "anb-video.selectorLabels" (slice . 0 2) | nindent 6 }}
 {{- end }}
