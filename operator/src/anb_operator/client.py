@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
-from typing import cast
 from urllib.parse import quote
 
 import aiohttp
@@ -58,7 +57,7 @@ class KubeClient:
         self._namespace = namespace
         self._watched = watched
         self._credentials = credentials
-        self._info: kopf.ConnectionInfo | None = None
+        self._login: _Login | None = None
         self._session: aiohttp.ClientSession | None = None
         self._failed = float("-inf")
 
@@ -185,10 +184,17 @@ class KubeClient:
         headers = {"Content-Type": MERGE if method == "PATCH" else "application/json"}
         data = None if body is None else json.dumps(body)
         for last in (False, True):
-            session, server = await self._connected()
+            if (login := self._login) is None:
+                login = self._login = _Login(self._credentials())
             try:
-                url = f"{server}{path}"
-                async with session.request(method, url, params=params, data=data, headers=headers) as response:
+                async with self._connected().request(
+                    method,
+                    f"{login.server}{path}",
+                    params=params,
+                    data=data,
+                    headers={**login.headers, **headers},
+                    ssl=login.ssl,
+                ) as response:
                     status, answer = response.status, _read(response.status, await response.text())
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 self._failed = time.monotonic()
@@ -199,8 +205,9 @@ class KubeClient:
                     self._failed = time.monotonic()
                 _check(status, answer, f"{method} {path}")
                 return answer
-            # The token of a ServiceAccount is renewed on disk before it expires.
-            await self.close()
+            # The token of a ServiceAccount is renewed on disk before it expires. Another call may have read it by now.
+            if self._login is login:
+                self._login = None
         raise AssertionError  # the loop above always returns or raises
 
     @asynccontextmanager
@@ -211,15 +218,21 @@ class KubeClient:
         finally:
             await self.close()
 
-    async def _connected(self) -> tuple[aiohttp.ClientSession, str]:
-        if self._session is None or self._info is None:
-            self._info = self._credentials()
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._info.as_ssl_context()),
-                headers=self._info.as_http_headers(),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+                connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
             )
-        return self._session, self._info.server.rstrip("/")
+        return self._session
+
+
+class _Login:
+    """What each call says of us. Connections are no part of it: a new login disturbs no call that is under way."""
+
+    def __init__(self, info: kopf.ConnectionInfo) -> None:
+        self.server = info.server.rstrip("/")
+        self.headers = info.as_http_headers()
+        self.ssl = info.as_ssl_context()
 
 
 def read_videojob(manifest: Json) -> VideoJob | None:
@@ -235,11 +248,14 @@ def read_videojob(manifest: Json) -> VideoJob | None:
 def _read(status: int, text: str) -> Json:
     """Errors may be told in plain words: that no such path is known, as while there is no CRD, always is."""
     try:
-        return cast("Json", json.loads(text))
+        answer = json.loads(text)
     except ValueError:
-        if status < HTTPStatus.BAD_REQUEST:
-            raise
-        return {"message": text.strip()}
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    if status < HTTPStatus.BAD_REQUEST:
+        raise ValueError(f"the answer is no object: {text[:100]!r}")
+    return {"message": text.strip()}
 
 
 def _check(status: int, answer: Json, what: str) -> None:

@@ -125,6 +125,35 @@ def test_a_token_that_ran_out_is_read_anew() -> None:
     assert seen == ["Bearer t1", "Bearer t2"]
 
 
+def test_a_token_that_runs_out_under_many_calls_fails_none_of_them_and_is_read_anew_once() -> None:
+    seen = set()
+
+    async def strict(request: web.Request) -> web.StreamResponse:
+        seen.add(request.headers["Authorization"])
+        # Some are told sooner than others.
+        await asyncio.sleep(0.02 if "slow" in request.query["labelSelector"] else 0)
+        if request.headers["Authorization"] == "Bearer t1":
+            return await status(401, "Unauthorized")(request)
+        return web.json_response({"metadata": {}, "items": []})
+
+    async def many(client: KubeClient) -> object:
+        return await asyncio.gather(*(client.list_pods(f"a={speed}") for speed in ["quick", "slow"] * 8))
+
+    assert ask(strict, many) == [[]] * 16
+    assert seen == {"Bearer t1", "Bearer t2"}
+
+
+@pytest.mark.parametrize("body", ["", "null", "[]", '"no"', "<html>"])
+@pytest.mark.parametrize(("code", "error"), [(502, Unavailable), (403, KubeRefused), (200, Unavailable)])
+def test_an_answer_that_is_not_an_object_is_told_by_its_status(body: str, code: int, error: type[AnbError]) -> None:
+    async def odd(_: web.Request) -> web.Response:
+        return web.Response(text=body, status=code)
+
+    with pytest.raises(AnbError) as raised:
+        ask(odd, lambda client: client.list_videojobs())
+    assert type(raised.value) is error
+
+
 def test_long_lists_are_read_page_by_page_and_what_is_unreadable_is_left_out() -> None:
     asked = []
 
