@@ -113,6 +113,20 @@ What a single value may be is said in values.schema.json.
 {{- $problems = append $problems (printf "ingress.alb is set, but ingress.className is %q: set it to alb." $values.ingress.className) -}}
 {{- end -}}
 
+{{- /* The operator: two for one VideoJob would each write what its own database says */ -}}
+{{- if eq $values.operator.watch "cluster" -}}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $owner := .metadata.annotations | default dict -}}
+{{- $name := get $owner "meta.helm.sh/release-name" -}}
+{{- $namespace := get $owner "meta.helm.sh/release-namespace" -}}
+{{- $ours := and (eq $name $.Release.Name) (eq $namespace $.Release.Namespace) -}}
+{{- if and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) $name (not $ours) -}}
+{{- $problems = append $problems (printf "operator.watch is cluster, but the operator of %s in namespace %s watches the whole cluster already: set operator.watch to namespace in both." $name $namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- if $problems -}}
 {{- fail (printf "these values can't work:\n- %s" (join "\n- " $problems)) -}}
 {{- end -}}
