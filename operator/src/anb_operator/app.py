@@ -81,6 +81,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                 shelf=shelf,
                 policy=Policy(
                     namespace=settings.namespace,
+                    instance=settings.instance,
                     mirror=settings.mirror,
                     mirror_max_age=settings.mirror_max_age,
                     ttl_processed=settings.ttl_processed,

@@ -9,7 +9,7 @@ from anb_core.domain.model import Attempt, Problem, Record
 from anb_core.domain.status import Status as Phase
 from anb_operator.mirror import Announcement, Observed, announcements, observed_by, refused_status, status_of
 from anb_operator.naming import mirror_name
-from anb_operator.videojob import FINALIZER, Status, VideoJob
+from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
 """A VideoJob that is being deleted waits so long for work that can't be cancelled; then it goes, and the work on."""
@@ -28,10 +28,16 @@ class Policy:
     """What is mirrored, where to, and for how long it is kept after the end."""
 
     namespace: str
+    instance: str
     mirror: bool
     mirror_max_age: timedelta | None
     ttl_processed: timedelta
     ttl_failed: timedelta
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the mirrors of this release."""
+        return {**MADE_BY_OPERATOR, "app.kubernetes.io/instance": self.instance}
 
 
 class Command(StrEnum):
@@ -56,6 +62,7 @@ class CreateMirror:
 
     namespace: str
     name: str
+    labels: Mapping[str, str]
     video_id: str
 
 
@@ -148,8 +155,9 @@ def plan(
 ) -> Plan:
     """All that makes the VideoJobs of a video say what its row says.
 
-    `news`: the feed has told of the video, so one that is finished is worth a mirror too. Otherwise only unfinished
-    ones are, else a mirror that somebody deleted would come back. `refusals` by the object's UID.
+    `news`: the feed has told of the video. So it is, or was, one of ours: without that, what stands for a video that we
+    don't have may be another operator's. And one that is finished is worth a mirror too. Otherwise only unfinished ones
+    are, else a mirror that somebody deleted would come back. `refusals` by the object's UID.
     """
     made = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)
@@ -157,17 +165,19 @@ def plan(
         refusal = refusals.get(videojob.metadata.uid)
         if refusal and refusal.command is not Command.SUBMIT:
             made.actions.append(Announce(videojob, _refused(videojob, refusal)))
-        if videojob.deleting:
+        if record is None and not news and _anothers(videojob, policy):
+            _plan_anothers(made, videojob, now)
+        elif videojob.deleting:
             made.actions += _finalizer(videojob, wanted=False)
         elif videojob.spec.source is None and submitter:
             # The one that submitted the video takes the place of its mirror.
             made.actions.append(Delete(videojob))
         elif record is None:
-            _plan_without_video(made, videojob, refusal, now)
+            _plan_without_video(made, videojob, refusal, policy=policy, now=now)
         else:
             _plan_mirror(made, videojob, record, attempts, policy=policy, now=now)
     if not videojobs and record and _deserves_mirror(record, policy, now, news=news):
-        made.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), video_id))
+        made.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), policy.labels, video_id))
     return made
 
 
@@ -221,9 +231,33 @@ def _plan_mirror(
             made.look_again(end)
 
 
-def _plan_without_video(made: Plan, videojob: VideoJob, refusal: Refusal | None, now: datetime) -> None:
+def _anothers(videojob: VideoJob, policy: Policy) -> bool:
+    """Perhaps another operator sees to it: it says more than we ever knew, unless we made it."""
+    if _ours(videojob, policy):
+        return False
+    return videojob.status.phase is not None or videojob.made_by_operator
+
+
+def _ours(videojob: VideoJob, policy: Policy) -> bool:
+    there = videojob.metadata
+    return there.namespace == policy.namespace and there.labels.items() >= policy.labels.items()
+
+
+def _plan_anothers(made: Plan, videojob: VideoJob, now: datetime) -> None:
+    deleted_at = videojob.metadata.deletion_timestamp
+    if deleted_at is None:
+        return
+    if now - deleted_at < GIVE_UP:
+        made.look_again(deleted_at + GIVE_UP)
+    else:
+        made.actions += _finalizer(videojob, wanted=False)
+
+
+def _plan_without_video(
+    made: Plan, videojob: VideoJob, refusal: Refusal | None, *, policy: Policy, now: datetime
+) -> None:
     before = videojob.status
-    if videojob.spec.source is None and (before.video_id is not None or videojob.made_by_us):
+    if videojob.spec.source is None and (before.video_id is not None or _ours(videojob, policy)):
         # A mirror of nothing.
         made.actions.append(Delete(videojob))
         return

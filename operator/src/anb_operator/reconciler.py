@@ -33,7 +33,7 @@ from anb_operator.planning import (
     plan_holds,
 )
 from anb_operator.shelf import Shelf
-from anb_operator.videojob import DEFAULT_OWNER, MADE_BY_US, VideoJob
+from anb_operator.videojob import DEFAULT_OWNER, VideoJob
 
 CALLER = Caller("kubernetes", Scope.OPS)
 """Whoever may write VideoJobs may cancel and retry what they speak of."""
@@ -198,7 +198,7 @@ class Reconciler:
     async def _create(self, action: CreateMirror) -> list[VideoJob]:
         try:
             created = await self._kube.create_videojob(
-                action.namespace, action.name, {"videoId": action.video_id}, MADE_BY_US
+                action.namespace, action.name, {"videoId": action.video_id}, action.labels
             )
         except Existing:
             if self._shelf.get((action.namespace, action.name)) is None:

@@ -11,6 +11,9 @@ from anb_core.settings import DAY, SECOND, Settings, address, matching, seconds
 YEAR = 365 * DAY
 
 _Name = matching(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", "it must be a name as Kubernetes has them: a-z, 0-9 and hyphens")
+_Label = matching(
+    r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?", "it must be the value of a label: a-z, 0-9 and -._ between them"
+)
 _Selector = matching(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*", "it must be labels such as app=worker,release=anb")
 
 
@@ -41,6 +44,11 @@ class OperatorSettings(Scope, Settings):
         "127.0.0.1:8002",
         alias="ANB_OPERATOR_LISTEN",
         description="Where the operator shows `/healthz` and `/readyz`, as `HOST:PORT`.",
+    )
+    instance: Annotated[str, _Label] = Field(
+        "anb-video",
+        alias="ANB_OPERATOR_INSTANCE",
+        description="The release's name. Mirrors have it as a label, which tells them from another release's.",
     )
     mirror: bool = Field(
         default=True, alias="ANB_OPERATOR_MIRROR", description="Whether every video gets a VideoJob in the namespace."

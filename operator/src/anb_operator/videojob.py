@@ -26,8 +26,8 @@ FINALIZER = f"{GROUP}/cancel"
 
 DEFAULT_OWNER = "kubernetes"
 
-MADE_BY_US = {"app.kubernetes.io/managed-by": "anb-operator"}
-"""The labels of mirrors that no person made."""
+MADE_BY_OPERATOR = {"app.kubernetes.io/managed-by": "anb-operator"}
+"""The labels of mirrors that no person made, whichever release's operator did."""
 
 RULES = "x-kubernetes-validations"
 
@@ -265,9 +265,9 @@ class VideoJob(_Part):
         return self.metadata.deletion_timestamp is not None
 
     @property
-    def made_by_us(self) -> bool:
+    def made_by_operator(self) -> bool:
         """No person made it."""
-        return self.metadata.labels.items() >= MADE_BY_US.items()
+        return self.metadata.labels.items() >= MADE_BY_OPERATOR.items()
 
     @property
     def ttl(self) -> timedelta | None:

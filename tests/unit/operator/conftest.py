@@ -18,6 +18,7 @@ from tests.unit.operator.cluster import NAMESPACE, InMemoryCluster
 
 POLICY = Policy(
     namespace=NAMESPACE,
+    instance="anb",
     mirror=True,
     mirror_max_age=None,
     ttl_processed=timedelta(hours=1),
@@ -28,14 +29,15 @@ POLICY = Policy(
 class World:
     """An operator's parts around fakes; the test is the watch and the feed."""
 
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self.clock = ManualClock()
+    def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
+        """`beside`: a world of which it has the clock and the cluster."""
+        self.clock: ManualClock = beside.clock if beside else ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
-        self.cluster = InMemoryCluster(self.clock.now)
+        self.cluster: InMemoryCluster = beside.cluster if beside else InMemoryCluster(self.clock.now)
         self.shelf = Shelf(self.clock.monotonic)
         self.threads = threads
-        self.policy = POLICY
+        self.policy = policy
         self.start()
 
     def start(self) -> None:

@@ -52,6 +52,10 @@ def phase(world: World, name: str) -> Status | None:
     return world.cluster.get(name).status.phase
 
 
+async def patch_refused(*_: object) -> VideoJob:
+    raise KubeRefused("refused", "videojobs/status is forbidden")
+
+
 # -- the mirror
 
 
@@ -60,7 +64,10 @@ def test_a_new_video_gets_a_videojob_of_its_name_with_its_status(world: World) -
     world.follow()
     videojob = world.cluster.get(video_id)
     assert videojob.spec.video_id == video_id
-    assert videojob.made_by_us
+    assert videojob.metadata.labels == {
+        "app.kubernetes.io/managed-by": "anb-operator",
+        "app.kubernetes.io/instance": "anb",
+    }
     assert (videojob.status.phase, videojob.status.video_id) == (Status.UPLOADING, video_id)
 
 
@@ -361,14 +368,11 @@ def test_a_token_has_no_effect_on_work_that_is_under_way(world: World) -> None:
 
 
 def test_a_token_retries_once_although_no_status_can_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*_: object) -> None:
-        raise KubeRefused("refused", "videojobs/status is forbidden")
-
     video_id = submit(world)
     reject(world.store, claim(world.store, video_id))
     world.follow()
     with monkeypatch.context() as patch:
-        patch.setattr(world.cluster, "patch_status", refuse)
+        patch.setattr(world.cluster, "patch_status", patch_refused)
         for spec in ({"retry": "a"}, {"retry": "a"}, {"retry": "a", "ttlSecondsAfterFinished": 86400}):
             world.cluster.apply("clip", {**SOURCE, **spec})
             with pytest.raises(KubeRefused):
@@ -536,6 +540,81 @@ def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
     with pytest.raises(Unavailable):
         world.reconcile(video_of(videojob))
     assert world.cluster.get("clip").status.error is None
+
+
+# -- another operator, which sees the same VideoJobs
+
+
+@pytest.fixture(params=[{"instance": "other"}, {"namespace": "elsewhere"}], ids=["namespace-mate", "neighbour"])
+def other(world: World, request: pytest.FixtureRequest) -> World:
+    """Of another release, with a database and a bucket of its own."""
+    return World(world.threads, beside=world, policy=replace(world.policy, **request.param))
+
+
+def in_turn(one: World, another: World, video_id: str) -> None:
+    for _ in range(3):
+        one.reconcile(video_id)
+        another.reconcile(video_id)
+
+
+def test_the_mirror_of_anothers_video_is_left_alone(
+    world: World, other: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_id = uploaded(world.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.cluster, "patch_status", patch_refused)
+        with pytest.raises(KubeRefused):
+            world.follow()
+        other.reconcile(video_id)
+    world.follow()
+    world.cluster.writes.clear()
+    in_turn(other, world, video_id)
+    assert world.cluster.names == {video_id}
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize("made_by", ["submission", "person"])
+def test_what_another_has_given_a_status_is_not_fought_over(world: World, other: World, made_by: str) -> None:
+    if made_by == "submission":
+        video_id, name = submit(world), "clip"
+        other.objects.put(KEY, b"a video")
+    else:
+        video_id = name = uploaded(world.store)
+        world.cluster.apply(name, {"videoId": video_id})
+        other.reconcile(video_id)
+        world.reconcile(video_id)
+    claim(world.store, video_id)
+    world.follow()
+    world.cluster.writes.clear()
+    in_turn(other, world, video_id)
+    assert world.cluster.writes == []
+    assert phase(world, name) is Status.PROCESSING
+    assert other.store.listing(owner=None) == []
+
+
+def test_the_cancel_of_a_deletion_is_left_to_the_operator_that_submitted(world: World, other: World) -> None:
+    video_id = submit(world)
+    world.cluster.delete("clip")
+    assert other.reconcile(video_id) == GIVE_UP.total_seconds()
+    world.reconcile(video_id)
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
+def test_what_an_operator_that_is_gone_has_held_is_let_go_after_a_while(world: World, other: World) -> None:
+    video_id = submit(world)
+    world.cluster.delete("clip")
+    world.clock.advance(GIVE_UP)
+    other.reconcile(video_id)
+    assert world.cluster.names == set()
+
+
+def test_a_mirror_of_our_own_without_a_video_goes_although_nobody_told(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    world.store.delete(video_id, grace=DAY)
+    world.reconcile(video_id)
+    assert world.cluster.names == set()
 
 
 # -- events

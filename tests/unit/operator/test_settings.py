@@ -31,6 +31,7 @@ def test_the_namespace_is_all_that_must_be_told(environment: pytest.MonkeyPatch)
 
 def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("ANB_OPERATOR_NAMESPACE", "Video!")
+    environment.setenv("ANB_OPERATOR_INSTANCE", "two words")
     environment.setenv("ANB_OPERATOR_LISTEN", "8002")
     environment.setenv("ANB_OPERATOR_TTL_FAILED_SECONDS", "-1")
     environment.setenv("ANB_OPERATOR_WORKER_SELECTOR", "worker")
@@ -39,6 +40,7 @@ def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) ->
     told = {problem.partition(" ")[0] for problem in error.value.problems}
     assert told == {
         "ANB_OPERATOR_NAMESPACE",
+        "ANB_OPERATOR_INSTANCE",
         "ANB_OPERATOR_LISTEN",
         "ANB_OPERATOR_TTL_FAILED_SECONDS",
         "ANB_OPERATOR_WORKER_SELECTOR",
