@@ -92,6 +92,15 @@ class KubeClient:
         path = _videojobs(self._watched)
         return [videojob async for item in self._items(path) if (videojob := read_videojob(item)) is not None]
 
+    async def list_held(self, finalizer: str) -> Sequence[VideoJob]:
+        """Those that bear this finalizer, without what they ask for, which need not be readable."""
+        path = _videojobs(self._watched)
+        return [
+            _without_spec(item)
+            async for item in self._items(path)
+            if finalizer in item["metadata"].get("finalizers", ())
+        ]
+
     async def create_videojob(self, namespace: str, name: str, spec: Json, labels: Mapping[str, str]) -> VideoJob:
         body = {
             "apiVersion": API_VERSION,
@@ -104,7 +113,8 @@ class KubeClient:
     async def set_finalizers(self, videojob: VideoJob, finalizers: Sequence[str]) -> VideoJob:
         metadata = videojob.metadata
         patch = {"metadata": {"resourceVersion": metadata.resource_version, "finalizers": list(finalizers)}}
-        return VideoJob.read(await self._call("PATCH", _path(videojob), body=patch))
+        answer = await self._call("PATCH", _path(videojob), body=patch)
+        return read_videojob(answer) or _without_spec(answer)
 
     async def patch_status(self, videojob: VideoJob, patch: Json) -> VideoJob:
         body = {"metadata": {"uid": videojob.metadata.uid}, "status": patch}
@@ -236,13 +246,23 @@ class _Login:
 
 
 def read_videojob(manifest: Json) -> VideoJob | None:
-    """A VideoJob; None, and a line in the log, for one that another version of the schema let through."""
+    """A VideoJob; None, and a line in the log, for one that another version of the schema let through.
+
+    One that is being deleted is read all the same, as one that asks for nothing: its end is owed to it.
+    """
     try:
         return VideoJob.read(manifest)
     except ValidationError as error:
-        name = f"{manifest['metadata'].get('namespace')}/{manifest['metadata'].get('name')}"
+        metadata = manifest["metadata"]
+        if "deletionTimestamp" in metadata:
+            return _without_spec(manifest)
+        name = f"{metadata.get('namespace')}/{metadata.get('name')}"
         _log.error("VideoJob can't be read, and is left alone", videojob=name, reason=str(error))
         return None
+
+
+def _without_spec(manifest: Json) -> VideoJob:
+    return VideoJob.read({"metadata": manifest["metadata"], "spec": {}})
 
 
 def _read(status: int, text: str) -> Json:

@@ -1,11 +1,12 @@
 """Before an uninstall: the operator is stopped, then its finalizers are taken off, so that no deletion hangs."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from anb_operator.client import KubeClient
-from anb_operator.kube import Missing, Outdated
+from anb_operator.kube import KubeRefused, Missing, Outdated
 from anb_operator.settings import UninstallSettings
 from anb_operator.videojob import FINALIZER, VideoJob
 
@@ -20,7 +21,7 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
 
     Raises:
         Unavailable: Kubernetes does not answer.
-        KubeRefused: the ServiceAccount may not do this.
+        KubeRefused: the ServiceAccount may not do this, or finalizers are put back again and again.
     """
     try:
         await kube.scale_deployment(settings.deployment, 0)
@@ -34,15 +35,21 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
             return
         for videojob in held:
             await _free(kube, videojob)
-        _log.info("VideoJobs are free of our finalizer", freed=len(held))
+        _log.info("took our finalizer off VideoJobs", tried=len(held))
+    if held := await _held(kube):
+        raise KubeRefused(
+            "held",
+            f"{len(held)} VideoJobs still have the finalizer {FINALIZER}, {'/'.join(held[0].key)} among them: "
+            "somebody changes them all the time. See to that, and uninstall again.",
+        )
 
 
-async def _held(kube: KubeClient) -> list[VideoJob]:
+async def _held(kube: KubeClient) -> Sequence[VideoJob]:
     try:
-        listed = await kube.list_videojobs()
+        return await kube.list_held(FINALIZER)
     except Missing:
+        # The definition of VideoJobs is gone, and they with it.
         return []
-    return [videojob for videojob in listed if FINALIZER in videojob.metadata.finalizers]
 
 
 async def _free(kube: KubeClient, videojob: VideoJob) -> None:

@@ -11,6 +11,9 @@ from aiohttp import web
 from anb_core.domain.errors import AnbError, Unavailable
 from anb_operator.client import KubeClient
 from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated
+from anb_operator.settings import UninstallSettings
+from anb_operator.uninstall import uninstall
+from anb_operator.videojob import FINALIZER, VideoJob
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -161,11 +164,86 @@ def test_long_lists_are_read_page_by_page_and_what_is_unreadable_is_left_out() -
         asked.append(dict(request.query))
         if "continue" in request.query:
             return web.json_response({"metadata": {}, "items": [item("c")]})
-        unreadable = {"metadata": item("b")["metadata"], "spec": {"videoId": 7}}
-        return web.json_response({"metadata": {"continue": "on"}, "items": [item("a"), unreadable]})
+        odd = {"metadata": item("b")["metadata"], "spec": {"videoId": 7}}
+        return web.json_response({"metadata": {"continue": "on"}, "items": [item("a"), odd]})
 
     async def names(client: KubeClient) -> list[str]:
         return [videojob.metadata.name for videojob in await client.list_videojobs()]
 
     assert ask(paged, names) == ["a", "c"]
     assert asked == [{"limit": "500"}, {"limit": "500", "continue": "on"}]
+
+
+def unreadable(name: str, **metadata: object) -> Json:
+    """As a newer operator's definition lets through."""
+    return (
+        item(name)
+        | {"spec": {"source": {"key": name}, "edit": {"fade": True}}}
+        | {"metadata": item(name)["metadata"] | metadata}
+    )
+
+
+def test_what_is_unreadable_can_still_be_deleted() -> None:
+    going = {"deletionTimestamp": "2026-01-02T00:00:00Z", "finalizers": [FINALIZER]}
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "PATCH":
+            return web.json_response(unreadable("b", **going | (await request.json())["metadata"]))
+        return web.json_response(
+            {"metadata": {}, "items": [unreadable("a", finalizers=[FINALIZER]), unreadable("b", **going)]}
+        )
+
+    async def freed(client: KubeClient) -> object:
+        (videojob,) = await client.list_videojobs()
+        assert (videojob.metadata.name, videojob.deleting, videojob.metadata.finalizers) == ("b", True, (FINALIZER,))
+        return await client.set_finalizers(videojob, [])
+
+    videojob = ask(answer, freed)
+    assert isinstance(videojob, VideoJob)
+    assert videojob.metadata.finalizers == ()
+
+
+class Uninstalled:
+    """An API server without an operator's pods; a stubborn one does not take finalizers off."""
+
+    def __init__(self, *, stubborn: bool = False) -> None:
+        self.kept = {name: unreadable(name, finalizers=["other", FINALIZER]) for name in ("a", "b")}
+        self.known = True
+        self._stubborn = stubborn
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        name = request.path.rpartition("/")[2]
+        if request.method == "PATCH" and name in self.kept:
+            if not self._stubborn:
+                self.kept[name]["metadata"] |= (await request.json())["metadata"]
+            return web.json_response(self.kept[name])
+        if name == "videojobs" and not self.known:
+            return web.Response(text="404 page not found\n", status=404)
+        return web.json_response({"metadata": {}, "items": list(self.kept.values()) if name == "videojobs" else []})
+
+    def uninstall(self) -> None:
+        settings = UninstallSettings.model_validate(
+            {
+                "ANB_OPERATOR_NAMESPACE": "video",
+                "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
+                "ANB_OPERATOR_SELECTOR": "app=operator",
+            }
+        )
+        ask(self.answer, lambda client: uninstall(client, settings))
+
+
+def test_an_uninstall_takes_our_finalizer_off_what_is_unreadable_too() -> None:
+    cluster = Uninstalled()
+    cluster.uninstall()
+    assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other"], ["other"]]
+
+
+def test_an_uninstall_that_leaves_finalizers_fails_and_names_one() -> None:
+    with pytest.raises(KubeRefused, match=r"2 VideoJobs still have the finalizer anb\.video/cancel, video/a among them"):
+        Uninstalled(stubborn=True).uninstall()
+
+
+def test_an_uninstall_after_the_definition_was_deleted_has_nothing_to_do() -> None:
+    cluster = Uninstalled()
+    cluster.known = False
+    cluster.uninstall()
