@@ -98,6 +98,21 @@ def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -
     assert api["terminationGracePeriodSeconds"] == pause + DRAIN_SECONDS + 10
 
 
+def test_what_kind_brings_out_on_the_host_leads_to_the_pods_of_the_usual_services(render: Render) -> None:
+    root = CHART.parents[1]
+    local = root / "deploy" / "local"
+    (api,) = (manifest for manifest in render(CHART / "ci" / "kind-values.yaml") if manifest["kind"] == "Service")
+    localstack = next(yaml.safe_load_all((local / "localstack.yaml").read_text(encoding="utf-8")))
+    ways_in = list(yaml.safe_load_all((local / "kind-ports.yaml").read_text(encoding="utf-8")))
+    for service, way_in in zip((api, localstack), ways_in, strict=True):
+        assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
+        assert way_in["spec"]["selector"] == service["spec"]["selector"]
+        assert way_in["spec"]["ports"][0]["targetPort"] == service["spec"]["ports"][0]["targetPort"]
+    (control_plane, *_) = yaml.safe_load((root / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
+    opened = {mapping["containerPort"] for mapping in control_plane["extraPortMappings"]}
+    assert opened == {way_in["spec"]["ports"][0]["nodePort"] for way_in in ways_in}
+
+
 def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values() -> None:
     optional = {f"config.{name}" for name in _readers()} | {"global"}
     known = set(_properties(_schema(), _schema()["definitions"]))
