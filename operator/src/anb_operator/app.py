@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Protocol
 
@@ -35,7 +36,7 @@ RESYNC_SECONDS = 300.0
 """Between two looks at everything, for what watch and feed may have missed."""
 
 PAUSE_SECONDS = 2.0
-"""Between two tries while VideoJobs can't be listed."""
+"""Between two tries to list what can't be listed."""
 
 PAGE = 500
 
@@ -61,9 +62,11 @@ async def run(core: Core, settings: OperatorSettings) -> None:
     _obey_signals(stop)
     client = KubeClient(namespace=settings.namespace, watched=settings.watched_namespace)
     # One more for each of the tasks that ask the database on their own, so that none waits for the writers.
-    with ThreadPoolExecutor(WRITERS + 2, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
+    with ThreadPoolExecutor(WRITERS + 3, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
         async with client.open() as kube:
-            shelf, queue = Shelf(), WorkQueue()
+            shelf = Shelf()
+            # A deletion does not wait for the database, or not for long.
+            queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in shelf.of(video_id)))
             health = Health(
                 # An API server that was away has to show what was written before only once it is back.
                 watch_silence=lambda: min(shelf.silence(), kube.answering()),
@@ -100,13 +103,17 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                 threads=threads,
                 on_attempt=busy.look if busy else lambda: None,
                 beat=health.beat,
+                tell=partial(health.tell, "feed"),
             )
-            resync = Resync(kube, core.store, shelf, queue, threads=threads)
+            resync = Resync(
+                kube, core.store, shelf, queue, threads=threads, tell=partial(health.tell, "list of videos")
+            )
             async with serving(settings.listen, health):
                 while await _unless(stop, _first_list(kube, resync, shelf, beat=health.beat)):
                     tasks = [
                         feed.run(),
-                        resync.run(),
+                        resync.compare(),
+                        resync.relist(),
                         *([busy.run()] if busy else []),
                         *(write(queue, reconciler.reconcile) for _ in range(WRITERS)),
                     ]
@@ -122,30 +129,44 @@ class Resync:
     """Compares everything with what we believe, and has looked at what differs."""
 
     def __init__(
-        self, kube: VideoJobs, store: Reading, shelf: Shelf, queue: WorkQueue, *, threads: ThreadPoolExecutor
+        self,
+        kube: VideoJobs,
+        store: Reading,
+        shelf: Shelf,
+        queue: WorkQueue,
+        *,
+        threads: Executor,
+        tell: Callable[[Exception | None], None],
     ) -> None:
         self._kube = kube
         self._store = store
         self._shelf = shelf
         self._queue = queue
         self._threads = threads
+        self._tell = tell
 
     async def take_in(self) -> None:
         """List all VideoJobs."""
         for video_id in self._shelf.replace(await self._kube.list_videojobs()):
             self._queue.add_to_compare(video_id)
 
-    async def run(self) -> None:
+    async def compare(self) -> None:
         """Look at everything that is not over, here or there, now and every while, until cancelled."""
         while True:
             try:
                 unfinished = await asyncio.get_running_loop().run_in_executor(self._threads, self._unfinished)
-                for video_id in (*unfinished, *self._shelf.unfinished()):
-                    self._queue.add_to_compare(video_id)
-            except Unavailable as error:
-                _log.warning("resync waits", part=error.part, reason=error.message)
-                await asyncio.sleep(5)
+            except Exception as error:  # noqa: BLE001 - told, and the rest goes on
+                self._tell(error)
+                await asyncio.sleep(PAUSE_SECONDS)
                 continue
+            self._tell(None)
+            for video_id in (*unfinished, *self._shelf.unfinished()):
+                self._queue.add_to_compare(video_id)
+            await asyncio.sleep(RESYNC_SECONDS)
+
+    async def relist(self) -> None:
+        """List all VideoJobs every while, until cancelled."""
+        while True:
             await asyncio.sleep(RESYNC_SECONDS)
             try:
                 await self.take_in()
@@ -179,6 +200,9 @@ async def write(queue: WorkQueue, reconcile: Reconcile) -> None:
             queue.failed(work.video_id)
             raise
         except Unavailable as error:
+            if error.part == "database":
+                # Till the feed is read again: it asks anyway, and for all.
+                queue.pause()
             delay = queue.failed(work.video_id)
             _log.warning("not mirrored", part=error.part, video_id=work.video_id, reason=error.message, again_in=delay)
         except KubeRefused as error:

@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 
 import structlog
 
-from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import EventKind, JobEvent
 from anb_core.ports.store import Feed
 from anb_operator.workqueue import WorkQueue
@@ -23,7 +22,10 @@ _log = structlog.get_logger(__name__)
 
 
 class FeedReader:
-    """Adds each video that the feed tells of. The cursor moves past an event only when its video was seen to."""
+    """Adds each video that the feed tells of. The cursor moves past an event only when its video was seen to.
+
+    While the feed can't be read the queue pauses: the rows of the videos can't be either.
+    """
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class FeedReader:
         threads: Executor,
         on_attempt: Callable[[], None],
         beat: Callable[[], None],
+        tell: Callable[[Exception | None], None],
         interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._store = store
@@ -40,6 +43,7 @@ class FeedReader:
         self._threads = threads
         self._on_attempt = on_attempt
         self._beat = beat
+        self._tell = tell
         self._interval = interval
         self._position: int | None = None
         self._saved: int | None = None
@@ -55,11 +59,11 @@ class FeedReader:
                     self._queue.add(event.video_id, event.id)
                 if any(event.kind is not EventKind.PROGRESS for event in events):
                     self._on_attempt()
-            except Unavailable as error:
-                _log.warning("feed waits", part=error.part, reason=error.message)
-                events = []
-            except Exception:  # noqa: BLE001 - logged, and the mirror is better late than dead
-                _log.exception("feed failed, goes on")
+                self._queue.resume()
+                self._tell(None)
+            except Exception as error:  # noqa: BLE001 - told, and the mirror is better late than dead
+                self._queue.pause()
+                self._tell(error)
                 events = []
             self._beat()
             if len(events) < BATCH:

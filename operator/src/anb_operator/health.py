@@ -38,10 +38,19 @@ class Health:
         self._parts = parts
         self._monotonic = monotonic
         self._beat = monotonic()
+        self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
         """The feed was asked, or can't be followed yet."""
         self._beat = self._monotonic()
+
+    def tell(self, what: str, error: Exception | None) -> None:
+        """How reading something went. While an error stays the same it is worth one line in the log."""
+        before, now = self._errors.get(what), _first_line(error)
+        self._errors[what] = now
+        if now is not None and now != before:
+            # An outage is known by its sentence; what else can be wrong is not.
+            _log.warning("can't be read", what=what, reason=now, exc_info=not isinstance(error, AnbError) and error)
 
     def stuck(self) -> str | None:
         """What does not get on, in a sentence; None: all does."""
@@ -54,9 +63,10 @@ class Health:
         return None
 
     async def missing(self) -> list[str]:
-        """A sentence for each part that does not answer."""
+        """A sentence for each part that does not answer; else for what can't be read although all do."""
         answers = await asyncio.gather(*(self._ask(part, ping) for part, ping in self._parts.items()))
-        return [answer for answer in answers if answer]
+        away = [answer for answer in answers if answer]
+        return away or [f"the {what} can't be read: {error}" for what, error in self._errors.items() if error]
 
     async def _ask(self, part: str, ping: Callable[[], Awaitable[None]]) -> str | None:
         try:
@@ -93,6 +103,10 @@ async def serving(listen: str, health: Health) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+
+
+def _first_line(error: Exception | None) -> str | None:
+    return None if error is None else str(error).partition("\n")[0] or type(error).__name__
 
 
 def _answer(problems: list[str]) -> web.Response:

@@ -31,8 +31,13 @@ class WorkQueue:
     """For one event loop. `take` work, then say `done` or `failed`; nobody else gets the same video meanwhile."""
 
     def __init__(
-        self, *, monotonic: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random
+        self,
+        *,
+        urgent: Callable[[str], bool] = lambda _: False,
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._urgent = urgent
         self._monotonic = monotonic
         self._jitter = jitter
         self._ready: dict[str, None] = {}
@@ -43,7 +48,18 @@ class WorkQueue:
         self._failures: dict[str, int] = {}
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
+        self._paused = False
         self._woken = asyncio.Event()
+
+    def pause(self) -> None:
+        """Give out only what is urgent until `resume`: what the rest needs is away."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Give out everything again."""
+        if self._paused:
+            self._paused = False
+            self._woken.set()
 
     def add(self, video_id: str, event_id: int | None = None) -> None:
         """Look at this video; `event_id` where the feed told of it."""
@@ -76,9 +92,7 @@ class WorkQueue:
         """The next video; waits for one."""
         while True:
             wait = self._promote()
-            if waiting := self._ready or self._compared:
-                video_id = next(iter(waiting))
-                del waiting[video_id]
+            if (video_id := self._next()) is not None:
                 self._taken[video_id] = event_id = self._events.pop(video_id, None)
                 return Work(video_id, news=event_id is not None)
             self._woken.clear()
@@ -110,6 +124,14 @@ class WorkQueue:
         """Up to which event all that the feed told was done, if it was read up to `position`."""
         taken = (event_id for event_id in self._taken.values() if event_id is not None)
         return min((position, *(event_id - 1 for event_id in (*self._events.values(), *taken))))
+
+    def _next(self) -> str | None:
+        for waiting in (self._ready, self._compared):
+            for video_id in waiting:
+                if not self._paused or self._urgent(video_id):
+                    del waiting[video_id]
+                    return video_id
+        return None
 
     def _readd(self, video_id: str) -> None:
         if video_id in self._again:

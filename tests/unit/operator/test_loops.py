@@ -1,21 +1,24 @@
 """The loops around the decisions: feed, writers, deletion costs, health."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Unavailable
-from anb_operator.app import write
+from anb_operator.app import Resync, write
 from anb_operator.busy import BUSY, DELETION_COST, BusyPods, plan_costs
 from anb_operator.feed import READER, FeedReader
 from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
+from anb_operator.videojob import VideoJob
 from anb_operator.workqueue import WorkQueue
 from tests.contract.store.given import SECOND, claim, processing, result, uploaded
+from tests.unit.operator.cluster import InMemoryCluster
 from tests.unit.operator.conftest import World
 
+KUBERNETES_AWAY = Unavailable("kubernetes", "away")
 DATABASE_AWAY = Unavailable("database", "the database does not answer")
 
 
@@ -38,13 +41,21 @@ def beside(loop: Coroutine[Any, Any, None], scenario: Callable[[], Awaitable[Non
     return both()
 
 
-def reader(world: World, queue: WorkQueue, *, looks: list[str], beats: list[str]) -> FeedReader:
+def reader(
+    world: World,
+    queue: WorkQueue,
+    *,
+    looks: list[str],
+    beats: list[str],
+    told: list[Exception | None] | None = None,
+) -> FeedReader:
     return FeedReader(
         world.store,
         queue,
         threads=world.threads,
         on_attempt=lambda: looks.append("look"),
         beat=lambda: beats.append("beat"),
+        tell=lambda error: told.append(error) if told is not None else None,
         interval=0.001,
     )
 
@@ -112,6 +123,89 @@ def test_an_outage_of_the_database_ends_nothing_and_the_feed_beats_on(world: Wor
     asyncio.run(scenario())
 
 
+def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(world: World) -> None:
+    missing_table = RuntimeError("no such table: events")
+
+    async def scenario() -> None:
+        queue, told = WorkQueue(urgent=lambda video_id: video_id == "deleted"), list[Exception | None]()
+        world.store.fault = missing_table
+
+        async def comes_back() -> None:
+            await until(lambda: told == [missing_table] * 3)
+            queue.add("waiting")
+            queue.add("deleted")
+            assert (await queue.take()).video_id == "deleted"
+            taken = asyncio.create_task(queue.take())
+            await until(lambda: told[6:])
+            assert not taken.done()
+            world.store.fault = None
+            assert (await taken).video_id == "waiting"
+            assert told[-1] is None
+
+        await beside(reader(world, queue, looks=[], beats=[], told=told).run(), comes_back)
+
+    asyncio.run(scenario())
+
+
+def test_one_video_that_finds_the_database_away_is_enough_for_all() -> None:
+    calls: list[str] = []
+
+    async def away(video_id: str, *, news: bool) -> float | None:  # noqa: ARG001 - as a writer calls it
+        calls.append(video_id)
+        raise DATABASE_AWAY
+
+    async def scenario() -> None:
+        queue = WorkQueue(jitter=lambda: 0.0)
+        for number in range(100):
+            queue.add(f"video-{number}")
+
+        async def writers_pause() -> None:
+            await until(lambda: calls)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert calls == ["video-0"]
+            queue.resume()
+            await until(lambda: calls[1:])
+            assert calls == ["video-0", "video-1"]
+
+        await beside(write(queue, away), writers_pause)
+
+    asyncio.run(scenario())
+
+
+class Listing(InMemoryCluster):
+    """Counts the lists of VideoJobs."""
+
+    lists = 0
+
+    async def list_videojobs(self) -> Sequence[VideoJob]:
+        self.lists += 1
+        return await super().list_videojobs()
+
+
+def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_operator.app.RESYNC_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.app.PAUSE_SECONDS", 0.001)
+    video_id = uploaded(world.store)
+    refused = RuntimeError("permission denied for table jobs")
+    world.store.fault = refused
+    cluster, told, queue = Listing(world.clock.now), list[Exception | None](), WorkQueue()
+    resync = Resync(cluster, world.store, world.shelf, queue, threads=world.threads, tell=told.append)
+
+    async def goes_on() -> None:
+        await until(lambda: cluster.lists > 3 and told[3:])
+        assert set(told) == {refused}
+        world.store.fault = None
+        cluster.fault = KUBERNETES_AWAY
+        assert (await queue.take()).video_id == video_id
+        assert told[-1] is None
+
+    async def both() -> None:
+        await asyncio.gather(resync.compare(), resync.relist())
+
+    asyncio.run(beside(both(), goes_on))
+
+
 def test_progress_alone_is_no_reason_to_look_at_the_pods(world: World) -> None:
     lease = processing(world.store)
     world.store.move_cursor(READER, world.store.last_event_id())
@@ -131,7 +225,7 @@ def test_progress_alone_is_no_reason_to_look_at_the_pods(world: World) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("error", [DATABASE_AWAY, RuntimeError("a defect")])
+@pytest.mark.parametrize("error", [KUBERNETES_AWAY, RuntimeError("a defect")])
 def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) -> None:
     calls: list[str] = []
 
@@ -185,7 +279,7 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
 
         async def follows() -> None:
             await until(lambda: world.cluster.pods["worker-1"] == {DELETION_COST: BUSY})
-            world.cluster.fault = Unavailable("kubernetes", "away")
+            world.cluster.fault = KUBERNETES_AWAY
             world.store.publish(lease, result(lease))
             pods.look()
             await asyncio.sleep(0.01)
@@ -240,3 +334,18 @@ def test_a_part_that_is_away_is_named_and_nothing_is_stuck_for_it(world: World) 
     world.store.fault = DATABASE_AWAY
     assert asyncio.run(told.missing()) == ["the database does not answer", "the bucket does not answer"]
     assert told.stuck() is None
+
+
+def test_what_cannot_be_read_although_all_parts_answer_is_named_and_logged_once(world: World) -> None:
+    told = health(world)
+    error = RuntimeError('permission denied for table "jobs"\n[SQL: SELECT ...]')
+    with capture_logs() as logs:
+        for _ in range(3):
+            told.tell("feed", error)
+    assert asyncio.run(told.missing()) == ['the feed can\'t be read: permission denied for table "jobs"']
+    assert len(logs) == 1
+    world.store.fault = DATABASE_AWAY
+    assert asyncio.run(told.missing()) == ["the database does not answer"]
+    world.store.fault = None
+    told.tell("feed", None)
+    assert asyncio.run(told.missing()) == []
