@@ -206,7 +206,7 @@ class Reconciler:
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
             return []
-        self._shelf.written(created)
+        self._shelf.created(created)
         return [created]
 
     async def _announce(self, action: Announce) -> None:

@@ -13,14 +13,18 @@ Key = tuple[str, str]
 class Shelf:
     """Kept current by the watch, by the answers to our own writes, and by lists now and then.
 
-    What we write comes back by the watch: `silence` tells for how long something has not.
+    What we write comes back by the watch, which shows what happens in its order: `silence` tells for how long something
+    that we wrote has not come, nor anything newer.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._videojobs: dict[Key, VideoJob] = {}
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
-        self._awaited: dict[Key, float] = {}
+        self._shown = 0
+        self._awaited: dict[Key, tuple[int, float]] = {}
+        # While a list is awaited: what has changed since it was asked for.
+        self._changed: set[Key] | None = None
 
     def __len__(self) -> int:
         return len(self._videojobs)
@@ -40,44 +44,55 @@ class Shelf:
 
     def seen(self, videojob: VideoJob) -> str | None:
         """The watch shows it; the id of its video, None if it is just as it was known: most often we wrote it."""
-        self._awaited.pop(videojob.key, None)
+        self._show(videojob)
         return self._put(videojob) if self._differs(videojob) else None
 
     def gone(self, videojob: VideoJob) -> str:
         """The watch says that it was deleted; the id of its video."""
-        self._awaited.pop(videojob.key, None)
-        known = self._videojobs.get(videojob.key)
-        if known is not None and known.metadata.uid == videojob.metadata.uid:
-            self.drop(known)
+        self._show(videojob)
+        self.drop(videojob)
         return _video_of(videojob)
 
-    def written(self, videojob: VideoJob) -> None:
-        """The API server answered a write of ours with this."""
-        if not self._differs(videojob):
-            return
+    def created(self, videojob: VideoJob) -> None:
+        """The API server answered with this when we made it."""
         self._put(videojob)
-        if self._videojobs[videojob.key] is videojob:
-            # Otherwise the watch was quicker, and has nothing more to show.
-            self._awaited.setdefault(videojob.key, self._monotonic())
+        self._await(videojob)
+
+    def written(self, videojob: VideoJob) -> None:
+        """The API server answered a change of ours with this."""
+        known = self._videojobs.get(videojob.key)
+        # One that is gone by now, as the watch has shown already, must not come back by this.
+        if known is not None and known.metadata.uid == videojob.metadata.uid and self._differs(videojob):
+            self._put(videojob)
+            self._await(videojob)
 
     def drop(self, videojob: VideoJob) -> None:
         """It is not there any more."""
-        if self._videojobs.pop(videojob.key, None) is None:
+        key = videojob.key
+        self._note(key)
+        known = self._videojobs.get(key)
+        if known is None or known.metadata.uid != videojob.metadata.uid:
             return
-        self._awaited.pop(videojob.key, None)
-        keys = self._by_video[_video_of(videojob)]
-        keys.pop(videojob.key, None)
+        del self._videojobs[key]
+        self._awaited.pop(key, None)
+        keys = self._by_video[_video_of(known)]
+        del keys[key]
         if not keys:
-            del self._by_video[_video_of(videojob)]
+            del self._by_video[_video_of(known)]
+
+    def begin_list(self) -> None:
+        """A list is asked for: of what changes from now on it may tell how it was before."""
+        self._changed = set()
 
     def replace(self, listed: Iterable[VideoJob]) -> set[str]:
-        """A list shows all that there is; the ids of the videos of which something was news."""
+        """A list shows all that there was when it was begun; the ids of the videos of which something was news."""
+        newer, self._changed = self._changed or set(), None
         news, there = set(), set()
         for videojob in listed:
             there.add(videojob.key)
-            if self._differs(videojob):
+            if videojob.key not in newer and self._differs(videojob):
                 news.add(self._put(videojob))
-        for key in self._videojobs.keys() - there:
+        for key in self._videojobs.keys() - there - newer:
             videojob = self._videojobs[key]
             self.drop(videojob)
             news.add(_video_of(videojob))
@@ -85,22 +100,37 @@ class Shelf:
 
     def silence(self) -> float:
         """For how many seconds the watch owes us something."""
-        return self._monotonic() - min(self._awaited.values()) if self._awaited else 0.0
+        return self._monotonic() - min(since for _, since in self._awaited.values()) if self._awaited else 0.0
+
+    def _show(self, videojob: VideoJob) -> None:
+        self._shown = max(self._shown, _version(videojob))
+        self._awaited.pop(videojob.key, None)
+        self._awaited = {key: awaited for key, awaited in self._awaited.items() if awaited[0] > self._shown}
+
+    def _await(self, videojob: VideoJob) -> None:
+        if (version := _version(videojob)) > self._shown:
+            self._awaited.setdefault(videojob.key, (version, self._monotonic()))
 
     def _differs(self, videojob: VideoJob) -> bool:
         known = self._videojobs.get(videojob.key)
         return known is None or known.metadata.resource_version != videojob.metadata.resource_version
 
+    def _note(self, key: Key) -> None:
+        if self._changed is not None:
+            self._changed.add(key)
+
     def _put(self, videojob: VideoJob) -> str:
         video_id = _video_of(videojob)
-        known = self._videojobs.get(videojob.key)
-        if known is not None and known.metadata.uid != videojob.metadata.uid:
-            self.drop(known)
-        elif known is not None and _version(known) > _version(videojob):
+        key = videojob.key
+        self._note(key)
+        known = self._videojobs.get(key)
+        if known is not None and _version(known) > _version(videojob):
             # An answer overtook the watch.
             return video_id
-        self._videojobs[videojob.key] = videojob
-        self._by_video[video_id][videojob.key] = None
+        if known is not None and known.metadata.uid != videojob.metadata.uid:
+            self.drop(known)
+        self._videojobs[key] = videojob
+        self._by_video[video_id][key] = None
         return video_id
 
 

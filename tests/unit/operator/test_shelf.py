@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 
 from anb_core.testing.clock import ManualClock
+from anb_operator.naming import video_id_of
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import VideoJob
 from tests.unit.operator.cluster import InMemoryCluster
@@ -37,7 +38,8 @@ def test_objects_are_found_by_their_video(shelf: Shelf, cluster: InMemoryCluster
 
 
 def test_what_the_watch_shows_late_does_not_replace_what_is_newer(shelf: Shelf, cluster: InMemoryCluster) -> None:
-    old, new = mirror(cluster), mirror(cluster, cancel=True)
+    shelf.seen(mirror(cluster))
+    old, new = mirror(cluster, cancel=True), mirror(cluster, cancel=False)
     shelf.written(new)
     shelf.seen(old)
     assert shelf.of("v") == [new]
@@ -108,3 +110,71 @@ def test_what_the_watch_showed_before_the_answer_came_is_not_waited_for(
     clock.advance(timedelta(seconds=7))
     assert shelf.silence() == 0
     assert shelf.of("v") == [theirs]
+
+
+def test_anything_newer_shows_that_the_watch_goes_on(
+    shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
+) -> None:
+    shelf.seen(mirror(cluster))
+    shelf.written(mirror(cluster, cancel=True))
+    clock.advance(timedelta(seconds=7))
+    shelf.seen(mirror(cluster, "other"))
+    assert shelf.silence() == 0
+
+
+def test_an_answer_for_what_is_gone_brings_nothing_back(
+    shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
+) -> None:
+    shelf.seen(mirror(cluster))
+    written = mirror(cluster, cancel=True)
+    shelf.gone(cluster.delete("v"))
+    shelf.written(written)
+    clock.advance(timedelta(seconds=7))
+    assert (len(shelf), shelf.silence()) == (0, 0)
+    another = mirror(cluster)
+    shelf.seen(another)
+    shelf.written(written)
+    assert shelf.of("v") == [another]
+
+
+def test_what_we_made_is_known_before_the_watch_shows_it(
+    shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
+) -> None:
+    shelf.seen(mirror(cluster))
+    late = cluster.delete("v")
+    made = mirror(cluster)
+    shelf.created(made)
+    clock.advance(timedelta(seconds=7))
+    assert shelf.silence() == 7
+    shelf.seen(late)
+    shelf.gone(late)
+    assert shelf.of("v") == [made]
+    shelf.seen(made)
+    assert shelf.silence() == 0
+
+
+def test_only_the_object_itself_is_dropped_and_not_one_that_has_its_name(
+    shelf: Shelf, cluster: InMemoryCluster
+) -> None:
+    old = cluster.apply("clip", {"source": {"key": "uploads/clip.mp4"}})
+    cluster.delete("clip")
+    new = cluster.apply("clip", {"source": {"key": "uploads/clip.mp4"}})
+    shelf.seen(new)
+    shelf.drop(old)
+    assert shelf.of(video_id_of(new.spec, new.metadata.uid)) == [new]
+
+
+def test_a_list_says_nothing_of_what_changed_while_it_was_read(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    gone, changed = mirror(cluster, "gone"), mirror(cluster, "changed")
+    for videojob in (gone, changed):
+        shelf.seen(videojob)
+    shelf.begin_list()
+    listed = [gone, changed]
+    made, shown, changed = mirror(cluster, "made"), mirror(cluster, "shown"), mirror(cluster, "changed", cancel=True)
+    shelf.created(made)
+    shelf.seen(shown)
+    shelf.written(changed)
+    shelf.gone(cluster.delete("gone"))
+    assert shelf.replace(listed) == set()
+    assert [shelf.of(name) for name in ("made", "shown", "changed", "gone")] == [[made], [shown], [changed], []]
+    assert shelf.replace([changed, made]) == {"shown"}
