@@ -1,7 +1,7 @@
 """Makes Kubernetes and the system agree about one video: reads, asks the plan, does what it says."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 
@@ -89,11 +89,15 @@ class Reconciler:
             await self._carry_out(plan_after_failure(video_id, videojobs, self._clock()))
             raise
         made = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
-        if created := await self._carry_out(made):
+        created = await self._carry_out(made)
+        if created:
             # A status can't be given to an object that is being made.
             made = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(made)
         self._acted_on.pop(video_id, None)
+        if _asked(self._shelf.of(video_id)) - _asked((*videojobs, *created)):
+            # The watch may leave a change out that our own write came after.
+            return 0.0
         return (made.again_at - self._clock()).total_seconds() if made.again_at else None
 
     def _plan(
@@ -217,6 +221,10 @@ class Reconciler:
         except KubeRefused as error:
             # News is worth less than the mirror.
             _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
+
+
+def _asked(videojobs: Iterable[VideoJob]) -> set[tuple[str, int, bool]]:
+    return {(videojob.metadata.uid, videojob.metadata.generation, videojob.deleting) for videojob in videojobs}
 
 
 def merge_patch(before: Json, after: Json) -> Json:

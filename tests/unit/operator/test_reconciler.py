@@ -423,6 +423,23 @@ def test_a_change_that_arrives_in_the_middle_of_a_turn_is_acted_on_in_the_next(
     assert record_of(world.store, video_id).job.status is Status.CANCELLED
 
 
+def test_a_change_that_only_the_answer_to_our_own_write_shows_is_seen_to_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_id = submit(world)
+    lease = claim(world.store, video_id)
+    hold = world.cluster.apply("clip", SOURCE)
+
+    def unseen() -> VideoJob:
+        world.cluster.apply("clip", {**SOURCE, "cancel": True})
+        return hold
+
+    world.while_the_store_is_asked(monkeypatch, unseen)
+    assert world.reconcile(video_id) == 0
+    assert world.reconcile(video_id) is not None
+    assert record_of(world.store, lease.video_id).job.status is Status.CANCELLED
+
+
 # -- deleting
 
 
