@@ -147,6 +147,7 @@ class Resync:
 
     async def take_in(self) -> None:
         """List all VideoJobs."""
+        self._shelf.begin_list()
         for video_id in self._shelf.replace(await self._kube.list_videojobs()):
             self._queue.add_to_compare(video_id)
 

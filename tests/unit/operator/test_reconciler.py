@@ -1,5 +1,6 @@
 """What becomes of videos and VideoJobs: a real store, a cluster in memory, one turn at a time."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -8,10 +9,12 @@ import pytest
 
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.status import Status
+from anb_operator.app import Resync
 from anb_operator.kube import KubeRefused, Outdated
 from anb_operator.naming import video_id_of
 from anb_operator.planning import ASK_AGAIN, GIVE_UP
 from anb_operator.videojob import FINALIZER, VideoJob
+from anb_operator.workqueue import WorkQueue
 from tests.contract.store.given import (
     DAY,
     HOUR,
@@ -112,6 +115,27 @@ def test_an_unfinished_mirror_that_was_deleted_comes_back_and_a_finished_one_doe
         world.cluster.delete(video_id)
         world.reconcile(video_id)
     assert world.cluster.names == {unfinished}
+
+
+def test_a_mirror_that_is_made_while_all_are_listed_is_known_afterwards(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = world.cluster.list_videojobs
+
+    async def slow() -> Sequence[VideoJob]:
+        listed = await everything()
+        await world.reconciler.reconcile(video_id, news=True)
+        return listed
+
+    async def scenario() -> None:
+        queue = WorkQueue()
+        resync = Resync(world.cluster, world.store, world.shelf, queue, threads=world.threads, tell=lambda _: None)
+        await resync.take_in()
+
+    video_id = uploaded(world.store)
+    monkeypatch.setattr(world.cluster, "list_videojobs", slow)
+    asyncio.run(scenario())
+    assert world.shelf.of(video_id) == [world.cluster.get(video_id)]
 
 
 def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
