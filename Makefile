@@ -67,11 +67,13 @@ $(IMAGES:%=image-%): image-%:
 	$(ANB_IMAGE_BUILDER) --tag anb-video/$*:$(VERSION) --target $* --label $(OCI).version=$(VERSION) --label $(OCI).revision=$(REVISION) .
 
 .PHONY: kind-up
-kind-up: images ## Run the whole system on a kind cluster (needs docker, kind, kubectl, helm)
+kind-up: $(SETUP) images ## Run the whole system on a kind cluster (needs docker, kind, kubectl, helm)
 	@kind get clusters 2>/dev/null | grep -qx anb-video || kind create cluster --config kind-config.yaml --wait 2m
 	@kind export kubeconfig --name anb-video
 	@kind load docker-image --name anb-video $(IMAGES:%=anb-video/%:$(VERSION))
-	@deploy/local/up
+# A release that was there takes the new images only with new pods: their names are the old ones'.
+	@set -e; before=$$(kubectl --namespace video get deployments --output name 2>/dev/null); deploy/local/up; \
+		kubectl apply --filename deploy/local/kind-ports.yaml; [ -z "$$before" ] || kubectl --namespace video rollout restart $$before
 
 .PHONY: e2e
 e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
