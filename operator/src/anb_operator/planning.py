@@ -102,10 +102,14 @@ Action = CreateMirror | WriteStatus | SetFinalizer | Delete | Announce
 
 @dataclass(slots=True)
 class Plan:
-    """What to do now, in this order, and when to look again at the latest (None: when something happens)."""
+    """What to do now, in this order, and when to look again at the latest (None: when something happens).
+
+    `expired_until`: a VideoJob goes earlier than others would, and until then no mirror may take its place.
+    """
 
     actions: list[Action] = field(default_factory=list)
     again_at: datetime | None = None
+    expired_until: datetime | None = None
 
     def look_again(self, at: datetime) -> None:
         """At this time, or earlier."""
@@ -151,13 +155,15 @@ def plan(
     policy: Policy,
     now: datetime,
     news: bool,
+    expired: bool,
     refusals: Mapping[str, Refusal],
 ) -> Plan:
     """All that makes the VideoJobs of a video say what its row says.
 
     `news`: the feed has told of the video. So it is, or was, one of ours: without that, what stands for a video that we
-    don't have may be another operator's. And one that is finished is worth a mirror too. Otherwise only unfinished ones
-    are, else a mirror that somebody deleted would come back. `refusals` by the object's UID.
+    don't have may be another operator's. And one that is finished is worth a mirror too, unless one has had its time
+    (`expired`). Otherwise only unfinished ones are, else a mirror that somebody deleted would come back. `refusals` by
+    the object's UID.
     """
     made = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)
@@ -176,7 +182,7 @@ def plan(
             _plan_without_video(made, videojob, refusal, policy=policy, now=now)
         else:
             _plan_mirror(made, videojob, record, attempts, policy=policy, now=now)
-    if not videojobs and record and _deserves_mirror(record, policy, now, news=news):
+    if not videojobs and record and _deserves_mirror(record, policy, now, news=news and not expired):
         made.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), policy.labels, video_id))
     return made
 
@@ -227,6 +233,8 @@ def _plan_mirror(
         end = job.updated_at + time_to_live(videojob, job.status, policy)
         if end <= now:
             made.actions.append(Delete(videojob))
+            if videojob.ttl is not None:
+                made.expired_until = job.updated_at + time_to_live(None, job.status, policy)
         else:
             made.look_again(end)
 

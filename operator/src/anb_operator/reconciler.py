@@ -70,6 +70,8 @@ class Reconciler:
         self._clock = clock
         # By video and UID: what was acted on in turns that failed before every status said so.
         self._acted_on: dict[str, dict[str, Observed]] = {}
+        # By video: until when no mirror may take the place of a VideoJob that has had its time.
+        self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
         """See to one video; in how many seconds it has to be seen to again (None: when something happens).
@@ -110,16 +112,22 @@ class Reconciler:
         news: bool,
         refusals: Mapping[str, Refusal],
     ) -> Plan:
-        return plan(
+        now = self._clock().replace(microsecond=0)
+        made = plan(
             video_id,
             videojobs,
             record,
             attempts,
             policy=self._policy,
-            now=self._clock().replace(microsecond=0),
+            now=now,
             news=news,
+            expired=video_id in self._expired,
             refusals=refusals,
         )
+        if made.expired_until:
+            self._expired = {name: until for name, until in self._expired.items() if until > now}
+            self._expired[video_id] = made.expired_until
+        return made
 
     # -- towards the system, in a thread
 

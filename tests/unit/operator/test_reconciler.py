@@ -219,7 +219,23 @@ def test_an_object_may_say_itself_for_how_long_it_is_kept(world: World) -> None:
     world.clock.advance(SECOND)
     world.follow()
     world.follow()
-    assert "clip" not in world.cluster.names
+    assert world.cluster.names == set()
+
+
+def test_a_mirror_that_has_had_its_own_time_comes_back_for_new_work_only(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    world.cluster.apply(video_id, {"videoId": video_id, "ttlSecondsAfterFinished": 0})
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    world.follow()
+    assert world.cluster.names == set()
+    world.store.retry(video_id)
+    world.follow()
+    assert world.cluster.names == {video_id}
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    assert phase(world, video_id) is Status.FAILED
 
 
 @pytest.mark.parametrize("ttls", [(5, 50), (50, 5)])
