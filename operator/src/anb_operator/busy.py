@@ -6,10 +6,10 @@ from concurrent.futures import Executor
 
 import structlog
 
-from anb_core.domain.errors import AnbError, Unavailable
 from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 from anb_operator.kube import Missing, Pods
+from anb_operator.workqueue import plan_delay
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 BUSY = "1000"
@@ -51,18 +51,23 @@ class BusyPods:
     async def run(self) -> None:
         """Go on until cancelled."""
         loop = asyncio.get_running_loop()
-        listed = float("-inf")
+        listed, failures = float("-inf"), 0
         while True:
+            pause = PAUSE_SECONDS
             try:
                 if loop.time() - listed >= LIST_SECONDS:
                     await self._list()
                     listed = loop.time()
                 await self._tell()
-            except Unavailable as error:
-                _log.warning("deletion costs wait", part=error.part, reason=error.message)
-            except AnbError as error:
-                _log.error("deletion costs can't be told", reason=error.message)
-            await asyncio.sleep(PAUSE_SECONDS)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - told, and nothing else depends on it
+                # What happened is still to be told.
+                self._woken.set()
+                failures += 1
+                pause = max(PAUSE_SECONDS, plan_delay(failures, jitter=0.0))
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                _log.warning("deletion costs can't be told", reason=reason, again_in=pause)
+            await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(LIST_SECONDS):
                     await self._woken.wait()

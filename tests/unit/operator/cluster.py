@@ -8,7 +8,6 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from anb_core.domain.errors import AnbError
 from anb_operator.kube import Existing, Json, Missing, Outdated, Pod
 from anb_operator.mirror import Announcement
 from anb_operator.videojob import VideoJob
@@ -17,10 +16,15 @@ NAMESPACE = "video"
 
 
 class InMemoryCluster:
-    """Implements both ports. Set `fault` to an error and every method raises it. `writes` are the calls that write."""
+    """Implements both ports. Set `fault` to an error and every method raises it, and counts that as `refused`.
+
+    `writes` are the calls that write; `lists` counts those that list.
+    """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
-        self.fault: AnbError | None = None
+        self.fault: Exception | None = None
+        self.refused = 0
+        self.lists = 0
         self.writes: list[str] = []
         self.events: dict[tuple[str, str], Announcement] = {}
         self.pods: dict[str, dict[str, str]] = {}
@@ -77,6 +81,7 @@ class InMemoryCluster:
 
     async def list_videojobs(self) -> Sequence[VideoJob]:
         self._answer()
+        self.lists += 1
         return [VideoJob.read(deepcopy(kept)) for kept in self._kept.values()]
 
     async def create_videojob(self, namespace: str, name: str, spec: Json, labels: Mapping[str, str]) -> VideoJob:
@@ -113,6 +118,7 @@ class InMemoryCluster:
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         self._answer()
+        self.lists += 1
         assert selector
         return [Pod(name, dict(annotations)) for name, annotations in self.pods.items()]
 
@@ -124,6 +130,7 @@ class InMemoryCluster:
 
     def _answer(self, write: str | None = None) -> None:
         if self.fault:
+            self.refused += 1
             raise self.fault
         if write:
             self.writes.append(write)

@@ -1,7 +1,7 @@
 """The loops around the decisions: feed, writers, deletion costs, health."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,10 +12,9 @@ from anb_operator.app import Resync, write
 from anb_operator.busy import BUSY, DELETION_COST, BusyPods, plan_costs
 from anb_operator.feed import READER, FeedReader
 from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
-from anb_operator.videojob import VideoJob
+from anb_operator.kube import KubeRefused
 from anb_operator.workqueue import WorkQueue
 from tests.contract.store.given import SECOND, claim, processing, result, uploaded
-from tests.unit.operator.cluster import InMemoryCluster
 from tests.unit.operator.conftest import World
 
 KUBERNETES_AWAY = Unavailable("kubernetes", "away")
@@ -173,23 +172,13 @@ def test_one_video_that_finds_the_database_away_is_enough_for_all() -> None:
     asyncio.run(scenario())
 
 
-class Listing(InMemoryCluster):
-    """Counts the lists of VideoJobs."""
-
-    lists = 0
-
-    async def list_videojobs(self) -> Sequence[VideoJob]:
-        self.lists += 1
-        return await super().list_videojobs()
-
-
 def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_operator.app.RESYNC_SECONDS", 0.001)
     monkeypatch.setattr("anb_operator.app.PAUSE_SECONDS", 0.001)
     video_id = uploaded(world.store)
     refused = RuntimeError("permission denied for table jobs")
     world.store.fault = refused
-    cluster, told, queue = Listing(world.clock.now), list[Exception | None](), WorkQueue()
+    cluster, told, queue = world.cluster, list[Exception | None](), WorkQueue()
     resync = Resync(cluster, world.store, world.shelf, queue, threads=world.threads, tell=told.append)
 
     async def goes_on() -> None:
@@ -293,6 +282,63 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
             assert world.cluster.pods["worker-2"] == {"other": "kept"}
 
         await beside(pods.run(), follows)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", [KUBERNETES_AWAY, KubeRefused("refused", "may not"), RuntimeError("no such table")])
+def test_a_cost_that_could_not_be_told_is_told_without_another_event(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    world.cluster.pods = {"worker-1": {}}
+
+    async def scenario() -> None:
+        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+
+        async def tells() -> None:
+            await until(lambda: world.cluster.lists)
+            world.cluster.fault = error
+            processing(world.store)
+            pods.look()
+            await until(lambda: world.cluster.refused)
+            world.cluster.fault = None
+            await until(lambda: world.cluster.pods["worker-1"] == {DELETION_COST: BUSY})
+
+        await beside(pods.run(), tells)
+
+    asyncio.run(scenario())
+
+
+def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    asked: list[int] = []
+
+    def delay(failures: int, jitter: float) -> float:  # noqa: ARG001 - the same signature
+        asked.append(failures)
+        return 0.001
+
+    monkeypatch.setattr("anb_operator.busy.plan_delay", delay)
+    world.cluster.fault = KubeRefused("refused", "pods is forbidden")
+
+    async def scenario() -> None:
+        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+
+        async def grows() -> None:
+            await until(lambda: asked[3:])
+            assert asked[:4] == [1, 2, 3, 4]
+            world.cluster.fault = None
+            await until(lambda: world.cluster.lists)
+            world.cluster.fault = KUBERNETES_AWAY
+            asked.clear()
+            processing(world.store)
+            pods.look()
+            await until(lambda: asked)
+            assert asked[0] == 1
+
+        await beside(pods.run(), grows)
 
     asyncio.run(scenario())
 
