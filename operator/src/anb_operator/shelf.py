@@ -127,7 +127,8 @@ class Shelf:
         if known is not None and _version(known) > _version(videojob):
             # An answer overtook the watch.
             return video_id
-        if known is not None and known.metadata.uid != videojob.metadata.uid:
+        if known is not None and _video_of(known) != video_id:
+            # Another object of its name, or one that can't be read any more.
             self.drop(known)
         self._videojobs[key] = videojob
         self._by_video[video_id][key] = None

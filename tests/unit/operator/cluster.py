@@ -26,6 +26,7 @@ class InMemoryCluster:
         self.refused = 0
         self.lists = 0
         self.writes: list[str] = []
+        self.history: list[VideoJob] = []
         self.events: dict[tuple[str, str], Announcement] = {}
         self.pods: dict[str, dict[str, str]] = {}
         self._clock = clock
@@ -148,7 +149,8 @@ class InMemoryCluster:
         metadata["resourceVersion"] = str(next(self._versions))
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             del self._kept[metadata["namespace"], metadata["name"]]
-        return VideoJob.read(deepcopy(kept))
+        self.history.append(VideoJob.read(deepcopy(kept)))
+        return self.history[-1]
 
     def _now(self) -> str:
         return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -72,6 +72,15 @@ def test_a_new_object_of_the_same_name_replaces_the_old_one(shelf: Shelf, cluste
     assert shelf.of("v") == [new]
 
 
+def test_one_that_does_not_tell_its_video_any_more_can_go_too(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    shelf.seen(mirror(cluster))
+    blank = cluster.apply("v", {})
+    shelf.seen(blank)
+    assert shelf.of("v") == []
+    shelf.gone(blank)
+    assert (len(shelf), shelf.of("v")) == (0, [])
+
+
 def test_a_list_tells_what_was_missed(shelf: Shelf, cluster: InMemoryCluster) -> None:
     same, changed, gone = (mirror(cluster, name) for name in ("same", "changed", "gone"))
     for videojob in (same, changed, gone):
