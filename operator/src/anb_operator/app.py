@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from anb_operator.client import TIMEOUT_SECONDS, KubeClient, find_credentials, r
 from anb_operator.feed import FeedReader
 from anb_operator.health import Health, serving
 from anb_operator.kube import KubeRefused, Missing, VideoJobs
+from anb_operator.metrics import Metrics
 from anb_operator.planning import Policy
 from anb_operator.reconciler import Reconciler
 from anb_operator.settings import OperatorSettings
@@ -60,7 +62,12 @@ async def run(core: Core, settings: OperatorSettings) -> None:
     """
     stop = asyncio.Event()
     _obey_signals(stop)
-    client = KubeClient(namespace=settings.namespace, watched=settings.watched_namespace)
+    metrics = Metrics()
+    client = KubeClient(
+        namespace=settings.namespace,
+        watched=settings.watched_namespace,
+        on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc(),
+    )
     # One more for each of the tasks that ask the database on their own, so that none waits for the writers.
     with ThreadPoolExecutor(WRITERS + 3, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
         async with client.open() as kube:
@@ -75,6 +82,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                     "bucket": _in(checks, core.objects.ensure),
                     "kubernetes API": kube.ping,
                 },
+                registry=metrics.registry,
             )
             reconciler = Reconciler(
                 store=core.store,
@@ -91,6 +99,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                     ttl_failed=settings.ttl_failed,
                 ),
                 threads=threads,
+                on_command=lambda command, outcome: metrics.commands.labels(command, outcome).inc(),
             )
             busy = (
                 BusyPods(core.store, kube, selector=settings.worker_selector, threads=threads)
@@ -108,6 +117,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
             resync = Resync(
                 kube, core.store, shelf, queue, threads=threads, tell=partial(health.tell, "list of videos")
             )
+            _show(metrics, shelf, queue, feed)
             async with serving(settings.listen, health):
                 while await _unless(stop, _first_list(kube, resync, shelf, beat=health.beat)):
                     tasks = [
@@ -115,7 +125,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                         resync.compare(),
                         resync.relist(),
                         *([busy.run()] if busy else []),
-                        *(write(queue, reconciler.reconcile) for _ in range(WRITERS)),
+                        *(write(queue, reconciler.reconcile, metrics) for _ in range(WRITERS)),
                     ]
                     async with _running(tasks):
                         _log.info(
@@ -191,12 +201,21 @@ class Reconcile(Protocol):
     async def __call__(self, video_id: str, *, news: bool) -> float | None: ...
 
 
-async def write(queue: WorkQueue, reconcile: Reconcile) -> None:
+def _show(metrics: Metrics, shelf: Shelf, queue: WorkQueue, feed: FeedReader) -> None:
+    metrics.show("videojobs", "VideoJobs that are known.", lambda: len(shelf))
+    metrics.show("queue_depth", "Videos that could be looked at now.", lambda: len(queue))
+    metrics.show("videos_failing", "Videos that failed when they were looked at last.", lambda: queue.failing)
+    metrics.show("watch_silence_seconds", "For how long the watch has not shown what was written.", shelf.silence)
+    metrics.show("feed_unanswered_events", "Events that were read and are not done.", feed.unanswered)
+    metrics.show("feed_lag_seconds", "For how long VideoJobs may be out of date.", feed.lag)
+
+
+async def write(queue: WorkQueue, reconcile: Reconcile, metrics: Metrics) -> None:
     """See to one video after the other until cancelled. What fails is tried again, ever more rarely."""
     while True:
         work = await queue.take()
         try:
-            again = await reconcile(work.video_id, news=work.news)
+            again = await reconcile(work.video_id, news=work.event is not None)
         except asyncio.CancelledError:
             queue.failed(work.video_id)
             raise
@@ -204,15 +223,22 @@ async def write(queue: WorkQueue, reconcile: Reconcile) -> None:
             if error.part == "database":
                 # Till the feed is read again: it asks anyway, and for all.
                 queue.pause()
+            metrics.reconciles.labels(f"{error.part}_away").inc()
             delay = queue.failed(work.video_id)
             _log.warning("not mirrored", part=error.part, video_id=work.video_id, reason=error.message, again_in=delay)
         except KubeRefused as error:
+            metrics.reconciles.labels("refused").inc()
             delay = queue.failed(work.video_id)
             _log.warning("not mirrored", video_id=work.video_id, reason=error.message, again_in=delay)
         except Exception:  # noqa: BLE001 - logged, and one video must not stop all others
+            metrics.reconciles.labels("error").inc()
             delay = queue.failed(work.video_id)
             _log.exception("not mirrored", video_id=work.video_id, again_in=delay)
         else:
+            metrics.reconciles.labels("done").inc()
+            if work.event is not None:
+                # The clock of the database may be a little ahead of ours.
+                metrics.mirror_seconds.observe(max(0.0, (datetime.now(UTC) - work.event.at).total_seconds()))
             queue.done(work.video_id)
             if again is not None:
                 queue.add_later(work.video_id, again)
@@ -229,6 +255,7 @@ async def _first_list(kube: KubeClient, resync: Resync, shelf: Shelf, *, beat: C
         except AnbError as error:
             if isinstance(error, Missing):
                 # They went with their definition.
+                shelf.begin_list()
                 shelf.replace(())
             if error.message != told:
                 _log.warning("waiting for VideoJobs", reason=error.message)

@@ -52,11 +52,18 @@ class KubeClient:
     """Implements the ports in `anb_operator.kube`. `watched` None means all namespaces."""
 
     def __init__(
-        self, *, namespace: str, watched: str | None, credentials: Callable[[], kopf.ConnectionInfo] = find_credentials
+        self,
+        *,
+        namespace: str,
+        watched: str | None,
+        credentials: Callable[[], kopf.ConnectionInfo] = find_credentials,
+        on_answer: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
+        """`on_answer` is told of each call: its verb, and its status or `none`."""
         self._namespace = namespace
         self._watched = watched
         self._credentials = credentials
+        self._on_answer = on_answer
         self._login: _Login | None = None
         self._session: aiohttp.ClientSession | None = None
         self._failed = float("-inf")
@@ -208,8 +215,10 @@ class KubeClient:
                     status, answer = response.status, _read(response.status, await response.text())
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 self._failed = time.monotonic()
+                self._on_answer(method, "none")
                 reason = str(error) or f"no answer within {TIMEOUT_SECONDS:.0f} s"
                 raise Unavailable("kubernetes", f"{method} {path}: {reason}") from error
+            self._on_answer(method, str(status))
             if status != HTTPStatus.UNAUTHORIZED or last:
                 if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     self._failed = time.monotonic()

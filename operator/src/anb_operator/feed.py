@@ -1,8 +1,10 @@
 """Follows the feed of the database, from where it was left before the last stop."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from datetime import UTC, datetime
 
 import structlog
 
@@ -47,6 +49,17 @@ class FeedReader:
         self._interval = interval
         self._position: int | None = None
         self._saved: int | None = None
+        self._read_at = time.monotonic()
+
+    def unanswered(self) -> int:
+        """How many events were read that nothing is done for yet."""
+        return 0 if self._position is None else self._position - self._queue.answered(self._position)
+
+    def lag(self) -> float:
+        """For how many seconds VideoJobs may be out of date: since an event, or since the feed was read at all."""
+        oldest = self._queue.oldest()
+        waiting = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+        return max(waiting, time.monotonic() - self._read_at)
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -56,9 +69,10 @@ class FeedReader:
                 read = asyncio.get_running_loop().run_in_executor(self._threads, self._read, self._position, answered)
                 events, self._position = await read
                 for event in events:
-                    self._queue.add(event.video_id, event.id)
+                    self._queue.add(event.video_id, event)
                 if any(event.kind is not EventKind.PROGRESS for event in events):
                     self._on_attempt()
+                self._read_at = time.monotonic()
                 self._queue.resume()
                 self._tell(None)
             except Exception as error:  # noqa: BLE001 - told, and the mirror is better late than dead

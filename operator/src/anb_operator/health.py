@@ -1,4 +1,4 @@
-"""What the operator shows of itself over HTTP: whether its loops turn, and whether what it needs answers."""
+"""What the operator shows of itself over HTTP: whether its loops turn and its parts answer, and its metrics."""
 
 import asyncio
 import time
@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from anb_core.domain.errors import AnbError
 from anb_operator.kube import KubeRefused
@@ -32,10 +33,12 @@ class Health:
         *,
         watch_silence: Callable[[], float],
         parts: Mapping[str, Callable[[], Awaitable[None]]],
+        registry: CollectorRegistry,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watch_silence = watch_silence
         self._parts = parts
+        self._registry = registry
         self._monotonic = monotonic
         self._beat = monotonic()
         self._errors: dict[str, str | None] = {}
@@ -89,13 +92,23 @@ class Health:
         """Told to the readiness probe."""
         return _answer(await self.missing())
 
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Told to Prometheus."""
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
 
 @asynccontextmanager
 async def serving(listen: str, health: Health) -> AsyncIterator[None]:
     """Answer at `HOST:PORT` while the block runs."""
     host, _, port = listen.rpartition(":")
     app = web.Application()
-    app.add_routes([web.get("/healthz", health.healthz), web.get("/readyz", health.readyz)])
+    app.add_routes(
+        [
+            web.get("/healthz", health.healthz),
+            web.get("/readyz", health.readyz),
+            web.get("/metrics", health.metrics),
+        ]
+    )
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

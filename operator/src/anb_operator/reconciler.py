@@ -58,6 +58,7 @@ class Reconciler:
         shelf: Shelf,
         policy: Policy,
         threads: Executor,
+        on_command: Callable[[str, str], None] = lambda *_: None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._store = store
@@ -67,6 +68,7 @@ class Reconciler:
         self._shelf = shelf
         self._policy = policy
         self._threads = threads
+        self._on_command = on_command
         self._clock = clock
         # By video and UID: what was acted on in turns that failed before every status said so.
         self._acted_on: dict[str, dict[str, Observed]] = {}
@@ -147,10 +149,12 @@ class Reconciler:
                 record = self._do(command, videojob, video_id)
             except Refused as error:
                 refusals[uid] = Refusal(command, Problem(error.code, error.message))
+                self._on_command(command, "refused")
                 _log.warning("refused", command=command, video_id=video_id, reason=error.message)
                 record = self._store.get(video_id)
             else:
                 acted_on[uid] = Observed(videojob.metadata.generation, videojob.spec.retry)
+                self._on_command(command, "done")
                 _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
         attempts = list(self._store.attempts(video_id)) if record and record.job.attempts else []
         return record, attempts, refusals

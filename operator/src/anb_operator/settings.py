@@ -43,7 +43,7 @@ class OperatorSettings(Scope, Settings):
     listen: Annotated[str, AfterValidator(address)] = Field(
         "127.0.0.1:8002",
         alias="ANB_OPERATOR_LISTEN",
-        description="Where the operator shows `/healthz` and `/readyz`, as `HOST:PORT`.",
+        description="Where the operator shows `/healthz`, `/readyz` and `/metrics`, as `HOST:PORT`.",
     )
     instance: Annotated[str, _Label] = Field(
         "anb-video",

@@ -6,9 +6,12 @@ What somebody told of goes before what is only compared: after a start that is e
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from heapq import heappop, heappush
+
+from anb_core.domain.model import JobEvent
 
 LONGEST_DELAY_SECONDS = 60.0
 """After failures in a row no video waits longer for the next try."""
@@ -16,10 +19,10 @@ LONGEST_DELAY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A video to be looked at. `news`: the feed has told of it since it was last done."""
+    """A video to be looked at. `event`: the first that the feed told of it since it was last done."""
 
     video_id: str
-    news: bool
+    event: JobEvent | None = None
 
 
 def plan_delay(failures: int, jitter: float) -> float:
@@ -42,8 +45,8 @@ class WorkQueue:
         self._jitter = jitter
         self._ready: dict[str, None] = {}
         self._compared: dict[str, None] = {}
-        self._events: dict[str, int] = {}
-        self._taken: dict[str, int | None] = {}
+        self._events: dict[str, JobEvent] = {}
+        self._taken: dict[str, JobEvent | None] = {}
         self._again: set[str] = set()
         self._failures: dict[str, int] = {}
         self._later: list[tuple[float, str]] = []
@@ -61,10 +64,19 @@ class WorkQueue:
             self._paused = False
             self._woken.set()
 
-    def add(self, video_id: str, event_id: int | None = None) -> None:
-        """Look at this video; `event_id` where the feed told of it."""
-        if event_id is not None:
-            self._events.setdefault(video_id, event_id)
+    def __len__(self) -> int:
+        """How many videos could be looked at now."""
+        return len(self._ready) + len(self._compared)
+
+    @property
+    def failing(self) -> int:
+        """How many videos failed when they were looked at last."""
+        return len(self._failures)
+
+    def add(self, video_id: str, event: JobEvent | None = None) -> None:
+        """Look at this video; `event` where the feed told of it."""
+        if event is not None:
+            self._events.setdefault(video_id, event)
         if video_id in self._taken:
             self._again.add(video_id)
         else:
@@ -93,8 +105,8 @@ class WorkQueue:
         while True:
             wait = self._promote()
             if (video_id := self._next()) is not None:
-                self._taken[video_id] = event_id = self._events.pop(video_id, None)
-                return Work(video_id, news=event_id is not None)
+                self._taken[video_id] = event = self._events.pop(video_id, None)
+                return Work(video_id, event)
             self._woken.clear()
             try:
                 async with asyncio.timeout(wait):
@@ -110,9 +122,9 @@ class WorkQueue:
 
     def failed(self, video_id: str) -> float:
         """It was not; in how many seconds it is tried again."""
-        event_id = self._taken.pop(video_id)
-        if event_id is not None:
-            self._events[video_id] = event_id
+        event = self._taken.pop(video_id)
+        if event is not None:
+            self._events[video_id] = event
         self._again.discard(video_id)
         self._failures[video_id] = self._failures.get(video_id, 0) + 1
         delay = plan_delay(self._failures[video_id], self._jitter())
@@ -122,8 +134,15 @@ class WorkQueue:
 
     def answered(self, position: int) -> int:
         """Up to which event all that the feed told was done, if it was read up to `position`."""
-        taken = (event_id for event_id in self._taken.values() if event_id is not None)
-        return min((position, *(event_id - 1 for event_id in (*self._events.values(), *taken))))
+        return min((position, *(event.id - 1 for event in self._unanswered())))
+
+    def oldest(self) -> datetime | None:
+        """When that happened which the feed told of and for which nothing is done yet; None: all is."""
+        return min((event.at for event in self._unanswered()), default=None)
+
+    def _unanswered(self) -> Iterator[JobEvent]:
+        yield from self._events.values()
+        yield from (event for event in self._taken.values() if event is not None)
 
     def _next(self) -> str | None:
         for waiting in (self._ready, self._compared):

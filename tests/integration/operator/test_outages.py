@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from structlog.testing import capture_logs
 
 from anb_core.bootstrap import Core
 from anb_core.settings import load
-from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
@@ -28,6 +29,8 @@ from tests.support.tether import free_port
 from tests.unit.operator.cluster import merged
 
 Json = dict[str, Any]
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "operator.md"
 
 GROUP = "/apis/anb.video/v1alpha1"
 VIDEOJOBS = f"{GROUP}/namespaces/video/videojobs"
@@ -171,6 +174,10 @@ class Beside:
             return False
         return status == 503 and sentence in text
 
+    async def counts(self, line: str) -> bool:
+        """Whether this is a line of the metrics."""
+        return line in (await self.get("/metrics"))[1].splitlines()
+
     async def alive(self) -> bool:
         return (await self.get("/healthz"))[0] == 200
 
@@ -218,7 +225,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = load(OperatorSettings)
-        store = InMemoryStore(ManualClock().now)
+        store = InMemoryStore(lambda: datetime.now(UTC))
         core = Core(settings=settings, store=store, objects=InMemoryObjects(), queue=InMemoryQueue())
         running = asyncio.create_task(app.run(core, settings))
         try:
@@ -338,6 +345,30 @@ def test_videojobs_that_are_forgotten_under_the_operator_are_waited_for_and_made
 
     logs = run(api, scenario)
     assert not any("exc_info" in line for line in logs)
+
+
+def test_each_documented_metric_is_shown_and_no_other(run: Run) -> None:
+    documented = set(re.findall(r"^\| `(anb_operator_\w+)`", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
+    shown: dict[str, str] = {}
+
+    async def scenario(operator: Beside) -> None:
+        await operator.mirrors()
+        # Its turn is counted after what it has written.
+        await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
+        _, text = await operator.get("/metrics")
+        for line in text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if not line.startswith("#"):
+                shown[name] = value
+
+    run(ApiServer(), scenario)
+    names = {re.sub(r"\{.*", "", name) for name in shown if not re.search(r"_(bucket|sum|created)\b", name)}
+    assert {name.removesuffix("_count") for name in names} == documented
+    assert float(shown["anb_operator_mirror_seconds_count"]) > 0
+    assert shown['anb_operator_commands_total{command="cancel",outcome="done"}'] == "1.0"
+    assert float(shown['anb_operator_api_requests_total{code="200",verb="PATCH"}']) > 0
+    assert shown["anb_operator_videojobs"] == "1.0"
+    assert shown["anb_operator_videos_failing"] == "0.0"
 
 
 def test_the_pauses_between_requests_never_end_and_begin_anew_for_each() -> None:

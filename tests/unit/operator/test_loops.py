@@ -13,6 +13,7 @@ from anb_operator.busy import BUSY, DELETION_COST, BusyPods, plan_costs
 from anb_operator.feed import READER, FeedReader
 from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
 from anb_operator.kube import KubeRefused
+from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue
 from tests.contract.store.given import SECOND, claim, processing, result, uploaded
 from tests.unit.operator.conftest import World
@@ -69,7 +70,7 @@ def test_the_feed_is_read_from_the_cursor_which_follows_what_is_done(world: Worl
         async def see_to_them() -> None:
             works = [await queue.take(), await queue.take()]
             assert {work.video_id for work in works} == {first, second}
-            assert all(work.news for work in works)
+            assert all(work.event for work in works)
             queue.done(second)
             await until(lambda: beats[5:])
             assert world.store.cursor(READER) in {None, 0}
@@ -167,7 +168,7 @@ def test_one_video_that_finds_the_database_away_is_enough_for_all() -> None:
             await until(lambda: calls[1:])
             assert calls == ["video-0", "video-1"]
 
-        await beside(write(queue, away), writers_pause)
+        await beside(write(queue, away, Metrics()), writers_pause)
 
     asyncio.run(scenario())
 
@@ -234,10 +235,15 @@ def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) 
         async def all_done() -> None:
             await until(lambda: calls.count("bad") == 2 and calls.count("good") == 2)
 
-        await beside(write(queue, flaky), all_done)
+        await beside(write(queue, flaky, metrics), all_done)
 
+    metrics = Metrics()
     with capture_logs() as logs:
         asyncio.run(scenario())
+    told = metrics.registry.get_sample_value
+    assert told("anb_operator_reconciles_total", {"outcome": "done"}) == 3
+    failed = "kubernetes_away" if isinstance(error, Unavailable) else "error"
+    assert told("anb_operator_reconciles_total", {"outcome": failed}) == 1
     assert [line["video_id"] for line in logs if line["event"] == "not mirrored"] == ["bad"]
 
 
@@ -353,6 +359,7 @@ def health(world: World, silence: Callable[[], float] = lambda: 0.0) -> Health:
     return Health(
         watch_silence=silence,
         parts={"database": database, "bucket": bucket},
+        registry=Metrics().registry,
         monotonic=world.clock.monotonic,
     )
 

@@ -5,10 +5,17 @@ from typing import Any
 
 import pytest
 
-from anb_core.testing.clock import ManualClock
+from anb_core.domain.model import EventKind, JobEvent
+from anb_core.domain.status import Status
+from anb_core.testing.clock import BEGINNING, ManualClock
 from anb_operator.workqueue import LONGEST_DELAY_SECONDS, Work, WorkQueue, plan_delay
 
 Scenario = Callable[[WorkQueue, ManualClock], Coroutine[Any, Any, None]]
+
+
+def event(number: int) -> JobEvent:
+    at = BEGINNING + timedelta(seconds=number)
+    return JobEvent(number, EventKind.PROGRESS, "a", "job", "alice", 1, Status.PROCESSING, 0.5, at)
 
 
 def run(scenario: Scenario) -> None:
@@ -33,9 +40,9 @@ def test_what_is_added_often_is_taken_once() -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a")
         queue.add("a")
-        queue.add("b", event_id=7)
-        assert await queue.take() == Work("a", news=False)
-        assert await queue.take() == Work("b", news=True)
+        queue.add("b", event(7))
+        assert await queue.take() == Work("a")
+        assert await queue.take() == Work("b", event(7))
         assert await waits(queue)
 
     run(scenario)
@@ -45,10 +52,10 @@ def test_what_is_added_while_it_is_done_is_taken_again_afterwards() -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a")
         await queue.take()
-        queue.add("a", event_id=3)
+        queue.add("a", event(3))
         assert await waits(queue)
         queue.done("a")
-        assert await queue.take() == Work("a", news=True)
+        assert await queue.take() == Work("a", event(3))
 
     run(scenario)
 
@@ -57,7 +64,7 @@ def test_what_somebody_told_of_goes_before_what_is_only_compared() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         for video_id in ("a", "b", "c"):
             queue.add_to_compare(video_id)
-        queue.add("told", event_id=4)
+        queue.add("told", event(4))
         queue.add("b")
         queue.add_to_compare("told")
         queue.add_later("due", 1)
@@ -74,10 +81,10 @@ def test_what_somebody_told_of_goes_before_what_is_only_compared() -> None:
 
 def test_what_fails_is_tried_again_after_a_growing_while_and_is_still_news() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
-        queue.add("a", event_id=3)
+        queue.add("a", event(3))
         delays = []
         for _ in range(3):
-            assert await queue.take() == Work("a", news=True)
+            assert await queue.take() == Work("a", event(3))
             delays.append(queue.failed("a"))
             assert await waits(queue)
             clock.advance(timedelta(seconds=delays[-1]))
@@ -121,14 +128,17 @@ def test_whoever_waits_is_woken_by_what_comes_earlier() -> None:
 def test_an_event_is_answered_once_its_video_and_all_before_it_are_done() -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         assert queue.answered(4) == 4
-        queue.add("a", event_id=5)
-        queue.add("b", event_id=6)
-        queue.add("a", event_id=7)
+        queue.add("a", event(5))
+        queue.add("b", event(6))
+        queue.add("a", event(7))
         assert queue.answered(7) == 4
         await queue.take()
         assert queue.answered(7) == 4
+        assert queue.oldest() == event(5).at
         queue.failed("a")
         assert queue.answered(7) == 4
+        assert queue.oldest() == event(5).at
+        assert queue.failing == 1
         assert (await queue.take()).video_id == "b"
         queue.done("b")
         assert queue.answered(7) == 4
@@ -136,6 +146,7 @@ def test_an_event_is_answered_once_its_video_and_all_before_it_are_done() -> Non
         await queue.take()
         queue.done("a")
         assert queue.answered(7) == 7
+        assert queue.oldest() is None
 
     run(scenario)
 
