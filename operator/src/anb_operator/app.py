@@ -274,6 +274,7 @@ async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue, sto
     # VideoJobs are all that is watched, and all that is written is written by us.
     configured.scanning.disabled = True
     configured.posting.enabled = False
+    configured.watching.chunk_size = PAGE
     configured.networking.connect_timeout = TIMEOUT_SECONDS
     configured.networking.error_backoffs = Backoffs()
     watched = settings.watched_namespace

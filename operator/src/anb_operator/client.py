@@ -86,14 +86,18 @@ class KubeClient:
         Raises:
             Missing: the cluster knows none.
         """
-        # Here, where kopf looks too, a new definition is told of a little later than by its own path.
+        # Here, where kopf looks too, a definition that was made or deleted is told of a little later than by its path.
         groups = (await self._call("GET", "/apis"))["groups"]
-        if not any(version["groupVersion"] == API_VERSION for group in groups for version in group["versions"]):
+        known = any(version["groupVersion"] == API_VERSION for group in groups for version in group["versions"])
+        try:
+            await self._call("GET", _videojobs(self._watched), params={"limit": "1"})
+        except Missing:
+            known = False
+        if not known:
             raise Missing(
                 "no_videojobs",
                 "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
             )
-        await self._call("GET", _videojobs(self._watched), params={"limit": "1"})
 
     async def list_videojobs(self) -> Sequence[VideoJob]:
         path = _videojobs(self._watched)
