@@ -16,7 +16,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed and "system" in item.path.parts:
         folder = EVIDENCE / re.sub(r"\W+", "-", item.name) / report.when
-        for namespace in ("anb-e2e", "anb-local", "keda"):
+        for namespace in ("anb-e2e", "anb-local", "anb-misconfigured", "keda"):
             Namespace(namespace).save_evidence(folder / namespace)
         report.sections.append(("evidence", f"logs, events and manifests of all pods: {folder}"))
     return report
