@@ -277,6 +277,8 @@ async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue, sto
     configured.watching.chunk_size = PAGE
     configured.networking.connect_timeout = TIMEOUT_SECONDS
     configured.networking.error_backoffs = Backoffs()
+    # By default it kills the process ten minutes after a watch has ended, whatever became of it.
+    configured.process.ultimate_exiting_timeout = None
     watched = settings.watched_namespace
     ours = asyncio.all_tasks()
     try:

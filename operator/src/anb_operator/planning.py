@@ -229,12 +229,13 @@ def _plan_mirror(
     made.actions += _finalizer(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
     if status != videojob.status:
         made.actions.append(WriteStatus(videojob, status))
-    if job.status.terminal:
-        end = job.updated_at + time_to_live(videojob, job.status, policy)
+    # Not the row's own time: `now` is a whole second as this one is, and would be before the end until the next began.
+    if (finished_at := status.finished_at) is not None:
+        end = finished_at + time_to_live(videojob, job.status, policy)
         if end <= now:
             made.actions.append(Delete(videojob))
             if videojob.ttl is not None:
-                made.expired_until = job.updated_at + time_to_live(None, job.status, policy)
+                made.expired_until = finished_at + time_to_live(None, job.status, policy)
         else:
             made.look_again(end)
 

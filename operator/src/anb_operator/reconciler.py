@@ -202,8 +202,8 @@ class Reconciler:
                 await self._kube.delete_videojob(videojob)
                 if not videojob.metadata.finalizers:
                     self._shelf.drop(videojob)
-            case Announce(videojob, announcement):
-                await self._announce(Announce(videojob, announcement))
+            case Announce():
+                await self._announce(action)
 
     def _written(self, videojob: VideoJob) -> None:
         if videojob.deleting and not videojob.metadata.finalizers:

@@ -104,7 +104,6 @@ class Shelf:
 
     def _show(self, videojob: VideoJob) -> None:
         self._shown = max(self._shown, _version(videojob))
-        self._awaited.pop(videojob.key, None)
         self._awaited = {key: awaited for key, awaited in self._awaited.items() if awaited[0] > self._shown}
 
     def _await(self, videojob: VideoJob) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import kopf
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -296,8 +298,17 @@ def test_however_often_the_watch_is_refused_it_is_asked_for_again(run: Run) -> N
     assert [line for line in logs if "watch" in line["event"]] == []
 
 
-def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run) -> None:
+def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     api = ApiServer()
+    killed: list[object] = []
+    monkeypatch.setattr("signal.pthread_kill", lambda *told: killed.append(told))
+
+    def impatient() -> kopf.OperatorSettings:
+        settings = kopf.OperatorSettings()
+        settings.process.ultimate_exiting_timeout = 0.0
+        return settings
+
+    monkeypatch.setattr("anb_operator.app.kopf", SimpleNamespace(**vars(kopf) | {"OperatorSettings": impatient}))
 
     async def scenario(operator: Beside) -> None:
         await operator.mirrors()
@@ -309,6 +320,7 @@ def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run) -> None:
     logs = run(api, scenario)
     (line,) = [line for line in logs if line["event"] == "the watch ended, and begins anew"]
     assert "etcdserver: leader changed" in line["reason"]
+    assert killed == []
     assert not any("exc_info" in line for line in logs)
 
 

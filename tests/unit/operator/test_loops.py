@@ -335,11 +335,13 @@ def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
         async def grows() -> None:
             await until(lambda: asked[3:])
             assert asked[:4] == [1, 2, 3, 4]
+            world.cluster.pods = {"worker-1": {}}
+            lease = processing(world.store)
             world.cluster.fault = None
-            await until(lambda: world.cluster.lists)
+            await until(lambda: world.cluster.pods["worker-1"])
             world.cluster.fault = KUBERNETES_AWAY
             asked.clear()
-            processing(world.store)
+            world.store.publish(lease, result(lease))
             pods.look()
             await until(lambda: asked)
             assert asked[0] == 1

@@ -209,6 +209,17 @@ def test_a_finished_one_is_kept_for_its_time(world: World, end: type, lifetime: 
     assert record_of(world.store, video_id).job.status.terminal
 
 
+def test_a_finished_one_goes_with_the_very_turn_that_waited_for_its_end(world: World) -> None:
+    world.clock.advance(0.6 * SECOND)
+    video_id = processed(world.store)
+    world.follow()
+    delay = world.reconcile(video_id)
+    assert delay is not None
+    world.clock.advance(timedelta(seconds=delay))
+    world.reconcile(video_id)
+    assert world.cluster.names == set()
+
+
 def test_an_object_may_say_itself_for_how_long_it_is_kept(world: World) -> None:
     video_id = submit(world, ttlSecondsAfterFinished=5)
     lease = claim(world.store, video_id)
