@@ -80,7 +80,7 @@ e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on t
 	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name)))
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
 	@$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator
-	@$(BIN)/python -m pytest tests/e2e/system --reruns 1 --only-rerun "AssertionError|Failed" -o faulthandler_timeout=0 --durations 0
+	@$(BIN)/python -m pytest tests/e2e/system --reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 
 # The images that deploy/local names, built here: tests need no image registry.
 .PHONY: stand-in-images
