@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, literal, select, tuple_
+from sqlalchemy import bindparam, func, literal, select, tuple_
 
 from anb_core.adapters.database.engine import Repository
 from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
@@ -11,15 +11,24 @@ from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page
 
+# Built once: the operator asks both for every change of every video.
+_VISIBLE = (videos.c.id == bindparam("video_id"), videos.c.deleted_at.is_(None))
+_RECORD = RECORDS.where(*_VISIBLE)
+_ATTEMPTS = (
+    select(attempts)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .join(videos, videos.c.id == jobs.c.video_id)
+    .where(*_VISIBLE)
+    .order_by(attempts.c.fence)
+)
+
 
 class ReadingRepository(Repository):
     """Implements `anb_core.ports.store.Reading`."""
 
     def get(self, video_id: str) -> Record | None:
         with self.database.reading() as connection:
-            row = connection.execute(
-                RECORDS.where(videos.c.id == video_id, videos.c.deleted_at.is_(None))
-            ).one_or_none()
+            row = connection.execute(_RECORD, {"video_id": video_id}).one_or_none()
             return None if row is None else record_of(row)
 
     def listing(
@@ -41,15 +50,8 @@ class ReadingRepository(Repository):
             return [record_of(row) for row in connection.execute(wanted)]
 
     def attempts(self, video_id: str) -> Sequence[Attempt]:
-        wanted = (
-            select(attempts)
-            .join(jobs, jobs.c.id == attempts.c.job_id)
-            .join(videos, videos.c.id == jobs.c.video_id)
-            .where(videos.c.id == video_id, videos.c.deleted_at.is_(None))
-            .order_by(attempts.c.fence)
-        )
         with self.database.reading() as connection:
-            return [attempt_of(row) for row in connection.execute(wanted)]
+            return [attempt_of(row) for row in connection.execute(_ATTEMPTS, {"video_id": video_id})]
 
     def count_by_status(self) -> dict[Status, int]:
         counted = (
