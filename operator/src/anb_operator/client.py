@@ -29,6 +29,7 @@ PAGE = 500
 
 MERGE = "application/merge-patch+json"
 REPORTER = "anb-operator"
+NOT_ENDED = "status.phase!=Failed,status.phase!=Succeeded"
 MAX_EVENT_NAME = 230
 MAX_EVENT_MESSAGE = 1024
 
@@ -170,7 +171,7 @@ class KubeClient:
         path = f"/api/v1/namespaces/{self._namespace}/pods"
         return [
             Pod(item["metadata"]["name"], item["metadata"].get("annotations", {}))
-            async for item in self._items(path, {"labelSelector": selector})
+            async for item in self._items(path, {"labelSelector": selector, "fieldSelector": NOT_ENDED})
         ]
 
     async def annotate_pod(self, name: str, annotations: Mapping[str, str | None]) -> None:

@@ -97,7 +97,7 @@ class Pods(Protocol):
     """The pods of the release's namespace."""
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
-        """Those with these labels (`a=b,c=d`)."""
+        """Those with these labels (`a=b,c=d`). Ended ones are left out: nobody takes away a pod that was evicted."""
         ...
 
     async def annotate_pod(self, name: str, annotations: Mapping[str, str | None]) -> None:

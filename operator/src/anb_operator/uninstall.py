@@ -1,6 +1,7 @@
 """Before an uninstall: the operator is stopped, then its finalizers are taken off, so that no deletion hangs."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -13,22 +14,24 @@ from anb_operator.videojob import FINALIZER, VideoJob
 PAUSE_SECONDS = 1.0
 TRIES = 5
 
+PATIENCE_SECONDS = 60.0
+"""For the operator's pods, which are given 30 s to stop. The hook has time for more than one try."""
+
 _log = structlog.get_logger(__name__)
 
 
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
-    """Stop the operator and free its VideoJobs; they stay. The caller bounds the time.
+    """Stop the operator and free its VideoJobs; they stay. It takes some minutes at most.
 
     Raises:
         Unavailable: Kubernetes does not answer.
-        KubeRefused: the ServiceAccount may not do this, or finalizers are put back again and again.
+        KubeRefused: the ServiceAccount may not do this, a pod does not stop, or finalizers are put back all the time.
     """
     try:
         await kube.scale_deployment(settings.deployment, 0)
     except Missing:
         _log.info("there is no operator to stop", deployment=settings.deployment)
-    while await kube.list_pods(settings.selector):  # noqa: ASYNC110 - the pods are elsewhere
-        await asyncio.sleep(PAUSE_SECONDS)
+    await _stopped(kube, settings.selector)
     for _ in range(TRIES):
         held = await _held(kube)
         if not held:
@@ -42,6 +45,18 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
             f"{len(held)} VideoJobs still have the finalizer {FINALIZER}, {'/'.join(held[0].key)} among them: "
             "somebody changes them all the time. See to that, and uninstall again.",
         )
+
+
+async def _stopped(kube: KubeClient, selector: str) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while pods := await kube.list_pods(selector):
+        if time.monotonic() >= give_up:
+            raise KubeRefused(
+                "running",
+                f"The operator's pod {pods[0].name} has not stopped within {PATIENCE_SECONDS:.0f} s: perhaps its node "
+                "is gone. Delete the pod, with --force --grace-period=0 if need be, and uninstall again.",
+            )
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _held(kube: KubeClient) -> Sequence[VideoJob]:

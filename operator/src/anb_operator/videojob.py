@@ -4,7 +4,7 @@ What the API server checks beyond types is said here in CEL: an optional field i
 it is there at all, which `self == oldSelf` does not cover.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
@@ -274,8 +274,3 @@ class VideoJob(_Part):
         """What this object says about its own end."""
         seconds = self.spec.ttl_seconds_after_finished
         return None if seconds is None else timedelta(seconds=seconds)
-
-
-def now() -> datetime:
-    """The machine's clock, to the second, as Kubernetes keeps times."""
-    return datetime.now(UTC).replace(microsecond=0)

@@ -19,6 +19,7 @@ from tests.support.cluster import watched
 from tests.support.tether import free_port
 
 KEY = "uploads/clip.mp4"
+OPERATOR = "app.kubernetes.io/component=operator"
 
 # As `kubectl proxy` tells of each request, since Kubernetes 1.33 and before.
 REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
@@ -110,13 +111,17 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
         video_id = uploaded(site.store)
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
+    # Of a pod that was evicted something stays for ever, with all its labels.
+    site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}")
+    ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'
+    site.kubectl("patch", "pod", "evicted", "--subresource=status", "--type=merge", f"--patch={ended}")
     config = rights_of_the_chart(site.namespace, tmp_path, "uninstall", account="anb-operator-uninstall")
     with recording(config) as recorder:
         environment = {
             "KUBECONFIG": str(recorder.kubeconfig),
             "ANB_OPERATOR_NAMESPACE": site.namespace,
             "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
-            "ANB_OPERATOR_SELECTOR": "app.kubernetes.io/component=operator",
+            "ANB_OPERATOR_SELECTOR": OPERATOR,
         }
         subprocess.run(
             [sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True, timeout=60

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from anb_cli.client import Api
 from anb_cli.connection import Connection
+from tests.e2e.conftest import EVIDENCE
 from tests.support.chart import tool
 from tests.support.cluster import Json, Namespace, delete_namespaces
 from tests.support.release import LOCAL, NAME, Release
@@ -22,6 +24,7 @@ def release() -> Iterator[Release]:
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
     _refuse_if_in_use()
+    shutil.rmtree(EVIDENCE, ignore_errors=True)
     storage = free_port()
     installed = Release(Namespace(NAME), f"http://127.0.0.1:{storage}")
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
@@ -37,9 +40,13 @@ def release() -> Iterator[Release]:
 def _refuse_if_in_use() -> None:
     """The resource, and with it every VideoJob of the cluster, is deleted at the end, and the stand-ins at once."""
     crd = tool("kubectl", "get", "crd", "videojobs.anb.video", "--ignore-not-found", "--output=json").stdout
-    owner = json.loads(crd)["metadata"].get("annotations", {}).get("meta.helm.sh/release-namespace") if crd else NAME
-    if owner != NAME:
-        pytest.fail(f"this cluster is in use: the namespace {owner} has a release. These tests want one of their own")
+    if not crd:
+        return
+    metadata = json.loads(crd)["metadata"]
+    owner = metadata.get("annotations", {}).get("meta.helm.sh/release-namespace")
+    if owner != NAME and "deletionTimestamp" not in metadata:
+        release = f"the namespace {owner} has a release" if owner else "it has the CRD of VideoJobs, by no release"
+        pytest.fail(f"this cluster is in use: {release}. These tests want one of their own")
 
 
 @pytest.fixture

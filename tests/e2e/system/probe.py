@@ -1,6 +1,6 @@
 """Uploads a clip every 200 ms through the Service until told to stop; runs in a pod of the API's image.
 
-A line for each: the answer, and how long it took. What was uploaded is deleted again at once.
+A line for each: the answer, and how long it took; then one with their number. What was uploaded is deleted at once.
 """
 
 import json
@@ -26,9 +26,12 @@ BODY = HEAD.encode() + b64decode(os.environ["ANB_CLIP"]) + b"\r\n--probe--\r\n"
 def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    begun = 0
     with ThreadPoolExecutor(16) as pool:
         while not stop.wait(EVERY):
             pool.submit(upload)
+            begun += 1
+    sys.stdout.write(f"{begun} uploads\n")
 
 
 def upload() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anb_cli.client import Api
+from tests.e2e.conftest import EVIDENCE
 from tests.support.cluster import Namespace
 from tests.support.release import QUICK, ROOT, Release
 from tests.support.scaling_picture import Sample, draw
@@ -50,26 +51,36 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
 ) -> None:
     release.up(*STEP)
     eventually(lambda: release.workers() == 1, within=180, every=1)
-    videos = [upload(footage / "bikes.mp4", title=f"Number {number}", edit=SHORT) for number in range(JOBS)]
     begun = time.monotonic()
     samples: list[Sample] = []
 
-    def back_at_one() -> bool:
+    def look() -> Sample:
         visible, in_flight = release.messages()
         samples.append(Sample(time.monotonic() - begun, visible, in_flight, release.workers()))
-        idle = (samples[-1].visible, samples[-1].in_flight, samples[-1].workers) == (0, 0, 1)
+        return samples[-1]
+
+    def back_at_one() -> bool:
+        now = look()
+        idle = (now.visible, now.in_flight, now.workers) == (0, 0, 1)
         return idle and max(sample.workers for sample in samples) > 1
 
+    videos = []
+    for number in range(JOBS):
+        look()
+        videos.append(upload(footage / "bikes.mp4", title=f"Number {number}", edit=SHORT))
     try:
         eventually(back_at_one, within=900, every=1)
     finally:
-        PICTURE.write_text(draw(samples, TITLE), encoding="utf-8")
+        EVIDENCE.mkdir(parents=True, exist_ok=True)
+        picture = draw(samples, TITLE)
+        (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
     counts = [count for count, _ in groupby(sample.workers for sample in samples)]
     assert counts == [1, 2, 3, 2, 1]
     for video_id in videos:
         video = api.get(video_id)
         assert (video["status"], video["attempts"]) == ("processed", 1)
         assert len(release.results(video_id)) == 1
+    PICTURE.write_text(picture, encoding="utf-8")
 
 
 @pytest.mark.usefixtures("usual_values_afterwards")

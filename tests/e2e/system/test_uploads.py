@@ -58,10 +58,10 @@ def test_a_bad_file_shows_its_reason(namespace: Namespace, release: Release, upl
     header, row = namespace.kubectl("get", "videojob", video_id).splitlines()
     assert row[header.index("REASON") :].split()[0] == code == "truncated"
 
-    def described() -> str:
-        text = namespace.kubectl("describe", "videojob", video_id)
-        return text if "Events:  <none>" not in text else ""
+    def described() -> tuple[str, str]:
+        status, _, events = " ".join(namespace.kubectl("describe", "videojob", video_id).split()).partition(" Events: ")
+        return status, events
 
-    told = eventually(described, within=20, every=1)
-    assert message in " ".join(told.split())
+    eventually(lambda: "Warning Failed" in described()[1], within=20, every=1)
+    assert [message in part for part in described()] == [True, True]
     assert {condition["type"] for condition in status["conditions"] if condition["status"] == "True"} >= {"Failed"}

@@ -1,7 +1,7 @@
 """The client against an API server that misbehaves; the real one is asked in tests/e2e/operator."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
 import kopf
@@ -204,9 +204,10 @@ def test_what_is_unreadable_can_still_be_deleted() -> None:
 
 
 class Uninstalled:
-    """An API server without an operator's pods; a stubborn one does not take finalizers off."""
+    """An API server with the operator's pods; a stubborn one does not take finalizers off."""
 
-    def __init__(self, *, stubborn: bool = False) -> None:
+    def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
+        self._pods = [{"metadata": {"name": pod}} for pod in pods]
         self.kept = {name: unreadable(name, finalizers=["other", FINALIZER]) for name in ("a", "b")}
         self.known = True
         self._stubborn = stubborn
@@ -219,7 +220,8 @@ class Uninstalled:
             return web.json_response(self.kept[name])
         if name == "videojobs" and not self.known:
             return web.Response(text="404 page not found\n", status=404)
-        return web.json_response({"metadata": {}, "items": list(self.kept.values()) if name == "videojobs" else []})
+        items = {"videojobs": [*self.kept.values()], "pods": self._pods}
+        return web.json_response({"metadata": {}, "items": items.get(name, [])})
 
     def uninstall(self) -> None:
         settings = UninstallSettings.model_validate(
@@ -241,6 +243,14 @@ def test_an_uninstall_takes_our_finalizer_off_what_is_unreadable_too() -> None:
 def test_an_uninstall_that_leaves_finalizers_fails_and_names_one() -> None:
     with pytest.raises(KubeRefused, match=r"2 VideoJobs still have the .* anb\.video/cancel, video/a among them"):
         Uninstalled(stubborn=True).uninstall()
+
+
+def test_an_uninstall_beside_a_pod_that_does_not_stop_fails_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_operator.uninstall.PATIENCE_SECONDS", 0.0)
+    cluster = Uninstalled(pods=["anb-operator-1"])
+    with pytest.raises(KubeRefused, match=r"pod anb-operator-1 has not stopped .* Delete the pod"):
+        cluster.uninstall()
+    assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other", FINALIZER]] * 2
 
 
 def test_an_uninstall_after_the_definition_was_deleted_has_nothing_to_do() -> None:
