@@ -324,7 +324,7 @@ class Settings(DatabaseSettings):
     @classmethod
     def _region_of_queue(cls, value: str, info: ValidationInfo) -> str:
         host = urlsplit(info.data.get("sqs_queue_url", "")).hostname or ""
-        told = re.search(r"(?:^|\.)([a-z]{2}(?:-[a-z]+)+-\d)\.", host)
+        told = re.search(r"(?:^|\.)((?:[a-z]{2}|eusc)(?:-[a-z]+)+-\d)\.", host)
         region = value or (told and told[1]) or info.data.get("aws_region")
         if not region and host:
             raise ValueError("the queue's URL does not tell its region: set SQS_REGION or AWS_REGION")

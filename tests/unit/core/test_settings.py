@@ -157,12 +157,19 @@ def test_a_secret_is_told_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://sqs.us-east-1.amazonaws.com/1/q", "us-east-1"),
         ("https://sqs.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        ("https://sqs.eusc-de-east-1.amazonaws.eu/1/q", "eusc-de-east-1"),
         ("https://ap-southeast-2.queue.amazonaws.com/1/q", "ap-southeast-2"),
         ("http://sqs.eu-west-3.localhost.localstack.cloud:4566/000000000000/q", "eu-west-3"),
     ],
 )
 def test_a_queues_url_tells_its_region(monkeypatch: pytest.MonkeyPatch, url: str, region: str) -> None:
     assert given(monkeypatch, SQS_QUEUE_URL=url).sqs_region == region
+
+
+def test_a_host_that_only_looks_like_a_region_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = given(monkeypatch, AWS_REGION="eu-north-1", SQS_QUEUE_URL="http://moto-server-0.moto.svc:5000/1/q")
+
+    assert settings.sqs_region == "eu-north-1"
 
 
 @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION", "SQS_REGION"])
