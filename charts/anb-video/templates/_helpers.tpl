@@ -71,7 +71,7 @@ app.kubernetes.io/component: {{ index . 1 | quote }}
 
 {{/* The region of the queue: what its URL tells, as the programs read it, else the region of everything. */}}
 {{- define "anb-video.queueRegion" -}}
-{{- $told := regexFind "(^|[.])[a-z]{2}(-[a-z]+)+-[0-9][.]" (urlParse .Values.queue.url).host | trimAll "." -}}
+{{- $told := regexFind "^https?://[^/]+" .Values.queue.url | regexFind "[/.]([a-z]{2}|eusc)(-[a-z]+)+-[0-9][.]" | trimAll "/." -}}
 {{- $told | default .Values.aws.region -}}
 {{- end }}
 

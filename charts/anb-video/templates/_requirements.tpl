@@ -1,6 +1,6 @@
 {{/*
-Combinations of values that can't work, each with a sentence that says what to do. All are told at once.
-What a single value may be is said in values.schema.json.
+Values that can't work, each with a sentence that says what to do. All are told at once.
+Sorts and bounds of single values are in values.schema.json; forms are here, where more can be said than a pattern.
 */}}
 {{- define "anb-video.requirements" -}}
 {{- $values := .Values -}}
@@ -39,6 +39,44 @@ What a single value may be is said in values.schema.json.
 {{- end -}}
 {{- if and $values.bootstrapToken.value $values.bootstrapToken.existingSecret -}}
 {{- $problems = append $problems "bootstrapToken.value and bootstrapToken.existingSecret are both set: keep one." -}}
+{{- end -}}
+
+{{- /* Forms. A value with a password in it is not repeated. */ -}}
+{{- $queue := list "^https?://[^/\\s]+/(\\S+/)?[A-Za-z0-9_-]{1,80}(\\.fifo)?$" "it must be a queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue" -}}
+{{- $bucket := list "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$" "it must be a bucket's name: 3 to 63 lower-case letters, digits, dots, hyphens" -}}
+{{- $endpoint := list "^https?://[^/\\s?#]+/?$" "it must be an http or https URL without a path" -}}
+{{- $region := list "^([a-z]{2}|eusc)(-[a-z]+)+-[0-9]$" "it must be a region, such as us-east-1" -}}
+{{- $postgres := list "^postgres(ql(\\+psycopg)?)?://\\S+$" "it must be a URL such as postgresql://user:password@host:5432/name" -}}
+{{- $token := list "^\\S{16,}$" "it must have 16 characters or more, and no space" -}}
+{{- $certificate := list "^arn:aws[a-z-]*:(acm|iam)::?\\S+$" "it must be a certificate's ARN, such as arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000" -}}
+{{- $role := list "^arn:aws[a-z-]*:iam::[0-9]{12}:role/\\S+$" "it must be an IAM role's ARN, such as arn:aws:iam::123456789012:role/anb-video" -}}
+{{- $digest := list "^sha256:[0-9a-f]{64}$" "it must be sha256: and 64 hexadecimal digits" -}}
+{{- $formed := list
+  (list "queue.url" $values.queue.url $queue)
+  (list "queue.deadLetterUrl" $values.queue.deadLetterUrl $queue)
+  (list "bucket.name" $values.bucket.name $bucket)
+  (list "bucket.publicEndpoint" $values.bucket.publicEndpoint $endpoint)
+  (list "aws.region" $values.aws.region $region)
+  (list "aws.endpointUrl" $values.aws.endpointUrl $endpoint)
+  (list "database.url" $values.database.url $postgres)
+  (list "bootstrapToken.value" $values.bootstrapToken.value $token)
+  (list "ingress.alb.certificateArn" $values.ingress.alb.certificateArn $certificate)
+-}}
+{{- range $component := list "api" "worker" "operator" -}}
+{{- $own := index $values $component -}}
+{{- $formed = concat $formed (list
+  (list (printf "%s.roleArn" $component) $own.roleArn $role)
+  (list (printf "%s.image.digest" $component) $own.image.digest $digest)
+) -}}
+{{- end -}}
+{{- range $formed -}}
+{{- $name := index . 0 -}}
+{{- $value := index . 1 -}}
+{{- $form := index . 2 -}}
+{{- if and $value (not (regexMatch (index $form 0) $value)) -}}
+{{- $told := ternary "can't be used" (printf "is %s" $value) (has $name (list "database.url" "bootstrapToken.value")) -}}
+{{- $problems = append $problems (printf "%s %s: %s." $name $told (index $form 1)) -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* Credentials */ -}}
@@ -85,7 +123,7 @@ What a single value may be is said in values.schema.json.
 {{- end -}}
 {{- $scaling := $values.worker.autoscaling -}}
 {{- if $scaling.enabled -}}
-{{- if and $values.queue.url (not (regexMatch "^/[^/]+/[^/]+$" (urlParse $values.queue.url).path)) -}}
+{{- if and $values.queue.url (not (regexMatch "^https?://[^/]+/[^/]+/[^/]+$" $values.queue.url)) -}}
 {{- $problems = append $problems (printf "queue.url (%s) must end in /account/name: KEDA can't read other queues." $values.queue.url) -}}
 {{- end -}}
 {{- $step := $scaling.step -}}
@@ -108,6 +146,9 @@ What a single value may be is said in values.schema.json.
 {{- $alb := eq $values.ingress.className "alb" -}}
 {{- if and $values.ingress.enabled $alb (lt (len $values.ingress.alb.subnets) 2) -}}
 {{- $problems = append $problems "ingress.className is alb: name two subnets or more, in different zones, in ingress.alb.subnets." -}}
+{{- end -}}
+{{- if and $values.ingress.enabled $alb (lt (int $values.api.preStopSeconds) 20) -}}
+{{- $problems = append $problems (printf "ingress.className is alb, but api.preStopSeconds is %d: give 20 or more, because the load balancer sends requests to a pod for about that long after it was told to stop." (int $values.api.preStopSeconds)) -}}
 {{- end -}}
 {{- if and $values.ingress.enabled (not $alb) (or $values.ingress.alb.subnets $values.ingress.alb.certificateArn) -}}
 {{- $problems = append $problems (printf "ingress.alb is set, but ingress.className is %q: set it to alb." $values.ingress.className) -}}

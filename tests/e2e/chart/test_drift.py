@@ -1,8 +1,11 @@
 """What is written twice is the same in both places."""
 
+import inspect
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from anb_api.server import DRAIN_SECONDS
-from anb_core.settings import Misconfigured, Settings, load
+from anb_core import bootstrap
+from anb_core.settings import DatabaseSettings, Misconfigured, Settings, load
 from anb_operator.settings import OperatorSettings, Scope, UninstallSettings
 from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, tool
 
 Render = Callable[..., list[Manifest]]
+
+ROOT = CHART.parents[1]
 
 SET_BY_THE_CHART = {
     "ANB_API_LISTEN",
@@ -38,8 +44,30 @@ RIGHT_BY_THEMSELVES = {
 }
 
 
+COMPARED = (
+    # A program exits at its start when these don't fit together: it needs all of a group, or none.
+    {"ANB_HEARTBEAT_SECONDS", "ANB_LEASE_SECONDS", "SQS_VISIBILITY_TIMEOUT"},
+    {"ANB_BACKOFF_SECONDS", "ANB_BACKOFF_CAP_SECONDS"},
+)
+
+
 def test_every_setting_of_the_programs_has_its_place_in_the_chart() -> None:
     assert _aliases(Settings) == set(_readers()) | SET_BY_THE_CHART | RIGHT_BY_THEMSELVES
+
+
+@pytest.mark.parametrize("program", ["api", "worker", "operator"])
+def test_a_program_is_given_just_the_settings_that_it_needs(program: str) -> None:
+    (room,) = import_module(f"anb_{program}").__path__
+    read = _read_in(Path(bootstrap.__file__), *Path(room).rglob("*.py"))
+    if program != "api":
+        # What takes objects in is given it, and asks for it with uploads alone.
+        read.remove("ANB_IDEMPOTENCY_SECONDS")
+    compared = {name for group in COMPARED if group & read for name in group}
+    assert _given_to(program) == (read | compared) & set(_readers())
+
+
+def test_the_migration_is_given_just_the_settings_that_it_reads() -> None:
+    assert _given_to("migrate") == _aliases(DatabaseSettings) & set(_readers())
 
 
 def test_the_operator_and_its_clean_up_are_told_all_that_they_can_be_told(render: Render) -> None:
@@ -99,8 +127,7 @@ def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -
 
 
 def test_what_kind_brings_out_on_the_host_leads_to_the_pods_of_the_usual_services(render: Render) -> None:
-    root = CHART.parents[1]
-    local = root / "deploy" / "local"
+    local = ROOT / "deploy" / "local"
     (api,) = (manifest for manifest in render(CHART / "ci" / "kind-values.yaml") if manifest["kind"] == "Service")
     localstack = next(yaml.safe_load_all((local / "localstack.yaml").read_text(encoding="utf-8")))
     ways_in = list(yaml.safe_load_all((local / "kind-ports.yaml").read_text(encoding="utf-8")))
@@ -108,7 +135,7 @@ def test_what_kind_brings_out_on_the_host_leads_to_the_pods_of_the_usual_service
         assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
         assert way_in["spec"]["selector"] == service["spec"]["selector"]
         assert way_in["spec"]["ports"][0]["targetPort"] == service["spec"]["ports"][0]["targetPort"]
-    (control_plane, *_) = yaml.safe_load((root / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
+    (control_plane, *_) = yaml.safe_load((ROOT / "kind-config.yaml").read_text(encoding="utf-8"))["nodes"]
     opened = {mapping["containerPort"] for mapping in control_plane["extraPortMappings"]}
     assert opened == {way_in["spec"]["ports"][0]["nodePort"] for way_in in ways_in}
 
@@ -119,6 +146,12 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
     values = set(_leaves(_values()))
     assert values <= known
     assert known - values <= optional
+
+
+def test_no_value_that_has_a_default_can_be_missing() -> None:
+    # A key without a value takes the default away, and an upgrade with --reuse-values has none for what is new.
+    for path, defaults in _objects(_values()):
+        assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 
 
 def test_the_readme_is_what_helm_docs_writes(tmp_path: Path) -> None:
@@ -139,6 +172,18 @@ def _readers() -> dict[str, list[str]]:
     return readers
 
 
+def _given_to(program: str) -> set[str]:
+    return {name for name, readers in _readers().items() if program in readers}
+
+
+def _read_in(*sources: Path) -> set[str | None]:
+    texts = (source.read_text(encoding="utf-8") for source in sources)
+    names = {name for text in texts for name in re.findall(r"\bsettings\.(\w+)", text)}
+    if "retry_policy" in names:
+        names |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(vars(Settings)["retry_policy"].fget)))
+    return {Settings.model_fields[name].alias for name in names & Settings.model_fields.keys()}
+
+
 def _values() -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     return values
@@ -155,6 +200,22 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
     for name, value in values.items():
         path = f"{prefix}{name}"
         found += [path] if not isinstance(value, dict) or not value or name in OPEN else _leaves(value, f"{path}.")
+    return found
+
+
+def _objects(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Where the values have objects that are closed, and what has a default in each."""
+    yield path, [name for name, value in values.items() if value is not None]
+    for name, value in values.items():
+        if isinstance(value, dict) and value and name not in OPEN:
+            yield from _objects(value, (*path, name))
+
+
+def _at(schema: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    found = schema
+    for name in path:
+        found = found["properties"][name]
+        found = schema["definitions"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
     return found
 
 
