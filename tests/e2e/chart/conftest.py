@@ -1,6 +1,7 @@
 """The chart as `helm template` renders it, and what it has to fit. Helm and Go must be on PATH."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,6 @@ import pytest
 import yaml
 
 from tests.support.chart import CHART, KUBERNETES, Manifest, strict_schema, tool
-
-KEDA = "v2.20.2"
 
 Render = Callable[..., list[Manifest]]
 
@@ -30,8 +29,13 @@ def render() -> Render:
 
 @pytest.fixture(scope="session")
 def keda_schemas() -> dict[str, Manifest]:
-    """KEDA's own schemas by kind, from its Go module, made as strict as the API server is with unknown fields."""
-    told = tool("go", "mod", "download", "-json", f"github.com/kedacore/keda/v2@{KEDA}").stdout
+    """KEDA's own schemas by kind, from its Go module, made as strict as the API server is with unknown fields.
+
+    They are those of the KEDA that deploy/local/up installs.
+    """
+    script = CHART.parents[1] / "deploy" / "local" / "up"
+    (version,) = re.findall(r"^keda=(\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    told = tool("go", "mod", "download", "-json", f"github.com/kedacore/keda/v2@v{version}").stdout
     folder = Path(json.loads(told)["Dir"], "config", "crd", "bases")
     definitions = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("keda.sh_*.yaml")]
     return {definition["spec"]["names"]["kind"]: strict_schema(definition) for definition in definitions}

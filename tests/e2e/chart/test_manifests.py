@@ -62,16 +62,28 @@ def test_no_pod_has_more_than_the_restricted_profile_allows(preset: Path, render
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["runAsGroup"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
-        assert all(volume.keys() == {"name", "emptyDir"} for volume in pod["volumes"])
+        assert pod["enableServiceLinks"] is False
+        (volume,) = pod["volumes"]
+        assert volume.keys() == {"name", "emptyDir"}
+        assert volume["emptyDir"].keys() == {"sizeLimit"}
         for container in pod["containers"]:
+            assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/tmp/anb-temp"}]
+            assert {"name": "TMPDIR", "value": "/tmp/anb-temp"} in container["env"]
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"].keys() == {"requests", "limits"}
+
+
+def test_only_the_operator_and_its_clean_up_get_a_token_of_kubernetes(render: Render) -> None:
+    preset = CHART / "ci" / "kind-values.yaml"
+    trusted = {pod["serviceAccountName"] for pod in _pods(render(preset)) if pod["automountServiceAccountToken"]}
+    assert trusted == {"anb-operator", "anb-operator-uninstall"}
 
 
 def test_only_secrets_hold_what_is_secret(render: Render) -> None:
