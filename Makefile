@@ -71,9 +71,10 @@ kind-up: $(SETUP) images ## Run the whole system on a kind cluster (needs docker
 	@kind get clusters 2>/dev/null | grep -qx anb-video || kind create cluster --config kind-config.yaml --wait 2m
 	@kind export kubeconfig --name anb-video
 	@kind load docker-image --name anb-video $(IMAGES:%=anb-video/%:$(VERSION))
-# A release that was there takes the new images only with new pods: their names are the old ones'.
-	@set -e; before=$$(kubectl --namespace video get deployments --output name 2>/dev/null); deploy/local/up; \
-		kubectl apply --filename deploy/local/kind-ports.yaml; [ -z "$$before" ] || kubectl --namespace video rollout restart $$before
+# An image keeps its name when it changes; its id beside the pods is what makes the release take it.
+	@NAMESPACE=video deploy/local/up $(foreach name,$(IMAGES),\
+		--set-string "$(name).podAnnotations.image=$$(docker image inspect --format '{{.Id}}' anb-video/$(name):$(VERSION))")
+	@kubectl apply --filename deploy/local/kind-ports.yaml >/dev/null
 
 .PHONY: e2e
 e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
