@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import make_url, text, update
+from sqlalchemy import func, make_url, select, text, update
 
 from anb_core.adapters.database import SqlStore, engine, feed, upgrade
 from anb_core.adapters.database.engine import Database
@@ -194,10 +194,12 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
     record = record_of(store, video_id)
     last = store.last_event_id()
     with postgresql.database.transaction() as slow:
-        feed.tell(slow, record, EventKind.ATTEMPT)
+        slow.execute(select(func.pg_advisory_xact_lock(feed.FEED_LOCK)))
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
+        # Had the one that waits its id by now, it would stand before this one.
+        feed.tell(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
     kinds = [event.kind for event in store.events_after(last)]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, literal, select
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database.engine import Repository, insert, is_postgresql, now_plus
@@ -21,23 +21,23 @@ def tell(connection: Connection, record: Record, kind: EventKind, error: Problem
     On PostgreSQL the next writer gets its id only after this commit: ids grow in the order of commits, and
     a reader by id skips nothing. SQLite has one writer at a time anyway.
     """
-    if is_postgresql(connection):
-        connection.execute(select(func.pg_advisory_xact_lock(FEED_LOCK)))
     job = record.job
-    connection.execute(
-        plain_insert(job_events).values(
-            kind=kind,
-            video_id=record.video.id,
-            job_id=job.id,
-            owner=record.video.owner,
-            version=job.version,
-            status=job.status,
-            progress=job.progress,
-            error_code=error and error.code,
-            error_message=error and error.message,
-            at=now_plus(),
-        )
-    )
+    told: dict[str, Any] = {
+        "kind": kind,
+        "video_id": record.video.id,
+        "job_id": job.id,
+        "owner": record.video.owner,
+        "version": job.version,
+        "status": job.status,
+        "progress": job.progress,
+        "error_code": error and error.code,
+        "error_message": error and error.message,
+    }
+    row = select(*(literal(value, job_events.c[name].type) for name, value in told.items()), now_plus())
+    if is_postgresql(connection):
+        # In one statement, because everybody waits from here to the commit; the row gets its id when it is our turn.
+        row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
+    connection.execute(plain_insert(job_events).from_select([*told, "at"], row))
 
 
 class FeedRepository(Repository):
