@@ -25,7 +25,7 @@ VIDEO_DELETED = Problem("video_deleted", "The video was deleted. Delete this Vid
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is mirrored, where to, and for how long it is kept after the end."""
+    """What is mirrored, where to, and for how long that is kept after the end."""
 
     namespace: str
     instance: str
@@ -38,6 +38,10 @@ class Policy:
     def labels(self) -> dict[str, str]:
         """Of the mirrors of this release."""
         return {**MADE_BY_OPERATOR, "app.kubernetes.io/instance": self.instance}
+
+    def time_to_live(self, phase: Phase) -> timedelta:
+        """For how long a mirror is kept after the end of its video's work."""
+        return self.ttl_processed if phase is Phase.PROCESSED else self.ttl_failed
 
 
 class Command(StrEnum):
@@ -211,11 +215,12 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
     return made
 
 
-def time_to_live(videojob: VideoJob | None, phase: Phase, policy: Policy) -> timedelta:
-    """For how long a VideoJob is kept after the end of its work."""
-    if videojob is not None and videojob.ttl is not None:
+def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
+    """For how long a VideoJob is kept after the end of its work; None: until somebody deletes it."""
+    if videojob.ttl is not None:
         return videojob.ttl
-    return policy.ttl_processed if phase is Phase.PROCESSED else policy.ttl_failed
+    # Whoever applies a manifest again would submit its object again, had the first VideoJob gone unasked.
+    return None if videojob.spec.source else policy.time_to_live(phase)
 
 
 def _plan_mirror(
@@ -229,13 +234,14 @@ def _plan_mirror(
     made.actions += _finalizer(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
     if status != videojob.status:
         made.actions.append(WriteStatus(videojob, status))
+    ttl = time_to_live(videojob, job.status, policy)
     # Not the row's own time: `now` is a whole second as this one is, and would be before the end until the next began.
-    if (finished_at := status.finished_at) is not None:
-        end = finished_at + time_to_live(videojob, job.status, policy)
+    if (finished_at := status.finished_at) is not None and ttl is not None:
+        end = finished_at + ttl
         if end <= now:
             made.actions.append(Delete(videojob))
             if videojob.ttl is not None:
-                made.expired_until = finished_at + time_to_live(None, job.status, policy)
+                made.expired_until = finished_at + policy.time_to_live(job.status)
         else:
             made.look_again(end)
 
@@ -315,7 +321,7 @@ def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: boo
         return True
     # Whoever cancels a video, or deletes the VideoJob that submitted it, does not want another one.
     wanted = news and job.status is not Phase.CANCELLED
-    return wanted and now < job.updated_at + time_to_live(None, job.status, policy)
+    return wanted and now < job.updated_at + policy.time_to_live(job.status)
 
 
 def _refused(videojob: VideoJob, refusal: Refusal) -> Announcement:

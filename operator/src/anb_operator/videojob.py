@@ -140,7 +140,8 @@ class Spec(_Part):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = Field(
         None,
         description="Seconds after the end of the work in which this VideoJob is deleted; the video itself stays. "
-        "Default: what the operator was told for this outcome.",
+        "Without it one with spec.videoId is kept as long as the operator was told for this outcome, and one with "
+        "spec.source until somebody deletes it: one that is gone and applied again submits its object again.",
     )
 
 

@@ -233,6 +233,34 @@ def test_an_object_may_say_itself_for_how_long_it_is_kept(world: World) -> None:
     assert world.cluster.names == set()
 
 
+@pytest.mark.parametrize("reason", ["published", "rejected"])
+def test_one_that_submitted_its_video_stays_so_that_applying_it_again_submits_nothing(
+    world: World, reason: str
+) -> None:
+    video_id = submit(world)
+    lease = claim(world.store, video_id)
+    if reason == "published":
+        world.store.publish(lease, result(lease))
+    else:
+        reject(world.store, lease)
+    world.follow()
+    world.clock.advance(30 * DAY)
+    assert world.reconcile(video_id) is None
+    assert video_of(world.cluster.apply("clip", SOURCE)) == video_id
+    assert world.cluster.names == {"clip"}
+
+
+def test_one_that_went_after_its_own_time_submits_again_when_it_is_applied_again(world: World) -> None:
+    video_id = submit(world, ttlSecondsAfterFinished=0)
+    lease = claim(world.store, video_id)
+    world.store.publish(lease, result(lease))
+    world.follow()
+    world.reconcile(video_id)
+    assert world.cluster.names == set()
+    assert submit(world, ttlSecondsAfterFinished=0) != video_id
+    assert len(world.store.listing(owner=None)) == 2
+
+
 def test_a_mirror_that_has_had_its_own_time_comes_back_for_new_work_only(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
