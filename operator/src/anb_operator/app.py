@@ -1,6 +1,7 @@
 """Wires the operator together and runs it: kopf watches, our own tasks do the work."""
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -29,7 +30,7 @@ from anb_operator.reconciler import Reconciler
 from anb_operator.settings import OperatorSettings
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import GROUP, PLURAL, VERSION
-from anb_operator.workqueue import WorkQueue
+from anb_operator.workqueue import WorkQueue, plan_delay
 
 WRITERS = 8
 """Videos seen to at once: the API server's time, not ours, is what they wait for."""
@@ -39,6 +40,9 @@ RESYNC_SECONDS = 300.0
 
 PAUSE_SECONDS = 2.0
 """Between two tries to list what can't be listed."""
+
+LONGEST_PAUSE_SECONDS = 5.0
+"""A writer whom Kubernetes did not answer pauses at most so long before it takes the next video."""
 
 PAGE = 500
 
@@ -135,6 +139,19 @@ async def run(core: Core, settings: OperatorSettings) -> None:
     _log.info("stopped")
 
 
+class NoDiff(kopf.DiffBaseStorage):
+    """Nobody asks kopf what has changed in an object. To find it out would be a third of its work for each event."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: object) -> None:
+        """There is none."""
+
+    def store(self, **_: object) -> None:
+        """Only handlers of changes ask for it, and there are none."""
+
+
 class Resync:
     """Compares everything with what we believe, and has looked at what differs."""
 
@@ -181,8 +198,8 @@ class Resync:
             await asyncio.sleep(RESYNC_SECONDS)
             try:
                 await self.take_in()
-            except AnbError as error:
-                _log.warning("VideoJobs not listed", reason=error.message)
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                _log.warning("VideoJobs not listed", reason=str(error) or type(error).__name__)
 
     def _unfinished(self) -> list[str]:
         found: list[str] = []
@@ -212,29 +229,23 @@ def _show(metrics: Metrics, shelf: Shelf, queue: WorkQueue, feed: FeedReader) ->
 
 async def write(queue: WorkQueue, reconcile: Reconcile, metrics: Metrics) -> None:
     """See to one video after the other until cancelled. What fails is tried again, ever more rarely."""
+    unanswered = 0
     while True:
+        if unanswered:
+            # Otherwise ten thousand videos would be tried at once, and each would ask the database before.
+            await asyncio.sleep(min(plan_delay(unanswered, random.random()), LONGEST_PAUSE_SECONDS))  # noqa: S311
         work = await queue.take()
         try:
             again = await reconcile(work.video_id, news=work.event is not None)
         except asyncio.CancelledError:
             queue.failed(work.video_id)
             raise
-        except Unavailable as error:
-            if error.part == "database":
-                # Till the feed is read again: it asks anyway, and for all.
-                queue.pause()
-            metrics.reconciles.labels(f"{error.part}_away").inc()
-            delay = queue.failed(work.video_id)
-            _log.warning("not mirrored", part=error.part, video_id=work.video_id, reason=error.message, again_in=delay)
-        except KubeRefused as error:
-            metrics.reconciles.labels("refused").inc()
-            delay = queue.failed(work.video_id)
-            _log.warning("not mirrored", video_id=work.video_id, reason=error.message, again_in=delay)
-        except Exception:  # noqa: BLE001 - logged, and one video must not stop all others
-            metrics.reconciles.labels("error").inc()
-            delay = queue.failed(work.video_id)
-            _log.exception("not mirrored", video_id=work.video_id, again_in=delay)
+        except Exception as error:  # noqa: BLE001 - told, and one video must not stop all others
+            _failed(queue, work.video_id, error, metrics)
+            away = isinstance(error, Unavailable) and error.part == "kubernetes"
+            unanswered = unanswered + 1 if away else 0
         else:
+            unanswered = 0
             metrics.reconciles.labels("done").inc()
             if work.event is not None:
                 # The clock of the database may be a little ahead of ours.
@@ -242,6 +253,23 @@ async def write(queue: WorkQueue, reconcile: Reconcile, metrics: Metrics) -> Non
             queue.done(work.video_id)
             if again is not None:
                 queue.add_later(work.video_id, again)
+
+
+def _failed(queue: WorkQueue, video_id: str, error: Exception, metrics: Metrics) -> None:
+    delay = queue.failed(video_id)
+    match error:
+        case Unavailable(part=part, message=reason):
+            outcome = f"{part}_away"
+            if part == "database":
+                # Till the feed is read again: it asks anyway, and for all.
+                queue.pause()
+        case KubeRefused(message=reason):
+            outcome = "refused"
+        case _:
+            outcome, reason = "error", f"{type(error).__name__}: {error}"
+    metrics.reconciles.labels(outcome).inc()
+    trace = error if outcome == "error" else None
+    _log.warning("not mirrored", video_id=video_id, outcome=outcome, reason=reason, again_in=delay, exc_info=trace)
 
 
 async def _first_list(kube: KubeClient, resync: Resync, shelf: Shelf, *, beat: Callable[[], None]) -> None:
@@ -275,6 +303,7 @@ async def _watch(settings: OperatorSettings, shelf: Shelf, queue: WorkQueue, sto
     configured.scanning.disabled = True
     configured.posting.enabled = False
     configured.watching.chunk_size = PAGE
+    configured.persistence.diffbase_storage = NoDiff()
     configured.networking.connect_timeout = TIMEOUT_SECONDS
     configured.networking.error_backoffs = Backoffs()
     # By default it kills the process ten minutes after a watch has ended, whatever became of it.

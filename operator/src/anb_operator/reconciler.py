@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from anb_core.domain.errors import Refused
+from anb_core.domain.errors import Refused, Unavailable
 from anb_core.domain.model import Attempt, Problem, Record, Scope
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Store
@@ -109,7 +109,7 @@ class Reconciler:
         video_id: str,
         videojobs: Sequence[VideoJob],
         record: Record | None,
-        attempts: list[Attempt],
+        attempts: Sequence[Attempt],
         *,
         news: bool,
         refusals: Mapping[str, Refusal],
@@ -135,42 +135,42 @@ class Reconciler:
 
     def _obey(
         self, video_id: str, videojobs: Sequence[VideoJob]
-    ) -> tuple[Record | None, list[Attempt], dict[str, Refusal]]:
+    ) -> tuple[Record | None, Sequence[Attempt], dict[str, Refusal]]:
         """Do what the specs ask for; then the row, its attempts, and by UID what was refused."""
         refusals: dict[str, Refusal] = {}
         acted_on = self._acted_on.setdefault(video_id, {})
-        record = self._store.get(video_id)
+        record, attempts = self._store.history(video_id)
         for videojob in videojobs:
             uid = videojob.metadata.uid
             command = command_of(videojob, record, acted_on.get(uid))
             if command is None:
                 continue
             try:
-                record = self._do(command, videojob, video_id)
+                self._do(command, videojob, video_id)
             except Refused as error:
                 refusals[uid] = Refusal(command, Problem(error.code, error.message))
                 self._on_command(command, "refused")
                 _log.warning("refused", command=command, video_id=video_id, reason=error.message)
-                record = self._store.get(video_id)
             else:
                 acted_on[uid] = Observed(videojob.metadata.generation, videojob.spec.retry)
                 self._on_command(command, "done")
                 _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
-        attempts = list(self._store.attempts(video_id)) if record and record.job.attempts else []
+            # Told by the store as it is now, whoever changed it.
+            record, attempts = self._store.history(video_id)
         return record, attempts, refusals
 
-    def _do(self, command: Command, videojob: VideoJob, video_id: str) -> Record:
+    def _do(self, command: Command, videojob: VideoJob, video_id: str) -> None:
         spec = videojob.spec
         match command:
             case Command.SUBMIT if spec.source:
-                record, _ = self._submit.submit_existing(
+                self._submit.submit_existing(
                     spec.source.key, video_id, owner=spec.owner or DEFAULT_OWNER, title=spec.title, edit=spec.edit
                 )
-                return record
             case Command.RETRY:
                 # Another process relays what is owed, within a second.
-                return commands.retry(self._store, self._objects, CALLER, video_id, wake_relay=lambda: None)
-        return commands.cancel(self._store, CALLER, video_id)
+                commands.retry(self._store, self._objects, CALLER, video_id, wake_relay=lambda: None)
+            case Command.CANCEL:
+                commands.cancel(self._store, CALLER, video_id)
 
     # -- towards Kubernetes
 
@@ -230,8 +230,8 @@ class Reconciler:
             await self._kube.post_event(action.videojob, action.announcement)
         except Existing:
             return
-        except KubeRefused as error:
-            # News is worth less than the mirror.
+        except (KubeRefused, Unavailable) as error:
+            # News is worth less than the mirror, or the end of a deletion.
             _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
 
 

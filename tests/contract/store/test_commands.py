@@ -59,7 +59,7 @@ def test_cancelling_takes_the_lease_from_the_attempt(store: Store) -> None:
     assert not store.report_progress(lease, 0.5)
     assert not store.publish(lease, result(lease))
     assert not store.settle(lease, plan_interruption(lease.counters))
-    [attempt] = store.attempts(lease.video_id)
+    [attempt] = store.history(lease.video_id)[1]
     assert attempt.ending is Ending.SUPERSEDED
     assert record_of(store, lease.video_id).job == job
 

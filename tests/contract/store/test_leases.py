@@ -48,7 +48,7 @@ def test_a_claim_begins_an_attempt_with_a_new_fence_and_a_key_of_its_own(store: 
     assert job.lease_expires_at is not None
     assert LEASE - 30 * SECOND < job.lease_expires_at - store.now() <= LEASE
     assert lease.result_key == f"processed/{video_id}/1-{lease.attempt_id}.mp4"
-    [attempt] = store.attempts(video_id)
+    [attempt] = store.history(video_id)[1]
     assert (attempt.id, attempt.worker, attempt.ended_at) == (lease.attempt_id, "worker-1", None)
 
 
@@ -137,7 +137,7 @@ def test_a_published_result_is_current_and_ends_everything(store: Store) -> None
     job = record_of(store, lease.video_id).job
     assert (job.status, job.result, job.progress, job.error) == (Status.PROCESSED, result(lease), 1.0, None)
     assert (job.lease_owner, job.lease_expires_at, job.worker) == (None, None, None)
-    [attempt] = store.attempts(lease.video_id)
+    [attempt] = store.history(lease.video_id)[1]
     assert attempt.ending is Ending.PROCESSED
     assert attempt.ended_at is not None
     assert due(store) == []
@@ -211,7 +211,7 @@ def test_a_message_that_was_sent_is_never_too_early(backend: Backend) -> None:
 def test_an_attempt_that_failed_tells_why_though_its_job_goes_on(store: Store) -> None:
     lease = processing(store)
     assert fail(store, lease)
-    [attempt] = store.attempts(lease.video_id)
+    [attempt] = store.history(lease.video_id)[1]
     assert (attempt.ending, attempt.error) == (Ending.FAILED, PROBLEM)
     event = store.events_after(0)[-1]
     assert (event.kind, event.status, event.error) == (EventKind.ATTEMPT, Status.PROCESSING, PROBLEM)
@@ -331,7 +331,7 @@ def test_an_old_fence_changes_nothing(backend: Backend, supersede: Callable[[Bac
     def state() -> object:
         return (
             store.listing(owner=None),
-            store.attempts(lease.video_id),
+            store.history(lease.video_id)[1],
             store.last_event_id(),
             backend.dooms(),
             backend.dead_letters(),
@@ -364,7 +364,7 @@ def test_taking_over_an_expired_lease_ends_the_old_attempt_as_lost(backend: Back
     assert taken.counters == Counters(lost=1)
     job = record_of(store, lost.video_id).job
     assert (job.counters, job.worker, job.attempts) == (Counters(lost=1), "worker-2", 2)
-    assert [attempt.ending for attempt in store.attempts(lost.video_id)] == [Ending.LOST, None]
+    assert [attempt.ending for attempt in store.history(lost.video_id)[1]] == [Ending.LOST, None]
     assert {doom.key for doom in backend.dooms()} == {lost.result_key}
 
 

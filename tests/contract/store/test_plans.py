@@ -141,7 +141,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
     page = Page(store.now() - HOUR, "v5")
     with explained(full) as scans:
         store.get("v1")
-        store.attempts("v1")
+        store.history("v1")[1]
         for owner in ("owner7", None):
             store.listing(owner=owner)
             store.listing(owner=owner, after=page)

@@ -76,7 +76,7 @@ def test_a_deleted_video_is_nowhere_to_be_found(store: Store) -> None:
     store.delete(lease.video_id, grace=DAY)
     assert store.get(lease.video_id) is None
     assert store.listing(owner=None) == []
-    assert store.attempts(lease.video_id) == []
+    assert store.history(lease.video_id)[1] == []
     assert store.count_by_status() == {}
 
 
@@ -84,14 +84,14 @@ def test_attempts_are_told_in_their_order(store: Store) -> None:
     first = processing(store)
     assert interrupt(store, first)
     second = claim(store, first.video_id, worker="worker-2")
-    told = store.attempts(first.video_id)
+    told = store.history(first.video_id)[1]
     assert [attempt.id for attempt in told] == [first.attempt_id, second.attempt_id]
     assert [(attempt.worker, attempt.fence, attempt.ending) for attempt in told] == [
         ("worker-1", 1, "interrupted"),
         ("worker-2", 2, None),
     ]
     assert [attempt.result_key for attempt in told] == [first.result_key, second.result_key]
-    assert store.attempts("unknown") == []
+    assert store.history("unknown")[1] == []
 
 
 def test_jobs_are_counted_by_status(store: Store) -> None:

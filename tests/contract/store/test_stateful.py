@@ -283,7 +283,7 @@ class Stores(RuleBasedStateMachine):
 
 def _attempts_of(video_id: str) -> Callable[[Store], list[object]]:
     return lambda store: [
-        (one.id, one.fence, one.generation, one.ending, one.error) for one in store.attempts(video_id)
+        (one.id, one.fence, one.generation, one.ending, one.error) for one in store.history(video_id)[1]
     ]
 
 

@@ -162,7 +162,7 @@ class Site:
 
     def results(self, video_id: str) -> list[str]:
         """The keys of all attempts' objects that are in the bucket."""
-        keys = [attempt.result_key for attempt in self.core.store.attempts(video_id)]
+        keys = [attempt.result_key for attempt in self.core.store.history(video_id)[1]]
         return [key for key in keys if self.core.objects.head(key)]
 
     def left_on_disk(self) -> list[Path]:

@@ -40,7 +40,7 @@ def test_a_worker_that_is_killed_in_mid_render_is_replaced(postgresql_site: Site
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(lost=1)
-    endings = [attempt.ending for attempt in site.core.store.attempts(video)]
+    endings = [attempt.ending for attempt in site.core.store.history(video)[1]]
     assert endings == [Ending.LOST, Ending.PROCESSED]
     assert len(site.results(video)) == 1
 
@@ -70,7 +70,7 @@ def test_sigterm_in_mid_render_hands_the_job_on_at_once_and_counts_no_failure(si
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(interruptions=1)
-    endings = [attempt.ending for attempt in site.core.store.attempts(video)]
+    endings = [attempt.ending for attempt in site.core.store.history(video)[1]]
     assert endings == [Ending.INTERRUPTED, Ending.PROCESSED]
     eventually(lambda: site.core.queue.depth().empty)
 
@@ -189,5 +189,5 @@ def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> 
 
     job = site.until(video, Status.PROCESSED)
     assert job.worker is None
-    assert [attempt.worker for attempt in site.core.store.attempts(video)] == [first.name, second.name]
+    assert [attempt.worker for attempt in site.core.store.history(video)[1]] == [first.name, second.name]
     assert len(site.results(video)) == 1

@@ -35,7 +35,7 @@ def videojob(world: World, status: Status | None = None) -> VideoJob:
 
 def status(world: World, video_id: str, before: Status | None = None) -> Status:
     record = record_of(world.store, video_id)
-    return status_of(record, world.store.attempts(video_id), videojob(world, before))
+    return status_of(record, world.store.history(video_id)[1], videojob(world, before))
 
 
 def conditions(told: Status) -> dict[str, tuple[str, str]]:
@@ -127,7 +127,7 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     told = status(world, lease.video_id)
     assert told.dead_letter is not None
     assert (told.dead_letter.cause, told.dead_letter.lost) == (DeadLetterCause.WORKER_LOST, 1)
-    record, attempts = record_of(world.store, lease.video_id), world.store.attempts(lease.video_id)
+    record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id)[1]
     news = announcements(Status(), record, attempts, world.clock.now())
     assert [one.reason for one in news] == ["Started", "WorkerLost", "DeadLettered"]
 

@@ -408,7 +408,7 @@ def test_an_interrupted_job_goes_on_elsewhere_at_once_and_no_failure_is_counted(
     world.stop, world.renderer.during = Stop(), lambda: None
     assert world.handle(worker="worker-2").outcome is Outcome.PROCESSED
     assert world.record.job.counters == Counters(interruptions=1)
-    assert [attempt.ending for attempt in world.store.attempts(VIDEO)] == [Ending.INTERRUPTED, Ending.PROCESSED]
+    assert [attempt.ending for attempt in world.store.history(VIDEO)[1]] == [Ending.INTERRUPTED, Ending.PROCESSED]
 
 
 def test_a_queue_that_is_away_keeps_no_job_from_being_handed_on(world: World) -> None:
@@ -487,7 +487,7 @@ def test_two_deliveries_of_one_message_make_one_result(world: World) -> None:
     assert world.handle(first).outcome is Outcome.PROCESSED
     report = world.handle(second)
     assert (report.outcome, report.detail) == (Outcome.DROPPED, "terminal")
-    assert len(world.store.attempts(VIDEO)) == 1
+    assert len(world.store.history(VIDEO)[1]) == 1
 
 
 def test_a_delivery_of_a_job_that_another_worker_holds_is_dropped(world: World) -> None:
@@ -622,7 +622,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(world: World, method: str) ->
     assert report.outcome is (Outcome.PROCESSED if method == "publish" else Outcome.FAILED)
     assert world.record.job.counters.failures == (0 if method == "publish" else 1)
     assert world.record.job.counters.lost == 0
-    assert len(world.store.attempts(VIDEO)) == 1
+    assert len(world.store.history(VIDEO)[1]) == 1
 
 
 def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_lost(world: World) -> None:

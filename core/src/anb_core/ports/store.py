@@ -117,8 +117,8 @@ class Reading(Protocol):
         """Newest first; `owner` None lists everybody's, empty `statuses` all of them."""
         ...
 
-    def attempts(self, video_id: str) -> Sequence[Attempt]:
-        """All attempts ever made, oldest first."""
+    def history(self, video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
+        """The video, None where there is none, and all attempts ever made, oldest first."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

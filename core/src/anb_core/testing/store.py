@@ -210,10 +210,10 @@ class InMemoryStore:
             ]
             return sorted(found, key=_place, reverse=True)[:limit]
 
-    def attempts(self, video_id: str) -> Sequence[Attempt]:
+    def history(self, video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
         with self._transaction():
             row = self._rows.get(video_id)
-            return list(row.attempts) if row and not row.deleted_at else []
+            return (row.record, list(row.attempts)) if row and not row.deleted_at else (None, [])
 
     def count_by_status(self) -> dict[Status, int]:
         with self._transaction():

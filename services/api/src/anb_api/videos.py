@@ -142,7 +142,7 @@ def list_videos(
 def show(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> VideoDetail:
     """The video, the work on it, and the history of its attempts."""
     record = find(here.core.store, caller, video_id)
-    return VideoDetail.with_history(record, here.core.store.attempts(video_id))
+    return VideoDetail.with_history(record, here.core.store.history(video_id)[1])
 
 
 @router.get(

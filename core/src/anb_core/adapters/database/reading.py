@@ -12,15 +12,8 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Page
 
 # Built once: the operator asks both for every change of every video.
-_VISIBLE = (videos.c.id == bindparam("video_id"), videos.c.deleted_at.is_(None))
-_RECORD = RECORDS.where(*_VISIBLE)
-_ATTEMPTS = (
-    select(attempts)
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .join(videos, videos.c.id == jobs.c.video_id)
-    .where(*_VISIBLE)
-    .order_by(attempts.c.fence)
-)
+_RECORD = RECORDS.where(videos.c.id == bindparam("video_id"), videos.c.deleted_at.is_(None))
+_ATTEMPTS = select(attempts).where(attempts.c.job_id == bindparam("job_id")).order_by(attempts.c.fence)
 
 
 class ReadingRepository(Repository):
@@ -49,9 +42,15 @@ class ReadingRepository(Repository):
         with self.database.reading() as connection:
             return [record_of(row) for row in connection.execute(wanted)]
 
-    def attempts(self, video_id: str) -> Sequence[Attempt]:
+    def history(self, video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
         with self.database.reading() as connection:
-            return [attempt_of(row) for row in connection.execute(_ATTEMPTS, {"video_id": video_id})]
+            row = connection.execute(_RECORD, {"video_id": video_id}).one_or_none()
+            if row is None:
+                return None, []
+            record = record_of(row)
+            if not record.job.attempts:
+                return record, []
+            return record, [attempt_of(row) for row in connection.execute(_ATTEMPTS, {"job_id": record.job.id})]
 
     def count_by_status(self) -> dict[Status, int]:
         counted = (
