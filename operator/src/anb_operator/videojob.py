@@ -44,6 +44,16 @@ def _immutable(field: str, sentence: str) -> dict[str, Any]:
     }
 
 
+# As `clean_title` has it.
+_PRINTABLE = [
+    {
+        "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
+        "message": "It must not have control characters or line breaks.",
+    },
+    {"rule": "self.trim() != ''", "message": "It must not be blank."},
+]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -63,7 +73,12 @@ class Source(_Part):
                         "rule": "!self.startsWith('/') && !self.startsWith('s3:') && !self.endsWith('/')",
                         "message": "It must be the key alone, such as uploads/clip.mp4, without the bucket and without "
                         "a slash at either end.",
-                    }
+                    },
+                    {
+                        # S3 counts bytes, maxLength characters.
+                        "rule": "size(bytes(self)) <= 1024",
+                        "message": "The key must not be longer than 1024 bytes in UTF-8: no bucket has such an object.",
+                    },
                 ]
             },
         ),
@@ -80,6 +95,12 @@ class Spec(_Part):
                     "rule": "has(self.videoId) != has(self.source)",
                     "message": "Give either source (an object in the bucket, to submit it) or videoId (a video that "
                     "was uploaded, to mirror it), and not both.",
+                },
+                {
+                    "rule": "!has(self.videoId) || !(has(self.title) || has(self.owner) || has(self.edit))",
+                    "message": "Leave out title, owner and edit with videoId: a video that was uploaded has its own. "
+                    "They are for source.",
+                    "fieldPath": ".videoId",
                 },
                 _immutable("videoId", "videoId can't be changed. Make another VideoJob."),
                 _immutable("source", "source can't be changed. Make another VideoJob."),
@@ -107,22 +128,14 @@ class Spec(_Part):
             Field(
                 min_length=1,
                 max_length=MAX_TITLE,
-                json_schema_extra={
-                    RULES: [
-                        {
-                            "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
-                            "message": "It must not have control characters or line breaks.",
-                        },
-                        {"rule": "self.trim() != ''", "message": "It must not be blank."},
-                    ]
-                },
+                json_schema_extra={RULES: _PRINTABLE},
             ),
         ]
         | None
     ) = Field(
         None, description="The title over the intro. Without one, a submitted object's title is its name. Immutable."
     )
-    owner: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+    owner: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra={RULES: _PRINTABLE})] | None = Field(
         None,
         description="Whom the video belongs to in the API. Without one, a submitted object belongs to "
         f'"{DEFAULT_OWNER}". Immutable.',
