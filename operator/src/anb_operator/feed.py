@@ -1,4 +1,4 @@
-"""Follows the feed of the database, from where it was left before the last stop."""
+"""Follows the feed of the database, from where it was left before the last stop or failure."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ READER = "operator"
 """The name of our cursor."""
 
 INTERVAL_SECONDS = 0.5
-"""Between two looks: what happens is on its VideoJob within two seconds."""
+"""Between two looks: a change waits for half of that on average, before anything is done for it."""
 
 BATCH = 500
 
@@ -48,6 +48,7 @@ class FeedReader:
         self._tell = tell
         self._interval = interval
         self._position: int | None = None
+        self._follows = False
         self._saved: int | None = None
         self._read_at = time.monotonic()
 
@@ -65,9 +66,11 @@ class FeedReader:
         """Read until cancelled."""
         while True:
             try:
-                answered = None if self._position is None else self._queue.answered(self._position)
-                read = asyncio.get_running_loop().run_in_executor(self._threads, self._read, self._position, answered)
+                known = self._position if self._follows else None
+                answered = None if known is None else self._queue.answered(known)
+                read = asyncio.get_running_loop().run_in_executor(self._threads, self._read, known, answered)
                 events, self._position = await read
+                self._follows = True
                 for event in events:
                     self._queue.add(event.video_id, event)
                 if any(event.kind is not EventKind.PROGRESS for event in events):
@@ -76,6 +79,8 @@ class FeedReader:
                 self._queue.resume()
                 self._tell(None)
             except Exception as error:  # noqa: BLE001 - told, and the mirror is better late than dead
+                # What comes back may be an earlier state of the database, where our position means nothing.
+                self._follows = False
                 self._queue.pause()
                 self._tell(error)
                 events = []
@@ -84,12 +89,15 @@ class FeedReader:
                 await asyncio.sleep(self._interval)
 
     def _read(self, position: int | None, answered: int | None) -> tuple[list[JobEvent], int]:
+        begins = position is None
         if position is None:
             position = self._begin()
         elif answered is not None and answered != self._saved:
             self._store.move_cursor(READER, answered)
             self._saved = answered
         events = list(self._store.events_after(position, limit=BATCH))
+        if begins:
+            _log.info("following the feed", after=position)
         return events, events[-1].id if events else position
 
     def _begin(self) -> int:
@@ -99,5 +107,4 @@ class FeedReader:
             # The database was put back to an earlier state, and its feed counts from there.
             _log.warning("the feed is behind our cursor, and is read from its beginning", cursor=cursor, last=last)
             cursor = None
-        _log.info("following the feed", after=cursor or 0, last=last)
         return cursor or 0

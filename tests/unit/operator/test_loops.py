@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
 from typing import Any
 
 import pytest
@@ -102,6 +103,59 @@ def test_a_feed_that_was_put_back_is_read_from_its_beginning(world: World) -> No
             assert (await queue.take()).video_id == video_id
 
         await beside(reader(world, queue, looks=[], beats=[]).run(), taken)
+
+    asyncio.run(scenario())
+
+
+def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_its_own_cursor_stands(
+    world: World,
+) -> None:
+    kept = uploaded(world.store)
+    lost = uploaded(world.store)
+    last = world.store.last_event_id()
+
+    async def scenario() -> None:
+        queue, told = WorkQueue(), list[Exception | None]()
+        feed = reader(world, queue, looks=[], beats=[], told=told)
+
+        async def put_back() -> None:
+            assert {(await queue.take()).video_id for _ in range(2)} == {kept, lost}
+            queue.done(kept)
+            queue.done(lost)
+            await until(lambda: world.store.cursor(READER) == last)
+            world.store.fault = DATABASE_AWAY
+            await until(lambda: told[-1])
+            del world.store._events[1:]
+            world.store._event_ids = count(2)
+            world.store._cursors[READER] = 1
+            world.store.fault = None
+            new = uploaded(world.store)
+            assert world.store.last_event_id() <= last
+            assert (await queue.take()).video_id == new
+            queue.done(new)
+            await until(lambda: world.store.cursor(READER) == world.store.last_event_id())
+
+        await beside(feed.run(), put_back)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_done_yet_is_counted_through_an_outage(world: World) -> None:
+    uploaded(world.store)
+    last = world.store.last_event_id()
+
+    async def scenario() -> None:
+        queue, told = WorkQueue(), list[Exception | None]()
+        feed = reader(world, queue, looks=[], beats=[], told=told)
+
+        async def away() -> None:
+            assert feed.unanswered() == 0
+            await until(lambda: feed.unanswered() == last)
+            world.store.fault = DATABASE_AWAY
+            await until(lambda: told[-1])
+            assert feed.unanswered() == last
+
+        await beside(feed.run(), away)
 
     asyncio.run(scenario())
 
