@@ -15,7 +15,10 @@ GIVE_UP = timedelta(minutes=2)
 """A VideoJob that is being deleted waits so long for work that can't be cancelled; then it goes, and the work on."""
 
 ASK_AGAIN = timedelta(seconds=30)
-"""Between two looks for an object that is submitted but not there yet."""
+"""Between the first two looks for an object that is submitted but not there yet."""
+
+ASK_AGAIN_AT_MOST = timedelta(minutes=10)
+"""Between two looks for one that has been missing for long, apart from those at everything."""
 
 SOURCE_MISSING = "source_missing"
 
@@ -223,6 +226,11 @@ def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta 
     return None if videojob.spec.source else policy.time_to_live(phase)
 
 
+def ask_again_in(missing: timedelta) -> timedelta:
+    """When to look again for an object that has been missing for so long: it doubles that time."""
+    return min(max(missing, ASK_AGAIN), ASK_AGAIN_AT_MOST)
+
+
 def _plan_mirror(
     made: Plan, videojob: VideoJob, record: Record, attempts: Sequence[Attempt], *, policy: Policy, now: datetime
 ) -> None:
@@ -284,10 +292,10 @@ def _plan_without_video(
         problem = VIDEO_DELETED
     else:
         problem = CANCELLED_BEFORE
-    if problem.code == SOURCE_MISSING:
-        made.look_again(now + ASK_AGAIN)
     made.actions += _finalizer(videojob, wanted=_may_begin(videojob))
     status = refused_status(problem, videojob, now)
+    if problem.code == SOURCE_MISSING and (accepted := status.condition("Accepted")):
+        made.look_again(now + ask_again_in(now - accepted.last_transition_time))
     if status != before:
         made.actions.append(WriteStatus(videojob, status))
 

@@ -12,7 +12,7 @@ from anb_core.domain.status import Status
 from anb_operator.app import Resync
 from anb_operator.kube import KubeRefused, Outdated
 from anb_operator.naming import video_id_of
-from anb_operator.planning import ASK_AGAIN, GIVE_UP
+from anb_operator.planning import ASK_AGAIN, GIVE_UP, ask_again_in
 from anb_operator.videojob import FINALIZER, VideoJob
 from anb_operator.workqueue import WorkQueue
 from tests.contract.store.given import (
@@ -367,6 +367,26 @@ def test_a_missing_object_is_told_and_looked_for_again(world: World) -> None:
     world.objects.put(KEY, b"a video")
     world.reconcile(video_of(videojob))
     assert phase(world, "clip") is Status.UPLOADED
+
+
+@pytest.mark.parametrize(
+    ("waited", "seconds"),
+    [(0, 30), (-1, 30), (29, 30), (30, 30), (60, 60), (61, 61), (599, 599), (600, 600), (601, 600), (86400, 600)],
+)
+def test_the_longer_an_object_is_missing_the_more_rarely_it_is_looked_for(waited: int, seconds: int) -> None:
+    assert ask_again_in(waited * SECOND) == seconds * SECOND
+
+
+def test_an_object_that_stays_missing_is_looked_for_ever_more_rarely(world: World) -> None:
+    video_id = video_of(world.cluster.apply("clip", SOURCE))
+    world.clock.advance(5 * SECOND)
+    delays = []
+    for _ in range(7):
+        delay = world.reconcile(video_id)
+        assert delay is not None
+        delays.append(delay)
+        world.clock.advance(timedelta(seconds=delay))
+    assert delays == [30, 30, 60, 120, 240, 480, 600]
 
 
 def test_what_is_refused_is_told_and_not_asked_again_and_again(world: World) -> None:
