@@ -42,15 +42,18 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What of an object's spec has been answered: its generation and its last retry token."""
+    """What of an object's spec has been answered: its generation, its last retry token, and its cancel."""
 
     generation: int | None
     retry: str | None
+    cancel: bool | None
 
 
 def observed_by(status: Status) -> Observed:
     """What a status answers. One without a phase had no video to do anything with."""
-    return Observed(status.observed_generation, status.retry) if status.phase else Observed(None, None)
+    if status.phase is None:
+        return Observed(None, None, None)
+    return Observed(status.observed_generation, status.retry, status.cancel)
 
 
 def word(code: str) -> str:
@@ -73,6 +76,7 @@ def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -
         worker=job.worker,
         result_key=job.result.key if job.result else None,
         retry=videojob.spec.retry,
+        cancel=videojob.spec.cancel,
         error=_error(job, attempts),
         dead_letter=_dead_letter(job, attempts, at),
         created_at=_seconds(record.video.created_at),

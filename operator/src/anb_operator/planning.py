@@ -124,7 +124,7 @@ class Plan:
 
 
 def command_of(videojob: VideoJob, record: Record | None, acted_on: Observed | None) -> Command | None:
-    """What is owed to a VideoJob. A generation of its spec is acted on once, so that the API may do otherwise later.
+    """What is owed to a VideoJob. A cancel or retry is acted on once, so that the API may do otherwise later.
 
     `acted_on`: of what the status does not say yet.
     """
@@ -138,7 +138,7 @@ def command_of(videojob: VideoJob, record: Record | None, acted_on: Observed | N
     if observed.generation == videojob.metadata.generation:
         return None
     if spec.cancel:
-        return None if record.job.status.terminal else Command.CANCEL
+        return None if record.job.status.terminal or observed.cancel else Command.CANCEL
     asked = spec.retry is not None and spec.retry != observed.retry
     safe = held or spec.source is None
     return Command.RETRY if asked and safe and record.job.status.terminal else None

@@ -141,7 +141,7 @@ class Reconciler:
         acted_on = self._acted_on.setdefault(video_id, {})
         record, attempts = self._store.history(video_id)
         for videojob in videojobs:
-            uid = videojob.metadata.uid
+            uid, spec = videojob.metadata.uid, videojob.spec
             command = command_of(videojob, record, acted_on.get(uid))
             if command is None:
                 continue
@@ -152,7 +152,7 @@ class Reconciler:
                 self._on_command(command, "refused")
                 _log.warning("refused", command=command, video_id=video_id, reason=error.message)
             else:
-                acted_on[uid] = Observed(videojob.metadata.generation, videojob.spec.retry)
+                acted_on[uid] = Observed(videojob.metadata.generation, spec.retry, spec.cancel)
                 self._on_command(command, "done")
                 _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
             # Told by the store as it is now, whoever changed it.

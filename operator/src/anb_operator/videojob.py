@@ -149,7 +149,10 @@ class Spec(_Part):
         description="A word of your choice. Every new value tries a failed, cancelled or dead-lettered video again, "
         "with a fresh count of failures.",
     )
-    cancel: bool | None = Field(None, description="True stops the work on an unfinished video.")
+    cancel: bool | None = Field(
+        None,
+        description="True stops the work on an unfinished video, once. To stop it again set it to false in between.",
+    )
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = Field(
         None,
         description="Seconds after the end of the work in which this VideoJob is deleted; the video itself stays. "
@@ -212,6 +215,7 @@ class Status(_Part):
     worker: str | None = Field(None, description="The worker that holds the lease, by the name of its pod.")
     result_key: str | None = Field(None, description="The key of the object that holds the finished video.")
     retry: str | None = Field(None, description="The value of spec.retry that was acted on last.")
+    cancel: bool | None = Field(None, description="The value of spec.cancel that was acted on last.")
     error: Problem | None = None
     dead_letter: DeadLetter | None = None
     created_at: Time | None = Field(None, description="When the video was uploaded or submitted.")

@@ -434,6 +434,37 @@ def test_cancel_is_done_once_so_that_a_later_retry_by_the_api_holds(world: World
     assert phase(world, "clip") is Status.UPLOADED
 
 
+def test_a_cancel_that_was_acted_on_is_not_when_something_else_changes_and_is_once_it_was_taken_back(
+    world: World,
+) -> None:
+    video_id = submit(world)
+    world.cluster.apply("clip", {**SOURCE, "cancel": True})
+    world.follow()
+    world.store.retry(video_id)
+    world.follow()
+    world.cluster.apply("clip", {**SOURCE, "cancel": True, "ttlSecondsAfterFinished": 86400})
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.UPLOADED
+    for cancel in (False, True):
+        world.cluster.apply("clip", {**SOURCE, "cancel": cancel, "ttlSecondsAfterFinished": 86400})
+        world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+
+
+def test_a_cancel_is_done_once_although_no_status_can_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = submit(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.cluster, "patch_status", patch_refused)
+        for spec in ({"cancel": True}, {"cancel": True, "ttlSecondsAfterFinished": 86400}):
+            world.cluster.apply("clip", {**SOURCE, **spec})
+            with pytest.raises(KubeRefused):
+                world.reconcile(video_id)
+            if "ttlSecondsAfterFinished" not in spec:
+                world.store.retry(video_id)
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.UPLOADED
+
+
 def test_each_new_token_retries_once(world: World) -> None:
     video_id = submit(world)
     for number, token in enumerate(("a", "b"), start=2):
