@@ -23,6 +23,8 @@ class Shelf:
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         self._shown = 0
         self._awaited: dict[Key, tuple[int, float]] = {}
+        # By UID: as of which version it was dropped, while the watch may still show how it was before.
+        self._dropped: dict[str, int] = {}
         # While a list is awaited: what has changed since it was asked for.
         self._changed: set[Key] | None = None
 
@@ -45,6 +47,9 @@ class Shelf:
     def seen(self, videojob: VideoJob) -> str | None:
         """The watch shows it; the id of its video, None if it is just as it was known: most often we wrote it."""
         self._show(videojob)
+        if 0 < _version(videojob) <= self._dropped.get(videojob.metadata.uid, 0):
+            # How it was before it went; its end is still to be shown.
+            return None
         return self._put(videojob) if self._differs(videojob) else None
 
     def gone(self, videojob: VideoJob) -> str:
@@ -74,6 +79,7 @@ class Shelf:
         if known is None or known.metadata.uid != videojob.metadata.uid:
             return
         del self._videojobs[key]
+        self._dropped[known.metadata.uid] = max(_version(known), _version(videojob))
         self._awaited.pop(key, None)
         keys = self._by_video[_video_of(known)]
         del keys[key]
@@ -105,6 +111,7 @@ class Shelf:
     def _show(self, videojob: VideoJob) -> None:
         self._shown = max(self._shown, _version(videojob))
         self._awaited = {key: awaited for key, awaited in self._awaited.items() if awaited[0] > self._shown}
+        self._dropped = {uid: version for uid, version in self._dropped.items() if version >= self._shown}
 
     def _await(self, videojob: VideoJob) -> None:
         if (version := _version(videojob)) > self._shown:

@@ -146,6 +146,18 @@ def test_an_answer_for_what_is_gone_brings_nothing_back(
     assert shelf.of("v") == [another]
 
 
+def test_one_that_is_gone_is_not_brought_back_by_a_watch_that_is_behind(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    old, new = mirror(cluster), mirror(cluster, cancel=True)
+    shelf.created(new)
+    shelf.drop(new)
+    assert shelf.seen(old) is None
+    assert shelf.seen(new) is None
+    assert shelf.of("v") == []
+    later = mirror(cluster, cancel=False)
+    assert shelf.seen(later) == "v"
+    assert shelf.of("v") == [later]
+
+
 def test_what_we_made_is_known_before_the_watch_shows_it(
     shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
 ) -> None:
