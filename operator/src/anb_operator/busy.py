@@ -8,7 +8,7 @@ import structlog
 
 from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
-from anb_operator.kube import Missing, Pods
+from anb_operator.kube import KubeRefused, Missing, Pods
 from anb_operator.workqueue import plan_delay
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -84,13 +84,19 @@ class BusyPods:
         if busy - self._costs.keys():
             # A pod that is newer than our list.
             await self._list()
+        failed: Exception | None = None
         for pod, cost in plan_costs(busy, self._costs).items():
             try:
                 await self._pods.annotate_pod(pod, {DELETION_COST: cost})
             except Missing:
                 del self._costs[pod]
+            except KubeRefused as error:
+                # Of this pod alone; the others are told all the same.
+                failed = error
             else:
                 self._costs[pod] = cost
+        if failed:
+            raise failed
 
     def _busy(self) -> set[str]:
         records = self._store.listing(owner=None, statuses={Status.PROCESSING}, limit=MOST_JOBS)

@@ -1,7 +1,7 @@
 """The loops around the decisions: feed, writers, deletion costs, health."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from typing import Any
 
@@ -368,6 +368,36 @@ def test_a_cost_that_could_not_be_told_is_told_without_another_event(
         await beside(pods.run(), tells)
 
     asyncio.run(scenario())
+
+
+def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    annotate = world.cluster.annotate_pod
+
+    async def refuses_one(name: str, annotations: Mapping[str, str | None]) -> None:
+        if name == "worker-1":
+            raise KubeRefused("refused", "a policy forbids it")
+        await annotate(name, annotations)
+
+    monkeypatch.setattr(world.cluster, "annotate_pod", refuses_one)
+    world.cluster.pods = {"worker-1": {}, "worker-2": {}}
+    for worker in ("worker-1", "worker-2"):
+        claim(world.store, uploaded(world.store), worker=worker)
+
+    async def scenario() -> None:
+        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+
+        async def tells() -> None:
+            await until(lambda: world.cluster.pods["worker-2"] == {DELETION_COST: BUSY})
+
+        pods.look()
+        await beside(pods.run(), tells)
+
+    with capture_logs() as logs:
+        asyncio.run(scenario())
+    assert [line["reason"] for line in logs if line["event"] == "deletion costs can't be told"] == ["a policy forbids it"]
 
 
 def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
