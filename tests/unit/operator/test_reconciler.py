@@ -781,7 +781,7 @@ def test_the_story_of_a_video_is_told_once(world: World) -> None:
     assert world.cluster.told == ["Started", "AttemptFailed", "Started", "Processed"]
 
 
-def test_what_was_coalesced_is_told_all_the_same(world: World) -> None:
+def test_of_what_was_coalesced_the_attempts_are_told_and_the_last_end(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
     reject(world.store, claim(world.store, video_id))
