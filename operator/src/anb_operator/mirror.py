@@ -210,7 +210,9 @@ def _conditions(told: _Told, videojob: VideoJob, at: datetime) -> tuple[Conditio
     for kind, (holds, reason, message) in told.items():
         status = "True" if holds else "False"
         before = videojob.status.condition(kind)
-        since = before.last_transition_time if before and before.status == status else at
+        # A row may be older than the VideoJob, whose conditions began with it.
+        began = max(at, videojob.metadata.creation_timestamp)
+        since = before.last_transition_time if before and before.status == status else began
         conditions.append(
             Condition.model_validate(
                 {

@@ -147,6 +147,14 @@ def test_a_condition_keeps_its_time_until_it_changes(world: World) -> None:
     assert told.reason != kept.reason
 
 
+def test_no_condition_is_older_than_its_videojob(world: World) -> None:
+    video_id = processed(world.store)
+    world.clock.advance(HOUR)
+    told = status(world, video_id)
+    assert {condition.last_transition_time for condition in told.conditions} == {world.clock.now()}
+    assert told.finished_at == world.clock.now() - HOUR
+
+
 def test_times_are_those_of_the_row(world: World) -> None:
     video_id = uploaded(world.store)
     world.clock.advance(MINUTE)
