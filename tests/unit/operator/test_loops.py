@@ -397,7 +397,9 @@ def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
 
     with capture_logs() as logs:
         asyncio.run(scenario())
-    assert [line["reason"] for line in logs if line["event"] == "deletion costs can't be told"] == ["a policy forbids it"]
+    assert [line["reason"] for line in logs if line["event"] == "deletion costs can't be told"] == [
+        "a policy forbids it"
+    ]
 
 
 def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
