@@ -94,7 +94,8 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Told to Prometheus."""
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        body = generate_latest(self._registry)
+        return _closing(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST}))
 
 
 @asynccontextmanager
@@ -124,4 +125,10 @@ def _first_line(error: Exception | None) -> str | None:
 
 def _answer(problems: list[str]) -> web.Response:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-    return web.Response(status=status, text="".join(f"{problem}\n" for problem in problems or ["ok"]))
+    return _closing(web.Response(status=status, text="".join(f"{problem}\n" for problem in problems or ["ok"])))
+
+
+def _closing(response: web.Response) -> web.Response:
+    """So that no connection is kept alive which a stop would wait for."""
+    response.force_close()
+    return response

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Unavailable
@@ -465,6 +466,12 @@ def test_a_feed_that_is_not_read_is_stuck(world: World) -> None:
 def test_a_watch_that_shows_nothing_is_stuck(world: World) -> None:
     assert health(world, lambda: WATCH_PATIENCE).stuck() is None
     assert health(world, lambda: WATCH_PATIENCE + 1).stuck() == "the watch has not shown what was written 121 s ago"
+
+
+@pytest.mark.parametrize("path", ["healthz", "readyz", "metrics"])
+def test_no_answer_keeps_its_connection_alive(world: World, path: str) -> None:
+    answer = asyncio.run(getattr(health(world), path)(make_mocked_request("GET", f"/{path}")))
+    assert (answer.status, answer.keep_alive) == (200, False)
 
 
 def test_a_part_that_is_away_is_named_and_nothing_is_stuck_for_it(world: World) -> None:
