@@ -6,7 +6,7 @@ import pytest
 
 from anb_core.domain.model import DeadLetterCause, Problem
 from anb_core.domain.retry import RetryPolicy
-from anb_operator.mirror import announcements, status_of, word
+from anb_operator.mirror import announcements, refused_status, status_of, word
 from anb_operator.videojob import Metadata, Spec, Status, VideoJob
 from tests.contract.store.given import (
     HOUR,
@@ -145,6 +145,34 @@ def test_a_condition_keeps_its_time_until_it_changes(world: World) -> None:
     assert told is not None
     assert told.last_transition_time == kept.last_transition_time
     assert told.reason != kept.reason
+
+
+def test_a_refusal_keeps_the_token_that_was_acted_on_last(world: World) -> None:
+    told = refused_status(Problem("video_deleted", "Gone."), videojob(world, Status(retry="before")), world.clock.now())
+    assert told.retry == "before"
+
+
+def test_conditions_tell_the_generation_that_they_speak_of(world: World) -> None:
+    told = status(world, uploaded(world.store))
+    assert {condition.observed_generation for condition in told.conditions} == {3}
+
+
+def test_the_present_attempts_begin_is_told(world: World) -> None:
+    lease = processing(world.store)
+    fail(world.store, lease)
+    world.clock.advance(HOUR)
+    claim(world.store, lease.video_id)
+    assert status(world, lease.video_id).started_at == world.clock.now()
+
+
+def test_only_what_went_wrong_is_a_warning(world: World) -> None:
+    lease = processing(world.store)
+    interrupt(world.store, lease)
+    fail(world.store, claim(world.store, lease.video_id))
+    record, attempts = world.store.history(lease.video_id)
+    assert record is not None
+    told = announcements(Status(), record, attempts, world.clock.now())
+    assert {one.reason: one.warning for one in told} == {"Started": False, "Interrupted": False, "AttemptFailed": True}
 
 
 def test_no_condition_is_older_than_its_videojob(world: World) -> None:
