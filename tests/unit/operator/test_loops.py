@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -17,7 +19,7 @@ from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
 from anb_operator.kube import KubeRefused
 from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue
-from tests.contract.store.given import SECOND, claim, processing, result, uploaded
+from tests.contract.store.given import HOUR, SECOND, claim, processing, result, uploaded
 from tests.unit.operator.conftest import World
 
 KUBERNETES_AWAY = Unavailable("kubernetes", "away")
@@ -159,6 +161,16 @@ def test_what_is_not_done_yet_is_counted_through_an_outage(world: World) -> None
         await beside(feed.run(), away)
 
     asyncio.run(scenario())
+
+
+def test_the_lag_is_that_of_the_oldest_event_that_is_not_done(world: World) -> None:
+    queue = WorkQueue()
+    feed = reader(world, queue, looks=[], beats=[])
+    assert feed.lag() < HOUR.total_seconds()
+    uploaded(world.store)
+    [event, *_] = world.store.events_after(0, limit=1)
+    queue.add(event.video_id, replace(event, at=datetime.now(UTC) - HOUR))
+    assert feed.lag() >= HOUR.total_seconds()
 
 
 def test_an_outage_of_the_database_ends_nothing_and_the_feed_beats_on(world: World) -> None:

@@ -158,6 +158,11 @@ def test_one_that_is_gone_is_not_brought_back_by_a_watch_that_is_behind(shelf: S
     assert shelf.of("v") == [later]
 
 
+def test_one_that_has_no_phase_yet_is_not_over(shelf: Shelf, cluster: InMemoryCluster) -> None:
+    shelf.seen(mirror(cluster))
+    assert shelf.unfinished() == ["v"]
+
+
 def test_what_we_made_is_known_before_the_watch_shows_it(
     shelf: Shelf, cluster: InMemoryCluster, clock: ManualClock
 ) -> None:
