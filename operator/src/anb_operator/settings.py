@@ -61,8 +61,8 @@ class OperatorSettings(Scope, Settings):
     ttl_processed: Annotated[timedelta, seconds(0, YEAR)] = Field(
         3600 * SECOND,
         alias="ANB_OPERATOR_TTL_PROCESSED_SECONDS",
-        description="Seconds for which the mirror of a processed video is kept. A VideoJob with a source goes by its own "
-        "time.",
+        description="Seconds for which the mirror of a processed video is kept. A VideoJob with a source goes by its "
+        "own time.",
     )
     ttl_failed: Annotated[timedelta, seconds(0, YEAR)] = Field(
         7 * DAY * SECOND,
