@@ -72,6 +72,7 @@ class ApiServer:
         self.asked: Counter[str] = Counter()
         self.kept: dict[str, Json] = {}
         self._version = 10
+        self._changes: list[Json] = []
         self._watching: set[asyncio.Queue[Json | None]] = set()
 
     def end_watches(self) -> None:
@@ -124,14 +125,20 @@ class ApiServer:
         self._version += 1
         kept["metadata"]["resourceVersion"] = str(self._version)
         self.kept[kept["metadata"]["name"]] = kept
+        change = {"type": kind, "object": kept}
+        self._changes.append(change)
         for watch in self._watching:
-            watch.put_nowait({"type": kind, "object": kept})
+            watch.put_nowait(change)
         return kept
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[Json | None] = asyncio.Queue()
+        # What has happened since the list belongs to the watch, too.
+        for before in self._changes:
+            if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
+                changes.put_nowait(before)
         self._watching.add(changes)
         try:
             while (change := await changes.get()) is not None:
