@@ -8,6 +8,7 @@ import structlog
 
 from anb_operator.client import KubeClient
 from anb_operator.kube import KubeRefused, Missing, Outdated
+from anb_operator.planning import finalizers_of
 from anb_operator.settings import UninstallSettings
 from anb_operator.videojob import FINALIZER, VideoJob
 
@@ -68,9 +69,8 @@ async def _held(kube: KubeClient) -> Sequence[VideoJob]:
 
 
 async def _free(kube: KubeClient, videojob: VideoJob) -> None:
-    others = [finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER]
     try:
-        await kube.set_finalizers(videojob, others)
+        await kube.set_finalizers(videojob, finalizers_of(videojob, wanted=False))
     except (Missing, Outdated) as error:
         # The next look shows whether anything is left to do.
         _log.info("changed meanwhile", videojob="/".join(videojob.key), reason=error.message)
