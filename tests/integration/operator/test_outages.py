@@ -1,6 +1,7 @@
 """A whole operator beside an API server that is away, refuses to watch, or forgets what VideoJobs are."""
 
 import asyncio
+import copy
 import json
 import os
 import re
@@ -117,11 +118,12 @@ class ApiServer:
 
     def ask(self, name: str, spec: Json) -> None:
         """As a person does with `kubectl patch`."""
-        kept = merged(self.kept[name], {"spec": spec})
-        kept["metadata"]["generation"] += 1
-        self._changed(kept, "MODIFIED")
+        generation = self.kept[name]["metadata"]["generation"] + 1
+        self._changed(merged(self.kept[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def _changed(self, kept: Json, kind: str) -> Json:
+        # Of its own: what is still on its way to a watch must stay as it was.
+        kept = copy.deepcopy(kept)
         self._version += 1
         kept["metadata"]["resourceVersion"] = str(self._version)
         self.kept[kept["metadata"]["name"]] = kept
