@@ -19,7 +19,7 @@ from anb_core.domain.model import Record
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
-from anb_core.usecases.access import find
+from anb_core.usecases.access import find_with_history
 from anb_core.usecases.reading import browse, download_url
 
 PAGE = 50
@@ -141,8 +141,7 @@ def list_videos(
 @router.get("/{video_id}", summary="Show a video", responses=NOT_FOUND)
 def show(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> VideoDetail:
     """The video, the work on it, and the history of its attempts."""
-    record = find(here.core.store, caller, video_id)
-    return VideoDetail.with_history(record, here.core.store.history(video_id)[1])
+    return VideoDetail.with_history(*find_with_history(here.core.store, caller, video_id))
 
 
 @router.get(
