@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from anb_core.adapters.s3 import PART_BYTES, S3Objects
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Unavailable, Withheld
 from tests.contract.objects.conftest import PATIENCE, Server
 from tests.contract.objects.lossy import losing_answers, swallowing
 from tests.support import eventually
@@ -142,6 +142,19 @@ def test_a_download_that_breaks_off_or_stalls_says_that_the_bucket_is_away(
         thread.join()
         taken[0].close()
     assert not path.exists()
+
+
+def test_an_archived_object_is_told_from_a_bucket_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, moto_url: str, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
+    objects = S3Objects("anb-archive", region="us-east-1", patience=PATIENCE, may_create=True)
+    objects.ensure()
+    objects._store.s3.put_object(Bucket="anb-archive", Key=KEY, Body=b"some bytes", StorageClass="GLACIER")
+
+    with pytest.raises(Withheld, match=f"does not give us {KEY}.*InvalidObjectState"):
+        objects.fetch(KEY, tmp_path / "source")
+    assert not (tmp_path / "source").exists()
 
 
 def test_missing_credentials_are_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

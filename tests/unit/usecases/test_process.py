@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import BadInput, Interrupted, LeaseLost, NotFound, Transient, Unavailable
+from anb_core.domain.errors import BadInput, Interrupted, LeaseLost, NotFound, Transient, Unavailable, Withheld
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Lease, NewVideo, Record, Result, Source
 from anb_core.domain.retry import INTERRUPTIONS_ALARM, RetryPolicy, Settlement
@@ -689,6 +689,14 @@ def test_an_outage_that_befalls_one_job_again_and_again_ends_as_a_dead_letter(wo
     assert outcomes[INTERRUPTIONS_ALARM:] == [Outcome.FAILED, Outcome.FAILED, Outcome.DEAD_LETTERED]
 
 
+def test_an_object_that_the_bucket_withholds_is_no_failure_and_keeps_no_worker_waiting(world: World) -> None:
+    world.objects.fault = Withheld("object_withheld", "the bucket does not give us the object")
+    before = world.clock.now()
+    report = world.handle()
+    assert (report.outcome, report.counters) == (Outcome.HANDED_ON, Counters(interruptions=1))
+    assert world.clock.now() == before
+
+
 def test_a_full_disk_is_not_the_videos_fault(world: World) -> None:
     world.scratch.full = True
     report = world.handle()
@@ -702,6 +710,7 @@ def test_a_full_disk_is_not_the_videos_fault(world: World) -> None:
         (Transient("killed", "x"), Counters(failures=1), Ending.FAILED),
         (Interrupted(), Counters(interruptions=1), Ending.INTERRUPTED),
         (Unavailable("bucket", "x"), Counters(interruptions=1), Ending.INTERRUPTED),
+        (Withheld("object_withheld", "x"), Counters(interruptions=1), Ending.INTERRUPTED),
         (OSError(errno.ENOSPC, "no space left"), Counters(interruptions=1), Ending.INTERRUPTED),
         (OSError(errno.EIO, "input/output error"), Counters(failures=1), Ending.FAILED),
         (MemoryError(), Counters(failures=1), Ending.FAILED),

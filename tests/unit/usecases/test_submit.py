@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from anb_core.domain.edit import EditSpec, Switch
-from anb_core.domain.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from anb_core.domain.errors import Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable, Withheld
 from anb_core.domain.model import Record, Source
 from anb_core.domain.status import Status
 from anb_core.testing.clock import ManualClock
@@ -417,6 +417,14 @@ def test_an_object_that_is_not_there_or_empty_or_too_large_is_not_submitted(worl
         world.submit.submit_existing("camera/large.mp4", "v1", owner="ana")
 
     assert [error.value.code for error in (missing, empty, large)] == ["source_missing", "file_empty", "file_too_large"]
+    assert not world.videos()
+
+
+def test_an_object_that_the_bucket_withholds_is_refused_with_the_reason(world: World) -> None:
+    world.objects.fault = Withheld("object_withheld", "the bucket does not give us camera/a.mp4")
+
+    with pytest.raises(Refused, match=r"does not give us camera/a\.mp4"):
+        world.submit.submit_existing("camera/a.mp4", "v1", owner="ana")
     assert not world.videos()
 
 

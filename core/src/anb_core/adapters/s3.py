@@ -4,8 +4,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from http import HTTPStatus
 from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -17,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from anb_core.adapters.aws import answering, client_config, error_code
-from anb_core.domain.errors import NotFound, Unavailable
+from anb_core.domain.errors import NotFound, Unavailable, Withheld
 from anb_core.ports.objects import ObjectWriter, StoredObject
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ HOME_REGION = "us-east-1"
 """The one region that S3 does not want to hear of when it creates a bucket."""
 
 _MISSING = {"404", "NoSuchKey"}
+_REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +79,8 @@ class S3Objects:
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
         def copy() -> StoredObject:
             try:
-                answer = self._store.s3.get_object(Bucket=self.bucket, Key=key)
+                with self._store.reading(key):
+                    answer = self._store.s3.get_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
                 if error_code(error) not in _MISSING:
                     raise
@@ -169,7 +172,7 @@ class _Bucket:
             return call()
 
     def head(self, key: str) -> StoredObject | None:
-        with answering("bucket", self.place):
+        with answering("bucket", self.place), self.reading(key):
             try:
                 answer = self.s3.head_object(Bucket=self.name, Key=key)
             except ClientError as error:
@@ -179,6 +182,23 @@ class _Bucket:
                 self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], _bare(answer["ETag"]))
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[None]:
+        """Tell a refusal of one object from one of all: whom HeadBucket is refused too, such as expired credentials."""
+        try:
+            yield
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _REFUSALS:
+                raise
+            self.ensure()
+            told = error.response["Error"]
+            raise Withheld(
+                "object_withheld",
+                f"Bucket {self.name} does not give us {key} ({error.operation_name}: {told.get('Code')}, "
+                f"{told.get('Message')}), though it answers otherwise. Allow s3:GetObject on it, and kms:Decrypt with "
+                "its key; copy it if it is archived or has a key of the customer's (SSE-C).",
+            ) from error
 
     def ensure(self) -> None:
         if self._exists():
@@ -322,10 +342,11 @@ class _Writer:
             )
         except Unavailable:
             # The answer may have been lost, and then a second try hears NoSuchUpload: the object itself tells.
-            stored = self._bucket.head(self._key)
-            if stored is None or stored.size != self._size:
-                raise
-            return stored
+            with suppress(Withheld):
+                stored = self._bucket.head(self._key)
+                if stored is not None and stored.size == self._size:
+                    return stored
+            raise
         return StoredObject(self._key, self._size, _bare(answer["ETag"]))
 
 

@@ -6,6 +6,7 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 |   |   `-- TooLarge     it is over a limit
 |   |-- NotFound         no such thing, or not this owner's
 |   `-- Conflict         right in itself, but not in this status
+|       `-- Withheld     the bucket answers, but does not give us this one object
 |-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
 |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
 |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
@@ -49,6 +50,10 @@ class NotFound(Refused):
 
 class Conflict(Refused):
     """The request is right in itself, but not in the present status."""
+
+
+class Withheld(Conflict):
+    """The bucket answers, but does not give us this one object: a person has to mend that."""
 
 
 class BadInput(AnbError):

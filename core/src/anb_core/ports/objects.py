@@ -47,10 +47,17 @@ class Objects(Protocol):
 
         Raises:
             NotFound: `object_missing`.
+            Withheld: `object_withheld`.
         """
         ...
 
-    def head(self, key: str) -> StoredObject | None: ...
+    def head(self, key: str) -> StoredObject | None:
+        """What is at a key.
+
+        Raises:
+            Withheld: `object_withheld`.
+        """
+        ...
 
     def delete(self, keys: Collection[str]) -> None:
         """Delete objects, and what unfinished multipart uploads to these keys left. A missing one is no error."""

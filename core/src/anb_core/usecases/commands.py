@@ -35,7 +35,7 @@ def retry(store: Store, objects: Objects, caller: Caller, video_id: str, *, wake
     """Begin anew, with all counters at 0.
 
     Raises:
-        Conflict: also `source_missing`, when the uploaded file is gone.
+        Conflict: also `source_missing`, when the uploaded file is gone, or `object_withheld`.
     """
     record = find(store, caller, video_id)
     next_status(record.job.status, Change.RETRY)

@@ -16,7 +16,17 @@ from typing import Protocol, Self, TypeVar
 
 import structlog
 
-from anb_core.domain.errors import AnbError, BadInput, Interrupted, LeaseLost, NotFound, Refused, Transient, Unavailable
+from anb_core.domain.errors import (
+    AnbError,
+    BadInput,
+    Interrupted,
+    LeaseLost,
+    NotFound,
+    Refused,
+    Transient,
+    Unavailable,
+    Withheld,
+)
 from anb_core.domain.keys import UPLOADS
 from anb_core.domain.message import Message, UnreadableMessage, decode
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Lease, Problem, Result, Video
@@ -146,7 +156,7 @@ def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitte
             return plan_rejection(counters, Problem(code, message))
         case Interrupted():
             return plan_interruption(counters)
-        case Unavailable(code=code, message=message):
+        case Unavailable(code=code, message=message) | Withheld(code=code, message=message):
             return plan_outage(counters, Problem(code, message), policy, jitter)
         case AnbError(code=code, message=message):
             return plan_failure(counters, Problem(code, message), policy, jitter)

@@ -135,7 +135,8 @@ class Submit:
         Raises:
             Invalid: `key_not_allowed`, `video_id_invalid`, a title or size that is against the rules.
             NotFound: `source_missing`; or the video was deleted.
-            Conflict: `video_exists`, with another object or owner; `source_taken`, the object is another video's.
+            Conflict: `video_exists`, with another object or owner; `source_taken`, the object is another video's;
+                `object_withheld`, the bucket does not give us the object.
         """
         check_video_id(video_id)
         if not key.startswith(self._prefixes) or key.endswith("/"):
