@@ -51,7 +51,7 @@ class Observed:
 
 def observed_by(status: Status) -> Observed:
     """What a status answers. One without a phase had no video to do anything with."""
-    if status.phase is None:
+    if not status.had_video:
         return Observed(None, None, None)
     return Observed(status.observed_generation, status.retry, status.cancel)
 

@@ -258,7 +258,7 @@ def _anothers(videojob: VideoJob, policy: Policy) -> bool:
     """Perhaps another operator sees to it: it says more than we ever knew, unless we made it."""
     if _ours(videojob, policy):
         return False
-    return videojob.status.phase is not None or videojob.made_by_operator
+    return videojob.status.had_video or videojob.made_by_operator
 
 
 def _ours(videojob: VideoJob, policy: Policy) -> bool:

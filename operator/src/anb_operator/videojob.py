@@ -7,7 +7,17 @@ it is there at all, which `self == oldSelf` does not cover.
 from datetime import UTC, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 
 from anb_core.domain.edit import EditSpec
@@ -207,6 +217,8 @@ class Condition(_Part):
 class Status(_Part):
     """How things stand, written by the operator."""
 
+    model_config = ConfigDict(extra="forbid")
+
     observed_generation: int | None = Field(None, description="The generation of the spec that this status answers.")
     phase: Phase | None = Field(None, description="The video's status.")
     video_id: str | None = Field(None, description="The video's id.")
@@ -233,13 +245,33 @@ class Status(_Part):
         ),
     ] = ()
 
+    # By their names in the manifest: what another version of the operator wrote, for the next status to replace.
+    _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def had_video(self) -> bool:
+        """It was written of a video, whose phase need not be one that we know."""
+        return self.phase is not None or "phase" in self._unread
+
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type, if it was told."""
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
     def manifest(self) -> dict[str, Any]:
         """As it is written; what is None is absent."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True) | self._unread
+
+
+def _as_far_as_readable(manifest: dict[str, Any], read: ValidatorFunctionWrapHandler) -> Status:
+    """A status of which a newer operator, before a rollback, may have written what we don't know."""
+    try:
+        status: Status = read(manifest)
+    except ValidationError as error:
+        wrong = {problem["loc"][0] for problem in error.errors()}
+        status = read({name: value for name, value in manifest.items() if name not in wrong})
+        unread = {name: value for name, value in manifest.items() if name in wrong}
+        status._unread.update(unread)  # noqa: SLF001 - pydantic has no private attribute in a constructor
+    return status
 
 
 class Metadata(_Part):
@@ -261,7 +293,7 @@ class VideoJob(_Part):
 
     metadata: Metadata
     spec: Spec
-    status: Status = Status()
+    status: Annotated[Status, WrapValidator(_as_far_as_readable)] = Status()
 
     @classmethod
     def read(cls, manifest: object) -> Self:

@@ -64,6 +64,16 @@ class InMemoryCluster:
     def get(self, name: str, *, namespace: str = NAMESPACE) -> VideoJob:
         return VideoJob.read(deepcopy(self._kept[namespace, name]))
 
+    def write_status(self, name: str, patch: Json) -> VideoJob:
+        """As an operator of another version does."""
+        kept = self._find(self.get(name))
+        kept["status"] = merged(kept["status"], patch)
+        return self._changed(kept)
+
+    def status(self, name: str) -> Json:
+        """As it is kept, whoever can read it."""
+        return deepcopy(self._kept[NAMESPACE, name]["status"])
+
     @property
     def keys(self) -> set[tuple[str, str]]:
         """Namespace and name of all."""

@@ -10,7 +10,7 @@ import pytest
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.status import Status
 from anb_operator.app import Resync
-from anb_operator.kube import KubeRefused, Outdated
+from anb_operator.kube import Json, KubeRefused, Outdated
 from anb_operator.naming import video_id_of
 from anb_operator.planning import ASK_AGAIN, GIVE_UP, ask_again_in
 from anb_operator.videojob import FINALIZER, VideoJob
@@ -35,6 +35,13 @@ from tests.unit.operator.conftest import World
 
 KEY = "uploads/clip.mp4"
 SOURCE = {"source": {"key": KEY}}
+CONDITION = {
+    "type": "Complete",
+    "status": "True",
+    "reason": "Processed",
+    "message": "",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+}
 DATABASE_AWAY = Unavailable("database", "the database does not answer")
 KUBERNETES_AWAY = Unavailable("kubernetes", "the API server does not answer")
 
@@ -689,6 +696,61 @@ def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
     assert world.cluster.get("clip").status.error is None
 
 
+# -- a newer operator, before a rollback
+
+
+NEWER = [
+    {"phase": "archived"},
+    {"conditions": [{**CONDITION, "type": "Archived"}]},
+    {"conditions": [CONDITION, {**CONDITION, "type": "Archived"}], "attempts": "none"},
+    {"deadLetter": {"at": "2026-01-01T00:00:00Z", "cause": "fire"}, "archive": {"key": "a"}},
+]
+
+
+@pytest.mark.parametrize("newer", NEWER)
+def test_what_a_newer_operator_wrote_is_replaced_and_nothing_of_it_stays(world: World, newer: Json) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    written = world.cluster.status(video_id)
+    world.cluster.write_status(video_id, newer)
+    world.reconcile(video_id)
+    assert world.cluster.status(video_id) == written
+    world.cluster.writes.clear()
+    world.reconcile(video_id)
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize("newer", NEWER)
+def test_what_a_newer_operator_acted_on_is_not_acted_on_again(world: World, newer: Json) -> None:
+    video_id = submit(world)
+    world.cluster.apply("clip", {**SOURCE, "cancel": True})
+    world.follow()
+    world.store.retry(video_id)
+    world.follow()
+    world.cluster.write_status("clip", newer)
+    world.cluster.apply("clip", {**SOURCE, "cancel": True, "ttlSecondsAfterFinished": 86400})
+    world.follow()
+    assert phase(world, "clip") is Status.UPLOADED
+    reject(world.store, claim(world.store, video_id))
+    world.cluster.apply("clip", {**SOURCE, "retry": "a"})
+    world.follow()
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    world.cluster.write_status("clip", newer)
+    world.cluster.apply("clip", {**SOURCE, "retry": "a", "ttlSecondsAfterFinished": 86400})
+    world.follow()
+    assert phase(world, "clip") is Status.FAILED
+
+
+def test_deleting_a_submission_of_which_a_newer_operator_wrote_cancels_it(world: World) -> None:
+    video_id = submit(world)
+    world.cluster.write_status("clip", {"phase": "archived"})
+    world.cluster.delete("clip")
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+    assert world.cluster.names == set()
+
+
 # -- another operator, which sees the same VideoJobs
 
 
@@ -736,6 +798,9 @@ def test_what_another_has_given_a_status_is_not_fought_over(world: World, other:
     in_turn(other, world, video_id)
     assert world.cluster.writes == []
     assert phase(world, name) is Status.PROCESSING
+    world.cluster.write_status(name, {"phase": "archived"})
+    other.reconcile(video_id)
+    assert world.cluster.writes == []
     assert other.store.listing(owner=None) == []
 
 
