@@ -278,7 +278,7 @@ def test_a_database_that_is_away_is_told_as_unavailable(kind: str) -> None:
         away: Store = (fake := InMemoryStore())
         fake.fault = Unavailable("database", "The database does not answer.")
     else:
-        away = SqlStore(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+        away = SqlStore(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
     calls: list[Callable[[], object]] = [
         away.ping,
         away.now,
@@ -365,26 +365,6 @@ def test_a_lock_row_that_expired_is_anothers_and_stays_so(request: pytest.Fixtur
     with backend.store.exclusively("sweep", lifetime=MINUTE) as again:
         assert not again
     late.__exit__(None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("url", "sentence"),
-    [
-        ("mysql://localhost/anb", "mysql is no database we can use"),
-        ("sqlite://", "needs a file"),
-        ("sqlite:///:memory:", "needs a file"),
-        ("nonsense", "can't be read"),
-    ],
-)
-def test_another_kind_of_database_is_refused_at_once(url: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        SqlStore(url)
-
-
-@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_every_spelling_of_a_postgresql_url_is_understood(scheme: str) -> None:
-    url = engine.database_url(f"{scheme}://ada:secret@db/anb?sslmode=require")
-    assert url.render_as_string(hide_password=False) == "postgresql+psycopg://ada:secret@db/anb?sslmode=require"
 
 
 def _waiting_for_a_lock(backend: Sql) -> bool:

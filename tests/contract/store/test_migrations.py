@@ -188,7 +188,7 @@ def test_a_database_with_an_older_schema_is_not_ready_and_says_why(
 
 def test_a_server_that_is_away_cannot_be_upgraded() -> None:
     with pytest.raises(Unavailable):
-        upgrade(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+        upgrade(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
 
 
 def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:

@@ -95,32 +95,9 @@ def is_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def database_url(url: str) -> URL:
-    """`postgresql://`, `postgres://` or `sqlite:///path` as SQLAlchemy wants it.
-
-    Raises:
-        ValueError: another database, or no URL at all.
-    """
-    try:
-        parsed = make_url(url)
-    except exc.ArgumentError:
-        raise ValueError(
-            "the database URL can't be read; write postgresql://user@host/name or sqlite:///path"
-        ) from None
-    match parsed.get_backend_name():
-        case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+psycopg")
-        case "sqlite" if parsed.database and parsed.database != ":memory:":
-            return parsed.set(drivername="sqlite")
-        case "sqlite":
-            raise ValueError("the SQLite database needs a file, because several processes share it: sqlite:///path")
-        case other:
-            raise ValueError(f"{other} is no database we can use; write postgresql://user@host/name or sqlite:///path")
-
-
 def make_engine(url: str) -> Engine:
     """An engine with our timeouts and our way of beginning transactions. Connects to nothing yet."""
-    parsed = database_url(url)
+    parsed = make_url(url)
     pool = {
         "pool_size": POOL_SIZE,
         "max_overflow": POOL_OVERFLOW,

@@ -26,11 +26,7 @@ class SqlStore(
     DeadLettersRepository,
     TokensRepository,
 ):
-    """A `Store` on `postgresql://...` or `sqlite:///path`. Connects when it is first used; usable from any thread.
-
-    Raises:
-        ValueError: the URL is of another kind.
-    """
+    """A `Store` at a URL, as the settings give it. Connects when it is first used; usable from any thread."""
 
     def __init__(self, url: str) -> None:
         super().__init__(Database(url))

@@ -33,7 +33,6 @@ def upgrade(url: str) -> None:
 
     Raises:
         Unavailable: it does not answer.
-        ValueError: the URL is of no kind that we can use.
     """
     engine = make_engine(url)
     try:
