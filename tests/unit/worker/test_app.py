@@ -1,3 +1,4 @@
+import errno
 from datetime import timedelta
 
 import pytest
@@ -45,12 +46,17 @@ def test_a_preparation_that_hangs_is_no_sign_of_life(clock: ManualClock, pulse: 
     assert not pulse.alive()
 
 
-def test_a_preparation_ends_when_it_is_asked_to_and_may_fail(pulse: Pulse, shutdown: Shutdown) -> None:
+@pytest.mark.parametrize(
+    "error", [Transient("child_failed", "The cards can't be composed."), OSError(errno.ENOSPC, "no space left")]
+)
+def test_a_preparation_may_fail(pulse: Pulse, shutdown: Shutdown, error: Exception) -> None:
     def fail(_: Stop) -> None:
-        raise Transient("child_failed", "The cards can't be composed.")
+        raise error
 
     prepare_first(fail, shutdown, pulse.beat)
 
+
+def test_a_preparation_ends_when_it_is_asked_to(pulse: Pulse, shutdown: Shutdown) -> None:
     checked = []
 
     def prepare(stop: Stop) -> None:

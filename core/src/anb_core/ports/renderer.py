@@ -78,6 +78,7 @@ class Renderer(Protocol):
         Raises:
             BadInput: the source can't be rendered, and never will be.
             Transient: this try failed.
+            OSError: so did this machine's disk.
             AnbError: what `stop` was asked with.
         """
         ...

@@ -38,8 +38,8 @@ def run(
 ) -> None:
     """Take and do jobs until the shutdown; returns once the job at hand is done or handed on.
 
-    `prepare` is done before the first job and may raise an AnbError. The scratch disk was entered, and the caller
-    closes the core. `on_step` is for chaos tests.
+    `prepare` is done before the first job and may raise an AnbError or OSError. The scratch disk was entered, and the
+    caller closes the core. `on_step` is for chaos tests.
     """
     settings = core.settings
     registry = _registry()
@@ -109,9 +109,9 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
             prepare(stop)
     except Interrupted:
         _log.info("stopped before the first job")
-    except AnbError as error:
+    except (AnbError, OSError) as error:
         # The first job tries again, and says what is wrong if it is wrong still.
-        _log.warning("not all is prepared for the first job", reason=error.message)
+        _log.warning("not all is prepared for the first job", reason=str(error))
 
 
 def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:

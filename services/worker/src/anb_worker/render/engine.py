@@ -1,11 +1,9 @@
 """One render, from the uploaded file to the verified one: the steps, one after the other."""
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import imageio_ffmpeg
 import structlog
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import BadInput, Transient, Unavailable
+from anb_core.domain.errors import BadInput, Transient
 from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check_decoded, find_flaws, plan_render
 from anb_core.ports.renderer import Rendered, Resources, Stop
 from anb_worker.render import commands
@@ -72,8 +70,7 @@ class RenderEngine:
         self._check_tool()
         if missing := missing_protections():
             _log.warning("this system can't keep what reads an upload from all it should", missing=missing)
-        with _disk():
-            self._cards.own(stop)
+        self._cards.own(stop)
 
     def render(
         self,
@@ -138,11 +135,10 @@ class _Render:
         facts = look(self.source, self.edit.trim, max_pixels=max_pixels, workdir=self.workdir, stop=self.stop)
         # Judged before the cards are looked for, which may have to be made first.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
-        with _disk():
-            if self.edit.intro.enabled:
-                self.intro = self.cards.intro(self.resources.intro, self.stop)
-            if self.edit.outro.enabled:
-                self.outro = self.cards.outro(self.resources.outro, self.stop)
+        if self.edit.intro.enabled:
+            self.intro = self.cards.intro(self.resources.intro, self.stop)
+        if self.edit.outro.enabled:
+            self.outro = self.cards.outro(self.resources.outro, self.stop)
         self.plan = plan_render(
             facts,
             self.edit,
@@ -155,8 +151,7 @@ class _Render:
         """Render the kept part's picture: nine tenths of the work."""
         watermark = None
         if self.plan.watermark:
-            with _disk():
-                watermark = self.cards.watermark(self.resources.watermark, self.stop)
+            watermark = self.cards.watermark(self.resources.watermark, self.stop)
         decoded = self.workdir / "decoded.txt"
         command = commands.picture_command(
             self.tool, self.plan, self.source, watermark=watermark, output=self._file("main.mp4"), decoded=decoded
@@ -169,8 +164,7 @@ class _Render:
                 report(min(1.0, int(value) / self.plan.main_frames))
 
         self._run(command, "rendering the picture", read, on_line, of_upload=True)
-        with _disk():
-            times = [float(line) for line in decoded.read_text().split()]
+        times = [float(line) for line in decoded.read_text().split()]
         check_decoded(self.plan, len(times), max(times, default=None))
 
     def audio(self, _report: Callable[[float], None]) -> None:
@@ -192,13 +186,12 @@ class _Render:
         """Lay the title over our intro; an operator's intro stays as it is."""
         if not self.plan.intro_frames:
             return
-        with _disk():
-            title = draw_title(self.title) if self.intro.takes_title else None
-            if title is None:
-                shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
-                return
-            picture = self._file("title.png")
-            title.save(picture)
+        title = draw_title(self.title) if self.intro.takes_title else None
+        if title is None:
+            shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
+            return
+        picture = self._file("title.png")
+        title.save(picture)
         command = commands.title_command(
             self.tool,
             self.intro.picture,
@@ -212,10 +205,9 @@ class _Render:
     def join(self, _report: Callable[[float], None]) -> None:
         """Put the parts one after the other, without encoding them again."""
         listing = self._file("parts.txt")
-        with _disk():
-            if self.plan.outro_frames:
-                shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
-            listing.write_text(commands.join_list([(path.name, frames) for path, frames in self._parts()]))
+        if self.plan.outro_frames:
+            shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
+        listing.write_text(commands.join_list([(path.name, frames) for path, frames in self._parts()]))
         command = commands.join_command(self.tool, listing, self._file("sound.mp4"), self._file("output.mp4"))
         self._run(command, "joining the parts")
 
@@ -229,7 +221,7 @@ class _Render:
     def rendered(self) -> Rendered:
         """What came out."""
         path = self._file("output.mp4")
-        with _disk(), path.open("rb") as file:
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = os.fstat(file.fileno()).st_size
         plan = self.plan
@@ -276,14 +268,3 @@ STEPS = tuple(name for name, *_ in _TABLE)
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
     """Reports a step's share as the whole's."""
     return lambda share: on_progress(begin + share * (end - begin))
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    """What goes wrong with our own files is never the upload's fault."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable("scratch", "The worker's disk is full.") from error
-        raise Transient("io_error", f"A file of the render could not be written or read: {error.strerror}.") from error
