@@ -76,7 +76,7 @@ class WorkQueue:
     def add(self, video_id: str, event: JobEvent | None = None) -> None:
         """Look at this video; `event` where the feed told of it."""
         if event is not None:
-            self._events.setdefault(video_id, event)
+            self._keep(video_id, event)
         if video_id in self._taken:
             self._again.add(video_id)
         else:
@@ -124,7 +124,7 @@ class WorkQueue:
         """It was not; in how many seconds it is tried again."""
         event = self._taken.pop(video_id)
         if event is not None:
-            self._events[video_id] = event
+            self._keep(video_id, event)
         self._again.discard(video_id)
         self._failures[video_id] = self._failures.get(video_id, 0) + 1
         delay = plan_delay(self._failures[video_id], self._jitter())
@@ -143,6 +143,10 @@ class WorkQueue:
     def _unanswered(self) -> Iterator[JobEvent]:
         yield from self._events.values()
         yield from (event for event in self._taken.values() if event is not None)
+
+    def _keep(self, video_id: str, event: JobEvent) -> None:
+        """The first by its id: after a database was put back, earlier ones come again."""
+        self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda known: known.id)
 
     def _next(self) -> str | None:
         for waiting in (self._ready, self._compared):

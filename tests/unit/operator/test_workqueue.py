@@ -98,6 +98,23 @@ def test_what_fails_is_tried_again_after_a_growing_while_and_is_still_news() -> 
     run(scenario)
 
 
+def test_what_fails_waits_for_its_next_try_whatever_was_due_before() -> None:
+    async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
+        queue.add("a")
+        for _ in range(3):
+            await queue.take()
+            clock.advance(timedelta(seconds=queue.failed("a")))
+        await queue.take()
+        queue.add_later("a", 1)
+        assert queue.failed("a") == 4.0
+        clock.advance(timedelta(seconds=3))
+        assert await waits(queue)
+        clock.advance(timedelta(seconds=1))
+        assert await queue.take() == Work("a")
+
+    run(scenario)
+
+
 def test_the_earliest_of_several_times_counts() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         queue.add_later("a", 100)
@@ -147,6 +164,24 @@ def test_an_event_is_answered_once_its_video_and_all_before_it_are_done() -> Non
         queue.done("a")
         assert queue.answered(7) == 7
         assert queue.oldest() is None
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("end", ["waiting", "failed"])
+def test_after_an_earlier_state_of_the_database_came_back_its_events_are_answered_too(end: str) -> None:
+    async def scenario(queue: WorkQueue, _: ManualClock) -> None:
+        queue.add("a", event(1000))
+        if end == "failed":
+            await queue.take()
+        queue.add("a", event(400))
+        if end == "failed":
+            queue.failed("a")
+        assert queue.answered(500) == 399
+        queue.add("a")
+        assert await queue.take() == Work("a", event(400))
+        queue.done("a")
+        assert queue.answered(500) == 500
 
     run(scenario)
 
