@@ -121,6 +121,11 @@ class ApiServer:
         generation = self.kept[name]["metadata"]["generation"] + 1
         self._changed(merged(self.kept[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
+    def delete(self, name: str) -> None:
+        """As `kubectl delete` does."""
+        self._changed(self.kept[name], "DELETED")
+        del self.kept[name]
+
     def _changed(self, kept: Json, kind: str) -> Json:
         # Of its own: what is still on its way to a watch must stay as it was.
         kept = copy.deepcopy(kept)
@@ -374,6 +379,19 @@ def test_videojobs_that_are_forgotten_under_the_operator_are_waited_for_and_made
 
     logs = run(api, scenario)
     assert not any("exc_info" in line for line in logs)
+
+
+def test_a_mirror_that_is_deleted_while_its_video_is_unfinished_comes_back(run: Run) -> None:
+    api = ApiServer()
+
+    async def scenario(operator: Beside) -> None:
+        await operator.until(lambda: api.asked["WATCH"])
+        video_id = uploaded(operator.store)
+        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        api.delete(video_id)
+        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+
+    run(api, scenario)
 
 
 def test_each_documented_metric_is_shown_and_no_other(run: Run) -> None:

@@ -19,7 +19,7 @@ from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
 from anb_operator.kube import KubeRefused
 from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue
-from tests.contract.store.given import HOUR, SECOND, claim, processing, result, uploaded
+from tests.contract.store.given import HOUR, SECOND, claim, processed, processing, result, uploaded
 from tests.unit.operator.conftest import World
 
 KUBERNETES_AWAY = Unavailable("kubernetes", "away")
@@ -173,6 +173,29 @@ def test_the_lag_is_that_of_the_oldest_event_that_is_not_done(world: World) -> N
     assert feed.lag() >= HOUR.total_seconds()
 
 
+def test_while_the_feed_is_not_read_the_lag_grows_although_no_event_is_known(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_operator.feed.time", world.clock)
+
+    async def scenario() -> None:
+        told = list[Exception | None]()
+        feed = reader(world, WorkQueue(), looks=[], beats=[], told=told)
+        world.store.fault = DATABASE_AWAY
+
+        async def comes_back() -> None:
+            await until(lambda: told)
+            world.clock.advance(HOUR)
+            assert feed.lag() == HOUR.total_seconds()
+            world.store.fault = None
+            await until(lambda: told[-1] is None)
+            assert feed.lag() == 0
+
+        await beside(feed.run(), comes_back)
+
+    asyncio.run(scenario())
+
+
 def test_an_outage_of_the_database_ends_nothing_and_the_feed_beats_on(world: World) -> None:
     video_id = uploaded(world.store)
     world.store.fault = DATABASE_AWAY
@@ -263,6 +286,24 @@ def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, m
     asyncio.run(beside(both(), goes_on))
 
 
+def test_all_that_is_unfinished_is_compared_however_much_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_operator.app.PAGE", 2)
+    unfinished = {uploaded(world.store) for _ in range(5)}
+    processed(world.store)
+
+    async def scenario() -> None:
+        queue, told = WorkQueue(), list[Exception | None]()
+        resync = Resync(world.cluster, world.store, world.shelf, queue, threads=world.threads, tell=told.append)
+
+        async def all_are() -> None:
+            await until(lambda: told)
+            assert {(await queue.take()).video_id for _ in range(len(queue))} == unfinished
+
+        await beside(resync.compare(), all_are)
+
+    asyncio.run(scenario())
+
+
 def test_progress_alone_is_no_reason_to_look_at_the_pods(world: World) -> None:
     lease = processing(world.store)
     world.store.move_cursor(READER, world.store.last_event_id())
@@ -312,6 +353,36 @@ def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) 
     failed = "kubernetes_away" if isinstance(error, Unavailable) else "error"
     assert told("anb_operator_reconciles_total", {"outcome": failed}) == 1
     assert [line["video_id"] for line in logs if line["event"] == "not mirrored"] == ["bad"]
+
+
+def test_only_of_what_the_feed_told_is_it_shown_how_long_it_took(world: World) -> None:
+    uploaded(world.store)
+    [event, *_] = world.store.events_after(0, limit=1)
+    hour_ago = replace(event, at=datetime.now(UTC) - HOUR)
+    metrics = Metrics()
+    calls: list[str] = []
+
+    async def fails_first(video_id: str, *, news: bool) -> float | None:
+        assert news == (video_id == "told")
+        calls.append(video_id)
+        if calls == ["told"]:
+            raise KUBERNETES_AWAY
+        return None
+
+    async def scenario() -> None:
+        queue = WorkQueue(jitter=lambda: 0.0)
+        queue.add("told", hour_ago)
+        queue.add("compared")
+
+        async def all_done() -> None:
+            await until(lambda: calls.count("told") == 2 and "compared" in calls)
+
+        await beside(write(queue, fails_first, metrics), all_done)
+
+    asyncio.run(scenario())
+    shown = metrics.registry.get_sample_value
+    assert shown("anb_operator_mirror_seconds_count") == 1
+    assert (shown("anb_operator_mirror_seconds_sum") or 0) >= HOUR.total_seconds()
 
 
 @pytest.mark.parametrize(

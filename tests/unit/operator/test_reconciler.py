@@ -472,6 +472,19 @@ def test_a_cancel_is_done_once_although_no_status_can_be_written(world: World, m
     assert record_of(world.store, video_id).job.status is Status.UPLOADED
 
 
+@pytest.mark.parametrize("asked", ["cancel", "delete"])
+def test_nothing_is_cancelled_that_is_over(world: World, asked: str) -> None:
+    video_id = submit(world)
+    reject(world.store, claim(world.store, video_id))
+    if asked == "cancel":
+        world.cluster.apply("clip", {**SOURCE, "cancel": True})
+    else:
+        world.cluster.delete("clip")
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.FAILED
+    assert "CancelRefused" not in world.cluster.told
+
+
 def test_each_new_token_retries_once(world: World) -> None:
     video_id = submit(world)
     for number, token in enumerate(("a", "b"), start=2):
@@ -685,6 +698,18 @@ def test_a_deletion_waits_for_the_database_only_for_a_while(
     [*_, told] = world.cluster.events.values()
     assert told.reason == "NotCancelled"
     assert video_id in told.message
+
+
+def test_a_deletion_that_only_others_hold_is_none_of_ours(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    world.cluster._kept["video", video_id]["metadata"]["finalizers"] = ["example.com/other"]
+    world.cluster.delete(video_id)
+    world.clock.advance(GIVE_UP)
+    world.store.fault = DATABASE_AWAY
+    with pytest.raises(Unavailable):
+        world.reconcile(video_id)
+    assert world.cluster.told == []
 
 
 def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
