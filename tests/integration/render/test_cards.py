@@ -1,5 +1,6 @@
 """The intro, outro and watermark: ours or the operator's, made once and shared by all processes."""
 
+import shutil
 from pathlib import Path
 
 import av
@@ -106,6 +107,23 @@ def test_processes_that_need_the_cards_at_the_same_time_make_them_once(warm_card
     (entry,) = warm_cards.glob("own-*")
     assert sorted(path.name for path in entry.iterdir()) == ["intro.mp4", "outro.mp4", "watermark.png"]
     assert not (warm_cards / "arriving").exists()
+
+
+def test_cards_that_came_with_the_program_are_not_made_again(warm_cards: Path, footage: Path, tmp_path: Path) -> None:
+    engine = RenderEngine(tmp_path / "cards", shipped=warm_cards)
+    engine.warm(Stop())
+    render_clip(engine, footage / "carphone_pristine.mp4", EditSpec(trim=SHORT), tmp_path / "work")
+    assert not (tmp_path / "cards").exists()
+
+
+def test_cards_that_came_with_another_version_of_the_program_are_not_used(warm_cards: Path, tmp_path: Path) -> None:
+    (own,) = warm_cards.glob("own-*")
+    shipped = tmp_path / "shipped"
+    shutil.copytree(own, shipped / "own-0123456789abcdef0123456789abcdef")
+    stop = Stop()
+    stop.ask(Interrupted())
+    with pytest.raises(Interrupted):
+        RenderEngine(tmp_path / "cards", shipped=shipped).warm(stop)
 
 
 def test_composing_the_cards_can_be_stopped(tmp_path: Path) -> None:

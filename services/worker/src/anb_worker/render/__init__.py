@@ -2,7 +2,8 @@
 it is used).
 
     engine = RenderEngine(cache_dir)    from anb_worker.render.engine, once a process; it starts and reads nothing yet
-    engine.warm(stop)                   composes the project's own cards ahead, so that no job waits for them
+    engine.warm(stop)                   composes the project's own cards ahead, so that no job waits for them; in an
+                                        image they are composed already
     engine.render(...)                  blocks the calling thread; may be called in a process with many threads
 
 An upload is opened only in children with few rights (see sandbox); no code runs between fork and exec. The callbacks

@@ -51,14 +51,17 @@ class Card:
 
 
 class Cards:
-    """Gives cards, and makes those that are not there yet.
+    """Gives cards, and makes those in `folder` that are neither there yet nor in `shipped`, which is only read.
 
     All methods raise Transient (`bad_resource`: the operator's file can't be used) and what their `stop` was asked
     with.
     """
 
-    def __init__(self, folder: Path, tool: Tool, input_limits: InputLimits, child_limits: ChildLimits) -> None:
+    def __init__(
+        self, folder: Path, shipped: Path, tool: Tool, input_limits: InputLimits, child_limits: ChildLimits
+    ) -> None:
         self._folder = folder
+        self._shipped = shipped
         self._tool = tool
         self._input_limits = input_limits
         self._child_limits = child_limits
@@ -148,6 +151,9 @@ class Cards:
         return f"{role}-{digest.hexdigest()[:32]}"
 
     def _entry(self, name: str, make: Callable[[Path], None], stop: Stop) -> Path:
+        shipped = self._shipped / name
+        if shipped.is_dir():
+            return shipped
         entry = self._folder / name
         if not entry.is_dir():
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,12 @@
-"""One render, from the uploaded file to the verified one: the steps, one after the other."""
+"""One render, from the uploaded file to the verified one: the steps, one after the other.
+
+`python -m anb_worker.render.engine` composes the cards that this installation ships: an image's, while it is built.
+"""
 
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +29,9 @@ from anb_worker.render.sandbox import ChildLimits, blame, run
 
 _log = structlog.get_logger(__name__)
 
+SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
+"""The project's own cards, where they were composed with the installation."""
+
 _TOO_MANY_ERRORS = 69
 """What ffmpeg ends with when it could not decode two thirds of a stream; every other bad end may be our fault."""
 
@@ -36,14 +43,15 @@ _MOST_THREADS = 8
 class RenderEngine:
     """Makes finished videos with ffmpeg; implements anb_core.ports.renderer.Renderer.
 
-    `cache_dir` keeps the cards. `ffmpeg` and `threads` default to what comes with imageio-ffmpeg, and to the processors
-    that it may use.
+    `cache_dir` keeps the cards; those in `shipped` are made already. `ffmpeg` and `threads` default to what comes with
+    imageio-ffmpeg, and to the processors that it may use.
     """
 
     def __init__(
         self,
         cache_dir: Path,
         *,
+        shipped: Path = SHIPPED,
         ffmpeg: Path | None = None,
         threads: int | None = None,
         input_limits: InputLimits | None = None,
@@ -57,7 +65,7 @@ class RenderEngine:
             max_alloc=_MAX_ALLOC_BYTES,
             threads=threads or min(_MOST_THREADS, processors()),
         )
-        self._cards = Cards(cache_dir.absolute(), self._tool, self._input_limits, self._child_limits)
+        self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
         """Compose the project's own cards if they are not there yet, so that no job waits the ten seconds for it, and
@@ -268,3 +276,7 @@ STEPS = tuple(name for name, *_ in _TABLE)
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
     """Reports a step's share as the whole's."""
     return lambda share: on_progress(begin + share * (end - begin))
+
+
+if __name__ == "__main__":
+    RenderEngine(SHIPPED).warm(Stop())
