@@ -1,6 +1,5 @@
 """What the routes work with, and who calls them."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,6 +11,7 @@ from anb_api.checks import Checks
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
 from anb_api.problems import Unauthenticated
+from anb_api.slots import UploadSlots
 from anb_core.bootstrap import Core
 from anb_core.usecases.access import Caller
 from anb_core.usecases.relay import Relay
@@ -32,7 +32,7 @@ class Context:
     hub: Hub
     metrics: Metrics
     checks: Checks
-    upload_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_UPLOADS))
+    upload_slots: UploadSlots = field(default_factory=lambda: UploadSlots(MAX_UPLOADS))
     upload_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
     )

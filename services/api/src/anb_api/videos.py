@@ -10,9 +10,9 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from anb_api.body import Body
-from anb_api.context import MAX_UPLOADS, CallerHere, Here
+from anb_api.context import CallerHere, Here
 from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of
-from anb_api.problems import Busy, documented
+from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
 from anb_core.domain.errors import TooLarge
 from anb_core.domain.model import Record
@@ -107,11 +107,8 @@ async def upload(
         form = UploadForm(pieces, boundary, max_file_bytes=max_bytes)
         return here.submit.upload(caller, form, idempotency_key=idempotency_key)
 
-    if here.upload_slots.locked():
-        raise Busy("uploads_unavailable", f"{MAX_UPLOADS} uploads are under way here already; try again in a moment.")
-    async with here.upload_slots:
-        with here.metrics.uploads.track_inprogress():
-            record = await Body(request.receive).feed(here.upload_threads, receive)
+    with here.upload_slots.taken(caller.owner), here.metrics.uploads.track_inprogress():
+        record = await Body(request.receive).feed(here.upload_threads, receive)
     receipt = Receipt.of(record)
     response.headers["Location"] = receipt.links.self
     return receipt
