@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from botocore.stub import ANY, Stubber
+from structlog.testing import capture_logs
 
 from anb_core.adapters.s3 import PART_BYTES, S3Objects
 from anb_core.domain.errors import Unavailable, Withheld
@@ -28,12 +29,14 @@ def test_deleting_does_not_mind_an_unfinished_upload_that_ends_at_that_moment(ob
 
 
 def test_an_object_that_could_not_be_deleted_is_named_with_the_reason(objects: S3Objects) -> None:
-    with Stubber(objects._store.s3) as stub:
+    with Stubber(objects._store.s3) as stub, capture_logs() as logs:
         stub.add_response("list_multipart_uploads", {})
-        stub.add_response("delete_objects", {"Errors": [{"Key": KEY, "Code": "InternalError", "Message": "try again"}]})
+        stub.add_response(
+            "delete_objects", {"Errors": [{"Key": KEY, "Code": "AccessDenied", "Message": "a legal hold"}]}
+        )
 
-        with pytest.raises(Unavailable, match=rf"did not delete {KEY}: InternalError, try again"):
-            objects.delete([KEY])
+        assert objects.delete([KEY, "uploads/other.mp4"]) == {KEY}
+    assert [(line["key"], line["reason"]) for line in logs] == [(KEY, "AccessDenied, a legal hold")]
 
 
 def test_more_objects_than_one_call_takes_are_deleted_in_several(objects: S3Objects) -> None:

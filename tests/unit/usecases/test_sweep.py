@@ -209,8 +209,33 @@ def test_objects_go_because_a_row_says_so_and_others_stay(world: World) -> None:
     assert world.store.deletions == []
 
 
+class Stubborn(InMemoryObjects):
+    """Keeps one object, whoever wants it deleted."""
+
+    def __init__(self, kept: str) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def delete(self, keys: Collection[str]) -> frozenset[str]:
+        super().delete(set(keys) - {self.kept})
+        return frozenset({self.kept} & set(keys))
+
+
+def test_an_object_that_can_not_be_deleted_comes_again_alone(world: World) -> None:
+    world.objects = Stubborn(upload_key("v2"))
+    for name in ("v1", "v2", "v3"):
+        world.upload(name)
+        world.store.delete(name, grace=timedelta(0))
+
+    swept = world.another_sweep().sweep()
+
+    assert swept is not None
+    assert swept.deleted == 2
+    assert {kept.doomed.key for kept in world.store.deletions} == {upload_key("v2")}
+
+
 class Deaf(InMemoryObjects):
-    def delete(self, keys: Collection[str]) -> None:
+    def delete(self, keys: Collection[str]) -> frozenset[str]:
         raise Unavailable("bucket", f"The bucket is away ({len(keys)} keys).")
 
 

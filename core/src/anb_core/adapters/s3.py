@@ -102,13 +102,13 @@ class S3Objects:
     def head(self, key: str) -> StoredObject | None:
         return self._store.head(key)
 
-    def delete(self, keys: Collection[str]) -> None:
-        doomed = list(keys)
-        if not doomed:
-            return
-        self._abort_uploads(set(doomed))
+    def delete(self, keys: Collection[str]) -> frozenset[str]:
+        doomed, kept = list(keys), set[str]()
+        if doomed:
+            self._abort_uploads(set(doomed))
         for start in range(0, len(doomed), DELETE_BATCH):
-            self._delete([{"Key": key} for key in doomed[start : start + DELETE_BATCH]])
+            kept |= self._delete([{"Key": key} for key in doomed[start : start + DELETE_BATCH]])
+        return frozenset(kept)
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
         with answering("bucket", self._store.place):
@@ -128,13 +128,15 @@ class S3Objects:
         self._store.s3.close()
         self._signer.close()
 
-    def _delete(self, objects: list["ObjectIdentifierTypeDef"]) -> None:
+    def _delete(self, objects: list["ObjectIdentifierTypeDef"]) -> set[str]:
         answer = self._store.ask(
             lambda: self._store.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
         )
-        for error in answer.get("Errors", []):
-            told = f"{error.get('Key')}: {error.get('Code')}, {error.get('Message')}"
-            raise Unavailable("bucket", f"{self._store.place} did not delete {told}.")
+        errors = answer.get("Errors", [])
+        for error in errors:
+            reason = f"{error.get('Code')}, {error.get('Message')}"
+            _log.warning("an object was not deleted", bucket=self.bucket, key=error["Key"], reason=reason)
+        return {error["Key"] for error in errors}
 
     def _abort_uploads(self, keys: set[str]) -> None:
         """Few uploads are unfinished at any time, so one listing serves all keys."""

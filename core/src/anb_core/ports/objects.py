@@ -59,8 +59,11 @@ class Objects(Protocol):
         """
         ...
 
-    def delete(self, keys: Collection[str]) -> None:
-        """Delete objects, and what unfinished multipart uploads to these keys left. A missing one is no error."""
+    def delete(self, keys: Collection[str]) -> Collection[str]:
+        """Delete objects, and what unfinished multipart uploads to these keys left. A missing one is no error.
+
+        Gives back the keys that the bucket would not delete, each of which is logged with the reason.
+        """
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:

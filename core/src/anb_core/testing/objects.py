@@ -56,13 +56,14 @@ class InMemoryObjects:
         with self._lock:
             return self._stored(key) if key in self.contents else None
 
-    def delete(self, keys: Collection[str]) -> None:
+    def delete(self, keys: Collection[str]) -> frozenset[str]:
         self.ping()
         with self._lock:
             for key in keys:
                 self.contents.pop(key, None)
                 self.content_types.pop(key, None)
                 self.unfinished.discard(key)
+        return frozenset()
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
         expires = int(lifetime.total_seconds())

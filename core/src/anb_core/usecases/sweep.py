@@ -142,10 +142,12 @@ class Sweep:
 
     def _delete(self) -> int:
         due = self._store.hold_deletions(limit=LIMIT, hold=DELETION_HOLD)
-        if due:
-            self._objects.delete([deletion.key for deletion in due])
-            self._store.deletion_done(due)
-        return len(due)
+        if not due:
+            return 0
+        kept = self._objects.delete([deletion.key for deletion in due])
+        done = [deletion for deletion in due if deletion.key not in kept]
+        self._store.deletion_done(done)
+        return len(done)
 
 
 @contextmanager
