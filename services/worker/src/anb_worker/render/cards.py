@@ -38,6 +38,8 @@ _HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _WATERMARK_BOX = (240, 96)
 """What an operator's watermark is scaled down to, in pixels; a smaller one stays as it is."""
+_KEPT = 4
+"""How many versions of a part stay, those that were used last: a render may still be at work with the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,16 @@ class Cards:
                         arriving.rename(entry)
                     finally:
                         shutil.rmtree(arriving, ignore_errors=True)
+                    self._forget(name.partition("-")[0])
+        os.utime(entry)
         return entry
+
+    def _forget(self, role: str) -> None:
+        """Remove what was not used for longest."""
+        entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
+        for entry in entries[:-_KEPT]:
+            # Under its name an entry is whole or not there.
+            shutil.rmtree(entry.rename(self._folder / "arriving"), ignore_errors=True)
 
 
 @contextmanager

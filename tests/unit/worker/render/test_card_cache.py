@@ -1,0 +1,30 @@
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from anb_core.domain.render import InputLimits
+from anb_core.ports.renderer import Stop
+from anb_worker.render.cards import Cards
+from anb_worker.render.commands import Tool
+from anb_worker.render.sandbox import ChildLimits
+
+
+def test_of_an_operators_part_the_versions_that_were_used_last_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "cards"
+    tool = Tool(path=Path("/usr/bin/ffmpeg"), max_pixels=1, max_alloc=1, threads=1)
+    cards = Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
+
+    def used(version: int) -> Path:
+        for entry in folder.glob("watermark-*"):
+            # Older by a second: a disk's clock may not tell two uses apart that follow each other at once.
+            os.utime(entry, ns=(0, entry.stat().st_mtime_ns - 10**9))
+        given = tmp_path / f"{version}.png"
+        Image.new("RGBA", (20, 20), (version, 0, 0, 255)).save(given)
+        return cards.watermark(given, Stop())
+
+    first, second, third, fourth, again, fifth = (used(version) for version in (1, 2, 3, 4, 1, 5))
+
+    assert first == again
+    assert [path.exists() for path in (first, second, third, fourth, fifth)] == [True, False, True, True, True]
+    assert sorted(path.name for path in folder.iterdir() if "-" not in path.name) == ["lock"]
