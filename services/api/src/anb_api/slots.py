@@ -33,3 +33,6 @@ class UploadSlots:
             yield
         finally:
             self._taken[owner] -= 1
+            if not self._taken[owner]:
+                # Owners come and go for as long as the process runs.
+                del self._taken[owner]
