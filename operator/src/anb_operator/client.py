@@ -27,6 +27,9 @@ TIMEOUT_SECONDS = 15.0
 
 PAGE = 500
 
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+"""Where everybody who has logged in may ask what he may."""
+
 MERGE = "application/merge-patch+json"
 REPORTER = "anb-operator"
 NOT_ENDED = "status.phase!=Failed,status.phase!=Succeeded"
@@ -86,6 +89,7 @@ class KubeClient:
 
         Raises:
             Missing: the cluster knows none.
+            KubeRefused: we may not list or watch them.
         """
         # Here, where kopf looks too, a definition that was made or deleted is told of a little later than by its path.
         groups = (await self._call("GET", "/apis"))["groups"]
@@ -98,6 +102,15 @@ class KubeClient:
             raise Missing(
                 "no_videojobs",
                 "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
+            )
+        # A watch that is refused is asked for again and again by kopf, which tells its log alone.
+        watch = {"group": GROUP, "resource": PLURAL, "verb": "watch", "namespace": self._watched or ""}
+        review = await self._call("POST", REVIEWS, body={"spec": {"resourceAttributes": watch}})
+        if not review["status"]["allowed"]:
+            where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"
+            raise KubeRefused(
+                "no_watch",
+                f"The operator may not watch {PLURAL}.{GROUP} {where}: give its role that verb, as the chart does.",
             )
 
     async def list_videojobs(self) -> Sequence[VideoJob]:

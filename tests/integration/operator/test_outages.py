@@ -26,6 +26,7 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_operator import app
+from anb_operator.client import REVIEWS
 from anb_operator.settings import OperatorSettings
 from tests.contract.store.given import uploaded
 from tests.support.tether import free_port
@@ -64,12 +65,14 @@ class ApiServer:
     """As much of one as the operator asks for. `away`: it can't serve.
 
     `known`: whether VideoJobs are by their own path; `discovered`: whether they are among what the server has.
+    `watchable`: whether the operator's role lets it watch them.
     """
 
     def __init__(self) -> None:
         self.away = False
         self.known = True
         self.discovered = True
+        self.watchable = True
         self.asked: Counter[str] = Counter()
         self.kept: dict[str, Json] = {}
         self._version = 10
@@ -87,6 +90,8 @@ class ApiServer:
             return web.json_response({"message": "the server can't serve now"}, status=503)
         if request.path.startswith(GROUP) and not self.known:
             return web.Response(text="404 page not found\n", status=404)
+        if watching and not self.watchable:
+            return web.json_response({"kind": "Status", "message": "videojobs is forbidden"}, status=403)
         if watching:
             return await self._watch(request)
         return web.json_response(self._told(request.method, request.path, await request.text()))
@@ -103,6 +108,10 @@ class ApiServer:
             case "PATCH", path:
                 name = path.removeprefix(f"{VIDEOJOBS}/").removesuffix("/status")
                 return self._changed(merged(self.kept[name], json.loads(body)), "MODIFIED")
+            case "POST", path if path == REVIEWS:
+                asked = json.loads(body)["spec"]["resourceAttributes"]
+                assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
+                return {"status": {"allowed": self.watchable}}
         # What else is posted are Events.
         return DISCOVERY[path] if method == "GET" else {}
 
@@ -310,6 +319,27 @@ def test_however_often_the_watch_is_refused_it_is_asked_for_again(run: Run) -> N
 
     logs = run(api, scenario)
     assert [line for line in logs if "watch" in line["event"]] == []
+
+
+def test_whoever_may_not_watch_is_told_so_and_begins_once_he_may(run: Run) -> None:
+    api = ApiServer()
+    api.watchable = False
+
+    async def scenario(operator: Beside) -> None:
+        await operator.until(lambda: operator.names("may not watch videojobs.anb.video in namespace video"))
+        assert await operator.alive()
+        api.watchable = True
+        await operator.until(operator.ready)
+        await operator.mirrors()
+        api.watchable = False
+        api.end_watches()
+        await operator.until(lambda: operator.names("may not watch videojobs.anb.video in namespace video"))
+        api.watchable = True
+        await operator.until(operator.ready)
+        await operator.mirrors()
+
+    logs = run(api, scenario)
+    assert len([line for line in logs if line["event"] == "waiting for VideoJobs"]) == 1
 
 
 def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
