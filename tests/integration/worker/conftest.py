@@ -21,10 +21,13 @@ from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Job, NewVideo, Record, Source
 from anb_core.domain.status import Status
 from anb_core.settings import Settings, load
+from tests.contract.store.backends import Sql
 from tests.support import eventually
 from tests.support.tether import free_port
 
-LEASE = timedelta(seconds=6)
+LEASE = timedelta(seconds=60)
+"""So long that no worker loses one on a slow machine: a test lets it pass."""
+
 HELD_WORKER = Path(__file__).with_name("held_worker.py")
 _numbers = count(1)
 
@@ -55,7 +58,7 @@ class Worker:
 
     def exit_code(self) -> int:
         """Wait for its end."""
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def receiving(self) -> bool:
         """Whether its loop has begun."""
@@ -66,8 +69,9 @@ class Worker:
 class Site:
     """All that workers share. What the tests do to it they do through `core`, as an API process would."""
 
-    def __init__(self, folder: Path, core: Core, tmpdir: Path) -> None:
+    def __init__(self, folder: Path, core: Core, database: Sql, tmpdir: Path) -> None:
         self.core = core
+        self.database = database
         self.folder = folder
         self.tmpdir = tmpdir
         self.workers: list[Worker] = []
@@ -87,15 +91,21 @@ class Site:
         def rendering() -> list[Worker]:
             return [worker for worker in workers if self.held(worker).exists()]
 
-        [busy] = eventually(rendering, within=20)
+        [busy] = eventually(rendering)
         self.until_rendering(busy, video_id)
         [idle] = [worker for worker in workers if worker is not busy]
-        eventually(idle.receiving, within=20)
+        eventually(idle.receiving)
         return busy, idle
 
     def worker(self, **environment: str) -> Worker:
         """The worker as it is shipped, render engine included."""
         return self._start([sys.executable, "-m", "anb_worker"], environment)
+
+    def silence(self, worker: Worker) -> None:
+        """Stop it by a signal, but in no transaction of its own: the others would wait for the end of that."""
+        with self.database.database.transaction():
+            worker.send(signal.SIGSTOP)
+            os.waitpid(worker.process.pid, os.WUNTRACED)
 
     def let_go(self) -> None:
         """Held renders finish from now on."""
@@ -133,7 +143,7 @@ class Site:
         """What an API process does every few seconds."""
         return self.core.store.end_expired_leases(limit=10, policy=self.settings.retry_policy)
 
-    def until(self, video_id: str, status: Status, *, within: float = 30.0) -> Job:
+    def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
         """Sweep as the API does, until the job has this status."""
 
         def reached() -> Job | None:
@@ -153,7 +163,7 @@ class Site:
             self.sweep()
             return self.held(worker).exists()
 
-        eventually(begun, within=20, every=0.1)
+        eventually(begun, every=0.1)
         eventually(lambda: self.job(video_id).progress > 0)
 
     def held(self, worker: Worker) -> Path:
@@ -215,7 +225,7 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeS
             "SQS_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
             "SQS_WAIT_TIME_SECONDS": "1",
-            "SQS_VISIBILITY_TIMEOUT": "30",
+            "SQS_VISIBILITY_TIMEOUT": "300",
             "ANB_CREATE_RESOURCES": "true",
             "ANB_LEASE_SECONDS": str(int(LEASE.total_seconds())),
             "ANB_HEARTBEAT_SECONDS": "2",
@@ -229,12 +239,13 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeS
         core = build(load(Settings))
         core.objects.ensure()
         core.queue.ensure()
-        sites.append(Site(tmp_path, core, tmpdir))
+        sites.append(Site(tmp_path, core, Sql(database_url), tmpdir))
         return sites[-1]
 
     yield make
     for site in sites:
         site.close()
+        site.database.close()
         site.core.close()
 
 

@@ -8,7 +8,7 @@ from anb_cli.emulator import Emulator
 from anb_core.domain.model import Counters, Ending
 from anb_core.domain.status import Status
 from anb_core.usecases.relay import Relay
-from tests.integration.worker.conftest import MakeSite, Site
+from tests.integration.worker.conftest import LEASE, MakeSite, Site
 from tests.support import eventually
 
 
@@ -35,6 +35,7 @@ def test_a_worker_that_is_killed_in_mid_render_is_replaced(postgresql_site: Site
     video = site.upload()
     first, second = site.two_held_workers(video)
     first.kill()
+    site.database.pass_time(LEASE)
 
     site.until_rendering(second, video)
     site.let_go()
@@ -50,6 +51,7 @@ def test_a_worker_that_dies_with_the_work_done_leaves_one_result(site: Site, ste
     site.let_go()
     video = site.upload()
     assert site.held_worker(die_at=step).exit_code() == -signal.SIGKILL
+    site.database.pass_time(LEASE)
     site.held_worker()
 
     job = site.until(video, Status.PROCESSED)
@@ -128,8 +130,8 @@ def test_one_message_too_many_changes_nothing(site: Site) -> None:
     site.core.store.mark_sent(entry, broker=site.core.queue.name)
     site.held_worker()
     site.held_worker()
-    eventually(lambda: len(list(site.folder.glob("rendering-*"))) == 1, within=20)
-    eventually(lambda: site.core.queue.depth().visible == 0, within=20)
+    eventually(lambda: len(list(site.folder.glob("rendering-*"))) == 1)
+    eventually(lambda: site.core.queue.depth().visible == 0)
     site.let_go()
 
     job = site.until(video, Status.PROCESSED)
@@ -181,7 +183,8 @@ def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> 
     """A worker that hangs as a whole: it is stopped by a signal, and goes on when its job is another's already."""
     video = site.upload()
     first, second = site.two_held_workers(video)
-    first.send(signal.SIGSTOP)
+    site.silence(first)
+    site.database.pass_time(LEASE)
     site.until_rendering(second, video)
     first.send(signal.SIGCONT)
     eventually(lambda: "took the job over" in first.log)
