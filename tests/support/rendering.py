@@ -73,7 +73,7 @@ class Output:
 def make_clip(path: Path, *arguments: object) -> Path:
     """Run ffmpeg with these arguments to make a file."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *map(str, arguments), str(path)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True)
     return path
 
 
