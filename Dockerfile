@@ -1,7 +1,7 @@
 # The images of API, worker and operator: `make images`, or docker build --target api|worker|operator .
 #
-# From the bottom: the base, what the core needs, what the room needs, our own code. Only the top layer changes often, and
-# the lower two are the same in all three images. Each lock stays in the image and says what is in it.
+# From the bottom: the base, what the core needs, what the room needs, our own code (and the worker's cards). Only the top
+# changes often, and the lower two are the same in all three images. Each lock stays in the image and says what is in it.
 
 ARG BASE=python:3.11-slim-bookworm
 
@@ -47,6 +47,8 @@ ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 COPY requirements/worker.txt /opt/anb/locks/
 RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/worker.txt
 COPY --from=code /code/worker /opt/anb
+# Composing them takes ten seconds of computing, which every new worker would spend before its first job.
+RUN python -m anb_worker.render.engine
 USER 10001:10001
 EXPOSE 8001
 CMD ["python", "-m", "anb_worker"]
