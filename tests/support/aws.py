@@ -29,7 +29,7 @@ def running_moto() -> Iterator[str]:
 def running_ministack(data: Path) -> Iterator[str]:
     """The embedded emulator on a free port of 127.0.0.1; the value is its URL."""
     emulator = Emulator(port=free_port(), data=data)
-    emulator.start()
+    emulator.start(within=60)
     try:
         yield emulator.url
     finally:

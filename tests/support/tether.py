@@ -59,7 +59,7 @@ def tethered(
             return ready() or watch.poll() is not None
 
         try:
-            eventually(up_or_dead, within=30)
+            eventually(up_or_dead)
             if watch.poll() is not None:
                 output.seek(0)
                 raise RuntimeError(f"{command[0]} ended with {watch.returncode}: {output.read().decode()}")
@@ -67,4 +67,4 @@ def tethered(
         finally:
             assert watch.stdin is not None
             watch.stdin.close()
-            watch.wait(30)
+            watch.wait(60)

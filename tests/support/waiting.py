@@ -5,7 +5,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float = 0.02) -> T:
+def eventually(condition: Callable[[], T], *, within: float = 60.0, every: float = 0.02) -> T:
     """Wait until `condition()` is truthy and return its value; after `within` seconds, fail with the last value."""
     deadline = time.monotonic() + within
     while not (value := condition()):

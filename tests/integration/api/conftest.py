@@ -73,7 +73,7 @@ class Api:
 
     def client(self, owner: str, scope: Scope = Scope.USER) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token(owner, scope)}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
     def records(self, owner: str) -> list[Record]:
         return list(self.core.store.listing(owner=owner))
@@ -95,7 +95,7 @@ class Raw:
 
     def __init__(self, url: str, token: str) -> None:
         place = urlsplit(url)
-        self._socket = socket.create_connection((place.hostname, place.port), timeout=20)
+        self._socket = socket.create_connection((place.hostname, place.port), timeout=60)
         self._token = token
 
     def __enter__(self) -> Self:
@@ -154,7 +154,7 @@ def api(ministack_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         thread = threading.Thread(target=server.run)
         thread.start()
         try:
-            eventually(lambda: server.started, within=20)
+            eventually(lambda: server.started)
             host, port = server.servers[0].sockets[0].getsockname()
             yield Api(f"http://{host}:{port}", server.app.state.context, ministack_url)
         finally:

@@ -46,7 +46,7 @@ def running(folder: Path, aws_url: str, **others: str) -> Iterator[Process]:
                 [sys.executable, "-m", "anb_api"], env={**os.environ, **told}, stdout=log, stderr=log
             )
         try:
-            eventually(lambda: answers(url) or child.poll() is not None, within=30)
+            eventually(lambda: answers(url) or child.poll() is not None)
             yield Process(url, core, token, folder / "anb.db", child)
         finally:
             child.kill()

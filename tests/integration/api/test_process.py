@@ -25,7 +25,7 @@ def process(tmp_path: Path, ministack_url: str) -> Iterator[Process]:
 
 def test_a_stop_ends_event_streams_and_lets_an_upload_finish(process: Process) -> None:
     headers = {"Authorization": f"Bearer {process.token}"}
-    with httpx.Client(base_url=process.url, headers=headers, trust_env=False) as client:
+    with httpx.Client(base_url=process.url, headers=headers, timeout=60, trust_env=False) as client:
         receipt = client.post("/api/videos/upload", data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)}).json()
         with (
             process.upload() as upload,
@@ -44,7 +44,7 @@ def test_a_stop_ends_event_streams_and_lets_an_upload_finish(process: Process) -
             assert process.child.poll() is None
             upload.send(form()[-100:])
             assert upload.answer().status == 202
-    assert process.child.wait(20) == 0
+    assert process.child.wait(60) == 0
     assert process.statuses() == [Status.UPLOADED, Status.UPLOADED]
 
 

@@ -327,6 +327,7 @@ def test_of_many_uploads_with_one_key_exactly_one_becomes_a_video(api: Api, owne
             headers=headers,
             data={"title": "T"},
             files={"video_file": ("a.mp4", VIDEO)},
+            timeout=60,
             trust_env=False,
         )
         statuses.append(answer.status_code)

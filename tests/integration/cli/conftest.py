@@ -72,7 +72,7 @@ class Place:
                 raise AssertionError(f"the stack ended: {stack.communicate()[0]}")
             return self.folder.running()
 
-        running = eventually(serves, within=60)
+        running = eventually(serves)
         assert running is not None
         return stack, running
 
@@ -84,7 +84,6 @@ class Place:
             env=os.environ | QUICK,
             capture_output=True,
             text=True,
-            timeout=100,
             check=False,
         )
 
@@ -124,7 +123,7 @@ class Place:
         return pid
 
 
-def ended(process: subprocess.Popen[str], *, within: float = 30) -> int:
+def ended(process: subprocess.Popen[str], *, within: float = 60) -> int:
     """Wait for the end of a process; its exit code. What it wrote is read, so that it never waits for us."""
     process.communicate(timeout=within)
     return process.returncode

@@ -27,7 +27,7 @@ def serves(place: Place) -> bool:
 @pytest.mark.parametrize("moment", [begins, starts_the_stack, serves])
 def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, moment: Callable[[Place], bool]) -> None:
     demo = place.start("demo", "--out", "out", "--video", str(footage / "bigbuckbunny.mp4"))
-    eventually(lambda: moment(place), within=60)
+    eventually(lambda: moment(place))
     demo.send_signal(signal.SIGINT)
     assert ended(demo) == Exit.INTERRUPTED
     assert processes_in(place.path) == {}
@@ -36,7 +36,7 @@ def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, mome
 
 def test_a_killed_demo_takes_its_stack_with_it(place: Place, footage: Path) -> None:
     demo = place.start("demo", "--out", "out", "--video", str(footage / "bigbuckbunny.mp4"))
-    eventually(lambda: serves(place), within=60)
+    eventually(lambda: serves(place))
     demo.kill()
     ended(demo)
-    eventually(lambda: processes_in(place.path) == {}, within=30)
+    eventually(lambda: processes_in(place.path) == {})

@@ -79,7 +79,7 @@ def test_what_only_a_look_inside_shows_fails_once_with_its_own_code(stack: Place
     def failed() -> dict[str, dict[str, Any]]:
         return {video["video_id"]: video for video in stack.records("list", "--status", "failed")}
 
-    eventually(lambda: wanted.keys() <= failed().keys(), within=90, every=0.5)
+    eventually(lambda: wanted.keys() <= failed().keys(), within=180, every=0.5)
     found = {video_id: video for video_id, video in failed().items() if video_id in wanted}
     assert {video_id: video["error"]["code"] for video_id, video in found.items()} == wanted
     assert {(video["attempts"], video["failures"]) for video in found.values()} == {(1, 0)}
@@ -97,19 +97,20 @@ def test_a_second_stack_in_the_same_folder_is_told_so(stack: Place) -> None:
 @pytest.mark.parametrize("part", ["anb_api", "anb_worker"])
 def test_a_child_that_was_killed_is_started_again(stack: Place, part: str) -> None:
     killed = stack.kill(part)
-    eventually(lambda: stack.pid_of(part) not in {None, killed}, within=20)
-    eventually(stack.answers, within=30, every=0.1)
+    eventually(lambda: stack.pid_of(part) not in {None, killed})
+    eventually(stack.answers, every=0.1)
 
 
 def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(stack: Place, footage: Path) -> None:
-    at_work = stack.upload(*SHORT[2:], footage / "bigbuckbunny.mp4")
-    waiting = stack.upload(*SHORT, footage / "carphone_pristine.mp4")
-    eventually(lambda: stack.statuses().get(at_work) == "processing", within=60, every=0.1)
+    # By one command: on a slow machine the first would be done before another one has begun.
+    clips = (str(footage / name) for name in ("bigbuckbunny.mp4", "bikes.mp4"))
+    at_work, waiting = (told["video_id"] for told in stack.records("upload", *SHORT[2:], *clips))
+    eventually(lambda: stack.statuses().get(at_work) == "processing", every=0.1)
     assert stack.statuses()[waiting] == "uploaded"
     killed = stack.kill("_emulator_child")
-    eventually(lambda: stack.pid_of("_emulator_child") not in {None, killed}, within=20)
+    eventually(lambda: stack.pid_of("_emulator_child") not in {None, killed})
     done = {at_work: "processed", waiting: "processed"}
-    eventually(lambda: done.items() <= stack.statuses().items(), within=90, every=0.2)
+    eventually(lambda: done.items() <= stack.statuses().items(), within=180, every=0.2)
 
 
 def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Place, footage: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Pla
     second.kill()
     ended(second)
     # Killed, it could stop nobody: the kernel did.
-    eventually(lambda: processes_in(place.path) == {}, within=15)
+    eventually(lambda: processes_in(place.path) == {})
 
 
 def test_a_taken_port_is_named(place: Place) -> None:
@@ -156,9 +157,9 @@ def test_wrong_settings_are_told_in_a_sentence(place: Place, monkeypatch: pytest
 def test_a_second_signal_hurries_the_stop_of_a_busy_stack(place: Place, footage: Path) -> None:
     stack, _ = place.up()
     video_id = place.upload(*SHORT[2:], footage / "bigbuckbunny.mp4")
-    eventually(lambda: place.statuses().get(video_id) == "processing", within=60, every=0.1)
+    eventually(lambda: place.statuses().get(video_id) == "processing", every=0.1)
     stack.send_signal(signal.SIGINT)
     eventually(lambda: "stopping" in (place.folder.logs / "worker-1.log").read_text())
     os.kill(stack.pid, signal.SIGINT)
-    assert ended(stack, within=15) == Exit.OK
+    assert ended(stack) == Exit.OK
     assert processes_in(place.path) == {}
