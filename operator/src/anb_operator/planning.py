@@ -129,19 +129,18 @@ def command_of(videojob: VideoJob, record: Record | None, acted_on: Observed | N
     `acted_on`: of what the status does not say yet.
     """
     spec, status = videojob.spec, videojob.status
-    held = FINALIZER in videojob.metadata.finalizers
     if videojob.deleting:
+        held = FINALIZER in videojob.metadata.finalizers
         return Command.CANCEL if held and record and not record.job.status.terminal else None
     if record is None:
-        return Command.SUBMIT if held and _may_begin(videojob) and status.video_id is None else None
+        return Command.SUBMIT if _may_begin(videojob) and status.video_id is None else None
     observed = acted_on or observed_by(status)
     if observed.generation == videojob.metadata.generation:
         return None
     if spec.cancel:
         return None if record.job.status.terminal or observed.cancel else Command.CANCEL
     asked = spec.retry is not None and spec.retry != observed.retry
-    safe = held or spec.source is None
-    return Command.RETRY if asked and safe and record.job.status.terminal else None
+    return Command.RETRY if asked and record.job.status.terminal else None
 
 
 def plan_holds(videojobs: Collection[VideoJob]) -> Plan:

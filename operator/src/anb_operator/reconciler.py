@@ -14,7 +14,7 @@ from anb_core.ports.store import Store
 from anb_core.usecases import commands
 from anb_core.usecases.access import Caller
 from anb_core.usecases.submit import Submit
-from anb_operator.kube import Existing, Json, KubeRefused, Missing, VideoJobs
+from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, VideoJobs
 from anb_operator.mirror import Observed
 from anb_operator.planning import (
     Announce,
@@ -33,7 +33,7 @@ from anb_operator.planning import (
     plan_holds,
 )
 from anb_operator.shelf import Shelf
-from anb_operator.videojob import DEFAULT_OWNER, VideoJob
+from anb_operator.videojob import DEFAULT_OWNER, FINALIZER, VideoJob
 
 CALLER = Caller("kubernetes", Scope.OPS)
 """Whoever may write VideoJobs may cancel and retry what they speak of."""
@@ -85,6 +85,8 @@ class Reconciler:
         await self._carry_out(plan_holds(self._shelf.of(video_id)))
         # What changes from here on is for the next turn: nothing counts as observed that was not acted on.
         videojobs = self._shelf.of(video_id)
+        if plan_holds(videojobs).actions:
+            raise Outdated("not_held", f"Somebody took {FINALIZER} off at once. Nothing begins without this finalizer.")
         try:
             record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._obey, video_id, videojobs

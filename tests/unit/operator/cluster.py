@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from anb_operator.kube import Existing, Json, Missing, Outdated, Pod
+from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, Pod
 from anb_operator.mirror import Announcement
 from anb_operator.videojob import VideoJob
 
@@ -106,6 +106,8 @@ class InMemoryCluster:
         kept = self._find(videojob)
         if kept["metadata"]["resourceVersion"] != videojob.metadata.resource_version:
             raise Outdated("outdated", f"{videojob.metadata.name} has changed")
+        if videojob.deleting and set(finalizers) - set(videojob.metadata.finalizers):
+            raise KubeRefused("refused", "no new finalizers can be added if the object is being deleted")
         kept["metadata"]["finalizers"] = list(finalizers)
         return self._changed(kept)
 

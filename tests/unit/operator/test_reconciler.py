@@ -153,6 +153,15 @@ def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
     assert world.cluster.names == set()
 
 
+def test_a_mirror_that_a_person_made_goes_with_its_video_too(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.cluster.apply(video_id, {"videoId": video_id})
+    world.follow()
+    world.store.delete(video_id, grace=DAY)
+    world.follow()
+    assert world.cluster.names == set()
+
+
 def test_a_mirror_that_was_never_written_to_goes_with_its_video_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,8 +190,9 @@ def test_no_mirror_is_made_where_none_is_wanted(world: World) -> None:
 def test_a_video_that_is_too_old_gets_no_mirror(world: World) -> None:
     world.policy = replace(world.policy, mirror_max_age=HOUR)
     world.start()
-    uploaded(world.store)
+    video_id = uploaded(world.store)
     world.clock.advance(HOUR + SECOND)
+    claim(world.store, video_id)
     world.follow()
     assert world.cluster.names == set()
 
@@ -282,6 +292,15 @@ def test_a_mirror_that_has_had_its_own_time_comes_back_for_new_work_only(world: 
     reject(world.store, claim(world.store, video_id))
     world.follow()
     assert phase(world, video_id) is Status.FAILED
+
+
+def test_mirrors_that_have_had_their_own_time_stay_away_whatever_of_theirs_is_told_again(world: World) -> None:
+    for video_id in (uploaded(world.store), uploaded(world.store)):
+        world.cluster.apply(video_id, {"videoId": video_id, "ttlSecondsAfterFinished": 0})
+        reject(world.store, claim(world.store, video_id))
+    for _ in range(3):
+        world.follow()
+    assert world.cluster.names == set()
 
 
 @pytest.mark.parametrize("ttls", [(5, 50), (50, 5)])
@@ -420,12 +439,18 @@ def test_what_is_cancelled_before_it_was_submitted_is_submitted_once_that_is_tak
 
 def test_a_submitted_video_that_somebody_deleted_is_told_and_not_submitted_again(world: World) -> None:
     video_id = submit(world)
+    before = world.cluster.get("clip").status
     world.store.delete(video_id, grace=DAY)
     world.follow()
     videojob = world.cluster.get("clip")
+    assert (videojob.status.video_id, videojob.status.created_at) == (before.video_id, before.created_at)
     assert videojob.status.error is not None
     assert videojob.status.error.code == "video_deleted"
     assert videojob.metadata.finalizers == ()
+    world.cluster.apply("clip", {**SOURCE, "retry": "a"})
+    world.follow()
+    assert world.store.listing(owner=None) == []
+    assert world.cluster.get("clip").status.error == videojob.status.error
 
 
 # -- cancel and retry
@@ -456,6 +481,16 @@ def test_a_cancel_that_was_acted_on_is_not_when_something_else_changes_and_is_on
         world.cluster.apply("clip", {**SOURCE, "cancel": cancel, "ttlSecondsAfterFinished": 86400})
         world.follow()
     assert record_of(world.store, video_id).job.status is Status.CANCELLED
+
+
+def test_a_cancel_that_an_operator_acted_on_which_did_not_say_so_is_not_acted_on_again(world: World) -> None:
+    video_id = submit(world)
+    world.cluster.apply("clip", {**SOURCE, "cancel": True})
+    world.follow()
+    world.store.retry(video_id)
+    world.cluster.write_status("clip", {"cancel": None})
+    world.follow()
+    assert phase(world, "clip") is Status.UPLOADED
 
 
 def test_a_cancel_is_done_once_although_no_status_can_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -559,6 +594,9 @@ def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: Worl
     [refused] = [told for told in world.cluster.events.values() if told.reason == "RetryRefused"]
     assert "processed" in refused.message
     assert phase(world, video_id) is Status.PROCESSED
+    world.cluster.apply(video_id, {"videoId": video_id, "retry": "b"})
+    world.follow()
+    assert world.cluster.told.count("RetryRefused") == 2
 
 
 def test_a_change_that_arrives_in_the_middle_of_a_turn_is_acted_on_in_the_next(
@@ -642,12 +680,48 @@ def test_nothing_is_tried_again_before_the_finalizer_is_there(world: World, monk
     assert world.cluster.names == set()
 
 
+def test_a_finalizer_that_somebody_takes_off_at_once_swallows_no_token_and_tells_no_cancel(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = world.cluster.set_finalizers
+
+    async def taken_off(videojob: VideoJob, finalizers: Sequence[str]) -> VideoJob:
+        held = await hold(videojob, finalizers)
+        world.show(await hold(held, []))
+        return held
+
+    world.objects.put(KEY, b"a video")
+    video_id = video_of(world.cluster.apply("clip", SOURCE))
+    for spec in (SOURCE, {**SOURCE, "retry": "a"}):
+        before = world.cluster.apply("clip", spec)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.cluster, "set_finalizers", taken_off)
+            with pytest.raises(KubeRefused):
+                world.reconcile(video_id)
+        assert world.cluster.get("clip").status == before.status
+        world.reconcile(video_id)
+        assert phase(world, "clip") is Status.UPLOADED
+        reject(world.store, claim(world.store, video_id))
+        world.follow()
+    assert record_of(world.store, video_id).job.generation == 2
+
+
 def test_a_deletion_in_the_middle_of_a_submission_cancels_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.while_the_store_is_asked(monkeypatch, lambda: world.cluster.delete("clip"))
     video_id = submit(world)
     world.follow()
     assert record_of(world.store, video_id).job.status is Status.CANCELLED
     assert world.cluster.names == set()
+
+
+def test_what_is_deleted_before_it_was_submitted_is_not_submitted(world: World) -> None:
+    world.objects.put(KEY, b"a video")
+    video_id = video_of(world.cluster.apply("clip", SOURCE))
+    world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
+    world.cluster.delete("clip")
+    world.reconcile(video_id)
+    assert world.cluster.get("clip").metadata.finalizers == ("example.com/other",)
+    assert world.store.listing(owner=None) == []
 
 
 def test_what_is_refused_is_free_to_go(world: World) -> None:
@@ -871,6 +945,12 @@ def test_the_story_of_a_video_is_told_once(world: World) -> None:
     assert world.cluster.told == ["Started", "AttemptFailed", "Started", "Processed"]
 
 
+def test_news_is_told_before_the_status_makes_it_old(world: World) -> None:
+    lease = processing(world.store)
+    world.follow()
+    assert world.cluster.writes == [f"create {lease.video_id}", "event Started", f"status {lease.video_id}"]
+
+
 def test_of_what_was_coalesced_the_attempts_are_told_and_the_last_end(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
@@ -880,6 +960,17 @@ def test_of_what_was_coalesced_the_attempts_are_told_and_the_last_end(world: Wor
     world.store.publish(lease, result(lease))
     world.follow()
     assert world.cluster.told == ["Started", "Started", "Processed"]
+
+
+def test_what_fails_again_is_told_again_however_quickly(world: World) -> None:
+    video_id = uploaded(world.store)
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    for _ in range(2):
+        world.store.retry(video_id)
+        reject(world.store, claim(world.store, video_id))
+        world.follow()
+    assert world.cluster.told == ["Started", "Failed", *["Started", "Retried", "Failed"] * 2]
 
 
 def test_what_is_older_than_kubernetes_keeps_events_is_not_told(world: World) -> None:
