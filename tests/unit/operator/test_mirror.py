@@ -18,6 +18,7 @@ from tests.contract.store.given import (
     processed,
     processing,
     record_of,
+    result,
     uploaded,
     uploading,
 )
@@ -104,6 +105,9 @@ def test_a_job_between_attempts_says_what_became_of_the_last_one(world: World) -
     assert progressing is not None
     assert "The next one begins after" in progressing.message
     assert told.worker is None
+    world.clock.advance(HOUR)
+    claim(world.store, lease.video_id)
+    assert status(world, lease.video_id).error is None
 
 
 def test_a_job_that_was_handed_on_says_so_and_shows_no_error(world: World) -> None:
@@ -112,6 +116,20 @@ def test_a_job_that_was_handed_on_says_so_and_shows_no_error(world: World) -> No
     told = status(world, lease.video_id)
     assert conditions(told)["Progressing"] == ("True", "Interrupted")
     assert told.error is None
+
+
+def test_an_attempt_tells_its_worker_and_progress_and_in_the_end_the_finished_object(world: World) -> None:
+    video_id = uploaded(world.store)
+    told = status(world, video_id)
+    assert (told.worker, told.progress, told.result_key) == (None, None, None)
+    lease = claim(world.store, video_id)
+    world.store.report_progress(lease, 0.429)
+    told = status(world, video_id)
+    assert (told.worker, told.progress, told.result_key) == ("worker-1", "42%", None)
+    published = result(lease)
+    world.store.publish(lease, published)
+    told = status(world, video_id)
+    assert (told.worker, told.progress, told.result_key) == (None, "100%", published.key)
 
 
 def test_a_dead_letter_tells_its_cause_and_counts(world: World) -> None:
@@ -130,6 +148,19 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id)[1]
     news = announcements(Status(), record, attempts, world.clock.now())
     assert [one.reason for one in news] == ["Started", "WorkerLost", "DeadLettered"]
+    assert news[1].message == "Attempt 1 on worker worker-1 ended without a word from its worker."
+
+
+def test_the_last_attempt_tells_the_cause_of_a_dead_letter(world: World) -> None:
+    lease = processing(world.store)
+    world.clock.advance(2 * MINUTE)
+    world.store.end_expired_leases(limit=10, policy=RetryPolicy())
+    for _ in range(3):
+        world.clock.advance(HOUR)
+        fail(world.store, claim(world.store, lease.video_id))
+    letter = status(world, lease.video_id).dead_letter
+    assert letter is not None
+    assert (letter.cause, letter.failures, letter.lost) == (DeadLetterCause.FAILURES, 3, 1)
 
 
 def test_a_condition_keeps_its_time_until_it_changes(world: World) -> None:
