@@ -50,9 +50,9 @@ class Recorder:
 
 
 def right_of(method: str, path: str, query: str) -> Right | None:
-    """The right that a request takes; None where it is about no resource, as everybody may ask what there is."""
+    """The right that a request takes; None where everybody may ask: what there is, and what one may do oneself."""
     asked = RESOURCE.fullmatch(path)
-    if asked is None:
+    if asked is None or asked["resource"] == "selfsubjectaccessreviews":
         return None
     reading = "watch" if "watch=" in query else "get" if asked["name"] else "list"
     return Right(asked["group"] or "", asked["resource"] + (asked["part"] or ""), VERBS.get(method, reading))
@@ -100,6 +100,8 @@ def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
         site.phase("clip", "uploaded")
         site.patch("clip", {"cancel": True})
         eventually(lambda: "clip" not in site.videojobs(), every=0.2)
+        # The deletion is seen before the proxy has told of it.
+        eventually(lambda: recorder.used() >= granted(site, "anb-operator"), every=0.2)
         assert recorder.used() == granted(site, "anb-operator")
 
 
@@ -123,14 +125,12 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
             "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
             "ANB_OPERATOR_SELECTOR": OPERATOR,
         }
-        subprocess.run(
-            [sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True, timeout=60
-        )
+        subprocess.run([sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True)
         assert recorder.used() == granted(site, "anb-operator-uninstall")
     left = site.videojobs()
     assert left.keys() == {"clip-0", "clip-1", "clip-2", video_id}
     assert not any(FINALIZER in videojob["metadata"].get("finalizers", ()) for videojob in left.values())
-    site.kubectl("delete", "videojobs", "--all", "--timeout=15s")
+    site.kubectl("delete", "videojobs", "--all", "--timeout=60s")
 
 
 def test_the_whole_cluster_is_watched_where_that_is_wanted(site: Site) -> None:
@@ -155,7 +155,7 @@ def test_the_whole_cluster_is_watched_where_that_is_wanted(site: Site) -> None:
             tool("kubectl", "create", "-f", str(path))
             eventually(lambda: phase() == "uploaded", every=0.2)
             assert site.videojobs() == {}
-            tool("kubectl", "-n", elsewhere, "delete", "vj", "clip", "--timeout=15s")
+            tool("kubectl", "-n", elsewhere, "delete", "vj", "clip", "--timeout=60s")
     finally:
         tool("kubectl", "delete", "namespace", elsewhere, "--wait=false")
         for kind in ("clusterrole", "clusterrolebinding"):
