@@ -62,7 +62,7 @@ def tethered(
             eventually(up_or_dead)
             if watch.poll() is not None:
                 output.seek(0)
-                raise RuntimeError(f"{command[0]} ended with {watch.returncode}: {output.read().decode()}")
+                raise AssertionError(f"{command[0]} ended with {watch.returncode}: {output.read().decode()}")
             yield
         finally:
             assert watch.stdin is not None

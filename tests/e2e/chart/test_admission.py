@@ -30,7 +30,7 @@ def namespace() -> Iterator[str]:
     definition = str(CHART / "files" / "videojob-crd.yaml")
     if not installed:
         tool("kubectl", "create", "-f", definition)
-    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=30s")
+    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=60s")
     name = f"admission-{uuid.uuid4().hex[:8]}"
     tool("kubectl", "create", "namespace", name)
     yield name
@@ -41,7 +41,7 @@ def namespace() -> Iterator[str]:
         tool("kubectl", "patch", videojob, "-n", name, *free, check=False)
     tool("kubectl", "delete", "namespace", name, "--wait=false")
     if not installed:
-        tool("kubectl", "delete", "-f", definition, "--timeout=30s")
+        tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 
 @pytest.fixture

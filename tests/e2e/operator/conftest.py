@@ -65,7 +65,7 @@ class Operator:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 class Site:
@@ -91,7 +91,7 @@ class Site:
     @contextmanager
     def ready_operator(self, **others: str) -> Iterator[Operator]:
         with self.operator(**others) as operator:
-            eventually(operator.ready, within=30, every=0.2)
+            eventually(operator.ready, every=0.2)
             yield operator
 
     def put(self, key: str) -> None:
@@ -129,7 +129,7 @@ class Site:
             return bool(last and holds(last))
 
         try:
-            eventually(there, within=15, every=0.2)
+            eventually(there, every=0.2)
         except AssertionError:
             raise AssertionError(f"the status of {name} stays {json.dumps(last, indent=2)}") from None
         return last
@@ -154,7 +154,7 @@ def _videojobs_known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     installed = tool("kubectl", "get", "crd", "videojobs.anb.video", check=False).returncode == 0
     if not installed:
         tool("kubectl", "create", "-f", str(definition))
-    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=30s")
+    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=60s")
     yield
     if not installed:
         tool("kubectl", "delete", "--wait=false", "-f", str(definition))

@@ -126,7 +126,7 @@ def test_deleting_an_unfinished_submission_cancels_its_work(served: Site, name: 
     video_id = served.phase(name, "uploaded")["videoId"]
     claim(served.store, video_id)
     served.phase(name, "processing")
-    served.kubectl("delete", "videojob", name, "--timeout=15s")
+    served.kubectl("delete", "videojob", name, "--timeout=60s")
     assert record_of(served.store, video_id).job.status is Status.CANCELLED
     last = served.store.last_event_id()
     eventually(lambda: (served.store.cursor("operator") or 0) >= last, every=0.2)

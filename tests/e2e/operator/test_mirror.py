@@ -1,5 +1,4 @@
 import re
-from datetime import timedelta
 
 from tests.contract.store.given import (
     DAY,
@@ -30,7 +29,7 @@ def test_a_video_is_followed_from_upload_to_result(served: Site) -> None:
     status = served.phase(video_id, "processed")
     assert (status["progress"], status["resultKey"]) == ("100%", lease.result_key)
     assert "worker" not in status
-    served.kubectl("wait", "--for=condition=Complete", f"videojob/{video_id}", "--timeout=5s")
+    served.kubectl("wait", "--for=condition=Complete", f"videojob/{video_id}", "--timeout=60s")
     assert [reason for reason, _ in served.events(video_id)] == ["Started", "Processed"]
 
 
@@ -62,7 +61,7 @@ def test_a_mirror_that_is_edited_or_deleted_by_hand_heals(served: Site) -> None:
     served.kubectl("patch", "vj", video_id, "--subresource=status", "--type=merge", "-p", wrong)
     served.phase(video_id, "uploaded")
     before = served.videojobs()[video_id]["metadata"]["uid"]
-    served.kubectl("delete", "videojob", video_id, "--timeout=10s")
+    served.kubectl("delete", "videojob", video_id, "--timeout=60s")
     served.phase(video_id, "uploaded")
     assert served.videojobs()[video_id]["metadata"]["uid"] != before
 
@@ -87,7 +86,7 @@ def test_what_happened_while_no_operator_ran_is_caught_up_with(site: Site) -> No
             found = site.videojobs().items()
             return {name for name, videojob in found if videojob.get("status", {}).get("phase") == "processed"}
 
-        eventually(lambda: finished() == {seen.video_id, *missed}, within=20, every=0.3)
+        eventually(lambda: finished() == {seen.video_id, *missed}, every=0.3)
 
 
 def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> None:
@@ -110,12 +109,12 @@ def test_no_mirror_is_made_where_none_is_wanted(site: Site) -> None:
 
 def test_an_outage_of_the_database_is_told_and_restarts_nothing(site: Site) -> None:
     with site.operator(DATABASE_URL="postgresql://nobody@127.0.0.1:9/none") as operator:
-        eventually(lambda: "the database does not answer" in operator.get("/readyz"), within=30, every=0.3)
+        eventually(lambda: "the database does not answer" in operator.get("/readyz"), every=0.3)
         assert operator.get("/healthz") == "ok\n"
         assert re.search(r'"what": "feed", "reason": "The database .* is not available', operator.log)
 
 
 def test_wrong_configuration_ends_the_start_with_a_sentence(site: Site) -> None:
     with site.operator(ANB_OPERATOR_WATCH="everywhere") as operator:
-        assert operator.process.wait(timedelta(seconds=30).total_seconds()) == 2
+        assert operator.process.wait(60) == 2
         assert "configuration: ANB_OPERATOR_WATCH is everywhere" in operator.log

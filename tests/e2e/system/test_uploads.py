@@ -62,6 +62,6 @@ def test_a_bad_file_shows_its_reason(namespace: Namespace, release: Release, upl
         status, _, events = " ".join(namespace.kubectl("describe", "videojob", video_id).split()).partition(" Events: ")
         return status, events
 
-    eventually(lambda: "Warning Failed" in described()[1], within=20, every=1)
+    eventually(lambda: "Warning Failed" in described()[1], every=1)
     assert [message in part for part in described()] == [True, True]
     assert {condition["type"] for condition in status["conditions"] if condition["status"] == "True"} >= {"Failed"}
