@@ -141,7 +141,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
     page = Page(store.now() - HOUR, "v5")
     with explained(full) as scans:
         store.get("v1")
-        store.history("v1")[1]
+        store.histories(["v1", "v2", "v160"])
         for owner in ("owner7", None):
             store.listing(owner=owner)
             store.listing(owner=owner, after=page)

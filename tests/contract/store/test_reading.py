@@ -94,6 +94,26 @@ def test_attempts_are_told_in_their_order(store: Store) -> None:
     assert store.history("unknown")[1] == []
 
 
+def test_several_histories_are_told_at_once_each_with_its_own_attempts(store: Store) -> None:
+    tried_twice, waiting, deleted = processing(store), uploaded(store), processing(store)
+    assert interrupt(store, tried_twice)
+    second = claim(store, tried_twice.video_id, worker="worker-2")
+    tried_once = processing(store)
+    store.delete(deleted.video_id, grace=DAY)
+    ids = [tried_twice.video_id, waiting, deleted.video_id, tried_once.video_id, "unknown"]
+    told = store.histories(ids)
+    assert {video_id: record for video_id, (record, _) in told.items()} == {
+        video_id: store.get(video_id) for video_id in ids
+    }
+    assert {video_id: [attempt.id for attempt in attempts] for video_id, (_, attempts) in told.items()} == {
+        tried_twice.video_id: [tried_twice.attempt_id, second.attempt_id],
+        waiting: [],
+        deleted.video_id: [],
+        tried_once.video_id: [tried_once.attempt_id],
+        "unknown": [],
+    }
+
+
 def test_jobs_are_counted_by_status(store: Store) -> None:
     for _ in range(2):
         uploaded(store)

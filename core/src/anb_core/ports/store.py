@@ -5,7 +5,7 @@ All methods raise `Unavailable("database", ...)` when it does not answer in time
 answer to a commit may be what was lost: read the row again.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -106,6 +106,10 @@ class Page:
     video_id: str
 
 
+History = tuple[Record | None, Sequence[Attempt]]
+"""A video, None where there is none, and all attempts ever made, oldest first."""
+
+
 class Reading(Protocol):
     """What is shown to people. A deleted video is nowhere to be found."""
 
@@ -117,8 +121,10 @@ class Reading(Protocol):
         """Newest first; `owner` None lists everybody's, empty `statuses` all of them."""
         ...
 
-    def history(self, video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
-        """The video, None where there is none, and all attempts ever made, oldest first."""
+    def history(self, video_id: str) -> History: ...
+
+    def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
+        """Those of several videos by id, for little more than one of them costs."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

@@ -1,7 +1,7 @@
 """The store in memory, for tests of everything that needs one. The contract suite holds it to what the databases do."""
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +35,7 @@ from anb_core.ports.store import (
     MAX_DEAD_LETTER_BODY,
     Claimed,
     Dropped,
+    History,
     OutboxEntry,
     Page,
     Replay,
@@ -210,10 +211,17 @@ class InMemoryStore:
             ]
             return sorted(found, key=_place, reverse=True)[:limit]
 
-    def history(self, video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
+    def history(self, video_id: str) -> History:
+        return self.histories([video_id])[video_id]
+
+    def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
         with self._transaction():
-            row = self._rows.get(video_id)
-            return (row.record, list(row.attempts)) if row and not row.deleted_at else (None, [])
+            return {
+                video_id: (row.record, list(row.attempts))
+                if (row := self._rows.get(video_id)) and not row.deleted_at
+                else (None, [])
+                for video_id in video_ids
+            }
 
     def count_by_status(self) -> dict[Status, int]:
         with self._transaction():

@@ -1,6 +1,7 @@
 """What is shown to people."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import bindparam, func, literal, select, tuple_
 
@@ -9,11 +10,15 @@ from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
 from anb_core.adapters.database.tables import Time, attempts, jobs, videos
 from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
-from anb_core.ports.store import Page
+from anb_core.ports.store import History, Page
 
-# Built once: the operator asks both for every change of every video.
-_RECORD = RECORDS.where(videos.c.id == bindparam("video_id"), videos.c.deleted_at.is_(None))
-_ATTEMPTS = select(attempts).where(attempts.c.job_id == bindparam("job_id")).order_by(attempts.c.fence)
+# Built once: they are asked for every change of every video.
+_VISIBLE = RECORDS.where(videos.c.deleted_at.is_(None))
+_RECORD = _VISIBLE.where(videos.c.id == bindparam("video_id"))
+_RECORDS = _VISIBLE.where(videos.c.id.in_(bindparam("video_ids", expanding=True)))
+_ATTEMPTS = (
+    select(attempts).where(attempts.c.job_id.in_(bindparam("job_ids", expanding=True))).order_by(attempts.c.fence)
+)
 
 
 class ReadingRepository(Repository):
@@ -42,15 +47,21 @@ class ReadingRepository(Repository):
         with self.database.reading() as connection:
             return [record_of(row) for row in connection.execute(wanted)]
 
-    def history(self, video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
+    def history(self, video_id: str) -> History:
+        return self.histories([video_id])[video_id]
+
+    def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
+        made: defaultdict[str, list[Attempt]] = defaultdict(list)
         with self.database.reading() as connection:
-            row = connection.execute(_RECORD, {"video_id": video_id}).one_or_none()
-            if row is None:
-                return None, []
-            record = record_of(row)
-            if not record.job.attempts:
-                return record, []
-            return record, [attempt_of(row) for row in connection.execute(_ATTEMPTS, {"job_id": record.job.id})]
+            rows = connection.execute(_RECORDS, {"video_ids": list(video_ids)})
+            records = {record.video.id: record for record in map(record_of, rows)}
+            if tried := [record.job.id for record in records.values() if record.job.attempts]:
+                for row in connection.execute(_ATTEMPTS, {"job_ids": tried}):
+                    made[row.job_id].append(attempt_of(row))
+        return {
+            video_id: (record, made[record.job.id]) if (record := records.get(video_id)) else (None, [])
+            for video_id in video_ids
+        }
 
     def count_by_status(self) -> dict[Status, int]:
         counted = (
