@@ -32,8 +32,8 @@ from anb_operator.shelf import Shelf
 from anb_operator.videojob import GROUP, PLURAL, VERSION
 from anb_operator.workqueue import WorkQueue, plan_delay
 
-WRITERS = 8
-"""Videos seen to at once: the API server's time, not ours, is what they wait for."""
+WRITERS = 16
+"""Videos seen to at once. The API server's time, not ours, is what they wait for, and they are read together."""
 
 RESYNC_SECONDS = 300.0
 """Between two looks at everything, for what watch and feed may have missed."""
@@ -72,8 +72,8 @@ async def run(core: Core, settings: OperatorSettings) -> None:
         watched=settings.watched_namespace,
         on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc(),
     )
-    # One more for each of the tasks that ask the database on their own, so that none waits for the writers.
-    with ThreadPoolExecutor(WRITERS + 3, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
+    # One more for each of those that ask the database on their own, so that none waits for what the writers do there.
+    with ThreadPoolExecutor(WRITERS + 4, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
         async with client.open() as kube:
             shelf = Shelf()
             # A deletion does not wait for the database, or not for long.

@@ -1,11 +1,11 @@
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
-from anb_core.domain.model import Attempt, Record
+from anb_core.ports.store import History
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
@@ -81,15 +81,15 @@ class World:
 
     def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
         """The watch shows a change once, in the middle of the next turn."""
-        history = self.store.history
+        histories = self.store.histories
 
-        def slow(video_id: str) -> tuple[Record | None, Sequence[Attempt]]:
-            found = history(video_id)
-            monkeypatch.setattr(self.store, "history", history)
+        def slow(video_ids: Collection[str]) -> Mapping[str, History]:
+            found = histories(video_ids)
+            monkeypatch.setattr(self.store, "histories", histories)
             self.show(change())
             return found
 
-        monkeypatch.setattr(self.store, "history", slow)
+        monkeypatch.setattr(self.store, "histories", slow)
 
     def follow(self) -> None:
         """As the feed does: one turn for every video that it ever told of."""

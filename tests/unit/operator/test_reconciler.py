@@ -761,7 +761,7 @@ def test_a_deletion_waits_for_the_database_only_for_a_while(
 
     video_id = submit(world)
     world.cluster.delete("clip")
-    monkeypatch.setattr(world.store, "history", fail)
+    monkeypatch.setattr(world.store, "histories", fail)
     with pytest.raises(type(fault)):
         world.reconcile(video_id)
     assert world.cluster.names == {"clip"}

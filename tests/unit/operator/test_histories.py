@@ -1,0 +1,125 @@
+"""Reading videos at once for those who see to one each."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.status import Status
+from anb_core.ports.store import History
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.store import InMemoryStore
+from anb_operator.reconciler import Histories
+from tests.contract.store.given import claim, uploaded
+
+
+class SlowStore(InMemoryStore):
+    """Notes what is read at once. Its first read is `begun` when the row is read, and ends when it may `go_on`."""
+
+    def __init__(self) -> None:
+        super().__init__(ManualClock().now)
+        self.reads: list[set[str]] = []
+        self.fails: Callable[[Collection[str]], Exception | None] = lambda _: None
+        self.begun, self.go_on = Event(), Event()
+
+    def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
+        self.reads.append(set(video_ids))
+        if error := self.fails(video_ids):
+            raise error
+        found = super().histories(video_ids)
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return found
+
+
+@pytest.fixture
+def store() -> SlowStore:
+    return SlowStore()
+
+
+def status_of(history: History) -> Status | None:
+    record, _ = history
+    return record.job.status if record else None
+
+
+def test_those_that_are_asked_for_at_once_are_read_at_once(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+    one, other = uploaded(store), uploaded(store)
+    store.go_on.set()
+
+    async def scenario() -> list[History]:
+        histories = Histories(store, threads)
+        return await asyncio.gather(*map(histories.of, (one, other, "unknown", one)))
+
+    assert list(map(status_of, asyncio.run(scenario()))) == [Status.UPLOADED, Status.UPLOADED, None, Status.UPLOADED]
+    assert store.reads == [{one, other, "unknown"}]
+
+
+def test_nobody_is_told_how_a_video_was_before_it_was_asked_for(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+    one, other = uploaded(store), uploaded(store)
+
+    async def scenario() -> None:
+        histories = Histories(store, threads)
+        first = asyncio.create_task(histories.of(one))
+        await asyncio.get_running_loop().run_in_executor(threads, store.begun.wait, 10)
+        claim(store, one)
+        later = asyncio.gather(histories.of(one), histories.of(other))
+        # Both have asked by the time that the first read ends.
+        await asyncio.sleep(0)
+        store.go_on.set()
+        assert status_of(await first) is Status.UPLOADED
+        assert list(map(status_of, await later)) == [Status.PROCESSING, Status.UPLOADED]
+
+    asyncio.run(scenario())
+    assert store.reads == [{one}, {one, other}]
+
+
+def test_who_is_stopped_does_not_stop_the_others(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+    one, other = uploaded(store), uploaded(store)
+
+    async def scenario() -> None:
+        histories = Histories(store, threads)
+        stopped, waiting = (asyncio.create_task(histories.of(video_id)) for video_id in (one, other))
+        await asyncio.get_running_loop().run_in_executor(threads, store.begun.wait, 10)
+        stopped.cancel()
+        store.go_on.set()
+        assert status_of(await waiting) is Status.UPLOADED
+        with pytest.raises(asyncio.CancelledError):
+            await stopped
+
+    asyncio.run(scenario())
+
+
+def test_one_that_can_not_be_read_is_in_nobodys_way(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+    good, bad = uploaded(store), uploaded(store)
+    store.go_on.set()
+    store.fails = lambda video_ids: ValueError("what is this?") if bad in video_ids else None
+
+    async def scenario() -> list[History | BaseException]:
+        histories = Histories(store, threads)
+        return await asyncio.gather(*map(histories.of, (good, bad)), return_exceptions=True)
+
+    found, error = asyncio.run(scenario())
+    assert isinstance(found, tuple)
+    assert status_of(found) is Status.UPLOADED
+    assert isinstance(error, ValueError)
+
+
+def test_a_database_that_is_away_is_asked_once_for_all_and_again_by_the_next(
+    store: SlowStore, threads: ThreadPoolExecutor
+) -> None:
+    one, other = uploaded(store), uploaded(store)
+    store.go_on.set()
+    store.fails = lambda _: Unavailable("database", "away")
+
+    async def scenario() -> None:
+        histories = Histories(store, threads)
+        told = await asyncio.gather(*map(histories.of, (one, other)), return_exceptions=True)
+        assert [type(error) for error in told] == [Unavailable, Unavailable]
+        store.fails = lambda _: None
+        assert status_of(await histories.of(one)) is Status.UPLOADED
+
+    asyncio.run(scenario())
+    assert store.reads == [{one, other}, {one}]
