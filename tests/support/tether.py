@@ -1,11 +1,14 @@
 """A server for tests that can't outlive them: not after Ctrl-C, and not after the test process was killed."""
 
+import os
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from secrets import randbelow
 
 from tests.support.waiting import eventually
 
@@ -23,12 +26,19 @@ exit $status
 """
 
 
+# Of each process of a test run its own, and below those that the kernel gives to whoever asks for any: what was found
+# free is still so when a slow server comes to listen on it.
+_FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

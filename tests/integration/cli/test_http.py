@@ -19,7 +19,6 @@ from anb_cli.connection import Connection
 from anb_cli.downloading import download
 from anb_cli.errors import Exit, Refused, Unreachable, VideoFailed
 from anb_cli.following import follow
-from tests.support.tether import free_port
 
 Answer = Callable[["Handler"], None]
 CONTENT = bytes(range(256)) * 20_000
@@ -316,7 +315,7 @@ def test_a_command_ends_with_one_sentence_and_the_right_code(
 
 
 def test_where_nobody_listens_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("ANB_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("ANB_URL", "http://127.0.0.1:9")
     assert run(monkeypatch, "cancel", "0" * 36) == Exit.UNREACHABLE
     _expect_one_line(capsys, "Nothing answers at http://127.0.0.1:")
 
