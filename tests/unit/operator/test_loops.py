@@ -213,7 +213,10 @@ def test_an_outage_of_the_database_ends_nothing_and_the_feed_beats_on(world: Wor
     asyncio.run(scenario())
 
 
-def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(world: World) -> None:
+@pytest.mark.parametrize("add", [WorkQueue.add, WorkQueue.add_to_compare])
+def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(
+    world: World, add: Callable[[WorkQueue, str], None]
+) -> None:
     missing_table = RuntimeError("no such table: events")
 
     async def scenario() -> None:
@@ -222,8 +225,8 @@ def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(world: Wor
 
         async def comes_back() -> None:
             await until(lambda: told == [missing_table] * 3)
-            queue.add("waiting")
-            queue.add("deleted")
+            add(queue, "waiting")
+            add(queue, "deleted")
             assert (await queue.take()).video_id == "deleted"
             taken = asyncio.create_task(queue.take())
             await until(lambda: told[6:])

@@ -178,9 +178,9 @@ def test_a_condition_keeps_its_time_until_it_changes(world: World) -> None:
     assert told.reason != kept.reason
 
 
-def test_a_refusal_keeps_the_token_that_was_acted_on_last(world: World) -> None:
+def test_a_refusal_answers_the_spec_and_keeps_the_token_that_was_acted_on_last(world: World) -> None:
     told = refused_status(Problem("video_deleted", "Gone."), videojob(world, Status(retry="before")), world.clock.now())
-    assert told.retry == "before"
+    assert (told.observed_generation, told.retry) == (3, "before")
 
 
 def test_conditions_tell_the_generation_that_they_speak_of(world: World) -> None:
