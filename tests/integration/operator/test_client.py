@@ -18,7 +18,13 @@ from anb_operator.videojob import FINALIZER, VideoJob
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def ask(answer: Answer, question: Callable[[KubeClient], Awaitable[object]], *, served: bool = True) -> object:
+def ask(
+    answer: Answer,
+    question: Callable[[KubeClient], Awaitable[object]],
+    *,
+    served: bool = True,
+    watched: str | None = "video",
+) -> object:
     """What the question comes to; each login gets the next token: t1, t2 ..."""
     tokens = (f"t{number}" for number in count(1))
 
@@ -35,7 +41,7 @@ def ask(answer: Answer, question: Callable[[KubeClient], Awaitable[object]], *, 
             server = f"http://127.0.0.1:{port}"
             client = KubeClient(
                 namespace="video",
-                watched="video",
+                watched=watched,
                 credentials=lambda: kopf.ConnectionInfo(server=server, token=next(tokens)),
             )
             async with client.open():
@@ -172,6 +178,39 @@ def test_long_lists_are_read_page_by_page_and_what_is_unreadable_is_left_out() -
 
     assert ask(paged, names) == ["a", "c"]
     assert asked == [{"limit": "500"}, {"limit": "500", "continue": "on"}]
+
+
+def test_what_is_written_is_for_the_very_object_that_was_seen() -> None:
+    bodies: list[Json] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        return web.json_response(item("a"))
+
+    async def writes(client: KubeClient) -> None:
+        videojob = VideoJob.read(item("a"))
+        await client.set_finalizers(videojob, [])
+        await client.patch_status(videojob, {})
+        await client.delete_videojob(videojob)
+
+    ask(answer, writes)
+    finalizers, status_of_it, deletion = bodies
+    assert finalizers["metadata"]["resourceVersion"] == "1"
+    assert status_of_it["metadata"] == {"uid": "a"}
+    assert deletion["preconditions"] == {"uid": "a"}
+
+
+def test_where_all_is_watched_it_is_asked_whether_that_is_allowed() -> None:
+    async def forbids(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            groups = [{"versions": [{"groupVersion": "anb.video/v1alpha1"}]}]
+            return web.json_response({"metadata": {}, "items": [], "groups": groups})
+        asked = (await request.json())["spec"]["resourceAttributes"]
+        return web.json_response({"status": {"allowed": bool(asked["namespace"])}})
+
+    ask(forbids, lambda client: client.ping())
+    with pytest.raises(KubeRefused, match=r"may not watch videojobs\.anb\.video in any namespace"):
+        ask(forbids, lambda client: client.ping(), watched=None)
 
 
 def unreadable(name: str, **metadata: object) -> Json:
