@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.support.aws import running_ministack, running_moto
 from tests.support.postgres import Postgres, running_postgres
@@ -34,6 +35,9 @@ def pytest_configure() -> None:
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
+    # In CI hypothesis has no deadline of its own accord: a machine that pauses for 0.2 s is slow elsewhere, too.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     # By default structlog draws every local variable of a traceback, which takes minutes where stores are among them.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
