@@ -105,7 +105,11 @@ class KubeClient:
             )
         # A watch that is refused is asked for again and again by kopf, which tells its log alone.
         watch = {"group": GROUP, "resource": PLURAL, "verb": "watch", "namespace": self._watched or ""}
-        review = await self._call("POST", REVIEWS, body={"spec": {"resourceAttributes": watch}})
+        try:
+            review = await self._call("POST", REVIEWS, body={"spec": {"resourceAttributes": watch}})
+        except KubeRefused:
+            # A cluster without the usual role for that (system:basic-user) tells nobody what they may.
+            return
         if not review["status"]["allowed"]:
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"
             raise KubeRefused(

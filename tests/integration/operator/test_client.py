@@ -213,6 +213,16 @@ def test_where_all_is_watched_it_is_asked_whether_that_is_allowed() -> None:
         ask(forbids, lambda client: client.ping(), watched=None)
 
 
+def test_a_cluster_that_does_not_say_what_is_allowed_is_worked_with() -> None:
+    async def keeps_it(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            groups = [{"versions": [{"groupVersion": "anb.video/v1alpha1"}]}]
+            return web.json_response({"metadata": {}, "items": [], "groups": groups})
+        return web.json_response({"reason": "Forbidden", "message": "it is forbidden to ask"}, status=403)
+
+    ask(keeps_it, lambda client: client.ping())
+
+
 def unreadable(name: str, **metadata: object) -> Json:
     """As a newer operator's definition lets through."""
     return (
