@@ -80,7 +80,7 @@ class Emulator:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, within: float = 30.0) -> None:
+    def start(self, *, within: float = 60.0) -> None:
         """Start it and wait until it answers, at most `within` seconds.
 
         Raises StackTrouble when its port is taken or it does not answer, with the end of its log.

@@ -170,7 +170,7 @@ class Supervisor:
                 f"Port {api} is taken by another program: choose another with --port, or a free one with --port 0."
             )
         emulator = known.get("emulator", 0)
-        if not emulator or emulator == api or not _is_free(emulator):
+        while not emulator or emulator == api or not _is_free(emulator):
             emulator = _free_port()
         self._folder.keep_ports({"api": api, "emulator": emulator})
         return api, emulator
