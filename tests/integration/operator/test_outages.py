@@ -286,7 +286,7 @@ def test_an_api_server_that_is_away_at_the_start_is_named_and_waited_for(
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
         # Twice as long as the feed may stay unread.
         await operator.until(lambda: api.asked["GET"] > 40)
-        assert await operator.alive()
+        await operator.until(operator.alive)
         api.away = False
         await operator.until(operator.ready)
         await operator.mirrors()
