@@ -210,6 +210,7 @@ class World:
         )
 
     def adopt(self, key: str, video_id: str) -> None:
+        self.objects.head(key)
         if key not in self.objects.contents:
             raise NotFound("source_missing", f"there is no object {key}")
         self.adopted.append((key, video_id))
@@ -533,6 +534,18 @@ def test_a_video_that_only_an_older_producer_knows_is_adopted(empty_world: World
 
     world.relay.send_due()
     assert world.handle().outcome is Outcome.PROCESSED
+
+
+def test_a_message_of_an_older_producer_stays_while_the_bucket_withholds_its_object(empty_world: World) -> None:
+    world = empty_world
+    world.objects.put("uploads/old.mp4", SOURCE)
+    world.objects.fault = Withheld("object_withheld", "the bucket does not give us the object")
+    delivery = world.put(video_id="old", file_path="uploads/old.mp4")
+    assert world.handle(delivery, adopts=True).outcome is Outcome.GIVEN_BACK
+    assert not world.store.dead_letters
+
+    world.objects.fault = None
+    assert world.handle(delivery, adopts=True).outcome is Outcome.ADOPTED
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,9 @@ class Process:
         if key is not None and self.adopt is not None:
             try:
                 self.adopt(key, message.video_id)
+            except Withheld as error:
+                # Perhaps only for a while: nobody else has this job, so the message must stay.
+                raise Unavailable("bucket", error.message) from error
             except Refused as refusal:
                 detail = f"{detail}, and it can't be adopted: {refusal.message}"
             else:
