@@ -36,7 +36,7 @@ def test_an_object_that_could_not_be_deleted_is_named_with_the_reason(objects: S
         )
 
         assert objects.delete([KEY, "uploads/other.mp4"]) == {KEY}
-    assert [(line["key"], line["reason"]) for line in logs] == [(KEY, "AccessDenied, a legal hold")]
+    assert [(line["count"], line["first"]) for line in logs] == [(1, f"{KEY}: AccessDenied, a legal hold")]
 
 
 def test_more_objects_than_one_call_takes_are_deleted_in_several(objects: S3Objects) -> None:
@@ -71,6 +71,14 @@ def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_t
 
         with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}, Forbidden.*s3:GetObject"):
             objects.head(KEY)
+
+
+def test_a_key_service_that_is_asked_too_often_withholds_nothing(objects: S3Objects, tmp_path: Path) -> None:
+    with Stubber(objects._store.s3) as stub:
+        stub.add_client_error("get_object", "KMS.ThrottlingException", "Rate exceeded", http_status_code=400)
+
+        with pytest.raises(Unavailable, match="Rate exceeded"):
+            objects.fetch(KEY, tmp_path / "source")
 
 
 @pytest.mark.parametrize("call", ["head", "fetch"])

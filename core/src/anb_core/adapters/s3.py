@@ -133,9 +133,10 @@ class S3Objects:
             lambda: self._store.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
         )
         errors = answer.get("Errors", [])
-        for error in errors:
-            reason = f"{error.get('Code')}, {error.get('Message')}"
-            _log.warning("an object was not deleted", bucket=self.bucket, key=error["Key"], reason=reason)
+        if errors:
+            first = errors[0]
+            reason = f"{first['Key']}: {first.get('Code')}, {first.get('Message')}"
+            _log.warning("objects were not deleted", bucket=self.bucket, count=len(errors), first=reason)
         return {error["Key"] for error in errors}
 
     def _abort_uploads(self, keys: set[str]) -> None:
@@ -191,15 +192,18 @@ class _Bucket:
         try:
             yield
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _REFUSALS:
+            status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
+            # KMS answers 400 to whoever asks too often.
+            if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()
-            told = error.response["Error"]
+            reason = f"{error.operation_name}: {code}, {error.response['Error'].get('Message')}"
+            _log.warning("an object is withheld", bucket=self.name, key=key, reason=reason)
             raise Withheld(
                 "object_withheld",
-                f"Bucket {self.name} does not give us {key} ({error.operation_name}: {told.get('Code')}, "
-                f"{told.get('Message')}), though it answers otherwise. Allow s3:GetObject on it, and kms:Decrypt with "
-                "its key; copy it if it is archived or has a key of the customer's (SSE-C).",
+                f"Bucket {self.name} does not give us {key} ({reason}), though it answers otherwise. Allow "
+                "s3:GetObject on it, and kms:Decrypt with its key; copy it if it is archived or has a key of the "
+                "customer's (SSE-C).",
             ) from error
 
     def ensure(self) -> None:

@@ -62,7 +62,7 @@ class Objects(Protocol):
     def delete(self, keys: Collection[str]) -> Collection[str]:
         """Delete objects, and what unfinished multipart uploads to these keys left. A missing one is no error.
 
-        Gives back the keys that the bucket would not delete, each of which is logged with the reason.
+        Gives back the keys that the bucket would not delete; the log has how many, and why the first.
         """
         ...
 
