@@ -17,7 +17,8 @@ import pathlib, sys
 from anb_core.ports.renderer import Stop
 from anb_worker.render.engine import RenderEngine
 
-RenderEngine(pathlib.Path(sys.argv[1])).warm(Stop())
+folder = pathlib.Path(sys.argv[1])
+RenderEngine(folder, shipped=folder).warm(Stop())
 """
 
 
@@ -28,7 +29,7 @@ def clip(tmp_path: Path) -> MakeClip:
 
 @pytest.fixture(scope="session")
 def warm_cards(cards_dir: Path) -> Path:
-    """The cards, made by two processes that need them at the same time."""
+    """The cards, made by two processes that need them at the same time; this installation's own are none of theirs."""
     processes = [subprocess.Popen([sys.executable, "-c", WARM, str(cards_dir)]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     return cards_dir

@@ -130,5 +130,5 @@ def test_composing_the_cards_can_be_stopped(tmp_path: Path) -> None:
     stop = Stop()
     stop.ask(Interrupted())
     with pytest.raises(Interrupted):
-        RenderEngine(tmp_path / "cards").warm(stop)
+        RenderEngine(tmp_path / "cards", shipped=tmp_path).warm(stop)
     assert not list((tmp_path / "cards").glob("own-*"))

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from anb_core.domain.render import InputLimits
@@ -8,6 +9,31 @@ from anb_core.ports.renderer import Stop
 from anb_worker.render.cards import Cards
 from anb_worker.render.commands import Tool
 from anb_worker.render.sandbox import ChildLimits
+
+
+def test_a_part_is_there_however_old_its_clock_makes_it_and_whoever_owns_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cards"
+    tool = Tool(path=Path("/usr/bin/ffmpeg"), max_pixels=1, max_alloc=1, threads=1)
+    cards = Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
+    for number in range(6):
+        (folder / f"watermark-{number}").mkdir(parents=True)
+        # The clock was put back since.
+        os.utime(folder / f"watermark-{number}", (2**33, 2**33 + number))
+    given = tmp_path / "given.png"
+    Image.new("RGBA", (20, 20)).save(given)
+
+    made = cards.watermark(given, Stop())
+    assert made.exists()
+    left = {"watermark-3", "watermark-4", "watermark-5", made.parent.name}
+    assert {entry.name for entry in folder.glob("watermark-*")} == left
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.utime", refuse)
+    assert cards.watermark(given, Stop()) == made
 
 
 def test_of_an_operators_part_the_versions_that_were_used_last_are_kept(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,8 @@ class Card:
 class Cards:
     """Gives cards, and makes those in `folder` that are neither there yet nor in `shipped`, which is only read.
 
-    All methods raise Transient (`bad_resource`: the operator's file can't be used) and what their `stop` was asked
-    with.
+    All methods raise Transient (`bad_resource`: the operator's file can't be used), OSError, and what their `stop` was
+    asked with.
     """
 
     def __init__(
@@ -163,6 +163,7 @@ class Cards:
                 if not entry.is_dir():
                     arriving = self._folder / "arriving"
                     shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed: it held the lock
+                    self._make_room(name.partition("-")[0], arriving)
                     arriving.mkdir()
                     try:
                         make(arriving)
@@ -170,16 +171,17 @@ class Cards:
                         arriving.rename(entry)
                     finally:
                         shutil.rmtree(arriving, ignore_errors=True)
-                    self._forget(name.partition("-")[0])
-        os.utime(entry)
+        with suppress(OSError):
+            # It tells only what was used last, and the folder need not be ours to write in.
+            os.utime(entry)
         return entry
 
-    def _forget(self, role: str) -> None:
-        """Remove what was not used for longest."""
+    def _make_room(self, role: str, leaving: Path) -> None:
+        """Remove what was not used for longest, so that one more makes as many as are kept."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
-        for entry in entries[:-_KEPT]:
+        for entry in entries[: 1 - _KEPT]:
             # Under its name an entry is whole or not there.
-            shutil.rmtree(entry.rename(self._folder / "arriving"), ignore_errors=True)
+            shutil.rmtree(entry.rename(leaving), ignore_errors=True)
 
 
 @contextmanager
