@@ -26,7 +26,7 @@ from anb_operator.health import Health, serving
 from anb_operator.kube import KubeRefused, Missing, VideoJobs
 from anb_operator.metrics import Metrics
 from anb_operator.planning import Policy
-from anb_operator.reconciler import Reconciler
+from anb_operator.reconciler import Histories, Reconciler
 from anb_operator.settings import OperatorSettings
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import GROUP, PLURAL, VERSION
@@ -34,6 +34,9 @@ from anb_operator.workqueue import WorkQueue, plan_delay
 
 WRITERS = 16
 """Videos seen to at once. The API server's time, not ours, is what they wait for, and they are read together."""
+
+COMMANDS = 8
+"""What specs ask for is done so often at once. Each takes a connection to the database, of which there are 15."""
 
 RESYNC_SECONDS = 300.0
 """Between two looks at everything, for what watch and feed may have missed."""
@@ -72,8 +75,12 @@ async def run(core: Core, settings: OperatorSettings) -> None:
         watched=settings.watched_namespace,
         on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc(),
     )
-    # One more for each of those that ask the database on their own, so that none waits for what the writers do there.
-    with ThreadPoolExecutor(WRITERS + 4, "work") as threads, ThreadPoolExecutor(4, "checks") as checks:
+    # One for each of those that ask the database on their own, so that none waits for commands.
+    with (
+        ThreadPoolExecutor(4, "reading") as threads,
+        ThreadPoolExecutor(COMMANDS, "commands") as commanding,
+        ThreadPoolExecutor(4, "checks") as checks,
+    ):
         async with client.open() as kube:
             shelf = Shelf()
             # A deletion does not wait for the database, or not for long.
@@ -94,6 +101,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                 submit=_submit(core),
                 kube=kube,
                 shelf=shelf,
+                histories=Histories(core.store, threads),
                 policy=Policy(
                     namespace=settings.namespace,
                     instance=settings.instance,
@@ -102,7 +110,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                     ttl_processed=settings.ttl_processed,
                     ttl_failed=settings.ttl_failed,
                 ),
-                threads=threads,
+                threads=commanding,
                 on_command=lambda command, outcome: metrics.commands.labels(command, outcome).inc(),
             )
             busy = (

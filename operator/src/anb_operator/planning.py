@@ -20,7 +20,8 @@ ASK_AGAIN = timedelta(seconds=30)
 ASK_AGAIN_AT_MOST = timedelta(minutes=10)
 """Between two looks for one that has been missing for long, apart from those at everything."""
 
-SOURCE_MISSING = "source_missing"
+MAY_COME = {"source_missing", "object_withheld"}
+"""Why an object was not submitted that may be another time."""
 
 CANCELLED_BEFORE = Problem("cancelled", "It was not submitted, because spec.cancel is true; false submits it.")
 VIDEO_DELETED = Problem("video_deleted", "The video was deleted. Delete this VideoJob too, or submit another one.")
@@ -293,7 +294,7 @@ def _plan_without_video(
         problem = CANCELLED_BEFORE
     made.actions += _finalizer(videojob, wanted=_may_begin(videojob))
     status = refused_status(problem, videojob, now)
-    if problem.code == SOURCE_MISSING and (accepted := status.condition("Accepted")):
+    if problem.code in MAY_COME and (accepted := status.condition("Accepted")):
         made.look_again(now + ask_again_in(now - accepted.last_transition_time))
     if status != before:
         made.actions.append(WriteStatus(videojob, status))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from anb_core.domain.errors import Refused, Unavailable
+from anb_core.domain.errors import Refused, Unavailable, Withheld
 from anb_core.domain.model import Attempt, Problem, Record, Scope
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import History, Reading, Store
@@ -56,7 +56,9 @@ class Histories:
         self._store = store
         self._threads = threads
         self._asked: set[str] = set()
-        self._next: asyncio.Task[Mapping[str, History]] | None = None
+        self._next: asyncio.Task[Mapping[str, History] | Exception] | None = None
+        # One connection is enough, and the others are for those who change something.
+        self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
     async def of(self, video_id: str) -> History:
@@ -66,28 +68,34 @@ class Histories:
             Unavailable: the database did not answer.
         """
         self._asked.add(video_id)
-        self._next = self._next or asyncio.create_task(self._read())
-        try:
-            # Who asks may be stopped, but not for the others.
-            found = await asyncio.shield(self._next)
-        except Unavailable:
-            raise
-        except Exception:  # noqa: BLE001 - whose fault it is shows when each is read alone
+        if self._next is None or self._next.done():
+            self._next = asyncio.create_task(self._read())
+        # Who asks may be stopped, but not for the others.
+        found = await asyncio.shield(self._next)
+        if isinstance(found, Unavailable):
+            raise found
+        if isinstance(found, Exception):
+            # Whose fault it is shows when each is read alone.
             found = await self._all_of({video_id})
         return found[video_id]
 
-    async def _read(self) -> Mapping[str, History]:
-        await asyncio.sleep(self._read_at + GATHER_SECONDS - time.monotonic())
-        asked, self._asked, self._next = self._asked, set(), None
-        self._read_at = time.monotonic()
-        return await self._all_of(asked)
+    async def _read(self) -> Mapping[str, History] | Exception:
+        """What was found, or why not: nobody may be left to whom it could be raised."""
+        async with self._reading:
+            await asyncio.sleep(self._read_at + GATHER_SECONDS - time.monotonic())
+            asked, self._asked, self._next = self._asked, set(), None
+            self._read_at = time.monotonic()
+            try:
+                return await self._all_of(asked)
+            except Exception as error:  # noqa: BLE001 - raised in `of`
+                return error
 
     async def _all_of(self, video_ids: set[str]) -> Mapping[str, History]:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._store.histories, video_ids)
 
 
 class Reconciler:
-    """One for all videos, but for each one call at a time. `threads` is where the store works: it is blocking."""
+    """One for all videos, but for each one call at a time. `threads` is where commands are done: they block."""
 
     def __init__(
         self,
@@ -97,13 +105,14 @@ class Reconciler:
         submit: Submit,
         kube: VideoJobs,
         shelf: Shelf,
+        histories: Histories,
         policy: Policy,
         threads: Executor,
         on_command: Callable[[str, str], None] = lambda *_: None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._store = store
-        self._histories = Histories(store, threads)
+        self._histories = histories
         self._objects = objects
         self._submit = submit
         self._kube = kube
@@ -219,7 +228,11 @@ class Reconciler:
                 )
             case Command.RETRY:
                 # Another process relays what is owed, within a second.
-                commands.retry(self._store, self._objects, CALLER, video_id, wake_relay=lambda: None)
+                try:
+                    commands.retry(self._store, self._objects, CALLER, video_id, wake_relay=lambda: None)
+                except Withheld as error:
+                    # A refusal would use the token up, and what is withheld may be given in a while.
+                    raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, CALLER, video_id)
 

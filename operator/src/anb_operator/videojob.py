@@ -174,12 +174,16 @@ class Spec(_Part):
 class Problem(_Part):
     """What went wrong last."""
 
+    model_config = ConfigDict(extra="forbid")
+
     code: Annotated[str, Field(description="A stable word that programs may compare.")]
     message: Annotated[str, Field(description="One or two sentences for a person.")]
 
 
 class DeadLetter(_Part):
     """Why a person has to look."""
+
+    model_config = ConfigDict(extra="forbid")
 
     at: Annotated[Time, Field(description="When the verdict fell.")]
     cause: Annotated[DeadLetterCause, Field(description="What brought it about.")]
@@ -267,7 +271,9 @@ def _as_far_as_readable(manifest: dict[str, Any], read: ValidatorFunctionWrapHan
     try:
         status: Status = read(manifest)
     except ValidationError as error:
-        wrong = {problem["loc"][0] for problem in error.errors()}
+        wrong = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+        if not wrong:
+            raise
         status = read({name: value for name, value in manifest.items() if name not in wrong})
         unread = {name: value for name, value in manifest.items() if name in wrong}
         status._unread.update(unread)  # noqa: SLF001 - pydantic has no private attribute in a constructor

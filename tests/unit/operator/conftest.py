@@ -11,7 +11,7 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.submit import Submit
 from anb_operator.planning import Policy
-from anb_operator.reconciler import Reconciler
+from anb_operator.reconciler import Histories, Reconciler
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import VideoJob
 from tests.unit.operator.cluster import NAMESPACE, InMemoryCluster
@@ -56,6 +56,7 @@ class World:
             submit=submit,
             kube=self.cluster,
             shelf=self.shelf,
+            histories=Histories(self.store, self.threads),
             policy=self.policy,
             threads=self.threads,
             clock=self.clock.now,

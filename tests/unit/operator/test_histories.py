@@ -1,6 +1,7 @@
 """Reading videos at once for those who see to one each."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -90,6 +91,41 @@ def test_who_is_stopped_does_not_stop_the_others(store: SlowStore, threads: Thre
             await stopped
 
     asyncio.run(scenario())
+
+
+def test_a_read_that_is_cancelled_is_begun_anew_by_the_next(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+    one, other = uploaded(store), uploaded(store)
+    store.go_on.set()
+
+    async def scenario() -> None:
+        histories = Histories(store, threads)
+        waiting = asyncio.create_task(histories.of(one))
+        await asyncio.sleep(0)
+        # As kopf does at its end with tasks that it does not know.
+        for task in asyncio.all_tasks() - {asyncio.current_task(), waiting}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert status_of(await histories.of(other)) is Status.UPLOADED
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_left_of_a_read_that_fails_when_all_have_gone(
+    store: SlowStore, threads: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.fails = lambda _: Unavailable("database", "away")
+
+    async def scenario() -> None:
+        gone = asyncio.create_task(Histories(store, threads).of("one"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
+
+    asyncio.run(scenario())
+    gc.collect()
+    assert store.reads == [{"one"}]
+    assert caplog.records == []
 
 
 def test_one_that_can_not_be_read_is_in_nobodys_way(store: SlowStore, threads: ThreadPoolExecutor) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Unavailable, Withheld
 from anb_core.domain.status import Status
 from anb_operator.app import Resync
 from anb_operator.kube import Json, KubeRefused, Outdated
@@ -43,6 +43,7 @@ CONDITION = {
     "lastTransitionTime": "2026-01-01T00:00:00Z",
 }
 DATABASE_AWAY = Unavailable("database", "the database does not answer")
+WITHHELD = Withheld("object_withheld", "the bucket does not give us the object")
 KUBERNETES_AWAY = Unavailable("kubernetes", "the API server does not answer")
 
 
@@ -599,6 +600,32 @@ def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: Worl
     assert world.cluster.told.count("RetryRefused") == 2
 
 
+def test_a_retry_is_tried_until_the_bucket_gives_the_object_that_it_withheld(world: World) -> None:
+    video_id = submit(world)
+    reject(world.store, claim(world.store, video_id))
+    world.follow()
+    world.cluster.apply("clip", {**SOURCE, "retry": "a"})
+    world.objects.fault = WITHHELD
+    with pytest.raises(Unavailable, match="does not give us"):
+        world.reconcile(video_id)
+    world.objects.fault = None
+    world.reconcile(video_id)
+    assert phase(world, "clip") is Status.UPLOADED
+
+
+def test_an_object_that_the_bucket_withholds_is_submitted_once_it_is_given(world: World) -> None:
+    world.objects.put(KEY, b"a video")
+    video_id = video_of(world.cluster.apply("clip", SOURCE))
+    world.objects.fault = WITHHELD
+    assert world.reconcile(video_id) == ASK_AGAIN.total_seconds()
+    accepted = world.cluster.get("clip").status.condition("Accepted")
+    assert accepted
+    assert (accepted.status, accepted.reason) == ("False", "ObjectWithheld")
+    world.objects.fault = None
+    world.reconcile(video_id)
+    assert phase(world, "clip") is Status.UPLOADED
+
+
 def test_a_change_that_arrives_in_the_middle_of_a_turn_is_acted_on_in_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -803,6 +830,7 @@ NEWER = [
     {"conditions": [{**CONDITION, "type": "Archived"}]},
     {"conditions": [CONDITION, {**CONDITION, "type": "Archived"}], "attempts": "none"},
     {"deadLetter": {"at": "2026-01-01T00:00:00Z", "cause": "fire"}, "archive": {"key": "a"}},
+    {"error": {"code": "a", "message": "b", "hint": "c"}},
 ]
 
 
