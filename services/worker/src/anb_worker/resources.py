@@ -27,6 +27,7 @@ class ResourceCache:
 
         Raises:
             Unavailable: the bucket does not answer.
+            Withheld: it answers, but does not give us one that is there.
         """
         return Resources(intro=self._current(INTRO), outro=self._current(OUTRO), watermark=self._current(WATERMARK))
 
