@@ -1,7 +1,7 @@
 """How far `kubectl get videojobs` is behind the database, and what ten thousand VideoJobs cost the operator.
 
 `python -m bench.mirror` runs the real operator against a PostgreSQL and a Kubernetes API server that it starts for
-itself, for some 10 minutes. KUBEBUILDER_ASSETS names the folder with etcd, kube-apiserver and kubectl, as
+itself, for some 15 minutes. KUBEBUILDER_ASSETS names the folder with etcd, kube-apiserver and kubectl, as
 `setup-envtest use -p env` prints it.
 
 Workers are played: each changes its video once a second, through the store, and renders nothing. The lag of a change
