@@ -130,6 +130,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
         ({"ANB_LOG_LEVEL": "loud"}, "ANB_LOG_LEVEL is loud: input should be 'debug', 'info', 'warning' or 'error'."),
         ({"DATABASE_URL": "mysql://db/anb"}, "DATABASE_URL can't be used: 'mysql' is not supported"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL can't be used: SQLite needs a file (sqlite:///path)"),
+        ({"DATABASE_URL": "sqlite:///:memory:"}, "DATABASE_URL can't be used: SQLite needs a file (sqlite:///path)"),
         ({"DATABASE_URL": "db"}, "DATABASE_URL can't be used: it must be a URL such as"),
         ({"DATABASE_URL": "postgresql://ana:p@ss@db/anb"}, "DATABASE_URL can't be used: it has more than one @: write"),
     ],
