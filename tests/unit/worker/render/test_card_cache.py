@@ -11,12 +11,20 @@ from anb_worker.render.commands import Tool
 from anb_worker.render.sandbox import ChildLimits
 
 
-def test_a_part_is_there_however_old_its_clock_makes_it_and_whoever_owns_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "cards"
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cards"
+
+
+@pytest.fixture
+def cards(folder: Path, tmp_path: Path) -> Cards:
     tool = Tool(path=Path("/usr/bin/ffmpeg"), max_pixels=1, max_alloc=1, threads=1)
-    cards = Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
+    return Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
+
+
+def test_a_part_is_there_however_old_its_clock_makes_it_and_whoever_owns_the_folder(
+    cards: Cards, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(6):
         (folder / f"watermark-{number}").mkdir(parents=True)
         # The clock was put back since.
@@ -36,10 +44,9 @@ def test_a_part_is_there_however_old_its_clock_makes_it_and_whoever_owns_the_fol
     assert cards.watermark(given, Stop()) == made
 
 
-def test_of_an_operators_part_the_versions_that_were_used_last_are_kept(tmp_path: Path) -> None:
-    folder = tmp_path / "cards"
-    tool = Tool(path=Path("/usr/bin/ffmpeg"), max_pixels=1, max_alloc=1, threads=1)
-    cards = Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
+def test_of_an_operators_part_the_versions_that_were_used_last_are_kept(
+    cards: Cards, folder: Path, tmp_path: Path
+) -> None:
 
     def used(version: int) -> Path:
         for entry in folder.glob("watermark-*"):
