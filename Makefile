@@ -81,7 +81,7 @@ e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on t
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
 # The nodes take in the images, a matter of minutes, while those tests run that need none.
 	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
-		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator; tested=$$?; wait $$loading && exit $$tested
+		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator --reruns 1; tested=$$?; wait $$loading && exit $$tested
 	@$(BIN)/python -m pytest tests/e2e/system --reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 
 # The images that deploy/local names, built here: tests need no image registry.

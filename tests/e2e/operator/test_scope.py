@@ -113,8 +113,10 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
         video_id = uploaded(site.store)
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
-    # Of a pod that was evicted something stays for ever, with all its labels.
-    site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}")
+    # Of a pod that was evicted something stays for ever, with all its labels. No kubelet gets this one, which
+    # would say that it is Pending.
+    nowhere = '{"spec": {"schedulerName": "nobody"}}'
+    site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'
     site.kubectl("patch", "pod", "evicted", "--subresource=status", "--type=merge", f"--patch={ended}")
     config = rights_of_the_chart(site.namespace, tmp_path, "uninstall", account="anb-operator-uninstall")
