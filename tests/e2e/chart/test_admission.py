@@ -1,10 +1,6 @@
-"""The API server refuses a VideoJob that makes no sense, with a sentence.
-
-KUBECONFIG names a cluster, of which the control plane is enough.
-"""
+"""The API server refuses a VideoJob that makes no sense, with a sentence."""
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chart import CHART, tool
+from tests.support.chart import tool
 
 Apply = Callable[..., str]
 
@@ -22,15 +18,8 @@ VIDEO_ID = "3f0a3f4e-6d1e-4b55-9a3b-7d9d5d1f7a10"
 
 
 @pytest.fixture(scope="module")
-def namespace() -> Iterator[str]:
+def namespace(_videojobs_known: None) -> Iterator[str]:
     """A namespace of its own on a cluster that knows VideoJobs."""
-    if "KUBECONFIG" not in os.environ:
-        pytest.fail("KUBECONFIG is not set: name a cluster, or start one's control plane")
-    installed = tool("kubectl", "get", "crd", "videojobs.anb.video", check=False).returncode == 0
-    definition = str(CHART / "files" / "videojob-crd.yaml")
-    if not installed:
-        tool("kubectl", "create", "-f", definition)
-    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=60s")
     name = f"admission-{uuid.uuid4().hex[:8]}"
     tool("kubectl", "create", "namespace", name)
     yield name
@@ -40,8 +29,6 @@ def namespace() -> Iterator[str]:
         free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
         tool("kubectl", "patch", videojob, "-n", name, *free, check=False)
     tool("kubectl", "delete", "namespace", name, "--wait=false")
-    if not installed:
-        tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 
 @pytest.fixture

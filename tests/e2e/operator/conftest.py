@@ -20,7 +20,6 @@ import yaml
 from anb_core.adapters.database import upgrade
 from anb_core.bootstrap import Core, build
 from anb_core.settings import Settings, load
-from anb_operator.crd import text
 from tests.support import eventually
 from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
 from tests.support.postgres import Postgres
@@ -145,21 +144,6 @@ class Site:
         return [(item["reason"], item["message"]) for item in about]
 
 
-@pytest.fixture(scope="session")
-def _videojobs_known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if "KUBECONFIG" not in os.environ:
-        pytest.fail("KUBECONFIG is not set: name a cluster, or start one's control plane")
-    definition = tmp_path_factory.mktemp("crd") / "videojob-crd.yaml"
-    definition.write_text(text(), encoding="utf-8")
-    installed = tool("kubectl", "get", "crd", "videojobs.anb.video", check=False).returncode == 0
-    if not installed:
-        tool("kubectl", "create", "-f", str(definition))
-    tool("kubectl", "wait", "--for=condition=Established", "crd/videojobs.anb.video", "--timeout=60s")
-    yield
-    if not installed:
-        tool("kubectl", "delete", "--wait=false", "-f", str(definition))
-
-
 Sites = Callable[[Path], AbstractContextManager[Site]]
 
 
@@ -195,7 +179,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
         with core:
             yield Site(core, environment, folder)
         tool("kubectl", "delete", "namespace", namespace, "--wait=false")
-        _remove_all(namespace)
+        remove_all(namespace)
         postgres.drop_database(database)
 
     return opened
@@ -239,10 +223,13 @@ def rights_of_the_chart(
     config["users"][0]["user"] = {"token": token}
     path = folder / f"kubeconfig-{template}"
     path.write_text(json.dumps(config), encoding="utf-8")
+    # The API server's authorizer learns of what was written a moment later.
+    granted = ("kubectl", f"--kubeconfig={path}", "-n", namespace, "auth", "can-i", "--list")
+    eventually(lambda: "videojobs" in tool(*granted).stdout, every=0.2)
     return path
 
 
-def _remove_all(namespace: str) -> None:
+def remove_all(namespace: str) -> None:
     """Nobody is there any more to take the finalizers off, nor, on a bare control plane, to empty a namespace."""
     free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     for name in tool("kubectl", "-n", namespace, "get", "videojobs", "-o", "name").stdout.split():
