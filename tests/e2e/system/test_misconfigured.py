@@ -44,16 +44,17 @@ class Misconfigured:
         return f"postgresql://anb:{password or self.password}@postgres.anb-local.svc:5432/{database}"
 
     def install(self, name: str, url: str) -> CompletedProcess[str]:
-        """A release whose database is told by a Secret of its name."""
-        BESIDE.kubectl("create", "secret", "generic", name, f"--from-literal=DATABASE_URL={url}")
-        told = ("--set", f"database.existingSecret={name}", "--values", self._values)
+        """A release, new or left by a first try, whose database is told by a Secret of its name."""
+        secret = {"metadata": {"name": name}, "stringData": {"DATABASE_URL": url}}
+        BESIDE.apply({"apiVersion": "v1", "kind": "Secret", **secret})
+        told = ("--namespace", BESIDE.name, "--set", f"database.existingSecret={name}", "--values", self._values)
         kind = ("--values", str(CHART / "ci" / "kind-values.yaml"))
-        return tool("helm", "install", name, str(CHART), "--namespace", BESIDE.name, *kind, *told, check=False)
+        return tool("helm", "upgrade", "--install", name, str(CHART), *kind, *told, check=False)
 
 
 @pytest.fixture(scope="module")
 def misconfigured(
-    release: Release,  # noqa: ARG001 - it came with the stand-ins
+    installed: Release,  # noqa: ARG001 - it came with the stand-ins
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Misconfigured]:
     """A namespace, and a database that the release under test has nothing to do with."""
