@@ -30,6 +30,7 @@ def test_a_clip_is_uploaded_watched_and_downloaded(
         first, second = (upload(clip, title=title) for title in ("First", "Second"))
         for video_id in (first, second):
             release.until(video_id, "processed", within=300)
+        eventually(lambda: f"{second} processed" in history.read_text(encoding="utf-8"))
         shown = [line.split() for line in history.read_text(encoding="utf-8").splitlines() if line.startswith(second)]
     phases = [phase for phase, _ in groupby(line[1] for line in shown if len(line) > 1)]
     assert phases in (["uploading", "uploaded", "processing", "processed"], ["uploaded", "processing", "processed"])
