@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,19 +20,17 @@ from tests.support.tether import free_port
 
 
 @pytest.fixture(scope="session")
-def release() -> Iterator[Release]:
+def installed() -> Iterator[Release]:
     """The system, installed into an empty namespace."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
     _refuse_if_in_use()
     shutil.rmtree(EVIDENCE, ignore_errors=True)
-    storage = free_port()
-    installed = Release(Namespace(NAME), f"http://127.0.0.1:{storage}")
+    installed = Release(Namespace(NAME), f"http://127.0.0.1:{free_port()}")
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
     delete_namespaces(NAME, LOCAL.name)
     installed.up()
-    with LOCAL.forwarded("localstack", 4566, to=storage):
-        yield installed
+    yield installed
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
     delete_namespaces(NAME, LOCAL.name)
     tool("kubectl", "delete", "crd", "videojobs.anb.video", "--ignore-not-found")
@@ -47,6 +46,13 @@ def _refuse_if_in_use() -> None:
     if owner != NAME and "deletionTimestamp" not in metadata:
         release = f"the namespace {owner} has a release" if owner else "it has the CRD of VideoJobs, by no release"
         pytest.fail(f"this cluster is in use: {release}. These tests want one of their own")
+
+
+@pytest.fixture
+def release(installed: Release) -> Iterator[Release]:
+    """It and its storage, which each test reaches on its own: kubectl forwards nothing more once a connection broke."""
+    with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
+        yield installed
 
 
 @pytest.fixture
