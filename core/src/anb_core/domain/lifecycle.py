@@ -8,6 +8,7 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
 from anb_core.domain.keys import result_key
 from anb_core.domain.model import (
+    Answers,
     Attempt,
     Counters,
     DeadLetterCause,
@@ -104,6 +105,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
         enqueued_to=None,
         error=None,
         result=None,
+        answered={},
         created_at=now,
         updated_at=now,
     )
@@ -243,14 +245,19 @@ def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
     )
 
 
-def cancel(record: Record, now: datetime) -> Effect:
+def cancel(record: Record, now: datetime, answers: Answers | None = None) -> Effect:
     """A person ends the job.
 
     Raises:
         Conflict: `wrong_status`.
     """
     job = record.job
-    after = replace(_released(job), status=next_status(job.status, Change.CANCEL), fence=job.fence + 1)
+    after = replace(
+        _released(job),
+        status=next_status(job.status, Change.CANCEL),
+        fence=job.fence + 1,
+        answered={**job.answered, **(answers or {})},
+    )
     # Without its source the job can never be retried, so an unfinished upload's object goes at once.
     unfinished = job.status is Status.UPLOADING
     return _effect(
@@ -263,7 +270,7 @@ def cancel(record: Record, now: datetime) -> Effect:
     )
 
 
-def retry(record: Record, now: datetime) -> Effect:
+def retry(record: Record, now: datetime, answers: Answers | None = None) -> Effect:
     """A person begins a new generation.
 
     Raises:
@@ -281,6 +288,7 @@ def retry(record: Record, now: datetime) -> Effect:
         progress=0.0,
         not_before=None,
         error=None,
+        answered={**job.answered, **(answers or {})},
     )
     return _effect(Record(record.video, after), now, EventKind.STATUS, send_after=now)
 

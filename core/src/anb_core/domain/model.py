@@ -1,8 +1,10 @@
 """The things we keep: video, job, attempt, lease, outbox entry, event, token. Values only; times are aware UTC."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.status import Status
@@ -61,11 +63,16 @@ class Counters:
     interruptions: int = 0
 
 
+Answers = Mapping[str, Mapping[str, Any]]
+"""By the UID of a VideoJob: what of its spec was acted on last, in the operator's words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The work on a video, one for life.
 
-    `version` grows with every write that people can see; `attempts` counts all ever made.
+    `version` grows with every write that people can see; `attempts` counts all ever made. `answered` is written with
+    what was done, so that none of it is done twice.
     """
 
     id: str
@@ -85,6 +92,7 @@ class Job:
     enqueued_to: str | None
     error: Problem | None
     result: Result | None
+    answered: Answers
     created_at: datetime
     updated_at: datetime
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from anb_core.domain.claim import Reason
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import (
+    Answers,
     Attempt,
     DeadLetterCause,
     Deletion,
@@ -133,18 +134,18 @@ class Reading(Protocol):
 
 
 class Commands(Protocol):
-    """What a person may do to a video.
+    """What a person may do to a video; `answers` are added to those of the job, or replace them.
 
     Raises:
         NotFound: `video_not_found`, unknown or deleted.
         Conflict: `wrong_status`.
     """
 
-    def cancel(self, video_id: str) -> Record:
+    def cancel(self, video_id: str, *, answers: Answers | None = None) -> Record:
         """End a job that is not terminal; its attempt, if any, is superseded and loses its lease at its next write."""
         ...
 
-    def retry(self, video_id: str) -> Record:
+    def retry(self, video_id: str, *, answers: Answers | None = None) -> Record:
         """Begin a new generation with counters at 0 and one outbox entry.
 
         Raises:

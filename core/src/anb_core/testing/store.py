@@ -14,6 +14,7 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.lifecycle import Doomed, Effect
 from anb_core.domain.model import (
+    Answers,
     Attempt,
     DeadLetterCause,
     Deletion,
@@ -233,15 +234,15 @@ class InMemoryStore:
 
     # -- commands
 
-    def cancel(self, video_id: str) -> Record:
+    def cancel(self, video_id: str, *, answers: Answers | None = None) -> Record:
         with self._transaction() as now:
             row = self._visible(video_id)
-            return self._apply(row, lifecycle.cancel(row.record, now), now)
+            return self._apply(row, lifecycle.cancel(row.record, now, answers), now)
 
-    def retry(self, video_id: str) -> Record:
+    def retry(self, video_id: str, *, answers: Answers | None = None) -> Record:
         with self._transaction() as now:
             row = self._visible(video_id)
-            return self._apply(row, lifecycle.retry(row.record, now), now)
+            return self._apply(row, lifecycle.retry(row.record, now, answers), now)
 
     def delete(self, video_id: str, *, grace: timedelta) -> None:
         with self._transaction() as now:

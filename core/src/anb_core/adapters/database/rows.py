@@ -122,6 +122,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
         result=None if result is None else Result(**result),
+        answered=fields["jobs_answered"] or {},
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
     )
@@ -220,6 +221,7 @@ def _job_columns(job: Job) -> dict[str, Any]:
         "enqueued_to": job.enqueued_to,
         **columns_of(job.error),
         "result": job.result and asdict(job.result),
+        "answered": job.answered or None,
         "created_at": job.created_at,
         "updated_at": job.updated_at,
     }

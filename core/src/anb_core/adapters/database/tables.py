@@ -150,6 +150,7 @@ jobs = Table(
     Column("error_code", Words),
     Column("error_message", Words),
     Column("result", _Json),
+    Column("answered", _Json),
     Column("created_at", Time, nullable=False),
     Column("updated_at", Time, nullable=False),
     _one_of("status", Status),

@@ -1,0 +1,13 @@
+"""What of VideoJobs was acted on, beside what was done."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the column."""
+    op.add_column("jobs", sa.Column("answered", sa.JSON().with_variant(postgresql.JSONB(), "postgresql")))
