@@ -1,7 +1,7 @@
 """What a VideoJob says of its video, and what is announced of it: functions of the row and of what was said before."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from anb_core.domain import model
@@ -44,16 +44,21 @@ class Announcement:
 class Observed:
     """What of an object's spec has been answered: its generation, its last retry token, and its cancel."""
 
-    generation: int | None
+    generation: int
     retry: str | None
     cancel: bool | None
 
 
-def observed_by(status: Status) -> Observed:
-    """What a status answers. One without a phase had no video to do anything with."""
-    if not status.had_video:
-        return Observed(None, None, None)
-    return Observed(status.observed_generation, status.retry, status.cancel)
+def observed_of(videojob: VideoJob, job: Job) -> Observed:
+    """What the status answers (nothing while it had no video), and of a later generation what was done since then."""
+    status, done = videojob.status, job.answered.get(videojob.metadata.uid)
+    told = Observed(0, None, None)
+    if status.had_video:
+        told = Observed(status.observed_generation or 0, status.retry, status.cancel)
+    # A generation that is still to come was answered before Kubernetes was put back.
+    if done and told.generation < done["generation"] <= videojob.metadata.generation:
+        return replace(told, retry=done["retry"], cancel=done["cancel"])
+    return told
 
 
 def word(code: str) -> str:

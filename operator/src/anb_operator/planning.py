@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from anb_core.domain.model import Attempt, Problem, Record
 from anb_core.domain.status import Status as Phase
-from anb_operator.mirror import Announcement, Observed, announcements, observed_by, refused_status, status_of
+from anb_operator.mirror import Announcement, announcements, observed_of, refused_status, status_of
 from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
@@ -124,18 +124,15 @@ class Plan:
         self.again_at = min(self.again_at or at, at)
 
 
-def command_of(videojob: VideoJob, record: Record | None, acted_on: Observed | None) -> Command | None:
-    """What is owed to a VideoJob. A cancel or retry is acted on once, so that the API may do otherwise later.
-
-    `acted_on`: of what the status does not say yet.
-    """
+def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
+    """What is owed to a VideoJob. A cancel or retry is acted on once, so that the API may do otherwise later."""
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
         held = FINALIZER in videojob.metadata.finalizers
         return Command.CANCEL if held and record and not record.job.status.terminal else None
     if record is None:
         return Command.SUBMIT if _may_begin(videojob) and status.video_id is None else None
-    observed = acted_on or observed_by(status)
+    observed = observed_of(videojob, record.job)
     if observed.generation == videojob.metadata.generation:
         return None
     if spec.cancel:

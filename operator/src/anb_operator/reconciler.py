@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import structlog
@@ -121,8 +122,6 @@ class Reconciler:
         self._threads = threads
         self._on_command = on_command
         self._clock = clock
-        # By video and UID: what was acted on in turns that failed before every status said so.
-        self._acted_on: dict[str, dict[str, Observed]] = {}
         # By video: until when no mirror may take the place of a VideoJob that has had its time.
         self._expired: dict[str, datetime] = {}
 
@@ -141,7 +140,7 @@ class Reconciler:
         try:
             record, attempts = await self._histories.of(video_id)
             refusals: Mapping[str, Refusal] = {}
-            if self._owes(video_id, videojobs, record):
+            if any(command_of(videojob, record) for videojob in videojobs):
                 record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._obey, video_id, videojobs
                 )
@@ -154,7 +153,6 @@ class Reconciler:
             # A status can't be given to an object that is being made.
             made = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(made)
-        self._acted_on.pop(video_id, None)
         if _asked(self._shelf.of(video_id)) - _asked((*videojobs, *created)):
             # The watch may leave a change out that our own write came after.
             return 0.0
@@ -187,10 +185,6 @@ class Reconciler:
             self._expired[video_id] = made.expired_until
         return made
 
-    def _owes(self, video_id: str, videojobs: Sequence[VideoJob], record: Record | None) -> bool:
-        acted_on = self._acted_on.get(video_id, {})
-        return any(command_of(videojob, record, acted_on.get(videojob.metadata.uid)) for videojob in videojobs)
-
     # -- towards the system, in a thread
 
     def _obey(
@@ -198,21 +192,18 @@ class Reconciler:
     ) -> tuple[Record | None, Sequence[Attempt], dict[str, Refusal]]:
         """Do what the specs ask for; then the row, its attempts, and by UID what was refused."""
         refusals: dict[str, Refusal] = {}
-        acted_on = self._acted_on.setdefault(video_id, {})
         record, attempts = self._store.history(video_id)
         for videojob in videojobs:
-            uid, spec = videojob.metadata.uid, videojob.spec
-            command = command_of(videojob, record, acted_on.get(uid))
+            command = command_of(videojob, record)
             if command is None:
                 continue
             try:
                 self._do(command, videojob, video_id)
             except Refused as error:
-                refusals[uid] = Refusal(command, Problem(error.code, error.message))
+                refusals[videojob.metadata.uid] = Refusal(command, Problem(error.code, error.message))
                 self._on_command(command, "refused")
                 _log.warning("refused", command=command, video_id=video_id, reason=error.message)
             else:
-                acted_on[uid] = Observed(videojob.metadata.generation, spec.retry, spec.cancel)
                 self._on_command(command, "done")
                 _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
             # Told by the store as it is now, whoever changed it.
@@ -221,6 +212,7 @@ class Reconciler:
 
     def _do(self, command: Command, videojob: VideoJob, video_id: str) -> None:
         spec = videojob.spec
+        answers = {videojob.metadata.uid: asdict(Observed(videojob.metadata.generation, spec.retry, spec.cancel))}
         match command:
             case Command.SUBMIT if spec.source:
                 self._submit.submit_existing(
@@ -229,12 +221,14 @@ class Reconciler:
             case Command.RETRY:
                 # Another process relays what is owed, within a second.
                 try:
-                    commands.retry(self._store, self._objects, CALLER, video_id, wake_relay=lambda: None)
+                    commands.retry(
+                        self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, answers=answers
+                    )
                 except Withheld as error:
                     # A refusal would use the token up, and what is withheld may be given in a while.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
-                commands.cancel(self._store, CALLER, video_id)
+                commands.cancel(self._store, CALLER, video_id, answers=answers)
 
     # -- towards Kubernetes
 

@@ -111,6 +111,26 @@ def test_a_patch_cancels_and_a_new_token_retries(served: Site) -> None:
     assert told == ["Cancelled", "Retried", "Started", "Failed", "Retried"]
 
 
+def test_a_token_retries_once_although_the_operator_ended_before_it_could_say_so(site: Site) -> None:
+    video_id = failed(site.store)
+    site.put(record_of(site.store, video_id).video.source_key)
+    account = f"--as=system:serviceaccount:{site.namespace}:anb-operator"
+    with site.ready_operator():
+        site.phase(video_id, "failed")
+        rules = json.loads(site.kubectl("get", "role", "anb-operator", "-o", "json").stdout)["rules"]
+        rules = [rule for rule in rules if "videojobs/status" not in rule["resources"]]
+        site.kubectl("patch", "role", "anb-operator", "--type=merge", "-p", json.dumps({"rules": rules}))
+        allowed = ("auth", "can-i", "patch", "videojobs.anb.video", "--subresource=status", account)
+        eventually(lambda: site.kubectl(*allowed, check=False).returncode, every=0.2)
+        site.patch(video_id, {"retry": "once"})
+        eventually(lambda: record_of(site.store, video_id).job.generation == 2, every=0.2)
+        reject(site.store, claim(site.store, video_id))
+    site.kubectl("apply", "-f", str(site.folder / "role.yaml"))
+    with site.ready_operator():
+        assert site.eventually_status(video_id, lambda status: status.get("retry"))["phase"] == "failed"
+    assert record_of(site.store, video_id).job.generation == 2
+
+
 def test_a_retry_that_can_not_be_is_refused_with_a_sentence(served: Site) -> None:
     video_id = failed(served.store)
     served.phase(video_id, "failed")
