@@ -51,6 +51,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $certificate := list "^arn:aws[a-z-]*:(acm|iam)::?\\S+$" "it must be a certificate's ARN, such as arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000" -}}
 {{- $role := list "^arn:aws[a-z-]*:iam::[0-9]{12}:role/\\S+$" "it must be an IAM role's ARN, such as arn:aws:iam::123456789012:role/anb-video" -}}
 {{- $digest := list "^sha256:[0-9a-f]{64}$" "it must be sha256: and 64 hexadecimal digits" -}}
+{{- $prefixes := list "^[,\\s]*([^/,\\s][^,\\s]*/\\s*(,[,\\s]*|$))*$" "each prefix must end with a slash and not begin with one" -}}
 {{- $formed := list
   (list "queue.url" $values.queue.url $queue)
   (list "queue.deadLetterUrl" $values.queue.deadLetterUrl $queue)
@@ -61,6 +62,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
   (list "database.url" $values.database.url $postgres)
   (list "bootstrapToken.value" $values.bootstrapToken.value $token)
   (list "ingress.alb.certificateArn" $values.ingress.alb.certificateArn $certificate)
+  (list "config.ANB_SOURCE_PREFIXES" $values.config.ANB_SOURCE_PREFIXES $prefixes)
 -}}
 {{- range $component := list "api" "worker" "operator" -}}
 {{- $own := index $values $component -}}
@@ -127,8 +129,8 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $problems = append $problems (printf "queue.url (%s) must end in /account/name: KEDA can't read other queues." $values.queue.url) -}}
 {{- end -}}
 {{- $step := $scaling.step -}}
-{{- if and (eq $scaling.policy "step") (gt (int $step.scaleDownBelow) (int $step.scaleUpAbove)) -}}
-{{- $problems = append $problems (printf "worker.autoscaling.step.scaleDownBelow (%d) is above scaleUpAbove (%d): pods would be added and removed for the same queue." (int $step.scaleDownBelow) (int $step.scaleUpAbove)) -}}
+{{- if and (eq $scaling.policy "step") (gt (int $step.scaleDownBelow) (add1 $step.scaleUpAbove | int)) -}}
+{{- $problems = append $problems (printf "worker.autoscaling.step.scaleDownBelow (%d) is more than one above scaleUpAbove (%d): pods would be added and removed for the same queue." (int $step.scaleDownBelow) (int $step.scaleUpAbove)) -}}
 {{- end -}}
 {{- if and (eq $scaling.policy "backlog") (lt (int $scaling.backlog.latencySeconds) (int $scaling.backlog.jobSeconds)) -}}
 {{- $problems = append $problems (printf "worker.autoscaling.backlog.latencySeconds (%d) is below jobSeconds (%d): no number of pods makes a job quicker." (int $scaling.backlog.latencySeconds) (int $scaling.backlog.jobSeconds)) -}}

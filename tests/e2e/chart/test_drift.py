@@ -116,6 +116,42 @@ def test_times_that_the_programs_refuse_are_refused_by_the_chart(
     assert f"{name} ({seconds})" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "prefixes",
+    ["raw/", "raw/,cam-1/2026/", " raw/ , b/ ", ",raw/,,", " ", "raw", "raw/,b", "raw/ b/", "/raw/", "/", "a,b/"],
+)
+def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
+    prefixes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)  # one problem there always is
+    monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
+    with pytest.raises(Misconfigured) as told:
+        load(Settings)
+    given = ("--kube-version", KUBERNETES[-1], "-f", str(PRESETS[0]))
+    value = f"config.ANB_SOURCE_PREFIXES={json.dumps(prefixes)}"
+    done = tool("helm", "template", "anb", str(CHART), *given, "--set-json", value, check=False)
+    assert bool(done.returncode) is any("ANB_SOURCE_PREFIXES" in problem for problem in told.value.problems)
+
+
+def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = _schema()["properties"]
+    operator = properties["operator"]["properties"]
+    bounds = {name: bound for name, bound in properties["config"]["properties"].items() if "minimum" in bound} | {
+        "ANB_OPERATOR_MIRROR_MAX_AGE_SECONDS": operator["mirror"]["properties"]["maxAgeSeconds"],
+        "ANB_OPERATOR_TTL_PROCESSED_SECONDS": operator["ttlSeconds"]["properties"]["processed"],
+        "ANB_OPERATOR_TTL_FAILED_SECONDS": operator["ttlSeconds"]["properties"]["failed"],
+    }
+    for name in bounds:
+        monkeypatch.setenv(name, "x")
+    with pytest.raises(Misconfigured) as told:
+        load(OperatorSettings)
+    wanted = [
+        f"{name} is x: it must be a whole number from {bound['minimum']} to {bound.get('maximum')}."
+        for name, bound in bounds.items()
+    ]
+    assert [sentence for sentence in wanted if sentence not in told.value.problems] == []
+
+
 def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -> None:
     (api,) = (
         manifest["spec"]["template"]["spec"]
