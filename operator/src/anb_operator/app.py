@@ -102,14 +102,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
                 kube=kube,
                 shelf=shelf,
                 histories=Histories(core.store, threads),
-                policy=Policy(
-                    namespace=settings.namespace,
-                    instance=settings.instance,
-                    mirror=settings.mirror,
-                    mirror_max_age=settings.mirror_max_age,
-                    ttl_processed=settings.ttl_processed,
-                    ttl_failed=settings.ttl_failed,
-                ),
+                policy=policy_of(settings),
                 threads=commanding,
                 on_command=lambda command, outcome: metrics.commands.labels(command, outcome).inc(),
             )
@@ -349,6 +342,18 @@ def _on_event(shelf: Shelf, queue: WorkQueue) -> Callable[..., Coroutine[Any, An
             queue.add(video_id)
 
     return seen
+
+
+def policy_of(settings: OperatorSettings) -> Policy:
+    """What the settings say of mirrors."""
+    return Policy(
+        namespace=settings.namespace,
+        instance=settings.instance,
+        mirror=settings.mirror,
+        mirror_max_age=settings.mirror_max_age,
+        ttl_processed=settings.ttl_processed,
+        ttl_failed=settings.ttl_failed,
+    )
 
 
 def _submit(core: Core) -> Submit:

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from anb_core.settings import Misconfigured, Settings, load, table
+from anb_operator.app import policy_of
+from anb_operator.planning import Policy
 from anb_operator.settings import OperatorSettings, UninstallSettings
 
 CORE = {
@@ -27,6 +29,22 @@ def test_the_namespace_is_all_that_must_be_told(environment: pytest.MonkeyPatch)
     assert (settings.ttl_processed, settings.ttl_failed) == (timedelta(hours=1), timedelta(days=7))
     environment.setenv("ANB_OPERATOR_WATCH", "cluster")
     assert load(OperatorSettings).watched_namespace is None
+
+
+def test_each_part_of_the_policy_has_a_setting_of_its_own(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("ANB_OPERATOR_INSTANCE", "release")
+    environment.setenv("ANB_OPERATOR_MIRROR", "false")
+    environment.setenv("ANB_OPERATOR_MIRROR_MAX_AGE_SECONDS", "1")
+    environment.setenv("ANB_OPERATOR_TTL_PROCESSED_SECONDS", "2")
+    environment.setenv("ANB_OPERATOR_TTL_FAILED_SECONDS", "3")
+    assert policy_of(load(OperatorSettings)) == Policy(
+        namespace="video",
+        instance="release",
+        mirror=False,
+        mirror_max_age=timedelta(seconds=1),
+        ttl_processed=timedelta(seconds=2),
+        ttl_failed=timedelta(seconds=3),
+    )
 
 
 def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) -> None:
