@@ -1,4 +1,4 @@
-"""A whole operator beside an API server that is away, refuses to watch, or forgets what VideoJobs are."""
+"""A whole operator whose database is away, or whose API server is, refuses to watch, or forgets what VideoJobs are."""
 
 import asyncio
 import copy
@@ -21,6 +21,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from anb_core.bootstrap import Core
+from anb_core.domain.errors import Unavailable
 from anb_core.settings import load
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
@@ -39,6 +40,8 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "operator.md"
 GROUP = "/apis/anb.video/v1alpha1"
 VIDEOJOBS = f"{GROUP}/namespaces/video/videojobs"
 CRDS = "apiextensions.k8s.io/v1"
+
+LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 def resource(plural: str, kind: str, *, namespaced: bool) -> Json:
@@ -65,7 +68,8 @@ class ApiServer:
     """As much of one as the operator asks for. `away`: it can't serve.
 
     `known`: whether VideoJobs are by their own path; `discovered`: whether they are among what the server has.
-    `watchable`: whether the operator's role lets it watch them.
+    `watchable`: whether the operator's role lets it watch them. `mute`: its watches show nothing.
+    `told`: the reasons of all Events.
     """
 
     def __init__(self) -> None:
@@ -73,6 +77,8 @@ class ApiServer:
         self.known = True
         self.discovered = True
         self.watchable = True
+        self.mute = False
+        self.told: list[str] = []
         self.asked: Counter[str] = Counter()
         self.kept: dict[str, Json] = {}
         self._version = 10
@@ -94,9 +100,9 @@ class ApiServer:
             return web.json_response({"kind": "Status", "message": "videojobs is forbidden"}, status=403)
         if watching:
             return await self._watch(request)
-        return web.json_response(self._told(request.method, request.path, await request.text()))
+        return web.json_response(self._answered(request.method, request.path, await request.text()))
 
-    def _told(self, method: str, path: str, body: str) -> Json:
+    def _answered(self, method: str, path: str, body: str) -> Json:
         match method, path:
             case "GET", "/apis":
                 ours = [group("anb.video", "v1alpha1")] if self.discovered else []
@@ -112,7 +118,9 @@ class ApiServer:
                 asked = json.loads(body)["spec"]["resourceAttributes"]
                 assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
                 return {"status": {"allowed": self.watchable}}
-        # What else is posted are Events.
+        if method == "POST":
+            # What else is posted are Events.
+            self.told.append(json.loads(body)["reason"])
         return DISCOVERY[path] if method == "GET" else {}
 
     def create(self, body: Json) -> Json:
@@ -121,7 +129,7 @@ class ApiServer:
             "uid": f"uid-of-{name}",
             "namespace": "video",
             "generation": 1,
-            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "creationTimestamp": LONG_AGO,
         }
         return self._changed(body, "ADDED")
 
@@ -131,19 +139,22 @@ class ApiServer:
         self._changed(merged(self.kept[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def delete(self, name: str) -> None:
-        """As `kubectl delete` does."""
-        self._changed(self.kept[name], "DELETED")
-        del self.kept[name]
+        """As `kubectl delete` did long ago; a finalizer holds it."""
+        self._changed(merged(self.kept[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
 
     def _changed(self, kept: Json, kind: str) -> Json:
         # Of its own: what is still on its way to a watch must stay as it was.
         kept = copy.deepcopy(kept)
+        metadata = kept["metadata"]
         self._version += 1
-        kept["metadata"]["resourceVersion"] = str(self._version)
-        self.kept[kept["metadata"]["name"]] = kept
+        metadata["resourceVersion"] = str(self._version)
+        self.kept[metadata["name"]] = kept
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            kind = "DELETED"
+            del self.kept[metadata["name"]]
         change = {"type": kind, "object": kept}
         self._changes.append(change)
-        for watch in self._watching:
+        for watch in () if self.mute else self._watching:
             watch.put_nowait(change)
         return kept
 
@@ -165,11 +176,22 @@ class ApiServer:
 
 
 class Beside:
-    """An operator that runs, and what it works with."""
+    """An operator that runs, what it works with, and the lines of its log."""
 
-    def __init__(self, api: ApiServer, store: InMemoryStore, url: str, running: asyncio.Task[None]) -> None:
+    def __init__(
+        self,
+        api: ApiServer,
+        *,
+        store: InMemoryStore,
+        objects: InMemoryObjects,
+        logs: list[Any],
+        url: str,
+        running: asyncio.Task[None],
+    ) -> None:
         self.api = api
         self.store = store
+        self.objects = objects
+        self.logs = logs
         self._url = url
         self._running = running
 
@@ -195,10 +217,10 @@ class Beside:
         except aiohttp.ClientError:
             return False
 
-    async def names(self, sentence: str) -> bool:
-        """Whether readiness fails for this reason."""
+    async def names(self, sentence: str, path: str = "/readyz") -> bool:
+        """Whether readiness, or what else is at this path, fails for this reason."""
         try:
-            status, text = await self.get("/readyz")
+            status, text = await self.get(path)
         except aiohttp.ClientError:
             return False
         return status == 503 and sentence in text
@@ -229,7 +251,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("anb_operator.app.PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("anb_operator.app.Backoffs.__iter__", lambda _: repeat(0.02))
 
-    async def both(api: ApiServer, scenario: Scenario) -> None:
+    async def both(api: ApiServer, scenario: Scenario, logs: list[Any]) -> None:
         served = web.Application()
         served.router.add_route("*", "/{path:.*}", api.answer)
         runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
@@ -248,17 +270,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "DATABASE_URL": "postgresql://anb@db/anb",
             "S3_BUCKET": "videos",
             "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/queue",
+            "ANB_SOURCE_PREFIXES": "mobile/",
             "ANB_OPERATOR_NAMESPACE": "video",
             "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = load(OperatorSettings)
-        store = InMemoryStore(lambda: datetime.now(UTC))
-        core = Core(settings=settings, store=store, objects=InMemoryObjects(), queue=InMemoryQueue())
+        store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
+        core = Core(settings=settings, store=store, objects=objects, queue=InMemoryQueue())
         running = asyncio.create_task(app.run(core, settings))
         try:
-            await scenario(Beside(api, store, f"http://{settings.listen}", running))
+            url = f"http://{settings.listen}"
+            await scenario(Beside(api, store=store, objects=objects, logs=logs, url=url, running=running))
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(60):
                 await running
@@ -269,7 +293,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def ran(api: ApiServer, scenario: Scenario) -> list[Any]:
         with capture_logs() as logs:
-            asyncio.run(both(api, scenario))
+            asyncio.run(both(api, scenario, logs))
         return logs
 
     return ran
@@ -420,6 +444,49 @@ def test_a_mirror_that_is_deleted_while_its_video_is_unfinished_comes_back(run: 
         await operator.until(lambda: "status" in api.kept.get(video_id, {}))
         api.delete(video_id)
         await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+
+    run(api, scenario)
+
+
+def test_what_was_written_has_to_be_shown_by_the_watch_but_not_while_the_api_server_is_away(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_operator.health.WATCH_PATIENCE", 0.5)
+    api = ApiServer()
+
+    async def scenario(operator: Beside) -> None:
+        async def spared() -> bool:
+            return await operator.names("the kubernetes API does not answer") and await operator.alive()
+
+        await operator.mirrors()
+        api.mute = True
+        uploaded(operator.store)
+        await operator.until(lambda: operator.names("the watch has not shown what was written", "/healthz"))
+        api.away = True
+        await operator.until(spared)
+        api.away = api.mute = False
+        api.end_watches()
+        await operator.until(operator.ready)
+        await operator.until(operator.alive)
+        await operator.mirrors()
+
+    run(api, scenario)
+
+
+def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run) -> None:
+    api = ApiServer()
+
+    async def scenario(operator: Beside) -> None:
+        operator.objects.put("mobile/clip.mp4", b"a video")
+        api.create({"metadata": {"name": "clip"}, "spec": {"source": {"key": "mobile/clip.mp4"}}})
+        await operator.until(lambda: api.kept["clip"].get("status", {}).get("phase") == "uploaded")
+        operator.store.fault = Unavailable("database", "away")
+        # From here on nothing is looked at but what is urgent.
+        await operator.until(lambda: any(line.get("what") == "feed" for line in operator.logs))
+        api.delete("clip")
+        assert "clip" in api.kept
+        await operator.until(lambda: "clip" not in api.kept)
+        assert api.told[-1] == "NotCancelled"
 
     run(api, scenario)
 
