@@ -164,7 +164,8 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $name := get $owner "meta.helm.sh/release-name" -}}
 {{- $namespace := get $owner "meta.helm.sh/release-namespace" -}}
 {{- $ours := and (eq $name $.Release.Name) (eq $namespace $.Release.Namespace) -}}
-{{- if and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) $name (not $ours) -}}
+{{- $operator := and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) (eq (get $labels "app.kubernetes.io/component") "operator") -}}
+{{- if and $operator $name (not $ours) -}}
 {{- $problems = append $problems (printf "operator.watch is cluster, but the operator of %s in namespace %s watches the whole cluster already: set operator.watch to namespace in both." $name $namespace) -}}
 {{- end -}}
 {{- end -}}
