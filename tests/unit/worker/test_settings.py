@@ -1,0 +1,125 @@
+"""A whole worker around fakes: each of its parts goes by the setting that is meant for it."""
+
+import json
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from anb_core.bootstrap import Core
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Transient
+from anb_core.domain.model import Job, NewVideo, Source
+from anb_core.domain.status import Status
+from anb_core.ports.renderer import Renderer
+from anb_core.settings import Settings
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.relay import Relay
+from anb_worker import app
+from anb_worker.scratch import ScratchDisk
+from anb_worker.shutdown import Shutdown
+from tests.support import eventually
+from tests.unit.usecases.test_process import SOURCE, FakeRenderer
+
+VIDEO = "11111111-1111-4111-8111-111111111111"
+KEY = "uploads/clip.mp4"
+
+
+class World:
+    """What a worker works with, and an object that somebody put into the bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = ManualClock()
+        self.store = InMemoryStore(self.clock.now)
+        self.objects = InMemoryObjects()
+        self.queue = InMemoryQueue(now=self.clock.now)
+        self.objects.put(KEY, SOURCE)
+
+    def submit(self) -> None:
+        new = NewVideo(VIDEO, "t1", "ada", "Holiday", EditSpec(), KEY, owned=False, file_name="clip.mp4")
+        self.store.submit_existing(new, Source(len(SOURCE)))
+        Relay(self.store, self.queue, bucket=self.objects.bucket).send_due()
+
+    def work(self, renderer: Renderer, **environment: str) -> None:
+        """Run a worker until the queue is empty."""
+        settings = Settings(
+            DATABASE_URL="sqlite:///unused.db",
+            S3_BUCKET=self.objects.bucket,
+            SQS_QUEUE_URL=self.queue.name,
+            SQS_REGION="us-east-1",
+            SQS_WAIT_TIME_SECONDS="0",
+            **environment,  # type: ignore[arg-type]
+        )
+        shutdown = Shutdown(timedelta(0))
+
+        def end(step: str) -> None:
+            if step == "receive" and self.queue.depth().empty:
+                shutdown.request("end")
+
+        stopping = threading.Thread(target=shutdown.run)
+        stopping.start()
+        core = Core(settings, self.store, self.objects, self.queue)
+        with ScratchDisk(self.folder) as scratch:
+            app.run(core, renderer, scratch=scratch, shutdown=shutdown, on_step=end)
+        stopping.join()
+
+    def job(self) -> Job:
+        record = self.store.get(VIDEO)
+        assert record is not None
+        return record.job
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_lease_and_its_message_are_each_kept_for_a_time_of_their_own(world: World) -> None:
+    def lease() -> float:
+        expires = world.job().lease_expires_at
+        assert expires is not None
+        return (expires - world.clock.now()).total_seconds()
+
+    def hidden() -> float:
+        return (world.queue._entries[0].visible_at - world.clock.now()).total_seconds()
+
+    def during() -> None:
+        assert lease() == 1000
+        world.clock.advance(timedelta(seconds=10))
+        eventually(lambda: hidden() == 2000)
+        assert lease() == 1000
+
+    world.submit()
+    world.work(
+        FakeRenderer(during),
+        ANB_HEARTBEAT_SECONDS="1",
+        ANB_LEASE_SECONDS="1000",
+        SQS_VISIBILITY_TIMEOUT="2000",
+        ANB_WORKER_NAME="worker-7",
+    )
+    assert world.job().status is Status.PROCESSED
+    assert [attempt.worker for attempt in world.store.history(VIDEO)[1]] == ["worker-7"]
+
+
+def test_how_often_an_attempt_may_fail_is_a_setting(world: World) -> None:
+    def fail() -> None:
+        raise Transient("child_failed", "ffmpeg was killed.")
+
+    world.submit()
+    world.work(FakeRenderer(fail), ANB_MAX_FAILURES="1")
+    assert world.job().status is Status.DEAD_LETTERED
+
+
+@pytest.mark.parametrize(("most", "owner"), [(len(SOURCE), "legacy"), (len(SOURCE) - 1, None)])
+def test_what_an_older_producer_tells_of_is_adopted_unless_it_is_too_large(
+    world: World, most: int, owner: str | None
+) -> None:
+    world.queue.put(json.dumps({"video_id": VIDEO, "file_path": KEY}))
+    world.work(FakeRenderer(), ANB_ADOPT_OWNER="legacy", ANB_MAX_UPLOAD_BYTES=str(most))
+    record = world.store.get(VIDEO)
+    assert (record and record.video.owner) == owner
