@@ -12,6 +12,25 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 
+# Nothing says here as whom they run, so that it is the image's user; the kubelet starts none that is root.
+HARDENED = {
+    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    "restartPolicy": "Never",
+}
+CONTAINER = {
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+}
+LOOK = """
+import json, os, sys
+from importlib.metadata import distributions
+installed = [distribution.name for distribution in distributions() if distribution.name in ("pip", "hatchling")]
+print(json.dumps([os.getuid(), sys.flags.safe_path, os.path.exists("/source"), installed]))
+"""
+
 ROOT_POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -38,6 +57,22 @@ def test_the_namespace_lets_no_other_pods_in_than_restricted_ones(namespace: Nam
     manifest = tmp_path / "pod.json"
     manifest.write_text(json.dumps(ROOT_POD), encoding="utf-8")
     assert 'violates PodSecurity "restricted:latest"' in namespace.refused("create", "--filename", str(manifest))
+
+
+def test_the_images_are_no_roots_look_for_code_in_no_working_folder_and_hold_nothing_that_built_them(
+    namespace: Namespace,
+) -> None:
+    names = [f"look-{component}" for component in ("api", "worker", "operator")]
+    namespace.kubectl("delete", "pod", *names, "--ignore-not-found")
+    for name in names:
+        image = f"anb-video/{name.removeprefix('look-')}:0.1.0"
+        container = {"name": name, "image": image, "command": ["python", "-c", LOOK], **CONTAINER}
+        pod = {"metadata": {"name": name}, "spec": {"containers": [container], **HARDENED}}
+        namespace.apply({"apiVersion": "v1", "kind": "Pod", **pod})
+    for name in names:
+        namespace.kubectl("wait", "pod", name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+        assert json.loads(namespace.kubectl("logs", name)) == [10001, True, False, []]
+    namespace.kubectl("delete", "pod", *names)
 
 
 @pytest.mark.usefixtures("release")
