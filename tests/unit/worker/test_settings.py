@@ -4,6 +4,7 @@ import json
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
+from anb_worker import __main__ as program
 from anb_worker import app
 from anb_worker.scratch import ScratchDisk
 from anb_worker.shutdown import Shutdown
@@ -123,3 +125,27 @@ def test_what_an_older_producer_tells_of_is_adopted_unless_it_is_too_large(
     world.work(FakeRenderer(), ANB_ADOPT_OWNER="legacy", ANB_MAX_UPLOAD_BYTES=str(most))
     record = world.store.get(VIDEO)
     assert (record and record.video.owner) == owner
+
+
+def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        "DATABASE_URL": "sqlite:///unused.db",
+        "S3_BUCKET": "anb-videos",
+        "SQS_QUEUE_URL": "http://127.0.0.1:9/000000000000/anb",
+        "ANB_DRAIN_SECONDS": "7",
+        "ANB_SCRATCH_BYTES": str(2**29),
+        "ANB_MAX_DURATION_SECONDS": "11",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    parts: dict[str, Any] = {}
+    monkeypatch.setattr(program, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(program, "default_root", lambda: tmp_path)
+    monkeypatch.setattr(Shutdown, "install", lambda _: None)
+    monkeypatch.setattr(app, "run", lambda _, engine, **others: parts.update(others, engine=engine))
+    program.main()
+    assert parts["shutdown"]._drain == timedelta(seconds=7)
+    assert parts["scratch"]._limit == 2**29
+    assert parts["engine"]._input_limits.max_seconds == 11
