@@ -22,6 +22,7 @@ from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
 from anb_worker import __main__ as program
 from anb_worker import app
+from anb_worker.health import Pulse
 from anb_worker.scratch import ScratchDisk
 from anb_worker.shutdown import Shutdown
 from tests.support import eventually
@@ -106,6 +107,29 @@ def test_a_lease_and_its_message_are_each_kept_for_a_time_of_their_own(world: Wo
     )
     assert world.job().status is Status.PROCESSED
     assert [attempt.worker for attempt in world.store.history(VIDEO)[1]] == ["worker-7"]
+
+
+def test_a_worker_lives_for_two_leases_without_a_sign_and_gives_one_while_busy_and_after(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, pulses = ManualClock(), list[Pulse]()
+
+    def pulse(patience: timedelta) -> Pulse:
+        pulses.append(Pulse(patience, clock.monotonic))
+        return pulses[0]
+
+    def during() -> None:
+        clock.advance(timedelta(seconds=2000))
+        assert pulses[0].alive()
+        clock.advance(timedelta(seconds=2000))
+        eventually(pulses[0].alive)
+        clock.advance(timedelta(seconds=3000))
+
+    monkeypatch.setattr(app, "Pulse", pulse)
+    world.submit()
+    world.work(FakeRenderer(during), ANB_LEASE_SECONDS="1001", SQS_VISIBILITY_TIMEOUT="2000")
+    assert world.job().status is Status.PROCESSED
+    assert pulses[0].alive()
 
 
 def test_how_often_an_attempt_may_fail_is_a_setting(world: World) -> None:
