@@ -1,7 +1,11 @@
+import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from botocore.stub import ANY, Stubber
 
+from anb_core.adapters.sqs import SqsQueue
 from anb_core.bootstrap import build, open_store
 from anb_core.settings import Settings, load
 
@@ -41,3 +45,40 @@ def test_all_parts_are_closed_even_if_one_of_them_fails(settings: Settings, monk
 
 def test_the_store_alone_can_be_opened(settings: Settings) -> None:
     open_store(settings).close()
+
+
+@pytest.mark.usefixtures("settings")
+def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "AWS_REGION": "eu-west-1",
+        "SQS_REGION": "us-west-2",
+        "SQS_DLQ_URL": "http://127.0.0.1:9/000000000000/dead",
+        "SQS_VISIBILITY_TIMEOUT": "901",
+        "SQS_MAX_RECEIVE_COUNT": "7",
+        "ANB_LEASE_SECONDS": "120",
+        "ANB_HEARTBEAT_SECONDS": "4",
+        "ANB_S3_PUBLIC_ENDPOINT": "https://videos.example.org",
+        "ANB_CREATE_RESOURCES": "true",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with build(load(Settings)) as core:
+        url = core.objects.download_url("k", file_name="f", lifetime=timedelta(minutes=1))
+        assert url.startswith("https://videos.example.org/")
+        assert "%2Feu-west-1%2Fs3%2F" in url
+        queue = core.queue
+        assert isinstance(queue, SqsQueue)
+        assert queue._sqs.meta.region_name == "us-west-2"
+        redrive = json.dumps({"deadLetterTargetArn": "arn:dead", "maxReceiveCount": 7})
+        own = {"VisibilityTimeout": "901", "ReceiveMessageWaitTimeSeconds": ANY, "RedrivePolicy": redrive}
+        dead = {"QueueUrl": environment["SQS_DLQ_URL"], "AttributeNames": ("QueueArn",)}
+        with Stubber(queue._sqs) as stub:
+            for _ in range(2):
+                stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn:dead"}}, dead)
+            stub.add_client_error("get_queue_attributes", "QueueDoesNotExist")
+            stub.add_response("create_queue", {"QueueUrl": queue.name}, {"QueueName": "anb", "Attributes": own})
+            queue.ensure()
+            stub.assert_no_pending_responses()
+        # A call with all its tries ends within the heartbeat.
+        for client in (queue._sqs, core.objects._store.s3):  # type: ignore[attr-defined]
+            assert vars(client.meta.config)["read_timeout"] <= 4
