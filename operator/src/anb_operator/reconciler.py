@@ -216,7 +216,12 @@ class Reconciler:
         match command:
             case Command.SUBMIT if spec.source:
                 self._submit.submit_existing(
-                    spec.source.key, video_id, owner=spec.owner or DEFAULT_OWNER, title=spec.title, edit=spec.edit
+                    spec.source.key,
+                    video_id,
+                    owner=spec.owner or DEFAULT_OWNER,
+                    title=spec.title,
+                    edit=spec.edit,
+                    answers=answers,
                 )
             case Command.RETRY:
                 # Another process relays what is owed, within a second.

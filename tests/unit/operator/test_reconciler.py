@@ -581,6 +581,21 @@ def test_what_an_operator_did_before_it_could_say_so_is_not_done_again_by_the_ne
     assert phase(world, "clip") is before.status
 
 
+def test_a_token_that_came_with_the_submission_retries_nothing_although_no_status_could_say_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.objects.put(KEY, b"a video")
+    video_id = video_of(world.cluster.apply("clip", {**SOURCE, "retry": "a"}))
+    with monkeypatch.context() as patch:
+        patch.setattr(world.cluster, "patch_status", patch_refused)
+        with pytest.raises(KubeRefused):
+            world.reconcile(video_id)
+    world.store.cancel(video_id)
+    world.start()
+    world.follow()
+    assert record_of(world.store, video_id).job.status is Status.CANCELLED
+
+
 def test_a_token_retries_once_although_no_status_can_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     video_id = submit(world)
     reject(world.store, claim(world.store, video_id))

@@ -105,7 +105,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
         enqueued_to=None,
         error=None,
         result=None,
-        answered={},
+        answered=new.answered,
         created_at=now,
         updated_at=now,
     )

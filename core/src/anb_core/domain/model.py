@@ -64,7 +64,7 @@ class Counters:
 
 
 Answers = Mapping[str, Mapping[str, Any]]
-"""By the UID of a VideoJob: what of its spec was acted on last, in the operator's words."""
+"""By the UID of a VideoJob: what of its spec was acted on last, in the operator's words; later ones may add some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class NewVideo:
     source_key: str
     owned: bool
     file_name: str
+    answered: Answers = field(default_factory=dict)
 
 
 class Ending(StrEnum):
