@@ -154,7 +154,7 @@ class Spec(_Part):
         None,
         description="The whole edit; what is left out takes its default, what is unknown is refused. Immutable.",
     )
-    retry: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+    retry: Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={RULES: _PRINTABLE[:1]})] | None = Field(
         None,
         description="A word of your choice. Every new value tries a failed, cancelled or dead-lettered video again, "
         "with a fresh count of failures.",

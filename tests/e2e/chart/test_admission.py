@@ -94,6 +94,7 @@ def test_a_mirror_is_named_by_its_videos_id(apply: Apply, name: str) -> None:
         (SOURCE | {"title": "x" * 201}, "may not be more than 200"),
         (SOURCE | {"owner": "   "}, "It must not be blank"),
         (SOURCE | {"owner": "two\nlines"}, "It must not have control characters"),
+        (SOURCE | {"retry": "a\0"}, "It must not have control characters"),
         (SOURCE | {"edit": {"trim": {"start": -1}}}, "spec.edit.trim.start"),
         (SOURCE | {"edit": {"trim": {"length": 31}}}, "spec.edit.trim.length"),
         (SOURCE | {"edit": {"trim": {"length": 0}}}, "spec.edit.trim.length"),
