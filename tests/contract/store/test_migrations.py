@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
@@ -203,4 +204,20 @@ def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url:
                 upgrading.result(timeout=0.3)
             other.rollback()
             upgrading.result(timeout=30)
+    engine.dispose()
+
+
+def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they ask queues behind a change that waits, and their own patience is 3 s."""
+    engine, to = make_engine(postgres_url), command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
+        upgrade(postgres_url)
+    with engine.connect() as dump:
+        dump.execute(text("SELECT count(*) FROM jobs"))
+        with pytest.raises(Unavailable, match="lock timeout"):
+            upgrade(postgres_url)
+    upgrade(postgres_url)
     engine.dispose()

@@ -32,7 +32,7 @@ def upgrade(url: str) -> None:
     A database that a newer program has migrated is left as it is.
 
     Raises:
-        Unavailable: it does not answer.
+        Unavailable: it does not answer, or a long transaction has a table that is to change.
     """
     engine = make_engine(url)
     try:
@@ -42,6 +42,8 @@ def upgrade(url: str) -> None:
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                # Whatever the running programs ask waits behind a change of a table that waits, for a dump say.
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in known():
                 _log.warning("database is newer than this program", revision=before)
