@@ -62,17 +62,19 @@ def test_the_namespace_lets_no_other_pods_in_than_restricted_ones(namespace: Nam
 def test_the_images_are_no_roots_look_for_code_in_no_working_folder_and_hold_nothing_that_built_them(
     namespace: Namespace,
 ) -> None:
-    names = [f"look-{component}" for component in ("api", "worker", "operator")]
-    namespace.kubectl("delete", "pod", *names, "--ignore-not-found")
-    for name in names:
-        image = f"anb-video/{name.removeprefix('look-')}:0.1.0"
+    images = {
+        f"look-{component}": namespace.pods(component)[0]["spec"]["containers"][0]["image"]
+        for component in ("api", "worker", "operator")
+    }
+    namespace.kubectl("delete", "pod", *images, "--ignore-not-found")
+    for name, image in images.items():
         container = {"name": name, "image": image, "command": ["python", "-c", LOOK], **CONTAINER}
         pod = {"metadata": {"name": name}, "spec": {"containers": [container], **HARDENED}}
         namespace.apply({"apiVersion": "v1", "kind": "Pod", **pod})
-    for name in names:
+    for name in images:
         namespace.kubectl("wait", "pod", name, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
         assert json.loads(namespace.kubectl("logs", name)) == [10001, True, False, []]
-    namespace.kubectl("delete", "pod", *names)
+    namespace.kubectl("delete", "pod", *images)
 
 
 @pytest.mark.usefixtures("release")
