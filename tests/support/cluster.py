@@ -120,6 +120,18 @@ def ready(pod: Json) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
+def delete_videojobs(namespace: str) -> None:
+    """Delete those of a namespace, whatever holds them: nobody may be there to take the finalizers off.
+
+    The namespace may be emptied by Kubernetes at the same time.
+    """
+    ours = ("kubectl", "--namespace", namespace)
+    # No finalizer can be put on what is being deleted.
+    tool(*ours, "delete", "videojobs", "--all", "--wait=false", check=False)
+    for name in tool(*ours, "get", "videojobs", "--output=name").stdout.split():
+        tool(*ours, "patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)
+
+
 def delete_namespaces(*names: str) -> None:
     """Delete namespaces and wait until they are gone."""
     tool("kubectl", "delete", "namespace", *names, "--ignore-not-found", "--wait=false")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.chart import tool
+from tests.support.cluster import delete_videojobs
 
 Apply = Callable[..., str]
 
@@ -23,11 +24,7 @@ def namespace(_videojobs_known: None) -> Iterator[str]:
     name = f"admission-{uuid.uuid4().hex[:8]}"
     tool("kubectl", "create", "namespace", name)
     yield name
-    tool("kubectl", "delete", "videojobs", "--all", "-n", name, "--wait=false")
-    # An operator that watches the whole cluster may have put its finalizer on them.
-    for videojob in tool("kubectl", "get", "videojobs", "-n", name, "-o", "name").stdout.split():
-        free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        tool("kubectl", "patch", videojob, "-n", name, *free, check=False)
+    delete_videojobs(name)
     tool("kubectl", "delete", "namespace", name, "--wait=false")
 
 

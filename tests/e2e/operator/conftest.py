@@ -22,6 +22,7 @@ from anb_core.bootstrap import Core, build
 from anb_core.settings import Settings, load
 from tests.support import eventually
 from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
+from tests.support.cluster import delete_videojobs
 from tests.support.postgres import Postgres
 from tests.support.tether import free_port
 
@@ -179,7 +180,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
         with core:
             yield Site(core, environment, folder)
         tool("kubectl", "delete", "namespace", namespace, "--wait=false")
-        remove_all(namespace)
+        delete_videojobs(namespace)
         postgres.drop_database(database)
 
     return opened
@@ -227,12 +228,3 @@ def rights_of_the_chart(
     granted = ("kubectl", f"--kubeconfig={path}", "-n", namespace, "auth", "can-i", "--list")
     eventually(lambda: "videojobs" in tool(*granted).stdout, every=0.2)
     return path
-
-
-def remove_all(namespace: str) -> None:
-    """Nobody is there any more to take the finalizers off, nor, on a bare control plane, to empty a namespace."""
-    free = ("--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    for name in tool("kubectl", "-n", namespace, "get", "videojobs", "-o", "name").stdout.split():
-        # Elsewhere the namespace is emptied at the same time.
-        tool("kubectl", "-n", namespace, "patch", name, *free, check=False)
-    tool("kubectl", "-n", namespace, "delete", "videojobs", "--all", check=False)

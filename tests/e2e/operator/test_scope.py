@@ -12,10 +12,10 @@ from typing import NamedTuple
 from anb_operator.busy import DELETION_COST
 from anb_operator.videojob import FINALIZER
 from tests.contract.store.given import processing, uploaded
-from tests.e2e.operator.conftest import Site, remove_all, rights_of_the_chart
+from tests.e2e.operator.conftest import Site, rights_of_the_chart
 from tests.support import eventually
 from tests.support.chart import tool
-from tests.support.cluster import watched
+from tests.support.cluster import delete_videojobs, watched
 from tests.support.tether import free_port
 
 KEY = "uploads/clip.mp4"
@@ -160,6 +160,6 @@ def test_the_whole_cluster_is_watched_where_that_is_wanted(site: Site) -> None:
             tool("kubectl", "-n", elsewhere, "delete", "vj", "clip", "--timeout=60s")
     finally:
         tool("kubectl", "delete", "namespace", elsewhere, "--wait=false")
-        remove_all(elsewhere)
+        delete_videojobs(elsewhere)
         for kind in ("clusterrole", "clusterrolebinding"):
             tool("kubectl", "delete", kind, f"{site.namespace}-anb-operator")
