@@ -55,13 +55,11 @@ def _immutable(field: str, sentence: str) -> dict[str, Any]:
 
 
 # As `clean_title` has it.
-_PRINTABLE = [
-    {
-        "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
-        "message": "It must not have control characters or line breaks.",
-    },
-    {"rule": "self.trim() != ''", "message": "It must not be blank."},
-]
+_PRINTABLE = {
+    "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
+    "message": "It must not have control characters or line breaks.",
+}
+_WORDS = [_PRINTABLE, {"rule": "self.trim() != ''", "message": "It must not be blank."}]
 
 
 class _Part(BaseModel):
@@ -138,14 +136,14 @@ class Spec(_Part):
             Field(
                 min_length=1,
                 max_length=MAX_TITLE,
-                json_schema_extra={RULES: _PRINTABLE},
+                json_schema_extra={RULES: _WORDS},
             ),
         ]
         | None
     ) = Field(
         None, description="The title over the intro. Without one, a submitted object's title is its name. Immutable."
     )
-    owner: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra={RULES: _PRINTABLE})] | None = Field(
+    owner: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra={RULES: _WORDS})] | None = Field(
         None,
         description="Whom the video belongs to in the API. Without one, a submitted object belongs to "
         f'"{DEFAULT_OWNER}". Immutable.',
@@ -154,7 +152,7 @@ class Spec(_Part):
         None,
         description="The whole edit; what is left out takes its default, what is unknown is refused. Immutable.",
     )
-    retry: Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={RULES: _PRINTABLE[:1]})] | None = Field(
+    retry: Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={RULES: [_PRINTABLE]})] | None = Field(
         None,
         description="A word of your choice. Every new value tries a failed, cancelled or dead-lettered video again, "
         "with a fresh count of failures.",
