@@ -9,6 +9,7 @@ from PIL import Image
 
 from anb_cli.demo.contact_sheet import draw, parts_of
 from anb_cli.demo.examination import CARD_FRAMES, FPS, Facts, Plan, judge, sound_shift
+from anb_cli.demo.tour import with_wait
 from anb_worker.render.commands import CARD_SECONDS
 
 PLAN = Plan.of(339)
@@ -138,3 +139,9 @@ def test_the_sheet_shows_every_pick() -> None:
     sheet = draw("A title that is much too long for one line " * 10, "facts", parts, pictures, 30)
     seen = {colour for _count, colour in sheet.getcolors(1 << 24) or []}
     assert set(colours.values()) <= seen
+
+
+def test_the_steps_and_the_wait_before_them_are_all_the_time_that_processing_takes() -> None:
+    assert with_wait({"claim": 0.25, "main": 2.25}, 14.5) == {"wait for the worker": 12.0, "claim": 0.25, "main": 2.25}
+    assert with_wait({"main": 2.25}, 2.0)["wait for the worker"] == 0
+    assert with_wait({}, 14.5) == {}

@@ -177,6 +177,11 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
     return {}
 
 
+def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
+    """The steps, after the rest of the time: a worker that has just started makes its cards, for the most part."""
+    return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
+
+
 def _examine(video: Path, processed: Path, sheet: Path, plan: Plan, title: str) -> tuple[Facts, list[Check]]:
     parts = contact_sheet.parts_of(plan.intro, plan.main, plan.outro)
     picks = {number for part in parts for number in part.picks}
@@ -217,7 +222,7 @@ class _Report:
         for name, seconds in self.phases.items():
             terminal.out.print(f"{seconds:7.2f} s  {name}")
             if name == "processing":
-                for step, taken in self.steps.items():
+                for step, taken in with_wait(self.steps, seconds).items():
                     terminal.out.print(Text(f"{taken:14.2f} s  {step}", "dim"))
         terminal.out.print()
         for path, length in ((self.source, source_length(self.source)), (self.processed, self.facts.video_end)):
