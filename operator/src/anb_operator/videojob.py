@@ -4,6 +4,7 @@ What the API server checks beyond types is said here in CEL: an optional field i
 it is there at all, which `self == oldSelf` does not cover.
 """
 
+import re
 from datetime import UTC, timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +23,7 @@ from pydantic.alias_generators import to_camel
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import DeadLetterCause
-from anb_core.domain.naming import MAX_TITLE, VIDEO_ID_PATTERN
+from anb_core.domain.naming import INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status as Phase
 
 GROUP = "anb.video"
@@ -59,7 +60,13 @@ _PRINTABLE = {
     "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
     "message": "It must not have control characters or line breaks.",
 }
-_WORDS = [_PRINTABLE, {"rule": "self.trim() != ''", "message": "It must not be blank."}]
+# In the way of RE2 and within a CEL string: code points in braces, and each backslash twice.
+_INVISIBLE = re.sub(r"\\[uU]0*(\w+)", r"\\\\x{\1}", INVISIBLE)
+_VISIBLE = {
+    "rule": rf"self.matches('[^\\s\\p{{Z}}{_INVISIBLE}]')",
+    "message": "It must not be blank.",
+}
+_WORDS = [_PRINTABLE, _VISIBLE]
 
 
 class _Part(BaseModel):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anb_core.domain.errors import Invalid
-from anb_core.domain.naming import clean_title, result_file_name, safe_file_name
+from anb_core.domain.naming import clean_title, result_file_name, safe_file_name, title_from_file_name
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,12 @@ def test_a_title_loses_only_the_blanks_around_it(raw: str, title: str) -> None:
         ("", "title_empty"),
         ("   ", "title_empty"),
         ("\u00a0\u2003", "title_empty"),
+        ("\u200b\u200b", "title_empty"),
+        ("\u200c\u200d\ufeff", "title_empty"),
+        ("\u00ad \u2060\u200e", "title_empty"),
+        ("\u3164\u115f\uffa0", "title_empty"),
+        ("\u2800", "title_empty"),
+        ("\ufe0f\U000e0041", "title_empty"),
         ("x" * 201, "title_too_long"),
         ("x" * 10_000, "title_too_long"),
         ("a\tb", "title_unprintable"),
@@ -37,6 +43,47 @@ def test_a_title_against_the_rules_is_refused(raw: str, code: str) -> None:
         clean_title(raw)
 
     assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    "title", ["👩\u200d👩\u200d👧 à la plage", "می\u200cرویم", "❤\ufe0f", "\u0600", "\u0301", "\u200bx"]
+)
+def test_what_joins_and_shapes_visible_characters_stays(title: str) -> None:
+    assert clean_title(title) == title
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("My clip.mp4", "My clip"),
+        ("a.b.mov", "a.b"),
+        ("uploads/2024/clip.mp4", "clip"),
+        ("C:\\videos\\clip.mp4", "clip"),
+        ("clip", "clip"),
+        (".mp4", ".mp4"),
+        ("a" * 230 + ".mp4", "a" * 200),
+        ("a" * 199 + " b.mp4", "a" * 199),
+        ("a" * 199 + "\u200d👩.mp4", "a" * 199),
+        ("two\nlines.mp4", "two lines"),
+        ("\r\ntab\there\x00\x7f\u2028.mp4", "tab here"),
+        ("caf\udce9.mp4", "caf\ufffd"),
+        ("   .mp4", ".mp4"),
+        ("\u200b\u200d", "video"),
+        ("\n", "video"),
+        ("", "video"),
+        ("folder/", "video"),
+        ("👩\u200d👩\u200d👧.mp4", "👩\u200d👩\u200d👧"),
+    ],
+)
+def test_a_title_is_made_of_a_file_name(name: str, title: str) -> None:
+    assert title_from_file_name(name) == title
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[])))
+def test_whatever_a_file_is_called_its_title_is_fit(raw: str) -> None:
+    title = title_from_file_name(raw)
+
+    assert clean_title(title) == title
 
 
 def test_the_refusal_says_which_character_it_is() -> None:

@@ -1,8 +1,12 @@
+import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from anb_core.domain.errors import Invalid
+from anb_core.domain.naming import clean_title
 from anb_operator.crd import definition, text
 
 WRITTEN = Path(__file__).parents[3] / "charts" / "anb-video" / "files" / "videojob-crd.yaml"
@@ -40,6 +44,27 @@ def test_defaults_are_told_and_not_set() -> None:
     edit = _schema()["properties"]["spec"]["properties"]["edit"]["properties"]
     assert edit["trim"]["properties"]["length"]["description"].endswith("Default 30.")
     assert edit["intro"]["properties"]["enabled"]["description"].endswith("Default true.")
+
+
+@pytest.mark.parametrize(
+    "title", [" ", "\t", "\u200b\u200b", "\u00a0", "\u3164", "\U000e0041", "x", "👩\u200d👧", "می\u200cرویم"]
+)
+def test_a_title_is_blank_to_the_api_server_when_it_is_to_the_api(title: str) -> None:
+    rules = _schema()["properties"]["spec"]["properties"]["title"]["x-kubernetes-validations"]
+    (rule,) = [told["rule"] for told in rules if told["message"] == "It must not be blank."]
+    # From a CEL string and RE2's words to Python's, whose \s has all of \p{Z}.
+    pattern = rule.removeprefix("self.matches('").removesuffix("')").replace("\\\\", "\\").replace(r"\p{Z}", "")
+    pattern = re.sub(r"\\x\{(\w+)\}", lambda found: chr(int(found[1], 16)), pattern)
+
+    assert bool(re.search(pattern, title)) is not refused_as_empty(title)
+
+
+def refused_as_empty(title: str) -> bool:
+    try:
+        clean_title(title)
+    except Invalid as refusal:
+        return refusal.code in {"title_empty", "title_unprintable"}
+    return False
 
 
 def _schema() -> dict[str, Any]:

@@ -16,7 +16,17 @@ VIDEO_ID_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
 
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 
+INVISIBLE = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that show nothing and are no blanks (Default_Ignorable_Code_Point, and the empty cell of Braille), as
+the inside of a character class. Beside others they matter: joiners make one emoji of several, and shape Persian."""
+
+_VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
+
 _NAMELESS = "video.mp4"
+_UNTITLED = "video"
 
 # Control characters, separators of lines and paragraphs, and halves of surrogate pairs, which no database keeps.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
@@ -30,8 +40,9 @@ def clean_title(raw: str) -> str:
     """
     # Only blanks go silently: `strip()` alone would take line breaks at the ends, which are refused everywhere.
     title = raw.strip(" ")
-    if not title or title.isspace():
-        raise Invalid("title_empty", f"The title is empty; give one of 1 to {MAX_TITLE} characters.")
+    if not _VISIBLE.search(title):
+        told = "has no character that can be seen" if title else "is empty"
+        raise Invalid("title_empty", f"The title {told}; give one of 1 to {MAX_TITLE} characters.")
     if len(title) > MAX_TITLE:
         raise Invalid("title_too_long", f"The title has {len(title)} characters; at most {MAX_TITLE} are allowed.")
     for place, character in enumerate(title, start=1):
@@ -43,9 +54,21 @@ def clean_title(raw: str) -> str:
     return title
 
 
+def title_from_file_name(raw: str) -> str:
+    """A title that `clean_title` takes, out of whatever a file is called: cut, and cleaned of line breaks."""
+    last = _last_part(raw)
+    for name in (last.rpartition(".")[0], last):
+        spoken = "".join(_spoken(character) for character in name)
+        # A cut may leave the joiner of an emoji that is gone.
+        title = re.sub(rf"[\s{INVISIBLE}]+$", "", " ".join(spoken.split())[:MAX_TITLE])
+        if _VISIBLE.search(title):
+            return title
+    return _UNTITLED
+
+
 def safe_file_name(raw: str) -> str:
     """The last part of a path that a client sent, without what file systems and headers can't take. Never empty."""
-    last = re.split(r"[/\\]", raw)[-1]
+    last = _last_part(raw)
     printable = "".join(character for character in last if unicodedata.category(character) not in _UNPRINTABLE)
     name = printable.strip(" ")
     while len(name.encode()) > MAX_FILE_NAME_BYTES:
@@ -73,3 +96,17 @@ def check_video_id(video_id: str) -> None:
             "video_id_invalid",
             f"{video_id!r} can't be a video's id: it takes 1 to 128 letters, digits, dots, hyphens and underscores.",
         )
+
+
+def _last_part(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _spoken(character: str) -> str:
+    match unicodedata.category(character):
+        case "Cs":
+            # Half of a surrogate pair: a byte of a name that is not UTF-8.
+            return "\ufffd"
+        case category if category in _UNPRINTABLE:
+            return " "
+    return character

@@ -21,7 +21,7 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import AnbError, Conflict, Invalid, NotFound, TooLarge, Unavailable
 from anb_core.domain.keys import UPLOADS, upload_key
 from anb_core.domain.model import Answers, Idempotency, NewVideo, Record, Source
-from anb_core.domain.naming import MAX_TITLE, check_video_id, clean_title, safe_file_name
+from anb_core.domain.naming import check_video_id, clean_title, safe_file_name, title_from_file_name
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Replay, Uploads
 from anb_core.usecases.access import Caller
@@ -100,7 +100,7 @@ class Submit:
             Invalid: the form, a field or the file is wrong.
             Conflict: `upload_in_progress` with the same key, or `upload_ended` by somebody meanwhile.
         """
-        file_name = safe_file_name(form.open_file())
+        sent_name = form.open_file()
         title = clean_title(form.title) if form.title is not None else None
         pieces = _with_known_container(form.read_file())
         video_id = str(uuid4())
@@ -108,11 +108,11 @@ class Submit:
             id=video_id,
             task_id=str(uuid4()),
             owner=caller.owner,
-            title=title or _title_from(file_name),
+            title=title or title_from_file_name(sent_name),
             edit=form.edit or EditSpec(),
             source_key=upload_key(video_id),
             owned=True,
-            file_name=file_name,
+            file_name=safe_file_name(sent_name),
         )
         idempotency = Idempotency(idempotency_key, self._idempotency_lifetime) if idempotency_key else None
         try:
@@ -153,16 +153,15 @@ class Submit:
         if stored is None:
             raise NotFound("source_missing", f"There is no object {key} in bucket {self._objects.bucket}.")
         _check_size(stored.size, self._max_bytes)
-        file_name = safe_file_name(key)
         new = NewVideo(
             id=video_id,
             task_id=str(uuid4()),
             owner=owner,
-            title=clean_title(title) if title is not None else _title_from(file_name),
+            title=clean_title(title) if title is not None else title_from_file_name(key),
             edit=edit or EditSpec(),
             source_key=key,
             owned=False,
-            file_name=file_name,
+            file_name=safe_file_name(key),
             answered=answers or {},
         )
         record, created = self._store.submit_existing(new, Source(stored.size))
@@ -280,11 +279,6 @@ def _details(form: Form) -> _Details:
     if form.title is None:
         raise Invalid("title_missing", "The form has no field 'title'.")
     return _Details(clean_title(form.title), form.edit or EditSpec())
-
-
-def _title_from(file_name: str) -> str:
-    stem = file_name.rpartition(".")[0] or file_name
-    return stem[:MAX_TITLE].strip() or file_name[:MAX_TITLE]
 
 
 def _fingerprint(details: _Details, source: Source) -> str:

@@ -16,7 +16,7 @@ from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
 from anb_core.domain.errors import TooLarge
 from anb_core.domain.model import Record
-from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
+from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
 from anb_core.usecases.access import find_with_history
@@ -39,7 +39,9 @@ NOT_FOUND = documented(HTTPStatus.NOT_FOUND)
 NOT_NOW = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
-TITLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s][^{_CONTROLS}]*$"
+# Programs that read a schema may not know of the characters beyond 16 bits.
+_BLANK = INVISIBLE.partition(r"\U")[0]
+TITLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s{_BLANK}][^{_CONTROLS}]*$"
 
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
