@@ -1,6 +1,9 @@
+import signal
+
 import pytest
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
+from anb_worker.render.launch import NOT_BEGUN
 from anb_worker.render.sandbox import Finished, blame
 
 
@@ -9,27 +12,58 @@ def finished(*, code: int = 1, exhausted: bool = False, complaint: str = "") -> 
 
 
 @pytest.mark.parametrize(
-    ("child", "kind", "code"),
+    ("child", "code"),
     [
-        (finished(exhausted=True), BadInput, "too_demanding"),
-        (finished(complaint="main.mp4: No space left on device"), Unavailable, "scratch_unavailable"),
-        (finished(complaint="Cannot allocate memory"), Transient, "out_of_memory"),
-        (finished(code=-9), Transient, "killed"),
-        (finished(complaint="Error opening input"), Transient, "child_failed"),
+        (finished(exhausted=True), "too_demanding"),
+        (finished(code=-signal.SIGXCPU, exhausted=True), "too_demanding"),
+        (finished(complaint="Error: Cannot allocate memory"), "too_demanding"),
+        (finished(complaint="Error opening input"), "corrupt"),
+        (finished(code=69), "corrupt"),
+        (finished(complaint="clip.mp4: Input/output error"), "corrupt"),
+        (finished(code=-signal.SIGSEGV), "corrupt"),
+        (finished(code=-signal.SIGABRT), "corrupt"),
+        (finished(code=-signal.SIGFPE), "corrupt"),
     ],
 )
-def test_an_upload_is_at_fault_only_when_it_used_up_the_processor(
-    child: Finished, kind: type[AnbError], code: str
-) -> None:
+def test_an_upload_is_at_fault_for_all_that_its_bytes_can_do(child: Finished, code: str) -> None:
+    error = blame(child, "rendering the picture", of_upload=True)
+    assert (type(error), error.code) == (BadInput, code)
+    assert error.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("child", "kind", "code"),
+    [
+        (finished(complaint="main.mp4: No space left on device"), Unavailable, "scratch_unavailable"),
+        (finished(code=-signal.SIGKILL), Transient, "killed"),
+        (finished(code=-signal.SIGXFSZ), Transient, "killed"),
+        (finished(code=NOT_BEGUN, complaint="this child could not be forbidden sockets"), Transient, "child_failed"),
+        (finished(complaint="w.png: No such file or directory"), Transient, "child_failed"),
+        (finished(complaint="w.png: Permission denied"), Transient, "child_failed"),
+        (finished(complaint="Too many open files"), Transient, "child_failed"),
+        (finished(complaint="pthread_create: Resource temporarily unavailable"), Transient, "out_of_memory"),
+    ],
+)
+def test_no_upload_is_at_fault_for_what_bytes_can_not_do(child: Finished, kind: type[AnbError], code: str) -> None:
     error = blame(child, "rendering the picture", of_upload=True)
     assert (type(error), error.code) == (kind, code)
 
 
-def test_no_upload_is_at_fault_where_a_child_read_our_own_files() -> None:
-    error = blame(finished(exhausted=True), "joining the parts")
-    assert (type(error), error.code) == (Transient, "timed_out")
+@pytest.mark.parametrize(
+    ("child", "code"),
+    [
+        (finished(exhausted=True), "timed_out"),
+        (finished(complaint="Cannot allocate memory"), "out_of_memory"),
+        (finished(code=-signal.SIGSEGV), "killed"),
+        (finished(), "child_failed"),
+    ],
+)
+def test_no_upload_is_at_fault_where_a_child_read_our_own_files(child: Finished, code: str) -> None:
+    error = blame(child, "joining the parts")
+    assert (type(error), error.code) == (Transient, code)
 
 
 def test_what_a_child_complains_of_is_for_the_log_alone() -> None:
-    error = blame(finished(complaint="/tmp/anb-worker/secret: Invalid data"), "rendering the picture")
-    assert "secret" not in error.message
+    for of_upload in (False, True):
+        error = blame(finished(complaint="/tmp/anb-worker/secret: Invalid data"), "rendering", of_upload=of_upload)
+        assert "secret" not in error.message

@@ -20,6 +20,7 @@ def box(kind: bytes, content: bytes = b"") -> bytes:
         (box(b"ftyp") + b"\0\0\0\2mdat", [Box("ftyp", 0, 8)]),
         (box(b"ftyp") + b"\0\0\0\x10\xff\xfe\0\0abcdefgh", [Box("ftyp", 0, 8)]),
         (box(b"ftyp") + b"\0\0\0", [Box("ftyp", 0, 8)]),
+        (b"\0\0\0\1mdat" + (2**64 - 1).to_bytes(8), [Box("mdat", 0, 2**64 - 1)]),
     ],
 )
 def test_boxes_are_found_up_to_what_is_none(tmp_path: Path, data: bytes, found: list[Box]) -> None:

@@ -25,6 +25,8 @@ def boxes(path: Path) -> Iterator[Box]:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         for _ in range(_MOST_BOXES):
+            if start >= size:  # no place to go to: a box may say that it ends beyond what a file can be
+                return
             file.seek(start)
             head = file.read(16)
             if len(head) < 8 or not head[4:8].isascii() or not head[4:8].decode().isprintable():  # noqa: PLR2004

@@ -136,9 +136,10 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
+        """`read`: a file of the operator's, at fault like an upload where it can't be read."""
         done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read, on_line=lambda _: None)
         if done.code != 0:
-            raise blame(done, doing)
+            raise blame(done, doing, of_upload=bool(read))
 
     def _name(self, role: str, *code: str, given: Path | None = None) -> str:
         """An entry's name: what it is for, and a digest of what it is made of, by which code and by which ffmpeg."""

@@ -18,8 +18,8 @@ def look(source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop
     """What is in an upload; of the part that `trim` keeps, what is really there. See the program `probe`.
 
     Raises:
-        BadInput: too_demanding.
-        Transient: the child broke.
+        BadInput: too_demanding, corrupt.
+        Transient: the child could not do its work.
         AnbError: what `stop` was asked with.
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(max_pixels)]
@@ -44,5 +44,6 @@ def _run(
 ) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=_LIMITS, read=read)
     if finished.code != 0:
-        raise blame(finished, f"running {module}", of_upload=of_upload)
+        # These programs take every error of a library for the file's; only a crash gets past them.
+        raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.output

@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import structlog
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import BadInput, Transient
+from anb_core.domain.errors import Transient
 from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check_decoded, find_flaws, plan_render
 from anb_core.ports.renderer import Rendered, Resources, Stop
 from anb_worker.render import commands
@@ -31,9 +31,6 @@ _log = structlog.get_logger(__name__)
 
 SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
 """The project's own cards, where they were composed with the installation."""
-
-_TOO_MANY_ERRORS = 69
-"""What ffmpeg ends with when it could not decode two thirds of a stream; every other bad end may be our fault."""
 
 _MAX_ALLOC_BYTES = 512 * 1024**2
 _MOST_THREADS = 8
@@ -253,8 +250,6 @@ class _Render:
         of_upload: bool = False,
     ) -> None:
         done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
-        if done.code == _TOO_MANY_ERRORS and of_upload:
-            raise BadInput("corrupt", f"The video is damaged: {doing} met more errors than not.")
         if done.code != 0:
             raise blame(done, doing, of_upload=of_upload)
 

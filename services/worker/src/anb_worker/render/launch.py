@@ -14,6 +14,9 @@ import signal
 import struct
 import sys
 
+NOT_BEGUN = 126
+"""What this ends with, as a shell does, where the command could not be begun: then it is not the command's fault."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
@@ -133,4 +136,8 @@ def missing_protections() -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (Exception, SystemExit) as _error:  # noqa: BLE001 - whatever it is, the command did not begin
+        sys.stderr.write(f"{_error}\n")
+        sys.exit(NOT_BEGUN)

@@ -27,31 +27,30 @@ from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, seek_be
 _HDR_TRANSFERS = (16, 18)
 """PQ and HLG, by their numbers in ITU-T H.273."""
 
-_OURS = (av.error.MemoryError, av.error.PermissionError, av.error.FileNotFoundError)
-"""What goes wrong with us. All other errors, and FFmpeg's codes say little, are the file's."""
 
-
-def _probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
+def probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
     """What is in a file; of the kept part, what is really there. A picture over `max_pixels` is not opened."""
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
     if container is None:
         return SourceFacts()
+    try:
+        return _open(container, path, start, start + length, max_pixels)
+    except Exception:  # noqa: BLE001 - the file could be opened, so whatever a library says of its bytes is its fault
+        cut_off = container is Container.MP4 and _lacks_index(path)
+        return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
+
+
+def _open(container: Container, path: Path, start: float, until: float, max_pixels: int) -> SourceFacts:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": DEMUXERS[container],
         "codec_whitelist": ",".join(DECODERS),
         "max_streams": str(MOST_STREAMS),
     }
-    try:
-        opened = av.open(f"file:{path}", format=DEMUXERS[container], options=options)
-    except _OURS:
-        raise
-    except av.error.FFmpegError:
-        cut_off = container is Container.MP4 and _lacks_index(path)
-        return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
-    with opened:
-        return _describe(container, opened, start, start + length, max_pixels)
+    # Tags may be in any encoding, or in none; nothing is done with their words.
+    with av.open(f"file:{path}", format=DEMUXERS[container], options=options, metadata_errors="replace") as opened:
+        return _describe(container, opened, start, until, max_pixels)
 
 
 def _lacks_index(path: Path) -> bool:
@@ -147,7 +146,7 @@ def _seeks(opened: InputContainer, at: float) -> bool:
     """Go to the key frame before `at` (seconds of the file's own clock); False where there is nothing so late."""
     try:
         opened.seek(round(at * av.time_base))
-    except av.error.FFmpegError:
+    except Exception:  # noqa: BLE001 - as in probe
         return False
     return True
 
@@ -179,9 +178,7 @@ def _packets(opened: InputContainer, waiting: set[int], origin: float, until: fl
                 waiting.discard(packet.stream_index)
             if not waiting:
                 return
-    except _OURS:
-        raise
-    except av.error.FFmpegError:
+    except Exception:  # noqa: BLE001 - as in probe; what came before it counts
         return
 
 
@@ -193,11 +190,11 @@ def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame |
     """The first picture that this packet completes, if any; None as packet: the first that is still held back."""
     try:
         return next(iter(video.decode(packet)), None)
-    except av.error.FFmpegError:
+    except Exception:  # noqa: BLE001 - as in probe
         return None  # what is broken is skipped, as ffmpeg does
 
 
 if __name__ == "__main__":
     _path, _start, _length, _max_pixels = sys.argv[1:]
-    _facts = _probe(Path(_path), float(_start), float(_length), int(_max_pixels))
+    _facts = probe(Path(_path), float(_start), float(_length), int(_max_pixels))
     sys.stdout.write(json.dumps(asdict(_facts), allow_nan=False))

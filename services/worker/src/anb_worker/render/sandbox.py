@@ -24,6 +24,7 @@ import structlog
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
 from anb_core.ports.renderer import Stop
+from anb_worker.render.launch import NOT_BEGUN
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +34,11 @@ _LOOK_SECONDS = 0.05
 _KEPT_OF_OUTPUT = 1024 * 1024
 _KEPT_OF_COMPLAINT = 16 * 1024
 _LOGGED_COMPLAINT = 2000
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
+"""How a decoder ends that trips over what it reads. Other signals come from outside."""
+_MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
+_OUR_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
+"""What no file's bytes can bring about, in the system's words."""
 # What any program needs to start: shared libraries, their cache, locales, the count of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
@@ -101,25 +107,40 @@ def run(
 
 
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
-    """Whose fault it is that a child ended badly, to be raised: ours, unless an upload used up its CPU time.
+    """Whose fault it is that a child ended badly, to be raised.
+
+    With `of_upload` it read a stranger's file. All that may come of its bytes is that file's fault: the next try would
+    end the same way.
 
     The log alone gets the child's own words: they name our files.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.complaint[-_LOGGED_COMPLAINT:])
-    if finished.exhausted and of_upload:
-        return BadInput(
-            "too_demanding", "The video takes far more computing than a video of its length should; export it again."
-        )
-    if finished.exhausted:
-        return Transient("timed_out", f"The limit of CPU time was reached while {doing}.")
     said = finished.complaint.lower()
     if "no space left on device" in said:
         return Unavailable("scratch", f"The worker's disk was full while {doing}.")
-    if any(words in said for words in ("cannot allocate memory", "memoryerror", "resource temporarily unavailable")):
+    if of_upload and finished.code != NOT_BEGUN and (error := _fault_of_bytes(finished, said)):
+        return error
+    if finished.exhausted:
+        return Transient("timed_out", f"The limit of CPU time was reached while {doing}.")
+    if any(words in said for words in (*_MEMORY_WORDS, "resource temporarily unavailable")):
         return Transient("out_of_memory", f"The memory limit was reached while {doing}.")
     if finished.code < 0:
         return Transient("killed", f"The child was ended by {signal.Signals(-finished.code).name} while {doing}.")
     return Transient("child_failed", f"The child ended with {finished.code} while {doing}; the worker's log says more.")
+
+
+def _fault_of_bytes(finished: Finished, said: str) -> BadInput | None:
+    """What an upload did to the child that read it; None where the upload can't have done it."""
+    if finished.exhausted:
+        return BadInput(
+            "too_demanding", "The video takes far more computing than a video of its length should; export it again."
+        )
+    if any(words in said for words in _MEMORY_WORDS):
+        # The limit is one of address space, and always the same: what reaches it once does so each time.
+        return BadInput("too_demanding", "The video takes far more memory than a video should; export it again.")
+    if any(words in said for words in _OUR_WORDS) or (finished.code < 0 and -finished.code not in _CRASHES):
+        return None
+    return BadInput("corrupt", "The video is damaged: it can't be decoded. Record or export it again.")
 
 
 def run_python(
