@@ -143,6 +143,11 @@ _HttpUrl = Annotated[
     matching(r"https?://[^/\s?#]+/?", "it must be an http or https URL without a path"),
     AfterValidator(lambda url: url.rstrip("/")),
 ]
+_PathPrefix = Annotated[
+    str,
+    matching(r"(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video"),
+    AfterValidator(lambda path: path.rstrip("/")),
+]
 _Prefix = Annotated[str, matching(r"[^/\s]\S*/", "each prefix must end with a slash and not begin with one")]
 
 
@@ -303,6 +308,12 @@ class Settings(DatabaseSettings):
     )
     api_listen: Annotated[str, AfterValidator(address)] = Field(
         "127.0.0.1:8000", alias="ANB_API_LISTEN", description="Where the API listens, as `HOST:PORT`."
+    )
+    api_prefix: _PathPrefix = Field(
+        "",
+        alias="ANB_API_PREFIX",
+        description="The path under which a proxy shows the API, such as `/video`; goes before links. "
+        "A request's `X-Forwarded-Prefix` goes before this.",
     )
     worker_listen: Annotated[str, AfterValidator(address)] | None = Field(
         None,
