@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from anb_api.schemas import write_cursor
 from anb_api.videos import CURSOR_FORMAT
+from anb_core.domain.model import EventKind
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, VIDEO_ID_PATTERN
 from anb_core.ports.store import Page
 from tests.integration.api.conftest import VIDEO
@@ -24,6 +25,21 @@ FINISHED = os.environ["ANB_TEST_FINISHED"]
 CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
 
 CHANGES = ("DELETE", "POST")
+
+EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"type": "string", "enum": [kind.value for kind in EventKind]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Event"},
+        },
+    },
+}
+"""What schemathesis wants to hear of a stream: how one event looks. Our schema calls the whole of it a text."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
 schemathesis.openapi.format(
@@ -38,6 +54,13 @@ schemathesis.openapi.format(
 
 def _is_id(path_parameters: Any) -> bool:
     return bool(re.fullmatch(VIDEO_ID_PATTERN, str((path_parameters or {}).get("video_id", ""))))
+
+
+@schemathesis.hook
+def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
+    """Have each event judged."""
+    responses = schema["paths"]["/api/videos/{video_id}/events"]["get"]["responses"]
+    responses["200"]["content"]["text/event-stream"]["schema"] = EVENT
 
 
 @schemathesis.hook

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Invalid, Unavailable
 from anb_core.domain.model import Result, Scope
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Claimed, Page
-from tests.unit.api.conftest import World, code_of
+from tests.unit.api.conftest import VIDEO, World, code_of
 
 MEMBERS = ["", "/events", "/download"]
 COMMANDS = ["/cancel", "/retry"]
@@ -241,8 +241,145 @@ def test_wrong_addresses_and_methods_are_problems_too(
 
 
 def test_a_wrong_method_is_told_all_that_are_right(world: World) -> None:
-    assert world.client.put("/api/videos/v1").headers["allow"] == "DELETE, GET"
-    assert world.client.request("OPTIONS", "/api/videos/upload").headers["allow"] == "POST"
+    answer = world.client.put("/api/videos/v1")
+
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
+    assert "DELETE, GET, HEAD, OPTIONS" in answer.json()["detail"]
+    assert world.client.put("/openapi.json").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/videos", "GET, HEAD, OPTIONS"),
+        ("/api/videos/v1", "DELETE, GET, HEAD, OPTIONS"),
+        ("/api/videos/upload", "OPTIONS, POST"),
+        ("/api/videos/v1/retry", "OPTIONS, POST"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_tell_what_an_address_takes_without_a_token(world: World, path: str, allow: str) -> None:
+    answer = world.client.request("OPTIONS", path)
+
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allow, b"")
+
+
+def test_there_are_no_options_where_there_is_nothing(world: World) -> None:
+    assert code_of(world.client.request("OPTIONS", "/nowhere")) == (404, "route_not_found")
+
+
+def test_head_answers_like_get_without_a_body_wherever_there_is_a_get(world: World, world_routes: set[str]) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+    process(world, video_id)
+    paths = [route.removeprefix("GET ").format(video_id=video_id) for route in world_routes if route.startswith("GET ")]
+    assert len(paths) > 6
+
+    for path in [*paths, "/openapi.json", "/nowhere", "/api/videos/unknown", "/api/videos?limit=0"]:
+        of_get, of_head = (world.client.request(method, path, headers=ana) for method in ("GET", "HEAD"))
+        assert of_head.content == b"", path
+        assert (of_head.status_code, set(of_head.headers)) == (of_get.status_code, set(of_get.headers)), path
+        assert of_head.headers.get("content-type") == of_get.headers.get("content-type"), path
+
+
+def test_a_head_of_events_does_not_wait_for_one(world: World) -> None:
+    ana = world.caller("ana")
+    path = f"/api/videos/{world.upload(ana)}/events"
+
+    answer = world.client.request("HEAD", path, headers=ana, timeout=5)
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store, no-transform", "no")
+
+
+def test_a_head_where_only_post_is_taken_is_refused(world: World) -> None:
+    assert world.client.request("HEAD", "/api/videos/v1/retry").status_code == 405
+
+
+def test_the_functions_of_generated_clients_have_names_of_their_own(world: World) -> None:
+    paths = world.client.get("/openapi.json").json()["paths"]
+
+    names = [told["operationId"] for methods in paths.values() for told in methods.values()]
+    assert sorted(names) == [
+        "cancel_video",
+        "check_health",
+        "check_readiness",
+        "delete_video",
+        "download_video",
+        "follow_video",
+        "list_videos",
+        "read_metrics",
+        "retry_video",
+        "show_video",
+        "upload_video",
+    ]
+
+
+def test_the_schema_describes_events_as_text_and_the_file_as_the_last_field(world: World) -> None:
+    paths = world.client.get("/openapi.json").json()["paths"]
+
+    told = paths["/api/videos/{video_id}/events"]["get"]["responses"]["200"]["content"]
+    assert told == {"text/event-stream": {"schema": {"type": "string"}}}
+    form = paths["/api/videos/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert list(form["properties"]) == ["title", "edit", "video_file"]
+
+
+class TestBehindAPrefix:
+    @pytest.fixture(params=["setting", "header", "both"])
+    def headers(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+        if request.param in {"setting", "both"}:
+            monkeypatch.setenv("ANB_API_PREFIX", "/elsewhere" if request.param == "both" else "/video/")
+        return {"X-Forwarded-Prefix": "/video"} if request.param in {"header", "both"} else {}
+
+    @pytest.fixture
+    def ana(self, headers: dict[str, str], world: World) -> dict[str, str]:
+        return {**world.caller("ana"), **headers}
+
+    def test_every_link_leads_back_through_it(self, ana: dict[str, str], world: World) -> None:
+        receipt = world.client.post(
+            "/api/videos/upload", headers=ana, data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)}
+        )
+        here = f"/video/api/videos/{receipt.json()['video_id']}"
+
+        assert receipt.headers["location"] == receipt.json()["links"]["self"] == here
+        listed = world.client.get("/api/videos", headers=ana).json()["videos"][0]
+        shown = world.client.get(here.removeprefix("/video"), headers=ana).json()
+        cancelled = world.client.post(f"{here.removeprefix('/video')}/cancel", headers=ana).json()
+        assert listed["links"] == shown["links"] == receipt.json()["links"]
+        assert cancelled["links"]["retry"] == f"{here}/retry"
+        retried = world.client.post(f"{here.removeprefix('/video')}/retry", headers=ana).json()
+        assert retried["links"]["events"] == f"{here}/events"
+
+    def test_the_schema_tells_of_it(self, ana: dict[str, str], world: World) -> None:
+        assert world.client.get("/openapi.json", headers=ana).json()["servers"] == [{"url": "/video"}]
+
+    @pytest.mark.parametrize("path", ["/api/videos", "/healthz", "/openapi.json"])
+    def test_a_proxy_may_leave_it_on(self, ana: dict[str, str], world: World, path: str) -> None:
+        assert world.client.get(f"/video{path}", headers=ana).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "prefix", ["//evil.example", "/a b", "video", "/a?b", "/a\\b", "https://evil.example", "/%0d%0a"]
+)
+def test_a_prefix_that_could_lead_elsewhere_is_passed_over(world: World, prefix: str) -> None:
+    ana = world.caller("ana")
+    world.upload(ana)
+
+    answer = world.client.get("/api/videos", headers={**ana, "X-Forwarded-Prefix": prefix}).json()
+
+    assert answer["videos"][0]["links"]["self"].startswith("/api/videos/")
+
+
+@pytest.mark.parametrize(("told", "prefix"), [("/a, /b/", "/a/b"), ("/", ""), ("", ""), ("/api", "/api")])
+def test_prefixes_of_several_proxies_are_joined(world: World, told: str, prefix: str) -> None:
+    ana = world.caller("ana")
+    world.upload(ana)
+
+    answer = world.client.get("/api/videos", headers={**ana, "X-Forwarded-Prefix": told}).json()
+
+    assert answer["videos"][0]["links"]["self"].startswith(f"{prefix}/api/videos/")
 
 
 @pytest.mark.parametrize(("part", "code"), [("database", "database_unavailable"), ("bucket", "bucket_unavailable")])

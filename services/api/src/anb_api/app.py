@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from anb_api import events, health, problems, videos
 from anb_api.checks import Checks
@@ -50,16 +52,19 @@ def create_app(core: Core) -> FastAPI:
         # The pages would load scripts from elsewhere; the schema itself is what programs need.
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
+        generate_unique_id_function=_operation_id,
         # /api/videos/ is not /api/videos: a redirect would lose the body of an upload.
         redirect_slashes=False,
     )
     app.state.context = context
-    app.add_middleware(Shell, metrics=context.metrics)
+    app.add_middleware(Shell, metrics=context.metrics, prefix=core.settings.api_prefix)
     routers = (videos.router, events.router, health.router)
     for router in routers:
         app.include_router(router)
-    problems.install(app, [route for router in routers for route in router.routes])
     app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]
+    app.add_route("/openapi.json", _schema, methods=["GET"], include_in_schema=False)
+    problems.install(app, [*(route for router in routers for route in router.routes), *app.routes])
     return app
 
 
@@ -109,6 +114,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         context.checks.close()
         for thread in threads:
             await asyncio.to_thread(thread.join)
+
+
+def _operation_id(route: APIRoute) -> str:
+    """What programs that make clients call a function after: the route's own name, without address and method."""
+    return route.name
+
+
+async def _schema(request: Request) -> JSONResponse:
+    return JSONResponse({**request.app.openapi(), "servers": [{"url": request.state.prefix or "/"}]})
 
 
 def _started(run: Callable[[threading.Event], None], stop: threading.Event) -> threading.Thread:

@@ -45,6 +45,15 @@ def _context(request: Request) -> Context:
 
 Here = Annotated[Context, Depends(_context)]
 
+
+def _prefix(request: Request) -> str:
+    prefix: str = request.state.prefix
+    return prefix
+
+
+Prefix = Annotated[str, Depends(_prefix)]
+"""The path under which the caller sees the API; the shell has found it out."""
+
 _bearer = HTTPBearer(auto_error=False, description="A token made by `python -m anb_api token create`.")
 
 

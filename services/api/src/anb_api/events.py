@@ -30,25 +30,12 @@ MAX_EVENT_ID = 2**63 - 1
 
 router = APIRouter(prefix="/api/videos", tags=["videos"])
 
-STREAMED: dict[str, Any] = {
-    "type": "object",
-    "required": ["id", "event", "data"],
-    "properties": {
-        "id": {"type": "string", "pattern": "^[0-9]+$"},
-        "event": {"type": "string", "enum": [kind.value for kind in EventKind]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/Event"},
-        },
-    },
-}
-"""One event; the media type says that there are many."""
-
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as JSON.",
-        "content": {"text/event-stream": {"schema": STREAMED}},
+        "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
+        "JSON. They come for as long as the video is worked on, so read them line by line.",
+        # Text, and not an object: clients that are made from this would wait for the end, and parse all of it as JSON.
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "All was told, and nothing more happens: do not ask again."},
     **documented(
@@ -66,8 +53,8 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, content: AsyncIterator[bytes], subscription: Subscription, gauge: Gauge) -> None:
-        # Without the second header nginx would collect events before it passes them on.
-        super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        # Nginx would collect events before it passes them on, and who compresses an answer does so too.
+        super().__init__(content, headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
         self._subscription = subscription
         self._gauge = gauge
 
@@ -86,7 +73,7 @@ class EventStream(StreamingResponse):
     response_class=EventStream,
     responses=RESPONSES,
 )
-async def events(
+async def follow_video(
     here: Here,
     caller: CallerHere,
     video_id: VideoIdInPath,

@@ -12,7 +12,7 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/healthz", summary="Is the process alive?")
-async def healthz() -> Health:
+async def check_health() -> Health:
     """Answered by the event loop itself, so it fails exactly when that is stuck."""
     return Health()
 
@@ -22,7 +22,7 @@ async def healthz() -> Health:
     summary="Can requests be served?",
     responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness, "description": "A required part does not answer."}},
 )
-async def readyz(here: Here, response: Response) -> Readiness:
+async def check_readiness(here: Here, response: Response) -> Readiness:
     """Database and bucket must answer. Without the queue work is delayed, but uploads are taken all the same."""
     answers = await here.checks.ask()
     ready = all(answer.detail is None for answer in answers if answer.required)
@@ -40,6 +40,6 @@ async def readyz(here: Here, response: Response) -> Readiness:
     response_class=Response,
     responses={HTTPStatus.OK: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(here: Here) -> Response:
+def read_metrics(here: Here) -> Response:
     """In Prometheus' text format."""
     return Response(generate_latest(here.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,6 @@
 """Errors on the wire: RFC 9457 problem details with a stable `code`; the one mapping from errors to statuses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -124,10 +124,15 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it only
         status = HTTPStatus(error.status_code)
         match status:
+            case HTTPStatus.NOT_FOUND if request.scope["path"] == "*":
+                return _options(_methods(routes))
             case HTTPStatus.NOT_FOUND:
                 return problem(status, "route_not_found", f"There is nothing at {request.url.path}.")
             case HTTPStatus.METHOD_NOT_ALLOWED:
-                allowed = ", ".join(_methods(routes, request))
+                methods = _methods(_same_path(routes, request))
+                if request.method == "OPTIONS":
+                    return _options(methods)
+                allowed = ", ".join(methods)
                 detail = f"{request.url.path} does not take {request.method}, only {allowed}."
                 return problem(status, "method_not_allowed", detail, {"Allow": allowed})
         return problem(status, status.name.lower(), error.detail, error.headers)
@@ -143,12 +148,22 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
 
-def _methods(routes: Sequence[BaseRoute], request: Request) -> list[str]:
-    """All methods that an address takes. Several routes share a path, and each knows only its own methods."""
+def _options(methods: Iterable[str]) -> Response:
+    return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(methods)})
+
+
+def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
+    """All routes of an address. Several share a path, and each knows only its own methods."""
     matching = [
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
-    return sorted({method for route in matching if route.path == matching[0].path for method in route.methods or ()})
+    return [route for route in matching if route.path == matching[0].path]
+
+
+def _methods(routes: Iterable[BaseRoute]) -> list[str]:
+    methods = {method for route in routes if isinstance(route, Route) for method in route.methods or ()}
+    # The shell makes a GET of a HEAD.
+    return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _sentence(error: RequestValidationError) -> str:

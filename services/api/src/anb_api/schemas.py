@@ -35,9 +35,9 @@ class Links(BaseModel):
     retry: str | None
 
     @classmethod
-    def of(cls, video_id: str, status: Status) -> "Links":
-        """The links of a video in this status."""
-        here = f"/api/videos/{video_id}"
+    def of(cls, video_id: str, status: Status, prefix: str) -> "Links":
+        """The links of a video in this status, for somebody who sees the API under `prefix`."""
+        here = f"{prefix}/api/videos/{video_id}"
         return Links(
             self=here,
             events=f"{here}/events",
@@ -111,13 +111,13 @@ class Receipt(BaseModel):
     links: Links
 
     @classmethod
-    def of(cls, record: Record) -> "Receipt":
+    def of(cls, record: Record, prefix: str) -> "Receipt":
         """The receipt says how things stood when it was first given, so that a repeated upload gets the same one."""
         return Receipt(
             video_id=record.video.id,
             task_id=record.job.id,
             status=Status.UPLOADED,
-            links=Links.of(record.video.id, Status.UPLOADED),
+            links=Links.of(record.video.id, Status.UPLOADED, prefix),
         )
 
 
@@ -145,9 +145,9 @@ class Video(BaseModel):
     links: Links
 
     @classmethod
-    def of(cls, record: Record) -> Self:
+    def of(cls, record: Record, prefix: str) -> Self:
         """The public part of a record."""
-        return cls(**_told(record))
+        return cls(**_told(record, prefix))
 
 
 class VideoDetail(Video):
@@ -156,9 +156,9 @@ class VideoDetail(Video):
     history: list[Attempt]
 
     @classmethod
-    def with_history(cls, record: Record, attempts: Sequence[model.Attempt]) -> "VideoDetail":
+    def with_history(cls, record: Record, attempts: Sequence[model.Attempt], prefix: str) -> "VideoDetail":
         """The public part of a record and its attempts."""
-        return VideoDetail(**_told(record), history=[Attempt.of(attempt) for attempt in attempts])
+        return VideoDetail(**_told(record, prefix), history=[Attempt.of(attempt) for attempt in attempts])
 
 
 class VideoList(BaseModel):
@@ -246,7 +246,7 @@ def read_cursor(cursor: str) -> Page:
         raise Invalid("cursor_invalid", told) from error
 
 
-def _told(record: Record) -> dict[str, object]:
+def _told(record: Record, prefix: str) -> dict[str, object]:
     video, job = record.video, record.job
     return {
         "video_id": video.id,
@@ -275,7 +275,7 @@ def _told(record: Record) -> dict[str, object]:
             duration=job.result.duration,
             frames=job.result.frames,
         ),
-        "links": Links.of(video.id, job.status),
+        "links": Links.of(video.id, job.status, prefix),
     }
 
 

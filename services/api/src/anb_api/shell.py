@@ -1,6 +1,7 @@
 """What surrounds every request: headers, numbers, an answer to what nobody foresaw, and early answers that arrive."""
 
 import asyncio
+import re
 import time
 from http import HTTPStatus
 
@@ -26,15 +27,21 @@ LINGER_BYTES = 32 * 1024 * 1024
 """After an answer that came before the request's end, so much is still read. Closing at once would reset the
 connection, and the client, busy sending, would never see the answer."""
 
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+OURS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
+"""How our own paths begin, when a proxy has not taken its prefix away."""
+
 _log = structlog.get_logger(__name__)
 
 
 class Shell:
     """ASGI middleware. It never holds a body, in neither direction."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, prefix: str) -> None:
         self._app = app
         self._metrics = metrics
+        self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,26 +49,46 @@ class Shell:
             return
         began = time.monotonic()
         exchange = _Exchange(scope, receive, send)
+        method = scope["method"]
+        scope = self._inner(scope)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             _log.info("client went away", path=scope["path"])
         except Exception:
-            _log.exception("request failed", method=scope["method"], path=scope["path"])
+            _log.exception("request failed", method=method, path=scope["path"])
             if exchange.status is not None:
                 # Half an answer can't be mended: the server breaks the connection.
                 raise
             await internal_error()(scope, exchange.receive, exchange.send)
         finally:
-            self._count(scope, exchange, time.monotonic() - began)
+            self._count(method, scope, exchange, time.monotonic() - began)
 
-    def _count(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
+    def _inner(self, scope: Scope) -> Scope:
+        """The request as the routes know it: HEAD is a GET, and paths begin where ours do."""
+        prefix, path = prefix_of(Headers(scope=scope), self._prefix), scope["path"]
+        below = path.removeprefix(prefix)
+        return {
+            **scope,
+            "method": "GET" if scope["method"] == "HEAD" else scope["method"],
+            "path": below if below.startswith(OURS) else path,
+            "state": {**scope.get("state", {}), "prefix": prefix},
+        }
+
+    def _count(self, method: str, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
         if exchange.status is None:
             return
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
-        self._metrics.requests.labels(scope["method"], route, exchange.status).inc()
+        self._metrics.requests.labels(method, route, exchange.status).inc()
         if not exchange.streams:
-            self._metrics.seconds.labels(scope["method"], route).observe(seconds)
+            self._metrics.seconds.labels(method, route).observe(seconds)
+
+
+def prefix_of(headers: Headers, default: str) -> str:
+    """The path under which the client sees us: what a proxy that takes it away says of it, else the default."""
+    told = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
+    # It becomes part of a Location: nothing that could lead to another host.
+    return told if _PREFIX.fullmatch(told) else default
 
 
 class _Exchange:
@@ -71,6 +98,7 @@ class _Exchange:
         headers = Headers(scope=scope)
         self.status: int | None = None
         self.streams = False
+        self._bodiless = scope["method"] == "HEAD"
         self._receive = receive
         self._send = send
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
@@ -88,7 +116,14 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start(message)
-        elif self._early and not message.get("more_body", False):
+            await self._send(message)
+            if self._bodiless:
+                await self._finish({"type": "http.response.body", "body": b""})
+        elif not self._bodiless:
+            await self._finish(message)
+
+    async def _finish(self, message: Message) -> None:
+        if self._early and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}

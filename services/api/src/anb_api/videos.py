@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from anb_api.body import Body
-from anb_api.context import CallerHere, Here
+from anb_api.context import CallerHere, Here, Prefix
 from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of
 from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
@@ -59,8 +59,9 @@ UPLOAD_BODY: dict[str, Any] = {
                             "maxLength": MAX_TITLE,
                             "pattern": TITLE_PATTERN,
                         },
-                        FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
                         "edit": {"$ref": "#/components/schemas/EditSpec"},
+                        # Clients that are made from this send the fields in their order here.
+                        FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
                     },
                 },
             }
@@ -89,10 +90,12 @@ UPLOAD_BODY: dict[str, Any] = {
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ),
 )
-async def upload(
+async def upload_video(
     request: Request,
     here: Here,
     caller: CallerHere,
+    *,
+    prefix: Prefix,
     response: Response,
     idempotency_key: Annotated[
         Annotated[str, Field(pattern=IDEMPOTENCY_KEY_PATTERN)] | SkipJsonSchema[None],
@@ -111,7 +114,7 @@ async def upload(
 
     with here.upload_slots.taken(caller.owner), here.metrics.uploads.track_inprogress():
         record = await Body(request.receive).feed(here.upload_threads, receive)
-    receipt = Receipt.of(record)
+    receipt = Receipt.of(record, prefix)
     response.headers["Location"] = receipt.links.self
     return receipt
 
@@ -120,6 +123,8 @@ async def upload(
 def list_videos(
     here: Here,
     caller: CallerHere,
+    *,
+    prefix: Prefix,
     status: Annotated[list[Status] | SkipJsonSchema[None], Query(description="Only videos in these statuses.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many videos a page has at most.")] = PAGE,
     cursor: Annotated[
@@ -132,15 +137,15 @@ def list_videos(
     after = read_cursor(cursor) if cursor is not None else None
     listing = browse(here.core.store, caller, statuses=status or (), after=after, limit=limit)
     return VideoList(
-        videos=[Video.of(record) for record in listing.records],
+        videos=[Video.of(record, prefix) for record in listing.records],
         next_cursor=write_cursor(listing.after) if listing.after else None,
     )
 
 
 @router.get("/{video_id}", summary="Show a video", responses=NOT_FOUND)
-def show(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> VideoDetail:
+def show_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> VideoDetail:
     """The video, the work on it, and the history of its attempts."""
-    return VideoDetail.with_history(*find_with_history(here.core.store, caller, video_id))
+    return VideoDetail.with_history(*find_with_history(here.core.store, caller, video_id), prefix)
 
 
 @router.get(
@@ -150,7 +155,7 @@ def show(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> VideoDetail
     response_class=RedirectResponse,
     responses=NOT_NOW,
 )
-def download(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> RedirectResponse:
+def download_video(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> RedirectResponse:
     """A redirect to a URL of the bucket that is good for a while and needs no token."""
     core = here.core
     url = download_url(core.store, core.objects, caller, video_id, lifetime=core.settings.download_url_lifetime)
@@ -158,19 +163,20 @@ def download(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> Redirec
 
 
 @router.post("/{video_id}/cancel", summary="Cancel the work on a video", responses=NOT_NOW)
-def cancel(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> Video:
+def cancel_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> Video:
     """End a job that is not over."""
-    return Video.of(commands.cancel(here.core.store, caller, video_id))
+    return Video.of(commands.cancel(here.core.store, caller, video_id), prefix)
 
 
 @router.post("/{video_id}/retry", summary="Retry a video", status_code=HTTPStatus.ACCEPTED, responses=NOT_NOW)
-def retry(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> Video:
+def retry_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> Video:
     """Begin anew what failed, was dead-lettered or cancelled, with all counters at 0."""
     core = here.core
-    return Video.of(commands.retry(core.store, core.objects, caller, video_id, wake_relay=here.relay.wake))
+    record = commands.retry(core.store, core.objects, caller, video_id, wake_relay=here.relay.wake)
+    return Video.of(record, prefix)
 
 
 @router.delete("/{video_id}", summary="Delete a video", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
-def delete(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> None:
+def delete_video(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> None:
     """Cancel the work; from now on the video is not found. Its objects go a day later."""
     commands.delete(here.core.store, caller, video_id)
