@@ -328,19 +328,6 @@ def test_connections_that_the_server_ended_are_replaced_unnoticed(postgresql: Sq
     assert store.get("unknown") is None
 
 
-def test_what_is_exclusive_is_free_when_its_process_is_gone(postgresql: Sql) -> None:
-    gone = postgresql.another()
-    with gone.exclusively("sweep", lifetime=MINUTE) as ours:
-        assert ours
-        _end_all_others(postgresql)
-
-        def free() -> bool:
-            with postgresql.store.exclusively("sweep", lifetime=MINUTE) as free:
-                return free
-
-        assert eventually(free)
-
-
 def test_what_is_exclusive_is_free_when_its_process_hangs(postgresql: Sql) -> None:
     with postgresql.store.exclusively("sweep", lifetime=SECOND / 10) as ours:
         assert ours
@@ -352,9 +339,29 @@ def test_what_is_exclusive_is_free_when_its_process_hangs(postgresql: Sql) -> No
         assert eventually(free)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_a_lock_row_that_expired_is_anothers_and_stays_so(request: pytest.FixtureRequest, kind: str) -> None:
-    backend: Backend = request.getfixturevalue(kind)
+def test_what_is_exclusive_stays_so_when_the_connection_it_was_taken_on_is_gone(postgresql: Sql) -> None:
+    with postgresql.another().exclusively("sweep", lifetime=MINUTE) as ours:
+        assert ours
+        _end_all_others(postgresql)
+        with postgresql.store.exclusively("sweep", lifetime=MINUTE) as theirs:
+            assert not theirs
+    with postgresql.store.exclusively("sweep", lifetime=MINUTE) as free:
+        assert free
+
+
+@BOTH
+def test_what_is_exclusive_is_had_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    proxy.cut(when, COMMIT)
+    with far.exclusively("sweep", lifetime=MINUTE) as ours:
+        assert ours
+        assert proxy.cuts == 1
+        with postgresql.store.exclusively("sweep", lifetime=MINUTE) as theirs:
+            assert not theirs
+
+
+def test_a_lock_row_that_expired_is_anothers_and_stays_so(backend: Backend) -> None:
     other = backend.another()
     with backend.store.exclusively("sweep", lifetime=MINUTE) as slow:
         assert slow

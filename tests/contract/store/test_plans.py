@@ -33,7 +33,7 @@ def full(sql: Sql) -> Sql:
     with sql.database.transaction() as connection:
         for statement in _multiplied():
             connection.execute(text(statement), {"many": MANY})
-    with sql.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with sql.database.transaction() as connection:
         connection.exec_driver_sql("ANALYZE")
     return sql
 

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import psycopg
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import (
     URL,
@@ -22,9 +23,9 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -48,6 +49,15 @@ SQLITE_WAIT = timedelta(seconds=30)
 POOL_SIZE = 5
 POOL_OVERFLOW = 10
 """Connections a process keeps, and may add: some processes share the 100 that PostgreSQL allows by default."""
+
+MAX_AGE = timedelta(minutes=5)
+"""No connection is used for longer: where a name comes to mean another server, nobody stays with the one before."""
+
+ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
+"""What a server answers that only reads by now, shuts down, has crashed or is starting: ask another connection."""
+
+BROKEN = "08"
+"""The class of errors of the connection itself, as a pooler tells them of the server behind it."""
 
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 """Errors of the connection, of a lock or statement that took too long, of a server that became a read-only standby."""
@@ -108,19 +118,24 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    # Without these a connection whose peer is gone blocks for minutes.
     connect_args = {
+        # Without these a connection whose peer is gone blocks for minutes.
         "connect_timeout": int(CONNECT.total_seconds()),
         "tcp_user_timeout": milliseconds(ANSWER),
         "keepalives": 1,
         "keepalives_idle": 3,
         "keepalives_interval": 1,
         "keepalives_count": 3,
+        # Of several hosts the one that takes writes, and a single one only while it does.
+        "target_session_attrs": "read-write",
+        # Behind a pooler the next statement may come to a server that another client has prepared its own on.
+        "prepare_threshold": None,
     }
-    engine = create_engine(
-        parsed, **pool, pool_pre_ping=True, isolation_level="READ COMMITTED", connect_args=connect_args
-    )
+    engine = create_engine(parsed, **pool, pool_recycle=MAX_AGE.total_seconds(), connect_args=connect_args)
     event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "checkout", _check_postgresql)
+    event.listen(engine, "begin", _begin_postgresql)
+    event.listen(engine, "handle_error", _end_useless)
     return engine
 
 
@@ -140,15 +155,41 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # By SET, because poolers in between refuse options at the start of a connection.
+def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    # We begin transactions ourselves, and the driver has asked a moment ago whether this server takes writes.
     connection.autocommit = True
-    cursor = connection.cursor()
-    cursor.execute(f"SET statement_timeout = {milliseconds(ANSWER)}")
-    cursor.execute(f"SET lock_timeout = {milliseconds(LOCK_WAIT)}")
-    cursor.execute(f"SET idle_in_transaction_session_timeout = {milliseconds(3 * ANSWER)}")
-    cursor.close()
-    connection.autocommit = False
+    entry.info["asked"] = True
+
+
+def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+    """Have a connection replaced, and all that are as old, when its server is gone or can only be read."""
+    if entry.info.pop("asked", False):
+        return
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SHOW transaction_read_only")
+        [[read_only]] = cursor.fetchall()
+    except psycopg.Error as error:
+        raise exc.InvalidatePoolError from error
+    if read_only == "on":
+        raise exc.InvalidatePoolError
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # For this transaction alone: behind a pooler a setting of the session would be some other client's. With BEGIN in
+    # one message, because each costs a way to the server and back.
+    connection.exec_driver_sql(
+        "BEGIN ISOLATION LEVEL READ COMMITTED;"
+        f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
+        f" SET LOCAL lock_timeout = {milliseconds(LOCK_WAIT)};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(3 * ANSWER)}"
+    )
+
+
+def _end_useless(context: ExceptionContext) -> None:
+    state = getattr(context.original_exception, "sqlstate", None) or ""
+    if state in ENDING or state.startswith(BROKEN):
+        context.is_disconnect = True
 
 
 @contextmanager

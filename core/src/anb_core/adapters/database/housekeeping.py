@@ -1,21 +1,19 @@
 """What the sweep does."""
 
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, tuple_, update
 
-from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed, told
+from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed
 from anb_core.adapters.database.rows import apply, lock
 from anb_core.adapters.database.tables import (
     idempotency_keys,
     job_events,
     jobs,
     locks,
-    milliseconds,
     object_deletions,
     outbox,
     videos,
@@ -26,55 +24,35 @@ from anb_core.domain import lifecycle
 from anb_core.domain.model import Deletion, DeletionReason
 from anb_core.domain.retry import RetryPolicy, plan_loss
 
-EXCLUSIVE_LOCKS = 0x616E62
-"""First key of the advisory locks; the second is made of the name."""
-
 
 class HousekeepingRepository(Repository):
     """Implements `anb_core.ports.store.Housekeeping`."""
 
     @contextmanager
     def exclusively(self, name: str, *, lifetime: timedelta) -> Iterator[bool]:
-        if self.database.engine.dialect.name == "postgresql":
-            with self._advisory_lock(name, lifetime) as ours:
-                yield ours
-        else:
-            with self._lock_row(name, lifetime) as ours:
-                yield ours
-
-    @contextmanager
-    def _advisory_lock(self, name: str, lifetime: timedelta) -> Iterator[bool]:
-        """It lives as long as a connection of its own, which the server ends when it hears nothing for `lifetime`."""
-        with told(self.database.engine):
-            connection = self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            with told(self.database.engine):
-                connection.detach()  # never back to the pool: closed, it gives the lock up
-                connection.exec_driver_sql(f"SET idle_session_timeout = {milliseconds(lifetime)}")
-                second = zlib.crc32(name.encode()) - 2**31
-                ours = bool(connection.scalar(select(func.pg_try_advisory_lock(EXCLUSIVE_LOCKS, second))))
-            yield ours
-        finally:
-            connection.close()
-
-    @contextmanager
-    def _lock_row(self, name: str, lifetime: timedelta) -> Iterator[bool]:
         holder = str(uuid4())
         fields = {"holder": holder, "expires_at": now_plus(lifetime)}
-        with self.database.transaction() as connection:
+
+        def take(connection: Connection) -> bool:
             taken = connection.scalar(
                 insert(connection, locks)
                 .values(name=name, **fields)
                 .on_conflict_do_update(
-                    index_elements=[locks.c.name], set_=fields, where=locks.c.expires_at <= now_plus()
+                    index_elements=[locks.c.name],
+                    set_=fields,
+                    where=or_(locks.c.expires_at <= now_plus(), locks.c.holder == holder),
                 )
                 .returning(locks.c.holder)
             )
+            return taken is not None
+
+        ours = self.database.repeatable(take)
         try:
-            yield taken is not None
+            yield ours
         finally:
-            with self.database.transaction() as connection:
-                connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == holder))
+            if ours:
+                with self.database.transaction() as connection:
+                    connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == holder))
 
     def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
         return sum(

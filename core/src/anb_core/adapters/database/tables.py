@@ -307,7 +307,7 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# Only SQLite needs it; PostgreSQL has advisory locks.
+# Rows that expire: a lock of the session would be another client's behind a pooler.
 locks = Table(
     "locks",
     metadata,
