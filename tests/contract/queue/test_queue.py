@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.domain.retry import plan_return
 from anb_core.ports.queue import Delivery, Depth, Outgoing
 from tests.contract.queue.conftest import SHORT, MakeStand, Stand
 from tests.support import eventually
@@ -92,6 +93,42 @@ def test_a_message_that_is_given_back_is_there_at_once(stand: Stand) -> None:
     stand.queue.give_back(receive(stand))
 
     assert receive(stand).body == "one"
+
+
+def test_a_message_that_is_given_back_with_a_pause_stays_hidden_meanwhile(stand: Stand) -> None:
+    stand.queue.send([message("one")])
+
+    stand.queue.give_back(receive(stand), pause=timedelta(minutes=1))
+
+    assert stand.within(SOON) is None
+    assert stand.queue.depth() == Depth(visible=0, in_flight=1, delayed=0)
+
+
+def test_the_age_of_a_message_is_counted_from_its_first_receipt(stand: Stand) -> None:
+    stand.queue.send([message("one")])
+
+    ages = []
+    for _ in range(3):
+        delivery = receive(stand)
+        ages.append(delivery.age)
+        stand.queue.give_back(delivery)
+
+    assert ages[0] is None
+    assert ages[1] is not None
+    assert ages[2] is not None
+    assert timedelta(0) <= ages[1] <= ages[2] < timedelta(minutes=1)
+
+
+def test_workers_that_give_back_one_after_the_other_do_not_make_a_dead_letter(stand: Stand) -> None:
+    stand.queue.send([message("one")])
+
+    for _ in range(2):
+        delivery = receive(stand)
+        stand.queue.give_back(delivery, pause=plan_return(delivery.age))
+
+    assert stand.within(SOON) is None
+    assert stand.queue.depth() == Depth(visible=0, in_flight=1, delayed=0)
+    assert stand.dead_letters() == []
 
 
 def test_an_extended_message_stays_hidden_for_longer(make_stand: MakeStand) -> None:

@@ -13,7 +13,7 @@ from anb_core.adapters.database import SqlStore, engine, feed, upgrade
 from anb_core.adapters.database.engine import Database
 from anb_core.adapters.database.rows import lock
 from anb_core.adapters.database.tables import jobs
-from anb_core.domain.errors import Conflict, Unavailable
+from anb_core.domain.errors import Busy, Conflict, Unavailable
 from anb_core.domain.model import EventKind, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Store
@@ -205,29 +205,25 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
     assert kinds == [EventKind.ATTEMPT, EventKind.STATUS]
 
 
-def test_a_row_that_somebody_holds_too_long_is_told_as_unavailable(
-    postgresql: Sql, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_somebody_holds_too_long_is_told_as_busy(postgresql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LOCK_WAIT", SECOND / 10)
     impatient = postgresql.another()
     lease = processing(postgresql.store)
     with postgresql.database.engine.begin() as holder:
         lock(holder, lease.video_id)
-        with pytest.raises(Unavailable) as unavailable:
+        with pytest.raises(Busy) as unavailable:
             impatient.renew(lease, duration=LEASE)
     assert unavailable.value.part == "database"
     assert "lock timeout" in unavailable.value.message
     assert impatient.renew(lease, duration=LEASE)
 
 
-def test_a_sqlite_writer_that_waits_too_long_is_told_as_unavailable(
-    sqlite: Sql, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sqlite_writer_that_waits_too_long_is_told_as_busy(sqlite: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SQLITE_WAIT", SECOND / 10)
     impatient = sqlite.another()
     lease = processing(sqlite.store)
     with sqlite.database.transaction():
-        with pytest.raises(Unavailable) as unavailable:
+        with pytest.raises(Busy) as unavailable:
             impatient.renew(lease, duration=LEASE)
         # Who only reads waits for nobody.
         assert impatient.get(lease.video_id) is not None

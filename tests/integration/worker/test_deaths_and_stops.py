@@ -5,6 +5,7 @@ import pytest
 import sqlalchemy
 
 from anb_cli.emulator import Emulator
+from anb_core.adapters.database.rows import lock
 from anb_core.domain.model import Counters, Ending
 from anb_core.domain.status import Status
 from anb_core.usecases.relay import Relay
@@ -119,6 +120,20 @@ def test_a_cancelled_render_ends_and_the_worker_takes_the_next_job(site: Site) -
     site.until(next_video, Status.PROCESSED)
     assert site.job(video).status is Status.CANCELLED
     assert site.results(video) == []
+
+
+def test_a_row_that_somebody_else_holds_for_a_while_is_waited_for(postgresql_site: Site) -> None:
+    site = postgresql_site
+    site.let_go()
+    video = site.upload()
+    with site.database.database.transaction() as holder:
+        lock(holder, video)
+        worker = site.held_worker()
+        eventually(lambda: "claiming is tried again" in worker.log)
+
+    site.until(video, Status.PROCESSED)
+    eventually(lambda: site.core.queue.depth().empty)
+    assert "given back" not in worker.log
 
 
 def test_one_message_too_many_changes_nothing(site: Site) -> None:

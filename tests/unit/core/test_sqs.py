@@ -53,6 +53,35 @@ def test_an_owner_that_sqs_would_not_take_as_a_group_is_told_apart_by_a_hash(que
     assert groups[2] == "ana"
 
 
+@pytest.mark.parametrize(
+    ("first", "date", "age"),
+    [
+        ("1700000000400", "Tue, 14 Nov 2023 22:13:20 GMT", None),
+        ("1700000000999", "Tue, 14 Nov 2023 22:13:21 GMT", None),
+        ("1700000000999", "Tue, 14 Nov 2023 22:13:22 GMT", 1.001),
+        ("1700000000000", "Tue, 14 Nov 2023 22:15:00 GMT", 100),
+        (None, "Tue, 14 Nov 2023 22:15:00 GMT", 0),
+        ("1700000000000", None, 0),
+    ],
+)
+def test_the_age_of_a_message_is_told_by_the_clock_of_sqs_alone(
+    queue: SqsQueue, first: str | None, date: str | None, age: float | None
+) -> None:
+    message = {
+        "MessageId": "m-1",
+        "Body": "body",
+        "ReceiptHandle": "handle",
+        "Attributes": {"ApproximateFirstReceiveTimestamp": first} if first else {},
+    }
+    headers = {"HTTPHeaders": {"date": date} if date else {}}
+    with Stubber(queue._poll) as stub:
+        stub.add_response("receive_message", {"Messages": [message], "ResponseMetadata": headers})
+
+        delivery = queue.receive(wait=timedelta(0))
+
+    assert delivery == Delivery("m-1", "body", "handle", None if age is None else timedelta(seconds=age))
+
+
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue"])
 def test_a_handle_that_sqs_no_longer_takes_is_no_error(queue: SqsQueue, code: str) -> None:
     with Stubber(queue._sqs) as stub:

@@ -15,6 +15,7 @@ from anb_core.domain.retry import (
     plan_loss,
     plan_outage,
     plan_rejection,
+    plan_return,
 )
 from anb_core.domain.status import Change
 
@@ -80,6 +81,13 @@ def test_an_interruption_never_ends_a_job_nor_counts_as_a_failure(before: Counte
     assert settlement.delay == timedelta(0)
     assert settlement.change is None
     assert settlement.counters == Counters(before.failures, before.lost, before.interruptions + 1)
+
+
+@pytest.mark.parametrize(
+    ("age", "pause"), [(None, 0), (0, 60), (3, 60), (15, 60), (20, 80), (75, 300), (80, 300), (100_000, 300)]
+)
+def test_a_message_that_comes_back_again_stays_hidden_for_ever_longer(age: int | None, pause: int) -> None:
+    assert plan_return(None if age is None else timedelta(seconds=age)) == timedelta(seconds=pause)
 
 
 @given(counters, jitters)

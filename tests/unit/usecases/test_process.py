@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import BadInput, Interrupted, LeaseLost, NotFound, Transient, Unavailable, Withheld
+from anb_core.domain.errors import BadInput, Busy, Interrupted, LeaseLost, NotFound, Transient, Unavailable, Withheld
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Lease, NewVideo, Record, Result, Source
 from anb_core.domain.retry import INTERRUPTIONS_ALARM, RetryPolicy, Settlement
@@ -33,6 +33,7 @@ FINISHED = b"the finished video"
 VIDEO = "11111111-1111-4111-8111-111111111111"
 
 DATABASE_AWAY = Unavailable("database", "the database does not answer")
+ROW_HELD = Busy("database", "another session holds what is needed")
 BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
 QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
 
@@ -157,9 +158,9 @@ class CheckedQueue(InMemoryQueue):
         self.deleted += 1
         super().delete(delivery)
 
-    def give_back(self, delivery: Delivery) -> None:
+    def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
         self.given_back += 1
-        super().give_back(delivery)
+        super().give_back(delivery, pause=pause)
 
 
 def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
@@ -577,6 +578,54 @@ def test_a_claim_that_can_not_be_committed_gives_the_message_back(world: World) 
 
     world.store.fault = None
     assert world.handle().outcome is Outcome.PROCESSED
+
+
+@pytest.mark.parametrize("fault", [DATABASE_AWAY, ROW_HELD], ids=lambda error: type(error).__name__)
+def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_a_dead_letter(
+    world: World, fault: Unavailable
+) -> None:
+    world.store.fault = fault
+    taken = []
+    while world.clock.monotonic() < 55:
+        # Each time another worker: none of them knows of the others' tries.
+        if delivery := world.queue.receive(wait=timedelta(0)):
+            taken.append(world.clock.monotonic())
+            assert world.handle(delivery, worker=f"worker-{len(taken)}").outcome is Outcome.GIVEN_BACK
+        world.clock.advance(timedelta(seconds=1))
+    assert len(taken) == 2
+
+    world.store.fault = None
+    world.clock.advance(timedelta(minutes=2))
+    assert world.handle().outcome is Outcome.PROCESSED
+    assert world.queue.dead_letters == []
+
+
+def test_a_row_that_is_held_for_a_moment_costs_the_message_no_receive(world: World) -> None:
+    process = world.process()
+    world.store.fault = ROW_HELD
+
+    def sleep(seconds: float) -> None:
+        world.clock.advance(timedelta(seconds=seconds))
+        if world.clock.monotonic() >= 10:
+            world.store.fault = None
+
+    object.__setattr__(process, "sleep", sleep)
+    assert process.handle(world.receive(), world.stop).outcome is Outcome.PROCESSED
+    assert world.queue.given_back == 0
+
+
+def test_a_row_that_stays_held_is_not_waited_for_until_the_message_is_visible_again(world: World) -> None:
+    world.store.fault = ROW_HELD
+    report = world.handle()
+    assert (report.outcome, report.unavailable) == (Outcome.GIVEN_BACK, ROW_HELD)
+    assert world.clock.monotonic() == pytest.approx(LEASE.total_seconds() / 3, abs=1)
+
+
+def test_a_row_that_is_held_keeps_no_worker_from_stopping(world: World) -> None:
+    world.store.fault = ROW_HELD
+    world.stop.ask(Interrupted())
+    assert world.handle().outcome is Outcome.GIVEN_BACK
+    assert world.clock.monotonic() == 0
 
 
 def test_a_database_that_comes_back_within_the_lease_changes_nothing(world: World) -> None:

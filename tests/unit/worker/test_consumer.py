@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from anb_core.domain.errors import AnbError, Interrupted, Unavailable
-from anb_core.ports.queue import Delivery
+from anb_core.domain.errors import AnbError, Busy, Interrupted, Unavailable
+from anb_core.ports.queue import Delivery, Depth
 from anb_core.ports.renderer import Stop
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.usecases.process import Outcome, Report
@@ -17,14 +17,15 @@ from tests.support import eventually
 
 QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
 DATABASE_AWAY = Unavailable("database", "the database does not answer")
+RECEIVE = InMemoryQueue.receive
 BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
 
 
 class World:
     """A loop around fakes. `during` is the work on a delivery; `script` ends each wait of the gate."""
 
-    def __init__(self, drain: timedelta = timedelta(0)) -> None:
-        self.queue = InMemoryQueue()
+    def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
+        self.queue = queue or InMemoryQueue()
         self.shutdown = Shutdown(drain)
         self.database: AnbError | None = None
         self.bucket: AnbError | None = None
@@ -53,6 +54,15 @@ class World:
             beat=self._beat,
             on_step=self.steps.append,
         ).run()
+
+    def receive_after_sigterm(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The signal comes during the long poll, which brings a message all the same."""
+
+        def long_poll(queue: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
+            self.sigterm()
+            return RECEIVE(queue, wait=wait)
+
+        monkeypatch.setattr(InMemoryQueue, "receive", long_poll)
 
     def _handle(self, delivery: Delivery, stop: Stop) -> Report:
         self.handled.append(delivery.body)
@@ -105,6 +115,13 @@ def test_nothing_is_received_while_a_part_is_away_and_the_log_says_which(world: 
     assert f"not receiving: the {away.part} is away" in [line["event"] for line in logs]
 
 
+def test_the_log_tells_a_part_that_is_busy_from_one_that_is_away(world: World) -> None:
+    world.database = Busy("database", "another session holds what is needed")
+    with capture_logs() as logs:
+        world.run()
+    assert "not receiving: the database is busy" in [line["event"] for line in logs]
+
+
 def test_receiving_goes_on_once_the_part_answers_again(world: World) -> None:
     world.database = DATABASE_AWAY
     world.queue.put("one")
@@ -123,16 +140,23 @@ def test_a_message_that_arrives_after_sigterm_is_given_back_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.queue.put("late")
-    receive = world.queue.receive
-
-    def long_poll(_: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
-        world.sigterm()
-        return receive(wait=wait)
-
-    monkeypatch.setattr(InMemoryQueue, "receive", long_poll)
+    world.receive_after_sigterm(monkeypatch)
     world.run()
     assert world.handled == []
     assert world.queue.depth().visible == 1
+
+
+def test_workers_that_stop_together_do_not_hand_a_message_round_until_it_is_a_dead_letter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = InMemoryQueue()
+    queue.put("late")
+    for _ in range(queue.max_receives + 1):
+        stopping = World(queue=queue)
+        stopping.receive_after_sigterm(monkeypatch)
+        stopping.run()
+    assert queue.dead_letters == []
+    assert queue.depth() == Depth(visible=0, in_flight=1, delayed=0)
 
 
 def test_nothing_is_received_after_sigterm(world: World) -> None:

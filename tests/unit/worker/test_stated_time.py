@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from anb_core.domain.retry import LONGEST_PAUSE
 from anb_core.settings import Settings
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
@@ -19,7 +20,7 @@ def default(name: str) -> int:
     return int(value.total_seconds()) if isinstance(value, timedelta) else int(value)
 
 
-V = default("visibility_timeout")
+V = max(default("visibility_timeout"), int(LONGEST_PAUSE.total_seconds()))
 LS = default("lease") + default("sweep_interval")
 ES = int(EMPTY_WINDOW.total_seconds()) + default("sweep_interval")
 R = int((max(HOLD, RESEND_CAP) + IDLE).total_seconds())

@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import boto3
@@ -16,8 +17,8 @@ from anb_core.domain.errors import Unavailable
 from anb_core.ports.queue import Delivery, Depth, Outgoing
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
-    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+    from mypy_boto3_sqs.literals import MessageSystemAttributeNameType, QueueAttributeNameType
+    from mypy_boto3_sqs.type_defs import MessageTypeDef, SendMessageBatchRequestEntryTypeDef
 
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
@@ -25,6 +26,14 @@ DLQ_RETENTION = timedelta(days=14)
 """SQS's maximum: a dead letter waits for a person."""
 
 LONG_POLL = timedelta(seconds=20)
+
+FIRST_AGE = timedelta(seconds=1)
+"""SQS tells the time of its answer in whole seconds, so a message that looks younger was never received before."""
+
+LEAST_PAUSE = timedelta(seconds=2)
+"""A message comes no sooner after its first receipt, so that the next one can't be taken for the first, too."""
+
+_FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 
 _NO_QUEUE = {"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
 _STALE = {
@@ -82,17 +91,19 @@ class SqsQueue:
                 MaxNumberOfMessages=1,
                 WaitTimeSeconds=int(wait.total_seconds()),
                 VisibilityTimeout=int(self._visibility.total_seconds()),
+                MessageSystemAttributeNames=[_FIRST_RECEIPT],
             )
         )
         for message in answer.get("Messages", []):
-            return Delivery(message["MessageId"], message["Body"], message["ReceiptHandle"])
+            age = _age(message, answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
+            return Delivery(message["MessageId"], message["Body"], message["ReceiptHandle"], age)
         return None
 
     def delete(self, delivery: Delivery) -> None:
         self._with_handle(lambda: self._sqs.delete_message(QueueUrl=self.name, ReceiptHandle=delivery.handle))
 
-    def give_back(self, delivery: Delivery) -> None:
-        self.extend(delivery, visibility=timedelta(0))
+    def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
+        self.extend(delivery, visibility=max(LEAST_PAUSE, pause) if delivery.age is None else pause)
 
     def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
         self._with_handle(
@@ -209,6 +220,15 @@ class SqsQueue:
     def _create_queue(self, url: str, attributes: "_Attributes") -> None:
         created = self._sqs.create_queue(QueueName=url.rsplit("/", 1)[-1], Attributes=attributes)
         _log.info("queue created", queue=url, url=created["QueueUrl"])
+
+
+def _age(message: "MessageTypeDef", answered: str | None) -> timedelta | None:
+    """The time since the first receipt, by the queue's clock alone; None if this is it. An unknown age counts as 0."""
+    first = message.get("Attributes", {}).get(_FIRST_RECEIPT)
+    if first is None or answered is None:
+        return timedelta(0)
+    age = parsedate_to_datetime(answered) - datetime.fromtimestamp(int(first) / 1000, UTC)
+    return None if age < FIRST_AGE else age
 
 
 def _seconds(duration: timedelta) -> str:

@@ -10,6 +10,7 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 |-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
 |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
 |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
+|   `-- Busy             it answers, but somebody else holds what is needed
 |-- LeaseLost            the attempt no longer owns its job: stop, write nothing
 `-- Interrupted          this worker goes away: hand the job on, count no failure
 """
@@ -73,6 +74,10 @@ class Unavailable(AnbError):
 
     def __reduce__(self) -> tuple[type["Unavailable"], tuple[str, str]]:
         return (type(self), (self.part, self.message))
+
+
+class Busy(Unavailable):
+    """The part answers, but somebody else holds what is needed, such as a row of the database."""
 
 
 class LeaseLost(AnbError):

@@ -11,6 +11,13 @@ WORKER_LOST = Problem("worker_lost", "The worker went away without a word, and s
 INTERRUPTIONS_ALARM = 20
 """So many interruptions never end a job, but a person should look: something keeps taking its workers or parts away."""
 
+SHORTEST_PAUSE = timedelta(seconds=60)
+LONGEST_PAUSE = timedelta(seconds=300)
+"""Between these a message that was given back before stays hidden: a queue gives up one that comes back too often."""
+
+PAUSE_GROWTH = 4
+"""A message stays hidden for so many times its age, between the limits."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -75,6 +82,17 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
     """After the input turned out to be bad: it fails once, and trying again is useless."""
     return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
+
+
+def plan_return(age: timedelta | None) -> timedelta:
+    """How long a message stays hidden that is given back `age` after its first receipt, None if this is the first one.
+
+    The first time another worker may do better at once. Later the pause grows with the age, which is the same whichever
+    workers had the message: that each of several gives it back once must not use up its receives.
+    """
+    if age is None:
+        return timedelta(0)
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, PAUSE_GROWTH * age))
 
 
 def _backoff(tries: int, policy: RetryPolicy) -> timedelta:

@@ -22,11 +22,15 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receipt of a message. `handle` goes stale when it is received again."""
+    """One receipt of a message. `handle` goes stale when it is received again.
+
+    `age` is the time since the first receipt, whoever had it; None if this is the first one.
+    """
 
     message_id: str
     body: str
     handle: str
+    age: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,8 @@ class Queue(Protocol):
         """Done with it. A stale handle is no error."""
         ...
 
-    def give_back(self, delivery: Delivery) -> None:
-        """Make it visible at once."""
+    def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
+        """Make it visible after `pause`, but not before the next receipt can be told from the first one by its age."""
         ...
 
     def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:

@@ -21,6 +21,7 @@ class _Entry:
     body: str
     group: str
     visible_at: datetime
+    first_received: datetime | None = None
     receives: int = 0
     handle: str = ""
 
@@ -74,8 +75,8 @@ class InMemoryQueue:
             # SQS deletes by a stale handle too, or does nothing, as it likes; it never says which.
             self._entries = [entry for entry in self._entries if entry.handle != delivery.handle]
 
-    def give_back(self, delivery: Delivery) -> None:
-        self.extend(delivery, visibility=timedelta(0))
+    def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
+        self.extend(delivery, visibility=pause)
 
     def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
         self.ping()
@@ -133,5 +134,7 @@ class InMemoryQueue:
                 entry.receives += 1
                 entry.visible_at = now + self.visibility
                 entry.handle = f"handle-{next(self._numbers)}"
-                return Delivery(entry.message_id, entry.body, entry.handle)
+                age = None if entry.first_received is None else now - entry.first_received
+                entry.first_received = entry.first_received or now
+                return Delivery(entry.message_id, entry.body, entry.handle, age)
         return None

@@ -19,6 +19,7 @@ import structlog
 from anb_core.domain.errors import (
     AnbError,
     BadInput,
+    Busy,
     Interrupted,
     LeaseLost,
     NotFound,
@@ -37,6 +38,7 @@ from anb_core.domain.retry import (
     plan_interruption,
     plan_outage,
     plan_rejection,
+    plan_return,
 )
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Delivery, Queue
@@ -83,7 +85,7 @@ class Outcome(StrEnum):
     ADOPTED = "adopted"
     """An older producer's video was submitted; a message of ours follows."""
     GIVEN_BACK = "given_back"
-    """Nothing could be committed, so the message is visible again."""
+    """Nothing could be committed, so the message comes again: at once the first time, then after a growing pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +236,7 @@ class Process:
             message = decode(delivery.body)
         except UnreadableMessage as error:
             return self._record(delivery, DeadLetterCause.UNREADABLE, str(error), steps)
-        since = self.monotonic()
-        claim = self.store.claim(
-            message.video_id, generation=message.generation, worker=self.worker, lease=self.lease, policy=self.policy
-        )
+        claim, since = self._claim(message, stop)
         match claim:
             case Claimed():
                 return self._attempt(claim, delivery, stop, since, steps)
@@ -246,6 +245,31 @@ class Process:
                 return Report(Outcome.DROPPED, delivery.message_id, video_id=message.video_id, detail=reason.value)
             case Unknown():
                 return self._unknown(message, delivery, steps)
+
+    def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
+        """The answer, and the monotonic time before it was asked for. A row that somebody holds is waited for a little.
+
+        That costs the message no receive. It is over before the message is visible again, which is after the lease.
+
+        Raises:
+            Unavailable: nothing could be committed.
+        """
+        until = self.monotonic() + self.lease.total_seconds() / 3
+        while True:
+            since = self.monotonic()
+            try:
+                return self.store.claim(
+                    message.video_id,
+                    generation=message.generation,
+                    worker=self.worker,
+                    lease=self.lease,
+                    policy=self.policy,
+                ), since
+            except Busy as error:
+                if self.monotonic() >= until or stop.asked:
+                    raise
+                _log.warning("claiming is tried again", video_id=message.video_id, reason=error.message)
+            self.sleep(PAUSE.total_seconds())
 
     def _unknown(self, message: Message, delivery: Delivery, steps: Steps) -> Report:
         detail = f"there is no video {message.video_id}"
@@ -442,7 +466,7 @@ class Process:
 
     def _give_back(self, delivery: Delivery) -> None:
         try:
-            self.queue.give_back(delivery)
+            self.queue.give_back(delivery, pause=plan_return(delivery.age))
         except Unavailable as error:
             _log.warning("the message was not given back", message_id=delivery.message_id, reason=error.message)
 

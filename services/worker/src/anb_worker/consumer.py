@@ -6,6 +6,7 @@ from datetime import timedelta
 import structlog
 
 from anb_core.domain.errors import Unavailable
+from anb_core.domain.retry import plan_return
 from anb_core.ports.queue import Delivery, Queue
 from anb_core.ports.renderer import Stop
 from anb_core.usecases.process import Report
@@ -62,7 +63,7 @@ class Consumer:
             return
         if self._shutdown.stopping():
             # A long poll may return after the signal; kept, its message would be stranded until the visibility timeout.
-            self._queue.give_back(delivery)
+            self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return
         stop = Stop()

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Busy, Unavailable
 
 LONGEST_WAIT = timedelta(seconds=15)
 """After an outage no worker stands idle for longer."""
@@ -49,7 +49,8 @@ class Gate:
         """A part did not answer: say so, and wait, longer with each time in a row."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
-        _log.warning(f"not receiving: the {error.part} is away", reason=error.message, again_in=round(delay, 1))
+        state = "busy" if isinstance(error, Busy) else "away"
+        _log.warning(f"not receiving: the {error.part} is {state}", reason=error.message, again_in=round(delay, 1))
         self._wait(delay)
 
     def all_well(self) -> None:

@@ -1,12 +1,13 @@
 """Connections, transactions and the clock of either database; every error of a database that is away is told here."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -30,7 +31,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from anb_core.adapters.database.tables import Time, milliseconds
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Busy, Unavailable
 
 T = TypeVar("T")
 
@@ -197,7 +198,8 @@ def told(engine: Engine) -> Iterator[None]:
     """Say of a database that can't be used that it can't, which one it is, and why.
 
     Raises:
-        Unavailable: for every error that is the connection's or the server's state, not the statement's.
+        Unavailable: for every error that is the connection's or the server's state, not the statement's; `Busy` if
+            another session kept a lock for too long.
     """
     try:
         yield
@@ -206,6 +208,9 @@ def told(engine: Engine) -> Iterator[None]:
         if isinstance(error, exc.ProgrammingError) and not isinstance(cause, InsufficientPrivilege):
             raise
         reason = str(cause).strip().splitlines()[0]
+        if isinstance(cause, LockNotAvailable) or getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            held = f"Another session of the database {_place(engine.url)} holds what is needed: {reason}"
+            raise Busy("database", held) from error
         raise Unavailable("database", f"The database {_place(engine.url)} is not available: {reason}") from error
 
 
