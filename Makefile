@@ -29,7 +29,19 @@ up: $(SETUP) ## Run everything on this machine until Ctrl-C; upload with .venv/b
 
 .PHONY: test
 test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --cov --cov-fail-under=95
+	@$(BIN)/python -m pytest -m "not debian" --numprocesses=2 --dist=worksteal --cov --cov-fail-under=95
+	@echo "Left out: what needs packages of Debian's. To run it: apt-get install $(DEBIAN_PACKAGES), then make test-debian."
+
+# What the tests marked `debian` need. `.ci/run` installs it.
+DEBIAN_PACKAGES := pgbouncer
+
+.PHONY: test-debian
+test-debian: $(SETUP) $(FOOTAGE) ## Run the tests that need Debian's pgbouncer installed
+	@$(BIN)/python -m pytest -m debian
+
+.PHONY: debian-packages
+debian-packages: # As root
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(DEBIAN_PACKAGES)
 
 .PHONY: bench
 bench: $(SETUP) $(FOOTAGE) ## Measure the render engine against MoviePy at the same job, side by side
