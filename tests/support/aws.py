@@ -1,5 +1,6 @@
 """Stand-ins for S3 and SQS: moto's server and the embedded emulator, as `anb up` runs it."""
 
+import os
 import socket
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def running_moto() -> Iterator[str]:
 @contextmanager
 def running_ministack(data: Path) -> Iterator[str]:
     """The embedded emulator on a free port of 127.0.0.1; the value is its URL."""
-    emulator = Emulator(port=free_port(), data=data)
+    emulator = Emulator(port=free_port(), data=data, secret=os.environ["AWS_SECRET_ACCESS_KEY"])
     emulator.start(within=60)
     try:
         yield emulator.url

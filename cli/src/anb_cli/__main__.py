@@ -1,6 +1,11 @@
 """The `anb` command. Errors end as one sentence on stderr and an exit code, never as a traceback."""
 
+import os
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
+    # `python -m` puts the current folder first: nothing that lies there is ours.
+    del sys.path[0]
 
 from anb_cli.errors import CliError, Exit
 

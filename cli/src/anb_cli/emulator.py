@@ -2,6 +2,7 @@
 
 It pins a botocore of its own, so it lives in a virtual environment of its own.
 `anb up` starts, watches and stops it; the contract tests run against it too.
+It answers only requests that are signed with the secret that it was started with.
 """
 
 import fcntl
@@ -57,23 +58,38 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
 
 def _install_lock(python: Path) -> None:
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes", "-r", _LOCK],
+        # -I: what lies in the current folder is never imported.
+        [python, "-I", "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes", "-r", _LOCK],
         check=True,
         capture_output=True,
     )
+
+
+def _signed(url: str, secret: str) -> dict[str, str]:
+    """The headers of a GET that is signed with the secret."""
+    # Imported while the emulator is starting, which takes longer.
+    from botocore.auth import S3SigV4Auth  # noqa: PLC0415
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.credentials import Credentials  # noqa: PLC0415
+
+    request = AWSRequest("GET", url)
+    S3SigV4Auth(Credentials("anb", secret), "s3", "us-east-1").add_auth(request)
+    return dict(request.headers)
 
 
 class Emulator:
     """One MiniStack on 127.0.0.1:`port`, keeping its objects and queues in `data` and its log beside them.
 
     It can be started again after it was stopped or died. It saves its queues when it is stopped, not when it is killed.
+    It answers whoever signs with `secret` as AWS's secret access key; the key's id may be any.
     """
 
-    def __init__(self, *, port: int, data: Path) -> None:
+    def __init__(self, *, port: int, data: Path, secret: str) -> None:
         self.url = f"http://{HOST}:{port}"
         self.log = data / "emulator.log"
         self._port = port
         self._data = data
+        self._secret = secret
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,10 +107,11 @@ class Emulator:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C is for the parent, which needs the emulator until its workers have drained.
             self._process = subprocess.Popen(
-                [python, _CHILD],
+                [python, "-I", "-u", _CHILD],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
+                cwd=self._data,
                 env=self._environment(),
                 start_new_session=True,
             )
@@ -112,7 +129,8 @@ class Emulator:
         if not self.running:
             return False
         try:
-            return httpx.get(f"{self.url}/_ministack/ready", timeout=2.0, trust_env=False).is_success
+            url = f"{self.url}/_ministack/ready"
+            return httpx.get(url, headers=_signed(url, self._secret), timeout=2.0, trust_env=False).is_success
         except httpx.TransportError:
             return False
 
@@ -134,7 +152,7 @@ class Emulator:
         # Nothing of the user's environment but PATH: their AWS profile or Docker must never be touched.
         return {
             "PATH": os.environ.get("PATH", os.defpath),
-            "PYTHONUNBUFFERED": "1",
+            "ANB_EMULATOR_SECRET": self._secret,
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(self._port),
             "MINISTACK_HOST": HOST,

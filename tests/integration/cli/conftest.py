@@ -26,6 +26,9 @@ QUICK = {
     "ANB_HEARTBEAT_SECONDS": "2",
 }
 
+PLANTED = ("json.py", "enum.py", "av.py", "PIL.py", "botocore.py", "ministack.py", "anb_core.py", "anb_worker.py")
+"""Modules that lie in every place, under names that the stack imports. None of them may ever run."""
+
 
 def processes_in(place: Path) -> dict[int, str]:
     """Every process that works in this folder or below it: its id, and its command line."""
@@ -50,6 +53,20 @@ class Place:
     @property
     def folder(self) -> Folder:
         return Folder(self.path / NAME)
+
+    def plant(self) -> None:
+        """Lay foreign modules where `anb` is used."""
+        for where in (self.path, self.path / "out"):
+            for name in PLANTED:
+                (where / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")
+
+    def imported(self) -> str:
+        """Which of the foreign modules have run."""
+        return self._imported.read_text() if self._imported.exists() else ""
+
+    @property
+    def _imported(self) -> Path:
+        return self.path / "imported"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin a command, in a session of its own."""
@@ -148,6 +165,9 @@ def _cleared(path: Path, cards: Path) -> Iterator[Place]:
         scratch = folder.scratch / default_root().name
         scratch.mkdir(mode=0o700)
         (scratch / "cache").symlink_to(cards)
-    yield Place(path)
+    place = Place(path)
+    place.plant()
+    yield place
     for pid in processes_in(path):
         os.kill(pid, signal.SIGKILL)
+    assert place.imported() == ""

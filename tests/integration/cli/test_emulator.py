@@ -4,6 +4,7 @@ import sys
 import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 
 import boto3
@@ -19,7 +20,7 @@ from tests.support.tether import free_port
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Emulator]:
-    server = Emulator(port=free_port(), data=tmp_path / "data")
+    server = Emulator(port=free_port(), data=tmp_path / "data", secret="test")
     server.start()
     yield server
     server.stop()
@@ -27,7 +28,7 @@ def running(tmp_path: Path) -> Iterator[Emulator]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/_ministack/ready").is_success
+        return httpx.get(url).status_code == HTTPStatus.FORBIDDEN
     except httpx.TransportError:
         return False
 
@@ -52,7 +53,7 @@ def test_it_ends_with_the_process_that_started_it_however_that_ended(tmp_path: P
     port = free_port()
     script = (
         "import os; from pathlib import Path; from anb_cli.emulator import Emulator\n"
-        f"Emulator(port={port}, data=Path({str(tmp_path)!r})).start()\n"
+        f"Emulator(port={port}, data=Path({str(tmp_path)!r}), secret='test').start()\n"
         "print(flush=True); os.read(0, 1)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
@@ -67,7 +68,7 @@ def test_it_ends_with_the_process_that_started_it_however_that_ended(tmp_path: P
 def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> None:
     port = running.url.rpartition(":")[2]
     with pytest.raises(StackTrouble, match=f"Port {port} .* is taken"):
-        Emulator(port=int(port), data=tmp_path / "other").start()
+        Emulator(port=int(port), data=tmp_path / "other", secret="test").start()
 
 
 def test_one_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +76,7 @@ def test_one_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.Mon
     broken.write_text("raise SystemExit('no memory left on this machine')")
     monkeypatch.setattr(emulator, "_CHILD", broken)
     with pytest.raises(StackTrouble, match="no memory left"):
-        Emulator(port=free_port(), data=tmp_path).start()
+        Emulator(port=free_port(), data=tmp_path, secret="test").start()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from anb_cli.errors import Exit
@@ -39,6 +40,17 @@ def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
     content = (stack.path / downloaded["path"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == video["result"]["sha256"]
     assert video["result"]["frames"] == 30
+    # Nothing of what lies in the folder was taken for a module, from the first process to the last child of the worker.
+    assert stack.imported() == ""
+
+
+def test_nobody_but_the_stack_gets_into_its_bucket(stack: Place) -> None:
+    emulator = f"http://127.0.0.1:{stack.folder.ports()['emulator']}"
+    page = {"Origin": "https://elsewhere.example"}
+    emptied = httpx.post(f"{emulator}/_ministack/reset", headers=page)
+    listed = httpx.get(f"{emulator}/anb-video?list-type=2", headers=page)
+    assert (emptied.status_code, listed.status_code) == (403, 403)
+    assert not [name for answer in (emptied, listed) for name in answer.headers if name.startswith("access-control-")]
 
 
 def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None:

@@ -269,7 +269,7 @@ def postgresql_site(make_site: MakeSite, postgres_url: str, ministack_url: str) 
 @pytest.fixture
 def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
     """An embedded emulator that the test may stop and start."""
-    emulator = Emulator(port=free_port(), data=tmp_path / "emulator")
+    emulator = Emulator(port=free_port(), data=tmp_path / "emulator", secret="test")
     emulator.start()
     yield emulator
     emulator.stop()

@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -18,6 +19,20 @@ def test_only_the_owner_can_read_the_token_and_enter_the_folder(folder: Folder) 
     folder.token()
     assert stat.S_IMODE((folder.path / "token").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_everybody_could_enter_becomes_private(folder: Folder) -> None:
+    folder.path.chmod(0o755)
+    folder.create()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_another_users_folder_is_neither_used_nor_found(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    with pytest.raises(StackTrouble, match="another user"):
+        folder.create()
+    assert find(folder.path.parent) is None
 
 
 def test_the_token_stays_the_same(folder: Folder) -> None:

@@ -10,7 +10,9 @@ FOLDER = Folder(Path("/data/.anb"))
 
 
 def environment(**given: str) -> dict[str, str]:
-    return stack_environment(given, FOLDER, emulator_url="http://127.0.0.1:4567", api_port=8000)
+    return stack_environment(
+        given, FOLDER, emulator_url="http://127.0.0.1:4567", emulator_secret="of this start", api_port=8000
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,16 @@ def test_a_persons_own_limits_are_kept() -> None:
             "PATH": "/bin",
         }.items()
     )
+
+
+@pytest.mark.parametrize(("given", "kept"), [(":/own", "/own"), (".:/own::sub", "/own"), ("/a:/b", "/a:/b"), (":", "")])
+def test_modules_of_the_current_folder_are_out_of_reach(given: str, kept: str) -> None:
+    told = environment(PYTHONPATH=given, PYTHONSAFEPATH="")
+    assert (told["PYTHONPATH"], told["PYTHONSAFEPATH"]) == (kept, "1")
+
+
+def test_the_emulator_knows_api_and_workers_by_the_secret_of_this_start() -> None:
+    assert environment()["AWS_SECRET_ACCESS_KEY"] == "of this start"
 
 
 def test_api_and_workers_understand_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,11 +97,11 @@ def _fresh(out: Path, *results: Path) -> Folder:
 def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
     """`anb up` in a folder of its own, on free ports, talking to a file."""
     log = folder.path.parent / "stack.log"
-    command = [sys.executable, "-m", "anb_cli", "up", "--port", "0", "--json"]
+    command = [sys.executable, "-P", "-m", "anb_cli", "up", "--port", "0", "--json"]
     ended, hurried = False, True
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, tether.__file__, str(os.getpid()), str(int(signal.SIGTERM)), *command],
+            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGTERM)), *command],
             cwd=folder.path.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -49,7 +49,7 @@ class Child:
         self._last_words.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), *self._command],
+            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), *self._command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

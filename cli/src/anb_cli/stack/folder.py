@@ -50,9 +50,17 @@ class Folder:
         return self.path / "logs"
 
     def create(self) -> None:
-        """Make the folder, private to its owner."""
-        for path in (self.path, self.emulator, self.scratch, self.logs):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folder, private to its owner.
+
+        Raises:
+            StackTrouble: another user made it, who would know the token and could read every video.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(self.path):
+            raise StackTrouble(f"{self.path} belongs to another user: run the stack in a folder of your own.")
+        self.path.chmod(0o700)
+        for path in (self.emulator, self.scratch, self.logs):
+            path.mkdir(mode=0o700, exist_ok=True)
         # A folder that ignores itself needs no line in anybody's .gitignore.
         (self.path / ".gitignore").write_text("*\n")
 
@@ -111,12 +119,16 @@ class Folder:
 
 
 def find(start: Path) -> Folder | None:
-    """The nearest `.anb` folder, from `start` upwards."""
+    """The nearest `.anb` folder of this user, from `start` upwards."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        if (folder / NAME).is_dir():
+        if (folder / NAME).is_dir() and _is_ours(folder / NAME):
             return Folder(folder / NAME)
     return None
+
+
+def _is_ours(path: Path) -> bool:
+    return path.stat().st_uid == os.getuid()
 
 
 def _runs_already(path: Path, running: Running | None) -> str:

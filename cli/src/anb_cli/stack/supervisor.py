@@ -1,6 +1,7 @@
 """`anb up`: starts emulator, migration, API and workers in order, keeps them running, stops them in order."""
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -47,12 +48,17 @@ FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TO
 
 
 def stack_environment(
-    environ: Mapping[str, str], folder: Folder, *, emulator_url: str, api_port: int
+    environ: Mapping[str, str], folder: Folder, *, emulator_url: str, emulator_secret: str, api_port: int
 ) -> dict[str, str]:
-    """What API and workers are told: the person's own limits, but nothing that leads to another deployment."""
+    """What API and workers are told: the person's own limits, but nothing that leads to another deployment or to the
+    modules of the current folder.
+    """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
     }
+    if "PYTHONPATH" in kept:
+        # An empty entry, as of a colon too many, means the current folder.
+        kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, kept["PYTHONPATH"].split(os.pathsep)))
     return kept | {
         "DATABASE_URL": f"sqlite:///{folder.database}",
         "S3_BUCKET": BUCKET,
@@ -60,9 +66,8 @@ def stack_environment(
         "AWS_ENDPOINT_URL": emulator_url,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        # The only pair whose presigned URLs the emulator takes: no secret.
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": "anb",
+        "AWS_SECRET_ACCESS_KEY": emulator_secret,
         # No instance has a role to lend us here, and looking for one takes seconds.
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
@@ -72,6 +77,7 @@ def stack_environment(
         "ANB_CREATE_RESOURCES": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",
         "ANB_LOG_FORMAT": "json",
+        "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(folder.scratch),
     }
@@ -137,8 +143,12 @@ class Supervisor:
         api_port, emulator_port = self._choose_ports()
         for log in self._folder.logs.glob("*.log"):
             log.unlink()
-        emulator = self._emulator = Emulator(port=emulator_port, data=self._folder.emulator)
-        environment = stack_environment(os.environ, self._folder, emulator_url=emulator.url, api_port=api_port)
+        # Another one at each start, and nowhere but in our children's environments.
+        secret = secrets.token_urlsafe(32)
+        emulator = self._emulator = Emulator(port=emulator_port, data=self._folder.emulator, secret=secret)
+        environment = stack_environment(
+            os.environ, self._folder, emulator_url=emulator.url, emulator_secret=secret, api_port=api_port
+        )
         token = self._folder.token()
         migration = self._child("migration", "anb_api", "migrate", ANB_BOOTSTRAP_TOKEN=token, **environment)
         migration.start()
@@ -178,7 +188,7 @@ class Supervisor:
     def _child(self, name: str, module: str, *arguments: str, **environment: str) -> Child:
         return Child(
             name,
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             environment=environment,
             log=self._folder.logs / f"{name}.log",
             on_line=self._on_line,
