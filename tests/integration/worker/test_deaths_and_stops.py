@@ -31,14 +31,14 @@ def test_a_video_that_was_promised_but_never_sent_is_processed_all_the_same(site
     assert {path.name for path in site.tmpdir.glob("anb-worker-*/*")} == {"cache", "lock"}
 
 
-def test_a_worker_that_is_killed_in_mid_render_is_replaced(postgresql_site: Site) -> None:
+def test_a_worker_that_is_killed_in_mid_render_is_replaced_with_no_api_running(postgresql_site: Site) -> None:
     site = postgresql_site
     video = site.upload()
-    first, second = site.two_held_workers(video)
+    first, second = site.two_held_workers(video, ANB_SWEEP_SECONDS="1")
     first.kill()
     site.database.pass_time(LEASE)
 
-    site.until_rendering(second, video)
+    eventually(site.held(second).exists)
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(lost=1)

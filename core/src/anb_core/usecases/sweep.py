@@ -1,4 +1,4 @@
-"""The sweep: finds what no living process will finish. Every API process tries; one runs at a time."""
+"""The sweep: finds what no living process will finish. Every API and worker process tries; one runs at a time."""
 
 import threading
 import time

@@ -1,6 +1,7 @@
 """Wires one worker together and runs it to its end."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -8,13 +9,14 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from anb_core.bootstrap import Core
+from anb_core.bootstrap import Core, make_sweep
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.renderer import Renderer, Stop
 from anb_core.settings import Settings
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
+from anb_core.usecases.sweep import Sweep
 from anb_worker.consumer import Consumer
 from anb_worker.gate import Gate
 from anb_worker.health import Pulse, serving
@@ -82,7 +84,7 @@ def run(
             host, _, port = settings.worker_listen.rpartition(":")
             shown_at = stack.enter_context(serving(host, int(port), pulse, registry))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
-        stack.enter_context(_running(relay))
+        stack.enter_context(_running(relay, make_sweep(core, wake_relay=relay.wake)))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
@@ -130,17 +132,23 @@ def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
 
 
 @contextmanager
-def _running(relay: Relay) -> Iterator[None]:
-    """The relay's thread. What it can't send any more is sent by any other process."""
+def _running(relay: Relay, sweep: Sweep) -> Iterator[None]:
+    """The threads of relay and sweep. What they can't do any more is done by any other process."""
     stop = threading.Event()
-    thread = threading.Thread(target=relay.run, args=(stop,), name="relay", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=run, args=(stop,), name=name, daemon=True)
+        for name, run in (("relay", relay.run), ("sweep", sweep.run))
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
         relay.wake()
-        thread.join(LONGEST_CALL.total_seconds())
+        until = time.monotonic() + LONGEST_CALL.total_seconds()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _registry() -> CollectorRegistry:
