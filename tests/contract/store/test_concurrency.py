@@ -149,6 +149,21 @@ def test_one_key_begins_one_upload_however_often_it_is_sent(backend: Backend) ->
     assert len(backend.store.listing(owner=None)) == 1
 
 
+def test_of_many_that_find_an_upload_silent_one_takes_its_key(backend: Backend) -> None:
+    key = Idempotency("key", DAY, silence=MINUTE)
+    silent = uploading(backend.store, idempotency=key)
+    backend.pass_time(MINUTE)
+    answers = at_once(
+        *(
+            lambda store=store: store.begin_upload(new_video(), lifetime=MINUTE, idempotency=key)
+            for store in stores(backend)
+        )
+    )
+    [begun] = [answer for answer in answers if isinstance(answer, Record)]
+    assert backend.store.get(silent.video.id) is None
+    assert [record.video.id for record in backend.store.listing(owner=None)] == [begun.video.id]
+
+
 def test_an_object_submitted_by_many_is_recorded_once(backend: Backend) -> None:
     videos = [new_video("the-same", owned=False) for _ in range(THREADS)]
     answers = at_once(

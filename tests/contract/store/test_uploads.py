@@ -220,6 +220,51 @@ def test_a_key_in_use_replays_the_finished_upload_with_its_fingerprint(store: St
     assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(finished, "f1")
 
 
+IMPATIENT = Idempotency("key-1", lifetime=DAY, silence=20 * SECOND)
+
+
+def test_an_upload_that_is_renewed_keeps_its_key_and_tells_for_how_long(backend: Backend) -> None:
+    store = backend.store
+    first = uploading(store, idempotency=IMPATIENT)
+    backend.pass_time(19 * SECOND)
+    assert store.renew_upload(first.video.id, lifetime=MINUTE)
+    backend.pass_time(12 * SECOND)
+
+    replay = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
+
+    assert isinstance(replay, Replay)
+    assert (replay.record.video.id, replay.fingerprint) == (first.video.id, None)
+    assert replay.held is not None
+    assert 6 * SECOND < replay.held <= 8 * SECOND
+
+
+def test_an_upload_that_was_silent_for_too_long_gives_its_key_up(backend: Backend) -> None:
+    store = backend.store
+    first = uploading(store, idempotency=IMPATIENT)
+    backend.pass_time(20 * SECOND)
+
+    second = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
+
+    assert isinstance(second, Record)
+    assert store.get(first.video.id) is None
+    assert not store.renew_upload(first.video.id, lifetime=MINUTE)
+    assert {doom.key for doom in backend.dooms()} == {first.video.source_key}
+    finished = store.complete_upload(second.video.id, SOURCE, fingerprint="f1")
+    backend.pass_time(20 * SECOND)
+    replay = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
+    assert isinstance(replay, Replay)
+    assert (replay.record.video.id, replay.fingerprint, replay.held) == (finished.video.id, "f1", None)
+
+
+def test_a_silent_upload_keeps_its_key_from_whoever_has_another_owner_or_no_key(backend: Backend) -> None:
+    store = backend.store
+    first = uploading(store, owner="ada", idempotency=IMPATIENT)
+    backend.pass_time(20 * SECOND)
+    store.begin_upload(new_video(owner="bob"), lifetime=MINUTE, idempotency=IMPATIENT)
+    store.begin_upload(new_video(owner="ada"), lifetime=MINUTE)
+    assert store.get(first.video.id) is not None
+
+
 def test_a_key_belongs_to_one_owner(store: Store) -> None:
     uploading(store, owner="ada", idempotency=KEY)
     assert isinstance(store.begin_upload(new_video(owner="bob"), lifetime=MINUTE, idempotency=KEY), Record)

@@ -1,11 +1,13 @@
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from anb_api import shell
 from anb_core.domain.status import Status
+from anb_core.usecases import submit
 from tests.integration.api.conftest import BOUNDARY, END, MAX_UPLOAD, VIDEO, Api, form, part
 from tests.support import eventually
 
@@ -311,10 +313,37 @@ def test_of_two_uploads_with_one_key_at_a_time_one_is_refused(api: Api, owner: s
             files={"video_file": ("clip.mp4", VIDEO)},
         )
         assert code_of(answer) == (409, "upload_in_progress")
+        assert 1 <= int(answer.headers["retry-after"]) <= 20
 
         first.send(form()[-10:])
         assert first.answer().status == 202
     assert len(api.records(owner)) == 1
+
+
+def test_an_upload_whose_connection_died_in_silence_gives_its_key_to_the_same_upload_sent_again(
+    api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "SILENCE", timedelta(seconds=1))
+    with api.raw(owner) as first, api.client(owner) as client:
+        first.begin(f"Content-Length: {len(form())}", "Idempotency-Key: k")
+        first.send(form()[:-10])
+        eventually(lambda: api.records(owner))
+
+        def again() -> httpx.Response:
+            return client.post(
+                "/api/videos/upload",
+                headers={"Idempotency-Key": "k"},
+                data={"title": "A title"},
+                files={"video_file": ("clip.mp4", VIDEO)},
+            )
+
+        eventually(lambda: again().status_code == 202)
+
+        first.send(form()[-10:])
+        answer = first.answer()
+        assert (answer.status, answer.headers["retry-after"]) == (409, None)
+    (record,) = api.records(owner)
+    assert record.job.status is Status.UPLOADED
 
 
 def test_of_many_uploads_with_one_key_exactly_one_becomes_a_video(api: Api, owner: str) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from anb_core.domain.edit import EditSpec, Switch
-from anb_core.domain.errors import Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable, Withheld
+from anb_core.domain.errors import Conflict, Held, Invalid, NotFound, Refused, TooLarge, Unavailable, Withheld
 from anb_core.domain.model import Record, Source
 from anb_core.domain.status import Status
 from anb_core.testing.clock import ManualClock
@@ -351,6 +351,46 @@ def test_a_key_whose_upload_is_under_way_is_refused_and_the_upload_goes_on(world
             refusals.append(refusal.value.code)
 
     record = world.submit.upload(ANA, FakeForm([VIDEO, b"x"], before=second), idempotency_key="k")
+
+    assert refusals == ["upload_in_progress"]
+    assert record.job.status is Status.UPLOADED
+
+
+def test_whoever_finds_a_key_held_is_told_for_how_long_and_gets_it_once_the_first_upload_is_silent(
+    world: World,
+) -> None:
+    waits: list[timedelta] = []
+
+    def second(number: int) -> None:
+        if number == 1:
+            world.clock.advance(timedelta(seconds=13))
+            with pytest.raises(Held, match="ask again in 7 s") as refusal:
+                world.submit.upload(ANA, FakeForm(), idempotency_key="k")
+            waits.append(refusal.value.wait)
+            world.clock.advance(refusal.value.wait)
+            world.submit.upload(ANA, FakeForm(), idempotency_key="k")
+
+    with pytest.raises(Conflict) as ended:
+        world.submit.upload(ANA, FakeForm([VIDEO, b"x"], before=second), idempotency_key="k")
+
+    assert waits == [timedelta(seconds=7)]
+    assert ended.value.code == "upload_ended"
+    (record,) = world.videos()
+    assert record.job.status is Status.UPLOADED
+    assert world.objects.contents == {record.video.source_key: VIDEO}
+
+
+def test_an_upload_that_goes_on_keeps_its_key(world: World) -> None:
+    refusals: list[str] = []
+
+    def later(number: int) -> None:
+        world.clock.advance(timedelta(seconds=8))
+        if number == 6:
+            with pytest.raises(Held) as refusal:
+                world.submit.upload(ANA, FakeForm(), idempotency_key="k")
+            refusals.append(refusal.value.code)
+
+    record = world.submit.upload(ANA, FakeForm([VIDEO, *[b"x"] * 8], before=later), idempotency_key="k")
 
     assert refusals == ["upload_in_progress"]
     assert record.job.status is Status.UPLOADED

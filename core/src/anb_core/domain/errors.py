@@ -6,7 +6,8 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 |   |   `-- TooLarge     it is over a limit
 |   |-- NotFound         no such thing, or not this owner's
 |   `-- Conflict         right in itself, but not in this status
-|       `-- Withheld     the bucket answers, but does not give us this one object
+|       |-- Withheld     the bucket answers, but does not give us this one object
+|       `-- Held         something under way has it; `wait` tells for how long at most, if it goes no further
 |-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
 |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
 |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
@@ -14,6 +15,8 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 |-- LeaseLost            the attempt no longer owns its job: stop, write nothing
 `-- Interrupted          this worker goes away: hand the job on, count no failure
 """
+
+from datetime import timedelta
 
 
 class AnbError(Exception):
@@ -55,6 +58,17 @@ class Conflict(Refused):
 
 class Withheld(Conflict):
     """The bucket answers, but does not give us this one object: a person has to mend that."""
+
+
+class Held(Conflict):
+    """Something under way has it; after `wait` it is free, if that goes no further."""
+
+    def __init__(self, code: str, message: str, wait: timedelta) -> None:
+        super().__init__(code, message)
+        self.wait = wait
+
+    def __reduce__(self) -> tuple[type["Held"], tuple[str, str, timedelta]]:  # type: ignore[override]
+        return (type(self), (self.code, self.message, self.wait))
 
 
 class BadInput(AnbError):

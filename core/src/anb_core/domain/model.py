@@ -164,10 +164,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's Idempotency-Key, kept for `lifetime` after the upload began."""
+    """A caller's Idempotency-Key, kept for `lifetime` after the upload began.
+
+    An upload under way that has not been renewed for `silence` gives its key up to the next one; None: never.
+    """
 
     key: str
     lifetime: timedelta
+    silence: timedelta | None = None
 
 
 class DeadLetterCause(StrEnum):

@@ -36,10 +36,14 @@ MAX_DEAD_LETTER_BODY = 4096
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """An upload of this owner with this Idempotency-Key exists. `fingerprint` is None while it is in progress."""
+    """An upload of this owner with this Idempotency-Key exists. `fingerprint` is None while it is in progress.
+
+    `held` tells then in how long it gives the key up, if it is not renewed any more; None: not before it ends.
+    """
 
     record: Record
     fingerprint: str | None
+    held: timedelta | None = None
 
 
 class Uploads(Protocol):
@@ -50,7 +54,8 @@ class Uploads(Protocol):
     ) -> Record | Replay:
         """Write video and job (`uploading`). The sweep abandons it when it is not renewed within `lifetime`.
 
-        The key is free again once it expires, its upload is abandoned or cancelled, or its video is deleted.
+        The key is free again once it expires, its upload is abandoned or cancelled, or its video is deleted. An
+        upload in progress that was silent for too long is abandoned here, in favour of this one.
 
         Raises:
             Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id remains.

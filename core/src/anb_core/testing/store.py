@@ -136,8 +136,13 @@ class InMemoryStore:
         with self._transaction() as now:
             key = (new.owner, idempotency.key) if idempotency else None
             kept = self._keys.get(key) if key else None
-            if kept and kept.expires_at > now and kept.video_id != new.id:
-                return Replay(self._rows[kept.video_id].record, kept.fingerprint)
+            if kept and idempotency and kept.expires_at > now and kept.video_id != new.id:
+                other = self._rows[kept.video_id]
+                held = _held(other, now, lifetime, idempotency)
+                if held is None or held > timedelta(0):
+                    return Replay(other.record, kept.fingerprint, held)
+                self._abandon(other, now)
+                kept = None
             row = self._rows.get(new.id)
             if row is None:
                 row = _Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
@@ -608,6 +613,13 @@ class InMemoryStore:
 
 def _place(record: Record) -> tuple[datetime, str]:
     return record.video.created_at, record.video.id
+
+
+def _held(row: _Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
+    """For how long an upload keeps its key, if it is not renewed any more."""
+    if idempotency.silence is None or row.upload_expires_at is None:
+        return None
+    return row.upload_expires_at - lifetime + idempotency.silence - now
 
 
 def _waits(job: Job, now: datetime) -> bool:

@@ -6,6 +6,7 @@ submit objects that are there already.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import structlog
 
 from anb_core.domain.container import ACCEPTED, SNIFF_BYTES, sniff_container
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import AnbError, Conflict, Invalid, NotFound, TooLarge, Unavailable
+from anb_core.domain.errors import AnbError, Conflict, Held, Invalid, NotFound, TooLarge, Unavailable
 from anb_core.domain.keys import UPLOADS, upload_key
 from anb_core.domain.model import Answers, Idempotency, NewVideo, Record, Source
 from anb_core.domain.naming import check_video_id, clean_title, safe_file_name, title_from_file_name
@@ -29,8 +30,12 @@ from anb_core.usecases.access import Caller
 UPLOAD_LIFETIME = timedelta(minutes=3)
 """After so long without a renewal the sweep abandons an upload; the bucket's client gives up on a part before."""
 
-RENEWAL_INTERVAL = timedelta(seconds=15)
-"""How often a running upload is renewed, and so how soon it notices that it was cancelled."""
+RENEWAL_INTERVAL = timedelta(seconds=5)
+"""How often an upload is renewed while bytes arrive, and so how soon it notices that it was cancelled."""
+
+SILENCE = timedelta(seconds=20)
+"""An upload that was not renewed for so long gives its Idempotency-Key up to the next one: who sends the same upload
+again has lost the connection of the first, though this side of it may not know yet."""
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
 """Seconds between the tries to complete an upload: after a whole upload it is worth waiting for the database."""
@@ -98,7 +103,8 @@ class Submit:
 
         Raises:
             Invalid: the form, a field or the file is wrong.
-            Conflict: `upload_in_progress` with the same key, or `upload_ended` by somebody meanwhile.
+            Held: `upload_in_progress` with the same key, which is not silent for long enough to be taken over.
+            Conflict: `upload_ended` by somebody meanwhile.
         """
         sent_name = form.open_file()
         title = clean_title(form.title) if form.title is not None else None
@@ -114,7 +120,7 @@ class Submit:
             owned=True,
             file_name=safe_file_name(sent_name),
         )
-        idempotency = Idempotency(idempotency_key, self._idempotency_lifetime) if idempotency_key else None
+        idempotency = Idempotency(idempotency_key, self._idempotency_lifetime, SILENCE) if idempotency_key else None
         try:
             begun = self._store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=idempotency)
             if isinstance(begun, Replay):
@@ -223,7 +229,7 @@ class Submit:
 
     def _replay(self, replay: Replay, form: Form, pieces: Iterator[bytes]) -> Record:
         if replay.fingerprint is None:
-            raise Conflict("upload_in_progress", "An upload with this Idempotency-Key is under way; ask again later.")
+            raise _in_progress(replay)
         digest, size = hashlib.sha256(), 0
         for piece in pieces:
             size += len(piece)
@@ -284,6 +290,12 @@ def _details(form: Form) -> _Details:
 def _fingerprint(details: _Details, source: Source) -> str:
     told = [details.title, details.edit.model_dump(mode="json"), source.sha256]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _in_progress(replay: Replay) -> Held:
+    wait = replay.held or SILENCE
+    told = f"An upload with this Idempotency-Key is under way; ask again in {math.ceil(wait.total_seconds())} s."
+    return Held("upload_in_progress", told, wait)
 
 
 def _ended(video_id: str) -> Conflict:

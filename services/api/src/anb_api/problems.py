@@ -1,5 +1,6 @@
 """Errors on the wire: RFC 9457 problem details with a stable `code`; the one mapping from errors to statuses."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
-from anb_core.domain.errors import AnbError, Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable
+from anb_core.domain.errors import AnbError, Conflict, Held, Invalid, NotFound, Refused, TooLarge, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -94,6 +95,8 @@ def of_error(error: AnbError) -> Response:
         detail = f"The {error.part} does not answer; try again in a moment."
     if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = RETRY_AFTER
+    if isinstance(error, Held):
+        headers["Retry-After"] = str(math.ceil(error.wait.total_seconds()))
     if isinstance(error, Unauthenticated):
         told = ', error="invalid_token"' if error.code == "token_invalid" else ""
         headers["WWW-Authenticate"] = f'Bearer realm="anb-video"{told}'

@@ -47,8 +47,12 @@ RECORDS: Select[Any] = (
 
 # Both are locked: PostgreSQL shows a row that is not as it was before the wait. The clock stands outside the subquery,
 # to be read after the wait.
-_locked = RECORDS.where(videos.c.id == bindparam("video_id")).with_for_update().subquery("locked")
-_LOCK = select(_locked, now_plus().label("now"))
+def _lock(*, skip_locked: bool) -> Select[Any]:
+    found = RECORDS.where(videos.c.id == bindparam("video_id"))
+    return select(found.with_for_update(skip_locked=skip_locked).subquery("locked"), now_plus().label("now"))
+
+
+_LOCK, _LOCK_AT_ONCE = _lock(skip_locked=False), _lock(skip_locked=True)
 
 
 class Locked(NamedTuple):
@@ -60,9 +64,12 @@ class Locked(NamedTuple):
     now: datetime
 
 
-def lock(connection: Connection, video_id: str) -> Locked | None:
-    """Lock video and job, then read them and the clock; None if there is no such video."""
-    row = connection.execute(_LOCK, {"video_id": video_id}).one_or_none()
+def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked | None:
+    """Lock video and job, then read them and the clock; None if there is no such video.
+
+    Not to `wait` gives None also for one that somebody else has locked. (SQLite has one writer at a time anyway.)
+    """
+    row = connection.execute(_LOCK if wait else _LOCK_AT_ONCE, {"video_id": video_id}).one_or_none()
     if row is None:
         return None
     return Locked(record_of(row), row.videos_deleted_at is not None, row.jobs_upload_expires_at, row.now)

@@ -33,10 +33,17 @@ class UploadsRepository(Repository):
     def begin_upload(
         self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
     ) -> Record | Replay:
-        def begin(connection: Connection) -> Record | Replay:
+        def begin(connection: Connection) -> Record | Replay | None:
             if idempotency and not _take_key(connection, new, idempotency):
                 replay = _find_key(connection, new.owner, idempotency.key)
-                return _begun_before(connection, new) if replay.record.video.id == new.id else replay
+                if replay.record.video.id == new.id:
+                    return _begun_before(connection, new)
+                silent, held = _silence_of(connection, replay, idempotency, lifetime)
+                if silent is None:
+                    return replace(replay, held=held)
+                # The feed has heard of it, so nothing more is written in this transaction.
+                abandon(connection, silent)
+                return None
             now = clock(connection)
             record = lifecycle.new_record(new, now)
             if not add_record(connection, record, upload_expires_at=now + lifetime):
@@ -44,7 +51,9 @@ class UploadsRepository(Repository):
             feed.tell(connection, record, EventKind.STATUS)
             return record
 
-        return self.database.repeatable(begin)
+        while (begun := self.database.repeatable(begin)) is None:
+            pass
+        return begun
 
     def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
         with self.database.transaction() as connection:
@@ -129,6 +138,20 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
         .where(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
     ).one()
     return Replay(record_of(row), row.fingerprint)
+
+
+def _silence_of(
+    connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
+) -> tuple[Locked | None, timedelta | None]:
+    """The upload that has the key, locked, if it was silent for too long; else the time that it has left."""
+    if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
+        return None, None
+    # Who completes an upload locks it before its key, so it must not be waited for: it is not silent anyway.
+    locked = lock(connection, replay.record.video.id, wait=False)
+    if locked is None or locked.upload_expires_at is None:
+        return None, idempotency.silence
+    left = locked.upload_expires_at - lifetime + idempotency.silence - locked.now
+    return (None, left) if left > timedelta(0) else (locked, None)
 
 
 def _begun_before(connection: Connection, new: NewVideo) -> Record:
