@@ -1,6 +1,5 @@
 """Wires the parts together; the one place that knows which adapter stands behind which port."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,7 +12,6 @@ from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 from anb_core.settings import DatabaseSettings, Settings
-from anb_core.usecases.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +59,6 @@ def build(settings: Settings) -> Core:
             dlq_url=settings.sqs_dlq_url,
             may_create=settings.create_resources,
         ),
-    )
-
-
-def make_sweep(core: Core, *, wake_relay: Callable[[], None]) -> Sweep:
-    """The sweep, which API and worker processes all run, so that it goes on while all of either kind are down."""
-    return Sweep(
-        core.store,
-        core.objects,
-        core.queue,
-        policy=core.settings.retry_policy,
-        interval=core.settings.sweep_interval,
-        wake_relay=wake_relay,
     )
 
 

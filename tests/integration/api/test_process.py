@@ -3,13 +3,15 @@
 import signal
 import sqlite3
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from anb_core.bootstrap import make_sweep
+from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
+from anb_core.usecases.sweep import Sweep
 from tests.integration.api.conftest import VIDEO, form, part
 from tests.integration.api.process import Process, answers, running
 from tests.support import eventually
@@ -53,7 +55,15 @@ def test_after_a_kill_the_sweep_removes_row_and_parts_of_an_unfinished_upload(pr
         eventually(lambda: process.statuses() == [Status.UPLOADING])
         process.child.kill()
         process.child.wait()
-    sweep = make_sweep(process.core, wake_relay=lambda: None)
+    core = process.core
+    sweep = Sweep(
+        core.store,
+        core.objects,
+        core.queue,
+        policy=RetryPolicy(),
+        interval=timedelta(seconds=1),
+        wake_relay=lambda: None,
+    )
     first = sweep.sweep()
     assert first is not None
     assert (first.abandoned, process.statuses()) == (0, [Status.UPLOADING])

@@ -19,10 +19,11 @@ from anb_api.metrics import Metrics
 from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
 from anb_api.shell import Shell
-from anb_core.bootstrap import Core, make_sweep
+from anb_core.bootstrap import Core
 from anb_core.domain.edit import EditSpec
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
+from anb_core.usecases.sweep import Sweep
 
 REQUEST_THREADS = 12
 """Requests that ask the database at a time; the others wait. Its pool of connections must have room for uploads too."""
@@ -90,7 +91,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     core = context.core
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    sweep = make_sweep(core, wake_relay=context.relay.wake)
+    sweep = Sweep(
+        core.store,
+        core.objects,
+        core.queue,
+        policy=core.settings.retry_policy,
+        interval=core.settings.sweep_interval,
+        wake_relay=context.relay.wake,
+    )
     stop = threading.Event()
     threads = [_started(context.relay.run, stop), _started(sweep.run, stop)]
     reader = asyncio.create_task(context.hub.run(), name="feed")

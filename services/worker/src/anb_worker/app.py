@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from anb_core.bootstrap import Core, make_sweep
+from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.renderer import Renderer, Stop
 from anb_core.settings import Settings
@@ -84,7 +84,7 @@ def run(
             host, _, port = settings.worker_listen.rpartition(":")
             shown_at = stack.enter_context(serving(host, int(port), pulse, registry))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
-        stack.enter_context(_running(relay, make_sweep(core, wake_relay=relay.wake)))
+        stack.enter_context(_running(relay, _sweep(core, relay)))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
@@ -129,6 +129,18 @@ def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
         wake_relay=relay.wake,
     )
     return partial(submit.submit_existing, owner=settings.adopt_owner)
+
+
+def _sweep(core: Core, relay: Relay) -> Sweep:
+    settings: Settings = core.settings
+    return Sweep(
+        core.store,
+        core.objects,
+        core.queue,
+        policy=settings.retry_policy,
+        interval=settings.sweep_interval,
+        wake_relay=relay.wake,
+    )
 
 
 @contextmanager
