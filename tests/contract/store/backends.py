@@ -42,7 +42,9 @@ class Backend(Protocol):
         """The store as another process has it."""
         ...
 
-    def pass_time(self, by: timedelta) -> None: ...
+    def pass_time(self, by: timedelta) -> None:
+        """Less than none puts the clock back."""
+        ...
 
     def dooms(self) -> Sequence[Doom]:
         """All rows of object_deletions, the first one due first."""
@@ -63,7 +65,10 @@ class InMemory:
         return self._kept
 
     def pass_time(self, by: timedelta) -> None:
-        self._clock.advance(by)
+        if by < timedelta(0):
+            self._clock.put_back(-by)
+        else:
+            self._clock.advance(by)
 
     def owes(self, video_id: str) -> bool:
         """Whether there is a message to send for this video, due or not."""

@@ -21,12 +21,14 @@ from tests.contract.store.given import (
     due,
     fail,
     interrupt,
+    processed,
     processing,
     record_of,
     reject,
     result,
     sent,
     uploaded,
+    uploading,
 )
 
 TODAY_AND_TOMORROW = (0, 24 * 60)
@@ -197,6 +199,57 @@ def test_a_failure_makes_the_job_wait_for_its_backoff(backend: Backend) -> None:
     assert due(store) == [lease.video_id]
     assert isinstance(deliver(store, lease.video_id), Claimed)
     assert record_of(store, lease.video_id).job.counters == Counters(failures=1)
+
+
+def test_a_job_that_was_due_until_the_clock_was_put_back_is_sent_again_when_it_is_due(backend: Backend) -> None:
+    store = backend.store
+    lease = processing(store)
+    assert fail(store, lease)
+    backend.pass_time(6 * SECOND)
+    before = sent(store, lease.video_id)
+    backend.pass_time(-4 * SECOND)
+    assert deliver(store, lease.video_id) == Dropped(Reason.NOT_DUE)
+    assert due(store) == []
+    backend.pass_time(4 * SECOND)
+    assert sent(store, lease.video_id).id > before.id
+    assert isinstance(deliver(store, lease.video_id), Claimed)
+
+
+def test_a_relay_that_had_not_noted_yet_what_it_sent_leaves_the_message_that_is_owed_since(backend: Backend) -> None:
+    store = backend.store
+    lease = processing(store)
+    assert fail(store, lease)
+    backend.pass_time(6 * SECOND)
+    [early] = store.hold_outbox(limit=10, hold=MINUTE)
+    backend.pass_time(-4 * SECOND)
+    assert deliver(store, lease.video_id) == Dropped(Reason.NOT_DUE)
+    store.mark_sent(early, broker="queue")
+    backend.pass_time(4 * SECOND)
+    [owed] = store.hold_outbox(limit=10, hold=MINUTE)
+    # By its id a FIFO queue takes it for another message.
+    assert owed.id > early.id
+    assert owed.video_id == lease.video_id
+
+
+@pytest.mark.parametrize("status", ["uploading", "leased", "over", "deleted", "retried"])
+def test_a_message_that_wakes_nobody_for_another_reason_owes_none(backend: Backend, status: str) -> None:
+    store = backend.store
+    match status:
+        case "uploading":
+            video_id = uploading(store).video.id
+        case "leased":
+            video_id = processing(store).video_id
+        case "over":
+            video_id = processed(store)
+        case "deleted":
+            store.delete(video_id := uploaded(store), grace=DAY)
+        case _:
+            store.cancel(video_id := uploaded(store))
+            store.retry(video_id)
+            sent(store, video_id)
+    before = due(store)
+    assert isinstance(deliver(store, video_id), Dropped)
+    assert due(store) == before
 
 
 def test_a_message_that_was_sent_is_never_too_early(backend: Backend) -> None:

@@ -29,8 +29,14 @@ from tests.contract.store.backends import Backend, InMemory, Sql
 from tests.contract.store.given import PROBLEM
 
 # All times that pass are multiples of 30 s and nothing is due at one, so that the real milliseconds between the two
-# stores decide nothing.
-STEPS = [timedelta(seconds=30), timedelta(seconds=90), timedelta(minutes=11), timedelta(hours=25, minutes=1)]
+# stores decide nothing. The clock of a server that takes over may be behind.
+STEPS = [
+    timedelta(seconds=-30),
+    timedelta(seconds=30),
+    timedelta(seconds=90),
+    timedelta(minutes=11),
+    timedelta(hours=25, minutes=1),
+]
 LEASE = timedelta(seconds=75)
 LIFETIME = timedelta(seconds=75)
 HOLD = timedelta(seconds=45)

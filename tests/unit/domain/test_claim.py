@@ -31,7 +31,7 @@ def leased(until: datetime, counters: Counters = Counters()) -> Job:  # noqa: B0
         (WAITING, Take()),
         (replace(WAITING, not_before=NOW), Take()),
         (replace(WAITING, not_before=NOW - SECOND), Take()),
-        (replace(WAITING, not_before=NOW + SECOND), Drop(Reason.NOT_DUE)),
+        (replace(WAITING, not_before=NOW + SECOND), Drop(Reason.NOT_DUE, send_after=NOW + SECOND)),
         (leased(NOW + SECOND), Drop(Reason.LEASED)),
         (leased(NOW), Take(plan_loss(Counters(), POLICY))),
         (leased(NOW - SECOND, Counters(failures=2)), Take(plan_loss(Counters(failures=2), POLICY))),

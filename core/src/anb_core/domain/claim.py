@@ -38,9 +38,10 @@ class RecordLoss:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Nothing to do."""
+    """Nothing to do now; `send_after` is when a new message is owed, None where others are obliged already."""
 
     reason: Reason
+    send_after: datetime | None = None
 
 
 def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
@@ -63,5 +64,6 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            return Drop(Reason.NOT_DUE)
+            # It was due when its message was sent: the clock was put back, and this may be the last message.
+            return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

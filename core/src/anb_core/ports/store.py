@@ -189,7 +189,10 @@ class Leases(Protocol):
     def claim(
         self, video_id: str, *, generation: int | None, worker: str, lease: timedelta, policy: RetryPolicy
     ) -> Claimed | Dropped | Unknown:
-        """Apply `judge_claim`: fence + 1 and a new attempt, an expired attempt settled as lost before it."""
+        """Apply `judge_claim`: fence + 1 and a new attempt, an expired attempt settled as lost before it.
+
+        A job that is not due yet gets a new outbox entry for when it is: what woke the caller may be its last message.
+        """
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:

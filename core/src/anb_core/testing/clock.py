@@ -12,11 +12,12 @@ class ManualClock:
     def __init__(self, start: datetime = BEGINNING) -> None:
         self._start = start
         self._passed = timedelta(0)
+        self._put_back = timedelta(0)
         self._lock = threading.Lock()
 
     def now(self) -> datetime:
         with self._lock:
-            return self._start + self._passed
+            return self._start + self._passed - self._put_back
 
     def monotonic(self) -> float:
         """Seconds since the beginning."""
@@ -29,3 +30,8 @@ class ManualClock:
             raise ValueError(f"time does not run backwards: {by}")
         with self._lock:
             self._passed += by
+
+    def put_back(self, by: timedelta) -> None:
+        """What `now` tells jumps back, as when another machine takes over; `monotonic` does not."""
+        with self._lock:
+            self._put_back += by

@@ -267,7 +267,9 @@ class InMemoryStore:
             if row.deleted_at:
                 return Dropped(Reason.DELETED)
             match judge_claim(row.job, generation, now, policy):
-                case Drop(reason):
+                case Drop(reason, send_after):
+                    if send_after:
+                        self._owe(row.job, send_after, now)
                     return Dropped(reason)
                 case RecordLoss(loss):
                     self._apply(row, lifecycle.settle(row.record, loss, now), now)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, update
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.engine import Repository, now_plus
-from anb_core.adapters.database.rows import apply, attempt_of, lock, result_keys, write_job
+from anb_core.adapters.database.rows import apply, attempt_of, lock, owe, result_keys, write_job
 from anb_core.adapters.database.tables import attempts, jobs
 from anb_core.domain import lifecycle
 from anb_core.domain.claim import Drop, Reason, RecordLoss, Take, judge_claim
@@ -35,7 +35,9 @@ class LeasesRepository(Repository):
             if record.job.lease_owner == attempt_id:
                 return Claimed(lifecycle.lease_of(record, _attempt(connection, attempt_id)), record)
             match judge_claim(record.job, generation, locked.now, policy):
-                case Drop(reason):
+                case Drop(reason, send_after):
+                    if send_after:
+                        owe(connection, record.job.id, send_after, locked.now)
                     return Dropped(reason)
                 case RecordLoss(loss):
                     apply(connection, locked, lifecycle.settle(record, loss, locked.now))

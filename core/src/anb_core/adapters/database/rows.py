@@ -283,10 +283,10 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
                 started_at=started.started_at,
             )
         )
-    # Deleted and written anew even where one is replaced: a newer obligation has an id that no queue has seen.
-    connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
     if effect.send_after:
         owe(connection, job.id, effect.send_after, locked.now)
+    else:
+        connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
     doom(connection, record.video.id, effect.doomed)
     if effect.dead_letter:
         connection.execute(
@@ -305,7 +305,12 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
 
 
 def owe(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
-    """Promise a message for a job that has no outbox entry."""
+    """Promise a message for a locked job, in place of one that was promised before.
+
+    That is deleted and another one written, not changed: a newer obligation has an id that no queue has seen, and no
+    relay that has sent the older one removes it.
+    """
+    connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
 
 
