@@ -14,6 +14,7 @@ from tests.contract.store.given import (
     POLICY,
     SECOND,
     SOURCE,
+    claim,
     due,
     fail,
     failed,
@@ -74,6 +75,67 @@ def test_a_job_between_attempts_is_sent_anew_once_it_is_due(backend: Backend) ->
     assert store.requeue_unclaimed(enqueued_before=MINUTE, limit=10) == 1
 
 
+def test_a_job_with_nothing_ahead_of_it_is_sent_anew_once_its_message_must_be_lost(backend: Backend) -> None:
+    store = backend.store
+    video_id = uploaded(store)
+    sent(store, video_id)
+    backend.pass_time(4 * MINUTE)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 0
+    backend.pass_time(2 * MINUTE)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 1
+    assert due(store) == [video_id]
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 0
+    sent(store, video_id)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 0
+
+
+def test_the_jobs_ahead_explain_why_one_waits(backend: Backend) -> None:
+    store = backend.store
+    under_way = uploaded(store)
+    sent(store, under_way)
+    backend.pass_time(MINUTE)
+    first, second = uploaded(store), uploaded(store)
+    for video_id in (first, second):
+        sent(store, video_id)
+        backend.pass_time(MINUTE)
+    claim(store, under_way, lease=DAY)
+    backend.pass_time(59 * MINUTE)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 0
+    backend.pass_time(5 * MINUTE)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 1
+    assert due(store) == [first]
+    backend.pass_time(HOUR + MINUTE)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 1
+    assert sorted(due(store)) == sorted([first, second])
+
+
+def test_a_job_that_later_ones_have_overtaken_is_sent_anew(backend: Backend) -> None:
+    store = backend.store
+    lost = uploaded(store)
+    sent(store, lost)
+    backend.pass_time(MINUTE)
+    later = uploaded(store)
+    sent(store, later)
+    claim(store, later, lease=DAY)
+    backend.pass_time(5 * MINUTE)
+    assert store.requeue_overdue(slack=5 * MINUTE, limit=10) == 1
+    assert due(store) == [lost]
+
+
+def test_a_job_that_is_overdue_and_not_due_yet_is_not_sent(backend: Backend) -> None:
+    store = backend.store
+    lease = processing(store)
+    sent_at = uploaded(store)
+    sent(store, sent_at)
+    assert fail(store, lease)
+    backend.pass_time(10 * SECOND)
+    sent(store, lease.video_id)
+    backend.pass_time(HOUR)
+    backend.pass_time(-HOUR - 8 * SECOND)
+    assert store.requeue_overdue(slack=-HOUR, limit=10) == 1
+    assert due(store) == [sent_at]
+
+
 def test_only_jobs_that_wait_for_a_message_are_sent_anew(backend: Backend) -> None:
     store = backend.store
     uploading(store)
@@ -87,6 +149,7 @@ def test_only_jobs_that_wait_for_a_message_are_sent_anew(backend: Backend) -> No
     assert store.renew(leased, duration=DAY)
     backend.pass_time(SECOND)
     in_outbox = due(store)
+    assert store.requeue_overdue(slack=timedelta(0), limit=10) == 0
     assert store.requeue_unclaimed(enqueued_before=timedelta(0), not_on="another", limit=10) == 0
     assert due(store) == in_outbox
 

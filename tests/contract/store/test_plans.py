@@ -21,9 +21,15 @@ MANY = 3000
 SMALL = {"api_tokens", "feed_cursors", "locks"}
 """Tables that never hold enough rows for an index to matter."""
 
-READ_IN_ORDER = {"ix_videos_created_at", "ix_jobs_waiting", "pk_job_events", "ix_object_deletions_video_id"}
-"""Indexes read from an end on, to a limit: everybody's newest videos, all jobs that wait for a message, the last
-event; and beside all the videos that are to be purged, where they are many."""
+READ_IN_ORDER = {
+    "ix_videos_created_at",
+    "ix_jobs_waiting",
+    "ix_jobs_lease_expires_at",
+    "pk_job_events",
+    "ix_object_deletions_video_id",
+}
+"""Indexes read from an end on, to a limit: everybody's newest videos, all jobs that wait for a message, all that are
+worked on, the last event; and beside all the videos that are to be purged, where they are many."""
 
 
 @pytest.fixture
@@ -164,6 +170,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.end_expired_uploads(limit=10)
         store.requeue_unclaimed(enqueued_before=MINUTE, limit=10)
         store.requeue_unclaimed(not_on="queue", limit=10)
+        store.requeue_overdue(slack=MINUTE, limit=10)
         store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
         store.purge(events_before=DAY, limit=10)
         store.events_after(MANY - 10, limit=10)

@@ -18,7 +18,16 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
-from anb_core.usecases.sweep import EMPTY_READINGS, EMPTY_WINDOW, EVENTS_KEPT, NEAR_RETENTION, EmptyWatch, Sweep, Swept
+from anb_core.usecases.sweep import (
+    EMPTY_READINGS,
+    EMPTY_WINDOW,
+    EVENTS_KEPT,
+    HIDDEN,
+    NEAR_RETENTION,
+    EmptyWatch,
+    Sweep,
+    Swept,
+)
 
 INTERVAL = timedelta(seconds=10)
 LEASE = timedelta(seconds=60)
@@ -163,17 +172,68 @@ def test_a_job_sent_while_the_queue_is_watched_is_not_sent_again(world: World) -
     assert swept.requeued == 0
 
 
-def test_a_message_near_the_end_of_its_retention_is_sent_anew(world: World) -> None:
+def test_a_message_that_an_idle_queue_lost_is_sent_again_as_soon_as_on_a_busy_day(world: World) -> None:
+    world.queue = ReadsEmpty(now=world.clock.now)
+    sweep = world.another_sweep()
+    for _ in range(30):
+        sweep.sweep()
+        world.clock.advance(INTERVAL)
     world.upload("v1")
     world.relay.send_due()
+
+    waited = timedelta(0)
+    while not requeued_by(sweep):
+        world.clock.advance(INTERVAL)
+        waited += INTERVAL
+
+    assert waited == EMPTY_WINDOW + INTERVAL
+
+
+class NeverEmpty(InMemoryQueue):
+    def depth(self) -> Depth:
+        return BUSY
+
+
+def test_a_message_that_a_busy_queue_lost_is_sent_again_once_nothing_explains_its_wait(world: World) -> None:
+    world.queue = NeverEmpty(now=world.clock.now)
+    sweep = world.another_sweep()
+    world.upload("v1")
+    world.relay.send_due()
+
+    waited = timedelta(0)
+    while not requeued_by(sweep):
+        world.clock.advance(INTERVAL)
+        waited += INTERVAL
+
+    assert waited == HIDDEN + 2 * INTERVAL
+
+
+def requeued_by(sweep: Sweep) -> int:
+    swept = sweep.sweep()
+    assert swept is not None
+    return swept.requeued
+
+
+def test_a_message_near_the_end_of_its_retention_is_sent_anew_whatever_is_ahead_of_it(world: World) -> None:
+    names = [f"v{number:03}" for number in range(100)]
+    for name in names:
+        world.upload(name)
+    while world.relay.send_due().sent:
+        pass
     near = world.queue.retention() * NEAR_RETENTION
 
     world.clock.advance(near - timedelta(seconds=1))
-    before = world.sweep.sweep()
+    world.sweep.sweep()
+    before = owed(world)
     world.clock.advance(timedelta(seconds=2))
-    after = world.sweep.sweep()
+    world.sweep.sweep()
 
-    assert (before and before.requeued, after and after.requeued) == (0, 1)
+    assert set(names) - before
+    assert owed(world) == set(names)
+
+
+def owed(world: World) -> set[str]:
+    return {entry.video_id for entry in world.store.hold_outbox(limit=1000, hold=timedelta(0))}
 
 
 def test_jobs_sent_to_a_broker_that_is_no_longer_configured_are_sent_to_this_one(world: World) -> None:
@@ -342,6 +402,9 @@ def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
         ([(0, EMPTY), (60, Depth(1, 0, 0)), (120, EMPTY), (180, EMPTY), (240, EMPTY)], timedelta(seconds=120)),
         ([(0, EMPTY), (60, BUSY), (120, EMPTY), (240, EMPTY)], None),
         ([(0, EMPTY), (60, Depth(0, 0, 1)), (130, EMPTY)], None),
+        ([(at, EMPTY) for at in range(0, 130, 10)], timedelta(seconds=120)),
+        ([(0, EMPTY), (600, EMPTY), (1200, EMPTY)], timedelta(seconds=1200)),
+        ([(0, EMPTY), (60, EMPTY), (600, EMPTY)], timedelta(seconds=600)),
     ],
 )
 def test_a_queue_is_believed_empty_after_three_readings_over_two_minutes(
@@ -353,6 +416,14 @@ def test_a_queue_is_believed_empty_after_three_readings_over_two_minutes(
 
     assert answers[-1] == believed
     assert all(answer is None for answer in answers[:-1])
+
+
+def test_a_queue_that_stays_empty_is_no_reason_to_wait_longer() -> None:
+    watch = EmptyWatch()
+
+    answers = [watch.observe(EMPTY, at) for at in range(0, 1000, 10)]
+
+    assert set(answers[12:]) == {EMPTY_WINDOW}
 
 
 def test_a_job_with_work_left_is_never_purged(world: World) -> None:

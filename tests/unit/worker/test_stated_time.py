@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.domain.retry import LONGEST_PAUSE
 from anb_core.settings import Settings
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
 from anb_worker.gate import LONGEST_WAIT
-from anb_worker.lease import ATTEMPT_LIMIT
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "worker.md").read_text(encoding="utf-8")
 
@@ -21,6 +21,7 @@ def default(name: str) -> int:
 
 
 V = max(default("visibility_timeout"), int(LONGEST_PAUSE.total_seconds()))
+VS = V + default("sweep_interval")
 LS = default("lease") + default("sweep_interval")
 ES = int(EMPTY_WINDOW.total_seconds()) + default("sweep_interval")
 R = int((max(HOLD, RESEND_CAP) + IDLE).total_seconds())
@@ -32,11 +33,12 @@ F = default("max_failures")
     ("quantity", "seconds"),
     [
         ("V", V),
+        ("V + S", VS),
         ("L + S", LS),
         ("E + S", ES),
         ("R", R),
         ("G", G),
-        ("W", max(V, LS, ES) + R + G),
+        ("W", max(VS, LS, ES) + R + G),
         ("D", default("backoff_cap")),
         ("A", int(ATTEMPT_LIMIT.total_seconds())),
         ("B", sum(min(default("backoff_cap"), default("backoff_base") * 2**n) for n in range(F - 1))),

@@ -275,6 +275,13 @@ class Housekeeping(Protocol):
         """
         ...
 
+    def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
+        """New outbox entries for jobs that have waited longer than the work ahead of them explains.
+
+        `anb_core.domain.overdue` decides it, for the first `limit` of those that wait.
+        """
+        ...
+
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         """Objects due for deletion, held against others for `hold`."""
         ...

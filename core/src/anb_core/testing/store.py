@@ -30,6 +30,7 @@ from anb_core.domain.model import (
     Source,
     Token,
 )
+from anb_core.domain.overdue import Waiting, overdue
 from anb_core.domain.retry import RetryPolicy, Settlement, plan_loss
 from anb_core.domain.status import Status
 from anb_core.ports.store import (
@@ -422,6 +423,24 @@ class InMemoryStore:
             for job in forgotten[:limit]:
                 self._owe(job, now, now)
             return len(forgotten[:limit])
+
+    def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
+        with self._transaction() as now:
+            jobs = sorted(
+                (row.job for row in self._rows.values() if _waits(row.job, now)),
+                key=lambda job: (job.updated_at, job.id),
+            )
+            found = [
+                Waiting(job.id, since=max(job.updated_at, job.not_before or job.updated_at), sent=job.enqueued_at)
+                for job in jobs
+                if job.enqueued_at
+            ]
+            leased = [row.job.enqueued_at for row in self._rows.values() if row.job.lease_owner and row.job.enqueued_at]
+            late = set(overdue(found[:limit], leased, now, slack))
+            again = [job for job in jobs if job.id in late and job.video_id not in self._outbox]
+            for job in again:
+                self._owe(job, now, now)
+            return len(again)
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         with self._transaction() as now:

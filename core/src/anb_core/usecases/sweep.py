@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from datetime import timedelta
 import structlog
 
 from anb_core.domain.errors import Unavailable
-from anb_core.domain.retry import RetryPolicy
+from anb_core.domain.retry import LONGEST_PAUSE, RetryPolicy
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Depth, Queue
 from anb_core.ports.store import Housekeeping
@@ -28,29 +29,41 @@ NEAR_RETENTION = 0.9
 EVENTS_KEPT = timedelta(days=7)
 """No reader of the feed is away for longer; one that was starts over from the rows."""
 
+IN_LINE = 1000
+"""Of the jobs that have waited longest so many are judged by the work ahead of them."""
+
+HIDDEN = timedelta(minutes=5)
+"""The default of `SQS_VISIBILITY_TIMEOUT`."""
+
 DELETION_HOLD = timedelta(minutes=5)
 """How long a process that died while deleting objects keeps them from the others."""
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
 class EmptyWatch:
     """Judges whether the queue has really lost what it should hold. Times are seconds of a monotonic clock."""
 
-    _since: float | None = None
-    _readings: int = 0
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Take one reading; once the queue is believed empty, tells for how long it has been so."""
+        """Take one reading; once the queue is believed empty, tells how long a message must have been due in it.
+
+        That is for as long as the last few readings took, and never the whole time of a queue that stays empty: what is
+        sent and lost in between would never have waited for so long.
+        """
         if not depth.empty:
-            self._since, self._readings = None, 0
+            self._since = None
+            self._last.clear()
             return None
         if self._since is None:
             self._since = now
-        self._readings += 1
-        empty_for = timedelta(seconds=now - self._since)
-        return empty_for if self._readings >= EMPTY_READINGS and empty_for >= EMPTY_WINDOW else None
+        self._last.append(now)
+        if len(self._last) < EMPTY_READINGS or now - self._since < EMPTY_WINDOW.total_seconds():
+            return None
+        return max(EMPTY_WINDOW, timedelta(seconds=now - self._last[0]))
 
 
 @dataclass(slots=True)
@@ -67,7 +80,10 @@ class Swept:
 
 
 class Sweep:
-    """Ends expired leases and uploads, sends forgotten jobs anew, deletes objects that a row says are to go."""
+    """Ends expired leases and uploads, sends forgotten jobs anew, deletes objects that a row says are to go.
+
+    `hidden` is for how long the queue keeps a message in the hands of whoever received it.
+    """
 
     def __init__(
         self,
@@ -78,6 +94,7 @@ class Sweep:
         policy: RetryPolicy,
         interval: timedelta,
         wake_relay: Callable[[], None],
+        hidden: timedelta = HIDDEN,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -87,6 +104,8 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._monotonic = monotonic
+        # With nothing ahead of it, for so long a message may be with a dead worker, or hidden by one that gave it back.
+        self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
     def run(self, stop: threading.Event) -> None:
@@ -133,11 +152,12 @@ class Sweep:
 
     def _requeue(self) -> int:
         requeued = self._store.requeue_unclaimed(not_on=self._queue.name, limit=LIMIT)
+        requeued += self._store.requeue_overdue(slack=self._slack, limit=IN_LINE)
         near = self._queue.retention() * NEAR_RETENTION
         requeued += self._store.requeue_unclaimed(enqueued_before=near, limit=LIMIT)
-        empty_for = self._empty.observe(self._queue.depth(), self._monotonic())
-        if empty_for is not None:
-            requeued += self._store.requeue_unclaimed(enqueued_before=empty_for, limit=LIMIT)
+        lost_after = self._empty.observe(self._queue.depth(), self._monotonic())
+        if lost_after is not None:
+            requeued += self._store.requeue_unclaimed(enqueued_before=lost_after, limit=LIMIT)
         return requeued
 
     def _delete(self) -> int:

@@ -97,6 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         core.queue,
         policy=core.settings.retry_policy,
         interval=core.settings.sweep_interval,
+        hidden=core.settings.visibility_timeout,
         wake_relay=context.relay.wake,
     )
     stop = threading.Event()

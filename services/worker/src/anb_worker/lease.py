@@ -16,15 +16,13 @@ import structlog
 
 from anb_core.domain.errors import LeaseLost, Transient, Unavailable
 from anb_core.domain.model import Lease
+from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.ports.queue import Delivery, Queue
 from anb_core.ports.renderer import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
 """So that people see progress within 2 s, and a cancelled render is dead as soon."""
-
-ATTEMPT_LIMIT = timedelta(hours=1)
-"""Without an end to every attempt there would be no time by which every job is done."""
 
 TRIES_A_HEARTBEAT = 4
 """After a renewal failed, the next one waits only this part of an interval."""

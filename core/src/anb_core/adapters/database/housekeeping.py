@@ -22,6 +22,7 @@ from anb_core.adapters.database.tables import (
 from anb_core.adapters.database.uploads import abandon
 from anb_core.domain import lifecycle
 from anb_core.domain.model import Deletion, DeletionReason
+from anb_core.domain.overdue import Waiting, overdue
 from anb_core.domain.retry import RetryPolicy, plan_loss
 
 
@@ -100,30 +101,25 @@ class HousekeepingRepository(Repository):
             gone.append(jobs.c.enqueued_to.is_distinct_from(not_on))
         if not gone:
             raise ValueError("requeue_unclaimed needs enqueued_before or not_on")
-        forgotten = (
-            select(jobs.c.id)
-            .where(
-                waiting(),
-                or_(jobs.c.not_before.is_(None), passed(jobs.c.not_before)),
-                or_(*gone),
-                ~exists().where(outbox.c.job_id == jobs.c.id),
-            )
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
         with self.database.transaction() as connection:
-            job_ids = connection.scalars(forgotten).all()
-            if not job_ids:
-                return 0
-            now = clock(connection)
-            # Somebody else's sweep may have come first, unseen by the snapshot that found these.
-            owed = connection.execute(
-                insert(connection, outbox)
-                .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])
-                .on_conflict_do_nothing(index_elements=[outbox.c.job_id])
-                .returning(outbox.c.id)
-            )
-            return len(owed.all())
+            return _owe_again(connection, or_(*gone), limit)
+
+    def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
+        first = (
+            select(jobs.c.id, jobs.c.updated_at, jobs.c.not_before, jobs.c.enqueued_at)
+            .where(waiting(), _due(), jobs.c.enqueued_at.is_not(None))
+            .order_by(jobs.c.updated_at, jobs.c.id)
+            .limit(limit)
+        )
+        leased = select(jobs.c.enqueued_at).where(jobs.c.lease_expires_at.is_not(None), jobs.c.enqueued_at.is_not(None))
+        with self.database.transaction() as connection:
+            under_way = connection.scalars(leased).all()
+            found = [
+                Waiting(row.id, since=max(row.updated_at, row.not_before or row.updated_at), sent=row.enqueued_at)
+                for row in connection.execute(first)
+            ]
+            late = overdue(found, under_way, clock(connection), slack)
+            return _owe_again(connection, jobs.c.id.in_(late), limit) if late else 0
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
@@ -174,3 +170,29 @@ class HousekeepingRepository(Repository):
                     delete(videos).where(videos.c.id.in_(gone)),
                 )
             )
+
+
+def _due() -> ColumnElement[bool]:
+    return or_(jobs.c.not_before.is_(None), passed(jobs.c.not_before))
+
+
+def _owe_again(connection: Connection, which: ColumnElement[bool], limit: int) -> int:
+    """Promise a message for such jobs of those that wait, are due, and have none promised; tells for how many."""
+    forgotten = (
+        select(jobs.c.id)
+        .where(waiting(), _due(), which, ~exists().where(outbox.c.job_id == jobs.c.id))
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    job_ids = connection.scalars(forgotten).all()
+    if not job_ids:
+        return 0
+    now = clock(connection)
+    # Somebody else's sweep may have come first, unseen by the snapshot that found these.
+    owed = connection.execute(
+        insert(connection, outbox)
+        .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])
+        .on_conflict_do_nothing(index_elements=[outbox.c.job_id])
+        .returning(outbox.c.id)
+    )
+    return len(owed.all())
