@@ -483,6 +483,27 @@ def test_an_idempotency_key_that_is_none_is_refused_before_the_body_is_read(worl
     assert "header.idempotency-key" in answer.json()["detail"].lower()
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "GZIP"])
+def test_a_compressed_upload_is_refused_with_the_encoding_named(world: World, encoding: str) -> None:
+    headers = {**world.caller("ana"), "Content-Encoding": encoding, "Content-Type": "multipart/form-data; boundary=x"}
+
+    answer = world.client.post("/api/videos/upload", headers=headers, content=b"unread")
+
+    assert code_of(answer) == (415, "encoding_unsupported")
+    assert encoding.removeprefix("identity, ") in answer.json()["detail"]
+
+
+def test_an_upload_that_says_it_is_as_it_is_is_taken(world: World) -> None:
+    answer = world.client.post(
+        "/api/videos/upload",
+        headers={**world.caller("ana"), "Content-Encoding": "identity"},
+        data={"title": "T", "edit": ""},
+        files={"video_file": ("a.mp4", VIDEO)},
+    )
+
+    assert answer.status_code == 202
+
+
 def test_what_a_part_says_of_itself_is_told_to_nobody(world: World) -> None:
     ana = world.caller("ana")
     world.store.fault = Unavailable("database", 'connection to "secret.host" failed for user "anb".')

@@ -1,10 +1,19 @@
+import gzip
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anb_api.multipart import MAX_FIELD_BYTES, OVERHEAD_BYTES, UploadForm, boundary_of
+from anb_api.multipart import (
+    MAX_BOUNDARY_BYTES,
+    MAX_FIELD_BYTES,
+    MAX_PREAMBLE_BYTES,
+    OVERHEAD_BYTES,
+    UploadForm,
+    boundary_of,
+)
 from anb_api.problems import Malformed, UnsupportedMedia
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import AnbError, Invalid, TooLarge
@@ -98,7 +107,6 @@ def test_nothing_is_read_that_nobody_asked_for() -> None:
         ([body(FILE, part("owner", b"bob"))], "field_unknown"),
         ([body(part("title", b"\xff\xfe"), FILE)], "title_not_text"),
         ([body(part("edit", b"{"), FILE)], "edit_invalid"),
-        ([body(part("edit", b""), FILE)], "edit_invalid"),
         ([body(part("edit", b'{"rotate": 90}'), FILE)], "edit_invalid"),
         ([body(FILE, part("edit", b'{"trim": {"end": 3}}'))], "edit_invalid"),
         ([body(part("edit", b'{"trim": {"start": NaN}}'), FILE)], "edit_invalid"),
@@ -110,7 +118,18 @@ def test_nothing_is_read_that_nobody_asked_for() -> None:
         ([TITLE[:20]], "form_truncated"),
         ([], "form_truncated"),
         ([b"what is this?"], "form_malformed"),
-        ([b"--another-boundary\r\n" + TITLE], "form_malformed"),
+        ([b"--another-boundary\r\nContent-Disposition: form-data; name=title\r\n\r\nx"], "form_malformed"),
+        ([b"--" + BOUNDARY + b"x\r\n"], "form_malformed"),
+        ([b"x--" + BOUNDARY + b"\r\n"], "form_malformed"),
+        ([gzip.compress(body(TITLE, FILE))], "form_malformed"),
+        ([b"x" * (MAX_PREAMBLE_BYTES + 100), body(TITLE, FILE)], "form_malformed"),
+        ([body(TITLE, FILE).replace(b"\r\n", b"\n")], "form_malformed"),
+        ([TITLE.replace(b'title"\r\n\r\n', b'title"\n\n')], "form_malformed"),
+        ([body(part("title", b"x", headers=b"X-Folded: a\r\n b\r\n"), FILE)], "form_malformed"),
+        ([body(TITLE).replace(BOUNDARY + b"--", BOUNDARY + b" x"), body(FILE)], "form_malformed"),
+        ([body(part("_charset_", b"klingon"), TITLE, FILE)], "charset_unsupported"),
+        ([body(part("_charset_", b"\0"), TITLE, FILE)], "charset_unsupported"),
+        ([body(part("_charset_", b"utf-8"), part("_charset_", b"utf-8"), TITLE, FILE)], "field_repeated"),
         ([b"--" + BOUNDARY + b"\r\nno colon\r\n\r\n"], "form_malformed"),
         ([b"--" + BOUNDARY + b"\r\nContent-Type: text/plain\r\n\r\nx"], "form_malformed"),
         ([b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data\r\n\r\nx"], "form_malformed"),
@@ -121,6 +140,124 @@ def test_nothing_is_read_that_nobody_asked_for() -> None:
 )
 def test_a_form_that_is_wrong_is_refused(pieces: list[bytes], code: str) -> None:
     assert refusal_of(*pieces).code == code
+
+
+def read(*pieces: bytes) -> tuple[str, str | None, EditSpec | None, bytes]:
+    """All that a form says: the file's name, title, edit and bytes."""
+    upload = form(*pieces)
+    name = upload.open_file()
+    data = b"".join(upload.read_file())
+    return name, upload.title, upload.edit, data
+
+
+AS_EVER = ("clip.mp4", "Mi día", None, b"first\r\n--second\r\n")
+DELIMITER = b"--" + BOUNDARY
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        body(TITLE, FILE),
+        b"This is a form.\r\n" + body(TITLE, FILE),
+        b"\r\n\r\n" + body(TITLE, FILE),
+        b"A line\n" + DELIMITER + b"-not\r\n-- \r\n" + body(TITLE, FILE),
+        b"x" * (MAX_PREAMBLE_BYTES - 2) + b"\r\n" + body(TITLE, FILE),
+        body(TITLE, FILE) + b"This was a form.\r\n" + DELIMITER + b"\r\n",
+        body(TITLE, FILE).replace(DELIMITER + b"\r\n", DELIMITER + b" \t \r\n"),
+        body(TITLE, FILE).replace(DELIMITER + b"--\r\n", DELIMITER + b"--"),
+        body(TITLE, FILE).replace(DELIMITER + b"--\r\n", DELIMITER + b"-- \t\r\n"),
+        body(TITLE, FILE).replace(b'form-data; name="title"', b"Form-Data ;  NAME=title "),
+        body(TITLE, FILE).replace(b"Content-Disposition", b"content-disposition"),
+        body(TITLE, FILE).replace(b"video/mp4\r\n", b"video/mp4\r\nContent-Length: 17\r\nX-More: 1\r\n"),
+        body(part("_charset_", b"UTF-8"), TITLE, FILE),
+        body(part("_charset_", b"iso-8859-1"), part("title", "Mi día".encode("latin-1")), FILE),
+        body(part("title", "Mi día".encode("latin-1"), headers=b"Content-Type: text/plain; charset=Latin1\r\n"), FILE),
+        body(part("title", "Mi día".encode(), headers=b'Content-Type: text/plain; charset="utf8"\r\n'), FILE),
+        body(part("title", "Mi día".encode(), headers=b"Content-Transfer-Encoding: 8BIT\r\n"), FILE),
+        body(TITLE, FILE.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: binary\r\n\r\n", 1)),
+        body(TITLE, part("edit", b""), FILE),
+        body(TITLE, FILE, part("edit", b" \r\n")),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_a_form_may_have_all_that_the_standard_allows(whole: bytes, size: int) -> None:
+    assert read(*(whole[start : start + size] for start in range(0, len(whole), size))) == AS_EVER
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (b"; filename*=UTF-8''na%C3%AFve.mp4", "naïve.mp4"),
+        (b"; filename*=iso-8859-1'en'na%EFve.mp4", "naïve.mp4"),
+        (b"; filename=\"plain.mp4\"; filename*=UTF-8''na%C3%AFve.mp4", "plain.mp4"),
+        (b"; filename*0=long; filename*1=er.mp4", "longer.mp4"),
+        (b"; filename=bare.mp4", "bare.mp4"),
+        ('; filename="día 👩‍👧.mp4"'.encode(), "día 👩‍👧.mp4"),
+        (b'; filename="a;b=\\"c\\".mp4"', 'a;b="c".mp4'),
+        (b'; filename="=?UTF-8?B?bmHDr3ZlLm1wNA==?="', "=?UTF-8?B?bmHDr3ZlLm1wNA==?="),
+        (b'; filename="\xe9.mp4"', "�.mp4"),
+    ],
+)
+def test_a_file_is_named_in_any_way_that_clients_know(disposition: bytes, name: str) -> None:
+    file = FILE.replace(b'; filename="clip.mp4"', disposition)
+
+    assert read(body(TITLE, file)) == (name, *AS_EVER[1:])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10_000), st.integers(0, 20), st.binary(max_size=20) | st.sampled_from([b"\n", BOUNDARY])
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(st.integers(0, 2000), max_size=5),
+)
+def test_however_a_form_is_damaged_it_is_read_or_refused_in_our_own_words(
+    changes: list[tuple[int, int, bytes]], places: list[int]
+) -> None:
+    whole = body(TITLE, EDIT, FILE)
+    for place, removed, added in changes:
+        at = place % len(whole)
+        whole = whole[:at] + added + whole[at + removed :]
+    said = ""
+    try:
+        read(*cut(whole, places))
+    except AnbError as refusal:
+        said = refusal.message
+    assert not re.search(r"Did not find|Expected|Found |Maximum|exceeds|at index|offset|codec", said)
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (b"Content-Transfer-Encoding: base64", "encoding_unsupported"),
+        (b"content-transfer-encoding:  Quoted-Printable ", "encoding_unsupported"),
+        (b"Content-Transfer-Encoding: x-uuencode", "encoding_unsupported"),
+        (b"Content-Encoding: gzip", "encoding_unsupported"),
+        (b"Content-Type: text/plain; charset=utf-16", "charset_unsupported"),
+        (b"Content-Type: text/plain; charset=base64", "charset_unsupported"),
+        (b"Content-Type: text/plain; charset=klingon", "charset_unsupported"),
+    ],
+)
+def test_a_field_that_would_have_to_be_decoded_is_refused(header: bytes, code: str) -> None:
+    assert refusal_of(body(part("title", b"x", headers=header + b"\r\n"), FILE)).code == code
+
+
+@pytest.mark.parametrize("header", [b"Content-Transfer-Encoding: base64", b"Content-Encoding: gzip"])
+def test_a_file_that_would_have_to_be_decoded_is_refused(header: bytes) -> None:
+    file = part("video_file", b"x", file_name="a.mp4", headers=header + b"\r\n")
+
+    assert refusal_of(body(TITLE, file)).code == "encoding_unsupported"
+
+
+def test_the_refusal_of_an_encoding_names_part_and_encoding() -> None:
+    refusal = refusal_of(body(part("title", b"eA==", headers=b"Content-Transfer-Encoding: base64\r\n"), FILE))
+
+    assert isinstance(refusal, UnsupportedMedia)
+    assert "'title'" in refusal.message
+    assert "base64" in refusal.message
 
 
 def test_the_refusal_of_an_edit_says_where_it_is_wrong() -> None:
@@ -164,5 +301,6 @@ def test_a_form_without_a_boundary_is_refused(content_type: str) -> None:
 
 
 def test_a_boundary_that_is_too_long_is_refused() -> None:
-    with pytest.raises(Malformed):
-        UploadForm(iter([]), b"x" * 10_000, max_file_bytes=1000)
+    assert boundary_of(f"multipart/form-data; boundary={'x' * MAX_BOUNDARY_BYTES}") == b"x" * MAX_BOUNDARY_BYTES
+    with pytest.raises(Malformed, match="257 bytes"):
+        boundary_of(f"multipart/form-data; boundary={'x' * (MAX_BOUNDARY_BYTES + 1)}")

@@ -1,11 +1,15 @@
 """An upload's form, parsed while it arrives: the file's bytes pass through, only the small fields are kept.
 
-Pulled by the thread that stores the file, so nothing is read that there is no room for.
+Pulled by the thread that stores the file, so nothing is read that there is no room for. Forms are as RFC 7578 has them;
+what of that is not taken (encodings, other line ends) is refused in our own words: the parser's are for programmers.
 """
 
+import codecs
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.message import Message
 
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
@@ -23,8 +27,24 @@ MAX_FIELD_BYTES = 64 * 1024
 OVERHEAD_BYTES = 1024 * 1024
 """What a request may have beyond its file: fields, part headers and boundaries."""
 
+MAX_BOUNDARY_BYTES = 256
+MAX_PREAMBLE_BYTES = 64 * 1024
+"""Of what may come before the first boundary, for whoever reads the form without knowing what it is."""
+
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
+"""Of one of them, its name included."""
+
+CHARSET = "_charset_"
+"""The field in which a form tells in what characters its others are."""
+
+FIELDS = frozenset({FILE, "title", "edit", CHARSET})
+
+AS_IT_IS = frozenset({"", "7bit", "8bit", "binary", "identity"})
+"""Encodings that change no byte."""
+
+_CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252"})
+"""In Python's words. Java's clients say Latin-1 when nobody tells them what to say."""
 
 
 def boundary_of(content_type: str | None) -> bytes:
@@ -42,7 +62,22 @@ def boundary_of(content_type: str | None) -> bytes:
         raise Malformed(
             "form_malformed", "The Content-Type names no boundary; let your HTTP library write this header."
         )
+    if len(boundary) > MAX_BOUNDARY_BYTES:
+        told = f"The boundary in the Content-Type has {len(boundary)} bytes; at most {MAX_BOUNDARY_BYTES} are allowed."
+        raise Malformed("form_malformed", told)
     return boundary
+
+
+def check_encoding(what: str, *encodings: str) -> None:
+    """Refuse what would have to be decoded first.
+
+    Raises:
+        UnsupportedMedia: `encoding_unsupported`.
+    """
+    for encoding in encodings:
+        if encoding.strip().lower() not in AS_IT_IS:
+            told = f"{what} is encoded as {encoding.strip()}; send it as it is, without that encoding."
+            raise UnsupportedMedia("encoding_unsupported", told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +86,7 @@ class _Part:
 
     name: str
     file_name: str | None
+    charset: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +103,32 @@ class UploadForm:
     def __init__(self, pieces: Iterator[bytes], boundary: bytes, *, max_file_bytes: int) -> None:
         self.title: str | None = None
         self.edit: EditSpec | None = None
-        self._pieces = pieces
+        self._pieces = _from_first_boundary(pieces, boundary)
         self._max_file_bytes = max_file_bytes
         self._queue: deque[_Event] = deque()
         self._header = (b"", b"")
         self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
+        self._charset = "utf-8"
         self._seen: set[str] = set()
         self._whole = False
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._headers.clear,
-                    "on_header_begin": self._on_header_begin,
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": self._on_part_data,
-                    "on_part_end": self._on_part_end,
-                    "on_end": self._on_end,
-                },
-                max_header_count=MAX_PART_HEADERS,
-                max_header_size=MAX_PART_HEADER_BYTES,
-            )
-        except FormParserError as error:
-            raise Malformed("form_malformed", f"The form can't be read: {error}.") from error
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_begin": self._on_header_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+            # Its own limits are far away: ours have sentences.
+            max_header_count=MAX_PART_HEADERS + 1,
+            max_header_size=OVERHEAD_BYTES,
+        )
         self._events = self._parse()
 
     def open_file(self) -> str:
@@ -101,10 +137,11 @@ class UploadForm:
             match event:
                 case _Part(name=name, file_name=file_name) if name == FILE:
                     if not file_name:
-                        raise Invalid("file_missing", f"The part '{FILE}' is no file: it has no file name.")
+                        told = f"The part '{FILE}' is no file: it has no file name (`filename`)."
+                        raise Invalid("file_missing", told)
                     return file_name
-                case _Part(name=name):
-                    self._read_field(name)
+                case _Part() as part:
+                    self._read_field(part)
         raise Invalid("file_missing", f"The form has no file '{FILE}'.")
 
     def read_file(self) -> Iterator[bytes]:
@@ -116,20 +153,25 @@ class UploadForm:
                 break
         for event in self._events:
             if isinstance(event, _Part):
-                self._read_field(event.name)
+                self._read_field(event)
 
-    def _read_field(self, name: str) -> None:
-        value = bytearray()
+    def _read_field(self, part: _Part) -> None:
+        name, value = part.name, bytearray()
         for event in self._events:
             if not isinstance(event, bytes):
                 break
             value += event
             if len(value) > MAX_FIELD_BYTES:
                 raise TooLarge("field_too_large", f"The field '{name}' has more than {MAX_FIELD_BYTES} bytes.")
-        if name == "title":
-            self.title = _title(bytes(value))
-        else:
-            self.edit = _edit(bytes(value))
+        text = _utf8(bytes(value), name, part.charset or self._charset)
+        match name:
+            case "title":
+                self.title = _title(text)
+            case "edit":
+                # A form in a browser sends what was left empty, too.
+                self.edit = _edit(text) if text.strip() else None
+            case _:
+                self._charset = text.decode(errors="replace").strip()
 
     def _parse(self) -> Iterator[_Event]:
         read = 0
@@ -143,7 +185,11 @@ class UploadForm:
             try:
                 self._parser.write(piece)
             except FormParserError as error:
-                raise Malformed("form_malformed", f"The form can't be read: {error}.") from error
+                raise Malformed(
+                    "form_malformed",
+                    "The form can't be read: after each boundary come a part's headers, each as 'Name: value' on a "
+                    "line of its own that ends in CR LF, then an empty line.",
+                ) from error
             while self._queue:
                 yield self._queue.popleft()
         if not self._whole:
@@ -151,32 +197,55 @@ class UploadForm:
 
     # -- the parser's callbacks
 
+    def _on_part_begin(self) -> None:
+        self._headers.clear()
+        self._header_count = 0
+
     def _on_header_begin(self) -> None:
         self._header = (b"", b"")
+        self._header_count += 1
+        if self._header_count > MAX_PART_HEADERS:
+            told = f"A part of the form has more than {MAX_PART_HEADERS} headers; Content-Disposition is enough."
+            raise Malformed("form_malformed", told)
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header = (self._header[0] + data[start:end], b"")
+        self._on_header(self._header[0] + data[start:end], b"")
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header = (self._header[0], self._header[1] + data[start:end])
+        self._on_header(self._header[0], self._header[1] + data[start:end])
+
+    def _on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) + len(value) > MAX_PART_HEADER_BYTES:
+            told = (
+                f"A part of the form has a header of more than {MAX_PART_HEADER_BYTES} bytes; shorten the file's name."
+            )
+            raise Malformed("form_malformed", told)
+        self._header = (name, value)
 
     def _on_header_end(self) -> None:
         name, value = self._header
+        if b"\n" in value:
+            raise _line_ends()
         self._headers[name.lower()] = value
 
     def _on_headers_finished(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        disposition = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(disposition)
         raw_name = options.get(b"name")
         if kind != b"form-data" or raw_name is None:
             raise Malformed("form_malformed", "A part of the form has no Content-Disposition that names it.")
         name = raw_name.decode(errors="replace")
-        if name not in {FILE, "title", "edit"}:
+        if name not in FIELDS:
             raise Invalid("field_unknown", f"The form has a field {name!r}; there are title, {FILE} and edit.")
         if name in self._seen:
             raise Invalid("field_repeated", f"The form has more than one '{name}'; send one video a request.")
         self._seen.add(name)
-        file_name = options.get(b"filename")
-        self._queue.append(_Part(name, file_name.decode(errors="replace") if file_name is not None else None))
+        encodings = (self._headers.get(b"content-transfer-encoding", b""), self._headers.get(b"content-encoding", b""))
+        check_encoding(f"The part '{name}'", *(encoding.decode(errors="replace") for encoding in encodings))
+        _, content = parse_options_header(self._headers.get(b"content-type", b""))
+        charset = content.get(b"charset")
+        file_name = options.get(b"filename", b"").decode(errors="replace") or _extended_file_name(disposition)
+        self._queue.append(_Part(name, file_name, charset.decode(errors="replace") if charset else None))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._queue.append(data[start:end])
@@ -186,6 +255,55 @@ class UploadForm:
 
     def _on_end(self) -> None:
         self._whole = True
+
+
+def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[bytes]:
+    """Leave out what comes before the first boundary, and the blanks that pad it: the parser takes neither there."""
+    delimiter = b"--" + boundary
+    line = re.compile(b"\n" + re.escape(delimiter) + rb"(?:--|[ \t]*(\r?\n))")
+    kept = b"\n"
+    for piece in pieces:
+        kept += piece
+        if found := line.search(kept):
+            if found[1] == b"\n":
+                raise _line_ends()
+            yield delimiter + b"\r\n" + kept[found.end() :] if found[1] else kept[found.start() + 1 :]
+            yield from pieces
+            return
+        if len(kept) > MAX_PREAMBLE_BYTES + len(b"\n" + delimiter + b"\r\n"):
+            told = f"The first boundary is not within {MAX_PREAMBLE_BYTES} bytes; no more may come before it."
+            raise Malformed("form_malformed", told)
+    if not (delimiter + b"\r\n").startswith(kept[1:]):
+        told = (
+            f"No line of the body is '{delimiter.decode(errors='replace')}', the boundary that the Content-Type names."
+        )
+        raise Malformed("form_malformed", told)
+
+
+def _line_ends() -> Malformed:
+    return Malformed(
+        "form_malformed", "The form's lines end in LF alone; those of boundaries and headers end in CR LF."
+    )
+
+
+def _extended_file_name(disposition: bytes) -> str | None:
+    """`filename*`, in the way of RFC 2231: no form should have it, but what is meant is clear."""
+    message = Message()
+    message["Content-Disposition"] = disposition.decode("latin-1")
+    return message.get_filename()
+
+
+def _utf8(value: bytes, name: str, charset: str) -> bytes:
+    """A field's value in UTF-8, whatever it came in."""
+    try:
+        known = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        known = ""
+    if known not in _CHARSETS:
+        told = f"The field '{name}' is in the characters {charset!r}, which are not known here; send it in UTF-8."
+        raise UnsupportedMedia("charset_unsupported", told)
+    # What UTF-8 and its part ASCII can't be is for whoever reads the field to say.
+    return value if known in {"utf-8", "ascii"} else value.decode(known, errors="replace").encode()
 
 
 def _title(raw: bytes) -> str:

@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from anb_api.body import Body
 from anb_api.context import CallerHere, Here, Prefix
-from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of
+from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of, check_encoding
 from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
 from anb_core.domain.errors import TooLarge
@@ -103,6 +103,7 @@ async def upload_video(
     ] = None,
 ) -> Receipt:
     """Stream a file in. What can be known of it now is refused now; the rest shows on the video."""
+    check_encoding("The body", *request.headers.get("content-encoding", "").split(","))
     boundary = boundary_of(request.headers.get("content-type"))
     max_bytes = here.core.settings.max_upload_bytes
     if int(request.headers.get("content-length", 0)) > max_bytes + OVERHEAD_BYTES:
