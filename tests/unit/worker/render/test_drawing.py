@@ -1,11 +1,13 @@
 from importlib import resources
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from anb_worker.render import drawing
 from anb_worker.render.drawing import draw_mark, draw_title, draw_watermark
 
+PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+HEBREW = "\u05e9\u05dc\u05d5\u05dd"
 ROOM = (1040 + 8, 130)
 """What the intro has for a title, in pixels."""
 
@@ -41,7 +43,24 @@ def test_a_title_is_drawn_within_its_room(title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "title", ["", "   ", "🎉🎊", "日本語のタイトル", "हिन्दी", "مرحبا", "\u200b\u202e", "\x00\x01", "\ud800"]
+    "title",
+    [
+        "",
+        "   ",
+        "🎉🎊",
+        "日本語のタイトル",
+        "हिन्दी",
+        "مرحبا",
+        "\u200b\u202e",
+        "\x00\x01",
+        "\ud800",
+        "👩\u200d🚀",
+        "\u200d",
+        "❤\ufe0f",
+        "🇨🇴 👍🏽",
+        "\u0301",
+        "\u2800",
+    ],
 )
 def test_of_a_title_that_no_font_can_draw_nothing_is_drawn(title: str) -> None:
     assert draw_title(title) is None
@@ -54,6 +73,21 @@ def test_of_a_title_that_no_font_can_draw_nothing_is_drawn(title: str) -> None:
         ("a\u202eevil\x00\tb\n", "aevil b"),
         ("  much \u3000 space  ", "much space"),
         ("e\u0301te\u0301", "été"),
+        ("HH 👩\u200d🚀 HH", "HH HH"),
+        ("HH👩\u200d🚀HH", "HHHH"),
+        ("with 👨\u200d👩\u200d👧\u200d👦 family", "with family"),
+        ("thumbs 👍🏽 up", "thumbs up"),
+        ("flag 🇨🇴 and 🏴\U000e0067\U000e0062\U000e007f", "flag and"),
+        ("heart ❤\ufe0f\u200d🔥 burns", "heart burns"),
+        ("No. 1\ufe0f\u20e3 and #\ufe0f\u20e3", "No. 1 and #"),
+        ("日\u0301 or x\u20dd", "or x"),
+        ("a \u0301b", "a b"),
+        (f"{PERSIAN} OK", "OK"),
+        ("a\u200db\u200c c", "ab c"),
+        ("3\u200d4", "34"),
+        ("blank \u2800\u3164 letters", "blank letters"),
+        ("👩\u200d🚀 first", "first"),
+        ("last \u200d👩", "last"),
     ],
 )
 def test_what_has_no_shape_leaves_no_gap(title: str, same: str) -> None:
@@ -61,6 +95,32 @@ def test_what_has_no_shape_leaves_no_gap(title: str, same: str) -> None:
     assert drawn is not None
     assert expected is not None
     assert drawn.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("title", ["HH 👩\u200d🚀 HH", f"{PERSIAN} OK", "a\u200db", f"{HEBREW} OK", "1\ufe0f\u20e3"])
+def test_without_an_engine_that_shapes_neither_boxes_nor_gaps_are_drawn(
+    monkeypatch: pytest.MonkeyPatch, title: str
+) -> None:
+    monkeypatch.setattr(ImageFont.core, "HAVE_RAQM", False)
+    plain = "".join(letter for letter in title if letter.isascii())
+    drawn, expected = draw_title(title), draw_title(" ".join(plain.split()))
+    assert drawn is not None
+    assert expected is not None
+    assert drawn.tobytes() == expected.tobytes()
+
+
+def test_joiners_and_marks_stay_with_the_letters_that_they_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    font = drawing._own_font("Medium", 42)
+    word = f"{PERSIAN}\u064b क्\u200dष"
+    monkeypatch.setattr(drawing, "_known", lambda *_: set(word) - set("\u200c\u200d "))
+    assert drawing._drawn(word, font) == word
+    assert drawing._drawn(f"👩\u200d{word}\u200d👩", font) == f"{word}\u200d"
+
+
+def test_what_is_written_from_the_right_is_left_out_where_nothing_can_turn_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawing, "_known", lambda *_: {*HEBREW, *"OK"})
+    font = ImageFont.truetype(drawing._own_font("Medium", 42).path, 42, layout_engine=ImageFont.Layout.BASIC)
+    assert drawing._drawn(f"{HEBREW} OK", font) == "OK"
 
 
 def test_accents_are_drawn() -> None:

@@ -15,13 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput, Transient
 from anb_core.domain.render import FPS, InputLimits, plan_render
 from anb_core.ports.renderer import Stop
-from anb_worker.render.children import look
+from anb_worker.render.children import fit_watermark, look
 from anb_worker.render.commands import (
     CARD_QUALITY,
     CARD_SECONDS,
@@ -31,13 +29,10 @@ from anb_worker.render.commands import (
     extract_command,
     picture_command,
 )
-from anb_worker.render.drawing import draw_watermark
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
 _HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
-_WATERMARK_BOX = (240, 96)
-"""What an operator's watermark is scaled down to, in pixels; a smaller one stays as it is."""
 _KEPT = 4
 """How many versions of a part stay, those that were used last: a render may still be at work with the one before."""
 
@@ -85,8 +80,13 @@ class Cards:
         """The operator's, else the project's."""
         if given is None:
             return self.own(stop) / "watermark.png"
-        name = self._name("watermark", "cards.py", given=given)
-        return self._entry(name, lambda entry: _fit_watermark(given, entry / "watermark.png"), stop) / "watermark.png"
+
+        def fit(entry: Path) -> None:
+            if fit_watermark(given, entry / "watermark.png", workdir=entry, stop=stop) is None:
+                raise Transient("bad_resource", "The operator's watermark can't be used: it is no PNG picture.")
+
+        name = self._name("watermark", "drawing.py", "cards.py", given=given)
+        return self._entry(name, fit, stop) / "watermark.png"
 
     def own(self, stop: Stop) -> Path:
         """The folder with the project's own parts; to compose them takes about ten seconds."""
@@ -107,7 +107,6 @@ class Cards:
                 command = card_command(self._tool, drawn, round(CARD_SECONDS * FPS), quality, entry / f"{name}.mp4")
                 self._run(command, entry, stop, "encoding the cards")
                 drawn.unlink()
-            draw_watermark().save(entry / "watermark.png")
 
         return compose
 
@@ -207,15 +206,3 @@ def _sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _fit_watermark(given: Path, output: Path) -> None:
-    try:
-        with Image.open(given, formats=["PNG"]) as picture:
-            fitted = picture.convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Transient(
-            "bad_resource", f"The operator's watermark can't be used, it is no PNG picture: {error}"
-        ) from error
-    fitted.thumbnail(_WATERMARK_BOX, Image.Resampling.LANCZOS)
-    fitted.save(output)

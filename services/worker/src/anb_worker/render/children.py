@@ -1,11 +1,14 @@
 """Starts the programs that look into files, and takes what they print with a grain of salt."""
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from anb_core.domain.edit import Trim
+from anb_core.domain.errors import BadInput
 from anb_core.domain.render import OutputFacts, SourceFacts
 from anb_core.ports.renderer import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
@@ -27,6 +30,39 @@ def look(source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop
     return TypeAdapter(SourceFacts).validate_json(printed)
 
 
+def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
+    """Draw a title into a PNG file in `workdir`; its width and height, or None where nothing of it can be drawn, and
+    there is no file. See the program `drawing`.
+
+    Raises:
+        Transient: the child could not do its work.
+        AnbError: what `stop` was asked with.
+    """
+    # Not on the command line, which others on this machine can read.
+    text = output.with_suffix(".json")
+    text.write_text(json.dumps(title))
+    return _draw("title", text, output, workdir, stop)
+
+
+def fit_watermark(given: Path, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
+    """Bring an operator's watermark into a PNG file in `workdir`; its width and height, or None when it is no picture.
+
+    Raises as `draw_title` does.
+    """
+    return _draw("watermark", given, output, workdir, stop)
+
+
+def _draw(what: str, source: Path, output: Path, workdir: Path, stop: Stop) -> tuple[int, int] | None:
+    arguments = [what, str(source.absolute()), str(output.absolute())]
+    limits = replace(_LIMITS, file_bytes=16 * 1024**2)
+    try:
+        printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)
+    except BadInput:
+        # What breaks the one that draws it can't be drawn; that is no reason to refuse the video.
+        return None
+    return TypeAdapter(tuple[int, int] | None).validate_json(printed)
+
+
 def examine(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
     """What is in a finished file that was joined from `parts`, each with its frames. See the program `verify`.
 
@@ -40,9 +76,16 @@ def examine(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, s
 
 
 def _run(
-    module: str, arguments: Sequence[str], read: Iterable[Path], workdir: Path, stop: Stop, *, of_upload: bool = False
+    module: str,
+    arguments: Sequence[str],
+    read: Iterable[Path],
+    workdir: Path,
+    stop: Stop,
+    *,
+    of_upload: bool = False,
+    limits: ChildLimits = _LIMITS,
 ) -> str:
-    finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=_LIMITS, read=read)
+    finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
         # These programs take every error of a library for the file's; only a crash gets past them.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)

@@ -1,5 +1,5 @@
-"""Composes the project's own intro and outro, frame by frame, with MoviePy: `python -m anb_worker.render.composing
-FOLDER`.
+"""Composes the project's own intro and outro, frame by frame, with MoviePy, and draws its watermark: `python -m
+anb_worker.render.composing FOLDER`.
 
 It takes about ten seconds of computing, so it runs once, in a child (see cards); a render only uses what it left.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 
 from anb_core.domain.render import FPS, HEIGHT, WIDTH
 from anb_worker.render.commands import CARD_SECONDS, FADE_OUT_SECONDS
-from anb_worker.render.drawing import draw_bar, draw_mark, draw_words
+from anb_worker.render.drawing import draw_bar, draw_mark, draw_watermark, draw_words
 
 _Pixels = npt.NDArray[np.uint8]
 
@@ -24,7 +24,8 @@ _DRIFT = 240
 
 
 def compose(folder: Path) -> None:
-    """Write `intro.mov` and `outro.mov`, without loss and without sound."""
+    """Write `intro.mov` and `outro.mov`, without loss and without sound, and `watermark.png`."""
+    draw_watermark().save(folder / "watermark.png")
     _write(_intro(), folder / "intro.mov")
     _write(_outro(), folder / "outro.mov")
 

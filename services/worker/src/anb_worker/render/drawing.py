@@ -2,8 +2,16 @@
 
 The font comes with the package font-manrope and has Latin with every accent, Greek and Cyrillic; a title in another
 script is drawn where the system has a font for it.
+
+As a program, started by `children`, it writes a PNG file and prints the picture's width and height as JSON, or null
+where there is nothing to draw:
+
+    python -m anb_worker.render.drawing title TEXT PICTURE      the title that the file TEXT holds as JSON
+    python -m anb_worker.render.drawing watermark GIVEN PICTURE  an operator's watermark, scaled down where it is large
 """
 
+import json
+import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,11 +38,16 @@ _ELLIPSIS = "..."
 _JOINERS = "\u200c\u200d"
 """They have no shape, and some scripts are unreadable without."""
 
+_FROM_THE_RIGHT = ("R", "AL")
+"""Unicode's classes of letters that are written so."""
+
 _UNKNOWN = "\U0010fffe"
 """No font has a shape for it."""
 
 _WATERMARK_HEIGHT = 40
 _WATERMARK_OPACITY = 0.62
+_WATERMARK_BOX = (240, 96)
+"""What an operator's watermark is scaled down to, in pixels; a smaller one stays as it is."""
 
 _FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
@@ -108,9 +121,8 @@ def draw_title(title: str) -> Image.Image | None:
     """A title in one line or two, centered, cropped to its ink; None where nothing of it can be drawn, so that no boxes
     are.
     """
-    text = _printable(title)
-    font, drawable = _font_for(text)
-    lines = _wrapped(" ".join("".join(letter for letter in text if letter in drawable).split()), font)
+    font, text = _font_for(_printable(title))
+    lines = _wrapped(text, font)
     step = round(_TITLE_SIZE * 1.35)
     canvas = Image.new("L", (_TITLE_WIDTH + 2 * _TITLE_SIZE, step * (len(lines) + 1)), 0)
     draw = ImageDraw.Draw(canvas)
@@ -130,17 +142,39 @@ def _printable(title: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def _font_for(text: str) -> tuple[FreeTypeFont, set[str]]:
+def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     """The first font that can draw all of a text, else the one that can draw most of it; and what it can draw of it."""
-    choice: tuple[FreeTypeFont, set[str]] | None = None
+    choice: tuple[FreeTypeFont, str] | None = None
     for font in _fonts():
-        drawable = _drawable(font, text)
-        if choice is None or len(drawable) > len(choice[1]):
-            choice = font, drawable
-        if drawable.issuperset(text):
+        drawn = _drawn(text, font)
+        if choice is None or len(drawn) > len(choice[1]):
+            choice = font, drawn
+        if drawn == text:
             break
     assert choice is not None  # noqa: S101 - our own font is always there
     return choice
+
+
+def _drawn(text: str, font: FreeTypeFont) -> str:
+    """What a font can draw of a text, without gaps: with a letter go its marks and joiners, and the spaces around it
+    become one.
+    """
+    known, shapes = _known(font, text), font.layout_engine == Layout.RAQM
+    kept, whole = "", False
+    for letter in text:
+        category = unicodedata.category(letter)[0]
+        if letter in _JOINERS:
+            # Only the other engine joins, and only letters are joined: emoji and what holds them together are left out.
+            fits = shapes and whole and unicodedata.category(kept[-1])[0] in "LM"
+        elif category == "M":
+            fits = whole and letter in known
+        elif letter.isspace():
+            fits, whole = True, False
+        else:
+            # Without shaping, what is written from the right would stand in the wrong order.
+            fits = whole = letter in known and (shapes or unicodedata.bidirectional(letter) not in _FROM_THE_RIGHT)
+        kept += letter if fits else ""
+    return " ".join(kept.split())
 
 
 def _fonts() -> Iterator[FreeTypeFont]:
@@ -155,14 +189,17 @@ def _own_font(weight: str, size: int) -> FreeTypeFont:
     return ImageFont.truetype(str(resources.files("font_manrope") / "files" / f"Manrope-{weight}.ttf"), size)
 
 
-def _drawable(font: FreeTypeFont, text: str) -> set[str]:
-    """The letters that a font has a shape for, other than the one it draws for what it does not know."""
+def _known(font: FreeTypeFont, text: str) -> set[str]:
+    """The letters that a font has a shape for, other than none and than the one it draws for what it does not know."""
     # Without the other engine's shaping, which draws a helper under a lone accent.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
     unknown = plain.getmask(_UNKNOWN)
     shapes = {letter: plain.getmask(letter) for letter in set(text)}
-    known = {letter for letter, shape in shapes.items() if shape.size != unknown.size or bytes(shape) != bytes(unknown)}
-    return known | set(_JOINERS)
+    return {
+        letter
+        for letter, shape in shapes.items()
+        if shape.getbbox() and (shape.size != unknown.size or bytes(shape) != bytes(unknown))
+    }
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
@@ -210,3 +247,25 @@ def _gradient(size: tuple[int, int]) -> Image.Image:
     across, down = Image.linear_gradient("L").rotate(90).resize(size), Image.linear_gradient("L").resize(size)
     first, second = (Image.new("RGBA", size, color) for color in ACCENT)
     return Image.composite(second, first, Image.blend(across, down, 0.5))
+
+
+def fit_watermark(given: Path) -> Image.Image | None:
+    """An operator's watermark, scaled down to what there is room for; None when it is no PNG picture."""
+    try:
+        with Image.open(given, formats=["PNG"]) as picture:
+            fitted: Image.Image = picture.convert("RGBA")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    fitted.thumbnail(_WATERMARK_BOX, Image.Resampling.LANCZOS)
+    return fitted
+
+
+def _main(what: str, source: Path, output: Path) -> None:
+    picture = draw_title(json.loads(source.read_text())) if what == "title" else fit_watermark(source)
+    if picture is not None:
+        picture.save(output)
+    sys.stdout.write(json.dumps(picture and picture.size))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1], *map(Path, sys.argv[2:]))

@@ -20,9 +20,8 @@ from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check
 from anb_core.ports.renderer import Rendered, Resources, Stop
 from anb_worker.render import commands
 from anb_worker.render.cards import Card, Cards
-from anb_worker.render.children import examine, look
+from anb_worker.render.children import draw_title, examine, look
 from anb_worker.render.commands import TITLE_MIDDLE, Sound, Tool
-from anb_worker.render.drawing import draw_title
 from anb_worker.render.launch import missing_protections
 from anb_worker.render.processors import processors
 from anb_worker.render.sandbox import ChildLimits, blame, run
@@ -191,18 +190,19 @@ class _Render:
         """Lay the title over our intro; an operator's intro stays as it is."""
         if not self.plan.intro_frames:
             return
-        title = draw_title(self.title) if self.intro.takes_title else None
-        if title is None:
+        picture = self._file("title.png")
+        size = None
+        if self.intro.takes_title:
+            size = draw_title(self.title, picture, workdir=self.workdir, stop=self.stop)
+        if size is None:
             shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
             return
-        picture = self._file("title.png")
-        title.save(picture)
         command = commands.title_command(
             self.tool,
             self.intro.picture,
             self.plan.intro_frames,
             title=picture,
-            top_left=((WIDTH - title.width) // 2, TITLE_MIDDLE - title.height // 2),
+            top_left=((WIDTH - size[0]) // 2, TITLE_MIDDLE - size[1] // 2),
             output=self._file("intro.mp4"),
         )
         self._run(command, "laying the title over the intro", [self.intro.picture])

@@ -1,0 +1,76 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from anb_core.domain.errors import Transient
+from anb_core.ports.renderer import Stop
+from anb_worker.render import children
+from anb_worker.render.children import draw_title, fit_watermark
+from anb_worker.render.launch import NOT_BEGUN
+from anb_worker.render.sandbox import Finished
+
+
+def broken(code: int, *, exhausted: bool = False) -> Finished:
+    return Finished(code, exhausted, output="", complaint="it broke")
+
+
+def test_a_title_is_drawn_by_a_child(tmp_path: Path) -> None:
+    picture = tmp_path / "title.png"
+    size = draw_title("A walk \U0001f469\u200d\U0001f680 \x00 in the park", picture, workdir=tmp_path, stop=Stop())
+    with Image.open(picture) as drawn:
+        assert drawn.size == size
+
+
+def test_of_a_title_that_can_not_be_drawn_there_is_no_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "title.png"
+    assert draw_title("\U0001f469\u200d\U0001f680", picture, workdir=tmp_path, stop=Stop()) is None
+    assert not picture.exists()
+
+
+def test_a_watermark_is_fitted_by_a_child(tmp_path: Path) -> None:
+    given, fitted = tmp_path / "given.png", tmp_path / "fitted.png"
+    Image.new("RGB", (2400, 600)).save(given)
+    assert fit_watermark(given, fitted, workdir=tmp_path, stop=Stop()) == (240, 60)
+    given.write_text("no picture")
+    assert fit_watermark(given, fitted, workdir=tmp_path, stop=Stop()) is None
+
+
+@pytest.mark.parametrize("how", [broken(-11), broken(-24, exhausted=True)])
+def test_letters_that_break_what_draws_them_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finished
+) -> None:
+    monkeypatch.setattr(children, "run_python", lambda *_, **__: how)
+    assert draw_title("broken", tmp_path / "title.png", workdir=tmp_path, stop=Stop()) is None
+
+
+@pytest.mark.parametrize("code", [1, -9, NOT_BEGUN])
+def test_a_child_that_fails_for_another_reason_is_no_fault_of_the_title(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(children, "run_python", lambda *_, **__: broken(code))
+    with pytest.raises(Transient):
+        draw_title("fine", tmp_path / "title.png", workdir=tmp_path, stop=Stop())
+
+
+def test_others_on_this_machine_can_not_read_a_title_off_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[object] = []
+
+    def run(*arguments: object, **_: object) -> Finished:
+        commands.append(arguments)
+        return Finished(0, exhausted=False, output="null", complaint="")
+
+    monkeypatch.setattr(children, "run_python", run)
+    draw_title("Nobody's business", tmp_path / "title.png", workdir=tmp_path, stop=Stop())
+    assert "business" not in str(commands)
+
+
+def test_nothing_that_reads_pictures_fonts_or_videos_is_loaded_by_the_worker_itself() -> None:
+    code = "import anb_worker.__main__, json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
+    assert not {"PIL", "av", "moviepy"} & set(json.loads(done.stdout))
