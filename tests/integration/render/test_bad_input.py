@@ -144,7 +144,7 @@ def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
     engine = RenderEngine(cards_dir, input_limits=InputLimits(max_pixels=320 * 180))
     with pytest.raises(BadInput) as caught:
         render_clip(engine, small, ONLY_MAIN, tmp_path / "work")
-    assert caught.value.code == "corrupt"
+    assert caught.value.code == "too_many_pixels"
 
 
 def test_a_codec_that_is_not_supported_is_named(clip: MakeClip, render: Render) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from anb_core.domain.color import Colors
 from anb_core.domain.container import Container
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput
@@ -10,6 +11,7 @@ from anb_core.domain.render import (
     FPS,
     AudioFacts,
     InputLimits,
+    Look,
     OutputFacts,
     RenderPlan,
     SourceFacts,
@@ -19,8 +21,9 @@ from anb_core.domain.render import (
     plan_render,
 )
 
+LOOK = Look(width=1920, height=1080)
 VIDEO = VideoFacts(
-    index=0, codec="h264", width=1920, height=1080, claimed_end=10.0, packets=300, last=9.967, end=10.0, decodable=True
+    index=0, codec="h264", width=1920, height=1080, claimed_end=10.0, packets=300, last=9.967, end=10.0, looks=(LOOK,)
 )
 AUDIO = AudioFacts(index=1, codec="aac", end=10.0)
 SOURCE = SourceFacts(container=Container.MP4, claimed_end=10.0, video=VIDEO, audio=AUDIO)
@@ -109,7 +112,7 @@ def test_an_audio_stream_without_sound_is_taken_for_none() -> None:
         (source(claimed_end=36_000.0), "too_long", "10:00:00"),
         (source(claimed_end=None, video_claim=36_000.0), "too_long", "4:00:00"),
         (source(width=16_000, height=16_000), "too_many_pixels", "16000 x 16000"),
-        (source(decodable=False), "corrupt", "damaged"),
+        (source(looks=()), "corrupt", "damaged"),
         (source(claimed_end=None, video_claim=0.0, packets=0, last=None, end=None), "zero_duration", "no length"),
         (source(claimed_end=0.2, video_claim=0.2, packets=0, last=None, end=None), "zero_duration", "no length"),
         (source(last=0.0, end=0.0), "truncated", "10.0 s"),
@@ -250,3 +253,35 @@ def test_every_fact_of_an_output_is_judged() -> None:
 def test_a_longer_plan_wants_a_longer_output() -> None:
     longer = replace(plan(), main_frames=301)
     assert [flaw.split()[0] for flaw in find_flaws(longer, OUTPUT)] == ["frames", "video_end", "audio_end"]
+
+
+def looks(*given: Look, start: float = 0.0, codec: str = "h264") -> list[tuple[int, float | None]]:
+    """Which looks are planned: from which frame on, with which shape of a pixel."""
+    decided = plan(source(looks=given, codec=codec), EditSpec(trim=Trim(start=start)))
+    return [(look.first_frame, look.pixel_aspect) for look in decided.looks]
+
+
+def test_a_change_of_the_picture_is_followed_from_the_nearest_frame_on() -> None:
+    wide = replace(LOOK, since=4.01, pixel_aspect=1.5)
+    assert looks(LOOK, wide) == [(0, None), (120, 1.5)]
+    assert looks(LOOK, wide, start=2.0) == [(0, None), (60, 1.5)]
+    assert looks(LOOK, wide, start=5.0) == [(0, 1.5)]
+    assert looks(LOOK, replace(wide, since=9.999)) == [(0, None)]
+    assert looks(LOOK, wide, replace(LOOK, since=4.015)) == [(0, None)]
+    assert looks(LOOK, wide, replace(LOOK, since=6.0)) == [(0, None), (120, 1.5), (180, None)]
+
+
+def test_a_change_that_makes_no_difference_needs_no_branch() -> None:
+    assert looks(LOOK, replace(LOOK, since=2.0), replace(LOOK, since=3.0)) == [(0, None)]
+    smaller = replace(LOOK, since=2.0, width=1280, height=720)
+    assert looks(LOOK, smaller, codec="vp9") == [(0, None)]
+    assert looks(LOOK, smaller, codec="h264") == [(0, None), (60, None)]
+    assert looks(LOOK, replace(smaller, width=640, height=360), codec="vp9") == [(0, None), (60, None)]
+
+
+def test_what_decodes_transparency_is_named_only_where_there_is_some() -> None:
+    see_through = replace(LOOK, colors=Colors(alpha=True))
+    assert plan(source(looks=(see_through,), codec="vp9")).decoder == "libvpx-vp9"
+    assert plan(source(looks=(see_through,), codec="vp8")).decoder == "libvpx"
+    assert plan(source(looks=(see_through,), codec="prores")).decoder is None
+    assert plan(source(codec="vp9")).decoder is None

@@ -5,9 +5,10 @@ All positions are seconds from the beginning of the upload as a player counts th
 stream is 0).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from anb_core.domain.color import ColorPlan, Colors, plan_colors
 from anb_core.domain.container import ACCEPTED, Container
 from anb_core.domain.errors import BadInput
 
@@ -65,10 +66,32 @@ AUDIO_CODECS = frozenset(
 )
 """What sound may be coded in."""
 
+_CODECS_WITH_FIELDS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
+"""What may be interlaced, any picture of it: to look whether one is costs nothing."""
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""What decodes transparency, by ffmpeg's names, where ffmpeg's own decoder leaves it out."""
+
+_MOST_LOOKS = 64
+"""How many changes of the picture are followed; each costs a branch of the filter graph."""
+
 SLACK_SECONDS, SLACK_SHARE = 0.5, 0.05
 """How much less may be there than a file claims: the larger of half a second and a twentieth. Honest files round, and
 end oddly.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How the pictures are to be taken from `since` (seconds of the file) on: their size in pixels, upright, their
+    colors, and the shape of a pixel, its width by its height; None: as ffmpeg takes it, which is for the whole file.
+    """
+
+    since: float = 0.0
+    width: int = 0
+    height: int = 0
+    pixel_aspect: float | None = None
+    colors: Colors = field(default_factory=Colors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +109,8 @@ class VideoFacts:
     """When the last picture appears; None where there is none."""
     end: float | None = None
     """When the last picture that is there ends."""
-    decodable: bool = False
-    """Whether at least one picture could be decoded."""
-    interlaced: bool = False
-    hdr: bool = False
+    looks: tuple[Look, ...] = ()
+    """How the pictures look, and when that changes; none where not one picture could be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +145,34 @@ class InputLimits:
     max_pixels: int = 4096 * 4096
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLook:
+    """What is done with the pictures from a frame of the kept part's output on; the rest as of Look."""
+
+    first_frame: int = 0
+    width: int
+    height: int
+    pixel_aspect: float | None = None
+    color: ColorPlan = field(default_factory=ColorPlan)
+
+
 @dataclass(frozen=True, slots=True)
 class RenderPlan:
     """What is to be rendered: the source's part from `start` (seconds) on, and how many frames of the output each part
     has.
 
-    A card that is left out has 0 frames. `picture_packets` and `last_picture` (seconds, from the kept part's beginning)
+    `decoder` of the picture is None where ffmpeg's own choice is right. `looks` has at least one, from frame 0 on. A
+    card that is left out has 0 frames. `picture_packets` and `last_picture` (seconds, from the kept part's beginning)
     are what a complete decoding has to come to.
     """
 
     container: Container
     video_index: int
     audio_index: int | None
-    interlaced: bool
-    hdr: bool
+    decoder: str | None
+    fields: bool
+    """Whether pictures may be interlaced."""
+    looks: tuple[PlannedLook, ...]
     start: float
     intro_frames: int
     main_frames: int
@@ -165,21 +200,24 @@ def plan_render(
     Raises:
         BadInput: not_a_video, corrupt, truncated, no_video_stream, audio_only, unsupported_codec, too_long,
         too_many_pixels,
-            zero_duration, trim_beyond_end.
+            unsupported_color, zero_duration, trim_beyond_end.
     """
     container, video = _check_file(source), _check_video(source, limits)
     _check_sound(source)
     last, end = _check_window(source, video, edit.trim)
     # Sound that goes on after the last picture is kept, as players do: that picture stays.
+    main_frames = max(1, round(min(edit.trim.length, end - edit.trim.start) * FPS))
+    looks = _plan_looks(video, edit.trim.start, main_frames)
     return RenderPlan(
         container=container,
         video_index=video.index,
         audio_index=source.audio.index if source.audio is not None and source.audio.end is not None else None,
-        interlaced=video.interlaced,
-        hdr=video.hdr,
+        decoder=_ALPHA_DECODERS.get(video.codec) if any(look.color.alpha for look in looks) else None,
+        fields=video.codec in _CODECS_WITH_FIELDS,
+        looks=looks,
         start=edit.trim.start,
         intro_frames=intro_frames if edit.intro.enabled else 0,
-        main_frames=max(1, round(min(edit.trim.length, end - edit.trim.start) * FPS)),
+        main_frames=main_frames,
         outro_frames=outro_frames if edit.outro.enabled else 0,
         watermark=edit.watermark.enabled,
         picture_packets=video.packets,
@@ -334,7 +372,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: "Trim") -> tuple
         raise BadInput(
             "trim_beyond_end", f"The kept part begins at {trim.start:.1f} s, but {where}: choose an earlier beginning."
         )
-    if not video.decodable:
+    if not video.looks:
         raise BadInput("corrupt", "The picture is damaged: nothing of the kept part can be decoded.")
     end = max(video.end, source.audio.end if source.audio is not None and source.audio.end is not None else 0.0)
     if video.claimed_end is not None:
@@ -342,6 +380,31 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: "Trim") -> tuple
     elif source.claimed_end is not None:
         _check_claim(source.claimed_end, end, trim)
     return min(video.last, trim.start + trim.length), end
+
+
+def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:
+    """How the output's frames look; a change that is no different for us is left out."""
+    looks: list[PlannedLook] = []
+    for look in video.looks:
+        planned = PlannedLook(
+            first_frame=max(0, round((look.since - start) * FPS)) if looks else 0,
+            width=look.width,
+            height=look.height,
+            pixel_aspect=look.pixel_aspect,
+            color=plan_colors(look.colors, look.width, look.height),
+        )
+        if looks and planned.first_frame == looks[-1].first_frame:  # the one before is over before it is shown
+            looks.pop()
+        different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
+        if different and planned.first_frame < frames and len(looks) < _MOST_LOOKS:
+            looks.append(planned)
+    return tuple(looks)
+
+
+def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
+    """What is to be done with the pictures. Their size matters to what compares or mixes several pixels only."""
+    size = (look.width, look.height) if codec in _CODECS_WITH_FIELDS or look.color.alpha else None
+    return look.pixel_aspect, look.color, size
 
 
 def _check_claim(claimed: float, seen: float, trim: "Trim") -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from anb_core.domain.color import ColorPlan
 from anb_core.domain.container import Container
-from anb_core.domain.render import RenderPlan
+from anb_core.domain.render import PlannedLook, RenderPlan
 from anb_worker.render.commands import (
     DEMUXERS,
     Sound,
@@ -21,12 +22,14 @@ from anb_worker.render.commands import (
 )
 
 TOOL = Tool(path=Path("/bin/ffmpeg"), max_pixels=1000, max_alloc=2000, threads=3)
+LOOK = PlannedLook(width=640, height=360)
 PLAN = RenderPlan(
     container=Container.MATROSKA,
     video_index=2,
     audio_index=5,
-    interlaced=False,
-    hdr=False,
+    decoder=None,
+    fields=False,
+    looks=(LOOK,),
     start=20.0,
     intro_frames=90,
     main_frames=300,
@@ -121,8 +124,32 @@ def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
     assert "bwdif" not in graph(PLAN)
     assert "tonemap" not in graph(PLAN)
     assert "overlay" not in graph(PLAN)
-    assert "bwdif" in graph(replace(PLAN, interlaced=True))
-    assert "tonemap" in graph(replace(PLAN, hdr=True))
+    assert not [step for step in ("in_color_matrix", "zscale", "premultiply", "concat") if step in graph(PLAN)]
+    assert "bwdif" in graph(replace(PLAN, fields=True))
+    assert "tonemap" in graph(replace(PLAN, looks=(replace(LOOK, color=ColorPlan(by="tone_mapping")),)))
+    assert "premultiply" in graph(replace(PLAN, looks=(replace(LOOK, color=ColorPlan(alpha=True)),)))
+
+
+def test_no_strange_decoder_is_let_in_but_the_one_that_the_plan_names() -> None:
+    assert "libvpx-vp9" not in " ".join(picture())
+    command = picture(replace(PLAN, decoder="libvpx-vp9"))
+    options = input_options(command, f"file:{SOURCE}")
+    assert options["-c:2"] == "libvpx-vp9"
+    assert options["-codec_whitelist"].endswith(",libvpx-vp9")
+
+
+def test_each_look_gets_its_own_frames_of_the_output() -> None:
+    wide = replace(LOOK, first_frame=100, pixel_aspect=4 / 3)
+    command = picture(replace(PLAN, looks=(LOOK, wide, replace(LOOK, first_frame=250))))
+    graph = command[command.index("-filter_complex") + 1]
+    parts = [graph[graph.index(f"[part{n}]trim") :].split(";")[0] for n in range(3)]
+    assert ["start=" in part for part in parts] == [False, True, True]
+    assert [part.count("end=") for part in parts] == [1, 1, 0]
+    assert [f"trim=end_frame={frames}," in part for part, frames in zip(parts, (100, 150, 50), strict=True)] == [
+        True
+    ] * 3
+    assert ["setsar=1.333333" in part for part in parts] == [False, True, False]
+    assert "concat=n=3" in graph
 
 
 def test_the_list_of_parts_says_how_long_each_is() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from anb_core.domain.color import ColorPlan
 from anb_core.domain.container import Container
-from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, RenderPlan
+from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, PlannedLook, RenderPlan
 
 DEMUXERS = {Container.MP4: "mov", Container.MATROSKA: "matroska", Container.AVI: "avi", Container.MPEG_TS: "mpegts"}
 
@@ -52,10 +53,9 @@ _UNNOTICED_SECONDS = 0.03
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without it a phone's HDR clip comes out pale. 203 nits is what HDR calls white.
-_TO_SDR = (
-    # HDR is BT.2020, also where the file does not say so.
-    "setparams=color_primaries=bt2020:colorspace=bt2020nc,zscale=transfer=linear:npl=203,format=gbrpf32le,"
-    "zscale=primaries=bt709,tonemap=mobius:desat=0,zscale=transfer=bt709:matrix=bt709:range=tv"
+_TONE_MAPPING = (
+    "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
+    "zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
 # Neither where a phone's clip was taken nor who made it goes into the output.
@@ -91,14 +91,9 @@ def picture_command(
     """The kept part's picture, exactly `main_frames` frames. When each decoded one appears goes to file `decoded`."""
     preroll = _preroll(plan)
     seconds = plan.main_frames / FPS
-    deinterlace = "bwdif=mode=send_frame:deint=interlaced," if plan.interlaced else ""
-    # end_frame, not only a time: a file with a hole in its timestamps would make `fps` fill the hole. start_time: a
-    # picture that was there before the cut is shown from the cut on, one that comes later is shown early instead of
-    # black.
     graph = (
         f"[0:{plan.video_index}]trim=end={preroll + seconds:.6f},setpts=PTS-{preroll:.6f}/TB,split[picture][count];"
-        f"[picture]{deinterlace}fps={FPS}:start_time=0,{_fit(hdr=plan.hdr)},"
-        f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
+        f"{_looks(plan)},tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
     if watermark is not None:
         # format=yuv420: blending in rgb costs three to four times as much.
@@ -181,7 +176,7 @@ def title_command(
 
 def card_command(tool: Tool, drawn: Path, frames: int, quality: int, output: Path) -> list[str]:
     """A card that we composed, made joinable."""
-    graph = f"[0:v]fps={FPS},{_fit(hdr=False)},trim=end_frame={frames},setparams={_COLOR}[v]"
+    graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
         *(*_ffmpeg(tool), *_own("mov", drawn)),
         *("-filter_complex", graph, "-map", "[v]", *_encode(tool, quality), _url(output)),
@@ -208,13 +203,64 @@ def _preroll(plan: RenderPlan) -> float:
     return plan.start - seek_before(plan.container, plan.start)
 
 
-def _fit(*, hdr: bool) -> str:
+def _looks(plan: RenderPlan) -> str:
+    """From [picture] to frames of the output: each look by a chain of its own, one after the other."""
+    if len(plan.looks) == 1:
+        return f"[picture]{_look(plan, plan.looks[0])}"
+    count = len(plan.looks)
+    ends = [*(look.first_frame for look in plan.looks[1:]), plan.main_frames]
+    chains = [f"[picture]split={count}{''.join(f'[part{n}]' for n in range(count))}"]
+    for n, (look, end) in enumerate(zip(plan.looks, ends, strict=True)):
+        # A change belongs to the frame that is nearest to it.
+        since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
+        until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
+        # Pictures of another size than the first one's would be too much for what follows, so each has its look's.
+        same_size = f"{_hide_matrix(look.color)}scale={look.width}:{look.height}"
+        exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
+        chains.append(f"[part{n}]trim={':'.join(since + until)},{same_size},{_look(plan, look)},{exact}[look{n}]")
+    joined = "".join(f"[look{n}]" for n in range(count))
+    return f"{';'.join(chains)};{joined}concat=n={count},setpts=N/({FPS}*TB)"
+
+
+def _look(plan: RenderPlan, look: PlannedLook) -> str:
+    # end_frame, not only a time: a file with a hole in its timestamps would make `fps` fill the hole. start_time: a
+    # picture that was there before the cut is shown from the cut on, one that comes later is shown early instead of
+    # black.
+    steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f},{_fit(look.color)}"
+    if look.pixel_aspect is not None:
+        steps = f"setsar={look.pixel_aspect:.6f},{steps}"
+    return f"bwdif=mode=send_frame:deint=interlaced,{steps}" if plan.fields else steps
+
+
+def _fit(color: ColorPlan) -> str:
     """Into the frame, never stretched, with black bars; square pixels, 8 bits, BT.709."""
     # By its display aspect ratio; of a picture that is no more than a line, at least a line is left.
     fit = f"scale=w='max(2,2*round(min({WIDTH},{HEIGHT}*dar)/2))':h='max(2,2*round(min({HEIGHT},{WIDTH}/dar)/2))'"
-    # Scaled first: there is less to convert then.
-    color = f",{_TO_SDR}" if hdr else ":out_color_matrix=bt709:out_range=tv"
-    return f"{fit}:flags=bicubic:eval=frame{color},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
+    fit += ":flags=bicubic:eval=frame"
+    # What is transparent is shown as on black.
+    blend = ",premultiply=inplace=1" if color.alpha else ""
+    if color.by == "scaler":
+        assumed = f":in_color_matrix={color.matrix}" if color.assumed else ""
+        steps = f"{fit}{assumed}:out_color_matrix=bt709:out_range=tv{blend}"
+    else:
+        # Scaled first: there is less to convert then.
+        steps = f"{_hide_matrix(color)}{fit}{blend},{_convert(color)}"
+    return f"{steps},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
+
+
+def _hide_matrix(color: ColorPlan) -> str:
+    """The scaler refuses matrices that it does not know, also where it has nothing to do with them."""
+    return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
+
+
+def _convert(color: ColorPlan) -> str:
+    """What zimg does: from what the picture means to BT.709."""
+    said = (
+        f"setparams=colorspace={color.matrix}:color_primaries={color.primaries}:color_trc={color.transfer}"
+        f":range={'pc' if color.full_range else 'tv'}"
+    )
+    simple = "zscale=primaries=bt709:transfer=bt709:matrix=bt709:range=tv"
+    return f"{said},{_TONE_MAPPING if color.by == 'tone_mapping' else simple}"
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
@@ -242,9 +288,11 @@ def _ffmpeg(tool: Tool) -> list[str]:
 def _source(tool: Tool, plan: RenderPlan, source: Path) -> list[str]:
     """A stranger's file. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
     demuxer = DEMUXERS[plan.container]
+    decoder = () if plan.decoder is None else (f"-c:{plan.video_index}", plan.decoder)
     return [
         *("-protocol_whitelist", "file", "-f", demuxer, "-format_whitelist", demuxer),
-        *("-codec_whitelist", ",".join(DECODERS), "-max_streams", str(MOST_STREAMS)),
+        *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
+        *decoder,
         *("-max_pixels", str(tool.max_pixels), "-threads", str(tool.threads)),
         # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
         *("-noaccurate_seek", "-ss", f"{seek_before(plan.container, plan.start):.6f}", "-i", _url(source)),

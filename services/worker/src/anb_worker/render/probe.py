@@ -7,11 +7,14 @@ is the most dangerous thing that we do.
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
@@ -19,13 +22,24 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from anb_core.domain.color import Colors
 from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
-from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, SourceFacts, VideoFacts
+from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
 from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, seek_before
 
-_HDR_TRANSFERS = (16, 18)
-"""PQ and HLG, by their numbers in ITU-T H.273."""
+_HEADERS = {
+    "h264": "h264_mp4toannexb,extract_extradata",
+    "hevc": "hevc_mp4toannexb,extract_extradata",
+    "av1": "extract_extradata",
+    "mpeg1video": "extract_extradata",
+    "mpeg2video": "extract_extradata",
+    "mpeg4": "extract_extradata",
+}
+"""What finds the headers in a key frame's packet, where FFmpeg can."""
+_HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
+"""Where else a packet says how its picture is to be shown."""
+_FULL_RANGE = 2
 
 
 def probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
@@ -70,22 +84,24 @@ class _Seen:
     packets: int = 0
     last: float | None = None
     end: float | None = None
-    frame: VideoFrame | None = None
 
 
 def _describe(container: Container, opened: InputContainer, start: float, until: float, max_pixels: int) -> SourceFacts:
     origin = (opened.start_time or 0) / av.time_base
     video, audio = _choose_video(opened), _choose_audio(opened)
     seen = {stream.index: _Seen() for stream in (video, audio) if stream is not None}
+    looks: tuple[Look, ...] = ()
     # A picture that is going to be refused is not decoded either.
     if video is not None and _codec(video) in VIDEO_CODECS and video.width * video.height <= max_pixels:
+        # One in mid-file may be larger than the headers say.
+        video.codec_context.options = {"max_pixels": str(max_pixels)}
         seek = seek_before(container, start)
         if seek == 0 or _seeks(opened, origin + seek):
-            _scan(opened, seen, video, origin, until)
+            looks = _scan(opened, seen, video, origin, until)
     return SourceFacts(
         container=container,
         claimed_end=opened.duration / av.time_base if opened.duration else None,
-        video=_describe_video(container, video, seen[video.index], origin) if video is not None else None,
+        video=_describe_video(container, video, seen[video.index], looks, origin) if video is not None else None,
         audio=AudioFacts(index=audio.index, codec=_codec(audio), end=seen[audio.index].end)
         if audio is not None
         else None,
@@ -93,8 +109,9 @@ def _describe(container: Container, opened: InputContainer, start: float, until:
     )
 
 
-def _describe_video(container: Container, video: VideoStream, seen: _Seen, origin: float) -> VideoFacts:
-    frame = seen.frame
+def _describe_video(
+    container: Container, video: VideoStream, seen: _Seen, looks: tuple[Look, ...], origin: float
+) -> VideoFacts:
     return VideoFacts(
         index=video.index,
         codec=_codec(video),
@@ -104,9 +121,7 @@ def _describe_video(container: Container, video: VideoStream, seen: _Seen, origi
         packets=seen.packets,
         last=seen.last,
         end=seen.end,
-        decodable=frame is not None,
-        interlaced=frame is not None and bool(frame.interlaced_frame),
-        hdr=frame is not None and int(frame.color_trc) in _HDR_TRANSFERS,
+        looks=looks,
     )
 
 
@@ -151,9 +166,12 @@ def _seeks(opened: InputContainer, at: float) -> bool:
     return True
 
 
-def _scan(opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, origin: float, until: float) -> None:
-    """Read the packets up to `until`, and decode until there is one picture."""
+def _scan(
+    opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, origin: float, until: float
+) -> tuple[Look, ...]:
+    """Read the packets up to `until`, and decode a picture at the beginning and wherever it may look different."""
     video.codec_context.thread_count = 1  # one picture is wanted; threads cost memory
+    looks = _Looks(video)
     for packet in _packets(opened, set(seen), origin, until):
         stream = seen[packet.stream_index]
         at = _seconds(packet, packet.pts if packet.pts is not None else packet.dts, origin)
@@ -161,10 +179,10 @@ def _scan(opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, or
             stream.packets += 1
             stream.last = max(stream.last or 0.0, at)
             stream.end = max(stream.end or 0.0, at + (_seconds(packet, packet.duration, 0.0) or 0.0))
-        if packet.stream_index == video.index and stream.frame is None:
-            stream.frame = _decode(video, packet)
-    if seen[video.index].frame is None:
-        seen[video.index].frame = _decode(video, None)
+        if packet.stream_index == video.index:
+            looks.take(packet, at)
+    looks.take(None, None)
+    return tuple(looks.found)
 
 
 def _packets(opened: InputContainer, waiting: set[int], origin: float, until: float) -> Iterator["Packet[Stream]"]:
@@ -184,6 +202,90 @@ def _packets(opened: InputContainer, waiting: set[int], origin: float, until: fl
 
 def _seconds(packet: "Packet[Stream]", ticks: int | None, origin: float) -> float | None:
     return None if ticks is None else float(ticks * packet.time_base) - origin
+
+
+class _Looks:
+    """Finds how a stream's pictures look, and when that changes: a picture is decoded wherever the headers change."""
+
+    def __init__(self, video: VideoStream) -> None:
+        self.found: list[Look] = []
+        self._video = video
+        self._codec = _codec(video)
+        self._headers: dict[bytes, Look] = {}
+        self._now: bytes | None = None
+        self._wanted: float | None = 0.0
+        """Since when a look holds that no picture was decoded of yet."""
+        self._file_aspect = _aspect(video.sample_aspect_ratio)
+        self._first_aspect: float | None = None
+
+    def take(self, packet: "Packet[Stream] | None", at: float | None) -> None:
+        """The stream's next packet, which is shown at `at` (seconds); None as packet: there are no more."""
+        if packet is not None and packet.is_keyframe and (headers := self._read_headers(packet)):
+            if self._now is not None and headers != self._now:
+                self._change(headers, at or 0.0)
+            self._now = headers
+        if self._wanted is not None and (frame := _decode(self._video, packet)) is not None:
+            look = self._look(frame, packet, self._wanted)
+            self.found.append(look)
+            self._wanted = None
+            if self._now is not None:
+                self._headers[self._now] = look
+
+    def _change(self, headers: bytes, at: float) -> None:
+        if headers in self._headers:
+            self._wanted = None
+            self.found.append(replace(self._headers[headers], since=at))
+        elif self.found:
+            self._video.codec_context.flush_buffers()
+            self._wanted = at
+
+    def _read_headers(self, packet: "Packet[Stream]") -> bytes:
+        """The part of a packet that tells how its picture is to be shown; nothing where it does not say."""
+        data = memoryview(packet)
+        headers = b"".join(data[begin:end] for begin, end in _HEAD_BYTES.get(self._codec, ()))
+        if packet.has_sidedata("new_extradata"):
+            headers += bytes(packet.get_sidedata("new_extradata"))
+        if self._codec in _HEADERS:
+            with suppress(Exception):  # as in probe; what is damaged says nothing
+                headers += self._extract(data)
+        return headers
+
+    def _extract(self, data: memoryview) -> bytes:
+        """The headers in a packet, with FFmpeg's help."""
+        packet = Packet(bytes(data))
+        packet.is_keyframe = True
+        found = BitStreamFilterContext(_HEADERS[self._codec], self._video).filter(packet)
+        return b"".join(bytes(one.get_sidedata("new_extradata")) for one in found if one.has_sidedata("new_extradata"))
+
+    def _look(self, frame: VideoFrame, packet: "Packet[Stream] | None", since: float) -> Look:
+        aspect = _aspect(self._video.codec_context.sample_aspect_ratio)
+        if not self.found:
+            self._first_aspect = aspect
+        turned = frame.rotation % 180 != 0
+        if self._file_aspect not in (None, self._first_aspect) or aspect == self._first_aspect:
+            aspect = None  # the container's word counts, and holds for the whole file
+        elif turned and aspect:
+            aspect = 1 / aspect
+        width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        return Look(since=since, width=width, height=height, pixel_aspect=aspect, colors=self._colors(frame, packet))
+
+    def _colors(self, frame: VideoFrame, packet: "Packet[Stream] | None") -> Colors:
+        components = frame.format.components
+        return Colors(
+            matrix=int(frame.colorspace),
+            primaries=int(frame.color_primaries),
+            transfer=int(frame.color_trc),
+            full_range=int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj"),
+            rgb=frame.format.is_rgb,
+            # Of VP8 and VP9 it comes beside the picture.
+            alpha=any(component.is_alpha for component in components)
+            or (packet is not None and packet.has_sidedata("matroska_block_additional")),
+        )
+
+
+def _aspect(ratio: Fraction | None) -> float | None:
+    """A pixel's width by its height; None where it is not said."""
+    return float(ratio) if ratio else None
 
 
 def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame | None:
