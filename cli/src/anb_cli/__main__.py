@@ -2,30 +2,74 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
     # `python -m` puts the current folder first: nothing that lies there is ours.
     del sys.path[0]
 
-from anb_cli.errors import CliError, Exit
+import signal
+
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
-    try:
-        from anb_cli.commands import build  # noqa: PLC0415 - Ctrl-C may come while this takes its time, too
+    """Run the command that the arguments name, and end the process."""
+    # Nothing is held before a command runs and after it: what is imported meanwhile has nothing to clear up.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_at_once)
+    from anb_cli import streams  # noqa: PLC0415 - Ctrl-C may come while this takes its time, too
 
-        build()()
+    sys.unraisablehook = _pass_over
+    streams.prepare()
+    try:
+        code = perform(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
+        code = INTERRUPTED
+    streams.end(code)
+
+
+def perform(arguments: Sequence[str]) -> int:
+    """Run a command to its end; the exit code. What went wrong has been said."""
+    from anb_cli.errors import CliError, Exit, describe  # noqa: PLC0415 - see main
+    from anb_cli.usage import complaint  # noqa: PLC0415 - see main
+
+    try:
+        from anb_cli.commands import build  # noqa: PLC0415 - see main
+
+        if signal.getsignal(signal.SIGINT) is _end_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        ended = build()(list(arguments), prog_name="anb", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
     except ModuleNotFoundError as error:
-        sys.stderr.write(
-            f"anb: {error.name} is not installed, install anb-cli[stack] to run a stack on this machine.\n"
-        )
-        sys.exit(Exit.STACK_TROUBLE)
+        _say(f"{error.name} is not installed, install anb-cli[stack] to run a stack on this machine.")
+        return Exit.STACK_TROUBLE
     except CliError as error:
-        sys.stderr.write(f"anb: {error}\n")
-        sys.exit(error.exit)
+        _say(str(error))
+        return error.exit
+    except Exception as error:  # noqa: BLE001 - the last resort, so that a person sees a sentence all the same
+        wrong = complaint(error)
+        code, sentence = describe(error) if wrong is None else (Exit.WRONG_USE, wrong)
+        _say(sentence)
+        return code
+    return ended if isinstance(ended, int) else Exit.OK
+
+
+def _say(sentence: str) -> None:
+    if sentence:
+        sys.stderr.write(f"{sentence}\n" if sentence.startswith("Usage:") else f"anb: {sentence}\n")
+
+
+def _end_at_once(*_: object) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _pass_over(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Python would print a traceback for what is raised where nobody can catch it, such as Ctrl-C in a callback."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
