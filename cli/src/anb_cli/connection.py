@@ -1,11 +1,25 @@
 """Which deployment a command talks to: ANB_URL and ANB_TOKEN, or the nearest `.anb` folder."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
+import httpx
+
 from anb_cli.errors import Unreachable, WrongUse
-from anb_cli.stack.folder import find
+from anb_cli.stack.folder import find, here
+
+_SCHEMES = ("http", "https")
+
+_PAGES = re.compile(r"(/api|/api/videos|/docs|/redoc|/openapi\.json|/healthz|/readyz)?/*$")
+"""What follows the address of a deployment where somebody copied the address of one of its pages."""
+
+
+_NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
+LONGEST_NAME = 253
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,30 +30,83 @@ class Connection:
     token: str = field(repr=False)
 
 
-def connection(environ: Mapping[str, str], folder: Path) -> Connection:
-    """Find address and token, beginning at `folder`.
+def connection(environ: Mapping[str, str], folder: Path | None = None) -> Connection:
+    """Find address and token, beginning at `folder`, the current one if None.
 
-    The token of a local stack is never sent to another address.
+    The token of a local stack is never sent to another address. No sentence holds a token or a password.
 
     Raises:
-        WrongUse: the address or the token is not known.
+        WrongUse: the address or the token is not known, or can't be one.
         Unreachable: the local stack does not run.
     """
-    url, token = environ.get("ANB_URL"), environ.get("ANB_TOKEN")
+    url, token = environ.get("ANB_URL", "").strip(), _checked_token(environ.get("ANB_TOKEN", ""))
     if url:
-        if not url.startswith(("http://", "https://")):
-            raise WrongUse(f"ANB_URL is {url!r}, but must begin with http:// or https://.")
+        address = _checked_url(url)
         if not token:
             raise WrongUse("ANB_URL is set, but ANB_TOKEN is not: set it to a token of that deployment.")
-        return Connection(url.rstrip("/"), token)
-    local = find(folder)
+        return Connection(address, token)
+    try:
+        return _local(token, folder)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds what no stack wrote"
+        raise WrongUse(
+            f"The stack of this folder can't be found: {why}. ANB_URL and ANB_TOKEN name another."
+        ) from error
+
+
+def _local(token: str, folder: Path | None) -> Connection:
+    local = find(folder or here())
     if local is None:
         raise WrongUse(
             "No stack was ever started in this folder or above it: start one with `anb up`, "
             "or set ANB_URL and ANB_TOKEN to talk to another deployment."
         )
     running = local.running()
-    token = token or local.known_token()
-    if running is None or token is None:
+    token = token or _checked_token(local.known_token() or "", f"The file {local.path / 'token'}")
+    if running is None or not token:
         raise Unreachable(f"The stack in {local.path} does not run: start it with `anb up`.")
-    return Connection(running.url, token)
+    return Connection(_checked_url(running.url), token)
+
+
+def _checked_url(given: str) -> str:
+    """The address, however it was written.
+
+    Raises:
+        WrongUse: it is none.
+    """
+    scheme, colon, _ = given.partition("://")
+    secret = "@" in given or given.startswith("anb_")
+    shown = "it" if secret else repr(given)
+    if not colon or scheme.lower() not in _SCHEMES:
+        raise WrongUse(f"ANB_URL names the deployment, but {shown} does not begin with http:// or https://.")
+    try:
+        url = httpx.URL(given)
+        good = _is_host(url.raw_host.decode()) and (url.port is None or 0 < url.port <= LAST_PORT)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise WrongUse(f"ANB_URL names the deployment, but {shown} is no address.") from error
+    if url.userinfo:
+        raise WrongUse("ANB_URL holds a user name or a password: leave it out, ANB_TOKEN is what lets you in.")
+    if not good:
+        raise WrongUse(f"ANB_URL names the deployment, but {shown} is no address.")
+    return str(url.copy_with(path=_PAGES.sub("", url.path), query=None, fragment=None)).rstrip("/")
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return _NAME.fullmatch(host) is not None and len(host) <= LONGEST_NAME
+    return True
+
+
+def _checked_token(given: str, what: str = "ANB_TOKEN") -> str:
+    """The token, "" for none. It came from a file as often as not, so a line break at its end is no part of it.
+
+    Raises:
+        WrongUse: it holds what no token has.
+    """
+    token = given.strip()
+    for place, letter in enumerate(token, start=1):
+        if not "!" <= letter <= "~":
+            raise WrongUse(f"{what} is no token: its character {place} of {len(token)} is U+{ord(letter):04X}.")
+    return token

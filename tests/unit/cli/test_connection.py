@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,112 @@ def test_a_stacks_token_never_goes_to_another_address(stack: Folder, tmp_path: P
     ("environ", "error", "sentence"),
     [
         ({}, WrongUse, "start one with `anb up`"),
-        ({"ANB_URL": "videos.example", "ANB_TOKEN": "x"}, WrongUse, "'videos.example', but must begin with http"),
+        ({"ANB_URL": "videos.example", "ANB_TOKEN": "x"}, WrongUse, "'videos.example' does not begin with http"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, environ: dict[str, str], error: type[CliError], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         connection(environ, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("HTTP://Videos.example", "http://videos.example"),
+        (" https://videos.example/\n", "https://videos.example"),
+        ("https://videos.example/api", "https://videos.example"),
+        ("https://videos.example/api/", "https://videos.example"),
+        ("https://videos.example/api/videos", "https://videos.example"),
+        ("https://videos.example/docs#/videos/upload", "https://videos.example"),
+        ("https://videos.example/prefix/api//", "https://videos.example/prefix"),
+        ("https://videos.example/prefix/", "https://videos.example/prefix"),
+        ("https://videos.example/myapi", "https://videos.example/myapi"),
+        ("http://[::1]:8000/api", "http://[::1]:8000"),
+        ("http://b\xfccher.example:81", "http://xn--bcher-kva.example:81"),
+    ],
+)
+def test_an_address_is_understood_however_it_is_written(tmp_path: Path, given: str, url: str) -> None:
+    assert connection({"ANB_URL": given, "ANB_TOKEN": "x"}, tmp_path).url == url
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://",
+        "http:///api",
+        "http://[::1",
+        "http://videos.example:port",
+        "http://videos.example:99999",
+        "http://videos.example:0",
+        "http://a b",
+        "http://a\tb/",
+        "http://videos.example/\x1b[2J",
+        "http://\udce9",
+        "http://" + "a" * 64 + ".example",
+        "http://999.1.1.1",
+        "ftp://videos.example",
+        "http:/videos.example",
+    ],
+)
+def test_what_is_no_address_is_refused_before_anything_is_sent(tmp_path: Path, given: str) -> None:
+    with pytest.raises(WrongUse, match="ANB_URL names the deployment, but"):
+        connection({"ANB_URL": given, "ANB_TOKEN": "x"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ANB_URL": "https://me:secret@videos.example", "ANB_TOKEN": "x"},
+        {"ANB_URL": "me:secret@videos.example", "ANB_TOKEN": "x"},
+        {"ANB_URL": "https://me:secret@videos.example:port", "ANB_TOKEN": "x"},
+        {"ANB_URL": "anb_secret", "ANB_TOKEN": "https://videos.example"},
+        {"ANB_URL": "https://videos.example", "ANB_TOKEN": "secret\nsecret"},
+        {"ANB_URL": "https://videos.example", "ANB_TOKEN": "Bearer secret"},
+        {"ANB_URL": "https://videos.example", "ANB_TOKEN": "secr\xe9t-secret"},
+        {"ANB_URL": "https://videos.example", "ANB_TOKEN": "\udce9secret"},
+        {"ANB_TOKEN": "secret\x00secret"},
+    ],
+)
+def test_a_secret_is_never_part_of_a_sentence(tmp_path: Path, environ: dict[str, str]) -> None:
+    with pytest.raises(WrongUse) as wrong:
+        connection(environ, tmp_path)
+    assert "secret" not in str(wrong.value)
+
+
+def test_blanks_around_a_token_are_no_part_of_it(tmp_path: Path) -> None:
+    environ = {"ANB_URL": "https://videos.example", "ANB_TOKEN": " secret\r\n"}
+    assert connection(environ, tmp_path).token == "secret"
+
+
+@pytest.mark.parametrize("running", ["[]", "{", "\xff", '{"pid": "x", "url": 1}', '{"pid": 1}', "[" * 100_000])
+def test_a_folder_that_holds_what_no_stack_wrote_is_no_crash(stack: Folder, tmp_path: Path, running: str) -> None:
+    stack.token()
+    (stack.path / "running.json").write_text(running, encoding="latin-1")
+    with pytest.raises(CliError):
+        connection({}, tmp_path)
+
+
+def test_a_folder_above_that_nobody_may_enter_holds_no_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # A real one would let root in.
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(WrongUse, match="start one with `anb up`"):
+        connection({}, tmp_path)
+
+
+def test_a_current_folder_that_is_gone_is_said_only_where_it_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert connection({"ANB_URL": "https://videos.example", "ANB_TOKEN": "x"}).token == "x"
+    with pytest.raises(WrongUse, match="current folder"):
+        connection({})
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_stack_that_does_not_run_is_said_to_be_down(stack: Folder, tmp_path: Path) -> None:

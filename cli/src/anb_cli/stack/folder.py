@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anb_cli.errors import StackTrouble
+from anb_cli.errors import StackTrouble, WrongUse
 
 NAME = ".anb"
 
@@ -118,11 +118,24 @@ class Folder:
         return known if isinstance(known, dict) else {}
 
 
+def here() -> Path:
+    """The current folder.
+
+    Raises:
+        WrongUse: it was removed meanwhile, or can't be reached.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise WrongUse(f"The current folder can't be used: {error.strerror}. Change to another one.") from error
+
+
 def find(start: Path) -> Folder | None:
     """The nearest `.anb` folder of this user, from `start` upwards."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        if (folder / NAME).is_dir() and _is_ours(folder / NAME):
+        # One that nobody may look into holds no stack of ours.
+        if os.path.isdir(folder / NAME) and _is_ours(folder / NAME):  # noqa: PTH112 - Path.is_dir raises there
             return Folder(folder / NAME)
     return None
 

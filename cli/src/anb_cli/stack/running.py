@@ -3,15 +3,15 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from anb_cli.stack.folder import NAME, Folder
+from anb_cli.stack.folder import NAME, Folder, here
 from anb_cli.stack.lines import Line, readable
 from anb_cli.stack.supervisor import Supervisor
-from anb_cli.terminal import Terminal, clean
+from anb_cli.terminal import Terminal
+from anb_cli.text import clean
 
 COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")
@@ -28,11 +28,11 @@ Ctrl-C stops it.
 """
 
 
-def run(place: Path, *, workers: int, port: int | None, as_json: bool) -> None:
-    """Run the stack of the folder `.anb` in `place` until it is told to stop."""
+def run(*, workers: int, port: int | None, as_json: bool) -> None:
+    """Run the stack of the folder `.anb` in the current one until it is told to stop."""
     terminal = Terminal(as_json=as_json)
     show = _shower(terminal)
-    folder = Folder(place.absolute() / NAME)
+    folder = Folder(here() / NAME)
 
     def on_line(source: str, raw: str) -> None:
         line = readable(raw)
