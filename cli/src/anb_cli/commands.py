@@ -27,13 +27,11 @@ def up(
     """Run everything on this machine, in the foreground. The data is in .anb/ and stays there."""
     from anb_cli.stack.running import run
 
-    run(Path.cwd(), workers=workers, port=port, as_json=as_json)
+    run(workers=workers, port=port, as_json=as_json)
 
 
 def upload(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="What to upload.", exists=True, dir_okay=False)
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to upload; - is stdin.")],
     title: Annotated[str | None, typer.Option(help="The title over the intro. Default: the file's name.")] = None,
     start: Annotated[float | None, typer.Option(min=0, help="Where the kept part begins, in seconds.")] = None,
     length: Annotated[float | None, typer.Option(min=0.1, max=30, help="How long it is at most, in seconds.")] = None,
@@ -73,7 +71,8 @@ def watch(ids: VideoIds, *, as_json: AsJson = False) -> None:
 def download(
     video_id: VideoId,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file or folder. Default: by the upload's name.")
+        Path | None,
+        typer.Option("--output", "-o", help="A file or folder; - is stdout. Default: by the upload's name."),
     ] = None,
     *,
     as_json: AsJson = False,
@@ -107,7 +106,7 @@ def delete(ids: VideoIds, *, as_json: AsJson = False) -> None:
 
 def demo(
     video: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Default: the clip that `make demo` fetches.")
+        Path | None, typer.Option(metavar="FILE", help="Default: the clip that `make demo` fetches.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="The title over the intro. Default: the file's name.")] = None,
     out: Annotated[Path, typer.Option(file_okay=False, help="Where the results go.")] = Path("build/demo"),
@@ -120,17 +119,34 @@ def demo(
     run(video, title=title, out=out, as_json=as_json)
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"anb {version('anb-cli')}")
+        raise typer.Exit
+
+
+def program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Tell the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Upload videos and get them back trimmed, in 720p, with watermark, intro and outro."""
+
+
 def build() -> typer.Typer:
     """The program."""
     app = typer.Typer(
         name="anb",
-        help="Upload videos and get them back trimmed, in 720p, with watermark, intro and outro.",
         epilog=EPILOG,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # help in plain text: drawing boxes around it takes three times as long
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(program)
     here, there = "On this machine", "Any deployment (ANB_URL, ANB_TOKEN)"
     for function, panel in (
         (up, here),

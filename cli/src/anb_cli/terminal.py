@@ -1,6 +1,7 @@
 """What people and programs see: results on stdout, all else on stderr; control codes in terminals only."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,21 +9,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from anb_cli.following import Update
-
-STYLES = {
-    "uploading": "dim",
-    "uploaded": "cyan",
-    "processing": "yellow",
-    "processed": "green",
-    "failed": "red",
-    "dead_lettered": "red",
-    "cancelled": "dim",
-}
-
+from anb_cli.listing import cells, lay_out
+from anb_cli.text import clean
 
 SPEED_AFTER = 1.0
 """Seconds after which a speed means something."""
@@ -37,18 +28,14 @@ def size_text(size: float) -> str:
     return f"{size:.2f} GB"
 
 
-def clean(text: str) -> str:
-    """Text that other people chose, without anything that steers a terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 class Terminal:
     """Where a command writes. With `as_json`, stdout gets one JSON object a line and nothing else."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(highlight=False, soft_wrap=True, stderr=True)
+        # Rich would take FORCE_COLOR for a terminal, and what is no terminal gets no control codes.
+        self.out = Console(highlight=False, soft_wrap=True, force_terminal=sys.stdout.isatty())
+        self.err = Console(highlight=False, soft_wrap=True, stderr=True, force_terminal=sys.stderr.isatty())
 
     def result(self, text: str, record: dict[str, Any]) -> None:
         """What was asked for: the text for people, the record for programs."""
@@ -64,20 +51,16 @@ class Terminal:
 
     def note(self, text: str, style: str = "") -> None:
         """Something beside the result."""
-        self.err.print(Text(text, style))
+        self.err.print(Text("\n".join(map(clean, text.split("\n"))), style))
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Aligned in a terminal; elsewhere a line a row with tabs between, which `cut` and `awk` understand."""
+    def videos(self, videos: Sequence[dict[str, Any]]) -> None:
+        """The list: as wide as the terminal; elsewhere a line a video with tabs between, as `cut` and `awk` like it."""
         if not self.out.is_terminal:
-            for row in rows:
-                self.out.file.write("\t".join(clean(cell) for cell in row) + "\n")
+            for video in videos:
+                self.out.file.write("\t".join(map(clean, cells(video))) + "\n")
             return
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 3, 0, 0))
-        for heading in headings:
-            table.add_column(heading, no_wrap=True, overflow="ellipsis" if heading == headings[-1] else "fold")
-        for row in rows:
-            table.add_row(*(Text(clean(cell), STYLES.get(cell, "")) for cell in row))
-        self.out.print(table, soft_wrap=False)
+        for line in lay_out(videos, self.out.width):
+            self.out.print(line)
 
     @contextmanager
     def progress(self) -> Iterator["Bars"]:
@@ -89,7 +72,8 @@ class Terminal:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.err, disable=not self.err.is_terminal) as progress:
+        plain = not self.err.is_terminal or self.err.is_dumb_terminal
+        with Progress(*columns, console=self.err, disable=plain) as progress:
             yield Bars(self, progress)
 
 
@@ -118,8 +102,12 @@ class Bar:
     _name: str
     _said: str = ""
 
-    def bytes(self, what: str, done: int, total: int) -> None:
-        """So many bytes have been moved."""
+    def bytes(self, what: str, done: int, total: int | None) -> None:
+        """So many bytes have been moved, of `total` if that is known."""
+        if total is None:
+            if not self._progress.disable:
+                self._show("", 0.0, f"{what} {size_text(done)}")
+            return
         task = self._progress.tasks[self._task]
         # The speed of the first moment is that of filling buffers.
         rate = f", {size_text(task.speed * total)}/s" if task.speed and (task.elapsed or 0) > SPEED_AFTER else ""
@@ -131,6 +119,10 @@ class Bar:
         status = update.status or "deleted"
         note = f"{status}: {clean(update.error)}" if update.error else str(status)
         self._show(note, 1.0 if status == "processed" else update.progress, note)
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Nothing moves for so long."""
+        self._show(text := f"waiting {seconds:.0f} s to send it again: {clean(why)}", 0.0, text)
 
     def restart(self) -> None:
         """From bytes to work: the bar begins anew."""

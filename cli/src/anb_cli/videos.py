@@ -1,21 +1,25 @@
 """What the commands on videos do: ask the API, show what it says, end with the right exit code."""
 
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import typer
 
 from anb_cli import downloading
+from anb_cli.choosing import ENOUGH_TO_ACT, whole_id
 from anb_cli.client import Api
 from anb_cli.connection import connection
-from anb_cli.errors import CliError, Exit, VideoFailed, WrongUse
+from anb_cli.errors import CliError, Exit, OutputLost, VideoFailed, WrongUse
 from anb_cli.following import Update, follow
+from anb_cli.sources import DASH, check, opened
 from anb_cli.terminal import Bar, Bars, Terminal, size_text
+from anb_cli.text import readable
+from anb_core.domain.naming import title_from_file_name
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
@@ -25,7 +29,7 @@ WATCHED_AT_A_TIME = 8
 @contextmanager
 def api() -> Iterator[Api]:
     """The deployment that the environment or the nearest folder names."""
-    with Api(connection(os.environ, Path.cwd())) as there:
+    with Api(connection(os.environ)) as there:
         yield there
 
 
@@ -67,6 +71,7 @@ class Watch:
         self._tally = tally
         self._places = threading.Semaphore(WATCHED_AT_A_TIME)
         self._threads: list[threading.Thread] = []
+        self._ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def begin(self, video_id: str, bar: Bar) -> None:
         """Follow a video, without waiting for it."""
@@ -76,11 +81,18 @@ class Watch:
         thread.start()
 
     def wait(self) -> None:
-        """Return when nothing more happens to any of them."""
-        for thread in self._threads:
-            thread.join()
+        """Return when nothing more happens to any of them.
+
+        Raises:
+            OutputLost: nobody reads any more what is told of them.
+        """
+        for _ in self._threads:
+            lost = self._ended.get()
+            if lost is not None:
+                raise lost
 
     def _follow(self, video_id: str, bar: Bar) -> None:
+        lost: Exception | None = None
         with self._places:
             try:
                 for update in follow(self._api, video_id):
@@ -88,27 +100,39 @@ class Watch:
                     if self._terminal.as_json:
                         self._terminal.record(_update_record(video_id, update))
                     if update.final and update.status is not Status.PROCESSED:
-                        raise VideoFailed(_ending(video_id, update))
+                        self._tally.failed(VideoFailed(_ending(video_id, update)), video_id=video_id)
+            except OutputLost as error:
+                lost = error
             except CliError as error:
                 self._tally.failed(error, video_id=video_id)
+            except Exception as error:  # noqa: BLE001 - raised where it is shown as a sentence
+                lost = error
+            finally:
+                self._ended.put(lost)
 
 
 def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], stay: bool, as_json: bool) -> None:
     """Upload files one after the other; with `stay`, follow the work on the first ones meanwhile."""
     if title is not None and len(files) > 1:
         raise WrongUse("--title names one video: leave it out to name each after its file, or upload them one by one.")
+    title = given_title(title)
+    for file in files:
+        check(file)
     terminal = Terminal(as_json=as_json)
     tally = Tally(terminal)
     with api() as there, terminal.progress() as bars:
         following = Watch(there, terminal, tally)
         for file in files:
-            bar = bars.add(file.name)
+            name = "stdin" if file == DASH else readable(file.name)
+            bar = bars.add(name)
             try:
-                receipt = send(there, file, title or file.stem, edit, bar)
+                receipt = send(there, file, title, edit, bar)
+            except OutputLost:
+                raise
             except CliError as error:
                 tally.failed(error, file=str(file))
                 continue
-            terminal.result(f"{receipt['video_id']}  {file.name}", {"file": str(file), **receipt})
+            terminal.result(f"{receipt['video_id']}  {name}", {"file": str(file), **receipt})
             if stay:
                 bar.restart()
                 following.begin(receipt["video_id"], bar)
@@ -116,10 +140,28 @@ def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], st
     tally.end()
 
 
-def send(there: Api, file: Path, title: str, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:
-    """Upload one file under a bar; the receipt."""
-    total = file.stat().st_size
-    return there.upload(file, title=title, edit=edit, on_bytes=lambda done: bar.bytes("uploading", done, total))
+def given_title(title: str | None) -> str | None:
+    """The title of the command line; None where it is left to the file's name.
+
+    Raises:
+        WrongUse: it is no text.
+    """
+    try:
+        return title.encode(errors="surrogateescape").decode() if title else None
+    except UnicodeError as error:
+        raise WrongUse("--title holds bytes that are no UTF-8: write it in another way.") from error
+
+
+def send(there: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:
+    """Upload one file under a bar, by default titled after its name; the receipt."""
+    with opened(file, lambda done: bar.bytes("reading", done, None)) as source:
+        return there.upload(
+            source,
+            title=title or title_from_file_name(source.name),
+            edit=edit,
+            on_bytes=lambda done: bar.bytes("uploading", done, source.size),
+            on_wait=lambda seconds, why: bar.wait(seconds, str(why)),
+        )
 
 
 def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
@@ -134,19 +176,7 @@ def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
         for video in videos:
             terminal.record(video)
         return
-    terminal.table(
-        ("ID", "STATUS", "DONE", "UPLOADED", "TITLE"),
-        [
-            (
-                video["video_id"],
-                video["status"],
-                f"{video['progress']:.0%}",
-                f"{datetime.fromisoformat(video['created_at']).astimezone():%Y-%m-%d %H:%M}",
-                video["title"],
-            )
-            for video in videos
-        ],
-    )
+    terminal.videos(videos)
     if not videos:
         terminal.note("No videos.")
 
@@ -166,12 +196,17 @@ def watch(ids: Sequence[str], *, as_json: bool) -> None:
 def download(given: str, output: Path | None, *, as_json: bool) -> None:
     """Fetch a finished video."""
     terminal = Terminal(as_json=as_json)
+    if as_json and output == DASH:
+        raise WrongUse("--json and -o - would both write to stdout: name a file with -o.")
     with api() as there:
-        video = there.get(there.whole_id(given))
+        video = there.get(whole_id(there, given))
         with terminal.progress() as bars:
             path = fetch(there, video, output, bars)
+    if path == DASH:
+        return
     size = video["result"]["size"]
-    terminal.result(f"{path}  {size_text(size)}", {"video_id": video["video_id"], "path": str(path), **video["result"]})
+    text = f"{readable(str(path))}  {size_text(size)}"
+    terminal.result(text, {"video_id": video["video_id"], "path": str(path), **video["result"]})
 
 
 def fetch(there: Api, video: dict[str, Any], output: Path | None, bars: Bars) -> Path:
@@ -183,19 +218,21 @@ def fetch(there: Api, video: dict[str, Any], output: Path | None, bars: Bars) ->
     if video["result"] is None:
         raise VideoFailed(f"The video {video['video_id']} is {video['status']}: there is nothing to download.")
     path = downloading.target(video, output)
-    bar = bars.add(path.name)
+    bar = bars.add("stdout" if path == DASH else readable(path.name))
     total = video["result"]["size"]
     downloading.download(there, video, path, on_bytes=lambda done: bar.bytes("downloading", done, total))
     return path
 
 
 def command(name: Literal["cancel", "retry", "delete"], ids: Sequence[str], *, as_json: bool) -> None:
-    """Do one thing to several videos."""
+    """Do one thing to several videos, or to none of them when one of the ids is not good enough."""
     terminal = Terminal(as_json=as_json)
     tally = Tally(terminal)
     with api() as there:
         act = _action(there, name)
-        for video_id in _whole_ids(there, ids, tally):
+        chosen = list(_whole_ids(there, ids, tally, enough=ENOUGH_TO_ACT))
+        tally.end()
+        for video_id in chosen:
             try:
                 video = act(video_id)
             except CliError as error:
@@ -219,12 +256,18 @@ def _action(there: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[
             return delete
 
 
-def _whole_ids(there: Api, given: Sequence[str], tally: Tally) -> Iterator[str]:
+def _whole_ids(there: Api, given: Sequence[str], tally: Tally, *, enough: int = 1) -> Iterator[str]:
+    """Each video once, however often it was named."""
+    known: set[str] = set()
     for beginning in given:
         try:
-            yield there.whole_id(beginning)
+            video_id = whole_id(there, beginning, enough=enough)
         except CliError as error:
             tally.failed(error, video_id=beginning)
+            continue
+        if video_id not in known:
+            known.add(video_id)
+            yield video_id
 
 
 def _update_record(video_id: str, update: Update) -> dict[str, Any]:

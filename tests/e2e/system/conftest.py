@@ -11,6 +11,7 @@ import pytest
 
 from anb_cli.client import Api
 from anb_cli.connection import Connection
+from anb_cli.sources import opened
 from tests.e2e.conftest import EVIDENCE
 from tests.support.chart import tool
 from tests.support.cluster import Json, Namespace, delete_namespaces
@@ -79,7 +80,8 @@ def upload(api: Api) -> Callable[..., str]:
     """`upload(clip, title=..., edit=...)` gives the video's id."""
 
     def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
-        receipt = api.upload(clip, title=title, edit=edit, on_bytes=lambda _: None)
+        with opened(clip, lambda _: None) as source:
+            receipt = api.upload(source, title=title, edit=edit, on_bytes=lambda _: None)
         return str(receipt["video_id"])
 
     return run

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from anb_cli.__main__ import main
+from anb_cli.__main__ import perform
 from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_cli.downloading import download
 from anb_cli.errors import Exit, Refused, Unreachable, VideoFailed
 from anb_cli.following import follow
+from anb_cli.sources import opened
+from tests.support.videos import a_video
 
 Answer = Callable[["Handler"], None]
 CONTENT = bytes(range(256)) * 20_000
@@ -34,6 +35,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
         self._answer()
 
     def log_message(self, *_: Any) -> None:
@@ -57,13 +61,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.close_connection = True
-        self.server.seen.append(Seen(self.path, dict(self.headers)))
+        self.server.seen.append(Seen(self.command, self.path, dict(self.headers)))
         answers = self.server.answers
         (answers.pop(0) if len(answers) > 1 else answers[0])(self)
 
 
 @dataclass
 class Seen:
+    method: str
     path: str
     headers: dict[str, str]
 
@@ -133,6 +138,11 @@ def refuse_early(request: Handler) -> None:
     request.body()
 
 
+def upload(api: Api, file: Path, **options: Any) -> dict[str, Any]:
+    with opened(file, lambda _: None) as source:
+        return api.upload(source, **options)
+
+
 def test_a_file_is_sent_whole_with_its_title_before_it(deploy: Callable[..., Deployment], clip: Path) -> None:
     bodies: list[bytes] = []
 
@@ -143,7 +153,7 @@ def test_a_file_is_sent_whole_with_its_title_before_it(deploy: Callable[..., Dep
 
     there, told = deploy(keep), list[int]()
     with there.api() as api:
-        receipt = api.upload(clip, title="Ein Hündchen", edit={"trim": {"start": 1.0}}, on_bytes=told.append)
+        receipt = upload(api, clip, title="Ein Hündchen", edit={"trim": {"start": 1.0}}, on_bytes=told.append)
     assert receipt == {"video_id": "v"}
     assert told[-1] == len(CONTENT)
     assert len(told) > 10
@@ -160,7 +170,7 @@ def test_an_upload_that_breaks_off_is_sent_again_under_the_same_key(
 ) -> None:
     there, pauses = deploy(hang_up, problem(409, "upload_in_progress"), accept), list[float]()
     with there.api() as api:
-        assert api.upload(clip, title="x", edit={}, on_bytes=lambda _: None, sleep=pauses.append)["video_id"] == "v"
+        assert upload(api, clip, title="x", edit={}, on_bytes=lambda _: None, sleep=pauses.append)["video_id"] == "v"
     keys = {seen.headers["Idempotency-Key"] for seen in there.seen}
     assert len(there.seen) == 3
     assert len(keys) == 1
@@ -171,21 +181,21 @@ def test_two_uploads_have_two_keys(deploy: Callable[..., Deployment], clip: Path
     there = deploy(accept)
     with there.api() as api:
         for _ in range(2):
-            api.upload(clip, title="x", edit={}, on_bytes=lambda _: None)
+            upload(api, clip, title="x", edit={}, on_bytes=lambda _: None)
     assert len({seen.headers["Idempotency-Key"] for seen in there.seen}) == 2
 
 
 def test_a_refusal_in_the_middle_of_an_upload_is_understood(deploy: Callable[..., Deployment], clip: Path) -> None:
     there = deploy(refuse_early)
     with there.api() as api, pytest.raises(Refused, match=r"It is too_large\. \(too_large\)") as refused:
-        api.upload(clip, title="x", edit={}, on_bytes=lambda _: None)
+        upload(api, clip, title="x", edit={}, on_bytes=lambda _: None)
     assert (refused.value.code, refused.value.status) == ("too_large", 413)
     assert len(there.seen) == 1
 
 
 def test_pages_are_read_as_far_as_they_are_wanted(deploy: Callable[..., Deployment]) -> None:
     def page(numbers: list[int], cursor: str | None) -> Answer:
-        videos = [{"video_id": str(number)} for number in numbers]
+        videos = [a_video(video_id=str(number)) for number in numbers]
         return lambda request: request.reply_json(200, {"videos": videos, "next_cursor": cursor})
 
     there = deploy(page([1, 2], "more"), page([3], "still more"))
@@ -207,7 +217,7 @@ def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callabl
         return lambda request: request.reply(200, text, claimed=len(text) + 100, Content_Type="text/event-stream")
 
     def standing(request: Handler) -> None:
-        request.reply_json(200, {"status": "processing", "progress": 0.5})
+        request.reply_json(200, a_video(status="processing", progress=0.5, result=None))
 
     there = deploy(stream((7, "processing", 0.5)), standing, stream((8, "processed", 1.0)))
     with there.api() as api:
@@ -216,7 +226,8 @@ def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callabl
     assert there.seen[2].headers["Last-Event-ID"] == "7"
 
 
-VIDEO = {"video_id": "v", "result": {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}}
+RESULT = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+VIDEO = a_video(video_id="v", result=RESULT)
 
 
 def redirect_to(bucket: Deployment) -> Answer:
@@ -337,26 +348,59 @@ def test_a_beginning_of_an_id_is_enough_when_it_is_the_only_one(
     deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def listing(request: Handler) -> None:
-        request.reply_json(200, {"videos": [{"video_id": "abc1"}, {"video_id": "abd2"}], "next_cursor": None})
+        videos = [a_video(video_id="abcdefgh1"), a_video(video_id="abcdefgi2", title="Another")]
+        request.reply_json(200, {"videos": videos, "next_cursor": None})
 
-    there = deploy(listing, lambda request: request.reply_json(200, {"video_id": "abd2", "status": "cancelled"}))
+    there = deploy(
+        listing, lambda request: request.reply_json(200, a_video(video_id="abcdefgi2", status="cancelled", result=None))
+    )
     monkeypatch.setenv("ANB_URL", there.url)
-    assert run(monkeypatch, "cancel", "abd") == Exit.OK
-    assert there.seen[-1].path == "/api/videos/abd2/cancel"
+    assert run(monkeypatch, "cancel", "abcdefgi") == Exit.OK
+    assert there.seen[-1].path == "/api/videos/abcdefgi2/cancel"
     there.answers[:] = [listing]
-    assert run(monkeypatch, "cancel", "ab") == Exit.WRONG_USE
-    assert "2 videos have an id that begins with 'ab'" in capsys.readouterr().err
+    assert run(monkeypatch, "watch", "ab") == Exit.WRONG_USE
+    err = capsys.readouterr().err
+    assert "2 videos have an id that begins with 'ab'" in err
+    assert "abcdefgi2  processed  Another" in err
+
+
+@pytest.mark.parametrize("name", ["delete", "cancel", "retry"])
+@pytest.mark.parametrize("bad", ["", "a", "abcdefg", "nothing-begins-so", "a/b"])
+def test_nothing_is_done_to_any_video_while_one_of_the_ids_is_not_good_enough(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, name: str, bad: str
+) -> None:
+    def answer(request: Handler) -> None:
+        if "?" in request.path:
+            request.reply_json(200, {"videos": [a_video(video_id="abcdefgh1")], "next_cursor": None})
+        else:
+            problem(404, "video_not_found")(request)
+
+    there = deploy(answer)
+    monkeypatch.setenv("ANB_URL", there.url)
+    assert run(monkeypatch, name, "abcdefgh1", bad) in {Exit.WRONG_USE, Exit.REFUSED}
+    assert run(monkeypatch, name, bad, "abcdefgh1") in {Exit.WRONG_USE, Exit.REFUSED}
+    assert {seen.method for seen in there.seen} <= {"GET"}
+
+
+def test_a_video_that_is_named_twice_is_deleted_once(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: Handler) -> None:
+        if request.command == "GET":
+            request.reply_json(200, {"videos": [a_video(video_id="abcdefgh1")], "next_cursor": None})
+        else:
+            request.reply(204)
+
+    there = deploy(answer)
+    monkeypatch.setenv("ANB_URL", there.url)
+    assert run(monkeypatch, "delete", "abcdefgh1", "abcdefgh") == Exit.OK
+    assert [seen.path for seen in there.seen if seen.method == "DELETE"] == ["/api/videos/abcdefgh1"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """The exit code of `anb` with these arguments, in this process."""
     monkeypatch.setenv("ANB_TOKEN", "secret")
-    monkeypatch.setattr(sys, "argv", ["anb", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code
+    return perform(arguments)
 
 
 def _expect_one_line(capsys: pytest.CaptureFixture[str], sentence: str) -> None:

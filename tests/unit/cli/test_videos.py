@@ -1,15 +1,17 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from anb_cli.downloading import target
+from anb_cli.downloading import is_written_through, target
 from anb_cli.errors import Exit, Refused, Unreachable, WrongUse
-from anb_cli.terminal import Terminal, clean, size_text
-from anb_cli.videos import Tally, edit_of
+from anb_cli.terminal import Terminal, size_text
+from anb_cli.videos import Tally, edit_of, given_title
 from anb_core.domain.edit import EditSpec
+from tests.support.videos import a_video
 
 PLAIN: dict[str, Any] = {"start": None, "length": None, "intro": True, "outro": True, "watermark": True}
 
@@ -48,6 +50,49 @@ def test_a_file_that_was_not_named_is_not_replaced(tmp_path: Path) -> None:
     assert target(video("clip.mp4"), tmp_path / "clip-processed.mp4").exists()
 
 
+def test_a_link_that_leads_nowhere_is_not_replaced_either(tmp_path: Path) -> None:
+    (tmp_path / "clip-processed.mp4").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(WrongUse, match="exists already"):
+        target(video("clip.mp4"), tmp_path)
+
+
+def test_a_link_that_was_named_stays_and_leads_there(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link.mp4"
+    link.symlink_to("elsewhere/real.mp4")
+    assert target(video("clip.mp4"), link) == tmp_path / "elsewhere" / "real.mp4"
+    (tmp_path / "elsewhere" / "real.mp4").touch()
+    assert target(video("clip.mp4"), link) == tmp_path / "elsewhere" / "real.mp4"
+
+
+def test_a_pipe_and_a_device_are_written_to_as_they_are(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link, Path("/dev/null"), Path("/dev/fd/2"), Path("/dev/stderr")):
+        assert is_written_through(target(video("clip.mp4"), path))
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_stdout_has_many_names(name: str) -> None:
+    assert target(video("clip.mp4"), Path(name)) == Path("-")
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "loop", "file/x.mp4"])
+def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(WrongUse):
+        target(video("clip.mp4"), tmp_path / name)
+
+
+def test_a_title_is_text_whatever_the_encoding_of_the_system() -> None:
+    assert given_title("\udcc3\udca9t\udcc3\udca9") == "\xe9t\xe9"
+    assert given_title(None) is given_title("") is None
+    with pytest.raises(WrongUse, match="--title holds bytes"):
+        given_title("caf\udce9")
+
+
 def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="no folder"):
         target(video("clip.mp4"), tmp_path / "nowhere" / "x.mp4")
@@ -80,18 +125,18 @@ def test_sizes_are_told_in_round_numbers(size: int, text: str) -> None:
     assert size_text(size) == text
 
 
-def test_other_peoples_text_cannot_steer_the_terminal() -> None:
-    assert clean("a\x1b[2Jb\u202ec") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c"
-
-
 def test_without_a_terminal_there_are_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal(as_json=False)
-    terminal.table(("ID", "TITLE"), [("1", "[bold]x[/bold]"), ("2", "y" * 300)])
+    terminal.videos([a_video(video_id="1", title="[bold]x[/bold]"), a_video(video_id="2", title="y" * 300)])
     terminal.note("red", "red")
     with terminal.progress() as bars:
         bar = bars.add("[clip].mp4")
         for done in range(0, 101, 10):
             bar.bytes("uploading", done, 100)
     out, err = capsys.readouterr()
-    assert out == f"1\t[bold]x[/bold]\n2\t{'y' * 300}\n"
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        ("1", "processed", "[bold]x[/bold]"),
+        ("2", "processed", "y" * 300),
+    ]
     assert err == "red\n[clip].mp4: uploading 100 B\n"

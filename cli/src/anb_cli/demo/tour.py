@@ -18,7 +18,7 @@ from av import VideoFrame
 from PIL import Image
 from rich.text import Text
 
-from anb_cli import downloading
+from anb_cli import downloading, sources
 from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_cli.demo import contact_sheet
@@ -27,9 +27,11 @@ from anb_cli.emulator import install
 from anb_cli.errors import Exit, StackTrouble, VideoFailed, WrongUse
 from anb_cli.following import follow
 from anb_cli.stack import tether
-from anb_cli.stack.folder import NAME, Folder, Running
+from anb_cli.stack.folder import NAME, Folder, Running, here
 from anb_cli.terminal import Bar, Terminal, size_text
-from anb_cli.videos import send
+from anb_cli.text import readable
+from anb_cli.videos import given_title, send
+from anb_core.domain.naming import title_from_file_name
 from anb_core.domain.status import Status
 
 FOOTAGE = Path("build/footage/bigbuckbunny.mp4")
@@ -60,7 +62,9 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
         video, title = FOOTAGE, title or FOOTAGE_TITLE
         if not video.exists():
             raise WrongUse(f"{video} is missing: `make demo` fetches it, or name a video of yours with --video.")
-    video, title, out = video.absolute(), title or video.stem, out.absolute()
+    sources.check(video)
+    video, out = here() / video, here() / out
+    title = given_title(title) or title_from_file_name(readable(video.name))
     processed, sheet = out / "processed.mp4", out / "contact-sheet.png"
     folder = _fresh(out, processed, sheet)
     clock = Clock()

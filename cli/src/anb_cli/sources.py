@@ -1,0 +1,154 @@
+"""What is uploaded: a file, or what comes out of a pipe, which is kept in a file first so that it can be sent again."""
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from anb_cli.errors import WrongUse
+from anb_cli.streams import STDIN
+from anb_cli.text import clean, readable
+from anb_core.domain.naming import safe_file_name
+
+DASH = Path("-")
+
+NAMELESS = "video.mp4"
+"""What comes out of a pipe without a name."""
+
+PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A video to be sent: `size` bytes of `file` from `begin` on, called `name`."""
+
+    name: str
+    file: BinaryIO
+    begin: int
+    size: int
+
+    def reader(self, on_bytes: Callable[[int], None]) -> "Reader":
+        """Read it from its beginning."""
+        return Reader(self, on_bytes)
+
+
+class Reader:
+    """A source as httpx reads it: piece by piece, with its size asked by `seek`. Tells how far it was read.
+
+    A file may change meanwhile: what is added to it is left out, and one that became shorter raises WrongUse.
+    """
+
+    def __init__(self, source: Source, on_bytes: Callable[[int], None]) -> None:
+        self._source = source
+        self._on_bytes = on_bytes
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (self._source.size if whence == os.SEEK_END else 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        source, left = self._source, self._source.size - self._at
+        wanted = left if size < 0 else min(size, left)
+        source.file.seek(source.begin + self._at)
+        piece = source.file.read(wanted)
+        if len(piece) < wanted:
+            raise WrongUse(f"{source.name} became shorter while it was sent.")
+        self._at += len(piece)
+        self._on_bytes(self._at)
+        return piece
+
+
+def check(given: Path) -> None:
+    """Refuse what can't be uploaded, before anything is.
+
+    Raises:
+        WrongUse: it is not there, is a folder, or may not be read.
+    """
+    if given == DASH:
+        return
+    try:
+        if stat.S_ISDIR(given.stat().st_mode):
+            raise WrongUse(f"{_shown(given)} is a folder: name the files in it.")
+    except OSError as error:
+        raise WrongUse(f"{_shown(given)} can't be read: {error.strerror}.") from error
+    if not os.access(given, os.R_OK):
+        raise WrongUse(f"{_shown(given)} can't be read: {os.strerror(errno.EACCES)}.")
+
+
+@contextmanager
+def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
+    """The source that the command line names, `-` being stdin. `on_bytes` gets how much of a pipe was read so far.
+
+    Raises:
+        WrongUse: it can't be read, or is nothing that has a video in it.
+    """
+    shown = _shown(given)
+    try:
+        with _open(given) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                begin = file.seek(0, os.SEEK_CUR)
+                yield Source(_name(given), file, begin, os.fstat(file.fileno()).st_size - begin)
+                return
+            if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+                kind = "a terminal: pipe a video into it" if file.isatty() else "neither a file nor a pipe"
+                raise WrongUse(f"{shown} is {kind}.")
+            with _temporary() as copy:
+                size = _copy(file, copy, on_bytes)
+                if not size:
+                    raise WrongUse(f"Nothing came out of {shown}: the command that should write to it may have failed.")
+                yield Source(_name(given), copy, 0, size)
+    except OSError as error:
+        raise WrongUse(f"{shown} can't be read: {error.strerror}.") from error
+
+
+def _open(given: Path) -> BinaryIO:
+    return open(STDIN, "rb", closefd=False) if given == DASH else given.open("rb")
+
+
+@contextmanager
+def _temporary() -> Iterator[BinaryIO]:
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed below
+    except OSError as error:
+        raise WrongUse(
+            f"What comes out of a pipe is kept in a file first, but there is no place: {error.strerror}."
+        ) from error
+    with file:
+        yield file
+
+
+def _copy(pipe: BinaryIO, copy: BinaryIO, on_bytes: Callable[[int], None]) -> int:
+    size = 0
+    while piece := os.read(pipe.fileno(), PIECE):
+        try:
+            copy.write(piece)
+            copy.flush()
+        except OSError as error:
+            raise WrongUse(
+                f"What comes out of a pipe is kept in {tempfile.gettempdir()} first, but that failed: {error.strerror}."
+                " Set TMPDIR to a folder with more room."
+            ) from error
+        size += len(piece)
+        on_bytes(size)
+    return size
+
+
+def _shown(given: Path) -> str:
+    return "stdin" if given == DASH else clean(readable(str(given)))
+
+
+def _name(given: Path) -> str:
+    # /dev/stdin, /dev/fd/63: the shell's own names of pipes.
+    if given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc"):
+        return NAMELESS
+    return safe_file_name(readable(given.name))
