@@ -64,6 +64,20 @@ app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- $root.Values.database.existingSecret | default (include "anb-video.name" (list $root $own)) -}}
 {{- end }}
 
+{{/*
+How many connections to the database all pods may open together. A rollout may replace every pod of API and workers while
+the old ones still drain; there is one operator, and a migration opens one connection.
+*/}}
+{{- define "anb-video.databaseConnections" -}}
+{{- $sum := add 1 .Values.database.connections.operator -}}
+{{- range $component := list "api" "worker" -}}
+{{- $own := index $.Values $component -}}
+{{- $pods := ternary $own.autoscaling.maxReplicas $own.replicas $own.autoscaling.enabled -}}
+{{- $sum = add $sum (mul 2 $pods (index $.Values.database.connections $component)) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end }}
+
 {{/* Where the access keys are kept, with `aws.credentials: secret`. */}}
 {{- define "anb-video.awsSecret" -}}
 {{- .Values.aws.secret.existingSecret | default (include "anb-video.name" (list . "aws")) -}}

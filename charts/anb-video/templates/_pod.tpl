@@ -101,6 +101,8 @@ The environment of a container. Takes (list root component); a component is give
       name: {{ include "anb-video.databaseSecret" . | quote }}
       key: {{ ternary "DATABASE_URL" $values.database.existingSecretKey (empty $values.database.existingSecret) | quote }}
 {{- if ne $component "migrate" }}
+- name: ANB_DATABASE_CONNECTIONS
+  value: {{ index $values.database.connections $component | quote }}
 - name: S3_BUCKET
   value: {{ $values.bucket.name | quote }}
 - name: SQS_QUEUE_URL

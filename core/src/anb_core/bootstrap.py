@@ -42,7 +42,11 @@ def build(settings: Settings) -> Core:
     """Connect nothing yet: every part connects when it is first used."""
     return Core(
         settings=settings,
-        store=open_store(settings),
+        store=SqlStore(
+            settings.database_url.get_secret_value(),
+            connections=settings.database_connections,
+            in_all=settings.database_connections_in_all,
+        ),
         objects=S3Objects(
             settings.s3_bucket,
             region=settings.aws_region,

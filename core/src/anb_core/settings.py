@@ -209,6 +209,18 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What API and workers need."""
 
+    database_connections: Annotated[int, whole(3, 1000)] = Field(
+        5,
+        alias="ANB_DATABASE_CONNECTIONS",
+        description="Connections that this process may open to PostgreSQL.",
+    )
+    database_connections_in_all: Annotated[int, whole(3, 100_000)] | None = Field(
+        None,
+        alias="ANB_DATABASE_CONNECTIONS_IN_ALL",
+        description="Those of all processes together. The log warns at the start when the server allows fewer. "
+        "Default: those of this process.",
+    )
+
     s3_bucket: Annotated[
         str,
         matching(

@@ -35,8 +35,8 @@ from anb_operator.workqueue import WorkQueue, plan_delay
 WRITERS = 16
 """Videos seen to at once. The API server's time, not ours, is what they wait for, and they are read together."""
 
-COMMANDS = 8
-"""What specs ask for is done so often at once. Each takes a connection to the database, of which there are 15."""
+COMMANDS = 4
+"""What specs ask for is done so often at once. Each takes a connection to the database, of which the chart gives 8."""
 
 RESYNC_SECONDS = 300.0
 """Between two looks at everything, for what watch and feed may have missed."""

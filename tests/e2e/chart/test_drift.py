@@ -28,6 +28,8 @@ SET_BY_THE_CHART = {
     "ANB_API_PREFIX",
     "ANB_BOOTSTRAP_TOKEN",
     "ANB_CREATE_RESOURCES",
+    "ANB_DATABASE_CONNECTIONS",
+    "ANB_DATABASE_CONNECTIONS_IN_ALL",
     "ANB_S3_PUBLIC_ENDPOINT",
     "ANB_SCRATCH_BYTES",
     "ANB_WORKER_LISTEN",
@@ -117,6 +119,32 @@ def test_times_that_the_programs_refuse_are_refused_by_the_chart(
     assert f"{name} ({seconds})" in done.stderr
 
 
+def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_database(render: Render) -> None:
+    manifests = render(CHART / "ci" / "pod-identity-values.yaml")
+    most = {
+        manifest["spec"]["scaleTargetRef"]["name"]: manifest["spec"].get("maxReplicas")
+        or manifest["spec"]["maxReplicaCount"]
+        for manifest in manifests
+        if manifest["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"}
+    }
+    pods = {
+        manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
+    }
+    opened = 1  # by the migration
+    told = set()
+    for name, spec in pods.items():
+        env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
+        # Where one pod replaces another, the old one may still drain.
+        replaced = 1 if spec.get("strategy", {}).get("type") == "Recreate" else 2
+        opened += replaced * most.get(name, spec.get("replicas")) * int(env["ANB_DATABASE_CONNECTIONS"])
+        told |= {env[key] for key in env if key == "ANB_DATABASE_CONNECTIONS_IN_ALL"}
+    assert len(pods) == 3
+    assert opened <= 60
+    assert told == {str(opened)}
+    assert f"= {opened}" in (CHART / "README.md.gotmpl").read_text(encoding="utf-8")
+    assert f"{opened} connections" in (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "prefixes",
     ["raw/", "raw/,cam-1/2026/", " raw/ , b/ ", ",raw/,,", " ", "raw", "raw/,b", "raw/ b/", "/raw/", "/", "a,b/"],
@@ -137,7 +165,9 @@ def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
 def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     properties = _schema()["properties"]
     operator = properties["operator"]["properties"]
+    connections = _schema()["definitions"]["connections"]
     bounds = {name: bound for name, bound in properties["config"]["properties"].items() if "minimum" in bound} | {
+        "ANB_DATABASE_CONNECTIONS": connections,
         "ANB_OPERATOR_MIRROR_MAX_AGE_SECONDS": operator["mirror"]["properties"]["maxAgeSeconds"],
         "ANB_OPERATOR_TTL_PROCESSED_SECONDS": operator["ttlSeconds"]["properties"]["processed"],
         "ANB_OPERATOR_TTL_FAILED_SECONDS": operator["ttlSeconds"]["properties"]["failed"],

@@ -30,6 +30,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from anb_core.adapters.database import capacity
 from anb_core.adapters.database.tables import Time, milliseconds
 from anb_core.domain.errors import Busy, Unavailable
 
@@ -47,9 +48,8 @@ CONNECT = timedelta(seconds=3)
 SQLITE_WAIT = timedelta(seconds=30)
 """SQLite has one writer at a time, and a disk that flushes each commit may be slow."""
 
-POOL_SIZE = 5
-POOL_OVERFLOW = 10
-"""Connections a process keeps, and may add: some processes share the 100 that PostgreSQL allows by default."""
+CONNECTIONS = 15
+"""What a process may open where nothing else is said, and on SQLite, where a connection costs little."""
 
 MAX_AGE = timedelta(minutes=5)
 """No connection is used for longer: where a name comes to mean another server, nobody stays with the one before."""
@@ -106,16 +106,17 @@ def is_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
-def make_engine(url: str) -> Engine:
-    """An engine with our timeouts and our way of beginning transactions. Connects to nothing yet."""
+def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
+    """An engine with our timeouts and our way of beginning transactions. Connects to nothing yet.
+
+    It opens up to so many `connections` to a PostgreSQL server, and all processes together `in_all`, as far as known.
+    """
     parsed = make_url(url)
-    pool = {
-        "pool_size": POOL_SIZE,
-        "max_overflow": POOL_OVERFLOW,
-        "pool_timeout": CONNECT.total_seconds(),
-    }
+    pool = {"max_overflow": 0, "pool_timeout": CONNECT.total_seconds()}
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, **pool, connect_args={"timeout": SQLITE_WAIT.total_seconds()})
+        engine = create_engine(
+            parsed, **pool, pool_size=CONNECTIONS, connect_args={"timeout": SQLITE_WAIT.total_seconds()}
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -132,8 +133,11 @@ def make_engine(url: str) -> Engine:
         # Behind a pooler the next statement may come to a server that another client has prepared its own on.
         "prepare_threshold": None,
     }
-    engine = create_engine(parsed, **pool, pool_recycle=MAX_AGE.total_seconds(), connect_args=connect_args)
+    engine = create_engine(
+        parsed, **pool, pool_size=connections, pool_recycle=MAX_AGE.total_seconds(), connect_args=connect_args
+    )
     event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "connect", capacity.warning(in_all or connections, str(_place(parsed))), once=True)
     event.listen(engine, "checkout", _check_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "handle_error", _end_useless)
@@ -223,8 +227,8 @@ def _place(url: URL) -> URL:
 class Database:
     """Where repositories get their transactions. Usable from any thread."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = make_engine(url)
+    def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
+        self.engine = make_engine(url, connections=connections, in_all=in_all)
         self._reader = self.engine.execution_options(reading=True)
 
     def transaction(self) -> AbstractContextManager[Connection]:

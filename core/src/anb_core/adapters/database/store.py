@@ -4,7 +4,7 @@ from datetime import datetime
 
 from anb_core.adapters.database.commands import CommandsRepository
 from anb_core.adapters.database.dead_letters import DeadLettersRepository
-from anb_core.adapters.database.engine import Database, clock
+from anb_core.adapters.database.engine import CONNECTIONS, Database, clock
 from anb_core.adapters.database.feed import FeedRepository
 from anb_core.adapters.database.housekeeping import HousekeepingRepository
 from anb_core.adapters.database.leases import LeasesRepository
@@ -26,10 +26,13 @@ class SqlStore(
     DeadLettersRepository,
     TokensRepository,
 ):
-    """A `Store` at a URL, as the settings give it. Connects when it is first used; usable from any thread."""
+    """A `Store` at a URL, as the settings give it. Connects when it is first used; usable from any thread.
 
-    def __init__(self, url: str) -> None:
-        super().__init__(Database(url))
+    It opens up to so many `connections` to a PostgreSQL server, and all processes together `in_all`, as far as known.
+    """
+
+    def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
+        super().__init__(Database(url, connections=connections, in_all=in_all))
 
     def ping(self) -> None:
         # In a transaction that may write, so that a database that can only be read does not pass for one.
