@@ -15,7 +15,7 @@ import kopf
 import structlog
 
 from anb_core.bootstrap import Core
-from anb_core.domain.errors import AnbError, Unavailable
+from anb_core.domain.errors import AnbError, Unavailable, Unreadable
 from anb_core.domain.status import TERMINAL, Status
 from anb_core.ports.store import Page, Reading
 from anb_core.usecases.submit import Submit
@@ -241,6 +241,12 @@ async def write(queue: WorkQueue, reconcile: Reconcile, metrics: Metrics) -> Non
         except asyncio.CancelledError:
             queue.failed(work.video_id)
             raise
+        except Unreadable as error:
+            # Trying again is for a newer version; the feed must not wait for it, and the next resync looks again.
+            unanswered = 0
+            metrics.reconciles.labels("unreadable").inc()
+            _log.warning("not mirrored", video_id=work.video_id, outcome="unreadable", reason=error.message)
+            queue.done(work.video_id)
         except Exception as error:  # noqa: BLE001 - told, and one video must not stop all others
             _failed(queue, work.video_id, error, metrics)
             away = isinstance(error, Unavailable) and error.part == "kubernetes"

@@ -67,6 +67,7 @@ class Histories:
 
         Raises:
             Unavailable: the database did not answer.
+            Unreadable: this version can't read it.
         """
         self._asked.add(video_id)
         if self._next is None or self._next.done():
@@ -75,9 +76,9 @@ class Histories:
         found = await asyncio.shield(self._next)
         if isinstance(found, Unavailable):
             raise found
-        if isinstance(found, Exception):
+        if isinstance(found, Exception) or video_id not in found:
             # Whose fault it is shows when each is read alone.
-            found = await self._all_of({video_id})
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._store.history, video_id)
         return found[video_id]
 
     async def _read(self) -> Mapping[str, History] | Exception:

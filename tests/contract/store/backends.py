@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, delete, literal, select, update
 
 from anb_core.adapters.database import SqlStore
 from anb_core.adapters.database.engine import Database
-from anb_core.adapters.database.tables import Time, dead_letters, metadata, milliseconds, object_deletions
+from anb_core.adapters.database.tables import Time, dead_letters, metadata, milliseconds, object_deletions, videos
 from anb_core.ports.store import Store
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.store import InMemoryStore
@@ -52,6 +52,10 @@ class Backend(Protocol):
 
     def dead_letters(self) -> Sequence[DeadLetter]: ...
 
+    def spoil(self, video_id: str) -> None:
+        """Make of a video what this version can't read."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -86,6 +90,9 @@ class InMemory:
             DeadLetter(str(kept.cause), kept.detail, kept.video_id, kept.generation, kept.message_id, kept.body)
             for kept in self._kept.dead_letters
         ]
+
+    def spoil(self, video_id: str) -> None:
+        self._kept.unreadable.add(video_id)
 
     def close(self) -> None:
         self.store.close()
@@ -128,6 +135,12 @@ class Sql:
         with self.database.reading() as connection:
             rows = connection.execute(select(*columns).order_by(dead_letters.c.id))
             return [DeadLetter(*row) for row in rows]
+
+    def spoil(self, video_id: str) -> None:
+        """As a newer program does that lets people keep more than 30 s."""
+        newer = {"trim": {"length": 45}}
+        with self.database.transaction() as connection:
+            connection.execute(update(videos).where(videos.c.id == video_id).values(edit=newer))
 
     def close_others(self) -> None:
         """A server has so many connections to give and no more."""

@@ -397,6 +397,24 @@ def test_a_part_that_is_away_is_told_with_the_time_to_come_back(world: World, pa
     assert answer.headers["retry-after"] == "5"
 
 
+def test_a_video_that_this_version_cannot_read_is_told_of_and_hides_no_other(world: World) -> None:
+    ana = world.caller("ana")
+    bad, good = world.upload(ana), world.upload(ana)
+    world.store.unreadable.add(bad)
+
+    listed = world.client.get("/api/videos", headers=ana).json()["videos"]
+    for answer in (
+        world.client.get(f"/api/videos/{bad}", headers=ana),
+        world.client.get(f"/api/videos/{bad}/events", headers=ana),
+        world.client.post(f"/api/videos/{bad}/cancel", headers=ana),
+    ):
+        assert code_of(answer) == (503, "video_unreadable")
+        assert bad in answer.json()["detail"]
+        assert answer.headers["retry-after"] == "5"
+
+    assert [video["video_id"] for video in listed] == [good]
+
+
 def test_what_nobody_foresaw_is_a_problem_that_tells_nothing_of_the_inside(world: World) -> None:
     ana = world.caller("ana")
     world.store.fault = ZeroDivisionError("secret detail")

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from structlog.testing import capture_logs
 
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Unavailable, Unreadable
 from anb_operator.app import Resync, write
 from anb_operator.busy import BUSY, DELETION_COST, BusyPods, plan_costs
 from anb_operator.feed import READER, FeedReader
@@ -356,6 +356,33 @@ def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) 
     failed = "kubernetes_away" if isinstance(error, Unavailable) else "error"
     assert told("anb_operator_reconciles_total", {"outcome": failed}) == 1
     assert [line["video_id"] for line in logs if line["event"] == "not mirrored"] == ["bad"]
+
+
+def test_what_cannot_be_read_is_told_and_holds_the_feed_up_no_longer(world: World) -> None:
+    uploaded(world.store)
+    [event, *_] = world.store.events_after(0, limit=1)
+    calls: list[str] = []
+    queue = WorkQueue(jitter=lambda: 0.0)
+
+    async def reads(video_id: str, *, news: bool) -> float | None:
+        calls.append(f"{video_id} {news}")
+        if video_id == "newer":
+            raise Unreadable("video_unreadable", "This version can't read video newer.")
+        return None
+
+    async def scenario() -> None:
+        queue.add("newer", event)
+        queue.add("other", event)
+
+        async def all_done() -> None:
+            await until(lambda: queue.answered(event.id) == event.id)
+
+        await beside(write(queue, reads, metrics), all_done)
+
+    metrics = Metrics()
+    asyncio.run(scenario())
+    assert calls == ["newer True", "other True"]
+    assert metrics.registry.get_sample_value("anb_operator_reconciles_total", {"outcome": "unreadable"}) == 1
 
 
 def test_only_of_what_the_feed_told_is_it_shown_how_long_it_took(world: World) -> None:

@@ -580,6 +580,18 @@ def test_a_claim_that_can_not_be_committed_gives_the_message_back(world: World) 
     assert world.handle().outcome is Outcome.PROCESSED
 
 
+def test_a_message_of_a_video_that_this_version_cannot_read_is_left_to_a_newer_worker(world: World) -> None:
+    delivery = world.receive()
+    video_id = json.loads(delivery.body)["video_id"]
+    world.store.unreadable.add(video_id)
+    report = world.handle(delivery)
+    assert (report.outcome, report.unavailable) == (Outcome.GIVEN_BACK, None)
+    assert video_id in (report.detail or "")
+    assert world.queue.given_back == 1
+    world.store.unreadable.clear()
+    assert world.handle().outcome is Outcome.PROCESSED
+
+
 @pytest.mark.parametrize("fault", [DATABASE_AWAY, ROW_HELD], ids=lambda error: type(error).__name__)
 def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_a_dead_letter(
     world: World, fault: Unavailable

@@ -107,6 +107,19 @@ def test_a_job_whose_worker_died_is_sent_again_and_the_loss_counted(world: World
     assert world.record("v1").job.counters.failures == 0
 
 
+def test_a_job_that_this_version_cannot_read_does_not_end_the_sweep(world: World) -> None:
+    for name in ("v1", "v2"):
+        world.upload(name)
+    world.relay.send_due()
+    for name in ("v1", "v2"):
+        world.store.claim(name, generation=1, worker="w", lease=LEASE, policy=POLICY)
+    world.store.unreadable.add("v1")
+    world.clock.advance(LEASE)
+
+    assert world.sweep.sweep() == Swept(lost=1, deleted=1)
+    assert world.sweep.sweep() == Swept()
+
+
 def test_a_lease_that_is_kept_is_left_alone(world: World) -> None:
     world.upload("v1")
     world.relay.send_due()

@@ -12,6 +12,7 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
 |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
 |   `-- Busy             it answers, but somebody else holds what is needed
+|-- Unreadable           a row that this version can't read: says nothing of the others, and changes nothing
 |-- LeaseLost            the attempt no longer owns its job: stop, write nothing
 `-- Interrupted          this worker goes away: hand the job on, count no failure
 """
@@ -92,6 +93,10 @@ class Unavailable(AnbError):
 
 class Busy(Unavailable):
     """The part answers, but somebody else holds what is needed, such as a row of the database."""
+
+
+class Unreadable(AnbError):
+    """A row was damaged, or written by a newer version of this program: `__cause__` says what can't be read."""
 
 
 class LeaseLost(AnbError):

@@ -117,7 +117,11 @@ History = tuple[Record | None, Sequence[Attempt]]
 
 
 class Reading(Protocol):
-    """What is shown to people. A deleted video is nowhere to be found."""
+    """What is shown to people. A deleted video is nowhere to be found.
+
+    What this version can't read is skipped where several are asked for, and reported; fewer than `limit` still means
+    that there are no more. Asked for by its id, it raises `Unreadable`, here as everywhere in the store.
+    """
 
     def get(self, video_id: str) -> Record | None: ...
 
@@ -130,7 +134,7 @@ class Reading(Protocol):
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Those of several videos by id, for little more than one of them costs."""
+        """Those of several videos by id, for little more than one of them costs; unreadable ones are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:
@@ -251,7 +255,10 @@ class Outbox(Protocol):
 
 
 class Housekeeping(Protocol):
-    """What the sweep does; each call is capped by `limit` and tells how much it did."""
+    """What the sweep does; each call is capped by `limit` and tells how much it did.
+
+    What can't be read, or is locked by somebody, is left for later and keeps nothing else waiting.
+    """
 
     def exclusively(self, name: str, *, lifetime: timedelta) -> AbstractContextManager[bool]:
         """True for one process at a time; `lifetime` bounds how long a dead one is in the way."""
@@ -300,7 +307,10 @@ class Housekeeping(Protocol):
 
 
 class Feed(Protocol):
-    """The append-only feed of changes. Ids grow in the order of commits, so a reader by id skips nothing."""
+    """The append-only feed of changes. Ids grow in the order of commits, so a reader by id skips nothing.
+
+    But for events that this version can't read; fewer than `limit` still means that there are no more.
+    """
 
     def events_after(self, event_id: int, *, video_id: str | None = None, limit: int = 500) -> Sequence[JobEvent]: ...
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 from anb_core.domain import lifecycle
 from anb_core.domain.claim import Drop, Reason, RecordLoss, Take, judge_claim
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import Conflict, NotFound
+from anb_core.domain.errors import Conflict, NotFound, Unreadable
 from anb_core.domain.lifecycle import Doomed, Effect
 from anb_core.domain.model import (
     Answers,
@@ -109,12 +109,13 @@ def utc_now() -> datetime:
 class InMemoryStore:
     """A `Store` with a clock of its own.
 
-    Set `fault` to an error and every method raises it, as a database that is away does. `dead_letters` and `deletions`
-    are what its tables of these names hold.
+    Set `fault` to an error and every method raises it, as a database that is away does. Videos in `unreadable` are as
+    if a newer program had written them. `dead_letters` and `deletions` are what its tables of these names hold.
     """
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
         self.fault: Exception | None = None
+        self.unreadable: set[str] = set()
         self.dead_letters: list[KeptDeadLetter] = []
         self.deletions: list[KeptDeletion] = []
         self._clock = clock
@@ -144,7 +145,7 @@ class InMemoryStore:
                     return Replay(other.record, kept.fingerprint, held)
                 self._abandon(other, now)
                 kept = None
-            row = self._rows.get(new.id)
+            row = self._find(new.id)
             if row is None:
                 row = _Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
                 self._add(row)
@@ -185,7 +186,7 @@ class InMemoryStore:
 
     def abandon_upload(self, video_id: str) -> None:
         with self._transaction() as now:
-            self._abandon(self._rows.get(video_id), now)
+            self._abandon(self._find(video_id), now)
 
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
         with self._transaction() as now:
@@ -201,7 +202,7 @@ class InMemoryStore:
 
     def get(self, video_id: str) -> Record | None:
         with self._transaction():
-            row = self._rows.get(video_id)
+            row = self._find(video_id)
             return row.record if row and not row.deleted_at else None
 
     def listing(
@@ -210,7 +211,7 @@ class InMemoryStore:
         with self._transaction():
             found = [
                 row.record
-                for row in self._rows.values()
+                for row in self._readable()
                 if not row.deleted_at
                 and (owner is None or row.record.video.owner == owner)
                 and (not statuses or row.job.status in statuses)
@@ -219,7 +220,9 @@ class InMemoryStore:
             return sorted(found, key=_place, reverse=True)[:limit]
 
     def history(self, video_id: str) -> History:
-        return self.histories([video_id])[video_id]
+        with self._transaction():
+            self._find(video_id)
+            return self.histories([video_id])[video_id]
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
         with self._transaction():
@@ -228,6 +231,7 @@ class InMemoryStore:
                 if (row := self._rows.get(video_id)) and not row.deleted_at
                 else (None, [])
                 for video_id in video_ids
+                if video_id not in self.unreadable
             }
 
     def count_by_status(self) -> dict[Status, int]:
@@ -262,7 +266,7 @@ class InMemoryStore:
         self, video_id: str, *, generation: int | None, worker: str, lease: timedelta, policy: RetryPolicy
     ) -> Claimed | Dropped | Unknown:
         with self._transaction() as now:
-            row = self._rows.get(video_id)
+            row = self._find(video_id)
             if row is None:
                 return Unknown()
             if row.deleted_at:
@@ -292,6 +296,7 @@ class InMemoryStore:
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
         with self._transaction() as now:
+            self._find(lease.video_id)
             row = self._held(lease)
             if row is None:
                 return False
@@ -305,7 +310,7 @@ class InMemoryStore:
 
     def publish(self, lease: Lease, result: Result) -> bool:
         with self._transaction() as now:
-            row = self._rows.get(lease.video_id)
+            row = self._find(lease.video_id)
             if row is None:
                 return False
             if not lifecycle.holds(row.job, lease):
@@ -316,7 +321,7 @@ class InMemoryStore:
 
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         with self._transaction() as now:
-            row = self._rows.get(lease.video_id)
+            row = self._find(lease.video_id)
             if row is None:
                 return False
             if not lifecycle.holds(row.job, lease):
@@ -393,16 +398,14 @@ class InMemoryStore:
 
     def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
         with self._transaction() as now:
-            expired = [
-                row for row in self._rows.values() if row.job.lease_expires_at and row.job.lease_expires_at <= now
-            ]
+            expired = [row for row in self._readable() if row.job.lease_expires_at and row.job.lease_expires_at <= now]
             for row in expired[:limit]:
                 self._apply(row, lifecycle.settle(row.record, plan_loss(row.job.counters, policy), now), now)
             return len(expired[:limit])
 
     def end_expired_uploads(self, *, limit: int) -> int:
         with self._transaction() as now:
-            expired = [row for row in self._rows.values() if row.upload_expires_at and row.upload_expires_at <= now]
+            expired = [row for row in self._readable() if row.upload_expires_at and row.upload_expires_at <= now]
             for row in expired[:limit]:
                 self._abandon(row, now)
             return len(expired[:limit])
@@ -556,8 +559,16 @@ class InMemoryStore:
             now = self._clock()
             yield now.replace(microsecond=now.microsecond // 1000 * 1000)
 
+    def _find(self, video_id: str) -> _Row | None:
+        if video_id in self.unreadable:
+            raise Unreadable("video_unreadable", f"This version can't read video {video_id}.")
+        return self._rows.get(video_id)
+
+    def _readable(self) -> list[_Row]:
+        return [row for video_id, row in self._rows.items() if video_id not in self.unreadable]
+
     def _visible(self, video_id: str) -> _Row:
-        row = self._rows.get(video_id)
+        row = self._find(video_id)
         if row is None or row.deleted_at:
             raise NotFound("video_not_found", f"There is no video {video_id}.")
         return row

@@ -26,6 +26,7 @@ from anb_core.domain.errors import (
     Refused,
     Transient,
     Unavailable,
+    Unreadable,
     Withheld,
 )
 from anb_core.domain.keys import UPLOADS
@@ -228,6 +229,10 @@ class Process:
         except Unavailable as error:
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, unavailable=error)
+        except Unreadable as error:
+            # Only of this one: a newer worker may know better.
+            self._give_back(delivery)
+            report = Report(Outcome.GIVEN_BACK, delivery.message_id, detail=error.message)
         return replace(report, steps=steps.seconds())
 
     def _handle(self, delivery: Delivery, stop: Stop, steps: Steps) -> Report:

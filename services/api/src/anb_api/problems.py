@@ -13,7 +13,17 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
-from anb_core.domain.errors import AnbError, Conflict, Held, Invalid, NotFound, Refused, TooLarge, Unavailable
+from anb_core.domain.errors import (
+    AnbError,
+    Conflict,
+    Held,
+    Invalid,
+    NotFound,
+    Refused,
+    TooLarge,
+    Unavailable,
+    Unreadable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -55,6 +65,8 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    # By a newer process, while the system is upgraded, it may be served.
+    Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """By class; one that is not listed goes by the nearest it derives from, and all others are our own fault (500)."""
 
@@ -93,6 +105,8 @@ def of_error(error: AnbError) -> Response:
         # What it says names hosts and users: that is for the log, and anybody may be asking.
         _log.warning("request not served", part=error.part, reason=error.message)
         detail = f"The {error.part} does not answer; try again in a moment."
+    if isinstance(error, Unreadable):
+        _log.warning("request not served", reason=error.message, because=str(error.__cause__))
     if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = RETRY_AFTER
     if isinstance(error, Held):

@@ -1,12 +1,14 @@
 """Connections, transactions and the clock of either database; every error of a database that is away is told here."""
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
+import structlog
 from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import (
     URL,
@@ -14,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     Table,
     create_engine,
     event,
@@ -32,9 +35,11 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from anb_core.adapters.database import capacity
 from anb_core.adapters.database.tables import Time, milliseconds
-from anb_core.domain.errors import Busy, Unavailable
+from anb_core.domain.errors import Busy, Unavailable, Unreadable
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
 """How long one statement may take: under a third of the heartbeat's interval, so a lease survives one that hangs."""
@@ -112,10 +117,14 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
     It opens up to so many `connections` to a PostgreSQL server, and all processes together `in_all`, as far as known.
     """
     parsed = make_url(url)
-    pool = {"max_overflow": 0, "pool_timeout": CONNECT.total_seconds()}
+    options = {
+        "json_deserializer": _lenient_json,
+        "max_overflow": 0,
+        "pool_timeout": CONNECT.total_seconds(),
+    }
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(
-            parsed, **pool, pool_size=CONNECTIONS, connect_args={"timeout": SQLITE_WAIT.total_seconds()}
+            parsed, **options, pool_size=CONNECTIONS, connect_args={"timeout": SQLITE_WAIT.total_seconds()}
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -134,7 +143,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         "prepare_threshold": None,
     }
     engine = create_engine(
-        parsed, **pool, pool_size=connections, pool_recycle=MAX_AGE.total_seconds(), connect_args=connect_args
+        parsed, **options, pool_size=connections, pool_recycle=MAX_AGE.total_seconds(), connect_args=connect_args
     )
     event.listen(engine, "connect", _prepare_postgresql)
     event.listen(engine, "connect", capacity.warning(in_all or connections, str(_place(parsed))), once=True)
@@ -142,6 +151,14 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
     event.listen(engine, "begin", _begin_postgresql)
     event.listen(engine, "handle_error", _end_useless)
     return engine
+
+
+def _lenient_json(text: str) -> object:
+    """Damaged JSON stays text: it is for who reads its row to stumble over, not for who reads many."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -230,6 +247,7 @@ class Database:
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         self.engine = make_engine(url, connections=connections, in_all=in_all)
         self._reader = self.engine.execution_options(reading=True)
+        self._reported: set[tuple[str, str]] = set()
 
     def transaction(self) -> AbstractContextManager[Connection]:
         """A transaction that may write; it is committed when its block ends well."""
@@ -260,6 +278,13 @@ class Database:
         with told(engine), engine.begin() as connection:
             yield connection
 
+    def report(self, error: Unreadable) -> None:
+        """Say once of a row that it can't be read: it is met again with every look."""
+        reason = " ".join(str(error.__cause__).split())
+        if (error.message, reason) not in self._reported:
+            self._reported.add((error.message, reason))
+            _log.warning("a row is skipped that can't be read", what=error.message, reason=reason)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -270,3 +295,25 @@ class Repository:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+    def readable(self, rows: Iterable[Row[Any]], read: Callable[[Row[Any]], T]) -> Iterator[T]:
+        """What these rows say; one that this version can't read is reported and skipped."""
+        for row in rows:
+            try:
+                yield read(row)
+            except Unreadable as error:
+                self.database.report(error)
+
+
+@contextmanager
+def reading(code: str, what: str) -> Iterator[None]:
+    """Say of values that mean nothing here that this version can't read `what`.
+
+    Raises:
+        Unreadable: with this code.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        sentence = f"This version of the program can't read {what}. A newer one may have written it."
+        raise Unreadable(code, sentence) from error

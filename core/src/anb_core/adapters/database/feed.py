@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, literal, select
 from sqlalchemy import insert as plain_insert
 
-from anb_core.adapters.database.engine import Repository, insert, is_postgresql, now_plus
+from anb_core.adapters.database.engine import Repository, insert, is_postgresql, now_plus, reading
 from anb_core.adapters.database.tables import feed_cursors, job_events
 from anb_core.domain.model import EventKind, JobEvent, Problem, Record
 from anb_core.domain.status import Status
@@ -44,11 +44,20 @@ class FeedRepository(Repository):
     """Implements `anb_core.ports.store.Feed`."""
 
     def events_after(self, event_id: int, *, video_id: str | None = None, limit: int = 500) -> Sequence[JobEvent]:
-        wanted = select(job_events).where(job_events.c.id > event_id).order_by(job_events.c.id).limit(limit)
+        wanted = select(job_events).order_by(job_events.c.id)
         if video_id is not None:
             wanted = wanted.where(job_events.c.video_id == video_id)
+        found: list[JobEvent] = []
         with self.database.reading() as connection:
-            return [_event(row) for row in connection.execute(wanted)]
+            # Once, unless some are skipped: fewer than asked for means that there are no more.
+            while len(found) < limit:
+                missing = limit - len(found)
+                rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()
+                found += self.readable(rows, _event)
+                if len(rows) < missing:
+                    break
+                event_id = rows[-1].id
+        return found
 
     def last_event_id(self) -> int:
         with self.database.reading() as connection:
@@ -68,15 +77,16 @@ class FeedRepository(Repository):
 
 
 def _event(row: Row[Any]) -> JobEvent:
-    return JobEvent(
-        id=row.id,
-        kind=EventKind(row.kind),
-        video_id=row.video_id,
-        job_id=row.job_id,
-        owner=row.owner,
-        version=row.version,
-        status=Status(row.status),
-        progress=row.progress,
-        at=row.at,
-        error=None if row.error_code is None else Problem(row.error_code, row.error_message),
-    )
+    with reading("event_unreadable", "some events of the feed"):
+        return JobEvent(
+            id=row.id,
+            kind=EventKind(row.kind),
+            video_id=row.video_id,
+            job_id=row.job_id,
+            owner=row.owner,
+            version=row.version,
+            status=Status(row.status),
+            progress=row.progress,
+            at=row.at,
+            error=None if row.error_code is None else Problem(row.error_code, row.error_message),
+        )

@@ -1,14 +1,14 @@
 """What the sweep does."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, tuple_, update
 
 from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed
-from anb_core.adapters.database.rows import apply, lock
+from anb_core.adapters.database.rows import Locked, apply, lock
 from anb_core.adapters.database.tables import (
     idempotency_keys,
     job_events,
@@ -21,6 +21,7 @@ from anb_core.adapters.database.tables import (
 )
 from anb_core.adapters.database.uploads import abandon
 from anb_core.domain import lifecycle
+from anb_core.domain.errors import Unreadable
 from anb_core.domain.model import Deletion, DeletionReason
 from anb_core.domain.overdue import Waiting, overdue
 from anb_core.domain.retry import RetryPolicy, plan_loss
@@ -56,39 +57,35 @@ class HousekeepingRepository(Repository):
                     connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == holder))
 
     def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
-        return sum(
-            self._end_expired_lease(video_id, policy)
-            for video_id in self._videos(passed(jobs.c.lease_expires_at), limit)
+        return self._end_each(
+            jobs.c.lease_expires_at, limit, lambda connection, locked: _end_lease(connection, locked, policy)
         )
-
-    def _end_expired_lease(self, video_id: str, policy: RetryPolicy) -> bool:
-        with self.database.transaction() as connection:
-            locked = lock(connection, video_id)
-            if locked is None:
-                return False
-            job = locked.record.job
-            if job.lease_expires_at is None or job.lease_expires_at > locked.now:
-                return False
-            loss = plan_loss(job.counters, policy)
-            apply(connection, locked, lifecycle.settle(locked.record, loss, locked.now))
-            return True
 
     def end_expired_uploads(self, *, limit: int) -> int:
-        return sum(
-            self._end_expired_upload(video_id) for video_id in self._videos(passed(jobs.c.upload_expires_at), limit)
-        )
+        return self._end_each(jobs.c.upload_expires_at, limit, _end_upload)
 
-    def _end_expired_upload(self, video_id: str) -> bool:
-        with self.database.transaction() as connection:
-            locked = lock(connection, video_id)
-            if locked is None or locked.upload_expires_at is None or locked.upload_expires_at > locked.now:
-                return False
-            abandon(connection, locked)
-            return True
-
-    def _videos(self, where: ColumnElement[bool], limit: int) -> Sequence[str]:
-        with self.database.reading() as connection:
-            return connection.scalars(select(jobs.c.video_id).where(where).limit(limit)).all()
+    def _end_each(
+        self, expires: ColumnElement[datetime | None], limit: int, end: Callable[[Connection, Locked], bool]
+    ) -> int:
+        """Each in a transaction of its own; what can't be read, or is held by others, keeps nobody waiting."""
+        ended, tried = 0, set[str]()
+        while ended < limit:
+            wanted = select(jobs.c.video_id).where(passed(expires)).order_by(expires).limit(limit - ended)
+            if tried:
+                wanted = wanted.where(jobs.c.video_id.not_in(sorted(tried)))
+            with self.database.reading() as connection:
+                found = connection.scalars(wanted).all()
+            if not found:
+                break
+            tried.update(found)
+            for video_id in found:
+                try:
+                    with self.database.transaction() as connection:
+                        locked = lock(connection, video_id, wait=False)
+                        ended += locked is not None and end(connection, locked)
+                except Unreadable as error:
+                    self.database.report(error)
+        return ended
 
     def requeue_unclaimed(
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
@@ -124,7 +121,8 @@ class HousekeepingRepository(Repository):
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
             select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
-            .where(passed(object_deletions.c.delete_after))
+            # Why a newer program deletes an object is for that one to know.
+            .where(passed(object_deletions.c.delete_after), object_deletions.c.reason.in_(list(DeletionReason)))
             .order_by(object_deletions.c.delete_after, object_deletions.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -170,6 +168,22 @@ class HousekeepingRepository(Repository):
                     delete(videos).where(videos.c.id.in_(gone)),
                 )
             )
+
+
+def _end_lease(connection: Connection, locked: Locked, policy: RetryPolicy) -> bool:
+    job = locked.record.job
+    if job.lease_expires_at is None or job.lease_expires_at > locked.now:
+        return False
+    loss = plan_loss(job.counters, policy)
+    apply(connection, locked, lifecycle.settle(locked.record, loss, locked.now))
+    return True
+
+
+def _end_upload(connection: Connection, locked: Locked) -> bool:
+    if locked.upload_expires_at is None or locked.upload_expires_at > locked.now:
+        return False
+    abandon(connection, locked)
+    return True
 
 
 def _due() -> ColumnElement[bool]:

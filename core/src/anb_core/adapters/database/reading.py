@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import bindparam, func, literal, select, tuple_
+from sqlalchemy import Row, Select, bindparam, func, literal, select, tuple_
 
-from anb_core.adapters.database.engine import Repository
-from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
+from anb_core.adapters.database.engine import Repository, reading
+from anb_core.adapters.database.rows import RECORDS, attempt_of, reading_video, record_of
 from anb_core.adapters.database.tables import Time, attempts, jobs, videos
 from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
@@ -27,48 +28,73 @@ class ReadingRepository(Repository):
     def get(self, video_id: str) -> Record | None:
         with self.database.reading() as connection:
             row = connection.execute(_RECORD, {"video_id": video_id}).one_or_none()
-            return None if row is None else record_of(row)
+        return None if row is None else record_of(row)
 
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        wanted = (
-            RECORDS.where(videos.c.deleted_at.is_(None))
-            .order_by(videos.c.created_at.desc(), videos.c.id.desc())
-            .limit(limit)
-        )
+        wanted = RECORDS.where(videos.c.deleted_at.is_(None)).order_by(videos.c.created_at.desc(), videos.c.id.desc())
         if owner is not None:
             wanted = wanted.where(videos.c.owner == owner)
         if statuses:
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
-        if after is not None:
-            place = tuple_(literal(after.created_at, Time), literal(after.video_id))
-            wanted = wanted.where(tuple_(videos.c.created_at, videos.c.id) < place)
+        found: list[Record] = []
         with self.database.reading() as connection:
-            return [record_of(row) for row in connection.execute(wanted)]
+            # Once, unless some are skipped: fewer than asked for means that there are no more.
+            while len(found) < limit:
+                missing = limit - len(found)
+                rows = connection.execute(_from(wanted, after).limit(missing)).all()
+                found += self.readable(rows, record_of)
+                if len(rows) < missing:
+                    break
+                after = Page(rows[-1].videos_created_at, rows[-1].videos_id)
+        return found
 
     def history(self, video_id: str) -> History:
-        return self.histories([video_id])[video_id]
+        found = self.histories([video_id]).get(video_id)
+        if found is None:
+            # It has been told what of it.
+            with reading_video(video_id):
+                raise LookupError(video_id)
+        return found
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
         made: defaultdict[str, list[Attempt]] = defaultdict(list)
         with self.database.reading() as connection:
-            rows = connection.execute(_RECORDS, {"video_ids": list(video_ids)})
-            records = {record.video.id: record for record in map(record_of, rows)}
-            if tried := [record.job.id for record in records.values() if record.job.attempts]:
-                for row in connection.execute(_ATTEMPTS, {"job_ids": tried}):
-                    made[row.job_id].append(attempt_of(row))
+            rows = connection.execute(_RECORDS, {"video_ids": list(video_ids)}).all()
+            records = {record.video.id: record for record in self.readable(rows, record_of)}
+            unreadable = {row.videos_id for row in rows} - records.keys()
+            if tried := {record.job.id: record for record in records.values() if record.job.attempts}:
+                for row in connection.execute(_ATTEMPTS, {"job_ids": list(tried)}):
+                    if attempt := next(self.readable([row], attempt_of), None):
+                        made[row.job_id].append(attempt)
+                    else:
+                        unreadable.add(tried[row.job_id].video.id)
         return {
             video_id: (record, made[record.job.id]) if (record := records.get(video_id)) else (None, [])
             for video_id in video_ids
+            if video_id not in unreadable
         }
 
     def count_by_status(self) -> dict[Status, int]:
         counted = (
-            select(jobs.c.status, func.count())
+            select(jobs.c.status, func.count().label("many"))
             .join(videos, videos.c.id == jobs.c.video_id)
             .where(videos.c.deleted_at.is_(None))
             .group_by(jobs.c.status)
         )
         with self.database.reading() as connection:
-            return {Status(status): count for status, count in connection.execute(counted)}
+            rows = connection.execute(counted).all()
+        return dict(self.readable(rows, _count))
+
+
+def _from(wanted: Select[Any], after: Page | None) -> Select[Any]:
+    if after is None:
+        return wanted
+    place = tuple_(literal(after.created_at, Time), literal(after.video_id))
+    return wanted.where(tuple_(videos.c.created_at, videos.c.id) < place)
+
+
+def _count(row: Row[Any]) -> tuple[Status, int]:
+    with reading("status_unreadable", "the status of some videos"):
+        return Status(row.status), row.many

@@ -1,7 +1,8 @@
 """Between rows and the domain: read a record, lock it, and write down what the domain decided."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database import feed
-from anb_core.adapters.database.engine import insert, now_plus
+from anb_core.adapters.database.engine import insert, now_plus, reading
 from anb_core.adapters.database.tables import (
     attempts,
     dead_letters,
@@ -53,6 +54,9 @@ def _lock(*, skip_locked: bool) -> Select[Any]:
 
 
 _LOCK, _LOCK_AT_ONCE = _lock(skip_locked=False), _lock(skip_locked=True)
+
+
+_RESULT = [field.name for field in fields(Result)]
 
 
 class Locked(NamedTuple):
@@ -88,9 +92,19 @@ def lock_visible(connection: Connection, video_id: str) -> Locked:
 
 
 def record_of(row: Row[Any]) -> Record:
-    """The record in a row of `RECORDS`."""
-    fields = row._mapping  # noqa: SLF001 - documented, its underscore only keeps column names free
-    return Record(_video(fields), _job(fields))
+    """The record in a row of `RECORDS`.
+
+    Raises:
+        Unreadable: `video_unreadable`.
+    """
+    found = row._mapping  # noqa: SLF001 - documented, its underscore only keeps column names free
+    with reading_video(found["videos_id"]):
+        return Record(_video(found), _job(found))
+
+
+def reading_video(video_id: str) -> AbstractContextManager[None]:
+    """Where a value means nothing, the whole video can't be read."""
+    return reading("video_unreadable", f"video {video_id}")
 
 
 def _video(fields: Mapping[Any, Any]) -> Video:
@@ -128,27 +142,33 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_at=fields["jobs_enqueued_at"],
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
-        result=None if result is None else Result(**result),
-        answered=fields["jobs_answered"] or {},
+        # Here, too, a newer program may know more.
+        result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
+        answered=dict(fields["jobs_answered"] or {}),
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
     )
 
 
 def attempt_of(row: Row[Any]) -> Attempt:
-    """The attempt in a row of its table."""
-    return Attempt(
-        id=row.id,
-        job_id=row.job_id,
-        generation=row.generation,
-        fence=row.fence,
-        worker=row.worker,
-        result_key=row.result_key,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        ending=row.ending and Ending(row.ending),
-        error=problem_of(row.error_code, row.error_message),
-    )
+    """The attempt in a row of its table.
+
+    Raises:
+        Unreadable: `attempt_unreadable`.
+    """
+    with reading("attempt_unreadable", f"attempt {row.id}"):
+        return Attempt(
+            id=row.id,
+            job_id=row.job_id,
+            generation=row.generation,
+            fence=row.fence,
+            worker=row.worker,
+            result_key=row.result_key,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            ending=row.ending and Ending(row.ending),
+            error=problem_of(row.error_code, row.error_message),
+        )
 
 
 def problem_of(code: str | None, message: str | None) -> Problem | None:

@@ -40,6 +40,10 @@ def milliseconds(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
 
 
+_FIRST = milliseconds(datetime.min.replace(tzinfo=UTC) - EPOCH)
+_LAST = milliseconds(datetime.max.replace(tzinfo=UTC) - EPOCH)
+
+
 class Time(TypeDecorator[datetime]):
     """An aware UTC datetime, kept as milliseconds."""
 
@@ -50,7 +54,8 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else milliseconds(value - EPOCH)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its interface
-        return None if value is None else EPOCH + timedelta(milliseconds=value)
+        # What no calendar has must not keep others from reading what they came for.
+        return None if value is None else EPOCH + timedelta(milliseconds=max(_FIRST, min(value, _LAST)))
 
 
 class Words(TypeDecorator[str]):

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, or_, select, update
 
-from anb_core.adapters.database.engine import Repository, insert, now_plus
+from anb_core.adapters.database.engine import Repository, insert, now_plus, reading
 from anb_core.adapters.database.tables import api_tokens
 from anb_core.domain.model import Scope, Token
 
@@ -38,13 +38,13 @@ class TokensRepository(Repository):
             or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now_plus()),
         )
         with self.database.reading() as connection:
-            row = connection.execute(valid).one_or_none()
-            return None if row is None else _token(row)
+            # One that allows we don't know what allows nothing.
+            return next(self.readable(connection.execute(valid), _token), None)
 
     def list_tokens(self) -> Sequence[Token]:
         with self.database.reading() as connection:
             rows = connection.execute(select(api_tokens).order_by(api_tokens.c.created_at, api_tokens.c.id))
-            return [_token(row) for row in rows]
+            return list(self.readable(rows, _token))
 
     def revoke_token(self, token_id: str) -> bool:
         with self.database.transaction() as connection:
@@ -57,12 +57,13 @@ class TokensRepository(Repository):
 
 
 def _token(row: Row[Any]) -> Token:
-    return Token(
-        id=row.id,
-        owner=row.owner,
-        scope=Scope(row.scope),
-        hash=row.hash,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-    )
+    with reading("token_unreadable", f"token {row.id}"):
+        return Token(
+            id=row.id,
+            owner=row.owner,
+            scope=Scope(row.scope),
+            hash=row.hash,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+        )
