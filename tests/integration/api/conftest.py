@@ -1,4 +1,5 @@
 import http.client
+import select
 import socket
 import struct
 import threading
@@ -120,6 +121,11 @@ class Raw:
     def receive(self) -> bytes:
         """Whatever has arrived."""
         return self._socket.recv(65536)
+
+    def silent_for(self, seconds: float) -> bool:
+        """Whether nothing comes, not even the end, for so long."""
+        readable, _, _ = select.select([self._socket], [], [], seconds)
+        return not readable
 
     def answer(self) -> http.client.HTTPResponse:
         """The status and headers, as soon as they are there."""

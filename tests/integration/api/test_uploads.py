@@ -371,12 +371,3 @@ def test_of_many_uploads_with_one_key_exactly_one_becomes_a_video(api: Api, owne
     assert set(statuses) <= {202, 409}
     assert 202 in statuses
     assert len(api.records(owner)) == 1
-
-
-def test_a_request_with_huge_headers_is_refused_and_the_server_goes_on(api: Api, owner: str) -> None:
-    with api.raw(owner) as connection:
-        connection.begin("X-Large: " + "x" * 200_000, "Content-Length: 5")
-        assert connection.answer().status == 400
-
-    with api.client(owner) as client:
-        assert client.get("/healthz").status_code == 200

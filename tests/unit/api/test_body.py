@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
@@ -82,6 +83,65 @@ def test_what_the_work_raises_arrives(executor: ThreadPoolExecutor) -> None:
     async def scenario() -> None:
         with pytest.raises(ZeroDivisionError):
             await Body(Client(request(b"a")).receive).feed(executor, work)
+
+    asyncio.run(scenario())
+
+
+class Dripping:
+    """Sends a piece each `every` seconds, until `pieces` are sent."""
+
+    def __init__(self, piece: bytes, *, every: float, pieces: int = 10_000) -> None:
+        self._piece = piece
+        self._every = every
+        self._left = pieces
+
+    async def receive(self) -> Message:
+        await asyncio.sleep(self._every)
+        self._left -= 1
+        return request(self._piece, more=self._left > 0)
+
+
+def test_a_client_that_brings_too_little_is_given_up_however_often_it_brings_something(
+    executor: ThreadPoolExecutor,
+) -> None:
+    async def scenario() -> None:
+        body = Body(Dripping(b"x", every=0.005).receive, patience=0.1, rate=1000)
+        with pytest.raises(Stalled, match="less than 1 kB a second") as refusal:
+            await body.feed(executor, b"".join)
+        assert refusal.value.code == "upload_stalled"
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
+
+
+def test_a_client_that_brings_enough_may_take_as_long_as_it_likes(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> None:
+        body = Body(Dripping(b"x" * 1000, every=0.005, pieces=100).receive, patience=0.1, rate=1000)
+        assert len(await body.feed(executor, b"".join)) == 100_000
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_was_quick_at_first_is_given_up_all_the_same(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> None:
+        client = Client(request(b"x" * 1_000_000))
+        with pytest.raises(Stalled):
+            await Body(client.receive, patience=0.05, rate=1000).feed(executor, b"".join)
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
+
+
+def test_the_time_in_which_we_are_busy_does_not_count_against_the_client(executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> None:
+        client = Client(*[request(b"x")] * 5, request(b"x", more=False))
+
+        def work(pieces: Iterator[bytes]) -> int:
+            count = 0
+            for _ in pieces:
+                count += 1
+                time.sleep(0.03)
+            return count
+
+        assert await Body(client.receive, patience=0.06, rate=1_000_000).feed(executor, work) == 6
 
     asyncio.run(scenario())
 

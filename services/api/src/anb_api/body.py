@@ -6,22 +6,30 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
-"""A client that sends nothing for so long is gone: a phone that lost its network never says goodbye."""
+MIN_RATE = 8000
+"""A client that sends fewer bytes a second, while it is waited for so long, holds what others could use; or it is gone:
+a phone that lost its network never says goodbye."""
 
 T = TypeVar("T")
 
 
 class Body:
-    """The bytes of one request. The backpressure is the server's: it reads on only while somebody waits for more."""
+    """The bytes of one request. The backpressure is the server's: it reads on only while somebody waits for more.
 
-    def __init__(self, receive: Receive, *, patience: float = PATIENCE_SECONDS) -> None:
+    Only the time in which the client is waited for counts against it.
+    """
+
+    def __init__(self, receive: Receive, *, patience: float = PATIENCE_SECONDS, rate: float = MIN_RATE) -> None:
         self._receive = receive
         self._patience = patience
+        self._rate = rate
+        self._waited = 0.0
+        self._received = 0
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Task[None] | None = None
         self._stopped = False
@@ -53,19 +61,34 @@ class Body:
             raise asyncio.CancelledError
         self._waiting = asyncio.current_task()
         try:
-            async with asyncio.timeout(self._patience):
-                message = await self._receive()
-        except TimeoutError:
-            raise Stalled(
-                "upload_stalled", f"Nothing arrived for {self._patience:.0f} s; send the file again."
-            ) from None
+            message = await self._message()
         finally:
             self._waiting = None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         self._last = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
+        self._received += len(body)
         return body
+
+    async def _message(self) -> Message:
+        while True:
+            began = self._loop.time()
+            try:
+                async with asyncio.timeout(self._patience - self._waited):
+                    return await self._receive()
+            except TimeoutError:
+                pass
+            finally:
+                self._waited += self._loop.time() - began
+            self._judge()
+
+    def _judge(self) -> None:
+        """At the end of each time of patience."""
+        if self._received < self._rate * self._patience:
+            told = f"Over {self._patience:.0f} s less than {self._rate / 1000:g} kB a second arrived"
+            raise Stalled("upload_stalled", f"{told}; send the file again over a better connection.")
+        self._waited, self._received = 0.0, 0
 
     def _stop(self) -> None:
         self._stopped = True

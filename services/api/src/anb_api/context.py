@@ -11,7 +11,7 @@ from anb_api.checks import Checks
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
 from anb_api.problems import Unauthenticated
-from anb_api.slots import UploadSlots
+from anb_api.slots import Slots, too_many_streams, too_many_uploads
 from anb_core.bootstrap import Core
 from anb_core.usecases.access import Caller
 from anb_core.usecases.relay import Relay
@@ -20,6 +20,9 @@ from anb_core.usecases.tokens import authenticate
 
 MAX_UPLOADS = 16
 """Uploads that one process receives at a time. Each has a thread, and up to three parts of the bucket's in memory."""
+
+MAX_STREAMS = 256
+"""Event streams that one process holds open at a time: half of its connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Context:
     hub: Hub
     metrics: Metrics
     checks: Checks
-    upload_slots: UploadSlots = field(default_factory=lambda: UploadSlots(MAX_UPLOADS))
+    upload_slots: Slots = field(default_factory=lambda: Slots(MAX_UPLOADS, too_many_uploads))
+    stream_slots: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, too_many_streams))
     upload_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
     )

@@ -1,6 +1,7 @@
 """The route of server-sent events: how a video stands, then every change, until nothing more happens to it."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, closing
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -48,22 +49,19 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class EventStream(StreamingResponse):
-    """Frees its subscription however it ends, even before its first event."""
+    """Frees what it holds however it ends, even before its first event."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes], subscription: Subscription, gauge: Gauge) -> None:
+    def __init__(self, content: AsyncIterator[bytes], holds: ExitStack, gauge: Gauge) -> None:
         # Nginx would collect events before it passes them on, and who compresses an answer does so too.
         super().__init__(content, headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
-        self._subscription = subscription
+        self._holds = holds
         self._gauge = gauge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with self._gauge.track_inprogress():
-                await super().__call__(scope, receive, send)
-        finally:
-            self._subscription.close()
+        with self._holds, self._gauge.track_inprogress():
+            await super().__call__(scope, receive, send)
 
 
 @router.get(
@@ -85,20 +83,17 @@ async def follow_video(
     """The first event tells how things stand; the stream ends after a terminal status, and when the server stops."""
     store = here.core.store
     await run_in_threadpool(find, store, caller, video_id)
-    subscription = await here.hub.subscribe(video_id)
-    try:
+    with ExitStack() as holds:
+        holds.enter_context(here.stream_slots.taken(caller.owner))
+        subscription = holds.enter_context(closing(await here.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
         # In this order: what changes after the row was read comes with a later id.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
-    except BaseException:
-        subscription.close()
-        raise
-    if last_event_id is not None and not missed and record.job.status.terminal:
-        subscription.close()
-        return Response(status_code=HTTPStatus.NO_CONTENT)
-    told = _told(missed, record, position, subscription)
-    return EventStream(told, subscription, here.metrics.streams)
+        if last_event_id is not None and not missed and record.job.status.terminal:
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        told = _told(missed, record, position, subscription)
+        return EventStream(told, holds.pop_all(), here.metrics.streams)
 
 
 def _missed(store: Feed, video_id: str, last_event_id: int | None) -> Sequence[JobEvent]:

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with limits, and a stop that ends event streams, finishes uploads and then goes."""
+"""The HTTP server: uvicorn with limits, and a stop that ends event streams, finishes uploads and then goes."""
 
 import signal
 import socket
@@ -7,10 +7,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from anb_api.app import create_app, end_streams
+from anb_api.connection import Guarded
 from anb_core.bootstrap import Core
-
-MAX_HEADER_BYTES = 32 * 1024
-"""Of all headers of a request; uvicorn's other parser knows no limit, which is why h11 is used."""
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep idle connections (AWS: 60 s), so that we never close one they are about to use."""
@@ -40,9 +38,8 @@ def make_server(core: Core) -> Server:
         app,
         host=host.strip("[]"),
         port=int(port),
-        http="h11",
+        http=Guarded,
         ws="none",
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         access_log=False,

@@ -1,7 +1,7 @@
-"""Room for uploads, shared fairly between owners."""
+"""Room for what holds a part of the process for long, shared fairly between owners."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from anb_api.problems import Busy
@@ -10,11 +10,15 @@ SHARE = 3
 """How many times the free slots an owner may hold, so that none keeps the others out: 12 of 16, alone."""
 
 
-class UploadSlots:
-    """Counts the uploads under way, of which there are at most `count`. For one event loop: nothing here waits."""
+class Slots:
+    """Counts what is under way, of which there is at most `count`. For one event loop: nothing here waits.
 
-    def __init__(self, count: int) -> None:
+    `refusal` is told how many slots are taken, and how many of them by the owner who wants one more.
+    """
+
+    def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:
         self._count = count
+        self._refusal = refusal
         self._taken: Counter[str] = Counter()
 
     @contextmanager
@@ -22,12 +26,13 @@ class UploadSlots:
         """Hold a slot for an owner.
 
         Raises:
-            Busy: `uploads_unavailable`, there is none, or the owner has their share.
+            Busy: there is none, or the owner has their share.
         """
         mine, all_ = self._taken[owner], self._taken.total()
         if mine >= SHARE * (self._count - all_):
-            told = f"{all_} uploads are under way here, {mine} of them yours; try again in a moment."
-            raise Busy("uploads_unavailable", told)
+            if not mine:
+                del self._taken[owner]
+            raise self._refusal(all_, mine)
         self._taken[owner] += 1
         try:
             yield
@@ -36,3 +41,15 @@ class UploadSlots:
             if not self._taken[owner]:
                 # Owners come and go for as long as the process runs.
                 del self._taken[owner]
+
+
+def too_many_uploads(count: int, mine: int) -> Busy:
+    """No room for an upload."""
+    told = f"{count} uploads are under way here, {mine} of them yours; try again in a moment."
+    return Busy("uploads_unavailable", told)
+
+
+def too_many_streams(count: int, mine: int) -> Busy:
+    """No room for an event stream."""
+    told = f"{count} event streams are open here, {mine} of them yours; close some, or ask for the video instead."
+    return Busy("streams_unavailable", told)
