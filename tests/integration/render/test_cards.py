@@ -82,6 +82,21 @@ def test_an_operators_part_that_can_not_be_used_is_not_the_uploads_fault(
     assert caught.value.code == "bad_resource"
 
 
+@pytest.mark.parametrize("part", ["intro", "outro"])
+def test_an_operators_part_whose_sound_can_not_be_decoded_is_not_the_uploads_fault(
+    clip: MakeClip, render: Render, footage: Path, part: str
+) -> None:
+    picture, tone = ("-f", "lavfi", "-i", "color=gray:s=64x36:r=30:d=1"), ("-f", "lavfi", "-i", "sine=d=1")
+    broken = clip("broken.mkv", *picture, *tone, "-c:v", "libx264", "-c:a", "libopus")
+    data = broken.read_bytes()
+    head = data.index(b"OpusHead")
+    # Its channels are mapped by a family that nobody knows.
+    broken.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
+    with pytest.raises(Transient, match=part) as caught:
+        render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT), resources=Resources(**{part: broken}))
+    assert caught.value.code == "bad_resource"
+
+
 def test_an_operators_part_is_made_joinable_once_whatever_a_killed_process_left(
     clip: MakeClip, footage: Path, tmp_path: Path
 ) -> None:

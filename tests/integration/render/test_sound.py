@@ -153,3 +153,33 @@ def test_sound_that_changes_its_channels_in_midway_stays_in_step(clip: MakeClip,
     output = render(both)
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP
     assert abs(flash_at(output, after=1.5) - beep_at(output, after=1.5)) < IN_STEP
+
+
+NINE = "|".join(["0.8*sin(2*PI*1000*t)*between(t,1,1.2)"] * 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "codec"),
+    [
+        ("ambisonic.mkv", [*beep(layout="mono"), "-af", "pan=ambisonic 1|c0=c0"], ["libopus", "-mapping_family", 2]),
+        ("two-lefts.mov", [*beep(layout="mono"), "-af", "pan=FL+FL|c0=c0|c1=c0"], ["pcm_s16le"]),
+        ("nine.mov", ["-f", "lavfi", "-i", f"aevalsrc='{NINE}':s=48000:d=2"], ["pcm_s16le"]),
+    ],
+)
+def test_channels_that_nobody_can_mix_are_heard_all_the_same(
+    clip: MakeClip, render: Render, name: str, sound: list[object], codec: list[object]
+) -> None:
+    output = render(clip(name, *FLASH, *sound, *H264, "-c:a", *codec))
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP
+
+
+def test_of_two_sounds_one_that_can_not_be_decoded_is_left_out(clip: MakeClip, render: Render) -> None:
+    silence = ["-f", "lavfi", "-i", "anullsrc=d=2"]
+    tracks = ["-map", 0, "-map", 1, "-map", 2, *H264, "-c:a:0", "libopus", "-c:a:1", "aac"]
+    source = clip("two.mkv", *FLASH, *silence, *beep(), *tracks, "-disposition:a:0", "default")
+    data = source.read_bytes()
+    head = data.index(b"OpusHead")
+    # Its channels are mapped by a family that nobody knows.
+    source.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
+    output = render(source)
+    assert abs(flash_at(output) - beep_at(output)) < IN_STEP

@@ -112,6 +112,11 @@ def test_an_audio_stream_without_sound_is_taken_for_none() -> None:
         (source(claimed_end=36_000.0), "too_long", "10:00:00"),
         (source(claimed_end=None, video_claim=36_000.0), "too_long", "4:00:00"),
         (source(width=16_000, height=16_000), "too_many_pixels", "16000 x 16000"),
+        (
+            source(audio=replace(AUDIO, codec="opus", decodable=False)),
+            "unsupported_codec",
+            "opus that can't be decoded",
+        ),
         (source(looks=()), "corrupt", "damaged"),
         (source(claimed_end=None, video_claim=0.0, packets=0, last=None, end=None), "zero_duration", "no length"),
         (source(claimed_end=0.2, video_claim=0.2, packets=0, last=None, end=None), "zero_duration", "no length"),

@@ -119,6 +119,8 @@ class AudioFacts:
 
     index: int
     codec: str
+    decodable: bool = True
+    """Whether a decoder takes it, as far as its headers tell."""
     end: float | None = None
 
 
@@ -342,11 +344,10 @@ def _check_video(source: SourceFacts, limits: InputLimits) -> VideoFacts:
     if claimed > limits.max_seconds:
         longest = _clock(limits.max_seconds)
         raise BadInput("too_long", f"The video says it is {_clock(claimed)} long; at most {longest} are accepted.")
-    if video.width * video.height > limits.max_pixels:
-        most = f"{limits.max_pixels / 1e6:.1f} million pixels"
-        raise BadInput(
-            "too_many_pixels", f"The picture is {video.width} x {video.height}; at most {most} are accepted."
-        )
+    for width, height in [(video.width, video.height), *((look.width, look.height) for look in video.looks)]:
+        if width * height > limits.max_pixels:
+            most = f"{limits.max_pixels / 1e6:.1f} million pixels"
+            raise BadInput("too_many_pixels", f"The picture is {width} x {height}; at most {most} are accepted.")
     return video
 
 
@@ -354,6 +355,9 @@ def _check_sound(source: SourceFacts) -> None:
     if source.audio is not None and source.audio.codec not in AUDIO_CODECS:
         codec = source.audio.codec
         raise BadInput("unsupported_codec", f"The sound is coded in {codec}, which is not supported: export it as AAC.")
+    if source.audio is not None and not source.audio.decodable:
+        codec = source.audio.codec
+        raise BadInput("unsupported_codec", f"The sound is a kind of {codec} that can't be decoded: export it as AAC.")
 
 
 def _check_window(source: SourceFacts, video: VideoFacts, trim: "Trim") -> tuple[float, float]:

@@ -18,6 +18,7 @@ from anb_worker.render.commands import (
     picture_command,
     seek_before,
     sound_command,
+    take_two_channels,
     title_command,
 )
 
@@ -59,7 +60,7 @@ def test_a_strangers_file_is_opened_with_everything_forced_and_limited(command: 
     assert options["-f"] == options["-format_whitelist"] == "matroska"
     assert options["-protocol_whitelist"] == "file"
     assert options["-codec_whitelist"].startswith("h264,hevc,")
-    assert options["-max_pixels"] == "1000"
+    assert options["-max_pixels"] == "101500"
     assert options["-max_streams"] == "64"
     assert command[command.index("-max_alloc") + 1] == "2000"
     assert "-nostdin" in command
@@ -156,3 +157,27 @@ def test_the_list_of_parts_says_how_long_each_is() -> None:
     assert join_list([("intro.mp4", 90), ("main.mp4", 100)]) == (
         "file 'intro.mp4'\nduration 3.000000000\nfile 'main.mp4'\nduration 3.333333333\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("complaint", "channels"),
+    [
+        ("[SWR @ 0x1] Input channel layout '2 channels (FL+FL)' is not supported", "0|1"),
+        ("[SWR @ 0x1] Input channel layout '3 channels (FL+UNSD+FR)' is not supported", "0|1"),
+        ("[SWR @ 0x1] Input channel layout '1 channels (UNK)' is not supported", "0|0"),
+        ("[SWR @ 0x1] Input channel layout 'ambisonic 1' is not supported", "0|0"),
+        ("[SWR @ 0x1] Rematrix is needed between 9 channels and stereo but there is not enough information", "0|1"),
+    ],
+)
+def test_where_ffmpeg_has_no_mix_of_all_channels_two_are_taken(complaint: str, channels: str) -> None:
+    command = extract_command(TOOL, PLAN, SOURCE, OUT)
+    other = take_two_channels(command, f"[auto_aresample_0 @ 0x2] {complaint}\nConversion failed!")
+    assert other is not None
+    at = other.index("-af") + 1
+    assert other[at] == f"channelmap={channels}:stereo,{command[at]}"
+    assert [*other[:at], *other[at + 1 :]] == [*command[:at], *command[at + 1 :]]
+
+
+def test_another_complaint_is_no_reason_to_take_two_channels() -> None:
+    assert take_two_channels(extract_command(TOOL, PLAN, SOURCE, OUT), "Invalid data found") is None
+    assert take_two_channels(picture(), "Input channel layout 'ambisonic 1' is not supported") is None

@@ -28,6 +28,7 @@ from anb_worker.render.commands import (
     card_command,
     extract_command,
     picture_command,
+    take_two_channels,
 )
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
@@ -136,7 +137,9 @@ class Cards:
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
         """`read`: a file of the operator's, at fault like an upload where it can't be read."""
-        done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read, on_line=lambda _: None)
+        done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
+        if done.code != 0 and (other := take_two_channels(command, done.complaint)):
+            done = run(other, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if done.code != 0:
             raise blame(done, doing, of_upload=bool(read))
 

@@ -4,6 +4,7 @@ Parts are encoded apart and joined without encoding them again. That works only 
 x264 writes the same headers for all of them (stitchable), and clock, size and rate are the same.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ _TONE_MAPPING = (
     "zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
+_NO_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
 # Neither where a phone's clip was taken nor who made it goes into the output.
 _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
@@ -78,6 +80,11 @@ class Sound:
 
     frames: int
     file: Path | None = None
+
+
+def most_allocated(max_pixels: int) -> int:
+    """The limit that ffmpeg is told: it counts what a decoder allocates, which is a picture with margins."""
+    return max_pixels * 3 // 2 + 100_000
 
 
 def seek_before(container: Container, start: float) -> float:
@@ -129,6 +136,20 @@ def extract_command(tool: Tool, plan: RenderPlan, source: Path, output: Path) ->
         ),
         *("-ar", str(SAMPLE_RATE), "-ac", "2", "-c:a", "pcm_s16le", *_NO_METADATA, "-f", "nut", _url(output)),
     ]
+
+
+def take_two_channels(extracting: Sequence[str], complaint: str) -> list[str] | None:
+    """The same extraction of two channels as they are, where ffmpeg complains that it can't mix them all; else None.
+
+    It mixes loudspeakers in a room: not dual mono, nor discrete channels, nor Ambisonics, whose first channel is what
+    is heard from everywhere.
+    """
+    found = _NO_MIX.search(complaint)
+    if found is None or "-af" not in extracting:
+        return None
+    taken = "0|0" if (found["layout"] or "").startswith(("ambisonic", "1 channel")) else "0|1"
+    at = extracting.index("-af") + 1
+    return [*extracting[:at], f"channelmap={taken}:stereo,{extracting[at]}", *extracting[at + 1 :]]
 
 
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: Path) -> list[str]:
@@ -293,7 +314,7 @@ def _source(tool: Tool, plan: RenderPlan, source: Path) -> list[str]:
         *("-protocol_whitelist", "file", "-f", demuxer, "-format_whitelist", demuxer),
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
-        *("-max_pixels", str(tool.max_pixels), "-threads", str(tool.threads)),
+        *("-max_pixels", str(most_allocated(tool.max_pixels)), "-threads", str(tool.threads)),
         # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
         *("-noaccurate_seek", "-ss", f"{seek_before(plan.container, plan.start):.6f}", "-i", _url(source)),
     ]

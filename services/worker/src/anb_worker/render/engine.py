@@ -250,6 +250,8 @@ class _Render:
         of_upload: bool = False,
     ) -> None:
         done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
+        if done.code != 0 and (other := commands.take_two_channels(command, done.complaint)):
+            done = run(other, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read)
         if done.code != 0:
             raise blame(done, doing, of_upload=of_upload)
 

@@ -26,7 +26,7 @@ from anb_core.domain.color import Colors
 from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
 from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
-from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, seek_before
+from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, most_allocated, seek_before
 
 _HEADERS = {
     "h264": "h264_mp4toannexb,extract_extradata",
@@ -94,7 +94,7 @@ def _describe(container: Container, opened: InputContainer, start: float, until:
     # A picture that is going to be refused is not decoded either.
     if video is not None and _codec(video) in VIDEO_CODECS and video.width * video.height <= max_pixels:
         # One in mid-file may be larger than the headers say.
-        video.codec_context.options = {"max_pixels": str(max_pixels)}
+        video.codec_context.options = {"max_pixels": str(most_allocated(max_pixels))}
         seek = seek_before(container, start)
         if seek == 0 or _seeks(opened, origin + seek):
             looks = _scan(opened, seen, video, origin, until)
@@ -102,7 +102,9 @@ def _describe(container: Container, opened: InputContainer, start: float, until:
         container=container,
         claimed_end=opened.duration / av.time_base if opened.duration else None,
         video=_describe_video(container, video, seen[video.index], looks, origin) if video is not None else None,
-        audio=AudioFacts(index=audio.index, codec=_codec(audio), end=seen[audio.index].end)
+        audio=AudioFacts(
+            index=audio.index, codec=_codec(audio), decodable=_can_decode(audio), end=seen[audio.index].end
+        )
         if audio is not None
         else None,
         has_cover=any(stream.disposition & Disposition.attached_pic for stream in opened.streams.video),
@@ -146,9 +148,20 @@ def _choose_audio(opened: InputContainer) -> AudioStream | None:
     """
     return min(
         opened.streams.audio,
-        key=lambda stream: (_codec(stream) not in AUDIO_CODECS, not stream.disposition & Disposition.default),
+        key=lambda stream: (not _can_decode(stream), not stream.disposition & Disposition.default),
         default=None,
     )
+
+
+def _can_decode(audio: AudioStream) -> bool:
+    """Whether there is a decoder that takes the stream's headers. Nothing is decoded: of some layouts PyAV dies."""
+    if _codec(audio) not in AUDIO_CODECS:
+        return False
+    try:
+        audio.codec_context.open(strict=False)
+    except Exception:  # noqa: BLE001 - as in probe
+        return False
+    return True
 
 
 def _codec(stream: Stream) -> str:
