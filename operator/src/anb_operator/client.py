@@ -204,6 +204,14 @@ class KubeClient:
         path = f"/apis/apps/v1/namespaces/{self._namespace}/deployments/{quote(name)}/scale"
         await self._call("PATCH", path, body={"spec": {"replicas": replicas}})
 
+    async def has_config_map(self, name: str) -> bool:
+        """Whether the namespace has a ConfigMap of this name."""
+        try:
+            await self._call("GET", f"/api/v1/namespaces/{self._namespace}/configmaps/{quote(name)}")
+        except Missing:
+            return False
+        return True
+
     # -- HTTP
 
     async def _items(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Json]:

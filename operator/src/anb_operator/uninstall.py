@@ -15,6 +15,9 @@ from anb_operator.videojob import FINALIZER, VideoJob
 PAUSE_SECONDS = 1.0
 TRIES = 5
 
+LOOKS = 6
+"""A tool that applies the chart as ordinary objects may apply the marker some seconds after what runs this."""
+
 PATIENCE_SECONDS = 60.0
 """For the operator's pods, which are given 30 s to stop. The hook has time for more than one try."""
 
@@ -24,10 +27,17 @@ _log = structlog.get_logger(__name__)
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     """Stop the operator and free its VideoJobs; they stay. It takes some minutes at most.
 
+    Nothing is done where this is no uninstall: where hooks are applied like everything else, and the marker with them.
+
     Raises:
         Unavailable: Kubernetes does not answer.
         KubeRefused: the ServiceAccount may not do this, a pod does not stop, or finalizers are put back all the time.
     """
+    if await _applied(kube, settings.marker):
+        _log.info(
+            "nothing to do: this was applied as an ordinary object, not run by an uninstall", marker=settings.marker
+        )
+        return
     try:
         await kube.scale_deployment(settings.deployment, 0)
     except Missing:
@@ -46,6 +56,15 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
             f"{len(held)} VideoJobs still have the finalizer {FINALIZER}, {'/'.join(held[0].key)} among them: "
             "somebody changes them all the time. See to that, and uninstall again.",
         )
+
+
+async def _applied(kube: KubeClient, marker: str) -> bool:
+    for look in range(LOOKS):
+        if look:
+            await asyncio.sleep(PAUSE_SECONDS)
+        if await kube.has_config_map(marker):
+            return True
+    return False
 
 
 async def _stopped(kube: KubeClient, selector: str) -> None:

@@ -14,7 +14,7 @@ from anb_operator.videojob import FINALIZER
 from tests.contract.store.given import processing, uploaded
 from tests.e2e.operator.conftest import Site, rights_of_the_chart
 from tests.support import eventually
-from tests.support.chart import tool
+from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
 from tests.support.cluster import delete_videojobs, watched
 from tests.support.tether import free_port
 
@@ -121,18 +121,42 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
     site.kubectl("patch", "pod", "evicted", "--subresource=status", "--type=merge", f"--patch={ended}")
     config = rights_of_the_chart(site.namespace, tmp_path, "uninstall", account="anb-operator-uninstall")
     with recording(config) as recorder:
-        environment = {
-            "KUBECONFIG": str(recorder.kubeconfig),
-            "ANB_OPERATOR_NAMESPACE": site.namespace,
-            "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
-            "ANB_OPERATOR_SELECTOR": OPERATOR,
-        }
-        subprocess.run([sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True)
+        clean_up(site, recorder.kubeconfig)
         assert recorder.used() == granted(site, "anb-operator-uninstall")
     left = site.videojobs()
     assert left.keys() == {"clip-0", "clip-1", "clip-2", video_id}
     assert not any(FINALIZER in videojob["metadata"].get("finalizers", ()) for videojob in left.values())
     site.kubectl("delete", "videojobs", "--all", "--timeout=60s")
+
+
+def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing(site: Site, tmp_path: Path) -> None:
+    site.put(KEY)
+    told = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
+    # KEDA need not be there, and the definition of VideoJobs is.
+    less = ("--set", "worker.autoscaling.enabled=false,crds.install=false")
+    rendered = tool("helm", "template", "anb", str(CHART), *told, *less).stdout
+    tool("kubectl", "-n", site.namespace, "apply", "--selector", OPERATOR, "-f", "-", given=rendered)
+    config = rights_of_the_chart(site.namespace, tmp_path, "uninstall", account="anb-operator-uninstall")
+    with site.ready_operator():
+        site.apply("clip", {"source": {"key": KEY}})
+        site.phase("clip", "uploaded")
+        clean_up(site, config)
+        assert FINALIZER in site.videojobs()["clip"]["metadata"]["finalizers"]
+        replicas = ("get", "deployment", "anb-operator", "-o", "jsonpath={.spec.replicas}")
+        assert site.kubectl(*replicas).stdout == "1"
+        site.kubectl("delete", "videojob", "clip", "--timeout=60s")
+
+
+def clean_up(site: Site, kubeconfig: Path) -> None:
+    """What the chart's hook runs."""
+    environment = {
+        "KUBECONFIG": str(kubeconfig),
+        "ANB_OPERATOR_NAMESPACE": site.namespace,
+        "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
+        "ANB_OPERATOR_SELECTOR": OPERATOR,
+        "ANB_OPERATOR_UNINSTALL_MARKER": "anb-operator-uninstall",
+    }
+    subprocess.run([sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True)
 
 
 def test_the_whole_cluster_is_watched_where_that_is_wanted(site: Site) -> None:

@@ -259,6 +259,8 @@ class Uninstalled:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]
         self.kept = {name: unreadable(name, finalizers=["other", FINALIZER]) for name in ("a", "b")}
         self.known = True
+        self.applied = False
+        self.stopped = False
         self._stubborn = stubborn
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -267,6 +269,10 @@ class Uninstalled:
             if not self._stubborn:
                 self.kept[name]["metadata"] |= (await request.json())["metadata"]
             return web.json_response(self.kept[name])
+        if name == "scale":
+            self.stopped = True
+        if name == "marker" and not self.applied:
+            return web.json_response({"reason": "NotFound", "message": "there is no marker"}, status=404)
         if name == "videojobs" and not self.known:
             return web.Response(text="404 page not found\n", status=404)
         items = {"videojobs": [*self.kept.values()], "pods": self._pods}
@@ -278,15 +284,48 @@ class Uninstalled:
                 "ANB_OPERATOR_NAMESPACE": "video",
                 "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
                 "ANB_OPERATOR_SELECTOR": "app=operator",
+                "ANB_OPERATOR_UNINSTALL_MARKER": "marker",
             }
         )
         ask(self.answer, lambda client: uninstall(client, settings))
 
 
+@pytest.fixture(autouse=True)
+def _no_marker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_operator.uninstall.LOOKS", 1)
+
+
 def test_an_uninstall_takes_our_finalizer_off_what_is_unreadable_too() -> None:
     cluster = Uninstalled()
     cluster.uninstall()
+    assert cluster.stopped
     assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other"], ["other"]]
+
+
+def test_a_clean_up_that_was_applied_like_everything_else_does_nothing() -> None:
+    cluster = Uninstalled()
+    cluster.applied = True
+    cluster.uninstall()
+    assert not cluster.stopped
+    assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other", FINALIZER]] * 2
+
+
+def test_a_marker_that_is_applied_a_moment_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anb_operator.uninstall.LOOKS", 3)
+    monkeypatch.setattr("anb_operator.uninstall.PAUSE_SECONDS", 0.01)
+    cluster = Uninstalled()
+    looks = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/marker"):
+            looks.append(request.path)
+            cluster.applied = len(looks) == 3
+        return await Uninstalled.answer(cluster, request)
+
+    monkeypatch.setattr(cluster, "answer", answer)
+    cluster.uninstall()
+    assert len(looks) == 3
+    assert not cluster.stopped
 
 
 def test_an_uninstall_that_leaves_finalizers_fails_and_names_one() -> None:
