@@ -320,6 +320,13 @@ class Settings(DatabaseSettings):
         description="What all workers of a machine may use of its disk, below `TMPDIR`. Default: what is free.",
     )
 
+    sandbox: Literal["prefer", "require"] = Field(
+        "prefer",
+        alias="ANB_SANDBOX",
+        description="Whether a worker does without what the system can't keep a stranger's file from (`prefer`), or "
+        "does not start there (`require`).",
+    )
+
     max_upload_bytes: Annotated[int, whole(1, S3_MAX_OBJECT_BYTES)] = Field(
         2 * 1024**3, alias="ANB_MAX_UPLOAD_BYTES", description="The largest upload, in bytes."
     )

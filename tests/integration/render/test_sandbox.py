@@ -4,6 +4,7 @@ import fcntl
 import json
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from anb_core.domain.errors import Transient
 from anb_core.ports.renderer import Stop
 from anb_worker.render import launch
-from anb_worker.render.sandbox import ChildLimits, Finished, run
+from anb_worker.render.sandbox import ChildLimits, Finished, run, run_python
+from tests.support import eventually
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes these rights away")
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -91,6 +93,52 @@ def test_a_child_has_no_network(run_code: RunCode, code: str) -> None:
 def test_a_child_can_not_signal_its_worker(run_code: RunCode) -> None:
     finished = run_code("import os; os.kill(os.getppid(), 0)")
     assert "PermissionError" in finished.complaint
+
+
+ABANDONS = """
+import os, subprocess, sys, time
+sleeper = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
+left = subprocess.Popen(sleeper, stdout=HOLDS, stderr=HOLDS, HOW)
+print(left.pid, flush=True)
+"""
+
+
+def alive(process: int) -> bool:
+    """A zombie is dead: whoever adopted it takes its time."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@linux
+@pytest.mark.parametrize("how", ["start_new_session=True", "process_group=0"])
+@pytest.mark.parametrize("holds", ["subprocess.DEVNULL", "None"])
+def test_what_a_child_leaves_in_another_session_is_killed_with_it(run_code: RunCode, holds: str, how: str) -> None:
+    begun = time.monotonic()
+    finished = run_code(ABANDONS.replace("HOLDS", holds).replace("HOW", how))
+    assert (finished.code, finished.complaint) == (0, "")
+    eventually(lambda: not alive(int(finished.output)), within=10)
+    assert time.monotonic() - begun < 10
+
+
+@linux
+def test_what_a_killed_child_left_in_another_session_is_killed_too(run_code: RunCode, tmp_path: Path) -> None:
+    code = (
+        ABANDONS.replace("HOLDS", "None").replace("HOW", "start_new_session=True")
+        + "open('pid', 'w').write(str(left.pid)); time.sleep(60)"
+    )
+    with pytest.raises(Transient):
+        run_code(code, limits=ChildLimits(wall_seconds=2))
+    eventually(lambda: not alive(int((tmp_path / "work" / "pid").read_text())), within=10)
+
+
+@linux
+def test_nobody_may_look_into_a_child_of_python(tmp_path: Path) -> None:
+    asks = "import ctypes; print('dumpable', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    finished = run_python("timeit", ["-n1", "-r1", asks], workdir=tmp_path, stop=Stop(), limits=ChildLimits())
+    assert finished.output.startswith("dumpable 0")
 
 
 def test_a_child_gets_nothing_of_our_environment(run_code: RunCode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ from anb_core.bootstrap import build
 from anb_core.domain.render import InputLimits
 from anb_core.settings import Settings, load_or_exit
 from anb_core.telemetry import configure_logging
-from anb_worker import app
+from anb_worker import app, confinement
 from anb_worker.render.engine import RenderEngine
+from anb_worker.render.launch import protections
 from anb_worker.scratch import ScratchDisk, default_root
 from anb_worker.shutdown import Shutdown
 
@@ -14,6 +15,8 @@ def main() -> None:
     """Run until told to stop; the exit code is 0 after a clean drain."""
     settings = load_or_exit(Settings)
     configure_logging(settings.log_format, settings.log_level)
+    if settings.sandbox == "require":
+        confinement.demand(protections())
     shutdown = Shutdown(settings.drain)
     shutdown.install()
     with build(settings) as core, ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch:

@@ -17,11 +17,13 @@ from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep
+from anb_worker import confinement
 from anb_worker.consumer import Consumer
 from anb_worker.gate import Gate
 from anb_worker.health import Pulse, serving
 from anb_worker.journal import Journal
 from anb_worker.lease import LONGEST_CALL, LeaseKeeper, Terms
+from anb_worker.render.launch import protections
 from anb_worker.resources import ResourceCache
 from anb_worker.scratch import ScratchDisk
 from anb_worker.shutdown import Shutdown
@@ -45,6 +47,7 @@ def run(
     """
     settings = core.settings
     registry = _registry()
+    confinement.show(protections(), registry)
     # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
     pulse = Pulse(settings.wait_time + 2 * settings.lease)
     relay = Relay(core.store, core.queue, bucket=core.objects.bucket)

@@ -1,5 +1,6 @@
 import ctypes
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ REFUSED, LANDLOCK_VERSION = -1, 6
 class Kernel:
     """Answers every call with 0 but those it refuses, and tells Landlock's version when asked for it."""
 
-    def __init__(self, refuses: object) -> None:
+    def __init__(self, refuses: object, landlock: int = LANDLOCK_VERSION) -> None:
         self.refuses = refuses
+        self.landlock = landlock
         self.forbidden: list[object] = []
 
     def syscall(self, number: int, *arguments: Any) -> int:
         if number == launch._LANDLOCK_CREATE and arguments[0] is None:
-            return LANDLOCK_VERSION
+            return self.landlock
         return self._answer(number)
 
     def prctl(self, option: int, *_: Any) -> int:
@@ -38,14 +40,30 @@ def test_a_child_that_can_still_see_other_files_does_not_begin(refuses: int) -> 
 
 def test_a_child_that_can_still_make_sockets_does_not_begin() -> None:
     with pytest.raises(SystemExit, match="could not be forbidden sockets"):
-        launch._forbid_sockets(Kernel(launch._PR_SET_SECCOMP))  # type: ignore[arg-type]
+        launch._filter_calls(Kernel(launch._PR_SET_SECCOMP))  # type: ignore[arg-type]
+
+
+def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert launch.protections() == {"files": False, "network": False, "escape": False, "survival": False}
 
 
 @pytest.mark.parametrize(
-    ("platform", "missing"), [("darwin", {"the network", "other files", "a life after the worker's"})]
+    ("refuses", "machine", "lacks"),
+    [
+        (None, "x86_64", set()),
+        (None, "aarch64", set()),
+        (None, "riscv64", {"network", "escape"}),
+        (launch._PR_GET_SECCOMP, "x86_64", {"network", "escape"}),
+    ],
 )
-def test_what_a_system_cannot_take_away_is_said(
-    monkeypatch: pytest.MonkeyPatch, platform: str, missing: set[str]
+@pytest.mark.parametrize("landlock", [-1, 1, 6])
+def test_what_this_linux_can_not_take_away_is_known(
+    monkeypatch: pytest.MonkeyPatch, refuses: object, machine: str, lacks: set[str], landlock: int
 ) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    assert set(launch.missing_protections()) == missing
+    kernel = Kernel(refuses, landlock=landlock)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine=machine))
+    missing = {name for name, there in launch.protections().items() if not there}
+    assert missing == (lacks if landlock > 0 else lacks | {"files"})

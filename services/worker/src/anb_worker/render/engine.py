@@ -22,7 +22,7 @@ from anb_worker.render import commands
 from anb_worker.render.cards import Card, Cards
 from anb_worker.render.children import draw_title, examine, look
 from anb_worker.render.commands import TITLE_MIDDLE, Sound, Tool
-from anb_worker.render.launch import missing_protections
+from anb_worker.render.launch import protections
 from anb_worker.render.processors import processors
 from anb_worker.render.sandbox import ChildLimits, blame, run
 
@@ -72,7 +72,7 @@ class RenderEngine:
             AnbError: what `stop` was asked with.
         """
         self._check_tool()
-        if missing := missing_protections():
+        if missing := [name for name, there in protections().items() if not there]:
             _log.warning("this system can't keep what reads an upload from all it should", missing=missing)
         self._cards.own(stop)
 

@@ -1,4 +1,5 @@
-"""Takes rights away from this process, then becomes the command it was given: `python -I -S launch.py JSON COMMAND...`.
+"""Takes rights away from this process, then becomes the command it was given: `python -I -S launch.py JSON COMMAND...`,
+or runs a Python module in it: `python -I launch.py JSON MODULE ARGUMENTS...`.
 
 Run by path, in a fresh interpreter, by `sandbox`, and by nobody else: only the standard library, so that it costs 20
 ms. Limits could be set between fork and exec too, but nothing may run there in a process that has threads. Linux takes
@@ -18,13 +19,19 @@ NOT_BEGUN = 126
 """What this ends with, as a shell does, where the command could not be begun: then it is not the command's fault."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_GET_SECCOMP = 21
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# The calls that make a socket, by the name the kernel gives the machine: audit number, socket(), and io_uring_setup()
-# which can make sockets too. Elsewhere sockets are left alone: a wrong number would forbid something else.
-_SOCKET_CALLS = {"x86_64": (0xC000003E, 41, 425), "aarch64": (0xC00000B7, 198, 425)}
+# By the name the kernel gives the machine: its audit number; the calls that make a socket, which are socket() and
+# io_uring_setup(); those that leave the group of processes that is killed together, setsid() and setpgid(). Elsewhere
+# all are left alone: a wrong number would forbid something else.
+_CALLS = {
+    "x86_64": (0xC000003E, (41, 425), (112, 109)),
+    "aarch64": (0xC00000B7, (198, 425), (157, 154)),
+}
 
 # Landlock's calls have the same numbers on every machine.
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
@@ -37,8 +44,8 @@ _DIRECTORY_WRITE = (
 
 
 def main() -> None:
-    """Give the rights up and run the command. `parent` is who must be alive, `read` and `write` what may be seen and
-    changed.
+    """Give the rights up and run the command, unless it is a module's name. `parent` is who must be alive, `read` and
+    `write` what may be seen and changed.
     """
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     for name, value in wanted["limits"].items():
@@ -52,7 +59,8 @@ def main() -> None:
         os.nice(5)  # the worker's heartbeat comes first
     if sys.platform == "linux":
         _give_up(wanted)
-    os.execv(command[0], command)  # noqa: S606 - no shell is what we want
+    if os.path.isabs(command[0]):  # noqa: PTH117 - keeps the start short
+        os.execv(command[0], command)  # noqa: S606 - no shell is what we want
 
 
 def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
@@ -63,9 +71,11 @@ def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
         score.write("1000")  # when memory runs out, the worker shall live to say so
+    # Its memory is nobody's to read. By exec a command loses this: then Landlock alone keeps other children out.
+    _must(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
     _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     _forbid_other_files(libc, wanted["read"], wanted["write"])
-    _forbid_sockets(libc)
+    _filter_calls(libc)
 
 
 def _forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
@@ -92,25 +102,26 @@ def _forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) ->
     os.close(ruleset)
 
 
-def _forbid_sockets(libc: ctypes.CDLL) -> None:
+def _filter_calls(libc: ctypes.CDLL) -> None:
     """A seccomp filter, which needs no privilege: no socket can be made, so there is no network, whatever a decoder is
-    talked into.
+    talked into; and nobody leaves the group of processes that is killed as one.
     """
-    if os.uname().machine not in _SOCKET_CALLS:
+    if os.uname().machine not in _CALLS:
         return
-    audit, *calls = _SOCKET_CALLS[os.uname().machine]
-    load, equal, above, answer = 0x20, 0x15, 0x35, 0x06
-    allow, refuse, kill = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: with EPERM
+    audit, sockets, departures = _CALLS[os.uname().machine]
+    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
+    # With EPERM; or with success though nothing happened, so that who makes itself a daemon goes on, and ends with us.
+    allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
         (load, 0, 0, 4),  # the kind of machine the call was made for: only ours, not its 32-bit sibling
-        (equal, 0, 5, audit),
-        (load, 0, 0, 0),  # the call's number
-        (above, 3, 0, 0x40000000),  # x86_64's second set of numbers
-        (equal, 3, 0, calls[0]),
-        (equal, 2, 0, calls[1]),
-        (answer, 0, 0, allow),
+        (equal, 1, 0, audit),
         (answer, 0, 0, kill),
-        (answer, 0, 0, refuse),
+        (load, 0, 0, 0),  # the call's number
+        (at_least, 0, 1, 0x40000000),  # x86_64's second set of numbers
+        (answer, 0, 0, kill),
+        *(line for call in sockets for line in ((equal, 0, 1, call), (answer, 0, 0, refuse))),
+        *(line for call in departures for line in ((equal, 0, 1, call), (answer, 0, 0, pretend))),
+        (answer, 0, 0, allow),
     ]
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -124,15 +135,16 @@ def _must(result: int, what: str) -> None:
         sys.exit(f"this child could not be forbidden {what}: {os.strerror(ctypes.get_errno())}")
 
 
-def missing_protections() -> list[str]:
-    """What this system can't take away from a child, in words; empty on a current Linux."""
+def protections() -> dict[str, bool]:
+    """From what this system keeps a child: `files` (that it was not given), `network`, `escape` (from being killed with
+    its group) and `survival` (of the worker). All are True on a current Linux.
+    """
     if sys.platform != "linux":
-        return ["the network", "other files", "a life after the worker's"]
+        return dict.fromkeys(("files", "network", "escape", "survival"), False)
     libc = ctypes.CDLL(None, use_errno=True)
-    missing = [] if os.uname().machine in _SOCKET_CALLS else ["the network"]
-    if libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) < 1:
-        missing.append("other files")
-    return missing
+    landlock = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) >= 1
+    seccomp = os.uname().machine in _CALLS and libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+    return {"files": landlock, "network": seccomp, "escape": seccomp, "survival": True}
 
 
 if __name__ == "__main__":
@@ -141,3 +153,8 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - whatever it is, the command did not begin
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_BEGUN)
+    # A module's name is all that was not exec'd.
+    import runpy  # no earlier: a command does without
+
+    sys.argv[:2] = []
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

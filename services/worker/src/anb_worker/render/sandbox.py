@@ -1,10 +1,10 @@
 """Runs what touches an upload (ffmpeg, the probe) in a child with few rights that cannot outlive us, and kills it when
 told to.
 
-Every child: a process group of its own; SIGKILL and nothing gentler (a file with a hole in its timestamps made ffmpeg
-ignore SIGTERM); limits on memory, CPU time, file size and open files; an environment without our secrets. On Linux
-also: killed by the kernel when the worker dies; no sockets (seccomp); no file but those named (Landlock, from 5.13).
-Elsewhere those three are missing.
+Every child: a process group of its own, which is killed with it; SIGKILL and nothing gentler (a file with a hole in its
+timestamps made ffmpeg ignore SIGTERM); limits on memory, CPU time, file size and open files; an environment without our
+secrets. On Linux also: killed by the kernel when the worker dies; no sockets, and no leaving of the group (seccomp); no
+file but those named (Landlock, from 5.13); a Python child's memory is nobody's to read. Elsewhere those are missing.
 """
 
 import json
@@ -31,6 +31,8 @@ _log = structlog.get_logger(__name__)
 _LAUNCH = Path(__file__).with_name("launch.py")
 _LOOK_SECONDS = 0.05
 """How often `stop` is looked at; it is also how late a child may be killed."""
+_LAST_WORDS_SECONDS = 1.0
+"""How long a pipe that somebody still holds is listened to, though all whom we know are dead."""
 _KEPT_OF_OUTPUT = 1024 * 1024
 _KEPT_OF_COMPLAINT = 16 * 1024
 _LOGGED_COMPLAINT = 2000
@@ -85,25 +87,57 @@ def run(
         Transient: `timed_out`.
         AnbError: what `stop` was asked with.
     """
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), _rights(command[0], workdir, limits, read), *command]
+    return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)
+
+
+def run_python(
+    module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
+) -> Finished:
+    """Run a module of ours as `run` runs a command."""
+    paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
+    # -I: nothing is imported that the environment or the current directory names.
+    launcher = [sys.executable, "-I", str(_LAUNCH), _rights(sys.executable, workdir, limits, paths), module, *arguments]
+    return _run(launcher, module, workdir=workdir, stop=stop, limits=limits)
+
+
+def _run(
+    launcher: Sequence[str],
+    name: str,
+    *,
+    workdir: Path,
+    stop: Stop,
+    limits: ChildLimits,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
     deadline = time.monotonic() + limits.wall_seconds
-    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), _rights(command, workdir, limits, read), *command]
     stop.check()
     with _started(launcher, workdir) as child:
         output, complaint = _Kept(_KEPT_OF_OUTPUT, on_line), _Kept(_KEPT_OF_COMPLAINT)
         with selectors.DefaultSelector() as selector:
             selector.register(child.stdout, selectors.EVENT_READ, output)  # type: ignore[arg-type]
             selector.register(child.stderr, selectors.EVENT_READ, complaint)  # type: ignore[arg-type]
-            while selector.get_map() or (usage := _reaped(child)) is None:
-                for key, _ in selector.select(_LOOK_SECONDS if selector.get_map() else 0.001):
-                    if not key.data.take(os.read(key.fd, 65536)):
-                        selector.unregister(key.fileobj)
+            while not _ended(child):
+                _hear(selector, _LOOK_SECONDS if selector.get_map() else 0.001)
                 stop.check()
                 if time.monotonic() > deadline:
-                    raise Transient(
-                        "timed_out", f"{Path(command[0]).name} took over {limits.wall_seconds:.0f} s and was killed."
-                    )
+                    raise Transient("timed_out", f"{name} took over {limits.wall_seconds:.0f} s and was killed.")
+            # What it leaves behind holds the pipes open, until it is killed.
+            _kill(child)
+            while selector.get_map() and _hear(selector, _LAST_WORDS_SECONDS):
+                pass
+        usage = _reaped(child)
     exhausted = usage.ru_utime + usage.ru_stime >= limits.cpu_seconds
     return Finished(child.returncode, exhausted, output.text(), complaint.text())
+
+
+def _hear(selector: selectors.BaseSelector, within: float) -> bool:
+    """Take what is said within so many seconds; False when nothing is."""
+    heard = selector.select(within)
+    for key, _ in heard:
+        if not key.data.take(os.read(key.fd, 65536)):
+            selector.unregister(key.fileobj)
+    return bool(heard)
 
 
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
@@ -143,18 +177,8 @@ def _fault_of_bytes(finished: Finished, said: str) -> BadInput | None:
     return BadInput("corrupt", "The video is damaged: it can't be decoded. Record or export it again.")
 
 
-def run_python(
-    module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
-) -> Finished:
-    """Run a module of ours as `run` runs a command."""
-    # -I: nothing is imported that the environment or the current directory names.
-    command = [sys.executable, "-I", "-m", module, *arguments]
-    paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
-    return run(command, workdir=workdir, stop=stop, limits=limits, read=paths)
-
-
 @contextmanager
-def _started(launcher: list[str], workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         launcher,
         stdin=subprocess.DEVNULL,
@@ -167,19 +191,26 @@ def _started(launcher: list[str], workdir: Path) -> Iterator[subprocess.Popen[by
         try:
             yield child
         finally:
-            # Only before it is waited for: afterwards the id may be another's.
             if child.returncode is None:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, signal.SIGKILL)
+                _kill(child)
 
 
-def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
-    """What a child used, if it has ended. Not Popen.poll: whether its CPU time was used up can only be asked here, as
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End a child and all that it started. Only before it is waited for: afterwards the id may be another's."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    """Whether a child has ended. It is not waited for, so that its id remains its own, and its group's."""
+    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
+    """What a child used that has ended. Not Popen.wait: whether its CPU time was used up can only be asked here, as
     ffmpeg catches the signal that says so.
     """
-    pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-    if pid == 0:
-        return None
+    _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     return usage
 
@@ -204,7 +235,7 @@ class _Kept:
         return self._bytes.decode(errors="replace").strip()
 
 
-def _rights(command: Sequence[str], workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
+def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
     """What launch.py is told, as JSON."""
     cpu, memory, file, files = limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files
     return json.dumps(
@@ -218,7 +249,7 @@ def _rights(command: Sequence[str], workdir: Path, limits: ChildLimits, read: It
                 "RLIMIT_NOFILE": (files, files),
                 "RLIMIT_CORE": (0, 0),
             },
-            "read": [*_SYSTEM, command[0], *(str(path.absolute()) for path in read)],
+            "read": [*_SYSTEM, program, *(str(path.absolute()) for path in read)],
             "write": [str(workdir.absolute()), "/dev/null"],
         }
     )

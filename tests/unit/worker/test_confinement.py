@@ -1,0 +1,58 @@
+import pytest
+from prometheus_client import CollectorRegistry
+
+from anb_worker import __main__
+from anb_worker.confinement import demand, show
+from anb_worker.shutdown import Shutdown
+
+ALL = {"files": True, "network": True, "escape": True, "survival": True}
+
+
+def test_where_all_is_there_the_demand_is_met() -> None:
+    demand(ALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("files", "Landlock"), ("network", "seccomp"), ("escape", "group"), ("survival", "Linux")]
+)
+def test_a_worker_that_demands_what_is_missing_says_what_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        demand(ALL | {name: False})
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "ANB_SANDBOX" in said
+    assert "worker.sandbox" in said
+    assert "prefer" in said
+
+
+def test_the_metric_tells_each_protection() -> None:
+    registry = CollectorRegistry()
+    show(ALL | {"files": False}, registry)
+    values = {name: registry.get_sample_value("anb_worker_sandbox", {"protection": name}) for name in ALL}
+    assert values == {"files": 0, "network": 1, "escape": 1, "survival": 1}
+
+
+@pytest.mark.parametrize(("setting", "goes_on"), [(None, True), ("prefer", True), ("require", False)])
+def test_without_landlock_a_worker_starts_unless_it_is_required(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None, *, goes_on: bool
+) -> None:
+    class GoesOn(Exception):
+        pass
+
+    def build(*_: object) -> None:
+        raise GoesOn
+
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///none.db")
+    monkeypatch.setenv("S3_BUCKET", "none")
+    monkeypatch.setenv("SQS_QUEUE_URL", "http://127.0.0.1:9/0/none")
+    if setting:
+        monkeypatch.setenv("ANB_SANDBOX", setting)
+    monkeypatch.setattr(__main__, "protections", lambda: ALL | {"files": False})
+    monkeypatch.setattr(__main__, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(__main__, "build", build)
+    monkeypatch.setattr(Shutdown, "install", lambda _: None)
+    with pytest.raises(GoesOn if goes_on else SystemExit):
+        __main__.main()
