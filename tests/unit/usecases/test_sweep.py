@@ -23,6 +23,7 @@ from anb_core.usecases.sweep import (
     EMPTY_WINDOW,
     EVENTS_KEPT,
     HIDDEN,
+    LIMIT,
     NEAR_RETENTION,
     EmptyWatch,
     Sweep,
@@ -366,6 +367,47 @@ def test_old_events_are_purged(world: World) -> None:
     assert swept is not None
     assert swept.purged == 1
     assert world.store.events_after(0) == []
+
+
+def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
+    """What a busy day writes and leaves behind in one interval is more than one step takes."""
+    many = 2 * LIMIT + LIMIT // 2
+    for number in range(many):
+        world.upload(f"leased-{number}")
+        world.store.claim(f"leased-{number}", generation=1, worker="w", lease=LEASE, policy=POLICY)
+        world.store.begin_upload(_new(f"dead-{number}"), lifetime=timedelta(minutes=1))
+    events = len(world.store.events_after(0, limit=10_000))
+    world.clock.advance(EVENTS_KEPT + timedelta(seconds=1))
+
+    swept = world.sweep.sweep()
+
+    assert swept is not None
+    assert (swept.lost, swept.abandoned, swept.purged) == (many, many, events)
+    # What a lost attempt and a dead upload may have written.
+    assert swept.deleted == 2 * many
+    assert [kept for kept in world.store.deletions if kept.due <= world.clock.now()] == []
+
+
+class TakesItsTime(InMemoryStore):
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock.now)
+        self._passing = clock
+
+    def purge(self, *, events_before: timedelta, limit: int) -> int:
+        self._passing.advance(INTERVAL / 2)
+        return super().purge(events_before=events_before, limit=limit)
+
+
+def test_a_pass_ends_by_the_time_of_the_next_one(world: World) -> None:
+    world.store = TakesItsTime(world.clock)
+    for number in range(3 * LIMIT):
+        world.upload(f"v{number}")
+    world.clock.advance(EVENTS_KEPT + timedelta(seconds=1))
+
+    swept = world.another_sweep().sweep()
+
+    assert swept is not None
+    assert swept.purged == 2 * LIMIT
 
 
 class CountsPasses(InMemoryStore):

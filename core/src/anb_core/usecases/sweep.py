@@ -17,7 +17,7 @@ from anb_core.ports.queue import Depth, Queue
 from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
-"""What one step does in one pass at most, so that a flood of work is spread over passes."""
+"""What one step does at a time at most, so that no transaction is long. Jobs are sent again by so many a pass."""
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
@@ -129,13 +129,14 @@ class Sweep:
             if not ours:
                 return None
             swept = Swept()
-            swept.lost = self._store.end_expired_leases(limit=LIMIT, policy=self._policy)
-            swept.abandoned = self._store.end_expired_uploads(limit=LIMIT)
+            until = self._monotonic() + self._interval.total_seconds()
+            swept.lost = self._keep_up(until, lambda: self._store.end_expired_leases(limit=LIMIT, policy=self._policy))
+            swept.abandoned = self._keep_up(until, lambda: self._store.end_expired_uploads(limit=LIMIT))
             with _skipping(swept):
                 swept.requeued = self._requeue()
             with _skipping(swept):
-                swept.deleted = self._delete()
-            swept.purged = self._store.purge(events_before=EVENTS_KEPT, limit=LIMIT)
+                swept.deleted = self._keep_up(until, self._delete)
+            swept.purged = self._keep_up(until, lambda: self._store.purge(events_before=EVENTS_KEPT, limit=LIMIT))
         if swept.lost or swept.requeued:
             self._wake_relay()
         if swept != Swept():
@@ -149,6 +150,14 @@ class Sweep:
                 skipped=swept.skipped,
             )
         return swept
+
+    def _keep_up(self, until: float, step: Callable[[], int]) -> int:
+        """Take a step again while there is as much to do as it may, but not past `until`: others make its work, too."""
+        done = last = step()
+        while last >= LIMIT and self._monotonic() < until:
+            last = step()
+            done += last
+        return done
 
     def _requeue(self) -> int:
         requeued = self._store.requeue_unclaimed(not_on=self._queue.name, limit=LIMIT)
