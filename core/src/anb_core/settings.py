@@ -363,7 +363,7 @@ class Settings(DatabaseSettings):
     worker_listen: Annotated[str, AfterValidator(address)] | None = Field(
         None,
         alias="ANB_WORKER_LISTEN",
-        description="Where a worker shows `/metrics` and `/healthz`, as `HOST:PORT`. Default: nowhere.",
+        description="Where a worker shows `/metrics`, `/healthz` and `/readyz`, as `HOST:PORT`. Default: nowhere.",
     )
 
     @property

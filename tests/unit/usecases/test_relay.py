@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import NewVideo, Source
 from anb_core.ports.queue import Outgoing
@@ -61,6 +61,31 @@ def test_the_job_notes_when_and_where_it_was_sent(world: World) -> None:
     record = world.store.get("v1")
     assert record is not None
     assert (record.job.enqueued_at, record.job.enqueued_to) == (world.clock.now(), world.queue.name)
+
+
+class HoldsOneRow(InMemoryStore):
+    held = "v1"
+
+    def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
+        if entry.video_id == self.held:
+            raise Busy("database", "Another session holds the row.")
+        super().mark_sent(entry, broker=broker)
+
+
+def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world: World) -> None:
+    store = world.store = HoldsOneRow(world.clock.now)
+    relay = Relay(store, world.queue, bucket="anb-videos")
+    world.upload("v1")
+    world.upload("v2")
+
+    assert relay.send_due() == Passed(sent=2, refused=0)
+    assert relay.send_due() == Passed(sent=0, refused=0)
+    store.held = ""
+    world.clock.advance(HOLD)
+
+    # The one that was not noted goes out twice, which is harmless.
+    assert relay.send_due() == Passed(sent=1, refused=0)
+    assert world.sent_ids() == ["v1", "v2", "v1"]
 
 
 def test_an_outage_of_the_queue_delays_messages_and_loses_none(world: World) -> None:

@@ -3,28 +3,42 @@ from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter
 
+from anb_core.domain.errors import Unavailable
 from anb_core.testing.clock import ManualClock
 from anb_worker.health import Pulse, answer
+
+
+def all_there() -> None:
+    """No part is missing."""
 
 
 def test_a_worker_lives_while_it_gets_on_and_not_when_it_is_silent() -> None:
     clock, registry = ManualClock(), CollectorRegistry()
     pulse = Pulse(timedelta(seconds=140), clock.monotonic)
     clock.advance(timedelta(seconds=139))
-    assert answer("/healthz", pulse, registry)[0] is HTTPStatus.OK
+    assert answer("/healthz", pulse, registry, all_there)[0] is HTTPStatus.OK
     clock.advance(timedelta(seconds=1))
-    status, _, body = answer("/healthz", pulse, registry)
+    status, _, body = answer("/healthz", pulse, registry, all_there)
     assert (status, body) == (HTTPStatus.SERVICE_UNAVAILABLE, b"no sign of life for 140 s\n")
     pulse.beat()
-    assert answer("/healthz?verbose", pulse, registry)[0] is HTTPStatus.OK
+    assert answer("/healthz?verbose", pulse, registry, all_there)[0] is HTTPStatus.OK
 
 
 def test_metrics_are_shown_and_nothing_else() -> None:
     registry = CollectorRegistry()
     Counter("anb_things", "Things.", registry=registry).inc()
     pulse = Pulse(timedelta(seconds=1))
-    status, kind, body = answer("/metrics", pulse, registry)
+    status, kind, body = answer("/metrics", pulse, registry, all_there)
     assert status is HTTPStatus.OK
     assert kind.startswith("text/plain")
     assert b"anb_things_total 1.0" in body
-    assert answer("/", pulse, registry)[0] is HTTPStatus.NOT_FOUND
+    assert answer("/", pulse, registry, all_there)[0] is HTTPStatus.NOT_FOUND
+
+
+def test_a_worker_is_ready_while_it_may_take_work() -> None:
+    pulse, registry = Pulse(timedelta(seconds=1)), CollectorRegistry()
+    assert answer("/readyz", pulse, registry, all_there)[0] is HTTPStatus.OK
+    away = Unavailable("database", "The database at secret.host can only be read.")
+    status, _, body = answer("/readyz", pulse, registry, lambda: away)
+    assert (status, body) == (HTTPStatus.SERVICE_UNAVAILABLE, b"the database does not answer\n")
+    assert answer("/healthz", pulse, registry, lambda: away)[0] is HTTPStatus.OK

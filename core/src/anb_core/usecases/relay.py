@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.message import encode
 from anb_core.ports.queue import Outgoing, Queue
 from anb_core.ports.store import Outbox, OutboxEntry
@@ -86,7 +86,7 @@ class Relay:
         refusals = self._send(entries)
         for entry, refusal in zip(entries, refusals, strict=True):
             if refusal is None:
-                self._store.mark_sent(entry, broker=self._queue.name)
+                self._mark_sent(entry)
             else:
                 delay = plan_resend(entry.tries, self._jitter())
                 self._store.mark_unsent(entry, delay=delay)
@@ -98,6 +98,13 @@ class Relay:
                 )
         refused = sum(refusal is not None for refusal in refusals)
         return Passed(len(entries) - refused, refused)
+
+    def _mark_sent(self, entry: OutboxEntry) -> None:
+        try:
+            self._store.mark_sent(entry, broker=self._queue.name)
+        except Busy as error:
+            # It is sent again after its hold; the others are not to wait for this one row.
+            _log.warning("message sent, but not noted", video_id=entry.video_id, reason=error.message)
 
     def _send(self, entries: Sequence[OutboxEntry]) -> Sequence[str | None]:
         try:

@@ -72,10 +72,11 @@ def run(
         adopt=_adopter(core, relay),
         on_step=on_step,
     )
+    gate = Gate([core.store.ping, core.objects.ping, scratch.ping], wait=shutdown.wait)
     consumer = Consumer(
         core.queue,
         process.handle,
-        gate=Gate([core.store.ping, core.objects.ping, scratch.ping], wait=shutdown.wait),
+        gate=gate,
         shutdown=shutdown,
         wait=settings.wait_time,
         on_report=Journal(registry),
@@ -85,7 +86,7 @@ def run(
     with ExitStack() as stack:
         if settings.worker_listen is not None:
             host, _, port = settings.worker_listen.rpartition(":")
-            shown_at = stack.enter_context(serving(host, int(port), pulse, registry))
+            shown_at = stack.enter_context(serving(host, int(port), pulse, registry, gate.missing))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
         stack.enter_context(_running(relay, _sweep(core, relay)))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)

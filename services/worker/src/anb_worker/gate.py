@@ -37,13 +37,19 @@ class Gate:
 
     def passes(self) -> bool:
         """True when every part answers; else False, after having waited a while."""
+        error = self.missing()
+        if error is not None:
+            self.away(error)
+        return error is None
+
+    def missing(self) -> Unavailable | None:
+        """Why nothing would be received now: the first part that does not answer. Whoever wants to know may ask."""
         for ping in self._pings:
             try:
                 ping()
             except Unavailable as error:
-                self.away(error)
-                return False
-        return True
+                return error
+        return None
 
     def away(self, error: Unavailable) -> None:
         """A part did not answer: say so, and wait, longer with each time in a row."""

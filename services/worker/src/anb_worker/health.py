@@ -1,4 +1,4 @@
-"""What a worker shows of itself over HTTP: whether its loop turns, and its metrics. Nobody waits for it to be ready."""
+"""What a worker shows of itself over HTTP: whether its loop turns, whether it may take work, and its metrics."""
 
 import threading
 import time
@@ -9,6 +9,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from anb_core.domain.errors import Unavailable
 
 
 class Pulse:
@@ -32,7 +34,11 @@ class Pulse:
         return self.silence() < self._patience
 
 
-def answer(path: str, pulse: Pulse, registry: CollectorRegistry) -> tuple[HTTPStatus, str, bytes]:
+Missing = Callable[[], Unavailable | None]
+"""Tells which part does not answer, if one doesn't."""
+
+
+def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> tuple[HTTPStatus, str, bytes]:
     """Status, content type and body for a GET."""
     match path.partition("?")[0]:
         case "/healthz" if pulse.alive():
@@ -40,13 +46,19 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry) -> tuple[HTTPSt
         case "/healthz":
             silence = f"no sign of life for {pulse.silence():.0f} s\n"
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", silence.encode()
+        case "/readyz":
+            away = missing()
+            if away is None:
+                return HTTPStatus.OK, "text/plain", b"ok\n"
+            # What it says of hosts and users is for the log: anybody may be asking.
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"the {away.part} does not answer\n".encode()
         case "/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
-    return HTTPStatus.NOT_FOUND, "text/plain", b"there are /healthz and /metrics\n"
+    return HTTPStatus.NOT_FOUND, "text/plain", b"there are /healthz, /readyz and /metrics\n"
 
 
 @contextmanager
-def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry) -> Iterator[int]:
+def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> Iterator[int]:
     """Answer while the block runs; gives the port, which matters where 0 was asked for."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +66,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry) -> 
         timeout = 10
 
         def do_GET(self) -> None:
-            status, kind, body = answer(self.path, pulse, registry)
+            status, kind, body = answer(self.path, pulse, registry, missing)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
