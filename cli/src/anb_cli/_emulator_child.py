@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
 
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -121,7 +122,7 @@ class Guard:
         try:
             await self._app(*await self._admitted(scope, receive), _without_cors(send))
         except Refused as refusal:
-            await _refuse(scope["method"], refusal, send)
+            await _answer(send, 403, "AccessDenied", str(refusal), empty=scope["method"] == "HEAD")
 
     async def _admitted(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
         """The request as the app is to see it. Raises Refused; so does its `receive`, if another body was signed."""
@@ -223,11 +224,46 @@ def _without_cors(send: Send) -> Send:
     return passing
 
 
-async def _refuse(method: str, refusal: Refused, send: Send) -> None:
-    said = f"<Error><Code>AccessDenied</Code><Message>{refusal}</Message></Error>".encode()
+async def _answer(send: Send, status: int, code: str, told: str, *, empty: bool = False) -> None:
+    said = f"<Error><Code>{code}</Code><Message>{escape(told)}</Message></Error>".encode()
     headers = [(b"content-type", b"application/xml"), (b"content-length", b"%d" % len(said)), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else said})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if empty else said})
+
+
+class NotKept(BaseException):
+    """An object could not be written to the disk. MiniStack goes on after every Exception, and says all is well."""
+
+
+class Honest:
+    """ASGI middleware: what is not on the disk was not stored, whatever `app` says of what it has in memory."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer as the app does, but where an object was not kept."""
+        try:
+            await self._app(scope, receive, send)
+        except NotKept as error:
+            await _answer(send, 507, "InsufficientStorage", str(error))
+
+
+def keeping(s3: Any) -> Callable[[str, str, Message], None]:  # noqa: ANN401 - MiniStack has no types
+    """MiniStack's function that writes an object to the disk, for its module `s3`, made to raise NotKept when it can't.
+
+    Its own takes the body out of memory when it is on the disk, and warns in its log when it could not be written.
+    """
+    persist = s3._persist_object  # noqa: SLF001 - it has no other place for this, and its version is locked
+
+    def kept(bucket: str, key: str, record: Message) -> None:
+        persist(bucket, key, record)
+        if record.get("body") is not None:
+            del s3._buckets[bucket]["objects"][key]  # noqa: SLF001
+            s3._delete_persisted_object(bucket, key)  # noqa: SLF001
+            raise NotKept(f"The object {key} could not be written: is there room on the disk?")
+
+    return kept
 
 
 def _stop_with_parent() -> None:
@@ -239,9 +275,11 @@ def _stop_with_parent() -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     from ministack import app as ministack  # noqa: PLC0415 - the guard is tested where there is no MiniStack
+    from ministack.services import s3  # noqa: PLC0415
 
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    ministack.app = Guard(ministack.app, secret=os.environ.pop("ANB_EMULATOR_SECRET"))
+    s3._persist_object = keeping(s3)  # noqa: SLF001
+    ministack.app = Guard(Honest(ministack.app), secret=os.environ.pop("ANB_EMULATOR_SECRET"))
     ministack.main()
 
 

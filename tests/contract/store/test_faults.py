@@ -3,17 +3,20 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, make_url, select, text, update
+from sqlalchemy import event, func, make_url, select, text, update
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from anb_core.adapters.database import SqlStore, engine, feed, upgrade
 from anb_core.adapters.database.engine import Database
 from anb_core.adapters.database.rows import lock
 from anb_core.adapters.database.tables import jobs
-from anb_core.domain.errors import Busy, Conflict, Unavailable
+from anb_core.domain.errors import Busy, Conflict, Full, Unavailable
 from anb_core.domain.model import EventKind, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Store
@@ -229,6 +232,27 @@ def test_a_sqlite_writer_that_waits_too_long_is_told_as_busy(sqlite: Sql, monkey
         assert impatient.get(lease.video_id) is not None
     assert "locked" in unavailable.value.message
     assert impatient.renew(lease, duration=LEASE)
+
+
+def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -> None:
+    video_id = uploading(sqlite.store).video.id
+    with closing(SqlStore(sqlite.url)) as full:
+
+        def fill(connection: DBAPIConnection, _: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA max_page_count = 1")  # as many as there are
+            cursor.close()
+
+        event.listen(full.database.engine, "connect", fill)
+        title = "T" * 200_000
+        with pytest.raises(Full, match=r"disk of the database sqlite:.* is full"):
+            full.begin_upload(replace(new_video(), title=title), lifetime=MINUTE)
+        assert full.get(video_id) is not None
+
+
+def test_a_full_disk_under_postgresql_is_told(postgresql: Sql) -> None:
+    with pytest.raises(Full), postgresql.database.transaction() as connection:
+        connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$")
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_the_server(

@@ -1,9 +1,12 @@
 import os
+import resource
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
@@ -14,13 +17,16 @@ import pytest
 from anb_cli import emulator
 from anb_cli.emulator import Emulator
 from anb_cli.errors import StackTrouble
+from anb_core.adapters.s3 import S3Objects
+from anb_core.domain.errors import Full
 from tests.support import eventually
 from tests.support.tether import free_port
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Emulator]:
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     server = Emulator(port=free_port(), data=tmp_path / "data", secret="test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     server.start()
     yield server
     server.stop()
@@ -47,6 +53,33 @@ def test_messages_and_objects_are_there_again_after_a_stop_and_a_start(running: 
 
     assert sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"] == "still here"
     assert s3.get_object(Bucket="videos", Key="uploads/one.mp4")["Body"].read() == b"frames"
+
+
+@pytest.mark.parametrize("size", [2**20, 9 * 2**20], ids=["whole", "in parts"])
+def test_an_object_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(running: Emulator, size: int) -> None:
+    objects = S3Objects("videos", region="us-east-1", patience=timedelta(seconds=20), may_create=True)
+    objects.ensure()
+
+    def put() -> None:
+        with objects.writing("uploads/one.mp4", content_type="video/mp4") as writer:
+            writer.write(bytes(size))
+            writer.commit()
+
+    # As on a full disk: no file of this process may become larger.
+    with closing(objects):
+        _limit_files(running, 2**19)
+        with pytest.raises(Full, match="InsufficientStorage"):
+            put()
+        assert objects.head("uploads/one.mp4") is None
+
+        _limit_files(running, resource.RLIM_INFINITY)
+        put()
+        assert objects.head("uploads/one.mp4")
+
+
+def _limit_files(server: Emulator, size: int) -> None:
+    assert server._process
+    resource.prlimit(server._process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def test_it_ends_with_the_process_that_started_it_however_that_ended(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 from structlog.testing import capture_logs
 
 from anb_api.schemas import read_cursor, write_cursor
-from anb_core.domain.errors import Invalid, Unavailable
+from anb_core.domain.errors import Full, Invalid, Unavailable
 from anb_core.domain.model import Result, Scope
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Claimed, Page
@@ -395,6 +396,29 @@ def test_a_part_that_is_away_is_told_with_the_time_to_come_back(world: World, pa
 
     assert code_of(answer) == (503, code)
     assert answer.headers["retry-after"] == "5"
+
+
+@pytest.mark.parametrize("part", ["database", "bucket"])
+def test_an_upload_for_which_there_is_no_room_is_not_taken(world: World, part: str) -> None:
+    ana = world.caller("ana")
+    broken = world.store if part == "database" else world.objects
+
+    def full_from_the_first_byte_on(*_: object, **__: object) -> NoReturn:
+        raise Full(part, "Bucket videos at http://secret.host:4566 refuses PutObject: InsufficientStorage.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        method = "begin_upload" if part == "database" else "writing"
+        patch.setattr(type(broken), method, full_from_the_first_byte_on)
+        answer = world.client.post(
+            "/api/videos/upload", headers=ana, data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)}
+        )
+
+    assert code_of(answer) == (507, "storage_full")
+    assert answer.json()["detail"] == (
+        f"The {part} has no room left, so nothing was kept: make room on its disk, then try again."
+    )
+    assert "retry-after" not in answer.headers
+    assert world.client.get("/api/videos", headers=ana).json()["videos"] == []
 
 
 def test_a_video_that_this_version_cannot_read_is_told_of_and_hides_no_other(world: World) -> None:

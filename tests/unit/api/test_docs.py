@@ -49,7 +49,12 @@ def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
     # submit_existing tells of a missing source too, as something that was not found.
     made -= {(404, "source_missing")}
     # The port's, not the use case's own.
-    made |= {(409, "object_withheld"), (503, "video_unreadable"), *((503, f"{part}_unavailable") for part in PARTS)}
+    made |= {
+        (409, "object_withheld"),
+        (503, "video_unreadable"),
+        (507, "storage_full"),
+        *((503, f"{part}_unavailable") for part in PARTS),
+    }
 
     rows = re.findall(r"^\| (\d{3}) \| `(\w+)` \| .+ \|$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
 

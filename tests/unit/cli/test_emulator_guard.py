@@ -1,6 +1,7 @@
 """Whom the guard before the emulator lets through. Requests are signed as boto3 signs them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.session import get_session
 
-from anb_cli._emulator_child import LONGEST_SKEW, MOST_UNHASHED, Guard, Message
+from anb_cli._emulator_child import LONGEST_SKEW, MOST_UNHASHED, Guard, Honest, Message, Receive, Send, keeping
 
 SECRET = "of this start"
 SESSION = get_session()
@@ -286,3 +287,44 @@ def test_a_websocket_is_closed_and_the_start_of_the_app_is_its_own() -> None:
         asyncio.run(Guard(app, secret=SECRET)({"type": kind}, receive, send))
     assert seen == ["lifespan"]
     assert said == [{"type": "websocket.close"}]
+
+
+class MiniStackS3:
+    """Its module as far as the guard knows it: an object is written, or a warning is logged."""
+
+    def __init__(self, *, full: bool) -> None:
+        self.full = full
+        self._buckets: dict[str, Any] = {"videos": {"objects": {}}}
+        self.deleted: list[str] = []
+
+    def _persist_object(self, bucket: str, key: str, record: Message) -> None:
+        assert self._buckets[bucket]["objects"][key] is record
+        if not self.full:
+            record["body"] = None
+
+    def _delete_persisted_object(self, _bucket: str, key: str) -> None:
+        self.deleted.append(key)
+
+
+@pytest.mark.parametrize(("full", "status"), [(False, 200), (True, 507)])
+def test_an_object_that_is_in_memory_alone_is_no_success(full: bool, status: int) -> None:  # noqa: FBT001
+    s3 = MiniStackS3(full=full)
+    persist = keeping(s3)
+    answers: list[Message] = []
+
+    async def put(_scope: Message, _receive: Receive, send: Send) -> None:
+        record = s3._buckets["videos"]["objects"]["a<b"] = {"body": b"x"}
+        with contextlib.suppress(Exception):  # as MiniStack does everywhere
+            persist("videos", "a<b", record)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> Message:
+        return {}
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    asyncio.run(Honest(put)({"type": "http"}, receive, send))
+    assert answers[0]["status"] == status
+    assert list(s3._buckets["videos"]["objects"]) == ([] if full else ["a<b"])
+    assert s3.deleted == (["a<b"] if full else [])

@@ -10,12 +10,15 @@ from datetime import timedelta
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from anb_core.domain.errors import Unavailable
+from anb_core.domain.errors import Full, Unavailable
 
 TRIES = 3
 CONNECT_SECONDS = 2.0
 POOL = 50
 """Connections kept; every upload uses two at a time."""
+
+_NO_ROOM = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
+"""How the embedded emulator, MinIO and Ceph say it; S3 itself always has room."""
 
 
 def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Config:
@@ -46,6 +49,7 @@ def answering(part: str, place: str) -> Iterator[None]:
     except ClientError as error:
         told = error.response.get("Error", {})
         what = f"{told.get('Code', 'no code')}, {told.get('Message') or 'without a reason'}".rstrip(".")
-        raise Unavailable(part, f"{place} refuses {error.operation_name}: {what}.") from error
+        kind = Full if error_code(error) in _NO_ROOM else Unavailable
+        raise kind(part, f"{place} refuses {error.operation_name}: {what}.") from error
     except BotoCoreError as error:
         raise Unavailable(part, f"{place} does not answer: {str(error).rstrip('.')}.") from error

@@ -11,7 +11,8 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 |-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
 |-- Transient            this try failed, another may succeed: counts as a failure of the attempt
 |-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
-|   `-- Busy             it answers, but somebody else holds what is needed
+|   |-- Busy             it answers, but somebody else holds what is needed
+|   `-- Full             it answers, but has no room left
 |-- Unreadable           a row that this version can't read: says nothing of the others, and changes nothing
 |-- LeaseLost            the attempt no longer owns its job: stop, write nothing
 `-- Interrupted          this worker goes away: hand the job on, count no failure
@@ -93,6 +94,14 @@ class Unavailable(AnbError):
 
 class Busy(Unavailable):
     """The part answers, but somebody else holds what is needed, such as a row of the database."""
+
+
+class Full(Unavailable):
+    """The part answers, but has no room left: what was to be kept is not kept."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(part, message)
+        self.code = "storage_full"
 
 
 class Unreadable(AnbError):

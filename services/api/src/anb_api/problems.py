@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Match, Route
 from anb_core.domain.errors import (
     AnbError,
     Conflict,
+    Full,
     Held,
     Invalid,
     NotFound,
@@ -65,6 +66,7 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    Full: HTTPStatus.INSUFFICIENT_STORAGE,
     # By a newer process, while the system is upgraded, it may be served.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -105,6 +107,8 @@ def of_error(error: AnbError) -> Response:
         # What it says names hosts and users: that is for the log, and anybody may be asking.
         _log.warning("request not served", part=error.part, reason=error.message)
         detail = f"The {error.part} does not answer; try again in a moment."
+        if isinstance(error, Full):
+            detail = f"The {error.part} has no room left, so nothing was kept: make room on its disk, then try again."
     if isinstance(error, Unreadable):
         _log.warning("request not served", reason=error.message, because=str(error.__cause__))
     if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:

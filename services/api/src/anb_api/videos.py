@@ -88,6 +88,7 @@ UPLOAD_BODY: dict[str, Any] = {
         HTTPStatus.CONFLICT,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.INSUFFICIENT_STORAGE,
     ),
 )
 async def upload_video(

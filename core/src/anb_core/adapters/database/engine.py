@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import structlog
-from psycopg.errors import InsufficientPrivilege, LockNotAvailable
+from psycopg.errors import DiskFull, InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import (
     URL,
     BigInteger,
@@ -35,7 +35,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from anb_core.adapters.database import capacity
 from anb_core.adapters.database.tables import Time, milliseconds
-from anb_core.domain.errors import Busy, Unavailable, Unreadable
+from anb_core.domain.errors import Busy, Full, Unavailable, Unreadable
 
 T = TypeVar("T")
 
@@ -220,7 +220,7 @@ def told(engine: Engine) -> Iterator[None]:
 
     Raises:
         Unavailable: for every error that is the connection's or the server's state, not the statement's; `Busy` if
-            another session kept a lock for too long.
+            another session kept a lock for too long, `Full` if the server's disk has no room.
     """
     try:
         yield
@@ -229,7 +229,10 @@ def told(engine: Engine) -> Iterator[None]:
         if isinstance(error, exc.ProgrammingError) and not isinstance(cause, InsufficientPrivilege):
             raise
         reason = str(cause).strip().splitlines()[0]
-        if isinstance(cause, LockNotAvailable) or getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        code = getattr(cause, "sqlite_errorcode", None)
+        if isinstance(cause, DiskFull) or code == sqlite3.SQLITE_FULL:
+            raise Full("database", f"The disk of the database {_place(engine.url)} is full: {reason}") from error
+        if isinstance(cause, LockNotAvailable) or code == sqlite3.SQLITE_BUSY:
             held = f"Another session of the database {_place(engine.url)} holds what is needed: {reason}"
             raise Busy("database", held) from error
         raise Unavailable("database", f"The database {_place(engine.url)} is not available: {reason}") from error
