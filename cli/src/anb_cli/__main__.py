@@ -43,6 +43,8 @@ def perform(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else Exit.WRONG_USE
     except ModuleNotFoundError as error:
         _say(f"{error.name} is not installed, install anb-cli[stack] to run a stack on this machine.")
         return Exit.STACK_TROUBLE

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from anb_cli.errors import CliError, Refused, Unreachable
+from anb_cli.errors import CliError, NotOurs, Refused, Unreachable
 from anb_cli.text import clean
 from anb_core.domain.naming import VIDEO_ID_PATTERN
 
@@ -28,7 +28,7 @@ def read(answer: httpx.Response) -> httpx.Response:
     """The answer with its body, which is neither endless nor endlessly slow.
 
     Raises:
-        Unreachable: it is.
+        NotOurs: it is.
     """
     pieces, size, until = [], 0, time.monotonic() + LONGEST
     for piece in answer.iter_bytes():
@@ -44,11 +44,11 @@ def object_of(answer: httpx.Response) -> Json:
     """The JSON object that was answered.
 
     Raises:
-        Unreachable: it is none.
+        NotOurs: it is none.
     """
     if answer.has_redirect_location:
         place = clean(answer.headers["location"])
-        raise Unreachable(f"{answer.url} sends everybody on to {place}: set ANB_URL to the address of the deployment.")
+        raise NotOurs(f"{answer.url} sends everybody on to {place}: set ANB_URL to the address of the deployment.")
     said = _json(answer)
     if not isinstance(said, dict):
         raise _not_ours(answer)
@@ -59,10 +59,21 @@ def video_of(said: object) -> Json:
     """A video, with all that the commands need of it.
 
     Raises:
-        Unreachable: something is missing, or not what it should be.
+        NotOurs: something is missing, or not what it should be.
     """
     if not isinstance(said, dict) or not _is_video(said):
-        raise Unreachable("What was answered is no video of ANB Video: is the address right?")
+        raise NotOurs("What was answered is no video of ANB Video: is the address right?")
+    return said
+
+
+def receipt_of(said: Json) -> Json:
+    """The receipt of an upload.
+
+    Raises:
+        NotOurs: it is none.
+    """
+    if not _is_id(said.get("video_id")):
+        raise NotOurs("What was answered is no receipt of ANB Video: is the address right?")
     return said
 
 
@@ -70,11 +81,11 @@ def page_of(said: Json) -> tuple[list[Json], str | None]:
     """The videos of one page, and where the next one begins.
 
     Raises:
-        Unreachable: it is no page.
+        NotOurs: it is no page.
     """
     videos, cursor = said.get("videos"), said.get("next_cursor")
     if not isinstance(videos, list) or not isinstance(cursor, str | None):
-        raise Unreachable("What was answered is no list of ANB Video: is the address right?")
+        raise NotOurs("What was answered is no list of ANB Video: is the address right?")
     # A page without videos is the last, or asking on would never end.
     return [video_of(video) for video in videos], cursor if videos else None
 
@@ -82,14 +93,14 @@ def page_of(said: Json) -> tuple[list[Json], str | None]:
 def refusal_of(answer: httpx.Response) -> CliError:
     """The error that an answer tells of."""
     problem = _json(answer)
+    retry_after = _seconds(answer.headers.get("retry-after"))
     if not isinstance(problem, dict) or "code" not in problem:
-        return Unreachable(
-            f"HTTP {answer.status_code} from {answer.url}, which is not ANB Video's: is the address right?",
-            retry_after=_seconds(answer.headers.get("retry-after")),
-        )
+        # A proxy speaks so while the API behind it is restarted.
+        kind = Unreachable if answer.is_server_error else NotOurs
+        sentence = f"HTTP {answer.status_code} from {answer.url}, which is not ANB Video's: is the address right?"
+        return kind(sentence, retry_after=retry_after)
     code = str(problem["code"])
     sentence = clean(" ".join(str(problem.get("detail") or problem.get("title") or code).split()))
-    retry_after = _seconds(answer.headers.get("retry-after"))
     if answer.is_server_error and answer.status_code != INSUFFICIENT_STORAGE:
         return Unreachable(f"{sentence} (HTTP {answer.status_code}, {clean(code)})", retry_after=retry_after)
     return Refused(f"{sentence} ({clean(code)})", code=code, status=answer.status_code, retry_after=retry_after)
@@ -110,8 +121,8 @@ def unreachable(url: str, error: Exception) -> Unreachable:
     return Unreachable(f"The connection to {url} broke: {clean(str(error)) or type(error).__name__}.")
 
 
-def _not_ours(answer: httpx.Response) -> Unreachable:
-    return Unreachable(f"{answer.url} answered with something that is not ANB Video's: is the address right?")
+def _not_ours(answer: httpx.Response) -> NotOurs:
+    return NotOurs(f"{answer.url} answered with something that is not ANB Video's: is the address right?")
 
 
 def _json(answer: httpx.Response) -> object:
@@ -126,7 +137,7 @@ def _is_video(said: Json) -> bool:
         datetime.fromisoformat(said["created_at"]).astimezone()
         return (
             all(isinstance(said[name], str) for name in ("status", "title", "file_name"))
-            and re.fullmatch(VIDEO_ID_PATTERN, said["video_id"]) is not None
+            and _is_id(said["video_id"])
             and 0 <= said["progress"] <= 1
             and all(isinstance(said[name], dict | None) for name in ("result", "error"))
             and (said["result"] is None or _is_result(said["result"]))
@@ -134,6 +145,10 @@ def _is_video(said: Json) -> bool:
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return False
+
+
+def _is_id(said: object) -> bool:
+    return isinstance(said, str) and re.fullmatch(VIDEO_ID_PATTERN, said) is not None
 
 
 def _is_result(said: Json) -> bool:

@@ -13,9 +13,9 @@ from urllib.request import getproxies
 
 import httpx
 
-from anb_cli.answers import Json, object_of, page_of, read, refusal_of, unreachable, video_of
+from anb_cli.answers import Json, object_of, page_of, read, receipt_of, refusal_of, unreachable, video_of
 from anb_cli.connection import Connection
-from anb_cli.errors import CliError, Refused, Unreachable, WrongUse
+from anb_cli.errors import CliError, NotOurs, Refused, Unreachable, WrongUse
 from anb_cli.events import EventReader, ServerEvent
 from anb_cli.sources import Source
 
@@ -42,6 +42,8 @@ def plan_resend(tries: int, waited: float, error: CliError, *, begun: bool) -> f
     the Idempotency-Key.
     """
     match error:
+        case NotOurs():
+            return None
         case Unreachable():
             pause, patience = 2.0 ** (tries - 1), PATIENCE if begun else PATIENCE_AT_FIRST
         case Refused(code="upload_in_progress") | Refused(status=429):
@@ -59,9 +61,10 @@ def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - htt
     Raises:
         WrongUse: they can't be used.
     """
+    near = is_loopback(url)
     try:
-        # A proxy cannot reach this machine's own loopback.
-        return httpx.Client(trust_env=not is_loopback(url), **options)
+        # A proxy cannot reach this machine's own loopback; and certificates, which take a while to load, are for TLS.
+        return httpx.Client(trust_env=not near, verify=not near or urlsplit(url).scheme == "https", **options)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         for kind, proxy in getproxies().items():
             scheme, colon, _ = proxy.partition("://")
@@ -175,9 +178,7 @@ class Api:
             # A big file on a slow disk behind the API may take its time after the last byte.
             timeout=httpx.Timeout(300.0, connect=5.0, write=60.0),
         )
-        if not isinstance(receipt.get("video_id"), str):
-            raise Unreachable("What was answered is no receipt of ANB Video: is the address right?")
-        return receipt
+        return receipt_of(receipt)
 
     # --- streams ------------------------------------------------------------------------------------------------------
 
@@ -205,7 +206,7 @@ class Api:
                 return str(httpx.URL(self._connection.url).join(answer.headers["location"]))
         except (httpx.InvalidURL, ValueError):
             pass
-        raise Unreachable(f"{self._connection.url} did not say where the video is (HTTP {answer.status_code}).")
+        raise NotOurs(f"{self._connection.url} did not say where the video is (HTTP {answer.status_code}).")
 
     @contextmanager
     def _streaming(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401 - httpx's own

@@ -5,7 +5,8 @@ CliError                exit code and one sentence
 |-- WrongUse        2   the command itself is at fault: no such file, no token
 |   `-- OutputLost      what it wrote to stdout did not get there
 |-- Refused         3   the API said no; `code` is its stable word
-|-- Unreachable     4   nothing answers, or what answers is no ANB Video
+|-- Unreachable     4   nothing answers
+|   `-- NotOurs         what answers is no ANB Video: to ask again would not help
 `-- StackTrouble    5   the stack can't start or keep running on this machine
 """
 
@@ -72,13 +73,17 @@ class Refused(CliError):
 
 
 class Unreachable(CliError):
-    """Nothing answers, or what answers is no ANB Video. `retry_after`: the seconds it asks to wait."""
+    """Nothing answers, or not now. `retry_after`: the seconds it asks to wait."""
 
     exit = Exit.UNREACHABLE
 
     def __init__(self, sentence: str, *, retry_after: float | None = None) -> None:
         super().__init__(sentence)
         self.retry_after = retry_after
+
+
+class NotOurs(Unreachable):
+    """What answers is no ANB Video, or one that this program does not understand. To ask again would not help."""
 
 
 class StackTrouble(CliError):

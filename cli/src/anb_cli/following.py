@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from anb_cli.errors import CliError, Refused, Unreachable
+from anb_cli.errors import CliError, NotOurs, Refused, Unreachable
 from anb_cli.events import ServerEvent
 from anb_core.domain.status import Status
 
@@ -67,7 +67,7 @@ def follow(
     After `silence` seconds without an event the API is asked: behind a proxy that holds events back, this is polling.
 
     Raises:
-        Unreachable: nothing has answered for a minute.
+        Unreachable: nothing has answered for a minute, or what answers is no ANB Video.
         Refused: there is no such video, or the token is no good.
     """
     told: Update | None = None
@@ -98,8 +98,8 @@ def _told_and_asked(
                 update = of_video(api.get(video_id))
                 asked, heard = update.at, monotonic()
                 yield update
-            except Unreachable:
-                if monotonic() - heard > PATIENCE:
+            except Unreachable as error:
+                if isinstance(error, NotOurs) or monotonic() - heard > PATIENCE:
                     raise
         sleep(pause_after(breaks))
         breaks += 1
@@ -146,13 +146,11 @@ def of_video(video: dict[str, Any]) -> Update:
     """How a video stands, as the API shows it.
 
     Raises:
-        Unreachable: in a way that this program does not know.
+        NotOurs: in a way that this program does not know.
     """
     update = _update(video, "updated_at")
     if update is None:
-        raise Unreachable(
-            f"The API tells of the status {video.get('status')!r}, which this version of anb doesn't know."
-        )
+        raise NotOurs(f"The API tells of the status {video.get('status')!r}, which this version of anb doesn't know.")
     return update
 
 

@@ -8,7 +8,7 @@ from anb_cli.client import (
     is_loopback,
     plan_resend,
 )
-from anb_cli.errors import CliError, Refused, Unreachable, WrongUse
+from anb_cli.errors import CliError, NotOurs, Refused, Unreachable, WrongUse
 
 AWAY = Unreachable("away")
 
@@ -37,6 +37,7 @@ HELD = refused("upload_in_progress", 409)
         (1, refused("token_invalid", 401), None),
         (1, refused("disk_full", 507), None),
         (1, WrongUse("no such file"), None),
+        (1, NotOurs("a web page"), None),
     ],
 )
 def test_an_upload_is_sent_again_only_when_that_may_help(tries: int, error: CliError, pause: float | None) -> None:

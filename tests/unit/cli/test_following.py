@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from anb_cli.answers import Json
-from anb_cli.errors import CliError, Refused, Unreachable
+from anb_cli.errors import CliError, NotOurs, Refused, Unreachable
 from anb_cli.events import ServerEvent
 from anb_cli.following import PATIENCE, Update, follow, pause_after
 from anb_core.domain.status import Status
@@ -180,8 +180,9 @@ def test_a_silent_api_that_stays_away_is_given_up() -> None:
 
 def test_a_status_that_this_program_does_not_know_is_said() -> None:
     there = Deployment([[ServerEvent("1", "status", "[]"), event(2, "archived")]], [video("archived")])
-    with pytest.raises(Unreachable, match="'archived', which this version of anb doesn't know"):
+    with pytest.raises(NotOurs, match="'archived', which this version of anb doesn't know"):
         there.follow()
+    assert there.now == 0
 
 
 def test_a_stream_that_breaks_in_a_way_that_nobody_foresaw_is_a_break() -> None:
