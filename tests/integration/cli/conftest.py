@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from anb_cli.errors import Unreachable
 from anb_cli.stack.folder import NAME, Folder, Running
 from anb_worker.scratch import default_root
 from tests.support import eventually
+from tests.support.deployments import Deployment, deployments
 
 ANB = [sys.executable, "-m", "anb_cli"]
 
@@ -28,6 +29,12 @@ QUICK = {
 
 PLANTED = ("json.py", "enum.py", "av.py", "PIL.py", "botocore.py", "ministack.py", "anb_core.py", "anb_worker.py")
 """Modules that lie in every place, under names that the stack imports. None of them may ever run."""
+
+
+@pytest.fixture
+def deploy() -> Iterator[Callable[..., Deployment]]:
+    with deployments() as deployed:
+        yield deployed
 
 
 def processes_in(place: Path) -> dict[int, str]:

@@ -1,0 +1,107 @@
+"""An HTTP server that answers what a test wants, well or badly."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from anb_cli.client import Api
+from anb_cli.connection import Connection
+
+Answer = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Notes each request, and lets the test's next answer deal with it; the last answer is given again and again."""
+
+    protocol_version = "HTTP/1.1"
+    server: "Server"
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def reply(self, status: int, body: bytes = b"", *, claimed: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
+        # Said, because it is done: a client must not send its next request into a connection that closes.
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def reply_json(self, status: int, said: object) -> None:
+        self.reply(status, json.dumps(said).encode(), Content_Type="application/json")
+
+    def _answer(self) -> None:
+        self.close_connection = True
+        self.server.seen.append(Seen(self.command, self.path, dict(self.headers)))
+        answers = self.server.answers
+        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+
+
+@dataclass
+class Seen:
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Deployment:
+    """A server, what it will answer, and what it was asked."""
+
+    url: str
+    answers: list[Answer]
+    seen: list[Seen] = field(default_factory=list)
+
+    def api(self) -> Api:
+        return Api(Connection(self.url, "secret"))
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    answers: list[Answer]
+    seen: list[Seen]
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up is no news."""
+
+
+@contextmanager
+def deployments() -> Iterator[Callable[..., Deployment]]:
+    """Starts deployments, each with the answers it gives one after the other, and stops them at the end."""
+    servers: list[Server] = []
+
+    def deployed(*answers: Answer) -> Deployment:
+        server = Server(("127.0.0.1", 0), Handler)
+        server.answers, server.seen = list(answers), []
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        return Deployment(f"http://127.0.0.1:{server.server_address[1]}", server.answers, server.seen)
+
+    try:
+        yield deployed
+    finally:
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+def problem(status: int, code: str) -> Answer:
+    return lambda request: request.reply_json(status, {"status": status, "code": code, "detail": f"It is {code}."})
