@@ -1,11 +1,13 @@
 """What a child that opens strangers' files can and can't do."""
 
+import ctypes
 import fcntl
 import json
 import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,6 +134,17 @@ def test_what_a_killed_child_left_in_another_session_is_killed_too(run_code: Run
     with pytest.raises(Transient):
         run_code(code, limits=ChildLimits(wall_seconds=2))
     eventually(lambda: not alive(int((tmp_path / "work" / "pid").read_text())), within=10)
+
+
+@linux
+def test_the_first_process_of_a_container_keeps_no_dead_of_a_child(run_code: RunCode) -> None:
+    adopt_orphans = partial(ctypes.CDLL(None).prctl, 36)
+    adopt_orphans(1, 0, 0, 0)
+    try:
+        finished = run_code(ABANDONS.replace("HOLDS", "None").replace("HOW", "start_new_session=True"))
+    finally:
+        adopt_orphans(0, 0, 0, 0)
+    assert not Path(f"/proc/{int(finished.output)}").exists()
 
 
 @linux

@@ -193,6 +193,11 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
         finally:
             if child.returncode is None:
                 _kill(child)
+                child.wait()
+            # The first process of a container inherits what a child left behind, and has to bury it.
+            with suppress(ChildProcessError):
+                while os.waitpid(-child.pid, 0):
+                    pass
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
