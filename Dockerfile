@@ -45,7 +45,9 @@ LABEL org.opencontainers.image.title="ANB Video API" \
 FROM core AS worker
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/worker.txt /opt/anb/locks/
-RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/worker.txt
+# A program that may be executed but not read runs in memory that nobody may read either: prctl(2), PR_SET_DUMPABLE.
+RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/worker.txt \
+    && chmod go-r /opt/anb/lib/python*/site-packages/imageio_ffmpeg/binaries/ffmpeg-*
 COPY --from=code /code/worker /opt/anb
 # Composing them takes ten seconds of computing, which every new worker would spend before its first job.
 RUN python -m anb_worker.render.engine

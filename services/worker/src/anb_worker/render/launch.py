@@ -71,7 +71,7 @@ def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
         score.write("1000")  # when memory runs out, the worker shall live to say so
-    # Its memory is nobody's to read. By exec a command loses this: then Landlock alone keeps other children out.
+    # Its memory is nobody's to read. A command loses this by exec, unless it may be executed but not read.
     _must(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
     _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     _forbid_other_files(libc, wanted["read"], wanted["write"])
