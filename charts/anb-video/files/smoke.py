@@ -15,7 +15,8 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-AUTHORIZATION = {"Authorization": f"Bearer {os.environ['ANB_TOKEN']}"}
+# A Secret often ends with a line break, and what Python says of one in a header would show the token.
+AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 
 

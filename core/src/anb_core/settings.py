@@ -159,13 +159,13 @@ def address(value: str) -> str:
 _QueueUrl = Annotated[
     str,
     matching(
-        r"https?://[^/\s]+/(\S+/)?[A-Za-z0-9_-]{1,80}(\.fifo)?",
+        r"https?://[^/@\s]+/(\S+/)?[A-Za-z0-9_-]{1,80}(\.fifo)?",
         "it must be a queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue",
     ),
 ]
 _HttpUrl = Annotated[
     str,
-    matching(r"https?://[^/\s?#]+/?", "it must be an http or https URL without a path"),
+    matching(r"https?://[^/@\s?#]+/?", "it must be an http or https URL without a path"),
     AfterValidator(lambda url: url.rstrip("/")),
 ]
 _PathPrefix = Annotated[
@@ -187,7 +187,9 @@ class DatabaseSettings(BaseSettings):
         " of which one takes writes) or `sqlite:///path`.",
     )
     bootstrap_token: SecretStr | None = Field(
-        None, alias="ANB_BOOTSTRAP_TOKEN", description="A first API token with scope `ops`, recorded by the migration."
+        None,
+        alias="ANB_BOOTSTRAP_TOKEN",
+        description="A first API token with scope `ops`, recorded by the migration. A new one revokes the one before.",
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", alias="ANB_LOG_FORMAT", description="`json`, `text`, or `auto`: text in a terminal, JSON elsewhere."
@@ -200,10 +202,17 @@ class DatabaseSettings(BaseSettings):
 
     @field_validator("bootstrap_token")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value()) < MIN_TOKEN_LENGTH:
+    def _a_token(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is None:
+            return None
+        # What comes out of a file or a Secret often ends with a line break, which no request could send.
+        token = given.get_secret_value().strip()
+        if len(token) < MIN_TOKEN_LENGTH:
             raise ValueError(f"it must have at least {MIN_TOKEN_LENGTH} characters")
-        return value
+        for place, letter in enumerate(token, start=1):
+            if not "!" <= letter <= "~":
+                raise ValueError(f"no request can send its character {place} of {len(token)}, U+{ord(letter):04X}")
+        return SecretStr(token)
 
 
 class Settings(DatabaseSettings):
@@ -460,9 +469,10 @@ def _sentence(kind: type[BaseSettings], detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{field.alias} is not set. {field.description}"
     told = str(detail.get("ctx", {}).get("error", detail["msg"][:1].lower() + detail["msg"][1:]))
-    if SecretStr in (field.annotation, *get_args(field.annotation)):
-        return f"{field.alias} can't be used: {told}."
     given = _plain(detail["input"])
+    # Before an @ there may be a password.
+    if SecretStr in (field.annotation, *get_args(field.annotation)) or "@" in str(given):
+        return f"{field.alias} can't be used: {told}."
     return f"{field.alias} is {given}: {told}." if given else f"{field.alias} is not set: {told}."
 
 

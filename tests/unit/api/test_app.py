@@ -8,6 +8,7 @@ from anb_api.schemas import read_cursor, write_cursor
 from anb_core.domain.errors import Full, Invalid, Unavailable
 from anb_core.domain.model import Result, Scope
 from anb_core.domain.retry import RetryPolicy
+from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Page
 from tests.unit.api.conftest import VIDEO, World, code_of
 
@@ -198,6 +199,32 @@ def test_a_wrong_query_is_refused_with_the_parameter_named(world: World, query: 
 
     assert code_of(answer) == (422, "request_invalid")
     assert f"query.{query.partition('=')[0]}" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/api/videos?limit=x", 'query.limit: it must be a whole number (it is "x").'),
+        ("/api/videos?limit=0&limit=101", 'query.limit: it must be at most 100 (it is "101").'),
+        (
+            "/api/videos?status=done",
+            'query.status.0: it must be %s (it is "done").',
+        ),
+        (
+            "/api/videos?cursor=" + "x" * 301,
+            f'query.cursor: it must have at most 300 characters (it is "{"x" * 59}...).',
+        ),
+        (
+            "/api/videos/a%0Ab",
+            'path.video_id: it has a character that is not allowed here, or too many of them (it is "a\\nb").',
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_told_in_words_of_ours(world: World, path: str, detail: str) -> None:
+    answer = world.client.get(path, headers=world.caller("ana"))
+
+    detail = detail.replace("%s", f"{', '.join(map(repr, map(str, [*Status][:-1])))} or {str([*Status][-1])!r}")
+    assert (code_of(answer), answer.json()["detail"]) == ((422, "request_invalid"), detail)
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!", "bnVsbA", "WzEsMl0", "WzFlOTk5LCAiYSJd", "W10", "ZG9n", "é"])
@@ -522,7 +549,7 @@ def test_an_idempotency_key_that_is_none_is_refused_before_the_body_is_read(worl
 
     # The form is judged after the headers, so a 422 for the key tells that it came first.
     assert code_of(answer) == (422, "request_invalid")
-    assert "header.idempotency-key" in answer.json()["detail"].lower()
+    assert "header.idempotency-key: it has a character that is not allowed" in answer.json()["detail"].lower()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "GZIP"])

@@ -169,6 +169,36 @@ def test_a_secret_is_told_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2-\nhunter2"),
+        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2 hunter2"),
+        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2-\x01hunter2"),
+        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2-hünter2"),
+        ("SQS_QUEUE_URL", "https://ana:hunter2@localhost:4566/000000000000/anb"),
+        ("SQS_DLQ_URL", "https://ana:hunter2@localhost:4566/000000000000/anb"),
+        ("ANB_S3_PUBLIC_ENDPOINT", "https://ana:hunter2@localhost:4566"),
+        ("ANB_API_LISTEN", "ana:hunter2@localhost"),
+        ("DATABASE_URL", "postgresql://ana:hun@ter2@db/anb"),
+        ("DATABASE_URL", "postgresql://ana:hunter2@db:port/anb"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_or_beside_one_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("SQS_REGION", "us-east-1")
+    told = problems(monkeypatch, **{name: value})
+    assert any(name in problem for problem in told)
+    assert not [problem for problem in told if "hunter2" in problem or "ter2" in problem]
+
+
+def test_a_line_break_at_the_end_of_a_bootstrap_token_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = given(monkeypatch, ANB_BOOTSTRAP_TOKEN="a-secret-of-the-operator\n").bootstrap_token
+    assert token
+    assert token.get_secret_value() == "a-secret-of-the-operator"
+
+
+@pytest.mark.parametrize(
     ("url", "region"),
     [
         ("https://sqs.us-east-1.amazonaws.com/1/q", "us-east-1"),

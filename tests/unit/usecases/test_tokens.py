@@ -1,13 +1,14 @@
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Invalid, NotFound
-from anb_core.domain.model import Scope
+from anb_core.domain.model import Scope, Token
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.access import Caller
-from anb_core.usecases.tokens import add_bootstrap_token, authenticate, create_token, revoke_token
+from anb_core.usecases.tokens import add_bootstrap_token, authenticate, create_token, hash_secret, revoke_token
 
 
 @pytest.fixture
@@ -84,6 +85,44 @@ def test_a_revoked_bootstrap_token_does_not_come_back_with_the_next_migration(st
 
     assert not add_bootstrap_token(store, "a-secret-of-the-operator")
     assert authenticate(store, "a-secret-of-the-operator") is None
+
+
+def test_a_bootstrap_token_takes_the_place_of_the_one_before_and_of_no_other(store: InMemoryStore) -> None:
+    others = [
+        create_token(store, owner="bootstrap", scope=Scope.USER),
+        create_token(store, owner="bootstrap", scope=Scope.OPS, lifetime=timedelta(days=1)),
+        create_token(store, owner="ana", scope=Scope.OPS),
+    ]
+    for secret in ("the-first-secret-of-all", "the-second-secret-of-all", "the-third-secret-of-all"):
+        assert add_bootstrap_token(store, secret)
+
+    assert authenticate(store, "the-first-secret-of-all") is None
+    assert authenticate(store, "the-second-secret-of-all") is None
+    assert authenticate(store, "the-third-secret-of-all")
+    assert all(authenticate(store, other.secret) for other in others)
+
+
+def test_going_back_to_a_bootstrap_token_that_was_replaced_is_told_and_revokes_nothing(store: InMemoryStore) -> None:
+    add_bootstrap_token(store, "the-first-secret-of-all")
+    add_bootstrap_token(store, "the-second-secret-of-all")
+
+    with capture_logs() as logs:
+        assert not add_bootstrap_token(store, "the-first-secret-of-all")
+
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "the bootstrap token was revoked before, and lets nobody in: choose another"
+    ]
+    assert authenticate(store, "the-first-secret-of-all") is None
+    assert authenticate(store, "the-second-secret-of-all")
+
+
+def test_a_migration_that_broke_off_before_it_revoked_does_so_the_next_time(store: InMemoryStore) -> None:
+    add_bootstrap_token(store, "the-second-secret-of-all")
+    hashed = hash_secret("the-first-secret-of-all")
+    store.add_token(Token("before", "bootstrap", Scope.OPS, hashed, store.now(), expires_at=None))
+
+    assert not add_bootstrap_token(store, "the-second-secret-of-all")
+    assert authenticate(store, "the-first-secret-of-all") is None
 
 
 def test_a_token_needs_an_owner(store: InMemoryStore) -> None:

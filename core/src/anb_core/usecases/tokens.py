@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
 
+import structlog
+
 from anb_core.domain.errors import Invalid, NotFound
 from anb_core.domain.model import Scope, Token
 from anb_core.ports.store import Store, Tokens
@@ -18,6 +20,8 @@ PREFIX = "anb_"
 """Marks our secrets for people and for scanners of leaked secrets."""
 
 BOOTSTRAP_OWNER = "bootstrap"
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,19 @@ def create_token(store: Store, *, owner: str, scope: Scope, lifetime: timedelta 
 
 
 def add_bootstrap_token(store: Store, secret: str) -> bool:
-    """Record a secret that was chosen elsewhere, with scope `ops`. False when it was recorded before."""
-    return _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)[1]
+    """Record a secret that was chosen elsewhere, with scope `ops`, and revoke those that were before it.
+
+    False when it was recorded before. One that was revoked does not come back, and then no other is revoked.
+    """
+    token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
+    if store.find_token(token.hash) is None:
+        _log.warning("the bootstrap token was revoked before, and lets nobody in: choose another")
+        return added
+    for other in store.list_tokens():
+        ours = (other.owner, other.scope, other.expires_at) == (BOOTSTRAP_OWNER, Scope.OPS, None)
+        if ours and other.hash != token.hash and store.revoke_token(other.id):
+            _log.info("the bootstrap token before this one is revoked", token_id=other.id)
+    return added
 
 
 def authenticate(store: Tokens, secret: str) -> Caller | None:

@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from anb_api.problems import Malformed, UnsupportedMedia
+from anb_core.domain import wrong
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Invalid, TooLarge
 
@@ -318,5 +319,4 @@ def _edit(raw: bytes) -> EditSpec:
         # Strict, or a length of `true` would be one second, and "5" five.
         return EditSpec.model_validate_json(raw, strict=True)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(['edit', *map(str, wrong['loc'])])}: {wrong['msg']}" for wrong in error.errors())
-        raise Invalid("edit_invalid", f"{told}.") from error
+        raise Invalid("edit_invalid", wrong.told(error.errors(), "edit")) from error

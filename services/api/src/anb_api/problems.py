@@ -1,7 +1,7 @@
 """Errors on the wire: RFC 9457 problem details with a stable `code`; the one mapping from errors to statuses."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
+from anb_core.domain import wrong
 from anb_core.domain.errors import (
     AnbError,
     Conflict,
@@ -139,7 +140,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it only
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request_invalid", _sentence(error))
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request_invalid", wrong.told(_of_parameters(error.errors())))
 
     def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it only
@@ -187,7 +188,12 @@ def _methods(routes: Iterable[BaseRoute]) -> list[str]:
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
-def _sentence(error: RequestValidationError) -> str:
-    return (
-        "; ".join(f"{'.'.join(str(step) for step in wrong['loc'])}: {wrong['msg']}" for wrong in error.errors()) + "."
-    )
+def _of_parameters(errors: Sequence[Any]) -> Iterator[Any]:
+    """One error a parameter or element of it. That it may be left out is told as one more thing that it could be."""
+    named: set[object] = set()
+    for error in errors:
+        place, rest = error["loc"][:2], error["loc"][2:]
+        path = (*place, *(step for step in rest if isinstance(step, int)))
+        if error["type"] != "none_required" and path not in named:
+            named.add(path)
+            yield error | {"loc": path}

@@ -1,0 +1,71 @@
+"""What is wrong with values that people gave, in words of ours: the library's own speak of its insides."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+SHOWN = 60
+"""Characters of a wrong value that are repeated."""
+
+_NUMBER = "it must be a number"
+_WHOLE = "it must be a whole number"
+_RULES: Mapping[str, str] = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is nothing of this name",
+    "json_invalid": "it is no JSON",
+    "json_type": "it is no JSON",
+    "greater_than": "it must be more than {gt}",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than": "it must be less than {lt}",
+    "less_than_equal": "it must be at most {le}",
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_parsing": _NUMBER,
+    "float_type": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_parsing": "it must be true or false",
+    "bool_type": "it must be true or false",
+    "string_type": "it must be a text",
+    "string_unicode": "it must be a text in UTF-8",
+    "string_too_short": "it must have at least {min_length} characters",
+    "string_too_long": "it must have at most {max_length} characters",
+    "string_pattern_mismatch": "it has a character that is not allowed here, or too many of them",
+    "enum": "it must be {expected}",
+    "literal_error": "it must be {expected}",
+    "model_type": "it must be an object",
+    "model_attributes_type": "it must be an object",
+    "dict_type": "it must be an object",
+    "list_type": "it must be a list",
+    "value_error": "{error}",
+}
+_OTHERWISE = "it can't be used"
+
+_WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_type"})
+
+
+def told(errors: Iterable[ErrorDetails], *within: str) -> str:
+    """One sentence of all that is wrong, each with its path, which begins with `within`, and the value."""
+    return "; ".join(_told(error, within) for error in errors) + "."
+
+
+def _told(error: ErrorDetails, within: tuple[str, ...]) -> str:
+    path = ".".join(str(step) for step in (*within, *error["loc"]))
+    given = "" if error["type"] in _WITHOUT_VALUE else f" (it is {_shown(error['input'])})"
+    return f"{path}: {_rule(error['type'], error.get('ctx', {}))}{given}"
+
+
+def _rule(kind: str, context: Mapping[str, Any]) -> str:
+    try:
+        return _RULES.get(kind, _OTHERWISE).format_map(context)
+    except KeyError:
+        return _OTHERWISE
+
+
+def _shown(value: object) -> str:
+    """As JSON has it, so that control characters are seen and do nothing."""
+    text = json.dumps(value, default=str, ensure_ascii=True)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

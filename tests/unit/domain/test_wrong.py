@@ -1,0 +1,71 @@
+from typing import Annotated, Any, Literal, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
+
+from anb_core.domain import wrong
+from anb_core.domain.edit import EditSpec
+
+INSIDE = ("Input", "should", "valid", "pydantic", "Pydantic", "validation", "permitted", "Extra", "instance")
+"""The library's own words."""
+
+
+def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:
+    with pytest.raises(ValidationError) as error:
+        TypeAdapter(kind).validate_json(raw, strict=True)
+    return error.value.errors()
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        ("{", "edit: it is no JSON."),
+        ("7", "edit: it must be an object (it is 7)."),
+        ('{"rotate": 90}', "edit.rotate: there is nothing of this name."),
+        ('{"trim": []}', "edit.trim: it must be an object (it is [])."),
+        ('{"trim": {"start": -1}}', "edit.trim.start: it must be at least 0.0 (it is -1)."),
+        ('{"trim": {"length": 31}}', "edit.trim.length: it must be at most 30.0 (it is 31)."),
+        ('{"trim": {"length": true}}', "edit.trim.length: it must be a number (it is true)."),
+        ('{"trim": {"length": NaN}}', "edit.trim.length: it must be a number (it is NaN)."),
+        ('{"intro": {"enabled": "no"}}', 'edit.intro.enabled: it must be true or false (it is "no").'),
+        (
+            '{"intro": {"enabled": 1}, "speed": 2}',
+            "edit.intro.enabled: it must be true or false (it is 1); edit.speed: there is nothing of this name.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_edit_is_told_in_our_words(raw: str, sentence: str) -> None:
+    assert wrong.told(errors_of(EditSpec, raw), "edit") == sentence
+
+
+def test_words_to_choose_from_are_told() -> None:
+    sentence = wrong.told(errors_of(dict[str, Literal["a", "b"]], '{"kind": "c"}'))
+    assert sentence == "kind: it must be 'a' or 'b' (it is \"c\")."
+
+
+@given(st.text(max_size=200))
+def test_a_value_is_shown_in_printable_characters_and_not_for_ever(value: str) -> None:
+    class Model(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        word: Annotated[str, Field(pattern="^$", max_length=0)] = ""
+
+    try:
+        Model(word=value)
+    except ValidationError as error:
+        sentence = wrong.told(error.errors())
+        assert sentence.isascii()
+        assert sentence.isprintable()
+        assert len(sentence) < 200
+
+
+@pytest.mark.parametrize("kind", get_args(ErrorType))
+def test_no_error_of_the_library_is_told_in_its_own_words(kind: str) -> None:
+    for context in ({}, {"error": "a sentence of ours", "ge": 1, "le": 2, "expected": "1 or 2"}):
+        details = ErrorDetails(type=kind, loc=("body", "x"), msg="Input should be valid", input=None, ctx=context)
+        sentence = wrong.told([details])
+        assert sentence.startswith("body.x: ")
+        assert not [word for word in INSIDE if word in sentence]
