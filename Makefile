@@ -43,6 +43,10 @@ test-debian: $(SETUP) $(FOOTAGE) ## Run the tests that need Debian's pgbouncer i
 debian-packages: # As root
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(DEBIAN_PACKAGES)
 
+.PHONY: fuzz
+fuzz: $(SETUP) ## Render 500 damaged files: each must be refused with a code, or come out as promised
+	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal
+
 .PHONY: bench
 bench: $(SETUP) $(FOOTAGE) ## Measure the render engine against MoviePy at the same job, side by side
 	@$(BIN)/python bench/render.py
