@@ -108,3 +108,31 @@ def test_tags_that_are_no_text_do_not_matter(tmp_path: Path, name: str) -> None:
     facts = probe.probe(source, 0, 30, 10_000)
     assert facts.video is not None
     assert facts.video.looks
+
+
+def with_dolby_vision(data: bytes, profile: int) -> bytes:
+    """An MP4, whose index comes last, that says of its only stream that it is Dolby Vision."""
+    patched = bytearray(data)
+    index = patched.index(b"moov")
+    entry = patched.index(b"hvc1", index) - 4
+    end = entry + int.from_bytes(patched[entry : entry + 4])
+    record = bytes([1, 0, profile << 1, 0b1101, 0 if profile == 5 else 1 << 4]).ljust(24, b"\0")
+    patched[end:end] = (8 + len(record)).to_bytes(4) + b"dvcC" + record
+    for name in (b"hvc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        at = patched.index(name, index) - 4
+        patched[at : at + 4] = (int.from_bytes(patched[at : at + 4]) + 8 + len(record)).to_bytes(4)
+    return bytes(patched)
+
+
+@pytest.mark.parametrize(("profile", "own"), [(5, True), (8, False)])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_colors_of_dolby_visions_own_are_told_from_those_that_others_can_show(
+    tmp_path: Path, profile: int, name: str, *, own: bool
+) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30:d=0.1", "-c:v", "libx265", "-x265-params", "log-level=none")
+    source = make_clip(tmp_path / "made.mp4", *picture, "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1")
+    source.write_bytes(with_dolby_vision(source.read_bytes(), profile))
+    copied = make_clip(tmp_path / name, "-i", source, "-c", "copy", "-strict", "unofficial")
+    facts = probe.probe(copied, 0, 30, 10_000)
+    assert facts.video is not None
+    assert [look.colors.dolby_vision for look in facts.video.looks] == [own]

@@ -5,11 +5,13 @@ is the most dangerous thing that we do.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -39,6 +41,9 @@ _HEADERS = {
 """What finds the headers in a key frame's packet, where FFmpeg can."""
 _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
 """Where else a packet says how its picture is to be shown."""
+_DOLBY_VISION_CODECS = {"hevc", "av1"}
+_DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
+"""Profile, and what a picture is compatible with: with nothing."""
 _FULL_RANGE = 2
 
 
@@ -228,6 +233,7 @@ class _Looks:
         self._now: bytes | None = None
         self._wanted: float | None = 0.0
         """Since when a look holds that no picture was decoded of yet."""
+        self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
         self._file_aspect = _aspect(video.sample_aspect_ratio)
         self._first_aspect: float | None = None
 
@@ -293,7 +299,22 @@ class _Looks:
             # Of VP8 and VP9 it comes beside the picture.
             alpha=any(component.is_alpha for component in components)
             or (packet is not None and packet.has_sidedata("matroska_block_additional")),
+            dolby_vision=self._dolby_vision,
         )
+
+
+def _is_dolby_vision(video: VideoStream) -> bool:
+    """Whether the colors are Dolby Vision's own. PyAV does not tell, but what it would write into an MP4 does."""
+    header = BytesIO()
+    how = {"strict": "unofficial", "movflags": "empty_moov"}
+    with suppress(Exception), av.open(header, "w", format="mp4", options=how) as copy:
+        copy.add_stream_from_template(video)
+        copy.start_encoding()
+    record = re.search(rb"dv[cv]C..(?P<profile>.).(?P<compatible>.)", header.getvalue(), re.DOTALL)
+    if record is None:
+        return False
+    profile, compatible = record["profile"][0] >> 1, record["compatible"][0] >> 4
+    return (profile, compatible) in _DOLBY_VISION_ONLY
 
 
 def _aspect(ratio: Fraction | None) -> float | None:
