@@ -8,29 +8,30 @@ if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path
     # `python -m` puts the current folder first: nothing that lies there is ours.
     del sys.path[0]
 
-import signal
-
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command that the arguments name, and end the process."""
-    # Nothing is held before a command runs and after it: what is imported meanwhile has nothing to clear up.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _end_at_once)
-    from anb_cli import streams  # noqa: PLC0415 - Ctrl-C may come while this takes its time, too
-
-    sys.unraisablehook = _pass_over
-    streams.prepare()
     try:
-        code = perform(sys.argv[1:])
+        import signal  # noqa: PLC0415 - Ctrl-C may come while anything is imported
+
+        # Nothing is held before a command runs: what is imported until then has nothing to clear up.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _end_at_once)
+        from anb_cli import streams  # noqa: PLC0415 - see above
+
+        sys.unraisablehook = _pass_over
+        streams.prepare()
+        streams.end(perform(sys.argv[1:]))
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    streams.end(code)
+        os._exit(INTERRUPTED)
 
 
 def perform(arguments: Sequence[str]) -> int:
     """Run a command to its end; the exit code. What went wrong has been said."""
+    import signal  # noqa: PLC0415 - see main
+
     from anb_cli.errors import CliError, Exit, describe  # noqa: PLC0415 - see main
     from anb_cli.usage import complaint  # noqa: PLC0415 - see main
 
