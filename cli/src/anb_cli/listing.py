@@ -52,9 +52,9 @@ def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
         for column in columns:
             style = STYLES.get(row[STATUS], "") if column == STATUS else ""
             if column == columns[-1]:
-                line.append(_cut(row[column], widths[column]), style)
+                line.append(cut(row[column], widths[column]), style)
             else:
-                line.append(set_cell_size(_cut(row[column], widths[column]), widths[column]), style).append(GAP)
+                line.append(set_cell_size(cut(row[column], widths[column]), widths[column]), style).append(GAP)
         yield line
 
 
@@ -86,5 +86,6 @@ def _telling(ids: Sequence[str]) -> int:
     return max(ENOUGH_TO_ACT, shared + 1)
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """The text, or as much of its beginning as fits into so many columns."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from anb_cli.errors import WrongUse
 from anb_cli.streams import STDIN
 from anb_cli.text import clean, readable
-from anb_core.domain.naming import safe_file_name
+from anb_core.domain.naming import safe_file_name, title_from_file_name
 
 DASH = Path("-")
 
@@ -25,9 +25,10 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A video to be sent: `size` bytes of `file` from `begin` on, called `name`."""
+    """A video to be sent: `size` bytes of `file` from `begin` on, called `name`, and `title` if it has no other."""
 
     name: str
+    title: str
     file: BinaryIO
     begin: int
     size: int
@@ -97,7 +98,7 @@ def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISREG(mode):
                 begin = file.seek(0, os.SEEK_CUR)
-                yield Source(_name(given), file, begin, os.fstat(file.fileno()).st_size - begin)
+                yield Source(*_names(given), file, begin, os.fstat(file.fileno()).st_size - begin)
                 return
             if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
                 kind = "a terminal: pipe a video into it" if file.isatty() else "neither a file nor a pipe"
@@ -106,7 +107,7 @@ def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
                 size = _copy(file, copy, on_bytes)
                 if not size:
                     raise WrongUse(f"Nothing came out of {shown}: the command that should write to it may have failed.")
-                yield Source(_name(given), copy, 0, size)
+                yield Source(*_names(given), copy, 0, size)
     except OSError as error:
         raise WrongUse(f"{shown} can't be read: {error.strerror}.") from error
 
@@ -143,12 +144,21 @@ def _copy(pipe: BinaryIO, copy: BinaryIO, on_bytes: Callable[[int], None]) -> in
     return size
 
 
+def shown_name(given: Path) -> str:
+    """What a bar over it is called."""
+    return _shown(given if _is_nameless(given) else Path(given.name))
+
+
 def _shown(given: Path) -> str:
     return "stdin" if given == DASH else clean(readable(str(given)))
 
 
-def _name(given: Path) -> str:
+def _names(given: Path) -> tuple[str, str]:
+    """The name it is sent under, and its title."""
+    name = NAMELESS if _is_nameless(given) else readable(given.name)
+    return safe_file_name(name), title_from_file_name(name)
+
+
+def _is_nameless(given: Path) -> bool:
     # /dev/stdin, /dev/fd/63: the shell's own names of pipes.
-    if given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc"):
-        return NAMELESS
-    return safe_file_name(readable(given.name))
+    return given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc")

@@ -1,6 +1,7 @@
 """What people and programs see: results on stdout, all else on stderr; control codes in terminals only."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from anb_cli.following import Update
-from anb_cli.listing import cells, lay_out
+from anb_cli.listing import cells, cut, lay_out
 from anb_cli.text import clean
+
+SHORTEST_NAME = 12
+"""Columns that the name of a bar has at least."""
 
 SPEED_AFTER = 1.0
 """Seconds after which a speed means something."""
@@ -41,8 +45,10 @@ class Terminal:
         """What was asked for: the text for people, the record for programs."""
         if self.as_json:
             self.record(record)
-        else:
-            self.out.print(Text(clean(text)))
+            return
+        # Where both go to a terminal, it is the same one: the bars on stderr have to know what is written above them.
+        where = self.err if self.out.is_terminal and self.err.is_terminal else self.out
+        where.print(Text(clean(text)))
 
     def record(self, record: dict[str, Any]) -> None:
         """One line for programs."""
@@ -59,7 +65,8 @@ class Terminal:
             for video in videos:
                 self.out.file.write("\t".join(map(clean, cells(video))) + "\n")
             return
-        for line in lay_out(videos, self.out.width):
+        # Rich would take a dumb terminal for one of 80 columns.
+        for line in lay_out(videos, shutil.get_terminal_size().columns):
             self.out.print(line)
 
     @contextmanager
@@ -67,10 +74,11 @@ class Terminal:
         """Bars on stderr while the block runs; without a terminal, a line at each change that matters."""
         columns = (
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            # Without markup: a name in brackets is only a name.
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=max(5, min(30, self.err.width // 5))),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         plain = not self.err.is_terminal or self.err.is_dumb_terminal
         with Progress(*columns, console=self.err, disable=plain) as progress:
@@ -87,8 +95,8 @@ class Bars:
     def add(self, name: str) -> "Bar":
         """A bar for one file or video."""
         name = clean(name)
-        # Rich reads markup in descriptions: a name in brackets is only a name.
-        task = self._progress.add_task(name.replace("[", r"\["), total=1.0, note="")
+        shown = cut(name, max(SHORTEST_NAME, self._terminal.err.width // 4))
+        task = self._progress.add_task(shown, total=1.0, note="")
         return Bar(self._terminal, self._progress, task, name)
 
 
@@ -129,7 +137,7 @@ class Bar:
         self._progress.reset(self._task, note="")
 
     def _show(self, said: str, done: float, note: str) -> None:
-        self._progress.update(self._task, completed=done, note=note.replace("[", r"\["))
+        self._progress.update(self._task, completed=done, note=note)
         if self._progress.disable and said != self._said:
             self._terminal.note(f"{self._name}: {said}")
         self._said = said

@@ -16,10 +16,9 @@ from anb_cli.client import Api
 from anb_cli.connection import connection
 from anb_cli.errors import CliError, Exit, OutputLost, VideoFailed, WrongUse
 from anb_cli.following import Update, follow
-from anb_cli.sources import DASH, check, opened
+from anb_cli.sources import DASH, check, opened, shown_name
 from anb_cli.terminal import Bar, Bars, Terminal, size_text
 from anb_cli.text import readable
-from anb_core.domain.naming import title_from_file_name
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
@@ -123,7 +122,7 @@ def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], st
     with api() as there, terminal.progress() as bars:
         following = Watch(there, terminal, tally)
         for file in files:
-            name = "stdin" if file == DASH else readable(file.name)
+            name = shown_name(file)
             bar = bars.add(name)
             try:
                 receipt = send(there, file, title, edit, bar)
@@ -157,7 +156,7 @@ def send(there: Api, file: Path, title: str | None, edit: dict[str, Any], bar: B
     with opened(file, lambda done: bar.bytes("reading", done, None)) as source:
         return there.upload(
             source,
-            title=title or title_from_file_name(source.name),
+            title=title or source.title,
             edit=edit,
             on_bytes=lambda done: bar.bytes("uploading", done, source.size),
             on_wait=lambda seconds, why: bar.wait(seconds, str(why)),

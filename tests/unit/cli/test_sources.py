@@ -28,12 +28,27 @@ def test_a_file_is_read_again_from_its_beginning(tmp_path: Path) -> None:
     clip.write_bytes(CONTENT)
     told: list[int] = []
     with opened(clip, told.append) as source:
-        assert (source.name, source.size) == ("clip.mp4", len(CONTENT))
+        assert (source.name, source.title, source.size) == ("clip.mp4", "clip", len(CONTENT))
         for _ in range(2):
             reader = source.reader(told.append)
             assert (reader.seek(0, os.SEEK_END), reader.seek(0), reader.tell()) == (len(CONTENT), 0, 0)
             assert reader.read(1000) + reader.read() == CONTENT
     assert told == [1000, len(CONTENT)] * 2
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name", "title"),
+    [
+        ("two\nlines.mp4", "twolines.mp4", "two lines"),
+        ("caf\udce9.mp4", "caf\ufffd.mp4", "caf\ufffd"),
+        ("\u200b.mp4", "\u200b.mp4", "\u200b.mp4"),
+        ("a" * 230 + ".mp4", "a" * 230 + ".mp4", "a" * 200),
+    ],
+)
+def test_a_file_gives_a_fit_title_whatever_its_name(tmp_path: Path, file_name: str, name: str, title: str) -> None:
+    (tmp_path / file_name).touch()
+    with opened(tmp_path / file_name, lambda _: None) as source:
+        assert (source.name, source.title) == (name, title)
 
 
 def test_a_pipe_can_be_read_again_too(tmp_path: Path) -> None:
@@ -51,7 +66,7 @@ def test_a_pipe_that_the_shell_has_made_has_no_name_of_its_own() -> None:
     os.write(write, b"x")
     os.close(write)
     with opened(Path(f"/dev/fd/{read}"), lambda _: None) as source:
-        assert (source.name, source.size) == ("video.mp4", 1)
+        assert (source.name, source.title, source.size) == ("video.mp4", "video", 1)
     os.close(read)
 
 
