@@ -4,6 +4,9 @@ import hashlib
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +17,9 @@ import typer
 from typer.models import CommandInfo
 
 from anb_cli.commands import build
+from anb_cli.errors import Exit
 from anb_cli.stack.folder import NAME, Folder
+from tests.support import eventually
 from tests.support.deployments import Deployment, Handler, deployments, problem
 from tests.support.forks import Circumstances, Ended, Forks, forks
 from tests.support.videos import a_video
@@ -343,3 +348,37 @@ def test_servers(place: Place, server: Callable[[Handler], None]) -> None:
     for command in ARGUMENTS.keys() - {"up", "demo"}:
         arguments = ARGUMENTS[command]
         expect_civil(place.run(command, *arguments, environment={"ANB_URL": url}))
+
+
+@pytest.mark.parametrize("module", ["anb_cli.text", "anb_cli.streams", "typer", "httpx", "anb_cli.client"])
+def test_ctrl_c_while_a_command_starts_ends_it_at_once(place: Place, module: str) -> None:
+    with started(place, "http://127.0.0.1:9", "-X", "importtime") as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().endswith(f" {module}\n"):
+            assert process.poll() is None
+        expect_interrupted(process)
+
+
+def test_ctrl_c_while_a_server_says_nothing_ends_a_command_at_once(place: Place) -> None:
+    there = place.deploy(lambda request: request.rfile.read())
+    with started(place, there.url) as process:
+        eventually(lambda: there.seen)
+        expect_interrupted(process)
+
+
+def started(place: Place, url: str, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *options, Path(sys.executable).with_name("anb"), "list"],
+        env={**place.circumstances.environment, "ANB_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def expect_interrupted(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == Exit.INTERRUPTED
+    assert out == ""
+    assert [line for line in err.splitlines() if not line.startswith("import time:")] == []

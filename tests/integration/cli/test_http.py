@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -11,8 +13,8 @@ import pytest
 
 from anb_cli.__main__ import perform
 from anb_cli.client import Api
-from anb_cli.downloading import download
-from anb_cli.errors import Exit, Refused, Unreachable, VideoFailed
+from anb_cli.downloading import download, target
+from anb_cli.errors import Exit, Refused, Unreachable, VideoFailed, WrongUse
 from anb_cli.following import follow
 from anb_cli.sources import opened
 from tests.support.deployments import Answer, Deployment, Handler, problem
@@ -83,6 +85,51 @@ def test_an_upload_that_breaks_off_is_sent_again_under_the_same_key(
     assert pauses == [1.0, 4.0]
 
 
+def held(retry_after: str | None) -> Answer:
+    said = {"status": 409, "code": "upload_in_progress", "detail": "It is under way."}
+    headers = {"Retry_After": retry_after} if retry_after is not None else {}
+    return lambda request: request.reply(409, json.dumps(said).encode(), claimed=None, **headers)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"), [("62", 62.0), (None, 4.0), ("soon", 4.0), ("-1", 1.0), ("1e999", 4.0)]
+)
+def test_an_upload_that_is_held_is_waited_for_as_long_as_the_api_says_and_that_is_shown(
+    deploy: Callable[..., Deployment], clip: Path, *, retry_after: str | None, pause: float
+) -> None:
+    there, pauses, waits = deploy(hang_up, held(retry_after), accept), list[float](), list[str]()
+    with there.api() as api:
+        receipt = upload(
+            api,
+            clip,
+            title="x",
+            edit={},
+            on_bytes=lambda _: None,
+            on_wait=lambda seconds, why: waits.append(f"{seconds:.0f} {why}"),
+            sleep=pauses.append,
+        )
+    assert receipt["video_id"] == "v"
+    assert pauses == [1.0, pause]
+    assert waits[-1] == f"{pause:.0f} It is under way. (upload_in_progress)"
+
+
+def test_a_pipe_is_sent_again_too(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    def keep(request: Handler) -> None:
+        bodies.append(request.body())
+        request.reply_json(202, {"video_id": "v"})
+
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(CONTENT,))
+    writer.start()
+    with deploy(hang_up, keep).api() as api:
+        upload(api, pipe, title="x", edit={}, on_bytes=lambda _: None, sleep=lambda _: None)
+    writer.join()
+    assert CONTENT in bodies[0]
+
+
 def test_two_uploads_have_two_keys(deploy: Callable[..., Deployment], clip: Path) -> None:
     there = deploy(accept)
     with there.api() as api:
@@ -132,8 +179,8 @@ def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callabl
     assert there.seen[2].headers["Last-Event-ID"] == "7"
 
 
-RESULT = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
-VIDEO = a_video(video_id="v", result=RESULT)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+VIDEO = a_video(video_id="v", result={"size": len(CONTENT), "sha256": DIGEST})
 
 
 def redirect_to(bucket: Deployment) -> Answer:
@@ -178,6 +225,76 @@ def test_the_next_command_continues_what_the_last_one_left(deploy: Callable[...,
         fetch(api, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == CONTENT
     assert bucket.seen[-1].headers["Range"] == "bytes=1000000-"
+
+
+def through(path: Path) -> tuple[threading.Thread, bytearray]:
+    came = bytearray()
+    reader = threading.Thread(target=lambda: came.extend(path.read_bytes()))
+    reader.start()
+    return reader, came
+
+
+def test_a_pipe_gets_each_byte_once_and_stays_a_pipe(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    bucket = deploy(
+        lambda request: request.reply(200, CONTENT[:3_000_000], claimed=len(CONTENT)),
+        lambda request: request.reply(206, CONTENT[3_000_000:4_000_000], claimed=len(CONTENT) - 3_000_000),
+        lambda request: request.reply(200, CONTENT),
+    )
+    reader, came = through(pipe)
+    with deploy(redirect_to(bucket)).api() as api:
+        fetch(api, target(VIDEO, pipe))
+    reader.join()
+    assert came == CONTENT
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_pipe_that_got_something_else_is_said_to(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader, _ = through(pipe)
+    there = deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT[:-1] + b"?"))))
+    with there.api() as api, pytest.raises(VideoFailed, match="don't use it"):
+        fetch(api, pipe)
+    reader.join()
+
+
+def test_a_link_stays_and_the_video_is_where_it_leads(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    link, real = tmp_path / "link.mp4", tmp_path / "real.mp4"
+    link.symlink_to("real.mp4")
+    with deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT)))).api() as api:
+        fetch(api, target(VIDEO, link))
+    assert link.is_symlink()
+    assert real.read_bytes() == CONTENT
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    path = tmp_path / ("\xe4" * 125 + ".mp4")
+    with deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT)))).api() as api:
+        fetch(api, target(VIDEO, path))
+    assert path.read_bytes() == CONTENT
+
+
+def test_what_lies_where_the_part_would_be_is_not_written_to(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.touch()
+    (tmp_path / f".out.mp4.{DIGEST[:16]}.part").symlink_to(victim)
+    there = deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT))))
+    with there.api() as api, pytest.raises(WrongUse, match="in the way"):
+        fetch(api, tmp_path / "out.mp4")
+    assert victim.read_bytes() == b""
+
+
+@pytest.mark.parametrize("status", [204, 301, 304])
+def test_a_bucket_that_answers_with_anything_but_the_video_is_said_to(
+    deploy: Callable[..., Deployment], tmp_path: Path, status: int
+) -> None:
+    there = deploy(redirect_to(deploy(lambda request: request.reply(status, Location="/elsewhere"))))
+    with there.api() as api, pytest.raises(Unreachable):
+        fetch(api, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_bucket_that_ignores_ranges_is_read_from_the_beginning(
