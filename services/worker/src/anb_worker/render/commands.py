@@ -235,8 +235,10 @@ def _looks(plan: RenderPlan) -> str:
         # A change belongs to the frame that is nearest to it.
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
-        # Pictures of another size than the first one's would be too much for what follows, so each has its look's.
-        same_size = f"{_hide_matrix(look.color)}scale={look.width}:{look.height}"
+        # Pictures of another size than the first one's would be too much for what follows, so each has its look's. What
+        # they say of their colors may be left over from the look before.
+        matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
+        same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
         chains.append(f"[part{n}]trim={':'.join(since + until)},{same_size},{_look(plan, look)},{exact}[look{n}]")
     joined = "".join(f"[look{n}]" for n in range(count))
@@ -274,11 +276,15 @@ def _hide_matrix(color: ColorPlan) -> str:
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 
+def _range(color: ColorPlan) -> str:
+    return "pc" if color.full_range else "tv"
+
+
 def _convert(color: ColorPlan) -> str:
     """What zimg does: from what the picture means to BT.709."""
     said = (
         f"setparams=colorspace={color.matrix}:color_primaries={color.primaries}:color_trc={color.transfer}"
-        f":range={'pc' if color.full_range else 'tv'}"
+        f":range={_range(color)}"
     )
     simple = "zscale=primaries=bt709:transfer=bt709:matrix=bt709:range=tv"
     return f"{said},{_TONE_MAPPING if color.by == 'tone_mapping' else simple}"

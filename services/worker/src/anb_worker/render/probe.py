@@ -24,7 +24,7 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from anb_core.domain.color import Colors
+from anb_core.domain.color import UNSAID, Colors
 from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
 from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
@@ -45,6 +45,9 @@ _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
 """Profile, and what a picture is compatible with: with nothing."""
 _FULL_RANGE = 2
+_COLOR_FIELDS = {"colorspace": UNSAID, "color_primaries": UNSAID, "color_trc": UNSAID, "color_range": 0}
+_SAY_NO_COLORS = {"mpegts", "avi"}
+"""Containers, by FFmpeg's names, that leave this to their pictures."""
 
 
 def probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
@@ -234,6 +237,8 @@ class _Looks:
         self._wanted: float | None = 0.0
         """Since when a look holds that no picture was decoded of yet."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
+        said = video.container.format.name not in _SAY_NO_COLORS
+        self._said_by_file = {n: getattr(video.codec_context, n) if said else v for n, v in _COLOR_FIELDS.items()}
         self._file_aspect = _aspect(video.sample_aspect_ratio)
         self._first_aspect: float | None = None
 
@@ -255,7 +260,11 @@ class _Looks:
             self._wanted = None
             self.found.append(replace(self._headers[headers], since=at))
         elif self.found:
-            self._video.codec_context.flush_buffers()
+            context = self._video.codec_context
+            context.flush_buffers()
+            # A decoder keeps what headers said before, where new ones say nothing.
+            for name, value in self._said_by_file.items():
+                setattr(context, name, value)
             self._wanted = at
 
     def _read_headers(self, packet: "Packet[Stream]") -> bytes:
@@ -277,11 +286,11 @@ class _Looks:
         return b"".join(bytes(one.get_sidedata("new_extradata")) for one in found if one.has_sidedata("new_extradata"))
 
     def _look(self, frame: VideoFrame, packet: "Packet[Stream] | None", since: float) -> Look:
-        aspect = _aspect(self._video.codec_context.sample_aspect_ratio)
-        if not self.found:
-            self._first_aspect = aspect
+        # What does not say its aspect has square pixels.
+        aspect: float | None = _aspect(self._video.codec_context.sample_aspect_ratio) or 1.0
+        self._first_aspect = self._first_aspect or aspect
         turned = frame.rotation % 180 != 0
-        if self._file_aspect not in (None, self._first_aspect) or aspect == self._first_aspect:
+        if self._file_aspect not in {None, self._first_aspect} or aspect == self._first_aspect:
             aspect = None  # the container's word counts, and holds for the whole file
         elif turned and aspect:
             aspect = 1 / aspect
