@@ -139,6 +139,11 @@ class Place:
         found = [pid for pid, command in processes_in(self.path).items() if part in command and "tether" not in command]
         return found[0] if found else None
 
+    def secret(self) -> str:
+        """With what the stack signs its requests to the emulator."""
+        told = Path(f"/proc/{self.pid_of('anb_api')}/environ").read_text().split("\0")
+        return next(pair for pair in told if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
+
     def kill(self, part: str) -> int:
         """Kill a part without a warning; the process id it had."""
         pid = eventually(lambda: self.pid_of(part))

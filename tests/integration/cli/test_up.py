@@ -53,6 +53,14 @@ def test_nobody_but_the_stack_gets_into_its_bucket(stack: Place) -> None:
     assert not [name for answer in (emptied, listed) for name in answer.headers if name.startswith("access-control-")]
 
 
+def test_what_opens_the_bucket_stands_in_no_file_and_on_no_command_line(stack: Place) -> None:
+    secret = stack.secret()
+    assert len(secret) > 32
+    assert not [command for command in processes_in(stack.path).values() if secret in command]
+    files = [path for path in stack.folder.path.rglob("*") if path.is_file()]
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
 def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None:
     (stack.path / "text.mp4").write_text("This is no video. " * 1000)
     done = stack.run("upload", "--watch", "text.mp4")
@@ -128,7 +136,7 @@ def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(s
 def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Place, footage: Path) -> None:
     first, before = place.up()
     video_id = place.upload(*SHORT, footage / "carphone_pristine.mp4")
-    token = place.folder.token()
+    token, secret = place.folder.token(), place.secret()
     first.send_signal(signal.SIGINT)
     assert ended(first) == Exit.OK
     assert processes_in(place.path) == {}
@@ -139,6 +147,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Pla
     second, after = place.up()
     assert video_id in place.statuses()
     assert place.folder.token() == token
+    assert place.secret() != secret
     assert after.pid != before.pid
     second.kill()
     ended(second)
