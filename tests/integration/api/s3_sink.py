@@ -1,6 +1,8 @@
 """A bucket that takes everything over real HTTP and keeps nothing: emulators would keep a gigabyte in memory."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -12,10 +14,21 @@ COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartU
 
 
 class Sink(ThreadingHTTPServer):
-    """Counts the bytes of parts, their encoding included; `completed` are the paths of finished uploads."""
+    """Counts the bytes of parts, their encoding included; `completed` are the paths of finished uploads.
 
-    def __init__(self) -> None:
+    It takes at most `rate` bytes a second, over all connections.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, rate: float | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.rate = rate
+        self._busy_until = 0.0
+        if rate:
+            # As from far away. Over the loopback megabytes wait in the kernel, and move on in steps of seconds.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         self.part_bytes = 0
         self.completed: list[str] = []
         self._lock = threading.Lock()
@@ -27,6 +40,15 @@ class Sink(ThreadingHTTPServer):
     def count(self, size: int) -> None:
         with self._lock:
             self.part_bytes += size
+
+    def take(self, size: int) -> None:
+        """Take so long for some bytes as the rate demands."""
+        if self.rate is None:
+            return
+        with self._lock:
+            self._busy_until = max(self._busy_until, time.monotonic()) + size / self.rate
+            pause = self._busy_until - time.monotonic()
+        time.sleep(pause)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -40,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
         size = self._discard()
         if "partNumber" in self._query():
             self.server.count(size)
+        self._answer()
+
+    def do_DELETE(self) -> None:
         self._answer()
 
     def do_POST(self) -> None:
@@ -58,12 +83,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _discard(self) -> int:
         size = left = int(self.headers.get("Content-Length", 0))
-        buffer = memoryview(bytearray(2**20))
+        buffer = memoryview(bytearray(2**14 if self.server.rate else 2**20))
         while left:
             read = self.rfile.readinto(buffer[: min(left, len(buffer))])
             if not read:
                 raise ConnectionResetError
             left -= read
+            self.server.take(read)
         return size
 
     def _answer(self, body: str = "") -> None:
@@ -75,9 +101,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def s3_sink() -> Iterator[Sink]:
+def s3_sink(rate: float | None = None) -> Iterator[Sink]:
     """Serve a sink on a free port of 127.0.0.1."""
-    with Sink() as server:
+    with Sink(rate) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

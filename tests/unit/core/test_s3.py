@@ -1,14 +1,20 @@
 """What S3 may answer and no emulator does."""
 
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from botocore.stub import ANY, Stubber
 from structlog.testing import capture_logs
 
+from anb_core.adapters import s3
 from anb_core.adapters.s3 import PART_BYTES, S3Objects
 from anb_core.domain.errors import Unavailable, Withheld
+from tests.support import eventually
 
 KEY = "uploads/0197.mp4"
 
@@ -107,3 +113,68 @@ def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_i
             writer.write(bytes(PART_BYTES))
             with pytest.raises(Unavailable, match="refuses CompleteMultipartUpload"):
                 writer.commit()
+
+
+class Held:
+    """A client of S3 that stores no part before it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.parts: list[bytes] = []
+        self.completed = 0
+
+    def create_multipart_upload(self, **_: object) -> dict[str, str]:
+        return {"UploadId": "u-1"}
+
+    def upload_part(self, *, Body: BinaryIO, **_: object) -> dict[str, str]:  # noqa: N803 - S3's name
+        self.parts.append(Body.read())
+        assert self.go.wait(30)
+        return {"ETag": "e"}
+
+    def complete_multipart_upload(self, **_: object) -> dict[str, str]:
+        self.completed += 1
+        return {"ETag": "e"}
+
+
+def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", 4096)
+    monkeypatch.setattr(s3, "PARTS_IN_MEMORY", 5)
+    objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
+    held = Held()
+    monkeypatch.setattr(objects._store, "s3", held)
+
+    def write(number: int) -> None:
+        with objects.writing(f"uploads/{number}", content_type="video/mp4") as writer:
+            for _ in range(4):
+                writer.write(bytes([number]) * 4096)
+            writer.write(b"the rest")
+            writer.commit()
+
+    with ThreadPoolExecutor(4) as pool:
+        writing = [pool.submit(write, number) for number in range(4)]
+        # One may be full, and wait behind others of its writer.
+        eventually(lambda: len(held.parts) >= 4)
+        with pytest.raises(AssertionError):
+            eventually(lambda: len(held.parts) > 5, within=0.3)
+        held.go.set()
+        for one in writing:
+            one.result(30)
+
+    assert held.completed == 4
+    assert Counter(held.parts) == {**{bytes([number]) * 4096: 4 for number in range(4)}, b"the rest": 4}
+    # All the room is free again.
+    assert all(objects._room.acquire(blocking=False) for _ in range(5))
+
+
+def test_a_writer_that_ends_early_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PARTS_IN_MEMORY", 1)
+    objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
+
+    def begin_and_break() -> None:
+        with objects.writing(KEY, content_type="video/mp4") as writer:
+            writer.write(b"some")
+            raise ConnectionError
+
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            begin_and_break()

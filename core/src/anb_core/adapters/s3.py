@@ -1,15 +1,18 @@
 """The bucket, on S3 and what speaks like it."""
 
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from http import HTTPStatus
+from io import BytesIO
+from mmap import MAP_PRIVATE, mmap
 from os.path import commonprefix
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import quote
 
 import boto3
@@ -17,7 +20,7 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from anb_core.adapters.aws import answering, client_config, error_code
+from anb_core.adapters.aws import TRIES, answering, client_config, error_code
 from anb_core.domain.errors import NotFound, Unavailable, Withheld
 from anb_core.ports.objects import ObjectWriter, StoredObject
 
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 * 1024 * 1024
 PARTS_IN_FLIGHT = 2
-"""So that a writer holds three parts at most, one of them filling."""
+"""Of one writer."""
+
+PARTS_IN_MEMORY = 20
+"""Of all writers of a process together, filling or in flight: 160 MiB. Each of the API's 16 uploads can fill one while
+others are stored; with a bucket that is slower than the clients, writers wait here."""
 
 PIECE_BYTES = 1024 * 1024
 DELETE_BATCH = 1000
@@ -58,10 +65,13 @@ class S3Objects:
         may_create: bool = False,
     ) -> None:
         self.bucket = bucket
-        config = client_config(patience).merge(Config(signature_version="s3v4"))
+        # urllib3 lets a piece that it sends wait for as long as a connection: a slow bucket takes its time.
+        answer = patience.total_seconds() / (TRIES + 1)
+        config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()
         s3 = session.client("s3", region_name=region, config=config)
         self._store = _Bucket(s3, bucket, may_create=may_create)
+        self._room = threading.Semaphore(PARTS_IN_MEMORY)
         self._signer = (
             session.client("s3", region_name=region, config=config, endpoint_url=public_endpoint)
             if public_endpoint
@@ -70,7 +80,7 @@ class S3Objects:
 
     @contextmanager
     def writing(self, key: str, *, content_type: str) -> Iterator[ObjectWriter]:
-        writer = _Writer(self._store, key, content_type)
+        writer = _Writer(self._store, key, content_type, self._room)
         try:
             yield writer
         finally:
@@ -252,11 +262,12 @@ class _Bucket:
 class _Writer:
     """Sends a small object in one call, a larger one in parts from two threads."""
 
-    def __init__(self, bucket: _Bucket, key: str, content_type: str) -> None:
+    def __init__(self, bucket: _Bucket, key: str, content_type: str, room: threading.Semaphore) -> None:
         self._bucket = bucket
         self._key = key
         self._content_type = content_type
-        self._buffer = bytearray()
+        self._room = room
+        self._part: mmap | None = None
         self._size = 0
         self._upload: str | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -267,19 +278,22 @@ class _Writer:
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            taken = rest[: PART_BYTES - len(self._buffer)]
-            self._buffer += taken
-            self._size += len(taken)
-            rest = rest[len(taken) :]
-            if len(self._buffer) == PART_BYTES:
-                self._send_part()
+            if self._part is None:
+                self._room.acquire()
+                # Of its own pages, which go back at once: a heap keeps holes of what grows and goes in many threads.
+                self._part = mmap(-1, PART_BYTES, flags=MAP_PRIVATE)
+            filled = self._part.write(rest[: PART_BYTES - self._part.tell()])
+            self._size += filled
+            rest = rest[filled:]
+            if self._part.tell() == PART_BYTES:
+                self._send_part(self._part)
 
     def commit(self) -> StoredObject:
         if self._upload is None:
-            stored = self._put()
+            stored = self._put(_filled(self._part))
         else:
-            if self._buffer:
-                self._send_part()
+            if self._part is not None:
+                self._send_part(self._part)
             while self._in_flight:
                 self._await_part()
             stored = self._complete(self._upload)
@@ -291,6 +305,8 @@ class _Writer:
         if self._threads:
             # A part that arrives after the abort would stay: those in flight are waited for.
             self._threads.shutdown(cancel_futures=True)
+        if self._part is not None:
+            self._free(self._part)
         if self._upload is None or self._committed:
             return
         try:
@@ -298,15 +314,19 @@ class _Writer:
         except Unavailable as error:
             _log.warning("an unfinished upload stays until its key is deleted", key=self._key, reason=error.message)
 
-    def _put(self) -> StoredObject:
+    def _free(self, part: mmap) -> None:
+        part.close()
+        self._room.release()
+
+    def _put(self, data: bytes) -> StoredObject:
         answer = self._bucket.ask(
             lambda: self._bucket.s3.put_object(
-                Bucket=self._bucket.name, Key=self._key, Body=bytes(self._buffer), ContentType=self._content_type
+                Bucket=self._bucket.name, Key=self._key, Body=data, ContentType=self._content_type
             )
         )
         return StoredObject(self._key, self._size, _bare(answer["ETag"]))
 
-    def _send_part(self) -> None:
+    def _send_part(self, part: mmap) -> None:
         if self._upload is None:
             self._upload = self._begin()
         if self._threads is None:
@@ -314,8 +334,10 @@ class _Writer:
         while len(self._in_flight) >= PARTS_IN_FLIGHT:
             self._await_part()
         number = len(self._etags) + len(self._in_flight) + 1
-        self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, bytes(self._buffer)))
-        self._buffer.clear()
+        self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
+        self._part = None
+        # However it ends, even if it never begins.
+        self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:
         answer = self._bucket.ask(
@@ -325,13 +347,18 @@ class _Writer:
         )
         return answer["UploadId"]
 
-    def _put_part(self, upload: str, number: int, data: bytes) -> str:
-        answer = self._bucket.ask(
-            lambda: self._bucket.s3.upload_part(
-                Bucket=self._bucket.name, Key=self._key, UploadId=upload, PartNumber=number, Body=data
+    def _put_part(self, upload: str, number: int, part: mmap) -> str:
+        # As a file, of which botocore makes no copy; only the last part is shorter than its pages.
+        body = cast("BinaryIO", part) if part.tell() == PART_BYTES else BytesIO(_filled(part))
+
+        def put() -> str:
+            body.seek(0)
+            answer = self._bucket.s3.upload_part(
+                Bucket=self._bucket.name, Key=self._key, UploadId=upload, PartNumber=number, Body=body
             )
-        )
-        return answer["ETag"]
+            return answer["ETag"]
+
+        return self._bucket.ask(put)
 
     def _await_part(self) -> None:
         self._etags.append(self._in_flight.popleft().result())
@@ -354,6 +381,10 @@ class _Writer:
                     return stored
             raise
         return StoredObject(self._key, self._size, _bare(answer["ETag"]))
+
+
+def _filled(part: mmap | None) -> bytes:
+    return b"" if part is None else part[: part.tell()]
 
 
 def _bare(etag: str) -> str:

@@ -19,7 +19,7 @@ from anb_core.usecases.submit import Submit
 from anb_core.usecases.tokens import authenticate
 
 MAX_UPLOADS = 16
-"""Uploads that one process receives at a time. Each has a thread, and up to three parts of the bucket's in memory."""
+"""Uploads that one process receives at a time. Each has a thread; who writes to the bucket bounds their memory."""
 
 MAX_STREAMS = 256
 """Event streams that one process holds open at a time: half of its connections."""
