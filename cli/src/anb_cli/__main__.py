@@ -15,6 +15,7 @@ def main() -> None:
     """Run the command that the arguments name, and end the process."""
     try:
         import signal  # noqa: PLC0415 - Ctrl-C may come while anything is imported
+        import threading  # noqa: PLC0415 - see above
 
         # Nothing is held before a command runs: what is imported until then has nothing to clear up.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -22,6 +23,7 @@ def main() -> None:
         from anb_cli import streams  # noqa: PLC0415 - see above
 
         sys.unraisablehook = _pass_over
+        threading.excepthook = lambda fault: _say(f"A thread ended early, please report it: {fault.exc_type.__name__}.")
         streams.prepare()
         streams.end(perform(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -75,16 +75,15 @@ class Place:
     def _imported(self) -> Path:
         return self.path / "imported"
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a command, in a session of its own."""
+    def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
+        """Begin a command, in a session of its own; all it writes comes out of its stdout unless that is changed."""
         return subprocess.Popen(
             [*ANB, *arguments],
             cwd=self.path,
             env=os.environ | QUICK,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams),
         )
 
     def up(self) -> tuple[subprocess.Popen[str], Running]:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def test_what_opens_the_bucket_stands_in_no_file_and_on_no_command_line(stack: P
     assert not [command for command in processes_in(stack.path).values() if secret in command]
     files = [path for path in stack.folder.path.rglob("*") if path.is_file()]
     assert not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_a_stack_whose_lines_nobody_reads_any_more_stops(place: Place) -> None:
+    with Path("/dev/full").open("w") as full:
+        stack = place.start("up", "--port", "0", stdout=full, stderr=subprocess.PIPE)
+    _, err = stack.communicate(timeout=60)
+    assert stack.returncode == Exit.WRONG_USE
+    assert err.endswith("anb: The output can't be written: No space left on device.\n")
+    assert "Traceback" not in err
+    assert processes_in(place.path) == {}
 
 
 def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None:

@@ -1,5 +1,7 @@
 """`anb up` as a person sees it: which lines appear, and in which colours."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from anb_cli.errors import OutputLost
 from anb_cli.stack.folder import NAME, Folder, here
 from anb_cli.stack.lines import Line, readable
 from anb_cli.stack.supervisor import Supervisor
@@ -29,9 +32,15 @@ Ctrl-C stops it.
 
 
 def run(*, workers: int, port: int | None, as_json: bool) -> None:
-    """Run the stack of the folder `.anb` in the current one until it is told to stop."""
+    """Run the stack of the folder `.anb` in the current one until it is told to stop.
+
+    Raises:
+        OutputLost: nobody can read any more what it says, so it has stopped.
+        StackTrouble: it can't start.
+    """
     terminal = Terminal(as_json=as_json)
-    show = _shower(terminal)
+    lost: list[OutputLost] = []
+    show = _shower(terminal, lost)
     folder = Folder(here() / NAME)
 
     def on_line(source: str, raw: str) -> None:
@@ -53,12 +62,22 @@ def run(*, workers: int, port: int | None, as_json: bool) -> None:
         on_line=on_line,
         on_ready=on_ready,
     ).run()
+    if lost:
+        raise lost[0]
 
 
-def _shower(terminal: Terminal) -> Callable[[str, Line], None]:
+def _shower(terminal: Terminal, lost: list[OutputLost]) -> Callable[[str, Line], None]:
+    """What shows a line, from any thread. Where that fails, it is noted in `lost`, and the stack drains."""
     lock = threading.Lock()
 
     def show(source: str, line: Line) -> None:
+        try:
+            write(source, line)
+        except OutputLost as error:
+            lost.append(error)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def write(source: str, line: Line) -> None:
         now = datetime.now(UTC).astimezone()
         with lock:
             if terminal.as_json:
