@@ -2,8 +2,9 @@ import pytest
 
 from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
 
-TS_PACKET = b"G" + bytes(187)
+TS_PACKET = b"G\x40\x11\x10" + bytes(184)
 M2TS_PACKET = bytes(4) + TS_PACKET
+CHECKED_PACKET = TS_PACKET + bytes(16)
 
 
 @pytest.mark.parametrize(
@@ -16,8 +17,13 @@ M2TS_PACKET = bytes(4) + TS_PACKET
         (b"\0\0\x10\0moov\0\0\0\x6cmvhd", Container.MP4),
         (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01", Container.MATROSKA),
         (b"RIFF\x24\x10\0\0AVI LIST", Container.AVI),
-        (TS_PACKET * 3, Container.MPEG_TS),
-        (M2TS_PACKET * 3, Container.MPEG_TS),
+        (TS_PACKET * 4, Container.MPEG_TS),
+        (M2TS_PACKET * 4, Container.MPEG_TS),
+        (CHECKED_PACKET * 4, Container.MPEG_TS),
+        ((TS_PACKET * 6)[100:], Container.MPEG_TS),
+        ((TS_PACKET * 6)[1:], Container.MPEG_TS),
+        ((M2TS_PACKET * 6)[77:], Container.MPEG_TS),
+        ((CHECKED_PACKET * 6)[203:], Container.MPEG_TS),
     ],
 )
 def test_an_accepted_file_is_known_by_its_first_bytes(head: bytes, container: Container) -> None:
@@ -40,8 +46,10 @@ def test_an_accepted_file_is_known_by_its_first_bytes(head: bytes, container: Co
         b"OggS\0\2",
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
         b"\0\0\0\x18ftypavif\0\0\0\0avifmif1",
-        TS_PACKET * 2,
-        b"G" * 100,
+        TS_PACKET * 3,
+        b"G" * SNIFF_BYTES,
+        (b"G" + bytes(187)) * 5,
+        b"Good morning. " * 80,
         b"PK\x03\x04" + bytes(1000),
     ],
 )
@@ -50,4 +58,4 @@ def test_anything_else_is_not_accepted(head: bytes) -> None:
 
 
 def test_the_bytes_that_are_asked_for_are_enough_for_every_kind() -> None:
-    assert len(M2TS_PACKET * 3) <= SNIFF_BYTES
+    assert sniff_container((CHECKED_PACKET * 6)[1:][:SNIFF_BYTES]) is Container.MPEG_TS

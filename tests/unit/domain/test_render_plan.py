@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput
 from anb_core.domain.render import (
     FPS,
+    MOST_JUMPS,
     AudioFacts,
     InputLimits,
     Look,
@@ -16,16 +18,26 @@ from anb_core.domain.render import (
     RenderPlan,
     SourceFacts,
     VideoFacts,
-    check_decoded,
+    check_pictures,
+    check_sound,
     find_flaws,
     plan_render,
 )
 
 LOOK = Look(width=1920, height=1080)
+MOMENTS = tuple(n / FPS for n in range(300))
 VIDEO = VideoFacts(
-    index=0, codec="h264", width=1920, height=1080, claimed_end=10.0, packets=300, last=9.967, end=10.0, looks=(LOOK,)
+    index=0,
+    codec="h264",
+    width=1920,
+    height=1080,
+    claimed_end=10.0,
+    packets=300,
+    shown=MOMENTS,
+    end=10.0,
+    looks=(LOOK,),
 )
-AUDIO = AudioFacts(index=1, codec="aac", end=10.0)
+AUDIO = AudioFacts(index=1, codec="aac", claimed_end=10.0, heard=((0.0, 10.0),), end=10.0)
 SOURCE = SourceFacts(container=Container.MP4, claimed_end=10.0, video=VIDEO, audio=AUDIO)
 OFF = Switch(enabled=False)
 
@@ -84,17 +96,22 @@ def test_a_step_that_is_switched_off_leaves_nothing() -> None:
 )
 def test_the_kept_part_is_as_long_as_asked_and_there_at_most(end: float, trim: Trim, frames: int) -> None:
     seen = min(end, trim.start + trim.length)
-    facts = source(claimed_end=end, video_claim=end, last=max(0.0, seen - 1 / FPS), end=seen, audio=None)
+    facts = source(claimed_end=end, video_claim=end, end=seen, audio=None)
     assert plan(facts, EditSpec(trim=trim)).main_frames == frames
 
 
 def test_sound_that_outlasts_the_picture_is_kept() -> None:
-    assert plan(source(audio=replace(AUDIO, end=12.0), claimed_end=12.0)).main_frames == 360
+    assert plan(source(audio=replace(AUDIO, end=12.0, claimed_end=12.0), claimed_end=12.0)).main_frames == 360
 
 
-def test_an_audio_stream_without_sound_is_taken_for_none() -> None:
+def test_sound_goes_on_after_the_last_picture_also_where_the_kept_part_begins() -> None:
+    late = source(audio=replace(AUDIO, heard=((6.0, 10.0),)), video_claim=3.0, end=3.0, shown=(2.967,), packets=1)
+    assert plan(late, EditSpec(trim=Trim(start=6))).main_frames == 120
+
+
+def test_an_audio_stream_without_sound_in_the_kept_part_is_taken_for_none() -> None:
     assert plan(source(audio=AUDIO)).audio_index == 1
-    assert plan(source(audio=replace(AUDIO, end=None))).audio_index is None
+    assert plan(source(audio=replace(AUDIO, heard=()))).audio_index is None
     assert plan(source(audio=None)).audio_index is None
 
 
@@ -118,11 +135,11 @@ def test_an_audio_stream_without_sound_is_taken_for_none() -> None:
             "opus that can't be decoded",
         ),
         (source(looks=()), "corrupt", "damaged"),
-        (source(claimed_end=None, video_claim=0.0, packets=0, last=None, end=None), "zero_duration", "no length"),
-        (source(claimed_end=0.2, video_claim=0.2, packets=0, last=None, end=None), "zero_duration", "no length"),
-        (source(last=0.0, end=0.0), "truncated", "10.0 s"),
-        (source(packets=0, last=None, end=None), "truncated", "10.0 s"),
-        (source(last=3.3, end=3.4), "truncated", "3.4 s"),
+        (source(claimed_end=None, video_claim=0.0, packets=0, end=None), "zero_duration", "no length"),
+        (source(claimed_end=0.2, video_claim=0.2, packets=0, end=None), "zero_duration", "no length"),
+        (source(end=0.0), "truncated", "10.0 s"),
+        (source(packets=0, end=None), "truncated", "10.0 s"),
+        (source(end=3.4), "truncated", "3.4 s"),
     ],
 )
 def test_bad_input_is_told_by_a_code_and_a_sentence(facts: SourceFacts, code: str, says: str) -> None:
@@ -135,9 +152,9 @@ def test_bad_input_is_told_by_a_code_and_a_sentence(facts: SourceFacts, code: st
 @pytest.mark.parametrize(
     ("facts", "says"),
     [
-        (source(last=9.967, end=10.0), "ends at 10.0 s"),
-        (source(packets=0, last=None, end=None), "ends at 10.0 s"),
-        (source(video_claim=None, claimed_end=None, packets=0, last=None, end=None), "ends before that"),
+        (source(end=10.0), "ends at 10.0 s"),
+        (source(packets=0, end=None), "ends at 10.0 s"),
+        (source(audio=None, video_claim=None, claimed_end=None, packets=0, end=None), "ends before that"),
     ],
 )
 def test_a_part_that_begins_after_the_end_is_refused_with_where_the_end_is(facts: SourceFacts, says: str) -> None:
@@ -147,7 +164,7 @@ def test_a_part_that_begins_after_the_end_is_refused_with_where_the_end_is(facts
 
 
 def test_a_part_beyond_where_a_file_was_cut_off_is_told_from_one_beyond_its_end() -> None:
-    assert refusal(source(last=3.3, end=3.4), EditSpec(trim=Trim(start=5))).code == "truncated"
+    assert refusal(source(end=3.4), EditSpec(trim=Trim(start=5))).code == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -155,39 +172,132 @@ def test_a_part_beyond_where_a_file_was_cut_off_is_told_from_one_beyond_its_end(
     [(10.0, 9.6), (2.0, 1.51), (30.0, 28.6)],
 )
 def test_a_file_may_be_a_little_shorter_than_it_claims(claimed: float, seen: float) -> None:
-    facts = source(claimed_end=claimed, video_claim=claimed, last=seen - 0.033, end=seen, audio=None)
+    facts = source(claimed_end=claimed, video_claim=claimed, end=seen, audio=None)
     assert plan(facts).main_frames == round(seen * FPS)
 
 
 @pytest.mark.parametrize(("claimed", "seen"), [(10.0, 9.4), (2.0, 1.49), (30.0, 28.4)])
 def test_a_file_that_is_much_shorter_than_it_claims_is_cut_off(claimed: float, seen: float) -> None:
-    facts = source(claimed_end=claimed, video_claim=claimed, last=seen - 0.033, end=seen, audio=None)
+    facts = source(claimed_end=claimed, video_claim=claimed, end=seen, audio=None)
     assert refusal(facts).code == "truncated"
 
 
 def test_a_file_that_is_cut_off_after_the_kept_part_is_as_good_as_whole() -> None:
-    facts = source(claimed_end=600.0, video_claim=600.0, last=5.0, end=5.03, audio=None)
+    facts = source(claimed_end=600.0, video_claim=600.0, end=5.03, audio=None)
     assert plan(facts, EditSpec(trim=Trim(length=5))).main_frames == 150
 
 
+def test_a_structure_that_is_whole_counts_more_than_a_claim() -> None:
+    facts = source(claimed_end=10.0, video_claim=None, end=6.03, audio=None)
+    assert refusal(facts).code == "truncated"
+    assert plan(replace(facts, whole=True)).main_frames == 181
+
+
+def test_sound_that_is_cut_off_is_told_though_the_picture_is_whole() -> None:
+    facts = source(audio=replace(AUDIO, end=5.0, heard=((0.0, 5.0),)))
+    assert refusal(facts).code == "truncated"
+    assert plan(replace(facts, whole=True)).main_frames == 300
+
+
+def test_a_recording_that_goes_on_in_other_streams_is_refused_with_the_second() -> None:
+    joined = replace(SOURCE, elsewhere=4.0)
+    assert (refusal(joined).code, "4.0 s" in refusal(joined).message) == ("unsupported_join", True)
+    assert plan(joined, EditSpec(trim=Trim(length=4))).main_frames == 120
+
+
+def test_a_clock_that_jumps_all_the_time_is_refused_with_the_second() -> None:
+    jumps = tuple(0.1 + n / 10 for n in range(MOST_JUMPS + 1))
+    error = refusal(replace(SOURCE, jumps=jumps))
+    assert (error.code, "0.1 s" in error.message) == ("unsupported_join", True)
+    assert plan(replace(SOURCE, jumps=jumps[1:])).main_frames == 300
+
+
 def test_a_claim_of_the_whole_file_is_met_by_its_longest_stream() -> None:
-    facts = source(claimed_end=10.0, video_claim=None, last=6.0, end=6.03)
+    facts = source(claimed_end=10.0, video_claim=None, end=6.03)
     assert plan(facts).main_frames == 300
 
 
-@pytest.mark.parametrize(("frames", "last"), [(300, 9.967), (160, 9.967), (300, 9.5)])
-def test_a_picture_that_could_nearly_all_be_decoded_is_good(frames: int, last: float) -> None:
-    check_decoded(plan(), frames, last)
+def without(since: float, until: float, moments: Sequence[float] = MOMENTS) -> list[float]:
+    return [moment for moment in moments if not since <= moment < until]
 
 
 @pytest.mark.parametrize(
-    ("frames", "last", "says"),
-    [(0, None, "from 0.0 s"), (100, 3.3, "from 3.3 s"), (100, 9.967, "of 300 frames only 100")],
+    "decoded",
+    [
+        MOMENTS,
+        MOMENTS[::2],
+        [moment + 0.04 for moment in MOMENTS],
+        without(0, 0.3),
+        without(5, 5.3),
+        without(9.7, 10),
+        [-0.5, -0.2, *MOMENTS],
+    ],
+    ids=["all", "fields", "rounded", "begin", "middle", "end", "before"],
 )
-def test_a_picture_that_could_not_be_decoded_is_damaged(frames: int, last: float | None, says: str) -> None:
+def test_a_picture_that_could_nearly_all_be_decoded_is_good(decoded: Sequence[float]) -> None:
+    check_pictures(plan(), decoded)
+
+
+@pytest.mark.parametrize(
+    ("decoded", "says"),
+    [
+        ([], r"from 0\.0 to 10\.0 s"),
+        (without(0, 0.5), r"from 0\.0 to 0\.5 s"),
+        (without(5, 5.5), r"from 5\.0 to 5\.5 s|from 5\.1 to 5\.5 s"),
+        (without(9.5, 10), r"from 9\.5 to 10\.0 s"),
+        (MOMENTS[::3], "of 300 frames only 100"),
+    ],
+    ids=["all", "begin", "middle", "end", "two of three"],
+)
+def test_half_a_second_without_picture_is_damage(decoded: Sequence[float], says: str) -> None:
     with pytest.raises(BadInput, match=says) as caught:
-        check_decoded(plan(), frames, last)
+        check_pictures(plan(), decoded)
     assert caught.value.code == "corrupt"
+
+
+def test_a_picture_that_stays_for_long_is_missed_as_long() -> None:
+    slides = plan(source(shown=(0.0, 4.0, 8.0), packets=3))
+    check_pictures(slides, [0.0, 4.0, 8.0])
+    with pytest.raises(BadInput, match=r"from 4\.0 to 8\.0 s"):
+        check_pictures(slides, [0.0, 8.0])
+
+
+def test_what_was_on_the_screen_before_the_kept_part_is_a_part_of_it() -> None:
+    cut = plan(source(shown=(2.0, 6.0), packets=2), EditSpec(trim=Trim(start=5)))
+    assert cut.shown == (-3.0, 1.0)
+    check_pictures(cut, [-3.0, 1.0])
+    with pytest.raises(BadInput, match=r"from 0\.0 to 1\.0 s"):
+        check_pictures(cut, [-2.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    "decoded", [[(0.0, 10.0)], [(0.1, 5.0), (5.3, 9.8)], [(n / 50, n / 50 + 0.0195) for n in range(500)]]
+)
+def test_sound_that_could_nearly_all_be_decoded_is_good(decoded: list[tuple[float, float]]) -> None:
+    check_sound(plan(), decoded)
+
+
+@pytest.mark.parametrize(
+    ("decoded", "says"),
+    [
+        ([], r"from 0\.0 to 10\.0 s"),
+        ([(0.5, 10.0)], r"from 0\.0 to 0\.5 s"),
+        ([(5.5, 10.0), (0.0, 5.0)], r"from 5\.0 to 5\.5 s"),
+        ([(0.0, 9.5)], r"from 9\.5 to 10\.0 s"),
+    ],
+    ids=["all", "begin", "middle", "end"],
+)
+def test_half_a_second_without_sound_is_damage(decoded: list[tuple[float, float]], says: str) -> None:
+    with pytest.raises(BadInput, match=says) as caught:
+        check_sound(plan(), decoded)
+    assert caught.value.code == "corrupt"
+
+
+def test_a_hole_in_the_sound_is_no_damage() -> None:
+    holes = plan(source(audio=replace(AUDIO, heard=((0.0, 3.0), (8.0, 10.0)))))
+    check_sound(holes, [(0.0, 3.0), (8.0, 10.0)])
+    with pytest.raises(BadInput, match=r"from 8\.0 to 8\.5 s"):
+        check_sound(holes, [(0.0, 3.0), (8.5, 10.0)])
 
 
 OUTPUT = OutputFacts(

@@ -10,7 +10,10 @@ SNIFF_BYTES = 1024
 ACCEPTED = "MP4, MOV, 3GP, MKV, WebM, AVI or MPEG-TS"
 """What is accepted, for sentences."""
 
-_TS_PACKET, _M2TS_PACKET, _M2TS_STAMP = 188, 192, 4
+_TS_PACKETS = (188, 192, 204)
+"""How long packets of MPEG-TS are: bare, with a time before each (Blu-ray), with a checksum after each (broadcast)."""
+
+_TS_SYNC, _ENOUGH_PACKETS = 0x47, 4
 # QuickTime files from before `ftyp` begin with one of these.
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 # Still pictures share MP4's structure; a photo is no video.
@@ -38,11 +41,13 @@ def sniff_container(head: bytes) -> Container | None:
         return Container.MATROSKA
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return Container.AVI
-    if _has_sync_bytes(head, 0, _TS_PACKET) or _has_sync_bytes(head, _M2TS_STAMP, _M2TS_PACKET):
+    if any(_has_packets(head, first, step) for step in _TS_PACKETS for first in range(step)):
         return Container.MPEG_TS
     return None
 
 
-def _has_sync_bytes(head: bytes, first: int, step: int) -> bool:
-    """Whether three packets of MPEG-TS begin where they should."""
-    return len(head) > first + 2 * step and all(head[first + n * step] == ord("G") for n in range(3))
+def _has_packets(head: bytes, first: int, step: int) -> bool:
+    """Whether packets of MPEG-TS come one after the other from `first` on: a recording may begin within one."""
+    starts = range(first, len(head) - 3, step)[:_ENOUGH_PACKETS]
+    # Besides the byte that all begin with, each says whether something is in it.
+    return len(starts) == _ENOUGH_PACKETS and all(head[at] == _TS_SYNC and head[at + 3] & 0x30 for at in starts)

@@ -5,7 +5,10 @@ All positions are seconds from the beginning of the upload as a player counts th
 stream is 0).
 """
 
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from anb_core.domain.color import ColorPlan, Colors, plan_colors
@@ -81,6 +84,42 @@ end oddly.
 """
 
 
+UNNOTICED_SECONDS = 0.35
+"""How much of a stream may be lost at one place, in decoding; half a second never goes unnoticed, as times are matched
+to within MATCH_SECONDS.
+"""
+
+MATCH_SECONDS = 0.05
+
+MOST_JUMPS = 50
+"""More joints than that has no recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Of a stream whose clock jumps: from packet number `packet` on, the clock's `since` is in fact `place`. In ticks
+    of that clock.
+    """
+
+    packet: int
+    since: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How ffmpeg reads a stream so that nothing of the kept part is missing. Times are seconds of the file's own clock.
+
+    `origin`: what is 0 for a player; `seek`: where to begin, None for at the beginning; `stretches`: none where the
+    clock is right; `skip`: how many packets are not needed.
+    """
+
+    origin: float = 0.0
+    seek: float | None = None
+    stretches: tuple[Stretch, ...] = ()
+    skip: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """How the pictures are to be taken from `since` (seconds of the file) on: their size in pixels, upright, their
@@ -96,7 +135,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
-    """The video stream that is rendered. What was seen is of the kept part, and from the key frame before it."""
+    """The video stream that is rendered. What was seen is of the kept part."""
 
     index: int
     codec: str
@@ -104,21 +143,28 @@ class VideoFacts:
     height: int
     claimed_end: float | None = None
     """Where the file says that this stream ends; None where it says nothing of single streams."""
+    reading: Reading = Reading()
     packets: int = 0
-    last: float | None = None
-    """When the last picture appears; None where there is none."""
+    shown: tuple[float, ...] = ()
+    """When pictures appear that can be decoded if they are whole; the first is on the screen when the part begins."""
     end: float | None = None
-    """When the last picture that is there ends."""
+    """When the last picture that is there ends; the end of the kept part where pictures go on. None where there is
+    none.
+    """
     looks: tuple[Look, ...] = ()
     """How the pictures look, and when that changes; none where not one picture could be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioFacts:
-    """The audio stream that is rendered; `end` as of VideoFacts."""
+    """The audio stream that is rendered; `claimed_end` and `end` as of VideoFacts."""
 
     index: int
     codec: str
+    claimed_end: float | None = None
+    reading: Reading = Reading()
+    heard: tuple[tuple[float, float], ...] = ()
+    """From when to when there is sound."""
     decodable: bool = True
     """Whether a decoder takes it, as far as its headers tell."""
     end: float | None = None
@@ -133,6 +179,12 @@ class SourceFacts:
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
     """`cut_off`: the index, which comes last in such a file, is missing."""
     claimed_end: float | None = None
+    whole: bool = False
+    """Whether the structure shows that nothing was cut off, whatever the file claims."""
+    jumps: tuple[float, ...] = ()
+    """Where the clock jumps."""
+    elsewhere: float | None = None
+    """When the picture goes on in another stream, if it does."""
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     has_cover: bool = False
@@ -164,13 +216,15 @@ class RenderPlan:
     has.
 
     `decoder` of the picture is None where ffmpeg's own choice is right. `looks` has at least one, from frame 0 on. A
-    card that is left out has 0 frames. `picture_packets` and `last_picture` (seconds, from the kept part's beginning)
-    are what a complete decoding has to come to.
+    card that is left out has 0 frames. `audio_index` is None where there is no sound. `picture_packets`, `shown` and
+    `heard` (seconds, from the kept part's beginning) are what a complete decoding has to come to.
     """
 
     container: Container
     video_index: int
     audio_index: int | None
+    picture: Reading
+    sound: Reading
     decoder: str | None
     fields: bool
     """Whether pictures may be interlaced."""
@@ -181,7 +235,8 @@ class RenderPlan:
     outro_frames: int
     watermark: bool
     picture_packets: int
-    last_picture: float
+    shown: tuple[float, ...]
+    heard: tuple[tuple[float, float], ...]
 
     @property
     def frames(self) -> int:
@@ -200,52 +255,78 @@ def plan_render(
     """Decide what is rendered.
 
     Raises:
-        BadInput: not_a_video, corrupt, truncated, no_video_stream, audio_only, unsupported_codec, too_long,
-        too_many_pixels,
-            unsupported_color, zero_duration, trim_beyond_end.
+        BadInput: not_a_video, corrupt, truncated, no_video_stream, audio_only, unsupported_codec, unsupported_color,
+            unsupported_join, too_long, too_many_pixels, zero_duration, trim_beyond_end.
     """
     container, video = _check_file(source), _check_video(source, limits)
     _check_sound(source)
-    last, end = _check_window(source, video, edit.trim)
+    end = _check_window(source, video, edit.trim)
+    _check_joints(source, edit.trim)
+    start, audio = edit.trim.start, source.audio
+    heard = () if audio is None else tuple((begin - start, until - start) for begin, until in audio.heard)
     # Sound that goes on after the last picture is kept, as players do: that picture stays.
-    main_frames = max(1, round(min(edit.trim.length, end - edit.trim.start) * FPS))
-    looks = _plan_looks(video, edit.trim.start, main_frames)
+    main_frames = max(1, round(min(edit.trim.length, end - start) * FPS))
+    looks = _plan_looks(video, start, main_frames)
     return RenderPlan(
         container=container,
         video_index=video.index,
-        audio_index=source.audio.index if source.audio is not None and source.audio.end is not None else None,
+        audio_index=audio.index if audio is not None and heard else None,
+        picture=video.reading,
+        sound=audio.reading if audio is not None else Reading(),
         decoder=_ALPHA_DECODERS.get(video.codec) if any(look.color.alpha for look in looks) else None,
         fields=video.codec in _CODECS_WITH_FIELDS,
         looks=looks,
-        start=edit.trim.start,
+        start=start,
         intro_frames=intro_frames if edit.intro.enabled else 0,
         main_frames=main_frames,
         outro_frames=outro_frames if edit.outro.enabled else 0,
         watermark=edit.watermark.enabled,
         picture_packets=video.packets,
-        last_picture=last - edit.trim.start,
+        shown=tuple(moment - start for moment in video.shown),
+        heard=heard,
     )
 
 
-def check_decoded(plan: RenderPlan, frames: int, last: float | None) -> None:
-    """Judge how much of the kept part could be decoded. `last`: when the last frame appears, in seconds from the part's
-    beginning.
+def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
+    """Judge how much of the kept part's picture could be decoded. `decoded`: when each frame appears, in seconds from
+    the part's beginning.
 
     ffmpeg ends well whatever it had to leave out, and the output has its full length all the same.
 
     Raises:
         BadInput: corrupt.
     """
-    if last is None or _is_short(plan.last_picture, last, since=0):
-        seconds = max(0, last or 0)
-        raise BadInput(
-            "corrupt", f"The picture is damaged: from {seconds:.1f} s on nothing of the kept part can be decoded."
-        )
+    until = plan.main_frames / FPS
+    there = sorted(decoded)
+    lost = [(0.0, until)] if not there else []
+    for moment, following in pairwise((*plan.shown, until)):
+        nearest = bisect_left(there, moment - MATCH_SECONDS)
+        if nearest == len(there) or there[nearest] > moment + MATCH_SECONDS:
+            lost.append((max(0.0, moment), following))
+    _check_lost(lost, "picture", least=UNNOTICED_SECONDS if there else 0.0)
     # A frame may need two packets (its two fields), never more.
-    if frames * 2 < plan.picture_packets:
+    if len(decoded) * 2 < plan.picture_packets:
         raise BadInput(
-            "corrupt", f"The picture is damaged: of {plan.picture_packets} frames only {frames} can be decoded."
+            "corrupt", f"The picture is damaged: of {plan.picture_packets} frames only {len(decoded)} can be decoded."
         )
+
+
+def check_sound(plan: RenderPlan, decoded: Sequence[tuple[float, float]]) -> None:
+    """Judge how much of the kept part's sound could be decoded. `decoded`: from when to when, in seconds from the
+    part's beginning.
+
+    Raises:
+        BadInput: corrupt.
+    """
+    lost = []
+    for begin, end in plan.heard:
+        come_to = begin
+        for since, until in sorted(decoded):
+            if since > come_to:
+                lost.append((come_to, min(since, end)))
+            come_to = max(come_to, until)
+        lost.append((come_to, end))
+    _check_lost(lost, "sound", least=UNNOTICED_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,30 +441,72 @@ def _check_sound(source: SourceFacts) -> None:
         raise BadInput("unsupported_codec", f"The sound is a kind of {codec} that can't be decoded: export it as AAC.")
 
 
-def _check_window(source: SourceFacts, video: VideoFacts, trim: "Trim") -> tuple[float, float]:
-    """When the kept part's last picture appears, and when the last of its streams ends.
+def _check_window(source: SourceFacts, video: VideoFacts, trim: "Trim") -> float:
+    """When the last of the streams ends, as far as it was read.
 
     Only what is kept has to be whole: an upload that was cut off later gives the same output as the whole one.
     """
-    if video.last is None or video.end is None or video.end <= trim.start:
+    sound_end = (source.audio.end if source.audio is not None else None) or 0.0
+    end = max(video.end or 0.0, sound_end)
+    if video.end is None or end <= trim.start:
         # A claim of the whole file may be the sound's, unless there is no picture at all.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
-        _check_claim(claimed, video.end or 0.0, trim)
+        if not source.whole:
+            _check_claim(claimed, video.end or 0.0, trim)
         if trim.start == 0:
             raise BadInput("zero_duration", "The video has no length: there is no picture in it.")
-        end = max(claimed, video.end or 0.0)
+        end = max(claimed, end)
         where = f"the video ends at {end:.1f} s" if end else "the video ends before that"
         raise BadInput(
             "trim_beyond_end", f"The kept part begins at {trim.start:.1f} s, but {where}: choose an earlier beginning."
         )
     if not video.looks:
         raise BadInput("corrupt", "The picture is damaged: nothing of the kept part can be decoded.")
-    end = max(video.end, source.audio.end if source.audio is not None and source.audio.end is not None else 0.0)
-    if video.claimed_end is not None:
-        _check_claim(video.claimed_end, video.end, trim)
-    elif source.claimed_end is not None:
-        _check_claim(source.claimed_end, end, trim)
-    return min(video.last, trim.start + trim.length), end
+    if not source.whole:
+        _check_claims(source, video, end, trim)
+    return end
+
+
+def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: "Trim") -> None:
+    """Of each stream that is used, or, where the file does not tell them apart, of the longest."""
+    claims = [(video.claimed_end, video.end)]
+    if source.audio is not None:
+        claims.append((source.audio.claimed_end, source.audio.end))
+    if video.claimed_end is None:
+        claims = [(source.claimed_end, end)]
+    for claimed, seen in claims:
+        if claimed is not None:
+            _check_claim(claimed, seen or 0.0, trim)
+
+
+def _check_joints(source: SourceFacts, trim: "Trim") -> None:
+    """What joined recordings have in common can be put right, what they have not can't."""
+    until = trim.start + trim.length
+    if source.elsewhere is not None and source.elsewhere < until:
+        raise BadInput(
+            "unsupported_join",
+            f"At {source.elsewhere:.1f} s another recording begins, with other streams: send each by itself.",
+        )
+    jumps = [moment for moment in source.jumps if moment < until]
+    if len(jumps) > MOST_JUMPS:
+        raise BadInput(
+            "unsupported_join",
+            f"The clock of the file jumps {len(jumps)} times, first at {jumps[0]:.1f} s: export it again.",
+        )
+
+
+def _check_lost(lost: Iterable[tuple[float, float]], what: str, *, least: float) -> None:
+    stretches: list[tuple[float, float]] = []
+    for begin, end in lost:
+        # What follows at once is a part of the same.
+        since = stretches.pop()[0] if stretches and stretches[-1][1] == begin else begin
+        stretches.append((since, end))
+    for since, until in stretches:
+        if until - since > least:
+            raise BadInput(
+                "corrupt",
+                f"The {what} is damaged: from {since:.1f} to {until:.1f} s nothing of the kept part can be decoded.",
+            )
 
 
 def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:

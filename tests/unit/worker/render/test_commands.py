@@ -7,7 +7,7 @@ import pytest
 
 from anb_core.domain.color import ColorPlan
 from anb_core.domain.container import Container
-from anb_core.domain.render import PlannedLook, RenderPlan
+from anb_core.domain.render import PlannedLook, Reading, RenderPlan, Stretch
 from anb_worker.render.commands import (
     DEMUXERS,
     Sound,
@@ -16,7 +16,8 @@ from anb_worker.render.commands import (
     join_command,
     join_list,
     picture_command,
-    seek_before,
+    read_moments,
+    read_spans,
     sound_command,
     take_two_channels,
     title_command,
@@ -28,6 +29,8 @@ PLAN = RenderPlan(
     container=Container.MATROSKA,
     video_index=2,
     audio_index=5,
+    picture=Reading(origin=1.5),
+    sound=Reading(origin=1.5, seek=20.5),
     decoder=None,
     fields=False,
     looks=(LOOK,),
@@ -37,13 +40,15 @@ PLAN = RenderPlan(
     outro_frames=75,
     watermark=True,
     picture_packets=300,
-    last_picture=9.9,
+    shown=(0.0, 9.9),
+    heard=((0.0, 10.0),),
 )
-SOURCE, OUT = Path("/in/clip"), Path("/out/file.mp4")
+SOURCE, OUT, DECODED = Path("/in/clip"), Path("/out/file.mp4"), Path("/out/decoded.txt")
+SOUND = extract_command(TOOL, PLAN, SOURCE, OUT, DECODED)
 
 
 def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]:
-    return picture_command(TOOL, plan, SOURCE, watermark=watermark, output=OUT, decoded=Path("/out/decoded.txt"))
+    return picture_command(TOOL, plan, SOURCE, watermark=watermark, output=OUT, decoded=DECODED)
 
 
 def input_options(command: list[str], url: str) -> dict[str, str]:
@@ -54,7 +59,7 @@ def input_options(command: list[str], url: str) -> dict[str, str]:
     return {name: part[at + 1] for at, name in enumerate(part[:-1]) if name.startswith("-")}
 
 
-@pytest.mark.parametrize("command", [picture(), extract_command(TOOL, PLAN, SOURCE, OUT)], ids=["picture", "sound"])
+@pytest.mark.parametrize("command", [picture(), SOUND], ids=["picture", "sound"])
 def test_a_strangers_file_is_opened_with_everything_forced_and_limited(command: list[str]) -> None:
     options = input_options(command, f"file:{SOURCE}")
     assert options["-f"] == options["-format_whitelist"] == "matroska"
@@ -104,17 +109,41 @@ def test_silence_needs_no_file() -> None:
     assert sound[sound.index("-filter_complex") + 1].count("anullsrc") == 2
 
 
-@pytest.mark.parametrize(
-    ("container", "start", "seek"),
-    [
-        (Container.MP4, 20.0, 20.0),
-        (Container.AVI, 20.0, 20.0),
-        (Container.MPEG_TS, 20.0, 10.0),
-        (Container.MPEG_TS, 4.0, 0.0),
-    ],
-)
-def test_only_a_file_without_an_index_is_read_from_earlier_on(container: Container, start: float, seek: float) -> None:
-    assert seek_before(container, start) == seek
+def test_a_file_is_sought_in_only_where_the_plan_says_so_and_by_its_own_clock() -> None:
+    assert "-ss" not in picture()
+    options = input_options(SOUND, f"file:{SOURCE}")
+    assert (options["-ss"], options["-seek_timestamp"]) == ("20.500000", "1")
+
+
+@pytest.mark.parametrize("command", [picture(), SOUND], ids=["picture", "sound"])
+def test_all_streams_have_one_origin(command: list[str]) -> None:
+    assert "-copyts" in command
+    assert "setpts=PTS-21.500000/TB" in " ".join(command)
+
+
+def test_a_clock_that_jumps_is_put_right_packet_by_packet() -> None:
+    # The second stretch begins anew; the clock of the third is a second ahead.
+    stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
+    plan = replace(PLAN, container=Container.MPEG_TS, picture=Reading(stretches=stretches, skip=60))
+    options = input_options(picture(plan), f"file:{SOURCE}")
+    moved = "0+gte(N,90)*(90000)+gte(N,180)*(-180000)"
+    since = "1000+gte(N,90)*(0)+gte(N,180)*(270000)"
+    pts = f"if(eq(PTS,NOPTS),NOPTS,PTS-8589934592*round((PTS-({since}))/8589934592)+{moved})"
+    dts = pts.replace("PTS", "DTS").replace("NODTS", "NOPTS")
+    assert options["-bsf:2"] == f"setts=pts='{pts}':dts='{dts}',noise=drop='lt(n,60)'"
+
+
+def test_there_is_no_sound_to_extract_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match="no sound"):
+        extract_command(TOOL, replace(PLAN, audio_index=None), SOURCE, OUT, DECODED)
+
+
+def test_what_was_decoded_is_read_from_the_notes(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("-0.5\n0\n0.033333\n")
+    assert read_moments(notes) == [-0.5, 0.0, 0.033333]
+    notes.write_text("0.5 960\n0.52 480\n")
+    assert read_spans(notes) == [(0.5, 0.52), (0.52, 0.53)]
 
 
 def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
@@ -170,7 +199,7 @@ def test_the_list_of_parts_says_how_long_each_is() -> None:
     ],
 )
 def test_where_ffmpeg_has_no_mix_of_all_channels_two_are_taken(complaint: str, channels: str) -> None:
-    command = extract_command(TOOL, PLAN, SOURCE, OUT)
+    command = extract_command(TOOL, PLAN, SOURCE, OUT, DECODED)
     other = take_two_channels(command, f"[auto_aresample_0 @ 0x2] {complaint}\nConversion failed!")
     assert other is not None
     at = other.index("-af") + 1
@@ -179,5 +208,5 @@ def test_where_ffmpeg_has_no_mix_of_all_channels_two_are_taken(complaint: str, c
 
 
 def test_another_complaint_is_no_reason_to_take_two_channels() -> None:
-    assert take_two_channels(extract_command(TOOL, PLAN, SOURCE, OUT), "Invalid data found") is None
+    assert take_two_channels(extract_command(TOOL, PLAN, SOURCE, OUT, DECODED), "Invalid data found") is None
     assert take_two_channels(picture(), "Input channel layout 'ambisonic 1' is not supported") is None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput, Transient
-from anb_core.domain.render import FPS, InputLimits, plan_render
+from anb_core.domain.render import FPS, InputLimits, check_pictures, check_sound, plan_render
 from anb_core.ports.renderer import Stop
 from anb_worker.render.children import fit_watermark, look
 from anb_worker.render.commands import (
@@ -28,6 +28,8 @@ from anb_worker.render.commands import (
     card_command,
     extract_command,
     picture_command,
+    read_moments,
+    read_spans,
     take_two_channels,
 )
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
@@ -113,17 +115,19 @@ class Cards:
 
     def _operators(self, role: str, given: Path, stop: Stop) -> Card:
         def normalise(entry: Path) -> None:
-            source = look(given, Trim(), max_pixels=self._input_limits.max_pixels, workdir=entry, stop=stop)
+            source = look(given, Trim(), self._input_limits, workdir=entry, stop=stop)
             plan = plan_render(source, _ONLY_MAIN, self._input_limits, intro_frames=0, outro_frames=0)
             decoded = entry / "decoded.txt"
             picture = picture_command(
                 self._tool, plan, given, watermark=None, output=entry / "picture.mp4", decoded=decoded
             )
             self._run(picture, entry, stop, f"reading the operator's {role}", given)
-            decoded.unlink()
+            check_pictures(plan, read_moments(decoded))
             if plan.audio_index is not None:
-                sound = extract_command(self._tool, plan, given, entry / "sound.nut")
+                sound = extract_command(self._tool, plan, given, entry / "sound.nut", decoded)
                 self._run(sound, entry, stop, f"reading the operator's {role}", given)
+                check_sound(plan, read_spans(decoded))
+            decoded.unlink()
             (entry / "card.json").write_text(json.dumps({"frames": plan.frames}))
 
         name = self._name(role, "commands.py", "cards.py", given=given)

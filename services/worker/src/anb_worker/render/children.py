@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from anb_core.domain.edit import Trim
 from anb_core.domain.errors import BadInput
-from anb_core.domain.render import OutputFacts, SourceFacts
+from anb_core.domain.render import InputLimits, OutputFacts, SourceFacts
 from anb_core.ports.renderer import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
@@ -17,7 +17,7 @@ _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024*
 """A minute of computing is a hundred times what an honest file needs."""
 
 
-def look(source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop) -> SourceFacts:
+def look(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
     """What is in an upload; of the part that `trim` keeps, what is really there. See the program `probe`.
 
     Raises:
@@ -25,7 +25,8 @@ def look(source: Path, trim: Trim, *, max_pixels: int, workdir: Path, stop: Stop
         Transient: the child could not do its work.
         AnbError: what `stop` was asked with.
     """
-    arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(max_pixels)]
+    arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(limits.max_pixels)]
+    arguments.append(str(limits.max_seconds))
     printed = _run("anb_worker.render.probe", arguments, [source], workdir, stop, of_upload=True)
     return TypeAdapter(SourceFacts).validate_json(printed)
 

@@ -7,11 +7,12 @@ x264 writes the same headers for all of them (stitchable), and clock, size and r
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from anb_core.domain.color import ColorPlan
 from anb_core.domain.container import Container
-from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, PlannedLook, RenderPlan
+from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, PlannedLook, Reading, RenderPlan
 
 DEMUXERS = {Container.MP4: "mov", Container.MATROSKA: "matroska", Container.AVI: "avi", Container.MPEG_TS: "mpegts"}
 
@@ -40,10 +41,8 @@ TITLE_MIDDLE = 512
 WATERMARK_MARGIN = 32
 """Between the watermark and the picture's right and lower edge, in pixels."""
 
-_TS_PREROLL_SECONDS = 10.0
-"""MPEG-TS has no index, so a seek ends anywhere, also between key frames: begin earlier by more than their usual
-distance.
-"""
+_TICKS_A_TURN = 2**33
+"""After how many the clock of MPEG-TS begins anew."""
 
 MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
 """x264's crf, less is better: of what is encoded once more, of cards, whose soft shades show every step, and of videos.
@@ -87,20 +86,18 @@ def most_allocated(max_pixels: int) -> int:
     return max_pixels * 3 // 2 + 100_000
 
 
-def seek_before(container: Container, start: float) -> float:
-    """From where on a file is read so that what it shows at `start` is there, in seconds: the key frame before that."""
-    return max(0.0, start - _TS_PREROLL_SECONDS) if container is Container.MPEG_TS else start
-
-
 def picture_command(
     tool: Tool, plan: RenderPlan, source: Path, *, watermark: Path | None, output: Path, decoded: Path
 ) -> list[str]:
     """The kept part's picture, exactly `main_frames` frames. When each decoded one appears goes to file `decoded`."""
-    preroll = _preroll(plan)
     seconds = plan.main_frames / FPS
+    # settb: a frame's time is not rounded to the file's own clock, which may have no more ticks than it has frames.
+    # max: a picture that was there before the cut is shown from the cut on; 15 ms round to that, but are not nothing
+    # where the picture ends before the cut.
     graph = (
-        f"[0:{plan.video_index}]trim=end={preroll + seconds:.6f},setpts=PTS-{preroll:.6f}/TB,split[picture][count];"
-        f"{_looks(plan)},tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
+        f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.picture, plan)},trim=end={seconds:.6f},"
+        f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
+        f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
     if watermark is not None:
         # format=yuv420: blending in rgb costs three to four times as much.
@@ -111,30 +108,29 @@ def picture_command(
         # A picture that changes its size in mid-stream goes on through the same graph, which scales each frame by
         # itself.
         *("-reinit_filter", "0"),
-        *_source(tool, plan, source),
+        *_source(tool, plan, plan.video_index, plan.picture, source),
         *(_own("png_pipe", watermark) if watermark is not None else ()),
         *("-filter_complex", graph),
         *("-map", "[v]", *_encode(tool, _QUALITY), _url(output)),
-        *("-map", "[count]", "-c:v", "wrapped_avframe", "-fps_mode", "passthrough", "-enc_time_base", "demux"),
+        *("-map", "[count]", "-c:v", "wrapped_avframe", "-fps_mode", "passthrough", "-enc_time_base", "filter"),
         *("-stats_enc_pre", str(decoded), "-stats_enc_pre_fmt", "{t}", "-f", "null", "-"),
     ]
 
 
-def extract_command(tool: Tool, plan: RenderPlan, source: Path, output: Path) -> list[str]:
-    """The kept part's sound as it is, but PCM, with its own timestamps; 0 is the part's beginning.
+def extract_command(tool: Tool, plan: RenderPlan, source: Path, output: Path, decoded: Path) -> list[str]:
+    """The kept part's sound as it is, but PCM, with its own timestamps; 0 is the part's beginning. When each piece of
+    it begins, and how many samples it has, goes to file `decoded`.
 
     A command of its own: where a stream changes its channels in midway, all filters begin anew, and so do their counts.
     """
-    seconds = plan.main_frames / FPS
+    if plan.audio_index is None:
+        raise ValueError("there is no sound to extract")
+    part = f"asetpts={_from_start(plan.sound, plan)},atrim=start=0:end={plan.main_frames / FPS:.6f}"
     return [
-        *(*_ffmpeg(tool), *_source(tool, plan, source)),
-        *(
-            "-map",
-            f"0:{plan.audio_index}",
-            "-af",
-            f"asetpts=PTS-{_preroll(plan):.6f}/TB,atrim=start=0:end={seconds:.6f}",
-        ),
-        *("-ar", str(SAMPLE_RATE), "-ac", "2", "-c:a", "pcm_s16le", *_NO_METADATA, "-f", "nut", _url(output)),
+        *(*_ffmpeg(tool), *_source(tool, plan, plan.audio_index, plan.sound, source)),
+        *("-map", f"0:{plan.audio_index}", "-af", part),
+        *("-ar", str(SAMPLE_RATE), "-ac", "2", "-c:a", "pcm_s16le", *_NO_METADATA),
+        *("-stats_enc_pre", str(decoded), "-stats_enc_pre_fmt", "{t} {samp}", "-f", "nut", _url(output)),
     ]
 
 
@@ -150,6 +146,17 @@ def take_two_channels(extracting: Sequence[str], complaint: str) -> list[str] | 
     taken = "0|0" if (found["layout"] or "").startswith(("ambisonic", "1 channel")) else "0|1"
     at = extracting.index("-af") + 1
     return [*extracting[:at], f"channelmap={taken}:stereo,{extracting[at]}", *extracting[at + 1 :]]
+
+
+def read_moments(decoded: Path) -> list[float]:
+    """When each frame appears, of what picture_command noted."""
+    return [float(line) for line in decoded.read_text().split()]
+
+
+def read_spans(decoded: Path) -> list[tuple[float, float]]:
+    """From when to when there is sound, of what extract_command noted."""
+    notes = (line.split() for line in decoded.read_text().splitlines())
+    return [(float(begin), float(begin) + int(samples) / SAMPLE_RATE) for begin, samples in notes]
 
 
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: Path) -> list[str]:
@@ -219,9 +226,9 @@ def join_command(tool: Tool, parts: Path, sound: Path, output: Path) -> list[str
     ]
 
 
-def _preroll(plan: RenderPlan) -> float:
-    """How much is read before the kept part, in seconds, besides what is before it from the key frame on."""
-    return plan.start - seek_before(plan.container, plan.start)
+def _from_start(reading: Reading, plan: RenderPlan) -> str:
+    """A frame's time from the beginning of the kept part on."""
+    return f"PTS-{reading.origin + plan.start:.6f}/TB"
 
 
 def _looks(plan: RenderPlan) -> str:
@@ -249,7 +256,7 @@ def _look(plan: RenderPlan, look: PlannedLook) -> str:
     # end_frame, not only a time: a file with a hole in its timestamps would make `fps` fill the hole. start_time: a
     # picture that was there before the cut is shown from the cut on, one that comes later is shown early instead of
     # black.
-    steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f},{_fit(look.color)}"
+    steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
     return f"bwdif=mode=send_frame:deint=interlaced,{steps}" if plan.fields else steps
@@ -312,18 +319,37 @@ def _ffmpeg(tool: Tool) -> list[str]:
     ]
 
 
-def _source(tool: Tool, plan: RenderPlan, source: Path) -> list[str]:
+def _source(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: Path) -> list[str]:
     """A stranger's file. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
     demuxer = DEMUXERS[plan.container]
+    # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
+    seek: tuple[str, ...] = ()
+    if reading.seek is not None:
+        seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")
     decoder = () if plan.decoder is None else (f"-c:{plan.video_index}", plan.decoder)
+    clock = ("-bsf:" + str(stream), _right_clock(plan.container, reading)) if reading.stretches else ()
     return [
         *("-protocol_whitelist", "file", "-f", demuxer, "-format_whitelist", demuxer),
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
         *("-max_pixels", str(most_allocated(tool.max_pixels)), "-threads", str(tool.threads)),
-        # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
-        *("-noaccurate_seek", "-ss", f"{seek_before(plan.container, plan.start):.6f}", "-i", _url(source)),
+        # The file's own times for all its streams: ffmpeg would move the beginning of each that it reads to 0.
+        *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
+
+
+def _right_clock(container: Container, reading: Reading) -> str:
+    """A filter of packets that puts a jumping clock right, and leaves out what is not needed."""
+    first = reading.stretches[0]
+    since, moved = str(first.since), str(first.place - first.since)
+    for before, stretch in pairwise(reading.stretches):
+        since += f"+gte(N,{stretch.packet})*({stretch.since - before.since})"
+        moved += f"+gte(N,{stretch.packet})*({stretch.place - stretch.since - before.place + before.since})"
+    times = []
+    for name in ("PTS", "DTS"):
+        turns = f"-{_TICKS_A_TURN}*round(({name}-({since}))/{_TICKS_A_TURN})" if container is Container.MPEG_TS else ""
+        times.append(f"{name.lower()}='if(eq({name},NOPTS),NOPTS,{name}{turns}+{moved})'")
+    return f"setts={':'.join(times)},noise=drop='lt(n,{reading.skip})'"
 
 
 def _url(path: Path) -> str:

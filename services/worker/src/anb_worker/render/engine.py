@@ -16,7 +16,16 @@ import structlog
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Transient
-from anb_core.domain.render import HEIGHT, WIDTH, InputLimits, RenderPlan, check_decoded, find_flaws, plan_render
+from anb_core.domain.render import (
+    HEIGHT,
+    WIDTH,
+    InputLimits,
+    RenderPlan,
+    check_pictures,
+    check_sound,
+    find_flaws,
+    plan_render,
+)
 from anb_core.ports.renderer import Rendered, Resources, Stop
 from anb_worker.render import commands
 from anb_worker.render.cards import Card, Cards
@@ -135,8 +144,7 @@ class _Render:
 
     def probe(self, _report: Callable[[float], None]) -> None:
         """Find out what the upload is, and decide what is rendered. The cards come later: most bad input ends here."""
-        max_pixels = self.input_limits.max_pixels
-        facts = look(self.source, self.edit.trim, max_pixels=max_pixels, workdir=self.workdir, stop=self.stop)
+        facts = look(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
         # Judged before the cards are looked for, which may have to be made first.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
         if self.edit.intro.enabled:
@@ -168,16 +176,16 @@ class _Render:
                 report(min(1.0, int(value) / self.plan.main_frames))
 
         self._run(command, "rendering the picture", read, on_line, of_upload=True)
-        times = [float(line) for line in decoded.read_text().split()]
-        check_decoded(self.plan, len(times), max(times, default=None))
+        check_pictures(self.plan, commands.read_moments(decoded))
 
     def audio(self, _report: Callable[[float], None]) -> None:
         """Make the sound of the whole video."""
         main = None
         if self.plan.audio_index is not None:
-            main = self._file("main.nut")
-            command = commands.extract_command(self.tool, self.plan, self.source, main)
+            main, decoded = self._file("main.nut"), self._file("heard.txt")
+            command = commands.extract_command(self.tool, self.plan, self.source, main, decoded)
             self._run(command, "reading the sound", [self.source], of_upload=True)
+            check_sound(self.plan, commands.read_spans(decoded))
         sounds = [Sound(self.plan.main_frames, main)]
         if self.plan.intro_frames:
             sounds.insert(0, Sound(self.plan.intro_frames, self.intro.sound))

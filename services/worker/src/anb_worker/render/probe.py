@@ -1,17 +1,17 @@
 """Looks into an upload: its streams, and which part of them is really there. Prints what it found, as JSON.
 
-`python -m anb_worker.render.probe PATH START LENGTH MAX_PIXELS`, started by `children.look`: opening a stranger's file
-is the most dangerous thing that we do.
+`python -m anb_worker.render.probe PATH START LENGTH MAX_PIXELS MAX_SECONDS`, started by `children.look`: opening a
+stranger's file is the most dangerous thing that we do.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from io import BytesIO
+from math import inf
 from pathlib import Path
 
 import av
@@ -28,7 +28,10 @@ from anb_core.domain.color import UNSAID, Colors
 from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
 from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
-from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, most_allocated, seek_before
+from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, most_allocated
+from anb_worker.render.part import Part, thinned
+from anb_worker.render.scan import Scan, Seen
+from anb_worker.render.wholeness import is_whole
 
 _HEADERS = {
     "h264": "h264_mp4toannexb,extract_extradata",
@@ -50,29 +53,38 @@ _SAY_NO_COLORS = {"mpegts", "avi"}
 """Containers, by FFmpeg's names, that leave this to their pictures."""
 
 
-def probe(path: Path, start: float, length: float, max_pixels: int) -> SourceFacts:
-    """What is in a file; of the kept part, what is really there. A picture over `max_pixels` is not opened."""
+_MOST_HELD_BACK = 16
+"""How many pictures a decoder may hold back."""
+
+_SEEKS = (1.0, 10.0)
+"""How far before the kept part to begin reading, in seconds: sound is warmed up by then, and is often stored a little
+apart from its picture. If that is not enough, farther; then from the beginning on.
+"""
+
+
+def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds: float = inf) -> SourceFacts:
+    """What is in a file; of the kept part, what is really there. A picture over `max_pixels` is not opened. Whether
+    there is more than `max_seconds` is counted where the file does not say it itself.
+    """
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
     if container is None:
         return SourceFacts()
+    window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
-        return _open(container, path, start, start + length, max_pixels)
+        # A seek gains little near the beginning. MPEG-TS has no index; what its clock means is known once it is read.
+        for back in _SEEKS if start > _SEEKS[0] and container is not Container.MPEG_TS else ():
+            facts = window.look(back)
+            if facts is not None:
+                return facts
+        return window.look(None) or SourceFacts(container=container)
     except Exception:  # noqa: BLE001 - the file could be opened, so whatever a library says of its bytes is its fault
         cut_off = container is Container.MP4 and _lacks_index(path)
         return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
 
 
-def _open(container: Container, path: Path, start: float, until: float, max_pixels: int) -> SourceFacts:
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": DEMUXERS[container],
-        "codec_whitelist": ",".join(DECODERS),
-        "max_streams": str(MOST_STREAMS),
-    }
-    # Tags may be in any encoding, or in none; nothing is done with their words.
-    with av.open(f"file:{path}", format=DEMUXERS[container], options=options, metadata_errors="replace") as opened:
-        return _describe(container, opened, start, until, max_pixels)
+def _ignore(_packet: Packet, _at: float | None) -> None:
+    """Watch nothing."""
 
 
 def _lacks_index(path: Path) -> bool:
@@ -85,63 +97,157 @@ def _lacks_index(path: Path) -> bool:
     return end >= size
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What was seen of one stream; times in seconds from the beginning of the file."""
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What is looked for: the part of a file from `start` to `until`, in seconds as a player counts them."""
 
-    packets: int = 0
-    last: float | None = None
-    end: float | None = None
+    container: Container
+    path: Path
+    start: float
+    until: float
+    max_pixels: int
+    max_seconds: float
 
+    def look(self, back: float | None) -> SourceFacts | None:
+        """Open the file and describe it, reading from `back` seconds before the kept part on, None: from the beginning
+        on. None as answer: that did not show all of it.
+        """
+        options = {
+            "protocol_whitelist": "file",
+            "format_whitelist": DEMUXERS[self.container],
+            "codec_whitelist": ",".join(DECODERS),
+            "max_streams": str(MOST_STREAMS),
+        }
+        # Tags may be in any encoding, or in none; nothing is done with their words.
+        with av.open(
+            f"file:{self.path}", format=DEMUXERS[self.container], options=options, metadata_errors="replace"
+        ) as opened:
+            return self._describe(opened, back)
 
-def _describe(container: Container, opened: InputContainer, start: float, until: float, max_pixels: int) -> SourceFacts:
-    origin = (opened.start_time or 0) / av.time_base
-    video, audio = _choose_video(opened), _choose_audio(opened)
-    seen = {stream.index: _Seen() for stream in (video, audio) if stream is not None}
-    looks: tuple[Look, ...] = ()
-    # A picture that is going to be refused is not decoded either.
-    if video is not None and _codec(video) in VIDEO_CODECS and video.width * video.height <= max_pixels:
+    def _describe(self, opened: InputContainer, back: float | None) -> SourceFacts | None:
+        video, audio = _choose_video(opened), _choose_audio(opened)
+        claimed = opened.duration / av.time_base if opened.duration else None
+        has_cover = any(stream.disposition & Disposition.attached_pic for stream in opened.streams.video)
+        facts = SourceFacts(container=self.container, claimed_end=claimed, has_cover=has_cover)
+        if audio is not None:
+            facts = replace(facts, audio=_audio_facts(audio))
+        if video is None:
+            return facts
+        facts = replace(facts, video=_video_facts(video))
+        # A picture that is going to be refused is not decoded either.
+        if _codec(video) not in VIDEO_CODECS or video.width * video.height > self.max_pixels:
+            return facts
+        if facts.audio is not None and not facts.audio.decodable:
+            return facts
         # One in mid-file may be larger than the headers say.
-        video.codec_context.options = {"max_pixels": str(most_allocated(max_pixels))}
-        seek = seek_before(container, start)
-        if seek == 0 or _seeks(opened, origin + seek):
-            looks = _scan(opened, seen, video, origin, until)
-    return SourceFacts(
-        container=container,
-        claimed_end=opened.duration / av.time_base if opened.duration else None,
-        video=_describe_video(container, video, seen[video.index], looks, origin) if video is not None else None,
-        audio=AudioFacts(
-            index=audio.index, codec=_codec(audio), decodable=_can_decode(audio), end=seen[audio.index].end
+        video.codec_context.options = {"max_pixels": str(most_allocated(self.max_pixels))}
+        video.codec_context.thread_count = 1  # one picture is wanted; threads cost memory
+        return self._read(opened, video, audio, back, facts)
+
+    def _read(
+        self,
+        opened: InputContainer,
+        video: VideoStream,
+        audio: AudioStream | None,
+        back: float | None,
+        facts: SourceFacts,
+    ) -> SourceFacts | None:
+        looks = _Looks(video)
+        # Where reading begins anew, nothing is decoded yet: a decoder forgets what the file says.
+        decode = back is None or self.container is Container.AVI
+        found = head = Scan(self.container, video, audio, looks.take if decode else _ignore)
+        head.read(opened, None)
+        begins = {stream.index: head.begins(stream) for stream in (video, audio) if stream is not None}
+        origin = min((begin for begin in begins.values() if begin is not None), default=0.0)
+        late = self._lateness(looks, head.packets[video.index])
+        if back is not None:
+            if not _seeks(opened, origin + self.start - back):
+                return None
+            looks = _Looks(video) if decode else looks
+            found = Scan(self.container, video, audio, looks.take)
+        endless = self.container is Container.MPEG_TS and (facts.claimed_end or 0) > self.max_seconds
+        found.read(opened, inf if endless else origin + self.until)
+        looks.take(None, None)
+        part = Part(found, self.container, origin, self.start, self.until, back)
+        if back is not None and not part.is_all_there(video, begins):
+            return None
+        return self._describe_part(part, video, audio, facts, late=late, looks=looks.found)
+
+    def _lateness(self, looks: "_Looks", packets: list[Seen]) -> float:
+        """How much later ffmpeg takes a picture to be than it is: AVI only tells when it is decoded, and a picture gets
+        the time of the packet that let the decoder hand it out.
+        """
+        first = looks.first
+        if self.container is not Container.AVI or first is None or first.dts is None or not packets:
+            return 0.0
+        late = float(first.dts * (first.time_base or 0)) - packets[0].stamp.raw_dts
+        return late if 0 < late <= _MOST_HELD_BACK * packets[0].duration else 0.0
+
+    def _describe_part(
+        self,
+        part: Part,
+        video: VideoStream,
+        audio: AudioStream | None,
+        facts: SourceFacts,
+        *,
+        late: float,
+        looks: list[Look],
+    ) -> SourceFacts:
+        found = part.scan
+        pictures = part.pictures(video)
+        video_facts = replace(
+            _video_facts(video),
+            claimed_end=self._claimed_end(video, part.origin),
+            reading=part.reading(video, late),
+            packets=len(pictures),
+            shown=thinned(pictures),
+            end=part.end(video),
+            looks=tuple(replace(look, since=look.since - part.origin) for look in looks),
         )
-        if audio is not None
-        else None,
-        has_cover=any(stream.disposition & Disposition.attached_pic for stream in opened.streams.video),
-    )
+        audio_facts = None
+        if audio is not None:
+            audio_facts = replace(
+                _audio_facts(audio),
+                claimed_end=self._claimed_end(audio, part.origin),
+                reading=part.reading(audio),
+                heard=tuple(part.sounds(audio)),
+                end=part.end(audio),
+            )
+        streams = [video] if audio is None else [video, audio]
+        ends = [part.end(stream) or 0.0 for stream in streams]
+        claimed_end = facts.claimed_end
+        if self.container is Container.MPEG_TS:
+            claimed_end = max(ends) if found.ended else None
+        return replace(
+            facts,
+            claimed_end=claimed_end,
+            whole=min(ends) < self.until and is_whole(self.container, self.path, streams),
+            jumps=tuple(moment - part.origin for moment in found.timeline.jumps()),
+            elsewhere=part.end(video) if found.ended and found.elsewhere is not None else None,
+            video=video_facts,
+            audio=audio_facts,
+        )
+
+    def _claimed_end(self, stream: VideoStream | AudioStream, origin: float) -> float | None:
+        """Where the file says that a stream ends."""
+        if self.container is Container.AVI and isinstance(stream, VideoStream) and stream.average_rate:
+            # FFmpeg shortens the duration of a file that was cut off; the count of frames stays what the file says.
+            return float(stream.frames / stream.average_rate)
+        if self.container is not Container.MP4 or stream.duration is None or stream.time_base is None:
+            return None
+        # In fragments, what is before the first picture is a part of the duration.
+        begin = 0 if any(box.kind == "moof" for box in boxes(self.path)) else stream.start_time or 0
+        return float((stream.duration + begin) * stream.time_base) - origin
 
 
-def _describe_video(
-    container: Container, video: VideoStream, seen: _Seen, looks: tuple[Look, ...], origin: float
-) -> VideoFacts:
-    return VideoFacts(
-        index=video.index,
-        codec=_codec(video),
-        width=getattr(video, "width", 0),
-        height=getattr(video, "height", 0),
-        claimed_end=_claimed_end(container, video, origin),
-        packets=seen.packets,
-        last=seen.last,
-        end=seen.end,
-        looks=looks,
-    )
+def _video_facts(video: VideoStream) -> VideoFacts:
+    """What is known of a stream without reading it."""
+    width, height = getattr(video, "width", 0), getattr(video, "height", 0)
+    return VideoFacts(index=video.index, codec=_codec(video), width=width, height=height)
 
 
-def _claimed_end(container: Container, video: VideoStream, origin: float) -> float | None:
-    if container is Container.AVI and video.average_rate:
-        # FFmpeg shortens the duration of a file that was cut off; the count of frames stays what the file says.
-        return float(video.frames / video.average_rate)
-    if video.duration is None or video.time_base is None:
-        return None
-    return float((video.duration + (video.start_time or 0)) * video.time_base) - origin
+def _audio_facts(audio: AudioStream) -> AudioFacts:
+    return AudioFacts(index=audio.index, codec=_codec(audio), decodable=_can_decode(audio))
 
 
 def _choose_video(opened: InputContainer) -> VideoStream | None:
@@ -187,44 +293,6 @@ def _seeks(opened: InputContainer, at: float) -> bool:
     return True
 
 
-def _scan(
-    opened: InputContainer, seen: dict[int, _Seen], video: VideoStream, origin: float, until: float
-) -> tuple[Look, ...]:
-    """Read the packets up to `until`, and decode a picture at the beginning and wherever it may look different."""
-    video.codec_context.thread_count = 1  # one picture is wanted; threads cost memory
-    looks = _Looks(video)
-    for packet in _packets(opened, set(seen), origin, until):
-        stream = seen[packet.stream_index]
-        at = _seconds(packet, packet.pts if packet.pts is not None else packet.dts, origin)
-        if at is not None and at < until and not packet.is_discard and not packet.is_corrupt:
-            stream.packets += 1
-            stream.last = max(stream.last or 0.0, at)
-            stream.end = max(stream.end or 0.0, at + (_seconds(packet, packet.duration, 0.0) or 0.0))
-        if packet.stream_index == video.index:
-            looks.take(packet, at)
-    looks.take(None, None)
-    return tuple(looks.found)
-
-
-def _packets(opened: InputContainer, waiting: set[int], origin: float, until: float) -> Iterator["Packet[Stream]"]:
-    """The packets of the named streams, until each of them has come to `until`, or the file ends or breaks."""
-    try:
-        for packet in opened.demux([opened.streams[index] for index in waiting]):
-            yield packet
-            # Pictures may come out of order, but none comes before its own decoding time.
-            at = _seconds(packet, packet.dts if packet.dts is not None else packet.pts, origin)
-            if at is not None and at >= until:
-                waiting.discard(packet.stream_index)
-            if not waiting:
-                return
-    except Exception:  # noqa: BLE001 - as in probe; what came before it counts
-        return
-
-
-def _seconds(packet: "Packet[Stream]", ticks: int | None, origin: float) -> float | None:
-    return None if ticks is None else float(ticks * packet.time_base) - origin
-
-
 class _Looks:
     """Finds how a stream's pictures look, and when that changes: a picture is decoded wherever the headers change."""
 
@@ -241,6 +309,8 @@ class _Looks:
         self._said_by_file = {n: getattr(video.codec_context, n) if said else v for n, v in _COLOR_FIELDS.items()}
         self._file_aspect = _aspect(video.sample_aspect_ratio)
         self._first_aspect: float | None = None
+        self.first: VideoFrame | None = None
+        """The first picture that could be decoded."""
 
     def take(self, packet: "Packet[Stream] | None", at: float | None) -> None:
         """The stream's next packet, which is shown at `at` (seconds); None as packet: there are no more."""
@@ -249,6 +319,7 @@ class _Looks:
                 self._change(headers, at or 0.0)
             self._now = headers
         if self._wanted is not None and (frame := _decode(self._video, packet)) is not None:
+            self.first = self.first or frame
             look = self._look(frame, packet, self._wanted)
             self.found.append(look)
             self._wanted = None
@@ -340,6 +411,6 @@ def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame |
 
 
 if __name__ == "__main__":
-    _path, _start, _length, _max_pixels = sys.argv[1:]
-    _facts = probe(Path(_path), float(_start), float(_length), int(_max_pixels))
+    _path, _start, _length, _max_pixels, _max_seconds = sys.argv[1:]
+    _facts = probe(Path(_path), float(_start), float(_length), int(_max_pixels), float(_max_seconds))
     sys.stdout.write(json.dumps(asdict(_facts), allow_nan=False))
