@@ -83,7 +83,7 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
 
 
-def _ignore(_packet: Packet, _at: float | None) -> None:
+def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
     """Watch nothing."""
 
 

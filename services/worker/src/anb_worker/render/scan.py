@@ -35,7 +35,7 @@ _LONGEST_SOUND_SECONDS = 0.25
 """Of one packet of sound; that of a coder, as bytes in a row may be any number."""
 
 
-Watch = Callable[["Packet[Stream]", float | None], None]
+Watch = Callable[["Packet[Stream] | None", float | None], None]
 
 
 @dataclass(frozen=True, slots=True)
