@@ -2,11 +2,12 @@
 
 import os
 import sys
-from collections.abc import Sequence
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
-    # `python -m` puts the current folder first: nothing that lies there is ours.
+    # `python -m` puts the current folder first: nothing that lies there is ours. No import may come before this.
     del sys.path[0]
+
+from collections.abc import Sequence
 
 INTERRUPTED = 130
 

@@ -27,7 +27,17 @@ QUICK = {
     "ANB_HEARTBEAT_SECONDS": "2",
 }
 
-PLANTED = ("json.py", "enum.py", "av.py", "PIL.py", "botocore.py", "ministack.py", "anb_core.py", "anb_worker.py")
+PLANTED = (
+    "json.py",
+    "enum.py",
+    "collections.py",
+    "av.py",
+    "PIL.py",
+    "botocore.py",
+    "ministack.py",
+    "anb_core.py",
+    "anb_worker.py",
+)
 """Modules that lie in every place, under names that the stack imports. None of them may ever run."""
 
 
