@@ -39,6 +39,15 @@ def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> objec
     return store.claim(video_id, generation=generation, worker="worker-2", lease=LEASE, policy=POLICY)
 
 
+def test_what_only_the_log_may_say_of_an_attempt_is_kept_beside_it(store: Store) -> None:
+    lease = processing(store)
+    problem = Problem("bucket_unavailable", "The bucket did not answer.", "http://secret.host:9000 refuses")
+    assert store.settle(lease, plan_outage(lease.counters, problem, POLICY, jitter=0.5))
+    [attempt] = store.history(lease.video_id)[1]
+    assert attempt.error == problem
+    assert attempt.error.detail == problem.detail
+
+
 def test_a_claim_begins_an_attempt_with_a_new_fence_and_a_key_of_its_own(store: Store) -> None:
     video_id = uploaded(store)
     claimed = store.claim(video_id, generation=1, worker="worker-1", lease=LEASE, policy=POLICY)

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from anb_api.schemas import read_cursor, write_cursor
 from anb_core.domain.errors import Full, Invalid, Unavailable
-from anb_core.domain.model import Result, Scope
-from anb_core.domain.retry import RetryPolicy
+from anb_core.domain.model import Counters, Problem, Result, Scope
+from anb_core.domain.retry import RetryPolicy, plan_outage
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Page
 from tests.unit.api.conftest import VIDEO, World, code_of
@@ -191,6 +191,23 @@ def test_a_listing_can_be_limited_to_several_statuses(world: World) -> None:
     answer = world.client.get("/api/videos?status=cancelled&status=processed", headers=ana).json()
 
     assert {video["video_id"] for video in answer["videos"]} == {cancelled, processed}
+
+
+def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone(world: World) -> None:
+    ana, ops = world.caller("ana"), world.caller("ops", Scope.OPS)
+    video_id = world.upload(ana)
+    claimed = world.store.claim(video_id, generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy())
+    assert isinstance(claimed, Claimed)
+    problem = Problem("bucket_unavailable", "The bucket did not answer.", "http://secret.host:9000 refuses")
+    world.store.settle(claimed.lease, plan_outage(Counters(), problem, RetryPolicy(), jitter=0.5))
+
+    for headers, detail in ((ana, None), (ops, "http://secret.host:9000 refuses")):
+        [attempt] = world.client.get(f"/api/videos/{video_id}", headers=headers).json()["history"]
+        assert attempt["error"] == {
+            "code": "bucket_unavailable",
+            "message": "The bucket did not answer.",
+            "detail": detail,
+        }
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "status=done", "cursor=" + "x" * 301, "status="])

@@ -11,7 +11,17 @@ from typing import Self
 import pytest
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.errors import BadInput, Busy, Interrupted, LeaseLost, NotFound, Transient, Unavailable, Withheld
+from anb_core.domain.errors import (
+    BadInput,
+    Busy,
+    Full,
+    Interrupted,
+    LeaseLost,
+    NotFound,
+    Transient,
+    Unavailable,
+    Withheld,
+)
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Lease, NewVideo, Record, Result, Source
 from anb_core.domain.retry import INTERRUPTIONS_ALARM, RetryPolicy, Settlement
@@ -794,6 +804,30 @@ def test_a_full_disk_is_not_the_videos_fault(world: World) -> None:
 def test_what_follows_from_an_error(error: Exception, counters: Counters, ending: Ending) -> None:
     settlement = plan_ending(error, Counters(), POLICY, jitter=0.5)
     assert (settlement.counters, settlement.ending) == (counters, ending)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(
+            kind(part, "Bucket b at http://secret.host:9000 (10.1.2.3) does not answer, says /secret/path.")
+            for kind in (Unavailable, Busy, Full)
+            for part in ("database", "bucket", "queue", "scratch")
+        ),
+        Withheld("object_withheld", "Bucket b at http://secret.host:9000 withholds it from 10.1.2.3 and /secret/path."),
+        OSError(errno.ENOSPC, "no space left at secret.host, 10.1.2.3", "/secret/path"),
+        RuntimeError("secret.host, 10.1.2.3, /secret/path"),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{getattr(error, 'part', '')}",
+)
+def test_hosts_and_paths_are_told_to_those_who_run_the_system_alone(error: Exception) -> None:
+    told = plan_ending(error, Counters(), POLICY, jitter=0.5).error
+    assert told is not None
+    assert not [word for word in ("secret", "10.", "/", "9000") if word in told.message]
+    assert told.message.endswith(".")
+    assert told.detail is not None
+    assert "secret.host" in told.detail
+    assert "/secret/path" in told.detail
 
 
 def raising(error: Exception) -> Callable[[], None]:

@@ -12,10 +12,14 @@ from anb_core.domain.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why something went wrong, as shown to people: a stable code and a sentence."""
+    """Why something went wrong, as shown to people: a stable code and a sentence.
+
+    `detail` names hosts, paths and what other programs said: it is for who runs the system, and kept of attempts alone.
+    """
 
     code: str
     message: str
+    detail: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from anb_core.domain.errors import (
     AnbError,
     BadInput,
     Busy,
+    Full,
     Interrupted,
     LeaseLost,
     NotFound,
@@ -152,6 +153,19 @@ class Scratch(Protocol):
         ...
 
 
+_OUTAGES = {
+    "database": "The database did not answer for a while.",
+    "bucket": "The bucket did not answer for a while.",
+    "scratch": "The worker's disk had no room for the video and what is made of it.",
+}
+_OUTAGE = "A part that is needed was away for a while."
+_FULL = "There is no room left to keep the result."
+_WITHHELD = "The bucket does not give us a file that is needed for this video."
+"""What the owner of a video reads; which host it was and what it said is for who runs the system."""
+
+_MOST_DETAIL = 2000
+
+
 def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitter: float) -> Settlement:
     """What follows from the way an attempt ended; any error that isn't ours is a failure of the try."""
     match error:
@@ -159,15 +173,30 @@ def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitte
             return plan_rejection(counters, Problem(code, message))
         case Interrupted():
             return plan_interruption(counters)
-        case Unavailable(code=code, message=message) | Withheld(code=code, message=message):
-            return plan_outage(counters, Problem(code, message), policy, jitter)
-        case AnbError(code=code, message=message):
-            return plan_failure(counters, Problem(code, message), policy, jitter)
+    if (outage := _outage(error)) is not None:
+        return plan_outage(counters, outage, policy, jitter)
+    if isinstance(error, AnbError):
+        return plan_failure(counters, Problem(error.code, error.message), policy, jitter)
+    told = f"The worker failed in a way nobody foresaw ({type(error).__name__})."
+    return plan_failure(counters, Problem("internal_error", told, _detail(error)), policy, jitter)
+
+
+def _outage(error: Exception) -> Problem | None:
+    """What is told of a part that is away, or None if it is something else."""
+    match error:
+        case Full(code=code):
+            return Problem(code, _FULL, _detail(error))
+        case Unavailable(code=code, part=part):
+            return Problem(code, _OUTAGES.get(part, _OUTAGE), _detail(error))
+        case Withheld(code=code):
+            return Problem(code, _WITHHELD, _detail(error))
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            full = Problem("scratch_unavailable", "The worker's disk filled up while the video was being made.")
-            return plan_outage(counters, full, policy, jitter)
-    unexpected = Problem("internal_error", f"The worker failed in a way nobody foresaw ({type(error).__name__}).")
-    return plan_failure(counters, unexpected, policy, jitter)
+            return Problem("scratch_unavailable", _OUTAGES["scratch"], _detail(error))
+    return None
+
+
+def _detail(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
 
 
 class Steps:

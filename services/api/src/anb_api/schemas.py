@@ -59,6 +59,14 @@ class Error(BaseModel):
         return Error(code=problem.code, message=problem.message) if problem else None
 
 
+class AttemptError(Error):
+    """Why an attempt went wrong."""
+
+    detail: Annotated[
+        str | None, Field(description="What the log says, with hosts and paths. Null but for tokens of scope `ops`.")
+    ]
+
+
 class Source(BaseModel):
     """What was uploaded. `size` in bytes; `sha256` is null for an object that did not pass through us."""
 
@@ -86,11 +94,15 @@ class Attempt(BaseModel):
     started_at: Time
     ended_at: Time | None
     ending: Ending | None
-    error: Error | None
+    error: AttemptError | None
 
     @classmethod
-    def of(cls, attempt: model.Attempt) -> "Attempt":
-        """The public part of an attempt."""
+    def of(cls, attempt: model.Attempt, *, detailed: bool) -> "Attempt":
+        """The public part of an attempt, and where `detailed` what only those may read who run the system."""
+        problem = attempt.error
+        told = problem and AttemptError(
+            code=problem.code, message=problem.message, detail=problem.detail if detailed else None
+        )
         return Attempt(
             attempt_id=attempt.id,
             generation=attempt.generation,
@@ -98,7 +110,7 @@ class Attempt(BaseModel):
             started_at=attempt.started_at,
             ended_at=attempt.ended_at,
             ending=attempt.ending,
-            error=Error.of(attempt.error),
+            error=told,
         )
 
 
@@ -156,9 +168,12 @@ class VideoDetail(Video):
     history: list[Attempt]
 
     @classmethod
-    def with_history(cls, record: Record, attempts: Sequence[model.Attempt], prefix: str) -> "VideoDetail":
-        """The public part of a record and its attempts."""
-        return VideoDetail(**_told(record, prefix), history=[Attempt.of(attempt) for attempt in attempts])
+    def with_history(
+        cls, record: Record, attempts: Sequence[model.Attempt], prefix: str, *, detailed: bool
+    ) -> "VideoDetail":
+        """The public part of a record and its attempts, whose errors may be `detailed`."""
+        history = [Attempt.of(attempt, detailed=detailed) for attempt in attempts]
+        return VideoDetail(**_told(record, prefix), history=history)
 
 
 class VideoList(BaseModel):

@@ -15,7 +15,7 @@ from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of, che
 from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
 from anb_core.domain.errors import TooLarge
-from anb_core.domain.model import Record
+from anb_core.domain.model import Record, Scope
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
@@ -147,7 +147,8 @@ def list_videos(
 @router.get("/{video_id}", summary="Show a video", responses=NOT_FOUND)
 def show_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> VideoDetail:
     """The video, the work on it, and the history of its attempts."""
-    return VideoDetail.with_history(*find_with_history(here.core.store, caller, video_id), prefix)
+    record, attempts = find_with_history(here.core.store, caller, video_id)
+    return VideoDetail.with_history(record, attempts, prefix, detailed=caller.scope is Scope.OPS)
 
 
 @router.get(

@@ -41,7 +41,7 @@ def sentence(report: Report) -> str:
     return _SENTENCES[report.outcome].format(
         seconds=report.seconds,
         steps=", ".join(f"{name} {seconds:.1f}" for name, seconds in report.steps.items()),
-        because=f": {reason.message}" if reason else "",
+        because=f": {getattr(reason, 'detail', None) or reason.message}" if reason else "",
         detail=report.detail,
     )
 

@@ -167,13 +167,13 @@ def attempt_of(row: Row[Any]) -> Attempt:
             started_at=row.started_at,
             ended_at=row.ended_at,
             ending=row.ending and Ending(row.ending),
-            error=problem_of(row.error_code, row.error_message),
+            error=problem_of(row.error_code, row.error_message, row.error_detail),
         )
 
 
-def problem_of(code: str | None, message: str | None) -> Problem | None:
-    """A problem kept in two columns."""
-    return None if code is None else Problem(code, message or "")
+def problem_of(code: str | None, message: str | None, detail: str | None = None) -> Problem | None:
+    """A problem kept in two columns, of an attempt in three."""
+    return None if code is None else Problem(code, message or "", detail)
 
 
 def columns_of(problem: Problem | None) -> dict[str, str | None]:
@@ -288,7 +288,12 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
         connection.execute(
             update(attempts)
             .where(attempts.c.id == effect.ended.attempt_id)
-            .values(ended_at=locked.now, ending=effect.ended.ending, **columns_of(effect.ended.error))
+            .values(
+                ended_at=locked.now,
+                ending=effect.ended.ending,
+                **columns_of(effect.ended.error),
+                error_detail=effect.ended.error and effect.ended.error.detail,
+            )
         )
     if effect.started:
         started = effect.started

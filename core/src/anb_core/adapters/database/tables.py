@@ -204,6 +204,7 @@ attempts = Table(
     Column("ending", Words),
     Column("error_code", Words),
     Column("error_message", Words),
+    Column("error_detail", Words),
     _one_of("ending", Ending),
     CheckConstraint("(ended_at IS NULL) = (ending IS NULL)", name="ended_whole"),
     UniqueConstraint("job_id", "fence"),
