@@ -82,10 +82,11 @@ class UninstallSettings(Scope):
     deployment: Annotated[str, _Name] = Field(
         alias="ANB_OPERATOR_DEPLOYMENT", description="The operator's Deployment, which is scaled to 0."
     )
-    marker: Annotated[str, _Name] = Field(
-        alias="ANB_OPERATOR_UNINSTALL_MARKER",
-        description="The ConfigMap that Helm makes after the clean-up: where it is there before, this is no uninstall.",
-    )
     selector: Annotated[str, _Selector] = Field(
         alias="ANB_OPERATOR_SELECTOR", description="Labels of its pods, which are waited for."
     )
+
+    @property
+    def marker(self) -> str:
+        """The ConfigMap that Helm makes after the clean-up: where it is there before, this is no uninstall."""
+        return f"{self.deployment}-uninstall"

@@ -154,7 +154,6 @@ def clean_up(site: Site, kubeconfig: Path) -> None:
         "ANB_OPERATOR_NAMESPACE": site.namespace,
         "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
         "ANB_OPERATOR_SELECTOR": OPERATOR,
-        "ANB_OPERATOR_UNINSTALL_MARKER": "anb-operator-uninstall",
     }
     subprocess.run([sys.executable, "-m", "anb_operator", "uninstall"], env=os.environ | environment, check=True)
 

@@ -271,7 +271,7 @@ class Uninstalled:
             return web.json_response(self.kept[name])
         if name == "scale":
             self.stopped = True
-        if name == "marker" and not self.applied:
+        if name == "anb-operator-uninstall" and not self.applied:
             return web.json_response({"reason": "NotFound", "message": "there is no marker"}, status=404)
         if name == "videojobs" and not self.known:
             return web.Response(text="404 page not found\n", status=404)
@@ -284,7 +284,6 @@ class Uninstalled:
                 "ANB_OPERATOR_NAMESPACE": "video",
                 "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
                 "ANB_OPERATOR_SELECTOR": "app=operator",
-                "ANB_OPERATOR_UNINSTALL_MARKER": "marker",
             }
         )
         ask(self.answer, lambda client: uninstall(client, settings))
@@ -317,7 +316,7 @@ def test_a_marker_that_is_applied_a_moment_later_is_waited_for(monkeypatch: pyte
     looks = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        if request.path.endswith("/marker"):
+        if request.path.endswith("/anb-operator-uninstall"):
             looks.append(request.path)
             cluster.applied = len(looks) == 3
         return await Uninstalled.answer(cluster, request)
