@@ -30,7 +30,6 @@ QUICK = {
 PLANTED = (
     "json.py",
     "enum.py",
-    "collections.py",
     "av.py",
     "PIL.py",
     "botocore.py",
