@@ -1,5 +1,6 @@
 """What the server does to clients that take too long or too much. The limits are shortened here."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -10,10 +11,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from anb_api import connection, videos
 from anb_api.body import Body
-from anb_api.connection import MAX_HEADER_BYTES
+from anb_api.connection import MAX_HEADER_BYTES, Guarded
 from tests.integration.api.conftest import VIDEO, Api, Raw, form, part
 from tests.support import eventually
 
@@ -179,6 +183,28 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(api: Api, monkeypa
 
         with pytest.raises(ConnectionError):
             ask_and_never_read()
+
+
+def test_a_server_may_stop_while_a_refused_client_still_sends() -> None:
+    async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        """Never asked."""
+
+    async def scenario() -> None:
+        state = ServerState()
+        config = uvicorn.Config(nothing, lifespan="off", log_config=None)
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(lambda: Guarded(config, state, {}), "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: anb\r\nX-Large: " + b"a" * 20_000 + b"\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+            (refused,) = state.connections
+            refused.shutdown()
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            assert not state.connections
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_options_of_the_whole_server_are_told(raw: Raw) -> None:

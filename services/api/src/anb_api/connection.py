@@ -107,6 +107,14 @@ class Guarded(H11Protocol):
                 refusal = problem(HTTPStatus.BAD_REQUEST, "request_malformed", told)
         self._refuse(refusal)
 
+    def shutdown(self) -> None:
+        """The server stops."""
+        if self._left_to_read is None:
+            super().shutdown()
+        else:
+            # Refused past h11, which still thinks that it owes an answer.
+            self.transport.close()
+
     def pause_writing(self) -> None:
         """The client does not take what it is sent."""
         super().pause_writing()
