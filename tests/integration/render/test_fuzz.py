@@ -18,7 +18,7 @@ FILES = int(os.environ.get("FUZZ_FILES", "60"))
 LIMITS = ChildLimits(cpu_seconds=30, wall_seconds=90)
 CODES = {
     *("not_a_video", "truncated", "corrupt", "no_video_stream", "audio_only", "unsupported_codec", "unsupported_color"),
-    *("zero_duration", "too_long", "too_many_pixels", "trim_beyond_end", "too_demanding"),
+    *("unsupported_join", "zero_duration", "too_long", "too_many_pixels", "trim_beyond_end", "too_demanding"),
 }
 
 
