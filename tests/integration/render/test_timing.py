@@ -1,0 +1,161 @@
+"""Picture and sound are where they were, whichever begins first, whatever is missing, wherever the cut is.
+
+Each clip flashes and beeps at PULSES; what comes out is judged by decoding that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from anb_core.domain.edit import EditSpec, Trim
+from anb_core.domain.errors import BadInput
+from tests.support.rendering import ONLY_MAIN, MakeClip, Output, Render
+
+PULSES = (0.5, 1.3, 2.6, 3.2, 4.4, 5.2)
+"""Seconds; each is 0.2 s long, and no two are equally far apart."""
+SECONDS = 6.0
+LATE = 0.8
+"""How much later one stream begins, in seconds."""
+FRAME, IN_STEP = 1 / 30 + 0.005, 0.040
+
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf", 2, "-g", 250)
+CODECS: dict[str, tuple[object, ...]] = {
+    "mp4": (*X264, "-c:a", "aac"),
+    "mkv": (*X264, "-c:a", "libvorbis"),
+    "webm": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", 8, "-g", 250, "-c:a", "libopus"),
+    "avi": ("-c:v", "mpeg4", "-q:v", 3, "-bf", 2, "-g", 250, "-c:a", "pcm_s16le"),
+    "ts": (*X264, "-c:a", "aac", "-output_ts_offset", 700),
+}
+"""Long groups of pictures with B frames; MPEG-TS whose clock does not begin at 0, as in nothing that was broadcast."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """From when to when there is a picture, and a sound; the picture stands still in `hole`. Seconds."""
+
+    picture: tuple[float, float] = (0.0, SECONDS)
+    sound: tuple[float, float] = (0.0, SECONDS)
+    hole: tuple[float, float] = (0.0, 0.0)
+
+    def inputs(self) -> list[object]:
+        """ffmpeg's arguments, up to the codecs."""
+        begin, end = self.picture
+        flash = "+".join(f"between(t,{at - begin - 0.001:.3f},{at - begin + 0.199:.3f})" for at in PULSES)
+        keep = f"not(between(t,{self.hole[0] - begin:.3f},{self.hole[1] - begin:.3f}))" if self.hole[1] else "1"
+        picture = f"testsrc2=s=160x90:r=30:d={end - begin},drawbox=color=white:t=fill:enable='{flash}',select='{keep}'"
+        since, until = self.sound
+        beep = "+".join(f"between(t,{at - since:.3f},{at - since + 0.2:.3f})" for at in PULSES)
+        sound = f"aevalsrc='0.05*sin(2*PI*300*t)+0.6*sin(2*PI*1000*t)*({beep})':s=48000:d={until - since}"
+        return [
+            *("-itsoffset", begin, "-f", "lavfi", "-i", picture, "-itsoffset", since, "-f", "lavfi", "-i", sound),
+            *("-map", 0, "-map", 1, "-fps_mode", "vfr"),
+        ]
+
+    def flashes(self, trim: Trim) -> list[float]:
+        """When the picture of the kept part turns white."""
+        begin, end = self.picture
+        shown = [at for at in PULSES if begin <= at < end and not self.hole[0] < at + 0.2 <= self.hole[1] + 0.2]
+        return _kept(shown, trim)
+
+    def beeps(self, trim: Trim) -> list[float]:
+        """When the sound of the kept part becomes loud."""
+        return _kept([at for at in PULSES if self.sound[0] <= at < self.sound[1]], trim)
+
+
+def _kept(moments: Sequence[float], trim: Trim) -> list[float]:
+    return [at - trim.start for at in moments if trim.start <= at < trim.start + trim.length]
+
+
+SOUND_LATE = Signal(sound=(LATE, 4.0))
+PICTURE_LATE = Signal(picture=(LATE, SECONDS), hole=(1.8, 2.4))
+TOGETHER = Signal(sound=(0.0, 4.0))
+PICTURE_SHORT = Signal(picture=(0.0, 4.0))
+
+
+def rises(levels: npt.NDArray[np.float64], over: float, rate: float, quiet: float) -> list[float]:
+    """When the levels rise over a limit after `quiet` seconds below it; the first one counts from 0 on."""
+    loud = np.flatnonzero(levels > over)
+    starts = [at for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > quiet * rate]
+    return [float(at) / rate for at in starts]
+
+
+def check(output: Output, signal: Signal, trim: Trim) -> None:
+    frames = output.rendered.frames
+    assert frames == pytest.approx(min(trim.length, SECONDS - trim.start) * 30, abs=2)
+    flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
+    assert flashes == pytest.approx(signal.flashes(trim), abs=FRAME)
+    assert beeps == pytest.approx(signal.beeps(trim), abs=IN_STEP)
+
+
+def edit(trim: Trim) -> EditSpec:
+    return ONLY_MAIN.model_copy(update={"trim": trim})
+
+
+@pytest.mark.parametrize(
+    "trim",
+    [Trim(length=2), Trim(start=2.1, length=1.5), Trim(start=4.2, length=1.3)],
+    ids=["beginning", "middle", "beyond the sound"],
+)
+@pytest.mark.parametrize("kind", list(CODECS))
+@pytest.mark.parametrize("signal", [SOUND_LATE, PICTURE_LATE], ids=["sound late", "picture late, with a hole"])
+def test_flashes_and_beeps_are_where_they_were(
+    clip: MakeClip, render: Render, kind: str, signal: Signal, trim: Trim
+) -> None:
+    if kind == "avi":  # whose streams begin together, and have no holes
+        signal = TOGETHER if signal is SOUND_LATE else PICTURE_SHORT
+    check(render(clip(f"clip.{kind}", *signal.inputs(), *CODECS[kind]), edit(trim)), signal, trim)
+
+
+@pytest.mark.parametrize("second", [0, 26_000], ids=["anew", "hours later"])
+@pytest.mark.parametrize("trim", [Trim(), Trim(start=6.8, length=2)], ids=["all", "after the joint"])
+def test_a_recording_that_was_joined_to_another_follows_it(
+    clip: MakeClip, render: Render, second: int, trim: Trim
+) -> None:
+    codecs = (*X264, "-g", 30, "-c:a", "mp2")
+    whole = clip("one.ts", *Signal().inputs(), *codecs)
+    other = clip("two.ts", *Signal().inputs(), *codecs, "-output_ts_offset", second)
+    whole.write_bytes(whole.read_bytes() + other.read_bytes())
+    output = render(whole, edit(trim))
+    wanted = _kept([*PULSES, *(at + SECONDS for at in PULSES)], trim)
+    flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
+    # How far the second is from the first depends on which of its streams was longer.
+    assert flashes == pytest.approx(wanted, abs=0.1)
+    assert beeps == pytest.approx(flashes, abs=IN_STEP)
+
+
+def test_a_recording_that_goes_on_in_other_streams_is_refused_with_the_second(clip: MakeClip, render: Render) -> None:
+    source = clip("one.ts", *Signal().inputs(), *CODECS["ts"])
+    other = clip("two.ts", "-i", source, "-c", "copy", "-mpegts_start_pid", 80, "-mpegts_pmt_start_pid", 4352)
+    source.write_bytes(source.read_bytes() + other.read_bytes())
+    with pytest.raises(BadInput, match=r"6\.[01] s") as caught:
+        render(source)
+    assert caught.value.code == "unsupported_join"
+
+
+@pytest.mark.parametrize("size", [188, 192, 204])
+def test_packets_of_every_size_may_begin_in_the_middle_of_one(clip: MakeClip, render: Render, size: int) -> None:
+    source = clip("clip.ts", *Signal().inputs(), *CODECS["ts"], "-g", 30)
+    data = source.read_bytes()
+    before, after = bytes(4 if size == 192 else 0), bytes(16 if size == 204 else 0)
+    packets = (before + data[at : at + 188] + after for at in range(0, len(data), 188))
+    source.write_bytes(b"".join(packets)[100:])
+    output = render(source, edit(Trim(length=3)))
+    flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
+    assert len(flashes) >= 3
+    assert flashes == pytest.approx(beeps, abs=IN_STEP)
+
+
+def test_an_edit_that_leaves_out_the_beginning_moves_nothing(clip: MakeClip, render: Render) -> None:
+    shifted = ("-output_ts_offset", -1, "-avoid_negative_ts", "disabled")
+    output = render(clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], *shifted), edit(Trim(length=2)))
+    assert rises(output.brightness(), 225, 30, 0.1) == pytest.approx([0.3, 1.6], abs=FRAME)
+    assert rises(output.loudness(), 0.3, 48_000, 0.1) == pytest.approx([0.3, 1.6], abs=IN_STEP)
+
+
+def test_an_empty_edit_in_a_file_in_fragments_is_no_part_of_its_length(clip: MakeClip, render: Render) -> None:
+    fragments = ("-movflags", "+dash+delay_moov+frag_keyframe")
+    trim = Trim(start=4.2)
+    check(render(clip("c.mp4", *PICTURE_LATE.inputs(), *CODECS["mp4"], *fragments), edit(trim)), PICTURE_LATE, trim)
