@@ -389,6 +389,7 @@ def test_a_change_of_the_picture_is_followed_from_the_nearest_frame_on() -> None
 def test_a_change_that_makes_no_difference_needs_no_branch() -> None:
     assert looks(LOOK, replace(LOOK, since=2.0), replace(LOOK, since=3.0)) == [(0, None)]
     smaller = replace(LOOK, since=2.0, width=1280, height=720)
+    assert looks(LOOK, replace(LOOK, since=2.0, pixel_format="yuv422p10le")) == [(0, None), (60, None)]
     assert looks(LOOK, smaller, codec="vp9") == [(0, None)]
     assert looks(LOOK, smaller, codec="h264") == [(0, None), (60, None)]
     assert looks(LOOK, replace(smaller, width=640, height=360), codec="vp9") == [(0, None), (60, None)]

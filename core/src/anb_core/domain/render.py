@@ -129,6 +129,7 @@ class Look:
     since: float = 0.0
     width: int = 0
     height: int = 0
+    pixel_format: str = ""
     pixel_aspect: float | None = None
     colors: Colors = field(default_factory=Colors)
 
@@ -206,6 +207,7 @@ class PlannedLook:
     first_frame: int = 0
     width: int
     height: int
+    pixel_format: str = ""
     pixel_aspect: float | None = None
     color: ColorPlan = field(default_factory=ColorPlan)
 
@@ -517,6 +519,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
             first_frame=max(0, round((look.since - start) * FPS)) if looks else 0,
             width=look.width,
             height=look.height,
+            pixel_format=look.pixel_format,
             pixel_aspect=look.pixel_aspect,
             color=plan_colors(look.colors, look.width, look.height),
         )
@@ -529,9 +532,9 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """What is to be done with the pictures. Their size matters to what compares or mixes several pixels only."""
-    size = (look.width, look.height) if codec in _CODECS_WITH_FIELDS or look.color.alpha else None
-    return look.pixel_aspect, look.color, size
+    """What is to be done with the pictures. Their form matters only to what compares several pixels."""
+    form = (look.width, look.height, look.pixel_format) if codec in _CODECS_WITH_FIELDS or look.color.alpha else None
+    return look.pixel_aspect, look.color, form
 
 
 def _check_claim(claimed: float, seen: float, trim: "Trim") -> None:

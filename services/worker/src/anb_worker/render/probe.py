@@ -366,7 +366,14 @@ class _Looks:
         elif turned and aspect:
             aspect = 1 / aspect
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        return Look(since=since, width=width, height=height, pixel_aspect=aspect, colors=self._colors(frame, packet))
+        return Look(
+            since=since,
+            width=width,
+            height=height,
+            pixel_format=frame.format.name,
+            pixel_aspect=aspect,
+            colors=self._colors(frame, packet),
+        )
 
     def _colors(self, frame: VideoFrame, packet: "Packet[Stream] | None") -> Colors:
         components = frame.format.components
