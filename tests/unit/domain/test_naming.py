@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from anb_core.domain.errors import Invalid
 from anb_core.domain.naming import clean_title, result_file_name, safe_file_name, title_from_file_name
 
+SCOTLAND = "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
+"""Its flag: a black one, and the letters gbsct in characters that show nothing."""
+
 
 @pytest.mark.parametrize(
     ("raw", "title"),
@@ -73,6 +76,11 @@ def test_what_joins_and_shapes_visible_characters_stays(title: str) -> None:
         ("", "video"),
         ("folder/", "video"),
         ("👩\u200d👩\u200d👧.mp4", "👩\u200d👩\u200d👧"),
+        ("\u200b.mp4", ".mp4"),
+        ("\ufeff\u2800 clip\u200b.mp4", "clip"),
+        ("\u200b" * 300 + "clip.mp4", "clip"),
+        ("I ❤\ufe0f.mp4", "I ❤\ufe0f"),
+        (f"{SCOTLAND}.mp4", SCOTLAND),
     ],
 )
 def test_a_title_is_made_of_a_file_name(name: str, title: str) -> None:

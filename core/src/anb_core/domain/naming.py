@@ -24,6 +24,9 @@ INVISIBLE = (
 the inside of a character class. Beside others they matter: joiners make one emoji of several, and shape Persian."""
 
 _VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
+_LEADING = re.compile(rf"^[\s{INVISIBLE}]+")
+# Not selectors and tags, which shape what they follow: a heart is red by one, a flag is Scotland's by others.
+_TRAILING = re.compile(rf"(?:(?![\u180b-\u180f\ufe00-\ufe0f\U000e0000-\U000e0fff])[\s{INVISIBLE}])+$")
 
 _NAMELESS = "video.mp4"
 _UNTITLED = "video"
@@ -59,8 +62,9 @@ def title_from_file_name(raw: str) -> str:
     last = _last_part(raw)
     for name in (last.rpartition(".")[0], last):
         spoken = "".join(_spoken(character) for character in name)
+        seen = _LEADING.sub("", " ".join(spoken.split()))
         # A cut may leave the joiner of an emoji that is gone.
-        title = re.sub(rf"[\s{INVISIBLE}]+$", "", " ".join(spoken.split())[:MAX_TITLE])
+        title = _TRAILING.sub("", seen[:MAX_TITLE])
         if _VISIBLE.search(title):
             return title
     return _UNTITLED
