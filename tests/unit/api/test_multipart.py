@@ -204,6 +204,23 @@ def test_a_file_is_named_in_any_way_that_clients_know(disposition: bytes, name: 
     assert read(body(TITLE, file)) == (name, *AS_EVER[1:])
 
 
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b"; filename*=undefined''clip.mp4",
+        b"; filename*=idna''clip%FF.mp4",
+        b"; filename*=punycode''clip%FF.mp4",
+        b"; filename*=a\0b''clip.mp4",
+        b"; filename*=UTF-8''clip; filename*0=.mp4",
+    ],
+)
+def test_a_file_name_that_cannot_be_decoded_is_refused(disposition: bytes) -> None:
+    refusal = refusal_of(body(TITLE, FILE.replace(b'; filename="clip.mp4"', disposition)))
+
+    assert (type(refusal), refusal.code) == (Malformed, "form_malformed")
+    assert "`filename*`" in refusal.message
+
+
 @given(
     st.lists(
         st.tuples(

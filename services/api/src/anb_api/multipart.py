@@ -291,7 +291,12 @@ def _extended_file_name(disposition: bytes) -> str | None:
     """`filename*`, in the way of RFC 2231: no form should have it, but what is meant is clear."""
     message = Message()
     message["Content-Disposition"] = disposition.decode("latin-1")
-    return message.get_filename()
+    try:
+        return message.get_filename()
+    except (TypeError, ValueError) as error:
+        # Of characters that are none, or in pieces that don't go together.
+        told = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
+        raise Malformed("form_malformed", told) from error
 
 
 def _utf8(value: bytes, name: str, charset: str) -> bytes:
