@@ -207,6 +207,26 @@ def test_a_server_may_stop_while_a_refused_client_still_sends() -> None:
     asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
+def test_a_client_whose_machine_is_gone_is_noticed_whether_it_is_waited_for_or_written_to() -> None:
+    server, config = ServerState(), uvicorn.Config(lambda: None, log_config=None)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as door, socket.create_connection(door.getsockname()):
+            ours, _ = door.accept()
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(lambda: Guarded(config, server, {}), ours)
+            try:
+                assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                idle, between, count, unacknowledged = (
+                    ours.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in connection.KEEPALIVE
+                )
+                assert idle + between * count == unacknowledged / 1000 == connection.WRITE_SECONDS == 30
+            finally:
+                transport.close()
+
+    asyncio.run(scenario())
+
+
 def test_options_of_the_whole_server_are_told(raw: Raw) -> None:
     raw.send(b"OPTIONS * HTTP/1.1\r\nHost: anb\r\n\r\n")
     answer = raw.answer()

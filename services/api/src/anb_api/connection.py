@@ -24,7 +24,7 @@ MAX_HEADER_BYTES = 16 * 1024
 HEADER_SECONDS = 10.0
 """From the first byte of a request to the end of its headers; also from the connection to that first byte."""
 
-WRITE_SECONDS = 60.0
+WRITE_SECONDS = 30.0
 """A client that takes nothing of its answer for so long is gone."""
 
 MAX_CONNECTIONS = 512
@@ -37,8 +37,9 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 1024 * 1024
 """After a refusal so much is still read: closing at once would reset the connection before the client reads why."""
 
-KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""A client whose machine or network is gone without a word is noticed after 30 s, where the system can do that."""
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""A client whose machine or network is gone without a word is noticed after 30 s, where the system can do that: by its
+silence, or (in milliseconds) by what it does not acknowledge, for while that is sent again nobody asks for its life."""
 
 
 class Guarded(H11Protocol):
