@@ -15,7 +15,7 @@ ENOUGH_TO_ACT = 8
 USUAL_ID_LENGTH = 36
 
 LOOKED_THROUGH = 500
-"""So many of the newest videos are looked through for the beginning of an id."""
+"""So many of the newest videos are looked through for the beginning of an id, and all by what can't be undone."""
 
 SHOWN = 10
 
@@ -25,7 +25,7 @@ class Source(Protocol):
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
-    def videos(self, *, limit: int) -> Iterator[dict[str, Any]]: ...
+    def videos(self, *, limit: int | None) -> Iterator[dict[str, Any]]: ...
 
 
 def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
@@ -45,7 +45,8 @@ def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
         return given
     if len(given) < enough:
         return _short_id(api, given, enough)
-    found = {video["video_id"]: video for video in api.videos(limit=LOOKED_THROUGH) if _begins(video, given)}
+    most = LOOKED_THROUGH if enough == 1 else None
+    found = {video["video_id"]: video for video in api.videos(limit=most) if _begins(video, given)}
     if given in found:
         return given
     if len(found) > 1:

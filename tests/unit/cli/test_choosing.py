@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from anb_cli.choosing import ENOUGH_TO_ACT, whole_id
+from anb_cli.choosing import ENOUGH_TO_ACT, LOOKED_THROUGH, whole_id
 from anb_cli.errors import CliError, Refused, WrongUse
 from tests.support.videos import a_video
 
@@ -21,9 +21,9 @@ class Videos:
             raise Refused("There is none.", code="video_not_found", status=404)
         return a_video(video_id=video_id)
 
-    def videos(self, *, limit: int) -> Iterator[dict[str, Any]]:
-        assert limit > 1
-        return (a_video(video_id=video_id, title=f"Title of {video_id}") for video_id in self.ids)
+    def videos(self, *, limit: int | None) -> Iterator[dict[str, Any]]:
+        assert limit is None or limit > 1
+        return (a_video(video_id=video_id, title=f"Title of {video_id}") for video_id in self.ids[:limit])
 
 
 @pytest.mark.parametrize("given", ["", " ", "\t\n"])
@@ -65,10 +65,20 @@ def test_several_that_begin_so_are_listed() -> None:
     assert (len(lines), last) == (10, "  and 2 more")
 
 
+def test_what_acts_does_not_take_a_newer_video_for_an_old_one() -> None:
+    newer = [f"holiday-{number}" for number in range(LOOKED_THROUGH - 1)]
+    there = Videos("holidays-2024", *newer, "holidays")
+
+    assert whole_id(there, "holidays", enough=ENOUGH_TO_ACT) == "holidays"
+    assert whole_id(there, "holidays-") == "holidays-2024"
+    with pytest.raises(WrongUse, match="501 videos"):
+        whole_id(there, "holiday", enough=7)
+
+
 @pytest.mark.parametrize("given", ["nothing", LONG[:-1] + "x"])
 def test_what_is_older_than_the_newest_is_left_to_the_api(given: str) -> None:
     class Older(Videos):
-        def videos(self, **_: int) -> Iterator[dict[str, Any]]:
+        def videos(self, **_: int | None) -> Iterator[dict[str, Any]]:
             return iter(())
 
     assert whole_id(Older(given), given) == given
