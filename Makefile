@@ -36,7 +36,7 @@ test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
 DEBIAN_PACKAGES := pgbouncer
 
 .PHONY: test-debian
-test-debian: $(SETUP) $(FOOTAGE) ## Run the tests that need Debian's pgbouncer installed
+test-debian: $(SETUP) $(FOOTAGE) # `make test` tells of it
 	@$(BIN)/python -m pytest -m debian
 
 .PHONY: debian-packages

@@ -193,7 +193,7 @@ def test_a_listing_can_be_limited_to_several_statuses(world: World) -> None:
     assert {video["video_id"] for video in answer["videos"]} == {cancelled, processed}
 
 
-def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone(world: World) -> None:
+def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone_and_only_if_asked_for(world: World) -> None:
     ana, ops = world.caller("ana"), world.caller("ops", Scope.OPS)
     video_id = world.upload(ana)
     claimed = world.store.claim(video_id, generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy())
@@ -201,8 +201,13 @@ def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone(world: World) -> N
     problem = Problem("bucket_unavailable", "The bucket did not answer.", "http://secret.host:9000 refuses")
     world.store.settle(claimed.lease, plan_outage(Counters(), problem, RetryPolicy(), jitter=0.5))
 
-    for headers, detail in ((ana, None), (ops, "http://secret.host:9000 refuses")):
-        [attempt] = world.client.get(f"/api/videos/{video_id}", headers=headers).json()["history"]
+    for headers, query, detail in (
+        (ana, "", None),
+        (ana, "?detail=true", None),
+        (ops, "", None),
+        (ops, "?detail=true", "http://secret.host:9000 refuses"),
+    ):
+        [attempt] = world.client.get(f"/api/videos/{video_id}{query}", headers=headers).json()["history"]
         assert attempt["error"] == {
             "code": "bucket_unavailable",
             "message": "The bucket did not answer.",

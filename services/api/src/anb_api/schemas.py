@@ -63,7 +63,8 @@ class AttemptError(Error):
     """Why an attempt went wrong."""
 
     detail: Annotated[
-        str | None, Field(description="What the log says, with hosts and paths. Null but for tokens of scope `ops`.")
+        str | None,
+        Field(description="What the log says, with hosts and paths: with `detail=true`, for tokens of scope `ops`."),
     ]
 
 

@@ -145,10 +145,19 @@ def list_videos(
 
 
 @router.get("/{video_id}", summary="Show a video", responses=NOT_FOUND)
-def show_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> VideoDetail:
+def show_video(
+    here: Here,
+    caller: CallerHere,
+    prefix: Prefix,
+    video_id: VideoIdInPath,
+    *,
+    detail: Annotated[
+        bool, Query(description="Whether errors of attempts tell hosts and paths, to tokens of scope `ops`.")
+    ] = False,
+) -> VideoDetail:
     """The video, the work on it, and the history of its attempts."""
     record, attempts = find_with_history(here.core.store, caller, video_id)
-    return VideoDetail.with_history(record, attempts, prefix, detailed=caller.scope is Scope.OPS)
+    return VideoDetail.with_history(record, attempts, prefix, detailed=detail and caller.scope is Scope.OPS)
 
 
 @router.get(
