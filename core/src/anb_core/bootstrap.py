@@ -1,5 +1,6 @@
 """Wires the parts together; the one place that knows which adapter stands behind which port."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,6 +13,7 @@ from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 from anb_core.settings import DatabaseSettings, Settings
+from anb_core.usecases.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,18 @@ class Core:
     store: Store
     objects: Objects
     queue: Queue
+
+    def sweep(self, wake_relay: Callable[[], None]) -> Sweep:
+        """The sweep, the same in every process that runs one."""
+        return Sweep(
+            self.store,
+            self.objects,
+            self.queue,
+            policy=self.settings.retry_policy,
+            interval=self.settings.sweep_interval,
+            hidden=self.settings.visibility_timeout,
+            wake_relay=wake_relay,
+        )
 
     def close(self) -> None:
         """Let go of every connection."""

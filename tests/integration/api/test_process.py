@@ -62,6 +62,7 @@ def test_after_a_kill_the_sweep_removes_row_and_parts_of_an_unfinished_upload(pr
         core.queue,
         policy=RetryPolicy(),
         interval=timedelta(seconds=1),
+        hidden=timedelta(minutes=5),
         wake_relay=lambda: None,
     )
     first = sweep.sweep()

@@ -6,8 +6,18 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from anb_core.adapters.sqs import SqsQueue
-from anb_core.bootstrap import build, open_store
+from anb_core.bootstrap import Core, build, open_store
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.keys import upload_key
+from anb_core.domain.model import NewVideo, Source
+from anb_core.ports.queue import Depth
 from anb_core.settings import Settings, load
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.sweep import Swept
 
 
 @pytest.fixture
@@ -82,3 +92,27 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
         # A call with all its tries ends within the heartbeat.
         for client in (queue._sqs, core.objects._store.s3):  # type: ignore[attr-defined]
             assert vars(client.meta.config)["read_timeout"] <= 4
+
+
+class BusyQueue(InMemoryQueue):
+    def depth(self) -> Depth:
+        return Depth(0, 1, 0)
+
+
+@pytest.mark.usefixtures("settings")
+def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queue_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SQS_VISIBILITY_TIMEOUT", "1800")
+    clock = ManualClock()
+    store, objects, queue = InMemoryStore(clock.now), InMemoryObjects(), BusyQueue(now=clock.now)
+    relay = Relay(store, queue, bucket=objects.bucket)
+    sweep = Core(load(Settings), store, objects, queue).sweep(relay.wake)
+    new = NewVideo("v1", "t1", "ana", "A title", EditSpec(), upload_key("v1"), owned=True, file_name="a.mp4")
+    store.submit_existing(new, Source(5))
+    relay.send_due()
+
+    clock.advance(timedelta(seconds=1800))
+    assert sweep.sweep() == Swept()
+    clock.advance(timedelta(seconds=11))
+    assert sweep.sweep() == Swept(requeued=1)

@@ -22,7 +22,6 @@ from anb_core.usecases.sweep import (
     EMPTY_READINGS,
     EMPTY_WINDOW,
     EVENTS_KEPT,
-    HIDDEN,
     LIMIT,
     NEAR_RETENTION,
     EmptyWatch,
@@ -31,6 +30,7 @@ from anb_core.usecases.sweep import (
 )
 
 INTERVAL = timedelta(seconds=10)
+HIDDEN = timedelta(minutes=10)
 LEASE = timedelta(seconds=60)
 POLICY = RetryPolicy()
 EMPTY, BUSY = Depth(0, 0, 0), Depth(0, 1, 0)
@@ -53,6 +53,7 @@ class World:
             queue or self.queue,
             policy=POLICY,
             interval=INTERVAL,
+            hidden=HIDDEN,
             wake_relay=self._wake,
             monotonic=self.clock.monotonic,
         )
@@ -436,6 +437,7 @@ def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
         InMemoryQueue(),
         policy=POLICY,
         interval=timedelta(milliseconds=1),
+        hidden=HIDDEN,
         wake_relay=lambda: None,
     )
     thread = threading.Thread(target=sweep.run, args=(stop,))

@@ -32,9 +32,6 @@ EVENTS_KEPT = timedelta(days=7)
 IN_LINE = 1000
 """Of the jobs that have waited longest so many are judged by the work ahead of them."""
 
-HIDDEN = timedelta(minutes=5)
-"""The default of `SQS_VISIBILITY_TIMEOUT`."""
-
 DELETION_HOLD = timedelta(minutes=5)
 """How long a process that died while deleting objects keeps them from the others."""
 
@@ -93,8 +90,8 @@ class Sweep:
         *,
         policy: RetryPolicy,
         interval: timedelta,
+        hidden: timedelta,
         wake_relay: Callable[[], None],
-        hidden: timedelta = HIDDEN,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store

@@ -23,10 +23,9 @@ from anb_core.bootstrap import Core
 from anb_core.domain.edit import EditSpec
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
-from anb_core.usecases.sweep import Sweep
 
 REQUEST_THREADS = 12
-"""Requests that ask the database at a time; the others wait. Its pool of connections must have room for uploads too."""
+"""Requests that ask the database at a time; the others wait. Each has one of its connections for some milliseconds."""
 
 DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
 
@@ -91,15 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     core = context.core
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    sweep = Sweep(
-        core.store,
-        core.objects,
-        core.queue,
-        policy=core.settings.retry_policy,
-        interval=core.settings.sweep_interval,
-        hidden=core.settings.visibility_timeout,
-        wake_relay=context.relay.wake,
-    )
+    sweep = core.sweep(context.relay.wake)
     stop = threading.Event()
     threads = [_started(context.relay.run, stop), _started(sweep.run, stop)]
     reader = asyncio.create_task(context.hub.run(), name="feed")

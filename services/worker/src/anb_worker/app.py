@@ -88,7 +88,7 @@ def run(
             host, _, port = settings.worker_listen.rpartition(":")
             shown_at = stack.enter_context(serving(host, int(port), pulse, registry, gate.missing))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
-        stack.enter_context(_running(relay, _sweep(core, relay)))
+        stack.enter_context(_running(relay, core.sweep(relay.wake)))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
@@ -133,18 +133,6 @@ def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
         wake_relay=relay.wake,
     )
     return partial(submit.submit_existing, owner=settings.adopt_owner)
-
-
-def _sweep(core: Core, relay: Relay) -> Sweep:
-    settings: Settings = core.settings
-    return Sweep(
-        core.store,
-        core.objects,
-        core.queue,
-        policy=settings.retry_policy,
-        interval=settings.sweep_interval,
-        wake_relay=relay.wake,
-    )
 
 
 @contextmanager
