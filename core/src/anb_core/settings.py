@@ -125,7 +125,7 @@ def _database_url(given: SecretStr) -> SecretStr:
 
 def _with_hosts_apart(url: str) -> str:
     """SQLAlchemy wants several hosts after the question mark, libpq and people write them where one would be."""
-    parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>.*)", url)
+    parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>([/?].*)?)", url)
     if parts is None:
         return url
     # An address of IPv6 stands in brackets.

@@ -250,6 +250,8 @@ def test_the_dead_letter_queue_of_a_fifo_queue_is_fifo(monkeypatch: pytest.Monke
             "postgresql://ana:p@one:5433,two/anb?target_session_attrs=read-write",
             "postgresql+psycopg://ana:p@/anb?host=one%2Ctwo&port=5433%2C&target_session_attrs=read-write",
         ),
+        ("postgresql://ana:12,34@db/anb", "postgresql+psycopg://ana:12%2C34@db/anb"),
+        ("postgresql://ana:1,2@one,two/anb", "postgresql+psycopg://ana:1%2C2@/anb?host=one%2Ctwo&port=%2C"),
         ("postgresql://one,[::1]:5433", "postgresql+psycopg://?host=one%2C%3A%3A1&port=%2C5433"),
         ("postgresql://ana@/anb?host=one:5433&host=two", "postgresql+psycopg://ana@/anb?host=one%3A5433&host=two"),
         ("sqlite:///anb.db", "sqlite+pysqlite:///anb.db"),
