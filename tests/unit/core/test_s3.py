@@ -67,16 +67,24 @@ def test_a_refusal_is_told_with_the_words_of_s3(objects: S3Objects) -> None:
     assert error.value.message == ("Bucket anb-videos at http://127.0.0.1:9 refuses HeadBucket: 403, Forbidden.")
 
 
+ARN = "User: arn:aws:iam::123456789012:role/anb is not authorized"
+
+
 @pytest.mark.parametrize(("status", "code"), [(403, "403"), (400, "400")])
 def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_to_do(
     objects: S3Objects, status: int, code: str
 ) -> None:
-    with Stubber(objects._store.s3) as stub:
-        stub.add_client_error("head_object", code, "Forbidden", http_status_code=status)
+    with Stubber(objects._store.s3) as stub, capture_logs() as logs:
+        stub.add_client_error("head_object", code, ARN, http_status_code=status)
         stub.add_response("head_bucket", {})
 
-        with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}, Forbidden.*s3:GetObject"):
+        with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}\).*s3:GetObject") as withheld:
             objects.head(KEY)
+
+    # Whoever tries a video again reads this; whose account and role it is stands in the log.
+    assert "arn:" not in withheld.value.message
+    assert ARN in logs[0]["reason"]
+    assert ARN in str(withheld.value.__cause__)
 
 
 def test_a_key_service_that_is_asked_too_often_withholds_nothing(objects: S3Objects, tmp_path: Path) -> None:

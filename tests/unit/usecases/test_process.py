@@ -830,6 +830,17 @@ def test_hosts_and_paths_are_told_to_those_who_run_the_system_alone(error: Excep
     assert "/secret/path" in told.detail
 
 
+def test_why_an_object_is_withheld_is_told_to_those_who_run_the_system_in_the_buckets_own_words() -> None:
+    withheld = Withheld("object_withheld", "Bucket b does not give us k.")
+    withheld.__cause__ = RuntimeError("arn:aws:iam::123456789012:role/anb is not authorized")
+    told = plan_ending(withheld, Counters(), POLICY, jitter=0.5).error
+    assert told is not None
+    assert "arn:" not in told.message
+    assert told.detail is not None
+    assert told.detail.startswith("Withheld: Bucket b does not give us k.")
+    assert "arn:aws:iam::123456789012:role/anb is not authorized" in told.detail
+
+
 def raising(error: Exception) -> Callable[[], None]:
     def during() -> None:
         raise error

@@ -207,13 +207,13 @@ class _Bucket:
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()
-            reason = f"{error.operation_name}: {code}, {error.response['Error'].get('Message')}"
-            _log.warning("an object is withheld", bucket=self.name, key=key, reason=reason)
+            _log.warning("an object is withheld", bucket=self.name, key=key, reason=str(error))
+            # Its own sentence names roles, accounts and keys: that is for who runs the system.
             raise Withheld(
                 "object_withheld",
-                f"Bucket {self.name} does not give us {key} ({reason}), though it answers otherwise. Allow "
-                "s3:GetObject on it, and kms:Decrypt with its key; copy it if it is archived or has a key of the "
-                "customer's (SSE-C).",
+                f"Bucket {self.name} does not give us {key} ({error.operation_name}: {code}), though it answers "
+                "otherwise. Allow s3:GetObject on it, and kms:Decrypt with its key; copy it if it is archived or has a "
+                "key of the customer's (SSE-C).",
             ) from error
 
     def ensure(self) -> None:

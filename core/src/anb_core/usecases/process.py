@@ -189,14 +189,14 @@ def _outage(error: Exception) -> Problem | None:
         case Unavailable(code=code, part=part):
             return Problem(code, _OUTAGES.get(part, _OUTAGE), _detail(error))
         case Withheld(code=code):
-            return Problem(code, _WITHHELD, _detail(error))
+            return Problem(code, _WITHHELD, _detail(error, error.__cause__))
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return Problem("scratch_unavailable", _OUTAGES["scratch"], _detail(error))
     return None
 
 
-def _detail(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:_MOST_DETAIL]
+def _detail(*errors: BaseException | None) -> str:
+    return "; ".join(f"{type(error).__name__}: {error}" for error in errors if error is not None)[:_MOST_DETAIL]
 
 
 class Steps:
