@@ -5,7 +5,7 @@ import pytest
 from anb_core.domain.claim import Reason
 from anb_core.domain.model import Idempotency
 from anb_core.ports.store import Dropped, Store, Unknown
-from tests.contract.store.backends import Backend
+from tests.contract.store.backends import Backend, Sql
 from tests.contract.store.given import (
     DAY,
     HOUR,
@@ -268,6 +268,20 @@ def test_expired_keys_are_purged_and_others_stay(backend: Backend) -> None:
     uploading(store, idempotency=Idempotency("short", HOUR))
     uploading(store, idempotency=Idempotency("long", 3 * DAY))
     backend.pass_time(DAY)
+    assert store.purge(events_before=30 * DAY, limit=10) == 1
+
+
+@pytest.mark.parametrize("table", ["videos", "jobs"])
+def test_a_purge_does_not_wait_for_a_video_that_somebody_holds(postgresql: Sql, table: str) -> None:
+    store = postgresql.store
+    for _ in range(2):
+        new = new_video(owned=False)
+        store.submit_existing(new, SOURCE)
+        store.delete(new.id, grace=DAY)
+    postgresql.pass_time(DAY)
+    with postgresql.database.transaction() as connection:
+        connection.exec_driver_sql(f"SELECT FROM {table} LIMIT 1 FOR UPDATE")
+        assert store.purge(events_before=30 * DAY, limit=10) == 1
     assert store.purge(events_before=30 * DAY, limit=10) == 1
 
 

@@ -144,21 +144,19 @@ class HousekeepingRepository(Repository):
             )
 
     def purge(self, *, events_before: timedelta, limit: int) -> int:
-        old = select(job_events.c.id).where(passed(job_events.c.at, events_before)).limit(limit)
+        old = select(job_events.c.id).where(passed(job_events.c.at, events_before))
         key = tuple_(idempotency_keys.c.owner, idempotency_keys.c.key)
-        stale = (
-            select(idempotency_keys.c.owner, idempotency_keys.c.key)
-            .where(passed(idempotency_keys.c.expires_at))
-            .limit(limit)
-        )
+        stale = select(idempotency_keys.c.owner, idempotency_keys.c.key).where(passed(idempotency_keys.c.expires_at))
+        # The job is locked with its video, because it goes with it.
         gone = (
             select(videos.c.id)
+            .join(jobs, jobs.c.video_id == videos.c.id)
             .where(
                 passed(videos.c.purge_after),
                 ~exists().where(object_deletions.c.video_id == videos.c.id),
             )
-            .limit(limit)
         )
+        old, stale, gone = (found.limit(limit).with_for_update(skip_locked=True) for found in (old, stale, gone))
         with self.database.transaction() as connection:
             return sum(
                 connection.execute(statement).rowcount
