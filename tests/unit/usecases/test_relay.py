@@ -71,6 +71,11 @@ class HoldsOneRow(InMemoryStore):
             raise Busy("database", "Another session holds the row.")
         super().mark_sent(entry, broker=broker)
 
+    def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
+        if entry.video_id == self.held:
+            raise Busy("database", "Another session holds the row.")
+        super().mark_unsent(entry, delay=delay)
+
 
 def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world: World) -> None:
     store = world.store = HoldsOneRow(world.clock.now)
@@ -86,6 +91,21 @@ def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world
     # The one that was not noted goes out twice, which is harmless.
     assert relay.send_due() == Passed(sent=1, refused=0)
     assert world.sent_ids() == ["v1", "v2", "v1"]
+
+
+def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_refused(world: World) -> None:
+    store = world.store = HoldsOneRow(world.clock.now)
+    relay = Relay(store, world.queue, bucket="anb-videos", jitter=lambda: 0.0)
+    world.upload("v1")
+    world.upload("v2")
+    world.queue.refuse = lambda _: "not now"
+
+    assert relay.send_due() == Passed(sent=0, refused=2)
+    world.queue.refuse = lambda _: None
+    world.clock.advance(plan_resend(0, 0.0))
+
+    assert relay.send_due() == Passed(sent=1, refused=0)
+    assert world.sent_ids() == ["v2"]
 
 
 def test_an_outage_of_the_queue_delays_messages_and_loses_none(world: World) -> None:

@@ -85,26 +85,23 @@ class Relay:
             return Passed(0, 0)
         refusals = self._send(entries)
         for entry, refusal in zip(entries, refusals, strict=True):
-            if refusal is None:
-                self._mark_sent(entry)
-            else:
-                delay = plan_resend(entry.tries, self._jitter())
-                self._store.mark_unsent(entry, delay=delay)
-                _log.warning(
-                    "message not sent",
-                    video_id=entry.video_id,
-                    reason=refusal,
-                    again_in=round(delay.total_seconds(), 1),
-                )
+            try:
+                self._note(entry, refusal)
+            except Busy as error:
+                # It is due again after its hold; the others are not to wait for this one row.
+                told = "sent" if refusal is None else "not sent"
+                _log.warning(f"message {told}, but not noted", video_id=entry.video_id, reason=error.message)
         refused = sum(refusal is not None for refusal in refusals)
         return Passed(len(entries) - refused, refused)
 
-    def _mark_sent(self, entry: OutboxEntry) -> None:
-        try:
+    def _note(self, entry: OutboxEntry, refusal: str | None) -> None:
+        if refusal is None:
             self._store.mark_sent(entry, broker=self._queue.name)
-        except Busy as error:
-            # It is sent again after its hold; the others are not to wait for this one row.
-            _log.warning("message sent, but not noted", video_id=entry.video_id, reason=error.message)
+            return
+        delay = plan_resend(entry.tries, self._jitter())
+        self._store.mark_unsent(entry, delay=delay)
+        again_in = round(delay.total_seconds(), 1)
+        _log.warning("message not sent", video_id=entry.video_id, reason=refusal, again_in=again_in)
 
     def _send(self, entries: Sequence[OutboxEntry]) -> Sequence[str | None]:
         try:
