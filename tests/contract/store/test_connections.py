@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url, text
@@ -75,9 +76,22 @@ def test_a_limit_of_the_database_counts_too(limited: Sql) -> None:
     assert line.startswith("the database allows 4 connections and 5 may be opened: raise its max_connections")
 
 
-def test_what_other_databases_take_is_not_there_for_ours(postgresql: Sql, postgres_url: str) -> None:
+@pytest.fixture
+def common(postgresql: Sql) -> Iterator[str]:
+    """Our database's URL for a role that sees of other roles' connections only that they are there, as in production."""
+    name = f"common_{uuid4().hex}"
+    with postgresql.database.transaction() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
+        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+    yield make_url(postgresql.url).set(username=name).render_as_string()
+    with postgresql.database.transaction() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {name}")
+        connection.exec_driver_sql(f"DROP ROLE {name}")
+
+
+def test_what_other_databases_take_is_not_there_for_ours(common: str, postgres_url: str) -> None:
     def left() -> int:
-        [line] = said(postgresql.url, in_all=1000)
+        [line] = said(common, in_all=1000)
         return int(line.split()[3])
 
     before = left()

@@ -13,12 +13,12 @@ SELECT current_setting('max_connections')::int
          - current_setting('superuser_reserved_connections')::int
          - coalesce(current_setting('reserved_connections', true)::int, 0)
          - (SELECT count(*)::int FROM pg_stat_activity
-              WHERE backend_type = 'client backend' AND datname <> current_database()),
+              WHERE datname <> current_database() AND coalesce(backend_type, 'client backend') = 'client backend'),
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
 """What the server has for our database, besides what is reserved or taken by others; limits of the role and the
-database, -1 where there is none."""
+database, -1 where there is none. Of what belongs to other roles we are not told the type."""
 
 _log = structlog.get_logger(__name__)
 
