@@ -1,3 +1,4 @@
+import threading
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -5,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from anb_core.domain.errors import Unavailable
 from anb_core.testing.clock import ManualClock
-from anb_worker.health import Pulse, answer
+from anb_worker.health import Pulse, answer, one_at_a_time
 
 
 def all_there() -> None:
@@ -42,3 +43,24 @@ def test_a_worker_is_ready_while_it_may_take_work() -> None:
     status, _, body = answer("/readyz", pulse, registry, lambda: away)
     assert (status, body) == (HTTPStatus.SERVICE_UNAVAILABLE, b"the database does not answer\n")
     assert answer("/healthz", pulse, registry, lambda: away)[0] is HTTPStatus.OK
+
+
+def test_however_many_ask_whether_a_worker_is_ready_its_parts_are_asked_by_one_at_a_time() -> None:
+    met: list[bool] = []
+    both = threading.Barrier(2)
+
+    def ask() -> None:
+        try:
+            both.wait(0.2)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        else:
+            met.append(True)
+
+    missing = one_at_a_time(ask)
+    threads = [threading.Thread(target=missing) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert met == [False, False]

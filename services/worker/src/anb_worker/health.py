@@ -38,6 +38,17 @@ Missing = Callable[[], Unavailable | None]
 """Tells which part does not answer, if one doesn't."""
 
 
+def one_at_a_time(missing: Missing) -> Missing:
+    """However many ask, they take one connection to the database: a lease's renewal needs another."""
+    asking = threading.Lock()
+
+    def ask() -> Unavailable | None:
+        with asking:
+            return missing()
+
+    return ask
+
+
 def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> tuple[HTTPStatus, str, bytes]:
     """Status, content type and body for a GET."""
     match path.partition("?")[0]:
@@ -60,6 +71,7 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
 @contextmanager
 def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> Iterator[int]:
     """Answer while the block runs; gives the port, which matters where 0 was asked for."""
+    missing = one_at_a_time(missing)
 
     class Handler(BaseHTTPRequestHandler):
         # A probe that stalls keeps its own thread only, and not for long.
