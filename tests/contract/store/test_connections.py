@@ -78,7 +78,7 @@ def test_a_limit_of_the_database_counts_too(limited: Sql) -> None:
 
 @pytest.fixture
 def common(postgresql: Sql) -> Iterator[str]:
-    """Our database's URL for a role that sees of other roles' connections only that they are there, as in production."""
+    """Our database's URL for a role that sees only that others have connections, as roles do in production."""
     name = f"common_{uuid4().hex}"
     with postgresql.database.transaction() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")
