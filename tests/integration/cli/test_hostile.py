@@ -149,9 +149,7 @@ def test_in_good_circumstances_commands_do_what_they_should(place: Place, comman
         {"stderr": "full"},
         {"stderr": "broken"},
         {"stdin": "closed", "stdout": "closed", "stderr": "closed"},
-        {"stdin": "closed"},
         {"encoding": "ascii"},
-        {"encoding": "latin-1"},
     ],
     ids=str,
 )
@@ -171,11 +169,9 @@ def test_streams(place: Place, streams: dict[str, Any], options: list[str]) -> N
         {"ALL_PROXY": "socks5://me:secret@127.0.0.1:9", "ANB_URL": "http://192.0.2.1"},
         {"HTTP_PROXY": "ftp://me:secret@127.0.0.1:9", "ANB_URL": "http://192.0.2.1"},
         {"HTTP_PROXY": "http://[::1", "ANB_URL": "http://192.0.2.1"},
-        {"http_proxy": "http://127.0.0.1:9", "ANB_URL": "http://192.0.2.1"},
         {"NO_PROXY": "[::1,http://[", "HTTP_PROXY": "http://127.0.0.1:9", "ANB_URL": "http://192.0.2.1"},
         {"SSL_CERT_FILE": "/nowhere", "ANB_URL": "https://192.0.2.1"},
         {"SSL_CERT_FILE": "/dev/null", "HTTPS_PROXY": "http://127.0.0.1:9", "ANB_URL": "https://192.0.2.1"},
-        {"ANB_URL": ""},
         {"ANB_URL": None, "ANB_TOKEN": None},
         {"ANB_URL": "http://"},
         {"ANB_URL": "http://[::1"},
@@ -187,16 +183,12 @@ def test_streams(place: Place, streams: dict[str, Any], options: list[str]) -> N
         {"ANB_URL": TOKEN},
         {"ANB_URL": "https://127.0.0.1:9"},
         {"ANB_TOKEN": f"{TOKEN}\n{TOKEN}"},
-        {"ANB_TOKEN": f"Bearer {TOKEN}"},
         {"ANB_TOKEN": f"{TOKEN}\u00e9"},
         {"ANB_TOKEN": f"{TOKEN}\udce9"},
-        {"ANB_TOKEN": f"\x1b{TOKEN}"},
         {"ANB_TOKEN": ""},
         {"ANB_TOKEN": TOKEN * 40},
         {"COLUMNS": "\u00b2", "LINES": "x"},
-        {"COLUMNS": "9" * 5000},
         {"COLUMNS": "0"},
-        {"COLUMNS": "-1"},
         {"COLUMNS": "1"},
         {"TERM": "dumb", "NO_COLOR": "1"},
         {"TERM": "\udce9", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"},
@@ -222,7 +214,7 @@ def test_a_current_folder_that_is_gone(place: Place, command: list[str]) -> None
         expect_civil(place.run(*command, folder=str(gone), gone=True, environment=environment))
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o100, 0o400, 0o500])
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o500])
 @pytest.mark.parametrize("environment", [{}, {"ANB_URL": None}], ids=str)
 def test_folders_that_cannot_be_read_entered_or_written(
     place: Place, mode: int, environment: dict[str, str | None]
@@ -246,27 +238,20 @@ def test_folders_that_cannot_be_read_entered_or_written(
 # A demo makes the folder that it is given: none of these may be one outside of the test's own.
 VALUES = [
     "",
-    " ",
     "\n",
     "-",
-    ".",
     "/proc",
-    "~",
-    "\udcff\udcfe",
     "caf\udce9.mp4",
-    "a" * 300,
     "a" * 100_000,
     "/a" * 3000,
     "\x1b[2J\x07",
     "\u202e\U0001f469\u200d\U0001f467",
-    "[bold]x[/]",
     "[/]",
     "%s{}%00\\",
     "nan",
     "1e999",
     "9" * 5000,
     "/dev/full",
-    "/dev/null",
     "/dev/fd/99",
     "/proc/self/mem",
     "loop",
