@@ -78,12 +78,15 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
         timeout = 10
 
         def do_GET(self) -> None:
+            self.wfile.write(self.do_HEAD())
+
+        def do_HEAD(self) -> bytes:
             status, kind, body = answer(self.path, pulse, registry, missing)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            return body
 
         def log_message(self, *_: object) -> None:
             """Probes are not worth a line."""
