@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from anb_core.domain.edit import EditSpec, Trim
+from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput
-from tests.support.rendering import ONLY_MAIN, MakeClip, Output, Render
+from anb_core.ports.renderer import Resources
+from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, make_clip
 
 PULSES = (0.5, 1.3, 2.6, 3.2, 4.4, 5.2)
 """Seconds; each is 0.2 s long, and no two are equally far apart."""
@@ -159,3 +160,42 @@ def test_an_empty_edit_in_a_file_in_fragments_is_no_part_of_its_length(clip: Mak
     fragments = ("-movflags", "+dash+delay_moov+frag_keyframe")
     trim = Trim(start=4.2)
     check(render(clip("c.mp4", *PICTURE_LATE.inputs(), *CODECS["mp4"], *fragments), edit(trim)), PICTURE_LATE, trim)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Resources:
+    """An operator's cards of one picture and of two."""
+    folder = tmp_path_factory.mktemp("few")
+    cards = [
+        make_clip(
+            folder / f"{frames}.mp4", *("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30", "-frames:v", frames), *X264
+        )
+        for frames in (1, 2)
+    ]
+    return Resources(intro=cards[0], outro=cards[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "cards"),
+    [
+        *(("1.mp4", "intro, outro"), ("1.mkv", "intro"), ("1.ts", "outro"), ("1.avi", "intro, outro")),
+        *(("2.ts", "intro, outro"), ("2.mp4", "outro"), ("3.mkv", "intro, outro"), ("3.avi", "no cards")),
+    ],
+)
+def test_one_picture_is_a_video_whatever_comes_before_and_after_it(
+    clip: MakeClip, render: Render, few: Resources, name: str, cards: str
+) -> None:
+    frames, kind = int(name[0]), name[2:]
+    source = clip(name, "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30", "-frames:v", frames, *CODECS[kind])
+    intro, outro = "intro" in cards, "outro" in cards
+    asked = EditSpec(watermark=OFF, intro=Switch(enabled=intro), outro=Switch(enabled=outro))
+    assert render(source, asked, resources=few).rendered.frames == intro + frames + 2 * outro
+
+
+@pytest.mark.parametrize("kind", ["mp4", "ts"])
+def test_a_cut_in_the_last_hundredth_of_a_second_keeps_a_picture(
+    clip: MakeClip, render: Render, few: Resources, kind: str
+) -> None:
+    source = clip(f"last.{kind}", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=1", *CODECS[kind])
+    output = render(source, EditSpec(watermark=OFF, trim=Trim(start=0.995)), resources=few)
+    assert output.rendered.frames == 1 + 1 + 2

@@ -351,7 +351,7 @@ class OutputFacts:
     unlike_parts: int
     """Of intro, main and outro: how many have other codec headers than the whole, which only keeps one set of them."""
     undecodable_parts: int
-    """How many do not begin with a frame that can be decoded by itself."""
+    """How many do not begin in time with a frame that players can seek to and that can be decoded by itself."""
     audio_codec: str
     sample_rate: int
     channels: int

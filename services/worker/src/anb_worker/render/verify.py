@@ -11,10 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-from av.container import InputContainer
+from av.codec import CodecContext
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from anb_core.domain.render import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE, OutputFacts
 from anb_worker.render.boxes import boxes
@@ -54,7 +54,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
             video_begin=float(moments[0]),
             video_end=float(moments[-1] + Fraction(1, FPS)),
             unlike_parts=sum(_headers(part) != video.codec_context.extradata for part, _ in parts),
-            undecodable_parts=_count_undecodable(opened, [frames for _, frames in parts]),
+            undecodable_parts=_count_undecodable(video, pictures, [frames for _, frames in parts]),
             audio_codec=audio.codec_context.name,
             sample_rate=audio.codec_context.sample_rate,
             channels=audio.codec_context.channels,
@@ -64,19 +64,28 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         )
 
 
-def _count_undecodable(opened: InputContainer, frames: list[int]) -> int:
-    """How many parts have a first frame that can't be decoded by itself."""
+def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], frames: list[int]) -> int:
+    """How many parts do not begin in time with a picture that players can seek to and that can be decoded by itself."""
+    listed = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # AV_TIME_BASE is no multiple of our clock, so seek to the middle of the frame.
-        opened.seek(round((first + Fraction(1, 2)) / FPS * av.time_base))
-        try:
-            frame = next(opened.decode(video=0), None)
-        except av.error.FFmpegError:
-            frame = None
-        bad += frame is None or frame.is_corrupt or _time(frame.pts, frame) != Fraction(first, FPS)
+        # Not by seeking, which goes by decoding times: those of a part of one picture are the next part's.
+        part = pictures[first : first + count]
+        seekable = bool(part) and part[0].dts in listed
+        bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)
         first += count
     return bad
+
+
+def _begin(headers: bytes | None, part: list["Packet[Stream]"]) -> Fraction | None:
+    """When the first picture is shown by a decoder that saw nothing before, if it is a whole one."""
+    decoder = CodecContext.create("h264", "r")
+    decoder.extradata = headers
+    try:
+        frame = next((frame for packet in [*part, None] for frame in decoder.decode(packet)), None)
+    except av.error.FFmpegError:
+        return None
+    return None if frame is None or frame.is_corrupt else _time(frame.pts, part[0])
 
 
 def _headers(path: Path) -> bytes | None:
@@ -84,7 +93,7 @@ def _headers(path: Path) -> bytes | None:
         return opened.streams.video[0].codec_context.extradata
 
 
-def _time(ticks: int | None, of: "Packet[Stream] | VideoFrame") -> Fraction:
+def _time(ticks: int | None, of: "Packet[Stream]") -> Fraction:
     return Fraction((ticks or 0) * (of.time_base or 0))
 
 
