@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from anb_core.adapters.database import SqlStore, engine
 from tests.contract.store.backends import Sql
+from tests.contract.store.given import MINUTE, processed
 from tests.support import eventually
 
 MAX_CONNECTIONS = 60
@@ -53,6 +54,24 @@ def test_a_store_opens_no_more_connections_than_it_may_and_serves_all_who_ask(po
         for thread in threads:
             thread.join(10)
     assert len(pids) == 3
+
+
+def test_nothing_stays_on_a_connection_that_a_pooler_may_lend_to_somebody_else(postgresql: Sql) -> None:
+    with closing(SqlStore(postgresql.url, connections=3)) as store:
+        # More often than the driver waits before it prepares what it is asked again and again.
+        for _ in range(10):
+            with store.exclusively("sweep", lifetime=MINUTE):
+                processed(store)
+        with closing(store.database.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+            for question, none in (
+                ("SELECT count(*) FROM pg_prepared_statements", 0),
+                ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", 0),
+                ("SHOW statement_timeout", "0"),
+                ("SHOW lock_timeout", "0"),
+                ("SHOW idle_in_transaction_session_timeout", "0"),
+            ):
+                cursor.execute(question)
+                assert cursor.fetchone() == (none,), question
 
 
 @pytest.mark.parametrize(
