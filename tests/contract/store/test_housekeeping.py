@@ -122,6 +122,19 @@ def test_a_job_that_later_ones_have_overtaken_is_sent_anew(backend: Backend) -> 
     assert due(store) == [lost]
 
 
+def test_a_job_has_its_place_from_when_its_pause_ended(backend: Backend) -> None:
+    store = backend.store
+    lease = processing(store)
+    assert fail(store, lease)
+    other = uploaded(store)
+    backend.pass_time(10 * SECOND)
+    for video_id in (lease.video_id, other):
+        sent(store, video_id)
+    backend.pass_time(2 * MINUTE)
+    assert store.requeue_overdue(slack=MINUTE, limit=10) == 1
+    assert due(store) == [other]
+
+
 def test_a_job_that_is_overdue_and_not_due_yet_is_not_sent(backend: Backend) -> None:
     store = backend.store
     lease = processing(store)
