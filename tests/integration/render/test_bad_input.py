@@ -70,6 +70,16 @@ def test_a_file_whose_index_was_never_written_is_truncated(clip: MakeClip, rende
     assert code_of(render, cut(clip("clip.mp4", *GRAY, *FAST), 0.5)) == "truncated"
 
 
+@pytest.mark.parametrize("place", [b"stts", b"stsz", b"stco", b"smhd", b"udta"])
+def test_a_file_that_was_cut_off_within_its_index_is_truncated_however_much_of_that_is_left(
+    clip: MakeClip, render: Render, place: bytes
+) -> None:
+    source = clip("clip.mp4", *GRAY, *TONE, *FAST)
+    data = source.read_bytes()
+    source.write_bytes(data[: data.rindex(place) + 20])
+    assert code_of(render, source) == "truncated"
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("clip.mp4", INDEX_FIRST), ("clip.mkv", ()), ("clip.avi", ())],

@@ -70,6 +70,8 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         container = sniff_container(file.read(SNIFF_BYTES))
     if container is None:
         return SourceFacts()
+    if container is Container.MP4 and _lacks_index(path):
+        return SourceFacts(container=container, state="cut_off")
     window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
         # A seek gains little near the beginning. MPEG-TS has no index; what its clock means is known once it is read.
@@ -79,8 +81,7 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
                 return facts
         return window.look(None) or SourceFacts(container=container)
     except Exception:  # noqa: BLE001 - the file could be opened, so whatever a library says of its bytes is its fault
-        cut_off = container is Container.MP4 and _lacks_index(path)
-        return SourceFacts(container=container, state="cut_off" if cut_off else "unreadable")
+        return SourceFacts(container=container, state="unreadable")
 
 
 def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
@@ -88,7 +89,9 @@ def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
 
 
 def _lacks_index(path: Path) -> bool:
-    """Whether an MP4 that can't be opened has sound structure up to its end, only that its end came too early."""
+    """Whether an MP4 has sound structure up to its end, only that its end came too early: of half an index libavformat
+    makes a shorter video, without its sound.
+    """
     size, end = path.stat().st_size, 0
     for box in boxes(path):
         end = box.end
