@@ -199,3 +199,10 @@ def test_a_cut_in_the_last_hundredth_of_a_second_keeps_a_picture(
     source = clip(f"last.{kind}", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=1", *CODECS[kind])
     output = render(source, EditSpec(watermark=OFF, trim=Trim(start=0.995)), resources=few)
     assert output.rendered.frames == 1 + 1 + 2
+
+
+def test_another_program_of_a_broadcast_beside_the_picture_does_not_follow_it(clip: MakeClip, render: Render) -> None:
+    one = clip("one.ts", *Signal().inputs(), *CODECS["ts"])
+    other = ("-f", "lavfi", "-i", f"testsrc=s=160x90:r=30:d={SECONDS}", "-map", 0, "-map", 1)
+    source = clip("two.ts", "-i", one, *other, "-c", "copy", "-c:v:1", "libx264", "-preset", "ultrafast")
+    check(render(source, edit(Trim(start=4.2))), Signal(), Trim(start=4.2))

@@ -78,6 +78,7 @@ class Scan:
         self.elsewhere: float | None = None
         self._container, self._video, self._watch = container, video, watch
         self._now: dict[int, float] = {}
+        self._others: set[int] = set()
 
     def read(self, opened: InputContainer, until: float | None) -> None:
         """Read on until all streams have come to `until`, or to the end of the file.
@@ -87,8 +88,11 @@ class Scan:
         for packet in self._demux(opened):
             if packet.stream_index in self.packets:
                 self._take(packet)
-            elif isinstance(packet.stream, VideoStream) and not packet.stream.disposition & Disposition.attached_pic:
-                self._look_elsewhere()
+            elif packet.stream_index not in self._others:
+                # Only what begins now may follow the picture: another program of a broadcast goes on beside it.
+                self._others.add(packet.stream_index)
+                if isinstance(packet.stream, VideoStream) and not packet.stream.disposition & Disposition.attached_pic:
+                    self._look_elsewhere()
             if self._is_enough(until):
                 break
         for index in self.packets:
