@@ -206,3 +206,22 @@ def test_another_program_of_a_broadcast_beside_the_picture_does_not_follow_it(cl
     other = ("-f", "lavfi", "-i", f"testsrc=s=160x90:r=30:d={SECONDS}", "-map", 0, "-map", 1)
     source = clip("two.ts", "-i", one, *other, "-c", "copy", "-c:v:1", "libx264", "-preset", "ultrafast")
     check(render(source, edit(Trim(start=4.2))), Signal(), Trim(start=4.2))
+
+
+def test_an_edit_that_shows_a_part_twice_is_followed(clip: MakeClip, render: Render) -> None:
+    # The second edit is far from a key frame, so what has to be decoded before it goes back in time.
+    source = clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], "-bf", 0, "-output_ts_offset", 1)
+    data = bytearray(source.read_bytes())
+    seconds = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4])
+    at = 0
+    for clock in (15360, 48_000):
+        at = data.index(b"elst", at) + 12
+        assert data[at - 4 : at] == (2).to_bytes(4)
+        for edit_at in (at, at + 12):
+            data[edit_at : edit_at + 8] = (seconds * 5 // 2).to_bytes(4) + (3 * clock).to_bytes(4)
+    source.write_bytes(data)
+    output = render(source)
+    twice = [at - 3 + again for again in (0, 2.5) for at in PULSES if 3 <= at < 5.5]
+    assert output.rendered.frames == pytest.approx(150, abs=1)
+    assert rises(output.brightness(), 225, 30, 0.1) == pytest.approx(twice, abs=FRAME)
+    assert rises(output.loudness(), 0.3, 48_000, 0.1) == pytest.approx(twice, abs=IN_STEP)

@@ -13,8 +13,13 @@ from av.video.stream import VideoStream
 from anb_core.domain.container import Container
 from anb_core.domain.timeline import Stamp, Timeline, Tolerance
 
-_TOLERANCES = {Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1)}
-"""MPEG-TS is cut and joined as bytes, and its clock has 33 bits; other files keep lists of their times."""
+_TOLERANCES = {
+    Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
+    Container.MP4: Tolerance(back=inf),
+}
+"""MPEG-TS is cut and joined as bytes, and its clock has 33 bits; other files keep lists of their times. Where MP4 goes
+back, it is for what has to be decoded before an edit's first picture.
+"""
 
 _SMALLEST_PICTURE = 8
 """Bytes. What is smaller says that nothing changed."""
