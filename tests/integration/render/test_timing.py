@@ -136,6 +136,18 @@ def test_a_recording_that_goes_on_in_other_streams_is_refused_with_the_second(cl
     assert caught.value.code == "unsupported_join"
 
 
+def test_another_recording_between_two_with_the_same_streams_is_refused_with_the_second(
+    clip: MakeClip, render: Render
+) -> None:
+    source = clip("one.ts", *Signal().inputs(), *CODECS["ts"])
+    other = clip("two.ts", "-t", 1, "-i", source, "-c", "copy", "-mpegts_start_pid", 80, "-mpegts_pmt_start_pid", 4352)
+    source.write_bytes(source.read_bytes() + other.read_bytes() + source.read_bytes())
+    with pytest.raises(BadInput, match=r"(5\.9|6\.[01]) s") as caught:
+        render(source, edit(Trim(length=7)))
+    assert caught.value.code == "unsupported_join"
+    check(render(source, edit(Trim(start=3.9, length=2))), Signal(), Trim(start=3.9, length=2))
+
+
 @pytest.mark.parametrize("size", [188, 192, 204])
 def test_packets_of_every_size_may_begin_in_the_middle_of_one(clip: MakeClip, render: Render, size: int) -> None:
     source = clip("clip.ts", *Signal().inputs(), *CODECS["ts"], "-g", 30)

@@ -63,6 +63,13 @@ class Part:
             return self.until
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
+    def elsewhere(self, video: VideoStream) -> float | None:
+        """When another recording begins, with other streams; None for never."""
+        if self.scan.left is None:
+            return None
+        before = self.scan.packets[video.index][: self.scan.left]
+        return max((packet.end - self.origin for packet in before), default=0.0)
+
     def pictures(self, video: VideoStream) -> list[float]:
         """When each picture appears that can be decoded, in seconds from the origin; the first is on the screen at the
         start.

@@ -158,7 +158,7 @@ class _Window:
         looks = _Looks(video)
         # Where reading begins anew, nothing is decoded yet: a decoder forgets what the file says.
         decode = back is None or self.container is Container.AVI
-        found = head = Scan(self.container, video, audio, looks.take if decode else _ignore)
+        found = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
         begins = {stream.index: head.begins(stream) for stream in (video, audio) if stream is not None}
         origin = min((begin for begin in begins.values() if begin is not None), default=0.0)
@@ -167,7 +167,7 @@ class _Window:
             if not _seeks(opened, origin + self.start - back):
                 return None
             looks = _Looks(video) if decode else looks
-            found = Scan(self.container, video, audio, looks.take)
+            found = Scan(self.container, self.path, video, audio, looks.take)
         endless = self.container is Container.MPEG_TS and (facts.claimed_end or 0) > self.max_seconds
         found.read(opened, inf if endless else origin + self.until)
         looks.take(None, None)
@@ -226,7 +226,7 @@ class _Window:
             claimed_end=claimed_end,
             whole=min(ends) < self.until and is_whole(self.container, self.path, streams),
             jumps=tuple(moment - part.origin for moment in found.timeline.jumps()),
-            elsewhere=part.end(video) if found.ended and found.elsewhere is not None else None,
+            elsewhere=part.elsewhere(video),
             video=video_facts,
             audio=audio_facts,
         )

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from anb_core.domain.container import Container
 from anb_core.domain.timeline import Stamp, Timeline, Tolerance
+from anb_worker.render.joined import holds_a_recording
 
 _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
@@ -66,11 +68,14 @@ class Seen:
 class Scan:
     """What is read of the streams that are used. Times are seconds on the line, see Timeline.
 
-    `packets`: of each stream; `ended`: whether the file was read to its end; `elsewhere`: when the picture's stream
-    ends and another goes on, None for never. `watch` gets each packet of the picture, and when that is shown.
+    `packets`: of each stream; `ended`: whether the file was read to its end; `left`: how many packets of the picture
+    come before another recording, with streams of its own, that was joined to it; None where there is none. `watch`
+    gets each packet of the picture, and when that is shown.
     """
 
-    def __init__(self, container: Container, video: VideoStream, audio: AudioStream | None, watch: Watch) -> None:
+    def __init__(
+        self, container: Container, path: Path, video: VideoStream, audio: AudioStream | None, watch: Watch
+    ) -> None:
         self.timeline = Timeline(_TOLERANCES.get(container, Tolerance()))
         self.packets: dict[int, list[Seen]] = {video.index: []}
         self._longest: dict[int, float] = {}
@@ -80,10 +85,11 @@ class Scan:
             if "pcm" not in audio.codec_context.name:
                 self._longest[audio.index] = _LONGEST_SOUND_SECONDS
         self.ended = False
-        self.elsewhere: float | None = None
-        self._container, self._video, self._watch = container, video, watch
+        self.left: int | None = None
+        self._container, self._path, self._video, self._watch = container, path, video, watch
         self._now: dict[int, float] = {}
-        self._others: set[int] = set()
+        self._others: dict[int, int] = {}
+        self._place: int | None = None
 
     def read(self, opened: InputContainer, until: float | None) -> None:
         """Read on until all streams have come to `until`, or to the end of the file.
@@ -91,15 +97,13 @@ class Scan:
         None as `until`: until the beginning of each is known.
         """
         for packet in self._demux(opened):
+            self._follow(packet)
             if packet.stream_index in self.packets:
                 self._take(packet)
-            elif packet.stream_index not in self._others:
-                # Only what begins now may follow the picture: another program of a broadcast goes on beside it.
-                self._others.add(packet.stream_index)
-                if isinstance(packet.stream, VideoStream) and not packet.stream.disposition & Disposition.attached_pic:
-                    self._look_elsewhere()
             if self._is_enough(until):
                 break
+        if self.ended and self._place is not None:
+            self._look_between(self._path.stat().st_size)
         for index in self.packets:
             self.timeline.pieces(index)
 
@@ -122,7 +126,6 @@ class Scan:
                 break
             except IndexError:
                 strange += 1  # of a stream that began later than the file, which PyAV does not know
-                self._look_elsewhere()
             except Exception:  # noqa: BLE001 - whatever a library says of a file's bytes is the file's fault
                 break
         self.ended = True
@@ -141,12 +144,22 @@ class Scan:
         good = not packet.is_discard and not packet.is_corrupt and packet.size > _SMALLEST_PICTURE
         self.packets[index].append(Seen(stamp, duration, packet.is_keyframe, good))
         self._now[index] = stamp.decoded_at
-        if index == self._video.index and self.elsewhere is not None and stamp.at > self.elsewhere + _HEAD_SECONDS:
-            self.elsewhere = None
 
-    def _look_elsewhere(self) -> None:
-        if self.elsewhere is None and self._container is Container.MPEG_TS:
-            self.elsewhere = self._now.get(self._video.index)
+    def _follow(self, packet: "Packet[Stream]") -> None:
+        """See whether there is another recording before a packet. PyAV keeps back the streams that it found late."""
+        place, index = packet.pos, packet.stream_index
+        if self._container is not Container.MPEG_TS or place is None or place < 0:
+            return
+        if self._place is None:
+            self._place = place if index == self._video.index else None
+        # What begins after all others ended goes on with nothing: another program goes on beside the picture.
+        elif index in self.packets or self._others.setdefault(index, place) < self._place:
+            self._look_between(place)
+            self._place = max(self._place, place)
+
+    def _look_between(self, place: int) -> None:
+        if self.left is None and self._place is not None and holds_a_recording(self._path, self._place, place):
+            self.left = len(self.packets[self._video.index])
 
     def _is_enough(self, until: float | None) -> bool:
         if until is None:
