@@ -161,6 +161,18 @@ def test_packets_of_every_size_may_begin_in_the_middle_of_one(clip: MakeClip, re
     assert flashes == pytest.approx(beeps, abs=IN_STEP)
 
 
+@pytest.mark.parametrize("cut", [100, 300])
+def test_a_recording_without_key_frames_may_begin_anywhere(clip: MakeClip, render: Render, cut: int) -> None:
+    # Its pictures are renewed a part at a time; what comes before the first that is complete is not shown.
+    refresh = (*X264, "-bf", 0, "-s", "640x360", "-x264-params", "intra-refresh=1:keyint=30", "-c:a", "aac")
+    source = clip("clip.ts", *Signal().inputs(), *refresh)
+    source.write_bytes(source.read_bytes()[188 * cut :])
+    output = render(source)
+    flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
+    assert len(flashes) >= 3
+    assert flashes == pytest.approx(beeps[-len(flashes) :], abs=IN_STEP)
+
+
 def test_an_edit_that_leaves_out_the_beginning_moves_nothing(clip: MakeClip, render: Render) -> None:
     shifted = ("-output_ts_offset", -1, "-avoid_negative_ts", "disabled")
     output = render(clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], *shifted), edit(Trim(length=2)))

@@ -70,11 +70,15 @@ class Part:
         before = self.scan.packets[video.index][: self.scan.left]
         return max((packet.end - self.origin for packet in before), default=0.0)
 
-    def pictures(self, video: VideoStream) -> list[float]:
+    def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
         """When each picture appears that can be decoded, in seconds from the origin; the first is on the screen at the
-        start.
+        start. `decoded`: when the first is shown that a decoder gave, in the file's time; None where that is not known.
         """
-        moments = sorted(packet.at - self.origin for packet in _decodable(self.scan.packets[video.index]))
+        packets = self.scan.packets[video.index]
+        decodable = _decodable(packets)
+        if self.container is Container.MPEG_TS and decoded is not None and packets and not packets[0].key:
+            decodable = _renewed(packets, decodable, decoded)
+        moments = sorted(packet.at - self.origin for packet in decodable)
         before = [moment for moment in moments if moment <= self.start]
         return before[-1:] + [moment for moment in moments if self.start < moment < self.until]
 
@@ -140,3 +144,13 @@ def _decodable(packets: Sequence[Seen]) -> list[Seen]:
         if packet.good and packet.at >= since.get(piece, packet.at + 1):
             decodable.append(packet)
     return decodable
+
+
+def _renewed(packets: Sequence[Seen], decodable: Sequence[Seen], decoded: float) -> list[Seen]:
+    """Without those before the first that was decoded. Where pictures are renewed a part at a time, none is complete
+    until all parts were: the next key frame is the last moment for that.
+    """
+    first = packets[0].stamp.piece.first
+    keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]
+    since = min([decoded, *keys[1:2]]) - _CLOSE_SECONDS / 2
+    return [packet for packet in decodable if packet.stamp.piece.first != first or packet.stamp.raw_pts >= since]

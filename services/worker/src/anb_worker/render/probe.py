@@ -174,7 +174,7 @@ class _Window:
         part = Part(found, self.container, origin, self.start, self.until, back)
         if back is not None and not part.is_all_there(video, begins):
             return None
-        return self._describe_part(part, video, audio, facts, late=late, looks=looks.found)
+        return self._describe_part(part, video, audio, facts, late=late, looks=looks)
 
     def _lateness(self, looks: "_Looks", packets: list[Seen]) -> float:
         """How much later ffmpeg takes a picture to be than it is: AVI only tells when it is decoded, and a picture gets
@@ -194,10 +194,12 @@ class _Window:
         facts: SourceFacts,
         *,
         late: float,
-        looks: list[Look],
+        looks: "_Looks",
     ) -> SourceFacts:
         found = part.scan
-        pictures = part.pictures(video)
+        first = looks.first
+        decoded = float(first.pts * (first.time_base or 0)) if first is not None and first.pts is not None else None
+        pictures = part.pictures(video, decoded)
         video_facts = replace(
             _video_facts(video),
             claimed_end=self._claimed_end(video, part.origin),
@@ -205,7 +207,7 @@ class _Window:
             packets=len(pictures),
             shown=thinned(pictures),
             end=part.end(video),
-            looks=tuple(replace(look, since=look.since - part.origin) for look in looks),
+            looks=tuple(replace(look, since=look.since - part.origin) for look in looks.found),
         )
         audio_facts = None
         if audio is not None:
