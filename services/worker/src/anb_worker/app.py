@@ -13,7 +13,7 @@ from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.renderer import Renderer, Stop
 from anb_core.settings import Settings
-from anb_core.usecases.process import Process
+from anb_core.usecases.process import Keep, Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep
@@ -57,13 +57,7 @@ def run(
         queue=core.queue,
         renderer=renderer,
         relay=relay,
-        keep=partial(
-            LeaseKeeper,
-            store=core.store,
-            queue=core.queue,
-            terms=Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout),
-            beat=pulse.beat,
-        ),
+        keep=_keeping(core, pulse),
         scratch=scratch,
         load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
         worker=settings.worker_name,
@@ -93,6 +87,13 @@ def run(
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
+
+
+def _keeping(core: Core, pulse: Pulse) -> Keep:
+    """How an attempt is kept: by these settings, and seen to be alive."""
+    settings = core.settings
+    terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
+    return partial(LeaseKeeper, store=core.store, queue=core.queue, terms=terms, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
