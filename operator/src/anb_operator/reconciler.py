@@ -14,8 +14,8 @@ from anb_core.domain.model import Attempt, Problem, Record, Scope
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import History, Reading, Store
 from anb_core.usecases import commands
-from anb_core.usecases.access import Caller
 from anb_core.usecases.submit import Submit
+from anb_core.usecases.visibility import Caller
 from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, VideoJobs
 from anb_operator.mirror import Observed
 from anb_operator.planning import (

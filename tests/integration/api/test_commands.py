@@ -9,8 +9,8 @@ from anb_api import __main__ as program
 from anb_core.bootstrap import open_store
 from anb_core.domain.model import Scope
 from anb_core.settings import DatabaseSettings
-from anb_core.usecases.access import Caller
 from anb_core.usecases.tokens import authenticate
+from anb_core.usecases.visibility import Caller
 
 BOOTSTRAP = "a-secret-of-the-operator"
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from anb_api import shell
+from anb_api import middleware
 from anb_core.domain.status import Status
 from anb_core.usecases import submit
 from tests.integration.api.conftest import BOUNDARY, END, MAX_UPLOAD, VIDEO, Api, form, part
@@ -169,7 +169,7 @@ def test_a_file_over_the_limit_is_refused_by_its_length_before_it_is_sent(api: A
 def test_a_client_that_waits_to_be_told_is_not_told_to_send_what_is_refused(
     api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "LINGER_SECONDS", 3600.0)  # nobody waits for what such a client won't send
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 3600.0)  # nobody waits for what such a client won't send
     with api.raw(owner) as connection:
         connection.begin(f"Content-Length: {10 * 1024**3}", "Expect: 100-continue")
         answer = connection.answer()

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from anb_api.checks import Answer, Check
+from anb_api.checks import Answer, PartCheck
 from anb_core.domain.errors import Unavailable
 
 
@@ -22,7 +22,7 @@ class Hanging:
 def test_a_part_that_hangs_is_asked_once_however_many_want_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_api.checks.GLANCE_SECONDS", 0.01)
     part = Hanging()
-    check = Check("queue", part.ping, required=False)
+    check = PartCheck("queue", part.ping, required=False)
 
     async def ask_often() -> list[Answer]:
         return [answer for _ in range(3) for answer in await asyncio.gather(*(check.ask() for _ in range(20)))]
@@ -40,7 +40,7 @@ def test_a_part_that_hangs_is_asked_once_however_many_want_to_know(monkeypatch: 
 def test_a_part_is_asked_anew_once_it_has_answered() -> None:
     part = Hanging()
     part.go.set()
-    check = Check("database", part.ping, required=True)
+    check = PartCheck("database", part.ping, required=True)
 
     async def ask_twice() -> list[Answer]:
         return [await check.ask(), await check.ask()]
@@ -56,7 +56,7 @@ def test_why_a_part_does_not_answer_is_told_to_nobody() -> None:
     def ping() -> None:
         raise Unavailable("bucket", "secret.host is away.")
 
-    check = Check("bucket", ping, required=True)
+    check = PartCheck("bucket", ping, required=True)
     answer = asyncio.run(check.ask())
     check.close()
 

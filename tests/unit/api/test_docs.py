@@ -10,7 +10,7 @@ from anb_core.domain import errors
 ROOT = Path(__file__).parents[3]
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
-    *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in ("access", "commands", "reading", "submit")),
+    *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in ("visibility", "commands", "reading", "submit")),
     *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("naming", "status")),
 ]
 

@@ -11,7 +11,7 @@ from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases import commands, reading
-from anb_core.usecases.access import Caller, find
+from anb_core.usecases.visibility import Caller, find
 
 ANA, BOB, OPS = Caller("ana"), Caller("bob"), Caller("olga", Scope.OPS)
 

@@ -11,8 +11,8 @@ from anb_core.domain.status import Status
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
-from anb_core.usecases.access import Caller
 from anb_core.usecases.submit import RENEWAL_INTERVAL, UPLOAD_LIFETIME, Submit
+from anb_core.usecases.visibility import Caller
 
 ANA = Caller("ana")
 VIDEO = b"\0\0\0\x18ftypisom" + b"\0" * 2000

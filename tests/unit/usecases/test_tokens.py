@@ -7,8 +7,8 @@ from anb_core.domain.errors import Invalid, NotFound
 from anb_core.domain.model import Scope, Token
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.store import InMemoryStore
-from anb_core.usecases.access import Caller
 from anb_core.usecases.tokens import add_bootstrap_token, authenticate, create_token, hash_secret, revoke_token
+from anb_core.usecases.visibility import Caller
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from anb_core.domain.model import Answers, Record
 from anb_core.domain.status import Change, next_status
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Store
-from anb_core.usecases.access import Caller, find
+from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
 """How long the objects of a deleted video stay: a mistake can be mended by hand, a slow worker can end."""

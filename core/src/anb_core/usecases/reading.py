@@ -10,7 +10,7 @@ from anb_core.domain.naming import result_file_name
 from anb_core.domain.status import Status
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Page, Reading
-from anb_core.usecases.access import Caller, find
+from anb_core.usecases.visibility import Caller, find
 
 
 @dataclass(frozen=True, slots=True)

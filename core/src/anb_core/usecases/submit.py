@@ -25,7 +25,7 @@ from anb_core.domain.model import Answers, Idempotency, NewVideo, Record, Source
 from anb_core.domain.naming import check_video_id, clean_title, safe_file_name, title_from_file_name
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Replay, Uploads
-from anb_core.usecases.access import Caller
+from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
 """After so long without a renewal the sweep abandons an upload; the bucket's client gives up on a part before."""

@@ -14,7 +14,7 @@ import structlog
 from anb_core.domain.errors import Invalid, NotFound
 from anb_core.domain.model import Scope, Token
 from anb_core.ports.store import Store, Tokens
-from anb_core.usecases.access import Caller
+from anb_core.usecases.visibility import Caller
 
 PREFIX = "anb_"
 """Marks our secrets for people and for scanners of leaked secrets."""

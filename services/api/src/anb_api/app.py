@@ -16,9 +16,9 @@ from anb_api.checks import Checks
 from anb_api.context import Context
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
+from anb_api.middleware import RequestMiddleware
 from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
-from anb_api.shell import Shell
 from anb_core.bootstrap import Core
 from anb_core.domain.edit import EditSpec
 from anb_core.usecases.relay import Relay
@@ -57,7 +57,7 @@ def create_app(core: Core) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
-    app.add_middleware(Shell, metrics=context.metrics, prefix=core.settings.api_prefix)
+    app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=core.settings.api_prefix)
     routers = (videos.router, events.router, health.router)
     for router in routers:
         app.include_router(router)

@@ -30,7 +30,7 @@ class Answer:
     detail: str | None
 
 
-class Check:
+class PartCheck:
     """One part, asked once at a time: who comes while it is being asked waits for the same answer."""
 
     def __init__(self, part: str, ping: Callable[[], None], *, required: bool) -> None:
@@ -74,10 +74,10 @@ class Checks:
 
     def __init__(self, core: Core) -> None:
         self._checks = (
-            Check("database", core.store.ping, required=True),
+            PartCheck("database", core.store.ping, required=True),
             # `ensure`, so that where creating is allowed an emulator that forgot its bucket is reminded of it.
-            Check("bucket", core.objects.ensure, required=True),
-            Check("queue", core.queue.ping, required=False),
+            PartCheck("bucket", core.objects.ensure, required=True),
+            PartCheck("queue", core.queue.ping, required=False),
         )
 
     async def ask(self) -> list[Answer]:

@@ -15,8 +15,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from anb_api.middleware import HEADERS
 from anb_api.problems import RETRY_AFTER, problem
-from anb_api.shell import HEADERS
 
 MAX_HEADER_BYTES = 16 * 1024
 """Of a request's first line and all its headers."""

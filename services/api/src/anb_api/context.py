@@ -1,22 +1,18 @@
-"""What the routes work with, and who calls them."""
+"""What the routes work with."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from anb_api.checks import Checks
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
-from anb_api.problems import Unauthenticated
 from anb_api.slots import Slots, too_many_streams, too_many_uploads
 from anb_core.bootstrap import Core
-from anb_core.usecases.access import Caller
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
-from anb_core.usecases.tokens import authenticate
 
 MAX_UPLOADS = 16
 """Uploads that one process receives at a time. Each has a thread; who writes to the bucket bounds their memory."""
@@ -56,18 +52,4 @@ def _prefix(request: Request) -> str:
 
 
 Prefix = Annotated[str, Depends(_prefix)]
-"""The path under which the caller sees the API; the shell has found it out."""
-
-_bearer = HTTPBearer(auto_error=False, description="A token made by `python -m anb_api token create`.")
-
-
-def _caller(here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-    if credentials is None:
-        raise Unauthenticated("token_missing", "This needs the header 'Authorization: Bearer TOKEN'.")
-    caller = authenticate(here.core.store, credentials.credentials)
-    if caller is None:
-        raise Unauthenticated("token_invalid", "This token is unknown, revoked or expired.")
-    return caller
-
-
-CallerHere = Annotated[Caller, Depends(_caller)]
+"""The path under which the caller sees the API; RequestMiddleware has found it."""

@@ -13,14 +13,15 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from anb_api.context import CallerHere, Here
+from anb_api.auth import CallerHere
+from anb_api.context import Here
 from anb_api.feed import BATCH, Subscription
 from anb_api.problems import documented
 from anb_api.schemas import Event
 from anb_api.videos import VideoIdInPath
 from anb_core.domain.model import EventKind, JobEvent, Record
 from anb_core.ports.store import Feed
-from anb_core.usecases.access import find
+from anb_core.usecases.visibility import find
 
 HEARTBEAT_SECONDS = 15.0
 """Proxies cut connections that are silent for a minute, and only by writing do we learn that a client is gone."""

@@ -184,7 +184,7 @@ def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
 
 def _methods(routes: Iterable[BaseRoute]) -> list[str]:
     methods = {method for route in routes if isinstance(route, Route) for method in route.methods or ()}
-    # The shell makes a GET of a HEAD.
+    # RequestMiddleware makes a GET of a HEAD.
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 

@@ -9,8 +9,9 @@ from fastapi.responses import RedirectResponse
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
+from anb_api.auth import CallerHere
 from anb_api.body import Body
-from anb_api.context import CallerHere, Here, Prefix
+from anb_api.context import Here, Prefix
 from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of, check_encoding
 from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
@@ -19,8 +20,8 @@ from anb_core.domain.model import Record, Scope
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
-from anb_core.usecases.access import find_with_history
 from anb_core.usecases.reading import browse, download_url
+from anb_core.usecases.visibility import find_with_history
 
 PAGE = 50
 MAX_PAGE = 100

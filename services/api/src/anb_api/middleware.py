@@ -35,7 +35,7 @@ OURS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
 _log = structlog.get_logger(__name__)
 
 
-class Shell:
+class RequestMiddleware:
     """ASGI middleware. It never holds a body, in neither direction."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, prefix: str) -> None:
