@@ -51,7 +51,7 @@ class Observed:
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """What the status answers (nothing while it had no video), and of a later generation what was done since then."""
-    status, done = videojob.status, job.answered.get(videojob.metadata.uid)
+    status, done = videojob.status, job.receipts.get(videojob.metadata.uid)
     told = Observed(0, None, None)
     if status.had_video:
         told = Observed(status.observed_generation or 0, status.retry, status.cancel)

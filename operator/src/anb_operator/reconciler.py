@@ -213,7 +213,7 @@ class Reconciler:
 
     def _do(self, command: Command, videojob: VideoJob, video_id: str) -> None:
         spec = videojob.spec
-        answers = {videojob.metadata.uid: asdict(Observed(videojob.metadata.generation, spec.retry, spec.cancel))}
+        receipts = {videojob.metadata.uid: asdict(Observed(videojob.metadata.generation, spec.retry, spec.cancel))}
         match command:
             case Command.SUBMIT if spec.source:
                 self._submit.submit_existing(
@@ -222,19 +222,19 @@ class Reconciler:
                     owner=spec.owner or DEFAULT_OWNER,
                     title=spec.title,
                     edit=spec.edit,
-                    answers=answers,
+                    receipts=receipts,
                 )
             case Command.RETRY:
                 # Another process relays what is owed, within a second.
                 try:
                     commands.retry(
-                        self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, answers=answers
+                        self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
                     # A refusal would use the token up, and what is withheld may be given in a while.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
-                commands.cancel(self._store, CALLER, video_id, answers=answers)
+                commands.cancel(self._store, CALLER, video_id, receipts=receipts)
 
     # -- towards Kubernetes
 

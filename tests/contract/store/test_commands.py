@@ -165,26 +165,26 @@ def test_only_what_ended_without_a_result_can_be_retried(store: Store) -> None:
         assert store.get(video_id) == before
 
 
-def test_what_was_answered_is_written_with_what_was_done_and_stays_whatever_is_done_afterwards(store: Store) -> None:
+def test_a_receipt_is_written_with_the_command_and_stays_whatever_is_done_afterwards(store: Store) -> None:
     first, second, third = ({"generation": number, "retry": "a", "cancel": None} for number in (1, 2, 3))
     video_id = uploaded(store)
-    assert store.cancel(video_id, answers={"one": first}).job.answered == {"one": first}
-    store.retry(video_id, answers={"two": second})
+    assert store.cancel(video_id, receipts={"one": first}).job.receipts == {"one": first}
+    store.retry(video_id, receipts={"two": second})
     assert reject(store, claim(store, video_id))
     store.retry(video_id)
     store.cancel(video_id)
-    assert record_of(store, video_id).job.answered == {"one": first, "two": second}
-    store.retry(video_id, answers={"one": third})
+    assert record_of(store, video_id).job.receipts == {"one": first, "two": second}
+    store.retry(video_id, receipts={"one": third})
     assert store.histories([video_id])[video_id][0] == record_of(store, video_id)
-    assert record_of(store, video_id).job.answered == {"one": third, "two": second}
+    assert record_of(store, video_id).job.receipts == {"one": third, "two": second}
 
 
-def test_what_was_not_done_was_not_answered(store: Store) -> None:
+def test_a_command_that_is_refused_leaves_no_receipt(store: Store) -> None:
     waiting, over = uploaded(store), processed(store)
     for command, video_id in ((store.retry, waiting), (store.retry, over), (store.cancel, over)):
         with pytest.raises(Conflict):
-            command(video_id, answers={"one": {"generation": 1}})
-        assert record_of(store, video_id).job.answered == {}
+            command(video_id, receipts={"one": {"generation": 1}})
+        assert record_of(store, video_id).job.receipts == {}
 
 
 @pytest.mark.parametrize(

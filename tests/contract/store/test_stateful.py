@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Refused
-from anb_core.domain.model import Answers, Idempotency, Lease, NewVideo, Record, Result, Source
+from anb_core.domain.model import Idempotency, Lease, NewVideo, Receipts, Record, Result, Source
 from anb_core.domain.retry import (
     RetryPolicy,
     Settlement,
@@ -46,7 +46,7 @@ KEY = Idempotency("key", timedelta(hours=1, seconds=15))
 SOURCES = [Source(1, "aa"), Source(2)]
 
 videos = st.sampled_from(["v1", "v2", "v3"])
-answers = st.none() | st.dictionaries(st.sampled_from(["one", "two"]), st.just({"retry": "a", "cancel": None}))
+receipts = st.none() | st.dictionaries(st.sampled_from(["one", "two"]), st.just({"retry": "a", "cancel": None}))
 
 
 class Pair:
@@ -93,7 +93,7 @@ def _timeless(value: Any) -> Any:
                 *(getattr(video, name) for name in ("id", "owner", "title", "edit", "source_key", "owned", "source")),
                 *(getattr(job, name) for name in ("id", "status", "generation", "fence", "version", "counters")),
                 *(getattr(job, name) for name in ("progress", "attempts", "lease_owner", "worker", "enqueued_to")),
-                *(job.error, job.result, job.answered, [time is not None for time in times]),
+                *(job.error, job.result, job.receipts, [time is not None for time in times]),
             )
         case Replay(record=record, fingerprint=fingerprint):
             return _timeless(record), fingerprint
@@ -149,13 +149,13 @@ class Stores(RuleBasedStateMachine):
         new = self.new(video_id, owned=owned)
         self.pair.both(lambda store: store.submit_existing(new, SOURCES[0]))
 
-    @rule(video_id=videos, answers=answers)
-    def cancel(self, video_id: str, answers: Answers | None) -> None:
-        self.pair.both(lambda store: store.cancel(video_id, answers=answers))
+    @rule(video_id=videos, receipts=receipts)
+    def cancel(self, video_id: str, receipts: Receipts | None) -> None:
+        self.pair.both(lambda store: store.cancel(video_id, receipts=receipts))
 
-    @rule(video_id=videos, answers=answers)
-    def retry(self, video_id: str, answers: Answers | None) -> None:
-        self.pair.both(lambda store: store.retry(video_id, answers=answers))
+    @rule(video_id=videos, receipts=receipts)
+    def retry(self, video_id: str, receipts: Receipts | None) -> None:
+        self.pair.both(lambda store: store.retry(video_id, receipts=receipts))
 
     @rule(video_id=videos)
     def delete(self, video_id: str) -> None:

@@ -312,11 +312,11 @@ def test_deleting_a_video_frees_its_key(store: Store) -> None:
 
 
 def test_an_existing_object_is_uploaded_at_once_and_only_once(store: Store) -> None:
-    new = replace(new_video(owned=False), answered={"one": {"generation": 1}})
+    new = replace(new_video(owned=False), receipts={"one": {"generation": 1}})
     record, created = store.submit_existing(new, SOURCE)
     assert created
     assert (record.job.status, record.video.source, record.video.owned) == (Status.UPLOADED, SOURCE, False)
-    assert record_of(store, new.id).job.answered == new.answered
+    assert record_of(store, new.id).job.receipts == new.receipts
     assert due(store) == [new.id]
     assert store.submit_existing(new, SOURCE) == (record, False)
     assert len(store.events_after(0)) == 1

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from anb_core.domain.errors import Unavailable, Withheld
-from anb_core.domain.model import Answers, Record
+from anb_core.domain.model import Receipts, Record
 from anb_core.domain.status import Status
 from anb_operator.app import Resync
 from anb_operator.kube import Json, KubeRefused, Outdated
@@ -623,8 +623,8 @@ def test_a_token_retries_once_although_the_answer_of_the_database_was_lost(
 ) -> None:
     retry = world.store.retry
 
-    def lost(video_id: str, *, answers: Answers | None = None) -> Record:
-        retry(video_id, answers=answers)
+    def lost(video_id: str, *, receipts: Receipts | None = None) -> Record:
+        retry(video_id, receipts=receipts)
         raise DATABASE_AWAY
 
     video_id = submit(world)

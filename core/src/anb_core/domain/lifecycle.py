@@ -8,7 +8,6 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
 from anb_core.domain.keys import result_key
 from anb_core.domain.model import (
-    Answers,
     Attempt,
     Counters,
     DeadLetterCause,
@@ -19,6 +18,7 @@ from anb_core.domain.model import (
     Lease,
     NewVideo,
     Problem,
+    Receipts,
     Record,
     Result,
     Source,
@@ -105,7 +105,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
         enqueued_to=None,
         error=None,
         result=None,
-        answered=new.answered,
+        receipts=new.receipts,
         created_at=now,
         updated_at=now,
     )
@@ -245,7 +245,7 @@ def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
     )
 
 
-def cancel(record: Record, now: datetime, answers: Answers | None = None) -> Effect:
+def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
     """A person ends the job.
 
     Raises:
@@ -256,7 +256,7 @@ def cancel(record: Record, now: datetime, answers: Answers | None = None) -> Eff
         _released(job),
         status=next_status(job.status, Change.CANCEL),
         fence=job.fence + 1,
-        answered={**job.answered, **(answers or {})},
+        receipts={**job.receipts, **(receipts or {})},
     )
     # Without its source the job can never be retried, so an unfinished upload's object goes at once.
     unfinished = job.status is Status.UPLOADING
@@ -270,7 +270,7 @@ def cancel(record: Record, now: datetime, answers: Answers | None = None) -> Eff
     )
 
 
-def retry(record: Record, now: datetime, answers: Answers | None = None) -> Effect:
+def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
     """A person begins a new generation.
 
     Raises:
@@ -288,7 +288,7 @@ def retry(record: Record, now: datetime, answers: Answers | None = None) -> Effe
         progress=0.0,
         not_before=None,
         error=None,
-        answered={**job.answered, **(answers or {})},
+        receipts={**job.receipts, **(receipts or {})},
     )
     return _effect(Record(record.video, after), now, EventKind.STATUS, send_after=now)
 

@@ -67,16 +67,19 @@ class Counters:
     interruptions: int = 0
 
 
-Answers = Mapping[str, Mapping[str, Any]]
-"""By the UID of a VideoJob: what of its spec was acted on last, in the operator's words; later ones may add some."""
+Receipts = Mapping[str, Mapping[str, Any]]
+"""The last order of each issuer that was carried out, by the issuer's id. The content is the issuer's own.
+
+An issuer is whoever states orders that must not be carried out twice, such as an object of another system.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """The work on a video, one for life.
 
-    `version` grows with every write that people can see; `attempts` counts all ever made. `answered` is written with
-    what was done, so that none of it is done twice.
+    `version` grows with every write that people can see; `attempts` counts all ever made. `receipts` are written
+    in the transaction that carries an order out, so that no order is carried out twice.
     """
 
     id: str
@@ -96,7 +99,7 @@ class Job:
     enqueued_to: str | None
     error: Problem | None
     result: Result | None
-    answered: Answers
+    receipts: Receipts
     created_at: datetime
     updated_at: datetime
 
@@ -121,7 +124,7 @@ class NewVideo:
     source_key: str
     owned: bool
     file_name: str
-    answered: Answers = field(default_factory=dict)
+    receipts: Receipts = field(default_factory=dict)
 
 
 class Ending(StrEnum):

@@ -14,7 +14,6 @@ from typing import Protocol
 from anb_core.domain.claim import Reason
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import (
-    Answers,
     Attempt,
     DeadLetterCause,
     Deletion,
@@ -22,6 +21,7 @@ from anb_core.domain.model import (
     JobEvent,
     Lease,
     NewVideo,
+    Receipts,
     Record,
     Result,
     Source,
@@ -143,18 +143,18 @@ class Reading(Protocol):
 
 
 class Commands(Protocol):
-    """What a person may do to a video; `answers` are added to those of the job, or replace them.
+    """What a person may do to a video; `receipts` are added to those of the job, or replace those of the same issuer.
 
     Raises:
         NotFound: `video_not_found`, unknown or deleted.
         Conflict: `wrong_status`.
     """
 
-    def cancel(self, video_id: str, *, answers: Answers | None = None) -> Record:
+    def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
         """End a job that is not terminal; its attempt, if any, is superseded and loses its lease at its next write."""
         ...
 
-    def retry(self, video_id: str, *, answers: Answers | None = None) -> Record:
+    def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
         """Begin a new generation with counters at 0 and one outbox entry.
 
         Raises:

@@ -14,7 +14,6 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict, NotFound, Unreadable
 from anb_core.domain.lifecycle import Doomed, Effect
 from anb_core.domain.model import (
-    Answers,
     Attempt,
     DeadLetterCause,
     Deletion,
@@ -25,6 +24,7 @@ from anb_core.domain.model import (
     Lease,
     NewVideo,
     Problem,
+    Receipts,
     Record,
     Result,
     Source,
@@ -244,15 +244,15 @@ class InMemoryStore:
 
     # -- commands
 
-    def cancel(self, video_id: str, *, answers: Answers | None = None) -> Record:
+    def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
         with self._transaction() as now:
             row = self._visible(video_id)
-            return self._apply(row, lifecycle.cancel(row.record, now, answers), now)
+            return self._apply(row, lifecycle.cancel(row.record, now, receipts), now)
 
-    def retry(self, video_id: str, *, answers: Answers | None = None) -> Record:
+    def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
         with self._transaction() as now:
             row = self._visible(video_id)
-            return self._apply(row, lifecycle.retry(row.record, now, answers), now)
+            return self._apply(row, lifecycle.retry(row.record, now, receipts), now)
 
     def delete(self, video_id: str, *, grace: timedelta) -> None:
         with self._transaction() as now:

@@ -1,4 +1,4 @@
-"""What a person may do to a video of theirs: cancel, retry, delete. `answers` are written with what is done.
+"""What a person may do to a video of theirs: cancel, retry, delete. `receipts` are written in the same transaction.
 
 Raises, each of them:
     NotFound: `video_not_found`, for other owners' videos too.
@@ -11,7 +11,7 @@ from datetime import timedelta
 import structlog
 
 from anb_core.domain.errors import Conflict
-from anb_core.domain.model import Answers, Record
+from anb_core.domain.model import Receipts, Record
 from anb_core.domain.status import Change, next_status
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Store
@@ -23,10 +23,10 @@ DELETION_GRACE = timedelta(hours=24)
 _log = structlog.get_logger(__name__)
 
 
-def cancel(store: Store, caller: Caller, video_id: str, *, answers: Answers | None = None) -> Record:
+def cancel(store: Store, caller: Caller, video_id: str, *, receipts: Receipts | None = None) -> Record:
     """End a job that is not over."""
     find(store, caller, video_id)
-    record = store.cancel(video_id, answers=answers)
+    record = store.cancel(video_id, receipts=receipts)
     _log.info("video cancelled", video_id=video_id, by=caller.owner)
     return record
 
@@ -38,7 +38,7 @@ def retry(
     video_id: str,
     *,
     wake_relay: Callable[[], None],
-    answers: Answers | None = None,
+    receipts: Receipts | None = None,
 ) -> Record:
     """Begin anew, with all counters at 0.
 
@@ -51,7 +51,7 @@ def retry(
         raise Conflict(
             "source_missing", f"The uploaded file of video {video_id} is gone: upload it again as a new video."
         )
-    retried = store.retry(video_id, answers=answers)
+    retried = store.retry(video_id, receipts=receipts)
     wake_relay()
     _log.info("video retried", video_id=video_id, by=caller.owner, generation=retried.job.generation)
     return retried

@@ -21,7 +21,7 @@ from anb_core.domain.container import ACCEPTED, SNIFF_BYTES, sniff_container
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import AnbError, Conflict, Held, Invalid, NotFound, TooLarge, Unavailable
 from anb_core.domain.keys import UPLOADS, upload_key
-from anb_core.domain.model import Answers, Idempotency, NewVideo, Record, Source
+from anb_core.domain.model import Idempotency, NewVideo, Receipts, Record, Source
 from anb_core.domain.naming import check_video_id, clean_title, safe_file_name, title_from_file_name
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Replay, Uploads
@@ -139,7 +139,7 @@ class Submit:
         owner: str,
         title: str | None = None,
         edit: EditSpec | None = None,
-        answers: Answers | None = None,
+        receipts: Receipts | None = None,
     ) -> tuple[Record, bool]:
         """Promise to process an object that somebody else put into the bucket, once by `video_id`. We never delete it.
 
@@ -168,7 +168,7 @@ class Submit:
             source_key=key,
             owned=False,
             file_name=safe_file_name(key),
-            answered=answers or {},
+            receipts=receipts or {},
         )
         record, created = self._store.submit_existing(new, Source(stored.size))
         if (record.video.source_key, record.video.owner) != (key, owner):

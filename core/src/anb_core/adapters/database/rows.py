@@ -144,7 +144,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
         # Here, too, a newer program may know more.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
-        answered=dict(fields["jobs_answered"] or {}),
+        receipts=dict(fields["jobs_answered"] or {}),
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
     )
@@ -248,7 +248,7 @@ def _job_columns(job: Job) -> dict[str, Any]:
         "enqueued_to": job.enqueued_to,
         **columns_of(job.error),
         "result": job.result and asdict(job.result),
-        "answered": job.answered or None,
+        "answered": job.receipts or None,
         "created_at": job.created_at,
         "updated_at": job.updated_at,
     }
