@@ -7,7 +7,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import JSON, Engine, bindparam, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from anb_core.adapters.database import SqlStore, migrations, upgrade
@@ -15,7 +15,7 @@ from anb_core.adapters.database.engine import make_engine
 from anb_core.adapters.database.tables import metadata
 from anb_core.domain.errors import Unavailable
 from tests.contract.store.backends import Sql
-from tests.contract.store.given import processed, record_of
+from tests.contract.store.given import processed, processing, record_of
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -221,3 +221,20 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
             upgrade(postgres_url)
     upgrade(postgres_url)
     engine.dispose()
+
+
+def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql) -> None:
+    """Both run during a rolling upgrade, and after a rollback: the one before knows the column `answered` alone."""
+    store, video_id = sql.store, processing(sql.store).video_id
+    kept = text("SELECT answered, receipts FROM jobs WHERE video_id = :id").columns(answered=JSON, receipts=JSON)
+    write = text("UPDATE jobs SET answered = :written, version = version + 1 WHERE video_id = :id")
+    ours, theirs = {"one": {"retry": "a"}}, {"one": {"retry": "b"}, "two": {"retry": "a"}}
+
+    store.cancel(video_id, receipts=ours)
+    with sql.database.transaction() as connection:
+        assert connection.execute(kept, {"id": video_id}).one() == (ours, ours)
+        connection.execute(write.bindparams(bindparam("written", type_=JSON)), {"id": video_id, "written": theirs})
+    assert record_of(store, video_id).job.receipts == theirs
+    store.retry(video_id)
+    with sql.database.transaction() as connection:
+        assert connection.execute(kept, {"id": video_id}).one() == (theirs, theirs)

@@ -140,7 +140,7 @@ DAMAGES = {
     "an edit that is only a word": ("videos", "edit", '"none"'),
     "a result without its size": ("jobs", "result", '{"key": "k"}'),
     "a result that is a list": ("jobs", "result", "[7]"),
-    "answers that are a number": ("jobs", "answered", "7"),
+    "receipts that are a number": ("jobs", "answered", "7"),
 }
 
 

@@ -144,6 +144,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
         # Here, too, a newer program may know more.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
+        # Not from `receipts`: a program before 0004 writes this one alone.
         receipts=dict(fields["jobs_answered"] or {}),
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
@@ -249,6 +250,7 @@ def _job_columns(job: Job) -> dict[str, Any]:
         **columns_of(job.error),
         "result": job.result and asdict(job.result),
         "answered": job.receipts or None,
+        "receipts": job.receipts or None,
         "created_at": job.created_at,
         "updated_at": job.updated_at,
     }

@@ -155,7 +155,9 @@ jobs = Table(
     Column("error_code", Words),
     Column("error_message", Words),
     Column("result", _Json),
+    # The same as `receipts`, for programs before 0004, which tells for how long.
     Column("answered", _Json),
+    Column("receipts", _Json),
     Column("created_at", Time, nullable=False),
     Column("updated_at", Time, nullable=False),
     _one_of("status", Status),
