@@ -161,7 +161,7 @@ lock upgrade: $(BIN)/uv
 	@$(LOCK) --no-emit-package anb-core $(ROOMS:%=%/pyproject.toml) requirements/build.in -o requirements/run.txt
 	@$(LOCK) -c requirements/run.txt requirements/dev.in -o requirements/dev.txt
 	@$(LOCK) -c requirements/run.txt requirements/build.in -o requirements/build.txt
-	@$(LOCK) -c requirements/run.txt core/pyproject.toml -o requirements/core.txt
+	@$(LOCK) -c requirements/run.txt --extra server core/pyproject.toml -o requirements/core.txt
 	@$(LOCK) -c requirements/run.txt --no-emit-package anb-core services/api/pyproject.toml -o requirements/api.txt
 	@$(LOCK) -c requirements/run.txt --no-emit-package anb-core services/worker/pyproject.toml -o requirements/worker.txt
 	@$(LOCK) -c requirements/run.txt --no-emit-package anb-core operator/pyproject.toml -o requirements/operator.txt

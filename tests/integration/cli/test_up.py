@@ -1,6 +1,7 @@
 """`anb up` as a person uses it: the real API, worker and emulator, on free ports, in a folder of their own."""
 
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from anb_cli.errors import Exit
 from anb_worker.render.boxes import boxes
 from tests.integration.cli.conftest import Place, ended, processes_in
 from tests.support import eventually
+from tests.support.installs import install
 from tests.support.rendering import make_clip
 
 SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
@@ -43,6 +45,34 @@ def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
     assert video["result"]["frames"] == 30
     # Nothing of what lies in the folder was taken for a module, from the first process to the last child of the worker.
     assert stack.imported() == ""
+
+
+@pytest.fixture(scope="module")
+def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a virtual environment with the command line alone, without its `stack` extra."""
+    return install(tmp_path_factory.mktemp("lean"), "anb-cli")
+
+
+def anb(python: Path, place: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "anb_cli", *arguments]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+
+
+def test_uploading_and_listing_need_no_library_for_databases_or_aws(stack: Place, lean: Path, footage: Path) -> None:
+    search = "import importlib.util as u; print([n for n in ('sqlalchemy', 'psycopg', 'boto3') if u.find_spec(n)])"
+    assert subprocess.check_output([lean, "-c", search], text=True) == "[]\n"
+    uploaded = anb(lean, stack.path, "upload", "--json", footage / "carphone_pristine.mp4")
+    assert uploaded.returncode == Exit.OK, uploaded.stderr
+    video_id = json.loads(uploaded.stdout)["video_id"]
+    assert video_id in anb(lean, stack.path, "list").stdout
+    assert anb(lean, stack.path, "delete", video_id).returncode == Exit.OK
+
+
+def test_a_stack_that_is_not_installed_is_named_before_anything_is_made(lean: Path, tmp_path: Path) -> None:
+    started = anb(lean, tmp_path, "up", "--port", "0")
+    assert started.returncode == Exit.STACK_TROUBLE
+    assert started.stderr == "anb: anb_api is not installed, install anb-cli[stack] to run a stack on this machine.\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_but_the_stack_gets_into_its_bucket(stack: Place) -> None:

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
 from rich.text import Text
@@ -15,6 +16,9 @@ from anb_cli.stack.lines import Line, readable
 from anb_cli.stack.supervisor import Supervisor
 from anb_cli.terminal import Terminal
 from anb_cli.text import clean
+
+PROGRAMS = ("anb_api", "anb_worker")
+"""They come with anb-cli[stack]; the other commands do without."""
 
 COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")
@@ -37,7 +41,11 @@ def run(*, workers: int, port: int | None, as_json: bool) -> None:
     Raises:
         OutputLost: nobody can read any more what it says, so it has stopped.
         StackTrouble: it can't start.
+        ModuleNotFoundError: what it runs is not installed.
     """
+    for module in PROGRAMS:
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(name=module)
     terminal = Terminal(as_json=as_json)
     lost: list[OutputLost] = []
     show = _shower(terminal, lost)
