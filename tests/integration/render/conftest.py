@@ -14,7 +14,7 @@ from tests.support.rendering import ONLY_MAIN, MakeClip, Output, Render, make_cl
 
 WARM = """
 import pathlib, sys
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render.engine import RenderEngine
 
 folder = pathlib.Path(sys.argv[1])

@@ -10,7 +10,8 @@ from PIL import Image
 
 from anb_core.domain.edit import EditSpec, Trim
 from anb_core.domain.errors import Interrupted, Transient
-from anb_core.ports.renderer import Resources, Stop
+from anb_core.ports.renderer import Resources
+from anb_core.ports.stop import Stop
 from anb_worker.render.engine import RenderEngine
 from tests.support.rendering import OFF, MakeClip, Render, render_clip
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from anb_core.domain.errors import Transient
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render import launch
 from anb_worker.render.sandbox import ChildLimits, Finished, run, run_python
 from tests.support import eventually

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from anb_core.domain.errors import Interrupted, LeaseLost
-from anb_core.ports.renderer import Resources, Stop
+from anb_core.ports.renderer import Resources
+from anb_core.ports.stop import Stop
 from anb_worker.render.engine import RenderEngine
 from tests.support import eventually
 from tests.support.rendering import ONLY_MAIN, make_clip
@@ -19,7 +20,8 @@ RENDERER = """
 import sys
 from pathlib import Path
 from anb_core.domain.edit import EditSpec, Switch
-from anb_core.ports.renderer import Resources, Stop
+from anb_core.ports.renderer import Resources
+from anb_core.ports.stop import Stop
 from anb_worker.render.engine import RenderEngine
 
 off = Switch(enabled=False)

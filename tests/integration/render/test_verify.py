@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import pytest
 
 from anb_core.domain.render import OutputFacts
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render import commands
 from anb_worker.render.children import examine
 from anb_worker.render.commands import CARD_QUALITY, Sound, Tool

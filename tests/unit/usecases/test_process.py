@@ -27,7 +27,8 @@ from anb_core.domain.model import Counters, DeadLetterCause, Ending, Lease, NewV
 from anb_core.domain.retry import INTERRUPTIONS_ALARM, RetryPolicy, Settlement
 from anb_core.domain.status import Status
 from anb_core.ports.queue import Delivery
-from anb_core.ports.renderer import Rendered, Resources, Stop
+from anb_core.ports.renderer import Rendered, Resources
+from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed, Dropped, Unknown
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from anb_core.domain.errors import Transient
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_core.testing.clock import ManualClock
 from anb_worker.app import prepare_first
 from anb_worker.health import Pulse

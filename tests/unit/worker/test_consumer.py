@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from anb_core.domain.errors import AnbError, Busy, Interrupted, Unavailable
 from anb_core.ports.queue import Delivery, Depth
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.usecases.process import Outcome, Report
 from anb_worker.consumer import Consumer

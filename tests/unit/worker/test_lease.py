@@ -10,7 +10,7 @@ from anb_core.domain.errors import AnbError, Interrupted, LeaseLost, Transient, 
 from anb_core.domain.model import Lease, NewVideo, Source
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.queue import Delivery
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -42,9 +41,12 @@ from anb_core.domain.retry import (
     plan_rejection,
     plan_return,
 )
+from anb_core.ports.keeper import Keep, Keeper
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Delivery, Queue
-from anb_core.ports.renderer import Rendered, Renderer, Resources, Stop
+from anb_core.ports.renderer import Rendered, Renderer, Resources
+from anb_core.ports.scratch import Scratch
+from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed, DeadLetters, Dropped, Leases, Reading, Unknown
 from anb_core.usecases.relay import Relay
 
@@ -110,47 +112,6 @@ class Report:
     def seconds(self) -> float:
         """How long all of it took."""
         return sum(self.steps.values())
-
-
-class Keeper(Protocol):
-    """Keeps one attempt's lease and message while its block runs; asks its `Stop` when the lease is or may be lost."""
-
-    @property
-    def deadline(self) -> float:
-        """Until when, on the monotonic clock, nobody else can have taken the lease."""
-        ...
-
-    def progress(self, value: float) -> None:
-        """Note progress, 0 to 1; it is written by and by. Never waits."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class Keep(Protocol):
-    """Makes a keeper. `since` is the monotonic time just before the claim was sent."""
-
-    def __call__(self, lease: Lease, delivery: Delivery, stop: Stop, since: float) -> Keeper: ...
-
-
-class Scratch(Protocol):
-    """Room on this machine's disk, a folder an attempt."""
-
-    def make(self, attempt_id: str, source_size: int) -> Path:
-        """A new folder with room for a source of so many bytes and what is made of it.
-
-        Raises:
-            Unavailable: `scratch_unavailable`, there is too little room.
-        """
-        ...
-
-    def clear(self, attempt_id: str) -> None:
-        """Remove the folder, if there is one. Never raises."""
-        ...
 
 
 _OUTAGES = {

@@ -11,9 +11,11 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
-from anb_core.ports.renderer import Renderer, Stop
+from anb_core.ports.keeper import Keep
+from anb_core.ports.renderer import Renderer
+from anb_core.ports.stop import Stop
 from anb_core.settings import Settings
-from anb_core.usecases.process import Keep, Process
+from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep

@@ -8,7 +8,7 @@ import structlog
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.retry import plan_return
 from anb_core.ports.queue import Delivery, Queue
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_core.usecases.process import Report
 from anb_worker.gate import Gate
 from anb_worker.shutdown import Shutdown

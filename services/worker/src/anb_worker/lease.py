@@ -18,7 +18,7 @@ from anb_core.domain.errors import LeaseLost, Transient, Unavailable
 from anb_core.domain.model import Lease
 from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.ports.queue import Delivery, Queue
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from datetime import timedelta
 import structlog
 
 from anb_core.domain.errors import Interrupted
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 
 _log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from anb_core.domain.errors import Transient
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render import children
 from anb_worker.render.children import draw_title, fit_watermark
 from anb_worker.render.launch import NOT_BEGUN

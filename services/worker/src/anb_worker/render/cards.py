@@ -18,7 +18,7 @@ from pathlib import Path
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput, Transient
 from anb_core.domain.render import FPS, InputLimits, check_pictures, check_sound, plan_render
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render.children import fit_watermark, look
 from anb_worker.render.commands import (
     CARD_QUALITY,

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from anb_core.domain.edit import Trim
 from anb_core.domain.errors import BadInput
 from anb_core.domain.render import InputLimits, OutputFacts, SourceFacts
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)

@@ -26,7 +26,8 @@ from anb_core.domain.render import (
     find_flaws,
     plan_render,
 )
-from anb_core.ports.renderer import Rendered, Resources, Stop
+from anb_core.ports.renderer import Rendered, Resources
+from anb_core.ports.stop import Stop
 from anb_worker.render import commands
 from anb_worker.render.cards import Card, Cards
 from anb_worker.render.children import draw_title, examine, look

@@ -23,7 +23,7 @@ from pathlib import Path
 import structlog
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
-from anb_core.ports.renderer import Stop
+from anb_core.ports.stop import Stop
 from anb_worker.render.launch import NOT_BEGUN
 
 _log = structlog.get_logger(__name__)
