@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from anb_core.domain.backoff import backoff
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Problem
 from anb_core.domain.status import Change
 
@@ -51,7 +52,7 @@ def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter
     after = replace(counters, failures=counters.failures + 1)
     if after.failures >= policy.max_failures:
         return Settlement(Ending.FAILED, after, None, Change.EXHAUST, error, DeadLetterCause.FAILURES)
-    return Settlement(Ending.FAILED, after, jitter * _backoff(after.failures, policy), error=error)
+    return Settlement(Ending.FAILED, after, _backoff(after.failures, policy, jitter), error=error)
 
 
 def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
@@ -59,7 +60,7 @@ def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
     after = replace(counters, lost=counters.lost + 1)
     if after.lost >= policy.max_lost:
         return Settlement(Ending.LOST, after, None, Change.EXHAUST, WORKER_LOST, DeadLetterCause.WORKER_LOST)
-    delay = timedelta(0) if after.lost == 1 else _backoff(after.lost - 1, policy)
+    delay = timedelta(0) if after.lost == 1 else _backoff(after.lost - 1, policy, jitter=1)
     return Settlement(Ending.LOST, after, delay)
 
 
@@ -76,7 +77,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
     interruption = plan_interruption(counters)
-    return replace(interruption, delay=jitter * _backoff(interruption.counters.interruptions, policy), error=error)
+    return replace(interruption, delay=_backoff(interruption.counters.interruptions, policy, jitter), error=error)
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
@@ -95,6 +96,5 @@ def plan_return(age: timedelta | None) -> timedelta:
     return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, PAUSE_GROWTH * age))
 
 
-def _backoff(tries: int, policy: RetryPolicy) -> timedelta:
-    # Beyond 2^20 the cap holds anyway, and a timedelta would overflow.
-    return min(policy.backoff_cap, policy.backoff_base * float(2 ** min(tries - 1, 20)))
+def _backoff(tries: int, policy: RetryPolicy, jitter: float) -> timedelta:
+    return backoff(tries, base=policy.backoff_base, cap=policy.backoff_cap, jitter=jitter, least=0)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from anb_core.domain.backoff import backoff
 from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.message import encode
 from anb_core.ports.queue import Outgoing, Queue
@@ -22,6 +23,7 @@ HOLD = timedelta(seconds=30)
 IDLE = timedelta(seconds=1)
 """How long an entry waits when its wake-up went to another process."""
 
+RESEND_BASE = timedelta(seconds=1)
 RESEND_CAP = timedelta(seconds=30)
 """After an outage of the queue no message waits longer than this."""
 
@@ -30,8 +32,7 @@ _log = structlog.get_logger(__name__)
 
 def plan_resend(tries: int, jitter: float) -> timedelta:
     """How long an entry waits after it was refused `tries` times before; `jitter` is drawn from [0, 1)."""
-    longest = min(RESEND_CAP, timedelta(seconds=2 ** min(tries, 10)))
-    return longest / 2 * (1 + jitter)
+    return backoff(tries + 1, base=RESEND_BASE, cap=RESEND_CAP, jitter=jitter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ from datetime import timedelta
 
 import structlog
 
+from anb_core.domain.backoff import backoff
 from anb_core.domain.errors import Busy, Unavailable
 
+FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(seconds=15)
 """After an outage no worker stands idle for longer."""
 
@@ -16,8 +18,7 @@ _log = structlog.get_logger(__name__)
 
 def plan_wait(tries: int, jitter: float) -> timedelta:
     """How long to wait after `tries` failures in a row, at least 1; `jitter` is drawn from [0, 1)."""
-    longest = min(LONGEST_WAIT, timedelta(seconds=2 ** min(tries, 10)))
-    return longest / 2 * (1 + jitter)
+    return backoff(tries, base=FIRST_WAIT, cap=LONGEST_WAIT, jitter=jitter)
 
 
 class Gate:
