@@ -1,0 +1,33 @@
+"""The runtime of a real program: the system's clock, and threads."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from anb_core.ports.runtime import Event, Thread
+
+_log = structlog.get_logger(__name__)
+
+
+class SystemRuntime:
+    """Implements anb_core.ports.runtime.Runtime. It holds nothing, so any number of them are the same."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def event(self) -> Event:
+        return threading.Event()
+
+    def start(self, name: str, run: Callable[[], None]) -> Thread:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def on_error(self, where: str, error: Exception, **about: object) -> None:
+        """Log it with its traceback."""
+        _log.error(f"{where} failed, goes on", exc_info=error, **about)

@@ -1,0 +1,27 @@
+"""A runtime whose clock stands still until it is told to go on."""
+
+from datetime import timedelta
+
+from anb_core.adapters.system import SystemRuntime
+from anb_core.testing.clock import ManualClock
+
+
+class ManualRuntime(SystemRuntime):
+    """Time is the clock's, and sleeping moves it. Threads and events are real; an event's timeout is in real seconds.
+
+    `errors` lists what loops reported, in order.
+    """
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.errors: list[tuple[str, Exception]] = []
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.advance(timedelta(seconds=seconds))
+
+    def on_error(self, where: str, error: Exception, **about: object) -> None:
+        super().on_error(where, error, **about)
+        self.errors.append((where, error))
