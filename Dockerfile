@@ -18,7 +18,7 @@ RUN packages=$(python -c 'import sys; print("lib/python{}.{}/site-packages".form
     && for room in services/api services/worker operator; do \
         python -m pip install --no-deps --no-build-isolation --no-compile --target "/code/${room##*/}/$packages" /source/core "/source/$room" || exit 1; \
     done \
-    && rm /code/*/$packages/*.dist-info/direct_url.json \
+    && rm /code/*/"$packages"/*.dist-info/direct_url.json \
     && python -m compileall -q --invalidation-mode unchecked-hash /code
 
 FROM ${BASE} AS core

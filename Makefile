@@ -52,11 +52,14 @@ bench: $(SETUP) $(FOOTAGE) ## Measure the render engine against MoviePy at the s
 	@$(BIN)/python bench/render.py
 
 .PHONY: lint
-lint: $(SETUP) ## Check style, types, and the borders between the rooms
+lint: $(SETUP) ## Check style, types, the borders between the rooms, scripts, images, and the locks for known vulnerabilities
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@git grep -lE '^#!.*sh$$' | xargs $(BIN)/shellcheck
+	@git ls-files '*Dockerfile' | xargs $(BIN)/hadolint
+	@requirements/audit
 	@! git grep -nIE '$(MACHINE_ADDRESSES)' || { echo "These lines name a package registry or a folder of one machine."; exit 1; }
 
 # The brackets keep this line from finding itself.
