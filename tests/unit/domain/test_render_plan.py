@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from anb_core.domain.color import Colors
-from anb_core.domain.container import Container
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput
+from anb_core.domain.formats import Container
 from anb_core.domain.render import (
     FPS,
     MOST_JUMPS,

@@ -12,8 +12,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from anb_core.domain.color import ColorPlan, Colors, plan_colors
-from anb_core.domain.container import ACCEPTED, Container
 from anb_core.domain.errors import BadInput
+from anb_core.domain.formats import (
+    ACCEPTED,
+    ALPHA_DECODERS,
+    AUDIO_CODECS,
+    INTERLACED_CODECS,
+    VIDEO_CODECS,
+    Container,
+)
 
 if TYPE_CHECKING:
     # The probe's child reads these facts too, and starts in half the time without pydantic.
@@ -27,53 +34,6 @@ SAMPLES_A_FRAME = SAMPLE_RATE // FPS
 
 AUDIO_PACKET_SAMPLES = 1024
 """How AAC comes; so picture and sound end together to within one packet."""
-
-VIDEO_CODECS = frozenset(
-    {
-        "h264",
-        "hevc",
-        "av1",
-        "vp8",
-        "vp9",
-        "mpeg4",
-        "msmpeg4v3",
-        "mpeg2video",
-        "mpeg1video",
-        "h263",
-        "mjpeg",
-        "prores",
-        "dnxhd",
-    }
-    | {"dvvideo"}
-)
-"""What video may be coded in, in ffmpeg's words; fewer codecs are fewer ways in."""
-
-AUDIO_CODECS = frozenset(
-    {
-        "aac",
-        "aac_latm",
-        "mp3",
-        "mp2",
-        "ac3",
-        "eac3",
-        "opus",
-        "vorbis",
-        "flac",
-        "alac",
-        "amr_nb",
-        "amr_wb",
-        "adpcm_ima_qt",
-    }
-    | {"adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le"}
-    | {"pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_bluray", "pcm_dvd"}
-)
-"""What sound may be coded in."""
-
-_CODECS_WITH_FIELDS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
-"""What may be interlaced, any picture of it: to look whether one is costs nothing."""
-
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""What decodes transparency, by ffmpeg's names, where ffmpeg's own decoder leaves it out."""
 
 _MOST_LOOKS = 64
 """How many changes of the picture are followed; each costs a branch of the filter graph."""
@@ -275,8 +235,8 @@ def plan_render(
         audio_index=audio.index if audio is not None and heard else None,
         picture=video.reading,
         sound=audio.reading if audio is not None else Reading(),
-        decoder=_ALPHA_DECODERS.get(video.codec) if any(look.color.alpha for look in looks) else None,
-        fields=video.codec in _CODECS_WITH_FIELDS,
+        decoder=ALPHA_DECODERS.get(video.codec) if any(look.color.alpha for look in looks) else None,
+        fields=video.codec in INTERLACED_CODECS,
         looks=looks,
         start=start,
         intro_frames=intro_frames if edit.intro.enabled else 0,
@@ -533,7 +493,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
     """What is to be done with the pictures. Their form matters only to what compares several pixels."""
-    form = (look.width, look.height, look.pixel_format) if codec in _CODECS_WITH_FIELDS or look.color.alpha else None
+    form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form
 
 

@@ -17,9 +17,9 @@ from uuid import uuid4
 
 import structlog
 
-from anb_core.domain.container import ACCEPTED, SNIFF_BYTES, sniff_container
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import AnbError, Conflict, Held, Invalid, NotFound, TooLarge, Unavailable
+from anb_core.domain.formats import ACCEPTED, SNIFF_BYTES, sniff_container
 from anb_core.domain.keys import UPLOADS, upload_key
 from anb_core.domain.model import Idempotency, NewVideo, Receipts, Record, Source
 from anb_core.domain.naming import check_video_id, clean_title, safe_file_name, title_from_file_name

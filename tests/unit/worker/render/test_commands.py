@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from av.codec import Codec
 
 from anb_core.domain.color import ColorPlan
-from anb_core.domain.container import Container
+from anb_core.domain.formats import AUDIO_CODECS, VIDEO_CODECS, Container
 from anb_core.domain.render import PlannedLook, Reading, RenderPlan, Stretch
 from anb_worker.render.commands import (
-    DEMUXERS,
     Sound,
     Tool,
     extract_command,
@@ -90,8 +90,12 @@ def test_every_input_names_its_demuxer_and_may_only_be_a_file(command: list[str]
             assert "-f" in options
 
 
-def test_every_container_has_a_demuxer() -> None:
-    assert set(DEMUXERS) == set(Container)
+@pytest.mark.parametrize(
+    ("codec", "decoder"),
+    [(codec, name) for codec, names in (*VIDEO_CODECS.items(), *AUDIO_CODECS.items()) for name in names],
+)
+def test_every_accepted_codec_is_what_its_decoders_decode(codec: str, decoder: str) -> None:
+    assert Codec(decoder, "r").canonical_name == codec
 
 
 def test_exactly_the_planned_frames_and_samples_are_made() -> None:

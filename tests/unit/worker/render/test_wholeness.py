@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anb_core.domain.container import Container
+from anb_core.domain.formats import Container
 from anb_worker.render.wholeness import is_whole
 
 HEADER = b"\x1a\x45\xdf\xa3\x84abcd"

@@ -11,20 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from anb_core.domain.color import ColorPlan
-from anb_core.domain.container import Container
+from anb_core.domain.formats import DECODERS, DEMUXERS, Container
 from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, PlannedLook, Reading, RenderPlan
-
-DEMUXERS = {Container.MP4: "mov", Container.MATROSKA: "matroska", Container.AVI: "avi", Container.MPEG_TS: "mpegts"}
-
-DECODERS = (
-    "h264", "hevc", "libdav1d", "av1", "vp8", "vp9", "mpeg4", "msmpeg4", "mpeg2video", "mpeg1video", "h263", "mjpeg",
-    "prores", "dnxhd", "dvvideo",
-    "aac", "aac_latm", "mp3float", "mp3", "mp2float", "mp2", "ac3", "eac3", "opus", "libopus", "vorbis", "flac", "alac",
-    "amrnb", "amrwb", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8",
-    "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be",
-    "pcm_bluray", "pcm_dvd",
-)  # fmt: skip
-"""What decodes the codecs that the domain accepts, by ffmpeg's names; an upload gets to no other code."""
 
 MOST_STREAMS = 64
 """How many streams a file may have; each costs memory before anything is known of it."""

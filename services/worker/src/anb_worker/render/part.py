@@ -7,7 +7,7 @@ from av.audio.stream import AudioStream
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from anb_core.domain.container import Container
+from anb_core.domain.formats import Container
 from anb_core.domain.render import FPS, Reading, Stretch
 from anb_worker.render.scan import Scan, Seen
 

@@ -25,10 +25,18 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from anb_core.domain.color import UNSAID, Colors
-from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
-from anb_core.domain.render import AUDIO_CODECS, VIDEO_CODECS, AudioFacts, Look, SourceFacts, VideoFacts
+from anb_core.domain.formats import (
+    AUDIO_CODECS,
+    DECODERS,
+    DEMUXERS,
+    SNIFF_BYTES,
+    VIDEO_CODECS,
+    Container,
+    sniff_container,
+)
+from anb_core.domain.render import AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
-from anb_worker.render.commands import DECODERS, DEMUXERS, MOST_STREAMS, most_allocated
+from anb_worker.render.commands import MOST_STREAMS, most_allocated
 from anb_worker.render.part import Part, thinned
 from anb_worker.render.scan import Scan, Seen
 from anb_worker.render.wholeness import is_whole

@@ -11,7 +11,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from anb_core.domain.container import Container
+from anb_core.domain.formats import Container
 from anb_core.domain.timeline import Stamp, Timeline, Tolerance
 from anb_worker.render.joined import holds_a_recording
 

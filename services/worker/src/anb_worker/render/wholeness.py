@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from av.stream import Stream
 
-from anb_core.domain.container import Container
+from anb_core.domain.formats import Container
 from anb_worker.render.boxes import boxes
 
 _MOST_ELEMENTS = 2_000_000

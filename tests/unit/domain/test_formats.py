@@ -1,6 +1,14 @@
 import pytest
 
-from anb_core.domain.container import SNIFF_BYTES, Container, sniff_container
+from anb_core.domain.formats import (
+    ALPHA_DECODERS,
+    DEMUXERS,
+    INTERLACED_CODECS,
+    SNIFF_BYTES,
+    VIDEO_CODECS,
+    Container,
+    sniff_container,
+)
 
 TS_PACKET = b"G\x40\x11\x10" + bytes(184)
 M2TS_PACKET = bytes(4) + TS_PACKET
@@ -59,3 +67,11 @@ def test_anything_else_is_not_accepted(head: bytes) -> None:
 
 def test_the_bytes_that_are_asked_for_are_enough_for_every_kind() -> None:
     assert sniff_container((CHECKED_PACKET * 6)[1:][:SNIFF_BYTES]) is Container.MPEG_TS
+
+
+def test_every_container_has_a_demuxer() -> None:
+    assert set(DEMUXERS) == set(Container)
+
+
+def test_what_is_said_of_single_codecs_is_said_of_accepted_ones() -> None:
+    assert INTERLACED_CODECS | set(ALPHA_DECODERS) <= set(VIDEO_CODECS)
