@@ -3,15 +3,12 @@
 import os
 import re
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.chart import CHART, tool
-from tests.support.cluster import Namespace
+from tests.support.cluster import EVIDENCE, Namespace
 from tests.support.waiting import eventually
-
-EVIDENCE = Path(__file__).parents[2] / "build" / "e2e"
 
 
 @pytest.fixture(scope="session")

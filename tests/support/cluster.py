@@ -17,6 +17,9 @@ from tests.support.waiting import eventually
 
 Json = dict[str, Any]
 
+EVIDENCE = Path(__file__).parents[2] / "build" / "e2e"
+"""What failed end-to-end tests leave for a person to read."""
+
 ZONE = "topology.kubernetes.io/zone"
 
 

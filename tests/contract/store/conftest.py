@@ -6,8 +6,8 @@ import pytest
 
 from anb_core.adapters.database import upgrade
 from anb_core.ports.store import Store
-from tests.contract.store.backends import Backend, InMemory, Sql
 from tests.support.postgres import Postgres
+from tests.support.stores import Backend, InMemory, Sql
 
 
 @pytest.fixture(scope="session")

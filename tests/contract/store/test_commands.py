@@ -8,8 +8,7 @@ from anb_core.domain.model import Counters, Ending, EventKind
 from anb_core.domain.retry import plan_interruption
 from anb_core.domain.status import Status
 from anb_core.ports.store import Dropped, Store
-from tests.contract.store.backends import Backend, Doom
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     LEASE,
     MINUTE,
@@ -30,6 +29,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend, Doom
 
 TODAY_AND_TOMORROW = (0, 24 * 60)
 

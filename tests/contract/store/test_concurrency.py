@@ -11,8 +11,7 @@ from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import Counters, Ending, Idempotency, JobEvent, Lease, Record, Source
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store
-from tests.contract.store.backends import Backend
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     LEASE,
@@ -28,6 +27,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend
 
 T = TypeVar("T")
 

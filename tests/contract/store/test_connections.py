@@ -11,9 +11,9 @@ from sqlalchemy import make_url, text
 from structlog.testing import capture_logs
 
 from anb_core.adapters.database import SqlStore, engine
-from tests.contract.store.backends import Sql
-from tests.contract.store.given import MINUTE, processed
 from tests.support import eventually
+from tests.support.given import MINUTE, processed
+from tests.support.stores import Sql
 
 MAX_CONNECTIONS = 60
 """As tests.support.postgres starts the server, which keeps three of them for superusers."""

@@ -7,8 +7,8 @@ import pytest
 from anb_core.domain.model import DeadLetterCause, Problem, Scope, Token
 from anb_core.domain.retry import plan_rejection
 from anb_core.ports.store import MAX_DEAD_LETTER_BODY, Store, Unknown
-from tests.contract.store.backends import Backend
-from tests.contract.store.given import DAY, LEASE, POLICY, SECOND, processing
+from tests.support.given import DAY, LEASE, POLICY, SECOND, processing
+from tests.support.stores import Backend
 
 
 def new_token(store: Store, *, lifetime: timedelta | None = None, scope: Scope = Scope.USER) -> Token:

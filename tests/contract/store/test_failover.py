@@ -11,9 +11,9 @@ from anb_core.adapters.database import SqlStore, engine, upgrade
 from anb_core.adapters.database.engine import Database
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.store import Claimed, Store
-from tests.contract.store.backends import Sql
-from tests.contract.store.given import LEASE, POLICY, SECOND, claim, processed, result, uploaded
+from tests.support.given import LEASE, POLICY, SECOND, claim, processed, result, uploaded
 from tests.support.postgres import Postgres, running_postgres, running_standby
+from tests.support.stores import Sql
 from tests.support.waiting import eventually
 
 

@@ -21,8 +21,7 @@ from anb_core.domain.model import EventKind, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Store
 from anb_core.testing.store import InMemoryStore
-from tests.contract.store.backends import Backend, Sql
-from tests.contract.store.given import (
+from tests.support.given import (
     LEASE,
     MINUTE,
     POLICY,
@@ -40,6 +39,7 @@ from tests.contract.store.given import (
     uploading,
 )
 from tests.support.proxy import Cut, Proxy, proxied
+from tests.support.stores import Backend, Sql
 from tests.support.waiting import eventually
 
 

@@ -1,7 +1,7 @@
 from anb_core.domain.model import EventKind, JobEvent
 from anb_core.domain.status import Status
 from anb_core.ports.store import Store
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     SECOND,
     SOURCE,

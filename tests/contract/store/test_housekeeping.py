@@ -5,8 +5,7 @@ import pytest
 from anb_core.domain.claim import Reason
 from anb_core.domain.model import Idempotency
 from anb_core.ports.store import Dropped, Store, Unknown
-from tests.contract.store.backends import Backend, Sql
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     LEASE,
@@ -27,6 +26,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend, Sql
 
 
 def test_a_job_that_nobody_claims_is_sent_anew_after_a_while(backend: Backend) -> None:

@@ -8,8 +8,7 @@ from anb_core.domain.model import Counters, DeadLetterCause, Ending, EventKind, 
 from anb_core.domain.retry import WORKER_LOST, RetryPolicy, plan_failure, plan_outage
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Store
-from tests.contract.store.backends import Backend
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     LEASE,
@@ -30,6 +29,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend
 
 TODAY_AND_TOMORROW = (0, 24 * 60)
 

@@ -14,8 +14,8 @@ from anb_core.adapters.database import SqlStore, migrations, upgrade
 from anb_core.adapters.database.engine import make_engine
 from anb_core.adapters.database.tables import metadata
 from anb_core.domain.errors import Unavailable
-from tests.contract.store.backends import Sql
-from tests.contract.store.given import processed, processing, record_of
+from tests.support.given import processed, processing, record_of
+from tests.support.stores import Sql
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,8 +1,7 @@
 from datetime import timedelta
 
 from anb_core.ports.store import Store
-from tests.contract.store.backends import Backend
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     MINUTE,
@@ -17,6 +16,7 @@ from tests.contract.store.given import (
     sent,
     uploaded,
 )
+from tests.support.stores import Backend
 
 
 def test_an_entry_says_all_that_the_message_needs(store: Store) -> None:

@@ -13,8 +13,8 @@ from anb_core.domain.errors import NotFound
 from anb_core.domain.model import Counters, Lease
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page
-from tests.contract.store.backends import Sql
-from tests.contract.store.given import DAY, HOUR, LEASE, MINUTE, POLICY, SOURCE, fail, processed
+from tests.support.given import DAY, HOUR, LEASE, MINUTE, POLICY, SOURCE, fail, processed
+from tests.support.stores import Sql
 
 MANY = 3000
 

@@ -5,8 +5,7 @@ from anb_core.adapters.database import tables
 from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page, Store
-from tests.contract.store.backends import Backend, Sql
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     SECOND,
     claim,
@@ -18,6 +17,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend, Sql
 
 
 def test_the_newest_video_comes_first(backend: Backend) -> None:

@@ -25,8 +25,8 @@ from anb_core.domain.retry import (
 )
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, OutboxEntry, Replay, Store
-from tests.contract.store.backends import Backend, InMemory, Sql
-from tests.contract.store.given import PROBLEM
+from tests.support.given import PROBLEM
+from tests.support.stores import Backend, InMemory, Sql
 
 # All times that pass are multiples of 30 s and nothing is due at one, so that the real milliseconds between the two
 # stores decide nothing. The clock of a server that takes over may be behind.

@@ -9,8 +9,7 @@ from anb_core.domain.errors import AnbError, Unreadable
 from anb_core.domain.model import Scope, Token
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page, Store
-from tests.contract.store.backends import Backend, Sql
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     LEASE,
@@ -31,6 +30,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend, Sql
 
 
 def spoiled(backend: Backend, video_id: str) -> str:

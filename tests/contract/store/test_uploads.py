@@ -9,8 +9,7 @@ from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import EventKind, Idempotency, Record, Source, Video
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store, Unknown
-from tests.contract.store.backends import Backend
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     LEASE,
@@ -30,6 +29,7 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Backend
 
 KEY = Idempotency("key-1", lifetime=DAY)
 

@@ -3,7 +3,9 @@ import json
 from anb_core.domain.status import Status
 from anb_operator.busy import DELETION_COST
 from anb_operator.videojob import API_VERSION, KIND
-from tests.contract.store.given import (
+from tests.e2e.operator.conftest import Site
+from tests.support import eventually
+from tests.support.given import (
     MINUTE,
     SOURCE,
     claim,
@@ -15,8 +17,6 @@ from tests.contract.store.given import (
     result,
     uploaded,
 )
-from tests.e2e.operator.conftest import Site
-from tests.support import eventually
 
 KEY = "uploads/clip.mp4"
 SUBMITTED = {"source": {"key": KEY}, "title": "My clip"}

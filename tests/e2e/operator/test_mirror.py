@@ -1,6 +1,8 @@
 import re
 
-from tests.contract.store.given import (
+from tests.e2e.operator.conftest import Site
+from tests.support import eventually
+from tests.support.given import (
     DAY,
     claim,
     interrupt,
@@ -11,8 +13,6 @@ from tests.contract.store.given import (
     uploaded,
     uploading,
 )
-from tests.e2e.operator.conftest import Site
-from tests.support import eventually
 
 
 def test_a_video_is_followed_from_upload_to_result(served: Site) -> None:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from anb_operator.busy import DELETION_COST
 from anb_operator.videojob import FINALIZER
-from tests.contract.store.given import processing, uploaded
 from tests.e2e.operator.conftest import Site, rights_of_the_chart
 from tests.support import eventually
 from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
 from tests.support.cluster import delete_videojobs, watched
+from tests.support.given import processing, uploaded
 from tests.support.tether import free_port
 
 KEY = "uploads/clip.mp4"

@@ -12,9 +12,8 @@ import pytest
 from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_cli.sources import opened
-from tests.e2e.conftest import EVIDENCE
 from tests.support.chart import tool
-from tests.support.cluster import Json, Namespace, delete_namespaces
+from tests.support.cluster import EVIDENCE, Json, Namespace, delete_namespaces
 from tests.support.release import LOCAL, NAME, Release
 from tests.support.rendering import make_clip
 from tests.support.tether import free_port

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import EVIDENCE
-from tests.support.cluster import Namespace
+from tests.support.cluster import EVIDENCE, Namespace
 from tests.support.release import QUICK, ROOT, Release
 from tests.support.scaling_picture import Sample, draw
 from tests.support.waiting import eventually

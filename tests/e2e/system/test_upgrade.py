@@ -9,9 +9,8 @@ from random import randrange
 
 import pytest
 
-from tests.e2e.conftest import EVIDENCE
 from tests.support.chart import Manifest, tool
-from tests.support.cluster import Namespace
+from tests.support.cluster import EVIDENCE, Namespace
 from tests.support.release import NAME, QUICK, Release
 from tests.support.waiting import eventually
 

@@ -15,7 +15,7 @@ from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.domain.retry import RetryPolicy, plan_failure
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed
-from tests.contract.store.given import LEASE, MINUTE, PROBLEM, SECOND, new_video, record_of, result, uploaded
+from tests.support.given import LEASE, MINUTE, PROBLEM, SECOND, new_video, record_of, result, uploaded
 from tests.support.pgbouncer import pooled
 from tests.support.waiting import eventually
 

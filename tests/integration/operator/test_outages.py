@@ -29,9 +29,9 @@ from anb_core.testing.store import InMemoryStore
 from anb_operator import app
 from anb_operator.client import REVIEWS
 from anb_operator.settings import OperatorSettings
-from tests.contract.store.given import uploaded
+from tests.support.given import uploaded
+from tests.support.kube import merged
 from tests.support.tether import free_port
-from tests.unit.operator.cluster import merged
 
 Json = dict[str, Any]
 

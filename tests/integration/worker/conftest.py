@@ -21,8 +21,8 @@ from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Job, NewVideo, Record, Source
 from anb_core.domain.status import Status
 from anb_core.settings import Settings, load
-from tests.contract.store.backends import Sql
 from tests.support import eventually
+from tests.support.stores import Sql
 from tests.support.tether import free_port
 
 LEASE = timedelta(seconds=60)

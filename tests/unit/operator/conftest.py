@@ -14,7 +14,7 @@ from anb_operator.planning import Policy
 from anb_operator.reconciler import Histories, Reconciler
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import VideoJob
-from tests.unit.operator.cluster import NAMESPACE, InMemoryCluster
+from tests.support.kube import NAMESPACE, InMemoryCluster
 
 POLICY = Policy(
     namespace=NAMESPACE,

@@ -14,7 +14,7 @@ from anb_core.ports.store import History
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.store import InMemoryStore
 from anb_operator.reconciler import Histories
-from tests.contract.store.given import claim, uploaded
+from tests.support.given import claim, uploaded
 
 
 class SlowStore(InMemoryStore):

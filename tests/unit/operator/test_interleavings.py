@@ -14,7 +14,7 @@ from anb_core.ports.store import Claimed
 from anb_operator.kube import KubeRefused
 from anb_operator.naming import video_id_of
 from anb_operator.videojob import FINALIZER, VideoJob
-from tests.contract.store.given import HOUR, POLICY, reject, result
+from tests.support.given import HOUR, POLICY, reject, result
 from tests.unit.operator.conftest import World
 
 NAME = "clip"

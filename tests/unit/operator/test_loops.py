@@ -19,7 +19,7 @@ from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
 from anb_operator.kube import KubeRefused
 from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue
-from tests.contract.store.given import HOUR, SECOND, claim, processed, processing, result, uploaded
+from tests.support.given import HOUR, SECOND, claim, processed, processing, result, uploaded
 from tests.unit.operator.conftest import World
 
 KUBERNETES_AWAY = Unavailable("kubernetes", "away")

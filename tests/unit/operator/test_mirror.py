@@ -8,7 +8,7 @@ from anb_core.domain.model import DeadLetterCause, Problem
 from anb_core.domain.retry import RetryPolicy
 from anb_operator.mirror import announcements, refused_status, status_of, word
 from anb_operator.videojob import Metadata, Spec, Status, VideoJob
-from tests.contract.store.given import (
+from tests.support.given import (
     HOUR,
     MINUTE,
     claim,

@@ -17,7 +17,7 @@ from anb_operator.naming import video_id_of
 from anb_operator.planning import ASK_AGAIN, GIVE_UP, ask_again_in
 from anb_operator.videojob import FINALIZER, VideoJob
 from anb_operator.workqueue import WorkQueue
-from tests.contract.store.given import (
+from tests.support.given import (
     DAY,
     HOUR,
     SECOND,

@@ -6,7 +6,7 @@ from anb_core.testing.clock import ManualClock
 from anb_operator.naming import video_id_of
 from anb_operator.shelf import Shelf
 from anb_operator.videojob import VideoJob
-from tests.unit.operator.cluster import InMemoryCluster
+from tests.support.kube import InMemoryCluster
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from anb_core.domain.status import Status
 from anb_operator.app import write
 from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue
-from tests.contract.store.given import processing
+from tests.support.given import processing
 from tests.unit.operator.conftest import World
 
 

@@ -27,7 +27,7 @@ from anb_core.domain.model import Counters, DeadLetterCause, Ending, Lease, NewV
 from anb_core.domain.retry import INTERRUPTIONS_ALARM, RetryPolicy, Settlement
 from anb_core.domain.status import Status
 from anb_core.ports.queue import Delivery
-from anb_core.ports.renderer import Rendered, Resources
+from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed, Dropped, Unknown
 from anb_core.testing.clock import ManualClock
@@ -36,11 +36,10 @@ from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.process import Outcome, Process, Report, plan_ending
 from anb_core.usecases.relay import Relay
+from tests.support.renderer import FINISHED, SOURCE, FakeRenderer
 
 LEASE = timedelta(seconds=60)
 POLICY = RetryPolicy()
-SOURCE = b"a video, as its owner sent it"
-FINISHED = b"the finished video"
 VIDEO = "11111111-1111-4111-8111-111111111111"
 
 DATABASE_AWAY = Unavailable("database", "the database does not answer")
@@ -53,36 +52,6 @@ STEPS = ["claim", "download", "probe", "main", "upload", "publish", "delete", "c
 
 class Death(BaseException):
     """kill -9, as far as one process can tell."""
-
-
-@dataclass
-class FakeRenderer:
-    """Writes the finished file. `during` happens in mid-render."""
-
-    during: Callable[[], None] = lambda: None
-
-    def render(
-        self,
-        source: Path,
-        edit: EditSpec,  # noqa: ARG002 - the port's signature
-        title: str,  # noqa: ARG002
-        workdir: Path,
-        *,
-        on_progress: Callable[[float], None],
-        on_step: Callable[[str], None],
-        stop: Stop,
-        resources: Resources,  # noqa: ARG002
-    ) -> Rendered:
-        assert source.read_bytes() == SOURCE
-        on_step("probe")
-        on_step("main")
-        on_progress(0.5)
-        self.during()
-        stop.check()
-        path = workdir / "finished.mp4"
-        path.write_bytes(FINISHED)
-        on_progress(1.0)
-        return Rendered(path, len(FINISHED), "5a" * 32, width=1280, height=720, duration=12.5, frames=375)
 
 
 @dataclass

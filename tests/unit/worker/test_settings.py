@@ -26,7 +26,7 @@ from anb_worker.health import Pulse
 from anb_worker.scratch import ScratchDisk
 from anb_worker.shutdown import Shutdown
 from tests.support import eventually
-from tests.unit.usecases.test_process import SOURCE, FakeRenderer
+from tests.support.renderer import SOURCE, FakeRenderer
 
 VIDEO = "11111111-1111-4111-8111-111111111111"
 KEY = "uploads/clip.mp4"

@@ -1,0 +1,29 @@
+"""What holds the folders of this repository together and no tool checks."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[3]
+TESTS = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "tests").rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))):
+        match node:
+            case ast.ImportFrom(module=str(module)):
+                yield module
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+
+
+def test_tests_import_from_their_own_folder_and_from_tests_support_only() -> None:
+    strays = [
+        f"{path} imports {module}"
+        for path in TESTS
+        for module in imports(path)
+        if module.startswith("tests.")
+        and not module.startswith("tests.support")
+        and module.rpartition(".")[0] != ".".join(path.parent.parts)
+    ]
+    assert strays == [], "what tests of several folders need lives in tests/support"
