@@ -1,5 +1,6 @@
 """A runtime whose clock stands still until it is told to go on."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from anb_core.adapters.system import SystemRuntime
@@ -9,18 +10,20 @@ from anb_core.testing.clock import ManualClock
 class ManualRuntime(SystemRuntime):
     """Time is the clock's, and sleeping moves it. Threads and events are real; an event's timeout is in real seconds.
 
-    `errors` lists what loops reported, in order.
+    `errors` lists what loops reported, in order. `during_sleep` is called in each sleep, once its time is over.
     """
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.errors: list[tuple[str, Exception]] = []
+        self.during_sleep: Callable[[], None] = lambda: None
 
     def monotonic(self) -> float:
         return self.clock.monotonic()
 
     def sleep(self, seconds: float) -> None:
         self.clock.advance(timedelta(seconds=seconds))
+        self.during_sleep()
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
         super().on_error(where, error, **about)
