@@ -1,4 +1,7 @@
-"""The queue only wakes. All methods raise `Unavailable("queue", ...)` when it does not answer."""
+"""The queue only wakes. All methods raise `Unavailable("queue", ...)` when it does not answer.
+
+A use case asks for what it does with a queue: send, receive or administer.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,14 +50,18 @@ class Depth:
         return not (self.visible or self.in_flight or self.delayed)
 
 
-class Queue(Protocol):
-    """One queue of one broker. `name` is what a job's `enqueued_to` says."""
+class QueueSender(Protocol):
+    """Takes messages. `name` is what a job's `enqueued_to` says."""
 
     name: str
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
         """Send up to 10; for each, None or why it was refused."""
         ...
+
+
+class QueueReceiver(Protocol):
+    """Gives messages, one at a time, each to one receiver at a time. Any broker's consumer can stand behind it."""
 
     def receive(self, *, wait: timedelta) -> Delivery | None:
         """Long-poll for one message, invisible to others for the queue's visibility timeout."""
@@ -72,6 +79,12 @@ class Queue(Protocol):
         """Keep it invisible for `visibility` from now."""
         ...
 
+
+class QueueAdmin(Protocol):
+    """Answers questions about a queue as a whole, and creates it. `name` is the sender's."""
+
+    name: str
+
     def depth(self) -> Depth: ...
 
     def retention(self) -> timedelta:
@@ -87,3 +100,7 @@ class Queue(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Queue(QueueSender, QueueReceiver, QueueAdmin, Protocol):
+    """All of it, as the adapters and the fake implement it."""

@@ -11,7 +11,7 @@ import structlog
 from anb_core.domain.backoff import backoff
 from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.message import encode
-from anb_core.ports.queue import Outgoing, Queue
+from anb_core.ports.queue import Outgoing, QueueSender
 from anb_core.ports.store import Outbox, OutboxEntry
 
 BATCH = 10
@@ -50,7 +50,7 @@ class Relay:
     """
 
     def __init__(
-        self, store: Outbox, queue: Queue, *, bucket: str, jitter: Callable[[], float] = random.random
+        self, store: Outbox, queue: QueueSender, *, bucket: str, jitter: Callable[[], float] = random.random
     ) -> None:
         self._store = store
         self._queue = queue

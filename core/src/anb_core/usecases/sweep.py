@@ -13,7 +13,7 @@ import structlog
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.retry import LONGEST_PAUSE, RetryPolicy
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Depth, Queue
+from anb_core.ports.queue import Depth, QueueAdmin
 from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
@@ -86,7 +86,7 @@ class Sweep:
         self,
         store: Housekeeping,
         objects: Objects,
-        queue: Queue,
+        queue: QueueAdmin,
         *,
         policy: RetryPolicy,
         interval: timedelta,

@@ -17,7 +17,7 @@ import structlog
 from anb_core.domain.errors import LeaseLost, Transient, Unavailable
 from anb_core.domain.model import Lease
 from anb_core.domain.overdue import ATTEMPT_LIMIT
-from anb_core.ports.queue import Delivery, Queue
+from anb_core.ports.queue import Delivery, QueueReceiver
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
@@ -57,7 +57,7 @@ class LeaseKeeper:
         since: float,
         *,
         store: Leases,
-        queue: Queue,
+        queue: QueueReceiver,
         terms: Terms,
         beat: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
