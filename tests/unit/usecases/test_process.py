@@ -1,4 +1,3 @@
-import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import (
     BadInput,
     Busy,
-    Full,
     Interrupted,
     LeaseLost,
     NotFound,
@@ -33,9 +31,12 @@ from anb_core.ports.store import Claimed, Dropped, Unknown
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
-from anb_core.usecases.process import Outcome, Process, Report, plan_ending
+from anb_core.usecases.attempt import Tools
+from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
+from anb_core.usecases.report import Outcome, Report
 from tests.support.renderer import FINISHED, SOURCE, FakeRenderer
 
 LEASE = timedelta(seconds=60)
@@ -158,6 +159,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
+        self.runtime = ManualRuntime(self.clock)
         self.store = FaultyStore(self.clock)
         self.queue = CheckedQueue(now=self.clock.now, store=self.store)
         self.objects = InMemoryObjects()
@@ -173,21 +175,23 @@ class World:
     def process(self, worker: str = "worker-1", *, adopts: bool = False) -> Process:
         return Process(
             store=self.store,
-            objects=self.objects,
             queue=self.queue,
-            renderer=self.renderer,
-            relay=self.relay,
-            keep=lambda _lease, _delivery, _stop, since: FakeKeeper(since + LEASE.total_seconds(), self.progress),
-            scratch=self.scratch,
-            load_resources=Resources,
+            tools=Tools(
+                store=self.store,
+                objects=self.objects,
+                renderer=self.renderer,
+                relay=self.relay,
+                keep=lambda _lease, _delivery, _stop, since: FakeKeeper(since + LEASE.total_seconds(), self.progress),
+                scratch=self.scratch,
+                load_resources=Resources,
+                policy=POLICY,
+                runtime=self.runtime,
+                jitter=lambda: 0.5,
+            ),
             worker=worker,
             lease=LEASE,
-            policy=POLICY,
             adopt=self.adopt if adopts else None,
             on_step=self.on_step,
-            jitter=lambda: 0.5,
-            monotonic=self.clock.monotonic,
-            sleep=lambda seconds: self.clock.advance(timedelta(seconds=seconds)),
         )
 
     def adopt(self, key: str, video_id: str) -> None:
@@ -593,16 +597,14 @@ def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_
 
 
 def test_a_row_that_is_held_for_a_moment_costs_the_message_no_receive(world: World) -> None:
-    process = world.process()
     world.store.fault = ROW_HELD
 
-    def sleep(seconds: float) -> None:
-        world.clock.advance(timedelta(seconds=seconds))
+    def during_sleep() -> None:
         if world.clock.monotonic() >= 10:
             world.store.fault = None
 
-    object.__setattr__(process, "sleep", sleep)
-    assert process.handle(world.receive(), world.stop).outcome is Outcome.PROCESSED
+    world.runtime.during_sleep = during_sleep
+    assert world.handle().outcome is Outcome.PROCESSED
     assert world.queue.given_back == 0
 
 
@@ -628,15 +630,13 @@ def test_a_database_that_comes_back_within_the_lease_changes_nothing(world: Worl
         if name == "settle":
             world.store.fault = DATABASE_AWAY
 
-    def sleep(seconds: float) -> None:
-        world.clock.advance(timedelta(seconds=seconds))
+    def during_sleep() -> None:
         if world.clock.monotonic() >= back_at:
             world.store.fault = None
 
-    process = world.process()
-    object.__setattr__(process, "on_step", on_step)
-    object.__setattr__(process, "sleep", sleep)
-    assert process.handle(world.receive(), world.stop).outcome is Outcome.REJECTED
+    world.on_step = on_step  # type: ignore[method-assign]
+    world.runtime.during_sleep = during_sleep
+    assert world.handle().outcome is Outcome.REJECTED
     assert world.record.job.status is Status.FAILED
     assert world.queue.depth().empty
 
@@ -681,10 +681,9 @@ def test_a_commit_whose_answer_is_lost_counts_once(world: World, method: str) ->
 
 def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_lost(world: World) -> None:
     world.store.silent = ["publish"]
-    process = world.process()
     # In the pause the heartbeat finds that the job is processed, and takes that for a takeover.
-    object.__setattr__(process, "sleep", lambda _: world.stop.ask(LeaseLost()))
-    assert process.handle(world.receive(), world.stop).outcome is Outcome.PROCESSED
+    world.runtime.during_sleep = lambda: world.stop.ask(LeaseLost())
+    assert world.handle().outcome is Outcome.PROCESSED
 
 
 def test_a_claim_whose_answer_is_lost_is_found_by_the_sweep(world: World) -> None:
@@ -710,10 +709,9 @@ def test_a_bucket_that_is_away_for_a_moment_costs_nothing(world: World, moment: 
         if name == moment:
             world.objects.fault = BUCKET_AWAY
 
-    process = world.process()
-    object.__setattr__(process, "on_step", on_step)
-    object.__setattr__(process, "sleep", lambda _: setattr(world.objects, "fault", None))
-    assert process.handle(world.receive(), world.stop).outcome is Outcome.PROCESSED
+    world.on_step = on_step  # type: ignore[method-assign]
+    world.runtime.during_sleep = lambda: setattr(world.objects, "fault", None)
+    assert world.handle().outcome is Outcome.PROCESSED
     assert world.record.job.counters == Counters()
 
 
@@ -755,60 +753,6 @@ def test_a_full_disk_is_not_the_videos_fault(world: World) -> None:
     world.scratch.full = True
     report = world.handle()
     assert (report.outcome, report.counters) == (Outcome.HANDED_ON, Counters(interruptions=1))
-
-
-@pytest.mark.parametrize(
-    ("error", "counters", "ending"),
-    [
-        (BadInput("no_video", "x"), Counters(), Ending.REJECTED),
-        (Transient("killed", "x"), Counters(failures=1), Ending.FAILED),
-        (Interrupted(), Counters(interruptions=1), Ending.INTERRUPTED),
-        (Unavailable("bucket", "x"), Counters(interruptions=1), Ending.INTERRUPTED),
-        (Withheld("object_withheld", "x"), Counters(interruptions=1), Ending.INTERRUPTED),
-        (OSError(errno.ENOSPC, "no space left"), Counters(interruptions=1), Ending.INTERRUPTED),
-        (OSError(errno.EIO, "input/output error"), Counters(failures=1), Ending.FAILED),
-        (MemoryError(), Counters(failures=1), Ending.FAILED),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_follows_from_an_error(error: Exception, counters: Counters, ending: Ending) -> None:
-    settlement = plan_ending(error, Counters(), POLICY, jitter=0.5)
-    assert (settlement.counters, settlement.ending) == (counters, ending)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        *(
-            kind(part, "Bucket b at http://secret.host:9000 (10.1.2.3) does not answer, says /secret/path.")
-            for kind in (Unavailable, Busy, Full)
-            for part in ("database", "bucket", "queue", "scratch")
-        ),
-        Withheld("object_withheld", "Bucket b at http://secret.host:9000 withholds it from 10.1.2.3 and /secret/path."),
-        OSError(errno.ENOSPC, "no space left at secret.host, 10.1.2.3", "/secret/path"),
-        RuntimeError("secret.host, 10.1.2.3, /secret/path"),
-    ],
-    ids=lambda error: f"{type(error).__name__}-{getattr(error, 'part', '')}",
-)
-def test_hosts_and_paths_are_told_to_those_who_run_the_system_alone(error: Exception) -> None:
-    told = plan_ending(error, Counters(), POLICY, jitter=0.5).error
-    assert told is not None
-    assert not [word for word in ("secret", "10.", "/", "9000") if word in told.message]
-    assert told.message.endswith(".")
-    assert told.detail is not None
-    assert "secret.host" in told.detail
-    assert "/secret/path" in told.detail
-
-
-def test_why_an_object_is_withheld_is_told_to_those_who_run_the_system_in_the_buckets_own_words() -> None:
-    withheld = Withheld("object_withheld", "Bucket b does not give us k.")
-    withheld.__cause__ = RuntimeError("arn:aws:iam::123456789012:role/anb is not authorized")
-    told = plan_ending(withheld, Counters(), POLICY, jitter=0.5).error
-    assert told is not None
-    assert "arn:" not in told.message
-    assert told.detail is not None
-    assert told.detail.startswith("Withheld: Bucket b does not give us k.")
-    assert "arn:aws:iam::123456789012:role/anb is not authorized" in told.detail
 
 
 def raising(error: Exception) -> Callable[[], None]:

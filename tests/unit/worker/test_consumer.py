@@ -9,7 +9,7 @@ from anb_core.domain.errors import AnbError, Busy, Interrupted, Unavailable
 from anb_core.ports.queue import Delivery, Depth
 from anb_core.ports.stop import Stop
 from anb_core.testing.queue import InMemoryQueue
-from anb_core.usecases.process import Outcome, Report
+from anb_core.usecases.report import Outcome, Report
 from anb_worker.consumer import Consumer
 from anb_worker.gate import LONGEST_WAIT, Gate, plan_wait
 from anb_worker.shutdown import Shutdown

@@ -8,7 +8,7 @@ from structlog.typing import EventDict
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import Counters, Problem
 from anb_core.domain.retry import INTERRUPTIONS_ALARM
-from anb_core.usecases.process import Outcome, Report
+from anb_core.usecases.report import Outcome, Report
 from anb_worker.journal import Journal, sentence
 
 

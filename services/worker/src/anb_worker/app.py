@@ -9,12 +9,14 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.stop import Stop
 from anb_core.settings import Settings
+from anb_core.usecases.attempt import Tools
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.submit import Submit
@@ -55,16 +57,20 @@ def run(
     relay = Relay(core.store, core.queue, bucket=core.objects.bucket)
     process = Process(
         store=core.store,
-        objects=core.objects,
         queue=core.queue,
-        renderer=renderer,
-        relay=relay,
-        keep=_keeping(core, pulse),
-        scratch=scratch,
-        load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
+        tools=Tools(
+            store=core.store,
+            objects=core.objects,
+            renderer=renderer,
+            relay=relay,
+            keep=_keeping(core, pulse),
+            scratch=scratch,
+            load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
+            policy=settings.retry_policy,
+            runtime=SystemRuntime(),
+        ),
         worker=settings.worker_name,
         lease=settings.lease,
-        policy=settings.retry_policy,
         adopt=_adopter(core, relay),
         on_step=on_step,
     )

@@ -7,9 +7,9 @@ import structlog
 
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.retry import plan_return
-from anb_core.ports.queue import Delivery, Queue
+from anb_core.ports.queue import Delivery, QueueReceiver
 from anb_core.ports.stop import Stop
-from anb_core.usecases.process import Report
+from anb_core.usecases.report import Report
 from anb_worker.gate import Gate
 from anb_worker.shutdown import Shutdown
 
@@ -21,7 +21,7 @@ class Consumer:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: QueueReceiver,
         handle: Callable[[Delivery, Stop], Report],
         *,
         gate: Gate,

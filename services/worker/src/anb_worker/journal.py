@@ -7,7 +7,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from anb_core.domain.retry import INTERRUPTIONS_ALARM
-from anb_core.usecases.process import Outcome, Report
+from anb_core.usecases.report import Outcome, Report
 
 STEP_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 

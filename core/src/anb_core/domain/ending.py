@@ -1,0 +1,60 @@
+"""How an attempt ended without a result, judged by the error that ended it."""
+
+import errno
+
+from anb_core.domain.errors import AnbError, BadInput, Full, Interrupted, Unavailable, Withheld
+from anb_core.domain.model import Counters, Problem
+from anb_core.domain.retry import (
+    RetryPolicy,
+    Settlement,
+    plan_failure,
+    plan_interruption,
+    plan_outage,
+    plan_rejection,
+)
+
+# What the owner of a video reads. Which host it was and what it said is for those who run the system.
+_OUTAGES = {
+    "database": "The database did not answer for a while.",
+    "bucket": "The bucket did not answer for a while.",
+    "scratch": "The worker's disk had no room for the video and what is made of it.",
+}
+_OUTAGE = "A part that is needed was away for a while."
+_FULL = "There is no room left to keep the result."
+_WITHHELD = "The bucket does not give us a file that is needed for this video."
+
+_MOST_DETAIL = 2000
+"""Characters kept of what those who run the system read."""
+
+
+def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitter: float) -> Settlement:
+    """What follows from the error that ended an attempt. Any error that isn't ours is a failure of the try."""
+    match error:
+        case BadInput(code=code, message=message):
+            return plan_rejection(counters, Problem(code, message))
+        case Interrupted():
+            return plan_interruption(counters)
+    if (outage := _outage(error)) is not None:
+        return plan_outage(counters, outage, policy, jitter)
+    if isinstance(error, AnbError):
+        return plan_failure(counters, Problem(error.code, error.message), policy, jitter)
+    message = f"The worker failed in a way nobody foresaw ({type(error).__name__})."
+    return plan_failure(counters, Problem("internal_error", message, _detail(error)), policy, jitter)
+
+
+def _outage(error: Exception) -> Problem | None:
+    """What the owner reads when a part is away, or None if the error is something else."""
+    match error:
+        case Full(code=code):
+            return Problem(code, _FULL, _detail(error))
+        case Unavailable(code=code, part=part):
+            return Problem(code, _OUTAGES.get(part, _OUTAGE), _detail(error))
+        case Withheld(code=code):
+            return Problem(code, _WITHHELD, _detail(error, error.__cause__))
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return Problem("scratch_unavailable", _OUTAGES["scratch"], _detail(error))
+    return None
+
+
+def _detail(*errors: BaseException | None) -> str:
+    return "; ".join(f"{type(error).__name__}: {error}" for error in errors if error is not None)[:_MOST_DETAIL]
