@@ -21,9 +21,9 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.render import FPS, HEIGHT, WIDTH
 from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
-from anb_worker.render.commands import TITLE_MIDDLE, WATERMARK_MARGIN
 from anb_worker.render.drawing import draw_title
 from anb_worker.render.engine import RenderEngine
+from anb_worker.render.layout import TITLE_MIDDLE, WATERMARK_MARGIN
 
 FOOTAGE = Path(__file__).parents[1] / "build" / "footage" / "bigbuckbunny.mp4"
 SECONDS = 30

@@ -10,9 +10,9 @@ import pytest
 
 from anb_core.domain.render import OutputFacts
 from anb_core.ports.stop import Stop
-from anb_worker.render import commands
+from anb_worker.render import ffmpeg_commands
 from anb_worker.render.children import examine
-from anb_worker.render.commands import CARD_QUALITY, Sound, Tool
+from anb_worker.render.ffmpeg_commands import CARD_QUALITY, Sound, Tool
 from tests.support.rendering import make_clip
 
 TOOL = Tool(Path(imageio_ffmpeg.get_ffmpeg_exe()), max_pixels=10**6, max_alloc=2**28, threads=1)
@@ -26,7 +26,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     drawn = make_clip(folder / "drawn.mp4", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=0.2", "-c:v", "libx264")
     made = {frames: folder / f"{frames}.mp4" for frames in LENGTHS}
     for frames, path in made.items():
-        run(commands.card_command(TOOL, drawn, frames, CARD_QUALITY, path))
+        run(ffmpeg_commands.card_command(TOOL, drawn, frames, CARD_QUALITY, path))
     return made
 
 
@@ -36,9 +36,11 @@ def run(command: Sequence[str]) -> None:
 
 def join(paths: Sequence[Path], frames: Sequence[int], folder: Path) -> Path:
     listing, sound, output = folder / "parts.txt", folder / "sound.mp4", folder / "output.mp4"
-    listing.write_text(commands.join_list([(str(path), count) for path, count in zip(paths, frames, strict=True)]))
-    run(commands.sound_command(TOOL, [Sound(sum(frames))], sound))
-    command = commands.join_command(TOOL, listing, sound, output)
+    listing.write_text(
+        ffmpeg_commands.join_list([(str(path), count) for path, count in zip(paths, frames, strict=True)])
+    )
+    run(ffmpeg_commands.sound_command(TOOL, [Sound(sum(frames))], sound))
+    command = ffmpeg_commands.join_command(TOOL, listing, sound, output)
     run([*command[: command.index("concat") + 1], "-safe", "0", *command[command.index("concat") + 1 :]])
     return output
 
@@ -65,7 +67,7 @@ def test_a_part_that_begins_with_no_key_frame_is_noticed(
 def test_a_part_whose_first_picture_is_damaged_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
     output = join([parts[5], parts[1], parts[5]], [5, 1, 5], tmp_path)
     with av.open(output) as opened:
-        only = next(packet for packet in opened.demux(video=0) if packet.pts == 5 * commands.CLOCK // 30)
+        only = next(packet for packet in opened.demux(video=0) if packet.pts == 5 * ffmpeg_commands.CLOCK // 30)
         begin, size = only.pos or 0, only.size
     data = bytearray(output.read_bytes())
     data[begin + size // 2 : begin + size] = bytes(size - size // 2)
@@ -90,6 +92,6 @@ def test_a_part_that_begins_late_is_noticed(parts: dict[int, Path], tmp_path: Pa
 def test_a_part_of_another_encoder_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
     other = make_clip(
         tmp_path / "other.mp4",
-        *("-i", parts[5], "-c:v", "libx264", "-profile:v", "baseline", "-video_track_timescale", commands.CLOCK),
+        *("-i", parts[5], "-c:v", "libx264", "-profile:v", "baseline", "-video_track_timescale", ffmpeg_commands.CLOCK),
     )
     assert look(join([parts[1], other], [1, 5], tmp_path), [(parts[1], 1), (other, 5)]).unlike_parts == 1

@@ -10,7 +10,7 @@ from PIL import Image
 from anb_cli.demo.contact_sheet import draw, parts_of
 from anb_cli.demo.examination import CARD_FRAMES, FPS, Facts, Plan, judge, sound_shift
 from anb_cli.demo.tour import with_wait
-from anb_worker.render.commands import CARD_SECONDS
+from anb_worker.render.layout import CARD_SECONDS
 
 PLAN = Plan.of(339)
 SOURCE = 5.312

@@ -7,7 +7,7 @@ from PIL import Image
 from anb_core.domain.render import InputLimits
 from anb_core.ports.stop import Stop
 from anb_worker.render.cards import Cards
-from anb_worker.render.commands import Tool
+from anb_worker.render.ffmpeg_commands import Tool
 from anb_worker.render.sandbox import ChildLimits
 
 

@@ -20,18 +20,18 @@ from anb_core.domain.errors import BadInput, Transient
 from anb_core.domain.render import FPS, InputLimits, check_pictures, check_sound, plan_render
 from anb_core.ports.stop import Stop
 from anb_worker.render.children import fit_watermark, look
-from anb_worker.render.commands import (
+from anb_worker.render.ffmpeg_commands import (
     CARD_QUALITY,
-    CARD_SECONDS,
     MASTER_QUALITY,
     Tool,
     card_command,
     extract_command,
+    parse_moments,
+    parse_spans,
     picture_command,
-    read_moments,
-    read_spans,
     take_two_channels,
 )
+from anb_worker.render.layout import CARD_SECONDS
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
 _HERE = Path(__file__).parent
@@ -88,14 +88,13 @@ class Cards:
             if fit_watermark(given, entry / "watermark.png", workdir=entry, stop=stop) is None:
                 raise Transient("bad_resource", "The operator's watermark can't be used: it is no PNG picture.")
 
-        name = self._name("watermark", "drawing.py", "cards.py", given=given)
+        name = self._name("watermark", "drawing.py", "layout.py", "cards.py", given=given)
         return self._entry(name, fit, stop) / "watermark.png"
 
     def own(self, stop: Stop) -> Path:
         """The folder with the project's own parts; to compose them takes about ten seconds."""
-        return self._entry(
-            self._name("own", "composing.py", "drawing.py", "commands.py", "cards.py"), self._compose(stop), stop
-        )
+        name = self._name("own", "composing.py", "drawing.py", "layout.py", "ffmpeg_commands.py", "cards.py")
+        return self._entry(name, self._compose(stop), stop)
 
     def _compose(self, stop: Stop) -> Callable[[Path], None]:
         def compose(entry: Path) -> None:
@@ -122,15 +121,15 @@ class Cards:
                 self._tool, plan, given, watermark=None, output=entry / "picture.mp4", decoded=decoded
             )
             self._run(picture, entry, stop, f"reading the operator's {role}", given)
-            check_pictures(plan, read_moments(decoded))
+            check_pictures(plan, parse_moments(decoded.read_text()))
             if plan.audio_index is not None:
                 sound = extract_command(self._tool, plan, given, entry / "sound.nut", decoded)
                 self._run(sound, entry, stop, f"reading the operator's {role}", given)
-                check_sound(plan, read_spans(decoded))
+                check_sound(plan, parse_spans(decoded.read_text()))
             decoded.unlink()
             (entry / "card.json").write_text(json.dumps({"frames": plan.frames}))
 
-        name = self._name(role, "commands.py", "cards.py", given=given)
+        name = self._name(role, "ffmpeg_commands.py", "cards.py", given=given)
         try:
             entry = self._entry(name, normalise, stop)
         except BadInput as error:

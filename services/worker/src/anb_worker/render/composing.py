@@ -13,8 +13,8 @@ from moviepy import CompositeVideoClip, ImageClip, VideoClip, vfx
 from PIL import Image
 
 from anb_core.domain.render import FPS, HEIGHT, WIDTH
-from anb_worker.render.commands import CARD_SECONDS, FADE_OUT_SECONDS
 from anb_worker.render.drawing import draw_bar, draw_mark, draw_watermark, draw_words
+from anb_worker.render.layout import CARD_SECONDS, FADE_OUT_SECONDS
 
 _Pixels = npt.NDArray[np.uint8]
 

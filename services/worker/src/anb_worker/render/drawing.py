@@ -21,6 +21,15 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from PIL.ImageFont import FreeTypeFont, Layout
 
+from anb_worker.render.layout import (
+    TITLE_LINES,
+    TITLE_SIZE,
+    TITLE_WIDTH,
+    WATERMARK_BOX,
+    WATERMARK_HEIGHT,
+    WATERMARK_OPACITY,
+)
+
 WHITE = (244, 246, 250)
 ACCENT = (255, 176, 59), (255, 94, 98)
 """The two ends of the one color that the cards have besides navy and white."""
@@ -28,7 +37,6 @@ ACCENT = (255, 176, 59), (255, 94, 98)
 _OVERSAMPLE = 4
 """Shapes are drawn so many times larger and scaled down: Pillow draws hard edges."""
 
-_TITLE_WIDTH, _TITLE_LINES, _TITLE_SIZE = 1040, 2, 42
 _TITLE_CHARACTERS = 200
 """More than two lines hold of any script."""
 
@@ -43,11 +51,6 @@ _FROM_THE_RIGHT = ("R", "AL")
 
 _UNKNOWN = "\U0010fffe"
 """No font has a shape for it."""
-
-_WATERMARK_HEIGHT = 40
-_WATERMARK_OPACITY = 0.62
-_WATERMARK_BOX = (240, 96)
-"""What an operator's watermark is scaled down to, in pixels; a smaller one stays as it is."""
 
 _FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
@@ -104,7 +107,7 @@ def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Im
 
 def draw_watermark() -> Image.Image:
     """Mark and name, half transparent, with a soft shadow so that they can be read on white too."""
-    mark, name = draw_mark(_WATERMARK_HEIGHT), draw_words("ANB", 30, "Bold", spacing=1.0)
+    mark, name = draw_mark(WATERMARK_HEIGHT), draw_words("ANB", 30, "Bold", spacing=1.0)
     margin, gap = 10, 12
     size = (mark.width + gap + name.width + 2 * margin, mark.height + 2 * margin)
     sign = Image.new("RGBA", size)
@@ -113,7 +116,7 @@ def draw_watermark() -> Image.Image:
     shadow = Image.new("RGBA", size, (0, 0, 0, 0))
     shadow.putalpha(sign.getchannel("A").filter(ImageFilter.GaussianBlur(4)))
     shadow.alpha_composite(sign)
-    shadow.putalpha(shadow.getchannel("A").point(lambda value: round(value * _WATERMARK_OPACITY)))
+    shadow.putalpha(shadow.getchannel("A").point(lambda value: round(value * WATERMARK_OPACITY)))
     return shadow
 
 
@@ -123,12 +126,12 @@ def draw_title(title: str) -> Image.Image | None:
     """
     font, text = _font_for(_printable(title))
     lines = _wrapped(text, font)
-    step = round(_TITLE_SIZE * 1.35)
-    canvas = Image.new("L", (_TITLE_WIDTH + 2 * _TITLE_SIZE, step * (len(lines) + 1)), 0)
+    step = round(TITLE_SIZE * 1.35)
+    canvas = Image.new("L", (TITLE_WIDTH + 2 * TITLE_SIZE, step * (len(lines) + 1)), 0)
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
         width = font.getlength(line)
-        draw.text(((canvas.width - width) / 2, step * number + _TITLE_SIZE / 2), line, fill=255, font=font)
+        draw.text(((canvas.width - width) / 2, step * number + TITLE_SIZE / 2), line, fill=255, font=font)
     return _white(canvas)
 
 
@@ -178,11 +181,11 @@ def _drawn(text: str, font: FreeTypeFont) -> str:
 
 
 def _fonts() -> Iterator[FreeTypeFont]:
-    yield _own_font("Medium", _TITLE_SIZE)
+    yield _own_font("Medium", TITLE_SIZE)
     for name in _FONT_FILES:
         for path in (found for folder in _FONT_FOLDERS for found in folder.rglob(name)):
             with suppress(OSError):
-                yield ImageFont.truetype(path, _TITLE_SIZE)
+                yield ImageFont.truetype(path, TITLE_SIZE)
 
 
 def _own_font(weight: str, size: int) -> FreeTypeFont:
@@ -203,13 +206,13 @@ def _known(font: FreeTypeFont, text: str) -> set[str]:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """At most _TITLE_LINES lines, broken between words where that is possible, with an ellipsis if there is more."""
+    """At most TITLE_LINES lines, broken between words where that is possible, with an ellipsis if there is more."""
     lines: list[str] = []
     rest = text.strip()
-    while rest and len(lines) < _TITLE_LINES:
+    while rest and len(lines) < TITLE_LINES:
         fits = _fitting(rest, font)
-        if len(fits) < len(rest) and len(lines) == _TITLE_LINES - 1:
-            while fits and font.getlength(fits.rstrip() + _ELLIPSIS) > _TITLE_WIDTH:
+        if len(fits) < len(rest) and len(lines) == TITLE_LINES - 1:
+            while fits and font.getlength(fits.rstrip() + _ELLIPSIS) > TITLE_WIDTH:
                 fits = fits[:-1]
             lines.append(fits.rstrip() + _ELLIPSIS)
             break
@@ -225,7 +228,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if font.getlength(text[:middle]) <= _TITLE_WIDTH:
+        if font.getlength(text[:middle]) <= TITLE_WIDTH:
             low = middle
         else:
             high = middle - 1
@@ -256,7 +259,7 @@ def fit_watermark(given: Path) -> Image.Image | None:
             fitted: Image.Image = picture.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    fitted.thumbnail(_WATERMARK_BOX, Image.Resampling.LANCZOS)
+    fitted.thumbnail(WATERMARK_BOX, Image.Resampling.LANCZOS)
     return fitted
 
 

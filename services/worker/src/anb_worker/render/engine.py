@@ -28,11 +28,12 @@ from anb_core.domain.render import (
 )
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
-from anb_worker.render import commands
+from anb_worker.render import ffmpeg_commands
 from anb_worker.render.cards import Card, Cards
 from anb_worker.render.children import draw_title, examine, look
-from anb_worker.render.commands import TITLE_MIDDLE, Sound, Tool
+from anb_worker.render.ffmpeg_commands import Sound, Tool
 from anb_worker.render.launch import protections
+from anb_worker.render.layout import TITLE_MIDDLE
 from anb_worker.render.processors import processors
 from anb_worker.render.sandbox import ChildLimits, blame, run
 
@@ -166,7 +167,7 @@ class _Render:
         if self.plan.watermark:
             watermark = self.cards.watermark(self.resources.watermark, self.stop)
         decoded = self.workdir / "decoded.txt"
-        command = commands.picture_command(
+        command = ffmpeg_commands.picture_command(
             self.tool, self.plan, self.source, watermark=watermark, output=self._file("main.mp4"), decoded=decoded
         )
         read = [self.source] if watermark is None else [self.source, watermark]
@@ -177,23 +178,23 @@ class _Render:
                 report(min(1.0, int(value) / self.plan.main_frames))
 
         self._run(command, "rendering the picture", read, on_line, of_upload=True)
-        check_pictures(self.plan, commands.read_moments(decoded))
+        check_pictures(self.plan, ffmpeg_commands.parse_moments(decoded.read_text()))
 
     def audio(self, _report: Callable[[float], None]) -> None:
         """Make the sound of the whole video."""
         main = None
         if self.plan.audio_index is not None:
             main, decoded = self._file("main.nut"), self._file("heard.txt")
-            command = commands.extract_command(self.tool, self.plan, self.source, main, decoded)
+            command = ffmpeg_commands.extract_command(self.tool, self.plan, self.source, main, decoded)
             self._run(command, "reading the sound", [self.source], of_upload=True)
-            check_sound(self.plan, commands.read_spans(decoded))
+            check_sound(self.plan, ffmpeg_commands.parse_spans(decoded.read_text()))
         sounds = [Sound(self.plan.main_frames, main)]
         if self.plan.intro_frames:
             sounds.insert(0, Sound(self.plan.intro_frames, self.intro.sound))
         if self.plan.outro_frames:
             sounds.append(Sound(self.plan.outro_frames, self.outro.sound))
-        command = commands.sound_command(self.tool, sounds, self._file("sound.mp4"))
-        self._run(command, "making the sound", [sound.file for sound in sounds if sound.file is not None])
+        command = ffmpeg_commands.sound_command(self.tool, sounds, self._file("sound.mp4"))
+        self._run(command, "making the sound", [Path(sound.file) for sound in sounds if sound.file is not None])
 
     def lay_title(self, _report: Callable[[float], None]) -> None:
         """Lay the title over our intro; an operator's intro stays as it is."""
@@ -206,7 +207,7 @@ class _Render:
         if size is None:
             shutil.copyfile(self.intro.picture, self._file("intro.mp4"))
             return
-        command = commands.title_command(
+        command = ffmpeg_commands.title_command(
             self.tool,
             self.intro.picture,
             self.plan.intro_frames,
@@ -221,8 +222,8 @@ class _Render:
         listing = self._file("parts.txt")
         if self.plan.outro_frames:
             shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
-        listing.write_text(commands.join_list([(path.name, frames) for path, frames in self._parts()]))
-        command = commands.join_command(self.tool, listing, self._file("sound.mp4"), self._file("output.mp4"))
+        listing.write_text(ffmpeg_commands.join_list([(path.name, frames) for path, frames in self._parts()]))
+        command = ffmpeg_commands.join_command(self.tool, listing, self._file("sound.mp4"), self._file("output.mp4"))
         self._run(command, "joining the parts")
 
     def verify(self, _report: Callable[[float], None]) -> None:
@@ -259,7 +260,7 @@ class _Render:
         of_upload: bool = False,
     ) -> None:
         done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
-        if done.code != 0 and (other := commands.take_two_channels(command, done.complaint)):
+        if done.code != 0 and (other := ffmpeg_commands.take_two_channels(command, done.complaint)):
             done = run(other, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read)
         if done.code != 0:
             raise blame(done, doing, of_upload=of_upload)

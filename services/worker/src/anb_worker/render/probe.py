@@ -36,7 +36,7 @@ from anb_core.domain.formats import (
 )
 from anb_core.domain.render import AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
-from anb_worker.render.commands import MOST_STREAMS, most_allocated
+from anb_worker.render.ffmpeg_commands import MOST_STREAMS, most_allocated
 from anb_worker.render.part import Part, thinned
 from anb_worker.render.scan import Scan, Seen
 from anb_worker.render.wholeness import is_whole

@@ -1,4 +1,4 @@
-"""The ffmpeg commands of a render, as functions of values; nothing is run here.
+"""Builds the ffmpeg commands of a render. Nothing is run, read or written here: paths are only names.
 
 Parts are encoded apart and joined without encoding them again. That works only while every part comes from `_encode`:
 x264 writes the same headers for all of them (stitchable), and clock, size and rate are the same.
@@ -8,26 +8,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import PurePath
 
 from anb_core.domain.color import ColorPlan
 from anb_core.domain.formats import DECODERS, DEMUXERS, Container
 from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, PlannedLook, Reading, RenderPlan
+from anb_worker.render.layout import FADE_OUT_SECONDS, WATERMARK_MARGIN
 
 MOST_STREAMS = 64
 """How many streams a file may have; each costs memory before anything is known of it."""
 
 CLOCK = 15360
 """Ticks a second of the picture's timestamps; 512 to a frame."""
-
-CARD_SECONDS, FADE_OUT_SECONDS = 3.0, 0.4
-"""How long the project's intro and outro are, and how much of that they take to turn dark at the end."""
-
-TITLE_MIDDLE = 512
-"""Where in the intro the middle of the title belongs, in pixels from above."""
-
-WATERMARK_MARGIN = 32
-"""Between the watermark and the picture's right and lower edge, in pixels."""
 
 _TICKS_A_TURN = 2**33
 """After how many the clock of MPEG-TS begins anew."""
@@ -55,7 +47,7 @@ _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 class Tool:
     """Which ffmpeg, and what it may take. `max_pixels` of one picture, `max_alloc` bytes at once, `threads` a codec."""
 
-    path: Path
+    path: PurePath
     max_pixels: int
     max_alloc: int
     threads: int
@@ -66,7 +58,7 @@ class Sound:
     """A stretch of sound, in frames of the output: a file that was extracted, or silence."""
 
     frames: int
-    file: Path | None = None
+    file: PurePath | None = None
 
 
 def most_allocated(max_pixels: int) -> int:
@@ -75,7 +67,7 @@ def most_allocated(max_pixels: int) -> int:
 
 
 def picture_command(
-    tool: Tool, plan: RenderPlan, source: Path, *, watermark: Path | None, output: Path, decoded: Path
+    tool: Tool, plan: RenderPlan, source: PurePath, *, watermark: PurePath | None, output: PurePath, decoded: PurePath
 ) -> list[str]:
     """The kept part's picture, exactly `main_frames` frames. When each decoded one appears goes to file `decoded`."""
     seconds = plan.main_frames / FPS
@@ -105,7 +97,7 @@ def picture_command(
     ]
 
 
-def extract_command(tool: Tool, plan: RenderPlan, source: Path, output: Path, decoded: Path) -> list[str]:
+def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
     """The kept part's sound as it is, but PCM, with its own timestamps; 0 is the part's beginning. When each piece of
     it begins, and how many samples it has, goes to file `decoded`.
 
@@ -136,18 +128,18 @@ def take_two_channels(extracting: Sequence[str], complaint: str) -> list[str] | 
     return [*extracting[:at], f"channelmap={taken}:stereo,{extracting[at]}", *extracting[at + 1 :]]
 
 
-def read_moments(decoded: Path) -> list[float]:
-    """When each frame appears, of what picture_command noted."""
-    return [float(line) for line in decoded.read_text().split()]
+def parse_moments(notes: str) -> list[float]:
+    """When each decoded frame is shown, in seconds, from the text that picture_command's `decoded` file holds."""
+    return [float(line) for line in notes.split()]
 
 
-def read_spans(decoded: Path) -> list[tuple[float, float]]:
-    """From when to when there is sound, of what extract_command noted."""
-    notes = (line.split() for line in decoded.read_text().splitlines())
-    return [(float(begin), float(begin) + int(samples) / SAMPLE_RATE) for begin, samples in notes]
+def parse_spans(notes: str) -> list[tuple[float, float]]:
+    """From when to when there is sound, in seconds, from the text that extract_command's `decoded` file holds."""
+    spans = (line.split() for line in notes.splitlines())
+    return [(float(begin), float(begin) + int(samples) / SAMPLE_RATE) for begin, samples in spans]
 
 
-def sound_command(tool: Tool, sounds: Sequence[Sound], output: Path) -> list[str]:
+def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
     """The sound of a whole video, stretch by stretch, each with exactly as many samples as its picture needs.
 
     In one go, though the picture is joined from parts: each part's sound would end a little off, and the sum be heard.
@@ -173,7 +165,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: Path) -> list[str
 
 
 def title_command(
-    tool: Tool, intro: Path, frames: int, *, title: Path, top_left: tuple[int, int], output: Path
+    tool: Tool, intro: PurePath, frames: int, *, title: PurePath, top_left: tuple[int, int], output: PurePath
 ) -> list[str]:
     """Our intro with a title, a transparent picture: it appears softly, and goes with the intro."""
     dark = frames / FPS - FADE_OUT_SECONDS
@@ -190,7 +182,7 @@ def title_command(
     ]
 
 
-def card_command(tool: Tool, drawn: Path, frames: int, quality: int, output: Path) -> list[str]:
+def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output: PurePath) -> list[str]:
     """A card that we composed, made joinable."""
     graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
@@ -204,7 +196,7 @@ def join_list(parts: Sequence[tuple[str, int]]) -> str:
     return "".join(f"file '{name}'\nduration {frames / FPS:.9f}\n" for name, frames in parts)
 
 
-def join_command(tool: Tool, parts: Path, sound: Path, output: Path) -> list[str]:
+def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath) -> list[str]:
     """The parts one after the other, with the sound, nothing encoded again; the index comes first."""
     return [
         *_ffmpeg(tool),
@@ -295,7 +287,7 @@ def _encode(tool: Tool, quality: int) -> list[str]:
     ]
 
 
-def _own(demuxer: str, path: Path) -> list[str]:
+def _own(demuxer: str, path: PurePath) -> list[str]:
     """A file of ours as an input."""
     return ["-protocol_whitelist", "file", "-f", demuxer, "-i", _url(path)]
 
@@ -307,7 +299,7 @@ def _ffmpeg(tool: Tool) -> list[str]:
     ]
 
 
-def _source(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: Path) -> list[str]:
+def _source(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
     """A stranger's file. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
     demuxer = DEMUXERS[plan.container]
     # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
@@ -340,6 +332,6 @@ def _right_clock(container: Container, reading: Reading) -> str:
     return f"setts={':'.join(times)},noise=drop='lt(n,{reading.skip})'"
 
 
-def _url(path: Path) -> str:
+def _url(path: PurePath) -> str:
     """A path that can't be taken for anything else."""
     return f"file:{path}"

@@ -9,19 +9,20 @@ from av.codec import Codec
 from anb_core.domain.color import ColorPlan
 from anb_core.domain.formats import AUDIO_CODECS, VIDEO_CODECS, Container
 from anb_core.domain.render import PlannedLook, Reading, RenderPlan, Stretch
-from anb_worker.render.commands import (
+from anb_worker.render.ffmpeg_commands import (
     Sound,
     Tool,
     extract_command,
     join_command,
     join_list,
+    parse_moments,
+    parse_spans,
     picture_command,
-    read_moments,
-    read_spans,
     sound_command,
     take_two_channels,
     title_command,
 )
+from anb_worker.render.layout import WATERMARK_MARGIN
 
 TOOL = Tool(path=Path("/bin/ffmpeg"), max_pixels=1000, max_alloc=2000, threads=3)
 LOOK = PlannedLook(width=640, height=360)
@@ -142,12 +143,15 @@ def test_there_is_no_sound_to_extract_where_there_is_none() -> None:
         extract_command(TOOL, replace(PLAN, audio_index=None), SOURCE, OUT, DECODED)
 
 
-def test_what_was_decoded_is_read_from_the_notes(tmp_path: Path) -> None:
-    notes = tmp_path / "notes.txt"
-    notes.write_text("-0.5\n0\n0.033333\n")
-    assert read_moments(notes) == [-0.5, 0.0, 0.033333]
-    notes.write_text("0.5 960\n0.52 480\n")
-    assert read_spans(notes) == [(0.5, 0.52), (0.52, 0.53)]
+def test_what_was_decoded_is_parsed_from_the_notes() -> None:
+    assert parse_moments("-0.5\n0\n0.033333\n") == [-0.5, 0.0, 0.033333]
+    assert parse_spans("0.5 960\n0.52 480\n") == [(0.5, 0.52), (0.52, 0.53)]
+
+
+def test_the_watermark_stands_in_the_lower_right_corner() -> None:
+    command = picture(watermark=Path("/cards/w.png"))
+    graph = command[command.index("-filter_complex") + 1]
+    assert f"[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:" in graph
 
 
 def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
