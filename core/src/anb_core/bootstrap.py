@@ -12,7 +12,7 @@ from anb_core.adapters.sqs import SqsQueue
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
-from anb_core.settings import DatabaseSettings, Settings
+from anb_core.settings.capabilities import DatabaseSettings, Settings
 from anb_core.usecases.sweep import Sweep
 
 

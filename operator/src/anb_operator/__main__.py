@@ -10,7 +10,7 @@ import kopf
 
 from anb_core.bootstrap import build
 from anb_core.domain.errors import AnbError
-from anb_core.settings import load_or_exit
+from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_operator import app
 from anb_operator.client import KubeClient

@@ -3,10 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from anb_core.settings import DAY, SECOND, Settings, address, matching, seconds
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.parsing import DAY, SECOND, Address, matching, seconds
 
 YEAR = 365 * DAY
 
@@ -40,7 +41,7 @@ class Scope(BaseSettings):
 class OperatorSettings(Scope, Settings):
     """What the operator needs."""
 
-    listen: Annotated[str, AfterValidator(address)] = Field(
+    listen: Address = Field(
         "127.0.0.1:8002",
         alias="ANB_OPERATOR_LISTEN",
         description="Where the operator shows `/healthz`, `/readyz` and `/metrics`, as `HOST:PORT`.",

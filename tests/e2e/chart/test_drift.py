@@ -14,8 +14,10 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from anb_api.server import DRAIN_SECONDS
+from anb_api.settings import MigrationSettings
 from anb_core import bootstrap
-from anb_core.settings import DatabaseSettings, Misconfigured, Settings, load
+from anb_core.settings.capabilities import RetrySettings, Settings
+from anb_core.settings.loading import Misconfigured, load
 from anb_operator.settings import OperatorSettings, Scope, UninstallSettings
 from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, tool
 
@@ -74,7 +76,7 @@ def test_a_program_is_given_just_the_settings_that_it_needs(program: str) -> Non
 
 
 def test_the_migration_is_given_just_the_settings_that_it_reads() -> None:
-    assert _given_to("migrate") == _aliases(DatabaseSettings) & set(_readers())
+    assert _given_to("migrate") == _aliases(MigrationSettings) & set(_readers())
 
 
 def test_the_operator_and_its_clean_up_are_told_all_that_they_can_be_told(render: Render) -> None:
@@ -250,7 +252,7 @@ def _given_to(program: str) -> set[str]:
 def _read_in(*texts: str) -> set[str | None]:
     names = {name for text in texts for name in re.findall(r"\bsettings\.(\w+)", text)}
     if "retry_policy" in names:
-        names |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(vars(Settings)["retry_policy"].fget)))
+        names |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(vars(RetrySettings)["retry_policy"].fget)))
     return {Settings.model_fields[name].alias for name in names & Settings.model_fields.keys()}
 
 

@@ -19,7 +19,8 @@ import yaml
 
 from anb_core.adapters.database import upgrade
 from anb_core.bootstrap import Core, build
-from anb_core.settings import Settings, load
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
 from tests.support import eventually
 from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
 from tests.support.cluster import delete_videojobs

@@ -18,7 +18,7 @@ from anb_api.context import Context
 from anb_api.server import make_server
 from anb_core.bootstrap import Core, build, migrate
 from anb_core.domain.model import Record, Scope
-from anb_core.settings import Settings
+from anb_core.settings.capabilities import Settings
 from anb_core.usecases.tokens import create_token
 from tests.support import eventually
 

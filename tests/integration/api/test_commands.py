@@ -8,7 +8,7 @@ import pytest
 from anb_api import __main__ as program
 from anb_core.bootstrap import open_store
 from anb_core.domain.model import Scope
-from anb_core.settings import DatabaseSettings
+from anb_core.settings.capabilities import DatabaseSettings
 from anb_core.usecases.tokens import authenticate
 from anb_core.usecases.visibility import Caller
 

@@ -5,7 +5,8 @@ import pytest
 
 from anb_core.bootstrap import build, migrate
 from anb_core.ports.queue import Outgoing
-from anb_core.settings import Settings, load
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
 
 
 def test_what_the_environment_names_is_what_works_together(

@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from anb_core.bootstrap import Core
 from anb_core.domain.errors import Unavailable
-from anb_core.settings import load
+from anb_core.settings.loading import load
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore

@@ -20,7 +20,8 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Job, NewVideo, Record, Source
 from anb_core.domain.status import Status
-from anb_core.settings import Settings, load
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
 from tests.support import eventually
 from tests.support.stores import Sql
 from tests.support.tether import free_port

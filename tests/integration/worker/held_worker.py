@@ -15,7 +15,8 @@ from anb_core.bootstrap import build
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
-from anb_core.settings import Settings, load
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
 from anb_core.telemetry import configure_logging
 from anb_worker import app
 from anb_worker.scratch import ScratchDisk, default_root

@@ -10,7 +10,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from anb_api.app import create_app
 from anb_core.bootstrap import Core
 from anb_core.domain.model import Scope
-from anb_core.settings import Settings
+from anb_core.settings.capabilities import Settings
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore

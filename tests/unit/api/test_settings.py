@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from anb_api.settings import CommandSettings, MigrationSettings
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed
+from anb_core.settings.loading import load
 from anb_core.testing.clock import ManualClock
 from tests.support import eventually
 from tests.unit.api.conftest import World
@@ -61,3 +63,9 @@ def test_a_job_whose_worker_is_lost_as_often_as_is_set_is_soon_a_dead_letter(wor
         return record is not None and record.job.status is Status.DEAD_LETTERED
 
     eventually(dead)
+
+
+def test_migration_and_token_commands_need_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
+    load(CommandSettings)
+    assert load(MigrationSettings).bootstrap_token is None

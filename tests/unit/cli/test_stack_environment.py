@@ -4,7 +4,7 @@ import pytest
 
 from anb_cli.stack.folder import Folder
 from anb_cli.stack.supervisor import stack_environment
-from anb_core.settings import Settings
+from anb_core.settings.capabilities import Settings
 
 FOLDER = Folder(Path("/data/.anb"))
 

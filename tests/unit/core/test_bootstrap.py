@@ -11,7 +11,8 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import NewVideo, Source
 from anb_core.ports.queue import Depth
-from anb_core.settings import Settings, load
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from anb_core.domain.retry import RetryPolicy
-from anb_core.settings import DatabaseSettings, Misconfigured, Settings, load, load_or_exit, table, with_table
+from anb_core.settings.capabilities import DatabaseSettings, Settings
+from anb_core.settings.documenting import table, with_table
+from anb_core.settings.loading import Misconfigured, load, load_or_exit
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 
@@ -85,9 +87,9 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
 
     assert [problem.split()[0] for problem in told] == [
         "DATABASE_URL",
-        "ANB_LOG_FORMAT",
-        "SQS_QUEUE_URL",
         "ANB_LEASE_SECONDS",
+        "SQS_QUEUE_URL",
+        "ANB_LOG_FORMAT",
     ]
 
 
@@ -264,12 +266,6 @@ def test_the_database_may_be_named_as_people_and_platforms_do(
     assert given(monkeypatch, DATABASE_URL=url).database_url.get_secret_value() == normal
 
 
-def test_migrations_need_the_database_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
-
-    assert load(DatabaseSettings).bootstrap_token is None
-
-
 def test_a_wrong_environment_ends_the_start_with_sentences_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,7 +284,7 @@ def test_a_wrong_environment_ends_the_start_with_sentences_and_no_traceback(
 def test_the_document_has_the_table_of_these_settings() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
 
-    assert document == with_table(document), "run: python -m anb_core.settings docs/configuration.md"
+    assert document == with_table(document), "run: python -m anb_core.settings.documenting docs/configuration.md"
 
 
 def test_the_table_is_written_between_its_markers_by_a_command(tmp_path: Path) -> None:
@@ -296,7 +292,7 @@ def test_the_table_is_written_between_its_markers_by_a_command(tmp_path: Path) -
     stale = DOCUMENT.read_text(encoding="utf-8").replace("`ANB_LEASE_SECONDS` | `60`", "`ANB_LEASE_SECONDS` | `61`")
     document.write_text(stale, encoding="utf-8")
 
-    subprocess.run([sys.executable, "-m", "anb_core.settings", document], check=True)
+    subprocess.run([sys.executable, "-m", "anb_core.settings.documenting", document], check=True)
 
     assert document.read_text(encoding="utf-8") == DOCUMENT.read_text(encoding="utf-8") != stale
 

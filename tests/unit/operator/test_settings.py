@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from anb_core.settings import Misconfigured, Settings, load, table
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.documenting import table
+from anb_core.settings.loading import Misconfigured, load
 from anb_operator.app import policy_of
 from anb_operator.planning import Policy
 from anb_operator.settings import OperatorSettings, UninstallSettings

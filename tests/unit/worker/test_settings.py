@@ -14,7 +14,7 @@ from anb_core.domain.errors import Transient
 from anb_core.domain.model import Job, NewVideo, Source
 from anb_core.domain.status import Status
 from anb_core.ports.renderer import Renderer
-from anb_core.settings import Settings
+from anb_core.settings.capabilities import Settings
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue

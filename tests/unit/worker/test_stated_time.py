@@ -7,7 +7,7 @@ import pytest
 
 from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.domain.retry import LONGEST_PAUSE
-from anb_core.settings import Settings
+from anb_core.settings.capabilities import Settings
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
 from anb_worker.gate import LONGEST_WAIT

@@ -6,17 +6,21 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from anb_api.server import serve
+from anb_api.settings import CommandSettings, MigrationSettings
 from anb_core.bootstrap import build, migrate, open_store
 from anb_core.domain.errors import AnbError
 from anb_core.domain.model import Scope, Token
-from anb_core.settings import DatabaseSettings, Settings, load_or_exit
+from anb_core.settings.capabilities import LogSettings, Settings
+from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_core.usecases.tokens import add_bootstrap_token, create_token, revoke_token
 
 MAX_DAYS = 36_500
 
+S = TypeVar("S", bound=LogSettings)
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -33,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    settings = load_or_exit(Settings)
-    configure_logging(settings.log_format, settings.log_level)
+    settings = _settings(Settings)
     # It warns of every form that can't be read; the client is told, and that is enough.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     with build(settings) as core:
@@ -42,7 +45,7 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _migrate(_: argparse.Namespace) -> None:
-    settings = _database_settings()
+    settings = _settings(MigrationSettings)
     migrate(settings)
     if settings.bootstrap_token is None:
         return
@@ -54,7 +57,7 @@ def _migrate(_: argparse.Namespace) -> None:
 
 
 def _create(chosen: argparse.Namespace) -> None:
-    store = open_store(_database_settings())
+    store = open_store(_settings(CommandSettings))
     lifetime = timedelta(days=chosen.days) if chosen.days is not None else None
     try:
         new = create_token(store, owner=chosen.owner, scope=chosen.scope, lifetime=lifetime)
@@ -68,7 +71,7 @@ def _create(chosen: argparse.Namespace) -> None:
 
 
 def _list(chosen: argparse.Namespace) -> None:
-    store = open_store(_database_settings())
+    store = open_store(_settings(CommandSettings))
     try:
         tokens = store.list_tokens()
     finally:
@@ -82,15 +85,15 @@ def _list(chosen: argparse.Namespace) -> None:
 
 
 def _revoke(chosen: argparse.Namespace) -> None:
-    store = open_store(_database_settings())
+    store = open_store(_settings(CommandSettings))
     try:
         revoke_token(store, chosen.token_id)
     finally:
         store.close()
 
 
-def _database_settings() -> DatabaseSettings:
-    settings = load_or_exit(DatabaseSettings)
+def _settings(kind: type[S]) -> S:
+    settings = load_or_exit(kind)
     configure_logging(settings.log_format, settings.log_level)
     return settings
 

@@ -2,7 +2,8 @@
 
 from anb_core.bootstrap import build
 from anb_core.domain.render import InputLimits
-from anb_core.settings import Settings, load_or_exit
+from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_worker import app, confinement
 from anb_worker.render.engine import RenderEngine

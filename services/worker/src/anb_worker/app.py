@@ -15,7 +15,7 @@ from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.stop import Stop
-from anb_core.settings import Settings
+from anb_core.settings.capabilities import Settings
 from anb_core.usecases.attempt import Tools
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay

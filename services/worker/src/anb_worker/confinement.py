@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from anb_core.settings import EXIT_MISCONFIGURED
+from anb_core.settings.loading import EXIT_MISCONFIGURED
 
 _WORDS = {
     "files": "other files, which takes a Linux kernel with Landlock (5.13 or newer, `landlock` in "
