@@ -37,7 +37,7 @@ class FeedReader:
         threads: Executor,
         on_attempt: Callable[[], None],
         beat: Callable[[], None],
-        tell: Callable[[Exception | None], None],
+        report: Callable[[Exception | None], None],
         interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._store = store
@@ -45,7 +45,7 @@ class FeedReader:
         self._threads = threads
         self._on_attempt = on_attempt
         self._beat = beat
-        self._tell = tell
+        self._report = report
         self._interval = interval
         self._position: int | None = None
         self._follows = False
@@ -77,12 +77,12 @@ class FeedReader:
                     self._on_attempt()
                 self._read_at = time.monotonic()
                 self._queue.resume()
-                self._tell(None)
-            except Exception as error:  # noqa: BLE001 - told, and the mirror is better late than dead
+                self._report(None)
+            except Exception as error:  # noqa: BLE001 - reported, and the mirror is better late than dead
                 # What comes back may be an earlier state of the database, where our position means nothing.
                 self._follows = False
                 self._queue.pause()
-                self._tell(error)
+                self._report(error)
                 events = []
             self._beat()
             if len(events) < BATCH:

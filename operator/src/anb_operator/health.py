@@ -47,7 +47,7 @@ class Health:
         """The feed was asked, or can't be followed yet."""
         self._beat = self._monotonic()
 
-    def tell(self, what: str, error: Exception | None) -> None:
+    def report(self, what: str, error: Exception | None) -> None:
         """How reading something went. While an error stays the same it is worth one line in the log."""
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now

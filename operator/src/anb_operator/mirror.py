@@ -52,13 +52,13 @@ class Observed:
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """What the status answers (nothing while it had no video), and of a later generation what was done since then."""
     status, done = videojob.status, job.receipts.get(videojob.metadata.uid)
-    told = Observed(0, None, None)
+    shown = Observed(0, None, None)
     if status.had_video:
-        told = Observed(status.observed_generation or 0, status.retry, status.cancel)
+        shown = Observed(status.observed_generation or 0, status.retry, status.cancel)
     # A generation that is still to come was answered before Kubernetes was put back.
-    if done and told.generation < done["generation"] <= videojob.metadata.generation:
-        return replace(told, retry=done["retry"], cancel=done["cancel"])
-    return told
+    if done and shown.generation < done["generation"] <= videojob.metadata.generation:
+        return replace(shown, retry=done["retry"], cancel=done["cancel"])
+    return shown
 
 
 def word(code: str) -> str:
@@ -87,13 +87,13 @@ def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -
         created_at=_seconds(record.video.created_at),
         started_at=_seconds(attempts[-1].started_at) if attempts else None,
         finished_at=at if over else None,
-        conditions=_conditions(_told(record, attempts, videojob), videojob, at),
+        conditions=_conditions(_truths(record, attempts, videojob), videojob, at),
     )
 
 
 def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> Status:
     """The status of a VideoJob that has no video, because it was refused or is gone."""
-    told = {
+    truths = {
         "Accepted": (False, word(problem.code), problem.message),
         "Progressing": (False, "NotAccepted", "There is nothing to work on."),
     }
@@ -104,17 +104,17 @@ def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> 
         retry=before.retry,
         error=Problem(code=problem.code, message=problem.message),
         created_at=before.created_at,
-        conditions=_conditions(told, videojob, at),
+        conditions=_conditions(truths, videojob, at),
     )
 
 
 def announcements(before: Status, record: Record, attempts: Sequence[Attempt], now: datetime) -> list[Announcement]:
     """What happened since `before` was written, as far as it is news."""
-    told = [
+    found = [
         *_of_attempts(before, attempts),
         *((record.job.updated_at, announcement) for announcement in _of_job(before, record)),
     ]
-    return [announcement for at, announcement in told if now - at < EVENTS_KEPT]
+    return [announcement for at, announcement in found if now - at < EVENTS_KEPT]
 
 
 def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[datetime, Announcement]]:
@@ -171,11 +171,11 @@ def _dead_letter(job: Job, attempts: Sequence[Attempt], at: datetime) -> DeadLet
     )
 
 
-_Told = dict[str, tuple[bool, str, str]]
+_Truths = dict[str, tuple[bool, str, str]]
 """By type of condition: whether it holds, the reason and a sentence."""
 
 
-def _told(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _Told:
+def _truths(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _Truths:
     job = record.job
     if videojob.spec.source:
         accepted = (True, "Submitted", f"The object was submitted as video {job.video_id}.")
@@ -210,9 +210,9 @@ def _waiting(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
     return reason, f"Attempt {job.attempts} {what}.{due}"
 
 
-def _conditions(told: _Told, videojob: VideoJob, at: datetime) -> tuple[Condition, ...]:
+def _conditions(truths: _Truths, videojob: VideoJob, at: datetime) -> tuple[Condition, ...]:
     conditions = []
-    for kind, (holds, reason, message) in told.items():
+    for kind, (holds, reason, message) in truths.items():
         status = "True" if holds else "False"
         before = videojob.status.condition(kind)
         # A row may be older than the VideoJob, whose conditions began with it.

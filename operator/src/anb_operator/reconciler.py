@@ -16,6 +16,7 @@ from anb_core.ports.store import History, Reading, Store
 from anb_core.usecases import commands
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.visibility import Caller
+from anb_operator.cache import VideoJobCache
 from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, VideoJobs
 from anb_operator.mirror import Observed
 from anb_operator.planning import (
@@ -34,7 +35,6 @@ from anb_operator.planning import (
     plan_after_failure,
     plan_holds,
 )
-from anb_operator.shelf import Shelf
 from anb_operator.videojob import DEFAULT_OWNER, FINALIZER, VideoJob
 
 CALLER = Caller("kubernetes", Scope.OPS)
@@ -106,7 +106,7 @@ class Reconciler:
         objects: Objects,
         submit: Submit,
         kube: VideoJobs,
-        shelf: Shelf,
+        cache: VideoJobCache,
         histories: Histories,
         policy: Policy,
         threads: Executor,
@@ -118,7 +118,7 @@ class Reconciler:
         self._objects = objects
         self._submit = submit
         self._kube = kube
-        self._shelf = shelf
+        self._cache = cache
         self._policy = policy
         self._threads = threads
         self._on_command = on_command
@@ -133,9 +133,9 @@ class Reconciler:
             Unavailable: a part did not answer; nothing is lost by trying again.
             KubeRefused: likewise, although it may take a person to mend it.
         """
-        await self._carry_out(plan_holds(self._shelf.of(video_id)))
+        await self._carry_out(plan_holds(self._cache.of(video_id)))
         # What changes from here on is for the next turn: nothing counts as observed that was not acted on.
-        videojobs = self._shelf.of(video_id)
+        videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"Somebody took {FINALIZER} off at once. Nothing begins without this finalizer.")
         try:
@@ -154,7 +154,7 @@ class Reconciler:
             # A status can't be given to an object that is being made.
             made = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(made)
-        if _asked(self._shelf.of(video_id)) - _asked((*videojobs, *created)):
+        if _asked(self._cache.of(video_id)) - _asked((*videojobs, *created)):
             # The watch may leave a change out that our own write came after.
             return 0.0
         return (made.again_at - self._clock()).total_seconds() if made.again_at else None
@@ -248,32 +248,32 @@ class Reconciler:
             try:
                 await self._act(action)
             except Missing:
-                self._shelf.drop(action.videojob)
+                self._cache.drop(action.videojob)
         return created
 
     async def _act(self, action: SetFinalizer | WriteStatus | Delete | Announce) -> None:
         match action:
             case SetFinalizer(videojob, wanted):
                 # Others may have changed theirs since it was planned, or have made another object of its name.
-                known = self._shelf.get(videojob.key)
+                known = self._cache.get(videojob.key)
                 current = known if known and known.metadata.uid == videojob.metadata.uid else videojob
                 finalizers = finalizers_of(current, wanted=wanted)
                 self._written(await self._kube.set_finalizers(current, finalizers))
             case WriteStatus(videojob, status):
                 patch = merge_patch(videojob.status.manifest(), status.manifest())
-                self._shelf.written(await self._kube.patch_status(videojob, patch))
+                self._cache.written(await self._kube.patch_status(videojob, patch))
             case Delete(videojob):
                 await self._kube.delete_videojob(videojob)
                 if not videojob.metadata.finalizers:
-                    self._shelf.drop(videojob)
+                    self._cache.drop(videojob)
             case Announce():
                 await self._announce(action)
 
     def _written(self, videojob: VideoJob) -> None:
         if videojob.deleting and not videojob.metadata.finalizers:
-            self._shelf.drop(videojob)
+            self._cache.drop(videojob)
         else:
-            self._shelf.written(videojob)
+            self._cache.written(videojob)
 
     async def _create(self, action: CreateMirror) -> list[VideoJob]:
         try:
@@ -281,12 +281,12 @@ class Reconciler:
                 action.namespace, action.name, {"videoId": action.video_id}, action.labels
             )
         except Existing:
-            if self._shelf.get((action.namespace, action.name)) is None:
+            if self._cache.get((action.namespace, action.name)) is None:
                 # The watch has not shown it yet.
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
             return []
-        self._shelf.created(created)
+        self._cache.created(created)
         return [created]
 
     async def _announce(self, action: Announce) -> None:

@@ -18,7 +18,7 @@ _Label = matching(
 _Selector = matching(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*", "it must be labels such as app=worker,release=anb")
 
 
-class Scope(BaseSettings):
+class WatchScope(BaseSettings):
     """Where the operator works."""
 
     model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True, extra="ignore")
@@ -38,7 +38,7 @@ class Scope(BaseSettings):
         return self.namespace if self.watch == "namespace" else None
 
 
-class OperatorSettings(Scope, Settings):
+class OperatorSettings(WatchScope, Settings):
     """What the operator needs."""
 
     listen: Address = Field(
@@ -77,7 +77,7 @@ class OperatorSettings(Scope, Settings):
     )
 
 
-class UninstallSettings(Scope):
+class UninstallSettings(WatchScope):
     """What the clean-up before an uninstall needs: no database."""
 
     deployment: Annotated[str, _Name] = Field(

@@ -18,7 +18,7 @@ from anb_api.settings import MigrationSettings
 from anb_core import bootstrap
 from anb_core.settings.capabilities import RetrySettings, Settings
 from anb_core.settings.loading import Misconfigured, load
-from anb_operator.settings import OperatorSettings, Scope, UninstallSettings
+from anb_operator.settings import OperatorSettings, UninstallSettings, WatchScope
 from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, tool
 
 Render = Callable[..., list[Manifest]]
@@ -90,7 +90,7 @@ def test_the_operator_and_its_clean_up_are_told_all_that_they_can_be_told(render
         OperatorSettings
     ) - _aliases(Settings)
     assert told["anb-operator-uninstall"] == _aliases(UninstallSettings) | {"TMPDIR"}
-    assert _aliases(Scope) <= told["anb-operator"] & told["anb-operator-uninstall"]
+    assert _aliases(WatchScope) <= told["anb-operator"] & told["anb-operator-uninstall"]
 
 
 def test_the_schema_knows_just_the_settings_that_pods_are_given() -> None:

@@ -1,7 +1,7 @@
 import json
 
 from anb_core.domain.status import Status
-from anb_operator.busy import DELETION_COST
+from anb_operator.deletion_costs import DELETION_COST
 from anb_operator.videojob import API_VERSION, KIND
 from tests.e2e.operator.conftest import Site
 from tests.support import eventually

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from anb_operator.busy import DELETION_COST
+from anb_operator.deletion_costs import DELETION_COST
 from anb_operator.videojob import FINALIZER
 from tests.e2e.operator.conftest import Site, rights_of_the_chart
 from tests.support import eventually

@@ -29,6 +29,7 @@ from anb_core.testing.store import InMemoryStore
 from anb_operator import app
 from anb_operator.client import REVIEWS
 from anb_operator.settings import OperatorSettings
+from anb_operator.watch import Backoffs
 from tests.support.given import uploaded
 from tests.support.kube import merged
 from tests.support.tether import free_port
@@ -248,8 +249,9 @@ Run = Callable[[ApiServer, Scenario], list[Any]]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the scenario beside an operator, end that by SIGTERM, and give the lines of its log."""
     # What is waited for in an outage is short here, and endless all the same.
-    monkeypatch.setattr("anb_operator.app.PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("anb_operator.app.Backoffs.__iter__", lambda _: repeat(0.02))
+    for module in ("resync", "watch"):
+        monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
 
     async def both(api: ApiServer, scenario: Scenario, logs: list[Any]) -> None:
         served = web.Application()
@@ -376,7 +378,7 @@ def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run, monkeypatch: pytes
         settings.process.ultimate_exiting_timeout = 0.0
         return settings
 
-    monkeypatch.setattr("anb_operator.app.kopf", SimpleNamespace(**vars(kopf) | {"OperatorSettings": impatient}))
+    monkeypatch.setattr("anb_operator.watch.kopf", SimpleNamespace(**vars(kopf) | {"OperatorSettings": impatient}))
 
     async def scenario(operator: Beside) -> None:
         await operator.mirrors()
@@ -516,7 +518,7 @@ def test_each_documented_metric_is_shown_and_no_other(run: Run) -> None:
 
 
 def test_the_pauses_between_requests_never_end_and_begin_anew_for_each() -> None:
-    backoffs = app.Backoffs()
+    backoffs = Backoffs()
     for _ in range(2):
         pauses = [pause for pause, _ in zip(backoffs, range(100), strict=False)]
         assert pauses[:3] == [1.0, 1.0, 2.0]

@@ -10,9 +10,9 @@ from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.submit import Submit
+from anb_operator.cache import VideoJobCache
 from anb_operator.planning import Policy
 from anb_operator.reconciler import Histories, Reconciler
-from anb_operator.shelf import Shelf
 from anb_operator.videojob import VideoJob
 from tests.support.kube import NAMESPACE, InMemoryCluster
 
@@ -35,7 +35,7 @@ class World:
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
         self.cluster: InMemoryCluster = beside.cluster if beside else InMemoryCluster(self.clock.now)
-        self.shelf = Shelf(self.clock.monotonic)
+        self.cache = VideoJobCache(self.clock.monotonic)
         self.threads = threads
         self.policy = policy
         self.start()
@@ -55,7 +55,7 @@ class World:
             objects=self.objects,
             submit=submit,
             kube=self.cluster,
-            shelf=self.shelf,
+            cache=self.cache,
             histories=Histories(self.store, self.threads),
             policy=self.policy,
             threads=self.threads,
@@ -67,7 +67,7 @@ class World:
 
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None
-            self.shelf.replace(await self.cluster.list_videojobs())
+            self.cache.replace(await self.cluster.list_videojobs())
             self.cluster.fault = fault
             return await self.reconciler.reconcile(video_id, news=news)
 
@@ -76,9 +76,9 @@ class World:
     def show(self, videojob: VideoJob) -> None:
         """The watch shows how it is now."""
         if videojob.key in self.cluster.keys:
-            self.shelf.seen(videojob)
+            self.cache.seen(videojob)
         else:
-            self.shelf.gone(videojob)
+            self.cache.gone(videojob)
 
     def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
         """The watch shows a change once, in the middle of the next turn."""

@@ -79,14 +79,14 @@ class Interleavings(RuleBasedStateMachine):
         for videojob in self.world.cluster.history[self.shown :][:changes]:
             self.shown += 1
             if videojob.deleting and not videojob.metadata.finalizers:
-                self.world.shelf.gone(videojob)
+                self.world.cache.gone(videojob)
             else:
-                self.world.shelf.seen(videojob)
+                self.world.cache.seen(videojob)
 
     @rule()
     def relist(self) -> None:
-        self.world.shelf.begin_list()
-        self.world.shelf.replace(asyncio.run(self.world.cluster.list_videojobs()))
+        self.world.cache.begin_list()
+        self.world.cache.replace(asyncio.run(self.world.cluster.list_videojobs()))
 
     @precondition(lambda self: self.tokens)
     @rule(news=st.booleans(), meanwhile=st.none() | CHANGES, refused=st.none() | REFUSED, data=st.data())

@@ -12,12 +12,13 @@ from aiohttp.test_utils import make_mocked_request
 from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Unavailable, Unreadable
-from anb_operator.app import Resync, write
-from anb_operator.busy import BUSY, DELETION_COST, BusyPods, plan_costs
+from anb_operator.deletion_costs import BUSY, DELETION_COST, DeletionCosts, plan_costs
 from anb_operator.feed import READER, FeedReader
 from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
 from anb_operator.kube import KubeRefused
 from anb_operator.metrics import Metrics
+from anb_operator.reconcile_workers import reconcile_worker
+from anb_operator.resync import Resync
 from anb_operator.workqueue import WorkQueue
 from tests.support.given import HOUR, SECOND, claim, processed, processing, result, uploaded
 from tests.unit.operator.conftest import World
@@ -51,7 +52,7 @@ def reader(
     *,
     looks: list[str],
     beats: list[str],
-    told: list[Exception | None] | None = None,
+    reported: list[Exception | None] | None = None,
 ) -> FeedReader:
     return FeedReader(
         world.store,
@@ -59,7 +60,7 @@ def reader(
         threads=world.threads,
         on_attempt=lambda: looks.append("look"),
         beat=lambda: beats.append("beat"),
-        tell=lambda error: told.append(error) if told is not None else None,
+        report=lambda error: reported.append(error) if reported is not None else None,
         interval=0.001,
     )
 
@@ -118,8 +119,8 @@ def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_
     last = world.store.last_event_id()
 
     async def scenario() -> None:
-        queue, told = WorkQueue(), list[Exception | None]()
-        feed = reader(world, queue, looks=[], beats=[], told=told)
+        queue, reported = WorkQueue(), list[Exception | None]()
+        feed = reader(world, queue, looks=[], beats=[], reported=reported)
 
         async def put_back() -> None:
             assert {(await queue.take()).video_id for _ in range(2)} == {kept, lost}
@@ -127,7 +128,7 @@ def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_
             queue.done(lost)
             await until(lambda: world.store.cursor(READER) == last)
             world.store.fault = DATABASE_AWAY
-            await until(lambda: told[-1])
+            await until(lambda: reported[-1])
             del world.store._events[1:]
             world.store._event_ids = count(2)
             world.store._cursors[READER] = 1
@@ -148,14 +149,14 @@ def test_what_is_not_done_yet_is_counted_through_an_outage(world: World) -> None
     last = world.store.last_event_id()
 
     async def scenario() -> None:
-        queue, told = WorkQueue(), list[Exception | None]()
-        feed = reader(world, queue, looks=[], beats=[], told=told)
+        queue, reported = WorkQueue(), list[Exception | None]()
+        feed = reader(world, queue, looks=[], beats=[], reported=reported)
 
         async def away() -> None:
             assert feed.unanswered() == 0
             await until(lambda: feed.unanswered() == last)
             world.store.fault = DATABASE_AWAY
-            await until(lambda: told[-1])
+            await until(lambda: reported[-1])
             assert feed.unanswered() == last
 
         await beside(feed.run(), away)
@@ -179,16 +180,16 @@ def test_while_the_feed_is_not_read_the_lag_grows_although_no_event_is_known(
     monkeypatch.setattr("anb_operator.feed.time", world.clock)
 
     async def scenario() -> None:
-        told = list[Exception | None]()
-        feed = reader(world, WorkQueue(), looks=[], beats=[], told=told)
+        reported = list[Exception | None]()
+        feed = reader(world, WorkQueue(), looks=[], beats=[], reported=reported)
         world.store.fault = DATABASE_AWAY
 
         async def comes_back() -> None:
-            await until(lambda: told)
+            await until(lambda: reported)
             world.clock.advance(HOUR)
             assert feed.lag() == HOUR.total_seconds()
             world.store.fault = None
-            await until(lambda: told[-1] is None)
+            await until(lambda: reported[-1] is None)
             assert feed.lag() == 0
 
         await beside(feed.run(), comes_back)
@@ -220,22 +221,22 @@ def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(
     missing_table = RuntimeError("no such table: events")
 
     async def scenario() -> None:
-        queue, told = WorkQueue(urgent=lambda video_id: video_id == "deleted"), list[Exception | None]()
+        queue, reported = WorkQueue(urgent=lambda video_id: video_id == "deleted"), list[Exception | None]()
         world.store.fault = missing_table
 
         async def comes_back() -> None:
-            await until(lambda: told == [missing_table] * 3)
+            await until(lambda: reported == [missing_table] * 3)
             add(queue, "waiting")
             add(queue, "deleted")
             assert (await queue.take()).video_id == "deleted"
             taken = asyncio.create_task(queue.take())
-            await until(lambda: told[6:])
+            await until(lambda: reported[6:])
             assert not taken.done()
             world.store.fault = None
             assert (await taken).video_id == "waiting"
-            assert told[-1] is None
+            assert reported[-1] is None
 
-        await beside(reader(world, queue, looks=[], beats=[], told=told).run(), comes_back)
+        await beside(reader(world, queue, looks=[], beats=[], reported=reported).run(), comes_back)
 
     asyncio.run(scenario())
 
@@ -261,27 +262,27 @@ def test_one_video_that_finds_the_database_away_is_enough_for_all() -> None:
             await until(lambda: calls[1:])
             assert calls == ["video-0", "video-1"]
 
-        await beside(write(queue, away, Metrics()), writers_pause)
+        await beside(reconcile_worker(queue, away, Metrics()), writers_pause)
 
     asyncio.run(scenario())
 
 
 def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anb_operator.app.RESYNC_SECONDS", 0.001)
-    monkeypatch.setattr("anb_operator.app.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.resync.RESYNC_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.resync.PAUSE_SECONDS", 0.001)
     video_id = uploaded(world.store)
     refused = RuntimeError("permission denied for table jobs")
     world.store.fault = refused
-    cluster, told, queue = world.cluster, list[Exception | None](), WorkQueue()
-    resync = Resync(cluster, world.store, world.shelf, queue, threads=world.threads, tell=told.append)
+    cluster, reported, queue = world.cluster, list[Exception | None](), WorkQueue()
+    resync = Resync(cluster, world.store, world.cache, queue, threads=world.threads, report=reported.append)
 
     async def goes_on() -> None:
-        await until(lambda: cluster.lists > 3 and told[3:])
-        assert set(told) == {refused}
+        await until(lambda: cluster.lists > 3 and reported[3:])
+        assert set(reported) == {refused}
         world.store.fault = None
         cluster.fault = KUBERNETES_AWAY
         assert (await queue.take()).video_id == video_id
-        assert told[-1] is None
+        assert reported[-1] is None
 
     async def both() -> None:
         await asyncio.gather(resync.compare(), resync.relist())
@@ -290,16 +291,16 @@ def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, m
 
 
 def test_all_that_is_unfinished_is_compared_however_much_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anb_operator.app.PAGE", 2)
+    monkeypatch.setattr("anb_operator.resync.PAGE", 2)
     unfinished = {uploaded(world.store) for _ in range(5)}
     processed(world.store)
 
     async def scenario() -> None:
-        queue, told = WorkQueue(), list[Exception | None]()
-        resync = Resync(world.cluster, world.store, world.shelf, queue, threads=world.threads, tell=told.append)
+        queue, reported = WorkQueue(), list[Exception | None]()
+        resync = Resync(world.cluster, world.store, world.cache, queue, threads=world.threads, report=reported.append)
 
         async def all_are() -> None:
-            await until(lambda: told)
+            await until(lambda: reported)
             assert {(await queue.take()).video_id for _ in range(len(queue))} == unfinished
 
         await beside(resync.compare(), all_are)
@@ -346,15 +347,15 @@ def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) 
         async def all_done() -> None:
             await until(lambda: calls.count("bad") == 2 and calls.count("good") == 2)
 
-        await beside(write(queue, flaky, metrics), all_done)
+        await beside(reconcile_worker(queue, flaky, metrics), all_done)
 
     metrics = Metrics()
     with capture_logs() as logs:
         asyncio.run(scenario())
-    told = metrics.registry.get_sample_value
-    assert told("anb_operator_reconciles_total", {"outcome": "done"}) == 3
+    sample = metrics.registry.get_sample_value
+    assert sample("anb_operator_reconciles_total", {"outcome": "done"}) == 3
     failed = "kubernetes_away" if isinstance(error, Unavailable) else "error"
-    assert told("anb_operator_reconciles_total", {"outcome": failed}) == 1
+    assert sample("anb_operator_reconciles_total", {"outcome": failed}) == 1
     assert [line["video_id"] for line in logs if line["event"] == "not mirrored"] == ["bad"]
 
 
@@ -377,7 +378,7 @@ def test_what_cannot_be_read_is_told_and_holds_the_feed_up_no_longer(world: Worl
         async def all_done() -> None:
             await until(lambda: queue.answered(event.id) == event.id)
 
-        await beside(write(queue, reads, metrics), all_done)
+        await beside(reconcile_worker(queue, reads, metrics), all_done)
 
     metrics = Metrics()
     asyncio.run(scenario())
@@ -407,7 +408,7 @@ def test_only_of_what_the_feed_told_is_it_shown_how_long_it_took(world: World) -
         async def all_done() -> None:
             await until(lambda: calls.count("told") == 2 and "compared" in calls)
 
-        await beside(write(queue, fails_first, metrics), all_done)
+        await beside(reconcile_worker(queue, fails_first, metrics), all_done)
 
     asyncio.run(scenario())
     shown = metrics.registry.get_sample_value
@@ -433,24 +434,24 @@ def test_only_costs_that_change_are_written(
 
 
 def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
     world.cluster.pods = {"worker-1": {}, "worker-2": {"other": "kept"}}
     lease = processing(world.store)
 
     async def scenario() -> None:
-        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+        pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
         async def follows() -> None:
             await until(lambda: world.cluster.pods["worker-1"] == {DELETION_COST: BUSY})
             world.cluster.fault = KUBERNETES_AWAY
             world.store.publish(lease, result(lease))
-            pods.look()
+            pods.wake()
             await asyncio.sleep(0.01)
             world.cluster.fault = None
             # A pod that no list has shown yet.
             world.cluster.pods["worker-3"] = {}
             claim(world.store, uploaded(world.store), worker="worker-3")
-            pods.look()
+            pods.wake()
             await until(lambda: world.cluster.pods["worker-3"] == {DELETION_COST: BUSY})
             assert world.cluster.pods["worker-1"] == {}
             assert world.cluster.pods["worker-2"] == {"other": "kept"}
@@ -464,17 +465,17 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
 def test_a_cost_that_could_not_be_told_is_told_without_another_event(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
     world.cluster.pods = {"worker-1": {}}
 
     async def scenario() -> None:
-        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+        pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
         async def tells() -> None:
             await until(lambda: world.cluster.lists)
             world.cluster.fault = error
             processing(world.store)
-            pods.look()
+            pods.wake()
             await until(lambda: world.cluster.refused)
             world.cluster.fault = None
             await until(lambda: world.cluster.pods["worker-1"] == {DELETION_COST: BUSY})
@@ -487,7 +488,7 @@ def test_a_cost_that_could_not_be_told_is_told_without_another_event(
 def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
     annotate = world.cluster.annotate_pod
 
     async def refuses_one(name: str, annotations: Mapping[str, str | None]) -> None:
@@ -501,12 +502,12 @@ def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
         claim(world.store, uploaded(world.store), worker=worker)
 
     async def scenario() -> None:
-        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+        pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
         async def tells() -> None:
             await until(lambda: world.cluster.pods["worker-2"] == {DELETION_COST: BUSY})
 
-        pods.look()
+        pods.wake()
         await beside(pods.run(), tells)
 
     with capture_logs() as logs:
@@ -519,18 +520,18 @@ def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
 def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anb_operator.busy.PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
     asked: list[int] = []
 
     def delay(failures: int, jitter: float) -> float:  # noqa: ARG001 - the same signature
         asked.append(failures)
         return 0.001
 
-    monkeypatch.setattr("anb_operator.busy.plan_delay", delay)
+    monkeypatch.setattr("anb_operator.deletion_costs.plan_delay", delay)
     world.cluster.fault = KubeRefused("refused", "pods is forbidden")
 
     async def scenario() -> None:
-        pods = BusyPods(world.store, world.cluster, selector="app=worker", threads=world.threads)
+        pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
         async def grows() -> None:
             await until(lambda: asked[3:])
@@ -542,7 +543,7 @@ def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
             world.cluster.fault = KUBERNETES_AWAY
             asked.clear()
             world.store.publish(lease, result(lease))
-            pods.look()
+            pods.wake()
             await until(lambda: asked)
             assert asked[0] == 1
 
@@ -567,13 +568,13 @@ def health(world: World, silence: Callable[[], float] = lambda: 0.0) -> Health:
 
 
 def test_a_feed_that_is_not_read_is_stuck(world: World) -> None:
-    told = health(world)
+    shown = health(world)
     world.clock.advance(FEED_PATIENCE * SECOND)
-    assert told.stuck() is None
+    assert shown.stuck() is None
     world.clock.advance(SECOND)
-    assert told.stuck() == "the feed was not read for 91 s"
-    told.beat()
-    assert told.stuck() is None
+    assert shown.stuck() == "the feed was not read for 91 s"
+    shown.beat()
+    assert shown.stuck() is None
 
 
 def test_a_watch_that_shows_nothing_is_stuck(world: World) -> None:
@@ -588,25 +589,25 @@ def test_no_answer_keeps_its_connection_alive(world: World, path: str) -> None:
 
 
 def test_a_part_that_is_away_is_named_and_nothing_is_stuck_for_it(world: World) -> None:
-    told = health(world)
-    assert asyncio.run(told.missing()) == []
+    shown = health(world)
+    assert asyncio.run(shown.missing()) == []
     world.objects.fault = Unavailable("bucket", "no answer")
-    assert asyncio.run(told.missing()) == ["the bucket does not answer"]
+    assert asyncio.run(shown.missing()) == ["the bucket does not answer"]
     world.store.fault = DATABASE_AWAY
-    assert asyncio.run(told.missing()) == ["the database does not answer", "the bucket does not answer"]
-    assert told.stuck() is None
+    assert asyncio.run(shown.missing()) == ["the database does not answer", "the bucket does not answer"]
+    assert shown.stuck() is None
 
 
 def test_what_cannot_be_read_although_all_parts_answer_is_named_and_logged_once(world: World) -> None:
-    told = health(world)
+    shown = health(world)
     error = RuntimeError('permission denied for table "jobs"\n[SQL: SELECT ...]')
     with capture_logs() as logs:
         for _ in range(3):
-            told.tell("feed", error)
-    assert asyncio.run(told.missing()) == ['the feed can\'t be read: permission denied for table "jobs"']
+            shown.report("feed", error)
+    assert asyncio.run(shown.missing()) == ['the feed can\'t be read: permission denied for table "jobs"']
     assert len(logs) == 1
     world.store.fault = DATABASE_AWAY
-    assert asyncio.run(told.missing()) == ["the database does not answer"]
+    assert asyncio.run(shown.missing()) == ["the database does not answer"]
     world.store.fault = None
-    told.tell("feed", None)
-    assert asyncio.run(told.missing()) == []
+    shown.report("feed", None)
+    assert asyncio.run(shown.missing()) == []

@@ -11,10 +11,10 @@ import pytest
 from anb_core.domain.errors import Unavailable, Withheld
 from anb_core.domain.model import Receipts, Record
 from anb_core.domain.status import Status
-from anb_operator.app import Resync
 from anb_operator.kube import Json, KubeRefused, Outdated
 from anb_operator.naming import video_id_of
 from anb_operator.planning import ASK_AGAIN, GIVE_UP, ask_again_in
+from anb_operator.resync import Resync
 from anb_operator.videojob import FINALIZER, VideoJob
 from anb_operator.workqueue import WorkQueue
 from tests.support.given import (
@@ -139,13 +139,13 @@ def test_a_mirror_that_is_made_while_all_are_listed_is_known_afterwards(
 
     async def scenario() -> None:
         queue = WorkQueue()
-        resync = Resync(world.cluster, world.store, world.shelf, queue, threads=world.threads, tell=lambda _: None)
+        resync = Resync(world.cluster, world.store, world.cache, queue, threads=world.threads, report=lambda _: None)
         await resync.take_in()
 
     video_id = uploaded(world.store)
     monkeypatch.setattr(world.cluster, "list_videojobs", slow)
     asyncio.run(scenario())
-    assert world.shelf.of(video_id) == [world.cluster.get(video_id)]
+    assert world.cache.of(video_id) == [world.cluster.get(video_id)]
 
 
 def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
@@ -1091,7 +1091,7 @@ def test_the_story_of_a_video_is_told_once(world: World) -> None:
     second = claim(world.store, lease.video_id)
     world.store.publish(second, result(second))
     world.follow()
-    world.shelf.replace([])
+    world.cache.replace([])
     world.follow()
     assert world.cluster.told == ["Started", "AttemptFailed", "Started", "Processed"]
 

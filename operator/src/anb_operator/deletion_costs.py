@@ -1,4 +1,4 @@
-"""Tells Kubernetes which worker pods are busy, so that scaling in takes an idle one."""
+"""Gives busy worker pods a higher deletion cost, so that scaling in takes an idle one."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -33,8 +33,8 @@ def plan_costs(busy: Collection[str], costs: Mapping[str, str | None]) -> dict[s
     return {pod: cost for pod, cost in wanted.items() if costs[pod] != cost}
 
 
-class BusyPods:
-    """Writes only what changes. `look` says that an attempt began or ended."""
+class DeletionCosts:
+    """Writes only what changes. `wake` says that an attempt began or ended."""
 
     def __init__(self, store: Reading, pods: Pods, *, selector: str, threads: Executor) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class BusyPods:
         self._woken = asyncio.Event()
         self._costs: dict[str, str | None] = {}
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Something may have changed."""
         self._woken.set()
 
@@ -58,10 +58,10 @@ class BusyPods:
                 if loop.time() - listed >= LIST_SECONDS:
                     await self._list()
                     listed = loop.time()
-                await self._tell()
+                await self._write()
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - told, and nothing else depends on it
-                # What happened is still to be told.
+            except Exception as error:  # noqa: BLE001 - logged, and nothing else depends on it
+                # What happened is still to be written.
                 self._woken.set()
                 failures += 1
                 pause = max(PAUSE_SECONDS, plan_delay(failures, jitter=0.0))
@@ -78,7 +78,7 @@ class BusyPods:
         pods = await self._pods.list_pods(self._selector)
         self._costs = {pod.name: pod.annotations.get(DELETION_COST) for pod in pods}
 
-    async def _tell(self) -> None:
+    async def _write(self) -> None:
         self._woken.clear()
         busy = await asyncio.get_running_loop().run_in_executor(self._threads, self._busy)
         if busy - self._costs.keys():

@@ -6,8 +6,8 @@ import pytest
 
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.status import Status
-from anb_operator.app import write
 from anb_operator.metrics import Metrics
+from anb_operator.reconcile_workers import reconcile_worker
 from anb_operator.workqueue import WorkQueue
 from tests.support.given import processing
 from tests.unit.operator.conftest import World
@@ -34,7 +34,7 @@ def test_a_writer_pauses_ever_longer_while_kubernetes_does_not_answer_and_no_mor
         for number in range(20):
             queue.add(f"v{number}")
         monkeypatch.setattr(asyncio, "sleep", slept)
-        await write(queue, turn, Metrics())
+        await reconcile_worker(queue, turn, Metrics())
 
     monkeypatch.setattr("random.random", lambda: 0.0)
     with pytest.raises(asyncio.CancelledError):

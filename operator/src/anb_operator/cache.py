@@ -10,7 +10,7 @@ from anb_operator.videojob import VideoJob
 Key = tuple[str, str]
 
 
-class Shelf:
+class VideoJobCache:
     """Kept current by the watch, by the answers to our own writes, and by lists now and then.
 
     What we write comes back by the watch, which shows what happens in its order: `silence` tells for how long something

@@ -1,0 +1,110 @@
+"""The resync: everything is listed and compared now and then, for what the watch and the feed may have missed."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import structlog
+
+from anb_core.domain.errors import AnbError
+from anb_core.domain.status import TERMINAL, Status
+from anb_core.ports.store import Page, Reading
+from anb_operator.cache import VideoJobCache
+from anb_operator.client import KubeClient
+from anb_operator.kube import Missing, VideoJobs
+from anb_operator.workqueue import WorkQueue
+
+RESYNC_SECONDS = 300.0
+"""Between two looks at everything."""
+
+PAUSE_SECONDS = 2.0
+"""Between two tries to list what can't be listed."""
+
+PAGE = 500
+
+UNFINISHED = frozenset(Status) - TERMINAL
+
+_log = structlog.get_logger(__name__)
+
+
+class Resync:
+    """Compares everything with what we believe, and has looked at what differs."""
+
+    def __init__(
+        self,
+        kube: VideoJobs,
+        store: Reading,
+        cache: VideoJobCache,
+        queue: WorkQueue,
+        *,
+        threads: Executor,
+        report: Callable[[Exception | None], None],
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._cache = cache
+        self._queue = queue
+        self._threads = threads
+        self._report = report
+
+    async def take_in(self) -> None:
+        """List all VideoJobs."""
+        self._cache.begin_list()
+        for video_id in self._cache.replace(await self._kube.list_videojobs()):
+            self._queue.add_to_compare(video_id)
+
+    async def compare(self) -> None:
+        """Look at everything that is not over, here or there, now and every while, until cancelled."""
+        while True:
+            try:
+                unfinished = await asyncio.get_running_loop().run_in_executor(self._threads, self._unfinished)
+            except Exception as error:  # noqa: BLE001 - reported, and the rest goes on
+                self._report(error)
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self._report(None)
+            for video_id in (*unfinished, *self._cache.unfinished()):
+                self._queue.add_to_compare(video_id)
+            await asyncio.sleep(RESYNC_SECONDS)
+
+    async def relist(self) -> None:
+        """List all VideoJobs every while, until cancelled."""
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS)
+            try:
+                await self.take_in()
+            except Exception as error:  # noqa: BLE001 - reported, and tried again
+                _log.warning("VideoJobs not listed", reason=str(error) or type(error).__name__)
+
+    def _unfinished(self) -> list[str]:
+        found: list[str] = []
+        after: Page | None = None
+        while True:
+            records = self._store.listing(owner=None, statuses=UNFINISHED, after=after, limit=PAGE)
+            found += [record.video.id for record in records]
+            if len(records) < PAGE:
+                return found
+            after = Page(records[-1].video.created_at, records[-1].video.id)
+
+
+async def wait_for_videojobs(
+    kube: KubeClient, resync: Resync, cache: VideoJobCache, *, beat: Callable[[], None]
+) -> None:
+    """Wait until VideoJobs are known, and list them."""
+    logged = None
+    while True:
+        beat()
+        try:
+            await kube.ping()
+            await resync.take_in()
+        except AnbError as error:
+            if isinstance(error, Missing):
+                # They went with their definition.
+                cache.begin_list()
+                cache.replace(())
+            if error.message != logged:
+                _log.warning("waiting for VideoJobs", reason=error.message)
+                logged = error.message
+            await asyncio.sleep(PAUSE_SECONDS)
+        else:
+            return

@@ -1,0 +1,96 @@
+"""The watch for VideoJobs: kopf keeps it going, and what it shows goes into the cache and the queue."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import chain, repeat
+from typing import Any
+
+import kopf
+import structlog
+
+from anb_operator.cache import VideoJobCache
+from anb_operator.client import PAGE, TIMEOUT_SECONDS, find_credentials, read_videojob
+from anb_operator.stopping import stop_on_signals
+from anb_operator.videojob import GROUP, PLURAL, VERSION
+from anb_operator.workqueue import WorkQueue
+
+PAUSE_SECONDS = 2.0
+"""Before a watch that failed begins anew."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Backoffs:
+    """Seconds before each further try of a request of kopf's. They never end: an outage may last."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(10.0))
+
+
+class _NoDiff(kopf.DiffBaseStorage):
+    """Keeps nothing: nobody asks kopf what has changed in an object, and to find it out is a third of its work."""
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: object) -> None:
+        """There is none."""
+
+    def store(self, **_: object) -> None:
+        """Only handlers of changes ask for it, and there are none."""
+
+
+async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, stop: asyncio.Event) -> None:
+    """Follow VideoJobs of one namespace, or of all (None), until a stop.
+
+    It also ends at an answer after which kopf does not ask again, as when the definition of VideoJobs is deleted.
+    """
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_on_event(cache, queue))
+    ours = asyncio.all_tasks()
+    try:
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=_settings(),
+            standalone=True,
+            clusterwide=watched is None,
+            namespaces=[] if watched is None else [watched],
+            stop_flag=stop,
+        )
+        # It has installed handlers of its own, which nobody listens to when it has ended.
+        stop_on_signals(stop)
+        await kopf.run_tasks(tasks, ignored=ours)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a new watch is the remedy
+        _log.warning("the watch ended, and begins anew", reason=f"{type(error).__name__}: {error}")
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    # VideoJobs are all that is watched, and all that is written is written by us.
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.watching.chunk_size = PAGE
+    settings.persistence.diffbase_storage = _NoDiff()
+    settings.networking.connect_timeout = TIMEOUT_SECONDS
+    settings.networking.error_backoffs = Backoffs()
+    # By default it kills the process ten minutes after a watch has ended, whatever became of it.
+    settings.process.ultimate_exiting_timeout = None
+    return settings
+
+
+def _login(**_: object) -> kopf.ConnectionInfo:
+    return find_credentials()
+
+
+def _on_event(cache: VideoJobCache, queue: WorkQueue) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def seen(event: dict[str, Any], **_: object) -> None:
+        videojob = read_videojob(event["object"])
+        if videojob is None:
+            return
+        video_id = cache.gone(videojob) if event["type"] == "DELETED" else cache.seen(videojob)
+        if video_id is not None:
+            queue.add(video_id)
+
+    return seen
