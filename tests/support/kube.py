@@ -90,6 +90,9 @@ class InMemoryCluster:
 
     # -- the port
 
+    async def ping(self) -> None:
+        self._answer()
+
     async def list_videojobs(self) -> Sequence[VideoJob]:
         self._answer()
         self.lists += 1

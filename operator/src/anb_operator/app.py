@@ -21,7 +21,7 @@ from anb_operator.metrics import Metrics
 from anb_operator.planning import Policy
 from anb_operator.reconcile_workers import RECONCILE_WORKERS, reconcile_worker
 from anb_operator.reconciler import Histories, Reconciler
-from anb_operator.resync import Resync, wait_for_videojobs
+from anb_operator.resync import Resync
 from anb_operator.settings import OperatorSettings
 from anb_operator.stopping import stop_on_signals, unless_stopped
 from anb_operator.watch import watch
@@ -82,7 +82,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
             )
             _show(metrics, cache, queue, feed)
             async with serving(settings.listen, health):
-                while await unless_stopped(stop, wait_for_videojobs(kube, resync, cache, beat=health.beat)):
+                while await unless_stopped(stop, resync.wait_for_videojobs(beat=health.beat)):
                     tasks = [
                         feed.run(),
                         resync.compare(),

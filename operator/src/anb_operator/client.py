@@ -85,12 +85,6 @@ class KubeClient:
     # -- VideoJobs
 
     async def ping(self) -> None:
-        """Ask whether there are VideoJobs to work with.
-
-        Raises:
-            Missing: the cluster knows none.
-            KubeRefused: we may not list or watch them.
-        """
         # Here, where kopf looks too, a definition that was made or deleted is told of a little later than by its path.
         groups = (await self._call("GET", "/apis"))["groups"]
         known = any(version["groupVersion"] == API_VERSION for group in groups for version in group["versions"])

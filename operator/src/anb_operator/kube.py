@@ -41,6 +41,15 @@ class Pod:
 class VideoJobs(Protocol):
     """The VideoJobs that are watched, and Events about them. Every write tells how the object is afterwards."""
 
+    async def ping(self) -> None:
+        """Ask whether there are VideoJobs to work with.
+
+        Raises:
+            Missing: the cluster knows none.
+            KubeRefused: we may not list or watch them.
+        """
+        ...
+
     async def list_videojobs(self) -> Sequence[VideoJob]:
         """All that are watched, in no order.
 

@@ -10,7 +10,6 @@ from anb_core.domain.errors import AnbError
 from anb_core.domain.status import TERMINAL, Status
 from anb_core.ports.store import Page, Reading
 from anb_operator.cache import VideoJobCache
-from anb_operator.client import KubeClient
 from anb_operator.kube import Missing, VideoJobs
 from anb_operator.workqueue import WorkQueue
 
@@ -46,6 +45,26 @@ class Resync:
         self._queue = queue
         self._threads = threads
         self._report = report
+
+    async def wait_for_videojobs(self, *, beat: Callable[[], None]) -> None:
+        """Wait until VideoJobs are known, and list them."""
+        logged = None
+        while True:
+            beat()
+            try:
+                await self._kube.ping()
+                await self.take_in()
+            except AnbError as error:
+                if isinstance(error, Missing):
+                    # They went with their definition.
+                    self._cache.begin_list()
+                    self._cache.replace(())
+                if error.message != logged:
+                    _log.warning("waiting for VideoJobs", reason=error.message)
+                    logged = error.message
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
 
     async def take_in(self) -> None:
         """List all VideoJobs."""
@@ -85,26 +104,3 @@ class Resync:
             if len(records) < PAGE:
                 return found
             after = Page(records[-1].video.created_at, records[-1].video.id)
-
-
-async def wait_for_videojobs(
-    kube: KubeClient, resync: Resync, cache: VideoJobCache, *, beat: Callable[[], None]
-) -> None:
-    """Wait until VideoJobs are known, and list them."""
-    logged = None
-    while True:
-        beat()
-        try:
-            await kube.ping()
-            await resync.take_in()
-        except AnbError as error:
-            if isinstance(error, Missing):
-                # They went with their definition.
-                cache.begin_list()
-                cache.replace(())
-            if error.message != logged:
-                _log.warning("waiting for VideoJobs", reason=error.message)
-                logged = error.message
-            await asyncio.sleep(PAUSE_SECONDS)
-        else:
-            return

@@ -15,7 +15,7 @@ from anb_core.domain.errors import Unavailable, Unreadable
 from anb_operator.deletion_costs import BUSY, DELETION_COST, DeletionCosts, plan_costs
 from anb_operator.feed import READER, FeedReader
 from anb_operator.health import FEED_PATIENCE, WATCH_PATIENCE, Health
-from anb_operator.kube import KubeRefused
+from anb_operator.kube import KubeRefused, Missing
 from anb_operator.metrics import Metrics
 from anb_operator.reconcile_workers import reconcile_worker
 from anb_operator.resync import Resync
@@ -288,6 +288,29 @@ def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, m
         await asyncio.gather(resync.compare(), resync.relist())
 
     asyncio.run(beside(both(), goes_on))
+
+
+def test_videojobs_are_forgotten_while_the_cluster_knows_none_and_listed_once_it_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_operator.resync.PAUSE_SECONDS", 0.001)
+    world.cache.created(world.cluster.apply("a", {"videoId": "a"}))
+    world.cluster.fault = Missing("no_videojobs", "This cluster knows no VideoJobs.")
+    resync = Resync(world.cluster, world.store, world.cache, WorkQueue(), threads=world.threads, report=lambda _: None)
+    beats: list[bool] = []
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(resync.wait_for_videojobs(beat=lambda: beats.append(True)))
+        await until(lambda: beats[2:])
+        assert not waiting.done()
+        assert len(world.cache) == 0
+        world.cluster.fault = None
+        await waiting
+
+    with capture_logs() as logs:
+        asyncio.run(scenario())
+    assert [videojob.metadata.name for videojob in world.cache.of("a")] == ["a"]
+    assert [line["reason"] for line in logs] == ["This cluster knows no VideoJobs."]
 
 
 def test_all_that_is_unfinished_is_compared_however_much_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
