@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
+import pytest
+from botocore.client import BaseClient
+
 from anb_cli.emulator import Emulator
 from tests.support.tether import free_port, tethered
 
@@ -35,3 +39,16 @@ def running_ministack(data: Path) -> Iterator[str]:
         yield emulator.url
     finally:
         emulator.stop()
+
+
+def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
+    """All clients that boto3 makes from now on, oldest first: for a Stubber."""
+    clients: list[BaseClient] = []
+    make = boto3.session.Session.client
+
+    def record(*args: object, **kwargs: object) -> BaseClient:
+        clients.append(make(*args, **kwargs))  # type: ignore[call-overload]
+        return clients[-1]
+
+    monkeypatch.setattr(boto3.session.Session, "client", record)
+    return clients

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import boto3
 import httpx
 import pytest
 
@@ -150,7 +151,9 @@ def test_an_archived_object_is_told_from_a_bucket_that_is_away(
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
     objects = S3Objects("anb-archive", region="us-east-1", patience=PATIENCE, may_create=True)
     objects.ensure()
-    objects._store.s3.put_object(Bucket="anb-archive", Key=KEY, Body=b"some bytes", StorageClass="GLACIER")
+    boto3.client("s3", region_name="us-east-1").put_object(
+        Bucket="anb-archive", Key=KEY, Body=b"some bytes", StorageClass="GLACIER"
+    )
 
     with pytest.raises(Withheld, match=f"does not give us {KEY}.*InvalidObjectState"):
         objects.fetch(KEY, tmp_path / "source")

@@ -2,12 +2,16 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
+import boto3
 import pytest
+from botocore.client import BaseClient
 from botocore.stub import ANY, Stubber
 from structlog.testing import capture_logs
 
@@ -15,27 +19,41 @@ from anb_core.adapters import s3
 from anb_core.adapters.s3 import PART_BYTES, S3Objects
 from anb_core.domain.errors import Unavailable, Withheld
 from tests.support import eventually
+from tests.support.aws import recorded_clients
 
 KEY = "uploads/0197.mp4"
 
 
 @pytest.fixture
-def objects() -> S3Objects:
+def clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
+    return recorded_clients(monkeypatch)
+
+
+@pytest.fixture
+def objects(clients: list[BaseClient]) -> S3Objects:  # noqa: ARG001 - recorded as it is made
     return S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
 
 
-def test_deleting_does_not_mind_an_unfinished_upload_that_ends_at_that_moment(objects: S3Objects) -> None:
-    with Stubber(objects._store.s3) as stub:
-        stub.add_response("list_multipart_uploads", {"Uploads": [{"Key": KEY, "UploadId": "u-1"}]})
-        stub.add_client_error("abort_multipart_upload", "NoSuchUpload")
-        stub.add_response("delete_objects", {})
-
-        objects.delete([KEY])
+@pytest.fixture
+def stub(objects: S3Objects, clients: list[BaseClient]) -> Iterator[Stubber]:  # noqa: ARG001
+    """What S3 answers; all of it has to be asked for."""
+    with Stubber(clients[0]) as stub:
+        yield stub
         stub.assert_no_pending_responses()
 
 
-def test_an_object_that_could_not_be_deleted_is_named_with_the_reason(objects: S3Objects) -> None:
-    with Stubber(objects._store.s3) as stub, capture_logs() as logs:
+def test_deleting_does_not_mind_an_unfinished_upload_that_ends_at_that_moment(
+    objects: S3Objects, stub: Stubber
+) -> None:
+    stub.add_response("list_multipart_uploads", {"Uploads": [{"Key": KEY, "UploadId": "u-1"}]})
+    stub.add_client_error("abort_multipart_upload", "NoSuchUpload")
+    stub.add_response("delete_objects", {})
+
+    assert objects.delete([KEY]) == frozenset()
+
+
+def test_an_object_that_could_not_be_deleted_is_named_with_the_reason(objects: S3Objects, stub: Stubber) -> None:
+    with capture_logs() as logs:
         stub.add_response("list_multipart_uploads", {})
         stub.add_response(
             "delete_objects", {"Errors": [{"Key": KEY, "Code": "AccessDenied", "Message": "a legal hold"}]}
@@ -45,24 +63,21 @@ def test_an_object_that_could_not_be_deleted_is_named_with_the_reason(objects: S
     assert [(line["count"], line["first"]) for line in logs] == [(1, f"{KEY}: AccessDenied, a legal hold")]
 
 
-def test_more_objects_than_one_call_takes_are_deleted_in_several(objects: S3Objects) -> None:
+def test_more_objects_than_one_call_takes_are_deleted_in_several(objects: S3Objects, stub: Stubber) -> None:
     keys = [f"uploads/{number}.mp4" for number in range(1001)]
-    with Stubber(objects._store.s3) as stub:
-        stub.add_response("list_multipart_uploads", {}, {"Bucket": "anb-videos", "Prefix": "uploads/"})
-        for batch in (keys[:1000], keys[1000:]):
-            told = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
-            stub.add_response("delete_objects", {}, {"Bucket": ANY, "Delete": told})
+    stub.add_response("list_multipart_uploads", {}, {"Bucket": "anb-videos", "Prefix": "uploads/"})
+    for batch in (keys[:1000], keys[1000:]):
+        told = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
+        stub.add_response("delete_objects", {}, {"Bucket": ANY, "Delete": told})
 
-        objects.delete(keys)
-        stub.assert_no_pending_responses()
+    assert objects.delete(keys) == frozenset()
 
 
-def test_a_refusal_is_told_with_the_words_of_s3(objects: S3Objects) -> None:
-    with Stubber(objects._store.s3) as stub:
-        stub.add_client_error("head_bucket", "403", "Forbidden", http_status_code=403)
+def test_a_refusal_is_told_with_the_words_of_s3(objects: S3Objects, stub: Stubber) -> None:
+    stub.add_client_error("head_bucket", "403", "Forbidden", http_status_code=403)
 
-        with pytest.raises(Unavailable) as error:
-            objects.ping()
+    with pytest.raises(Unavailable) as error:
+        objects.ping()
 
     assert error.value.message == ("Bucket anb-videos at http://127.0.0.1:9 refuses HeadBucket: 403, Forbidden.")
 
@@ -72,9 +87,9 @@ ARN = "User: arn:aws:iam::123456789012:role/anb is not authorized"
 
 @pytest.mark.parametrize(("status", "code"), [(403, "403"), (400, "400")])
 def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_to_do(
-    objects: S3Objects, status: int, code: str
+    objects: S3Objects, stub: Stubber, status: int, code: str
 ) -> None:
-    with Stubber(objects._store.s3) as stub, capture_logs() as logs:
+    with capture_logs() as logs:
         stub.add_client_error("head_object", code, ARN, http_status_code=status)
         stub.add_response("head_bucket", {})
 
@@ -87,44 +102,47 @@ def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_t
     assert ARN in str(withheld.value.__cause__)
 
 
-def test_a_key_service_that_is_asked_too_often_withholds_nothing(objects: S3Objects, tmp_path: Path) -> None:
-    with Stubber(objects._store.s3) as stub:
-        stub.add_client_error("get_object", "KMS.ThrottlingException", "Rate exceeded", http_status_code=400)
+def test_a_key_service_that_is_asked_too_often_withholds_nothing(
+    objects: S3Objects, stub: Stubber, tmp_path: Path
+) -> None:
+    stub.add_client_error("get_object", "KMS.ThrottlingException", "Rate exceeded", http_status_code=400)
 
-        with pytest.raises(Unavailable, match="Rate exceeded"):
-            objects.fetch(KEY, tmp_path / "source")
+    with pytest.raises(Unavailable, match="Rate exceeded"):
+        objects.fetch(KEY, tmp_path / "source")
 
 
 @pytest.mark.parametrize("call", ["head", "fetch"])
 def test_credentials_that_are_refused_everything_are_an_outage_and_no_objects_fault(
-    objects: S3Objects, tmp_path: Path, call: str
+    objects: S3Objects, stub: Stubber, tmp_path: Path, call: str
 ) -> None:
-    with Stubber(objects._store.s3) as stub:
-        stub.add_client_error(f"{call}_object".replace("fetch", "get"), "InvalidAccessKeyId", http_status_code=403)
-        stub.add_client_error("head_bucket", "403", "Forbidden", http_status_code=403)
+    stub.add_client_error(f"{call}_object".replace("fetch", "get"), "InvalidAccessKeyId", http_status_code=403)
+    stub.add_client_error("head_bucket", "403", "Forbidden", http_status_code=403)
 
-        with pytest.raises(Unavailable, match="refuses HeadBucket: 403") as error:
-            objects.head(KEY) if call == "head" else objects.fetch(KEY, tmp_path / "source")
+    with pytest.raises(Unavailable, match="refuses HeadBucket: 403") as error:
+        objects.head(KEY) if call == "head" else objects.fetch(KEY, tmp_path / "source")
     assert error.value.part == "bucket"
 
 
-def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_is_away(objects: S3Objects) -> None:
-    with Stubber(objects._store.s3) as stub:
-        stub.add_response("create_multipart_upload", {"UploadId": "u-1"})
-        stub.add_response("upload_part", {"ETag": "e-1"})
-        stub.add_client_error("complete_multipart_upload", "AccessDenied", http_status_code=403)
-        stub.add_client_error("head_object", "403", http_status_code=403)
-        stub.add_response("head_bucket", {})
-        stub.add_response("abort_multipart_upload", {})
+def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_is_away(
+    objects: S3Objects, stub: Stubber
+) -> None:
+    stub.add_response("create_multipart_upload", {"UploadId": "u-1"})
+    stub.add_response("upload_part", {"ETag": "e-1"})
+    stub.add_client_error("complete_multipart_upload", "AccessDenied", http_status_code=403)
+    stub.add_client_error("head_object", "403", http_status_code=403)
+    stub.add_response("head_bucket", {})
+    stub.add_response("abort_multipart_upload", {})
 
-        with objects.writing(KEY, content_type="video/mp4") as writer:
-            writer.write(bytes(PART_BYTES))
-            with pytest.raises(Unavailable, match="refuses CompleteMultipartUpload"):
-                writer.commit()
+    with objects.writing(KEY, content_type="video/mp4") as writer:
+        writer.write(bytes(PART_BYTES))
+        with pytest.raises(Unavailable, match="refuses CompleteMultipartUpload"):
+            writer.commit()
 
 
 class Held:
     """A client of S3 that stores no part before it is let go."""
+
+    meta = SimpleNamespace(endpoint_url="http://127.0.0.1:9")
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -147,9 +165,9 @@ class Held:
 def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "PART_BYTES", 4096)
     monkeypatch.setattr(s3, "PARTS_IN_MEMORY", 5)
-    objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
     held = Held()
-    monkeypatch.setattr(objects._store, "s3", held)
+    monkeypatch.setattr(boto3.session.Session, "client", lambda *_args, **_options: held)
+    objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
 
     def write(number: int) -> None:
         with objects.writing(f"uploads/{number}", content_type="video/mp4") as writer:
@@ -170,8 +188,10 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     assert held.completed == 4
     assert Counter(held.parts) == {**{bytes([number]) * 4096: 4 for number in range(4)}, b"the rest": 4}
-    # All the room is free again.
-    assert all(objects._room.acquire(blocking=False) for _ in range(5))
+    # All the room is free again: with a part less after each writer, one of these would wait for good.
+    for number in range(4, 10):
+        write(number)
+    assert held.completed == 10
 
 
 def test_a_writer_that_ends_early_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from anb_worker.shutdown import Shutdown
 ALL = {"files": True, "network": True, "escape": True, "survival": True}
 
 
-def test_where_all_is_there_the_demand_is_met() -> None:
+def test_where_all_is_there_the_demand_is_met_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     demand(ALL)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Unavailable
 from anb_worker.scratch import RENDER_ALLOWANCE, ScratchDisk, default_root
@@ -89,8 +90,9 @@ def test_scratch_is_inside_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_can_not_be_removed_is_only_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with disk(tmp_path) as scratch:
-        scratch.make("attempt-1", 1)
+    with disk(tmp_path) as scratch, capture_logs() as logs:
+        folder = scratch.make("attempt-1", 1)
         with monkeypatch.context() as patched:
             patched.setattr(shutil, "rmtree", lambda *_args, **_kwargs: None)
             scratch.clear("attempt-1")
+    assert [(line["event"], line["folder"]) for line in logs] == [("scratch could not be removed", str(folder))]
