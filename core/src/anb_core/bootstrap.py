@@ -9,6 +9,7 @@ from typing import Self
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sqs import SqsQueue
+from anb_core.adapters.system import SystemRuntime
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
@@ -35,6 +36,7 @@ class Core:
             interval=self.settings.sweep_interval,
             hidden=self.settings.visibility_timeout,
             wake_relay=wake_relay,
+            runtime=SystemRuntime(),
         )
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.usecases.sweep import Sweep
@@ -64,6 +65,7 @@ def test_after_a_kill_the_sweep_removes_row_and_parts_of_an_unfinished_upload(pr
         interval=timedelta(seconds=1),
         hidden=timedelta(minutes=5),
         wake_relay=lambda: None,
+        runtime=SystemRuntime(),
     )
     first = sweep.sweep()
     assert first is not None

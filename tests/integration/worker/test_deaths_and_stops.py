@@ -6,6 +6,7 @@ import sqlalchemy
 
 from anb_cli.emulator import Emulator
 from anb_core.adapters.database.rows import lock
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.model import Counters, Ending
 from anb_core.domain.status import Status
 from anb_core.usecases.relay import Relay
@@ -138,7 +139,7 @@ def test_a_row_that_somebody_else_holds_for_a_while_is_waited_for(postgresql_sit
 
 def test_one_message_too_many_changes_nothing(site: Site) -> None:
     video = site.upload()
-    relay = Relay(site.core.store, site.core.queue, bucket=site.core.objects.bucket)
+    relay = Relay(site.core.store, site.core.queue, bucket=site.core.objects.bucket, runtime=SystemRuntime())
     [entry] = site.core.store.hold_outbox(limit=10, hold=timedelta(minutes=1))
     for _ in range(4):
         site.core.queue.send([relay._outgoing(entry)])

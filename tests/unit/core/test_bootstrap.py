@@ -6,6 +6,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from anb_core.adapters.sqs import SqsQueue
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import Core, build, open_store
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
@@ -107,7 +108,7 @@ def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queu
     monkeypatch.setenv("SQS_VISIBILITY_TIMEOUT", "1800")
     clock = ManualClock()
     store, objects, queue = InMemoryStore(clock.now), InMemoryObjects(), BusyQueue(now=clock.now)
-    relay = Relay(store, queue, bucket=objects.bucket)
+    relay = Relay(store, queue, bucket=objects.bucket, runtime=SystemRuntime())
     sweep = Core(load(Settings), store, objects, queue).sweep(relay.wake)
     new = NewVideo("v1", "t1", "ana", "A title", EditSpec(), upload_key("v1"), owned=True, file_name="a.mp4")
     store.submit_existing(new, Source(5))

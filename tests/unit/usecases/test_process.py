@@ -163,7 +163,7 @@ class World:
         self.store = FaultyStore(self.clock)
         self.queue = CheckedQueue(now=self.clock.now, store=self.store)
         self.objects = InMemoryObjects()
-        self.relay = Relay(self.store, self.queue, bucket=self.objects.bucket, jitter=lambda: 0.0)
+        self.relay = Relay(self.store, self.queue, bucket=self.objects.bucket, runtime=self.runtime, jitter=lambda: 0.0)
         self.renderer = FakeRenderer()
         self.scratch = FakeScratch(folder)
         self.stop = Stop()

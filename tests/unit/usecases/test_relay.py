@@ -15,6 +15,7 @@ from anb_core.ports.queue import Outgoing
 from anb_core.ports.store import OutboxEntry
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import BATCH, HOLD, RESEND_CAP, Passed, Relay, plan_resend
 
@@ -22,9 +23,10 @@ from anb_core.usecases.relay import BATCH, HOLD, RESEND_CAP, Passed, Relay, plan
 class World:
     def __init__(self) -> None:
         self.clock = ManualClock()
+        self.runtime = ManualRuntime(self.clock)
         self.store = InMemoryStore(self.clock.now)
         self.queue = InMemoryQueue(now=self.clock.now)
-        self.relay = Relay(self.store, self.queue, bucket="anb-videos", jitter=lambda: 0.0)
+        self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def upload(self, video_id: str) -> None:
         key = upload_key(video_id)
@@ -79,7 +81,7 @@ class HoldsOneRow(InMemoryStore):
 
 def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world: World) -> None:
     store = world.store = HoldsOneRow(world.clock.now)
-    relay = Relay(store, world.queue, bucket="anb-videos")
+    relay = Relay(store, world.queue, bucket="anb-videos", runtime=world.runtime)
     world.upload("v1")
     world.upload("v2")
 
@@ -95,7 +97,7 @@ def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world
 
 def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_refused(world: World) -> None:
     store = world.store = HoldsOneRow(world.clock.now)
-    relay = Relay(store, world.queue, bucket="anb-videos", jitter=lambda: 0.0)
+    relay = Relay(store, world.queue, bucket="anb-videos", runtime=world.runtime, jitter=lambda: 0.0)
     world.upload("v1")
     world.upload("v2")
     world.queue.refuse = lambda _: "not now"
@@ -156,7 +158,7 @@ class DiesWhileSending(InMemoryQueue):
 def test_what_a_relay_held_when_it_died_is_sent_by_another(world: World) -> None:
     world.upload("v1")
     with pytest.raises(SystemExit):
-        Relay(world.store, DiesWhileSending(now=world.clock.now), bucket="anb-videos").send_due()
+        Relay(world.store, DiesWhileSending(now=world.clock.now), bucket="anb-videos", runtime=world.runtime).send_due()
 
     assert world.relay.send_due() == Passed(sent=0, refused=0)
     world.clock.advance(HOLD)
@@ -206,7 +208,7 @@ class EndsWhenIdle(Relay):
     """Notes what each pass sent, and stops at the first that sent nothing."""
 
     def __init__(self, world: World, stop: threading.Event) -> None:
-        super().__init__(world.store, world.queue, bucket="anb-videos")
+        super().__init__(world.store, world.queue, bucket="anb-videos", runtime=world.runtime)
         self.passes: list[int] = []
         self._stop = stop
 
@@ -232,18 +234,25 @@ def test_a_woken_relay_sends_a_whole_burst_before_it_waits_again(world: World, m
     assert relay.passes == [BATCH, BATCH, 1, 0]
 
 
-def test_a_running_relay_outlives_an_outage_of_the_database(world: World) -> None:
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [(Unavailable("database", "The database is away."), []), (RuntimeError("a defect"), [("relay", "a defect")])],
+    ids=["outage", "defect"],
+)
+def test_a_running_relay_outlives_outages_and_reports_what_nobody_foresaw(
+    world: World, error: Exception, reported: list[tuple[str, str]]
+) -> None:
     stop, asked, took = threading.Event(), threading.Event(), threading.Event()
 
     class Flaky(InMemoryStore):
         def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
             if not asked.is_set():
                 asked.set()
-                raise Unavailable("database", "The database is away.")
+                raise error
             took.set()
             return super().hold_outbox(limit=limit, hold=hold)
 
-    relay = Relay(Flaky(), world.queue, bucket="anb-videos")
+    relay = Relay(Flaky(), world.queue, bucket="anb-videos", runtime=world.runtime)
     thread = threading.Thread(target=relay.run, args=(stop,))
     thread.start()
     relay.wake()
@@ -254,6 +263,7 @@ def test_a_running_relay_outlives_an_outage_of_the_database(world: World) -> Non
     relay.wake()
     thread.join(10)
     assert not thread.is_alive()
+    assert [(where, str(error)) for where, error in world.runtime.errors] == reported
 
 
 @given(tries=st.integers(0, 10_000), jitter=st.floats(0, 1, exclude_max=True))

@@ -16,6 +16,7 @@ from anb_core.ports.store import Claimed
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import (
@@ -39,10 +40,11 @@ EMPTY, BUSY = Depth(0, 0, 0), Depth(0, 1, 0)
 class World:
     def __init__(self) -> None:
         self.clock = ManualClock()
+        self.runtime = ManualRuntime(self.clock)
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects("anb-videos")
         self.queue = InMemoryQueue(now=self.clock.now)
-        self.relay = Relay(self.store, self.queue, bucket="anb-videos", jitter=lambda: 0.0)
+        self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
         self.wakes = 0
         self.sweep = self.another_sweep()
 
@@ -55,7 +57,7 @@ class World:
             interval=INTERVAL,
             hidden=hidden,
             wake_relay=self._wake,
-            monotonic=self.clock.monotonic,
+            runtime=self.runtime,
         )
 
     def _wake(self) -> None:
@@ -72,7 +74,7 @@ class World:
 
     def forget_all_messages(self) -> None:
         self.queue = InMemoryQueue(now=self.clock.now)
-        self.relay = Relay(self.store, self.queue, bucket="anb-videos", jitter=lambda: 0.0)
+        self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
         """Sweep as often as it takes to believe that the queue is empty; tells what was requeued."""
@@ -265,7 +267,7 @@ def test_jobs_sent_to_a_broker_that_is_no_longer_configured_are_sent_to_this_one
 
     assert swept is not None
     assert swept.requeued == 1
-    assert Relay(world.store, other, bucket="anb-videos").send_due().sent == 1
+    assert Relay(world.store, other, bucket="anb-videos", runtime=world.runtime).send_due().sent == 1
 
 
 def test_one_sweep_runs_at_a_time(world: World) -> None:
@@ -436,6 +438,7 @@ class CountsPasses(InMemoryStore):
 
 def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
     stop, enough = threading.Event(), threading.Event()
+    runtime = ManualRuntime(ManualClock())
     sweep = Sweep(
         CountsPasses(enough),
         InMemoryObjects(),
@@ -444,6 +447,7 @@ def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
         interval=timedelta(milliseconds=1),
         hidden=HIDDEN,
         wake_relay=lambda: None,
+        runtime=runtime,
     )
     thread = threading.Thread(target=sweep.run, args=(stop,))
     thread.start()
@@ -452,6 +456,7 @@ def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
+    assert [(where, str(error)) for where, error in runtime.errors] == [("sweep", "a fault nobody foresaw")]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from anb_core.settings.capabilities import Settings
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
 from anb_worker import __main__ as program
@@ -46,7 +47,7 @@ class World:
     def submit(self) -> None:
         new = NewVideo(VIDEO, "t1", "ada", "Holiday", EditSpec(), KEY, owned=False, file_name="clip.mp4")
         self.store.submit_existing(new, Source(len(SOURCE)))
-        Relay(self.store, self.queue, bucket=self.objects.bucket).send_due()
+        Relay(self.store, self.queue, bucket=self.objects.bucket, runtime=ManualRuntime(self.clock)).send_due()
 
     def work(self, renderer: Renderer, **environment: str) -> None:
         """Run a worker until the queue is empty."""

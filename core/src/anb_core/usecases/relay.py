@@ -1,7 +1,6 @@
 """The relay: sends what committed transactions promised to send. A thread of every API and worker process runs one."""
 
 import random
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +11,7 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.message import encode
 from anb_core.ports.queue import Outgoing, QueueSender
+from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Outbox, OutboxEntry
 
 BATCH = 10
@@ -50,19 +50,26 @@ class Relay:
     """
 
     def __init__(
-        self, store: Outbox, queue: QueueSender, *, bucket: str, jitter: Callable[[], float] = random.random
+        self,
+        store: Outbox,
+        queue: QueueSender,
+        *,
+        bucket: str,
+        runtime: Runtime,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._queue = queue
         self._bucket = bucket
+        self._runtime = runtime
         self._jitter = jitter
-        self._woken = threading.Event()
+        self._woken = runtime.event()
 
     def wake(self) -> None:
         """There is something to send, or to stop for. Never waits."""
         self._woken.set()
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: Event) -> None:
         """Send until `stop` is set (then `wake`)."""
         while not stop.is_set():
             self._woken.wait(IDLE.total_seconds())
@@ -72,8 +79,8 @@ class Relay:
                     pass
             except Unavailable as error:
                 _log.warning("relay waits", part=error.part, reason=error.message)
-            except Exception:  # noqa: BLE001 - a thread that ends is noticed by nobody
-                _log.exception("relay failed, goes on")
+            except Exception as error:  # noqa: BLE001 - a thread that ends is noticed by nobody
+                self._runtime.on_error("relay", error)
 
     def send_due(self) -> Passed:
         """Send what is due now, up to a batch.

@@ -1,7 +1,5 @@
 """The sweep: finds what no living process will finish. Every API and worker process tries; one runs at a time."""
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from anb_core.domain.errors import Unavailable
 from anb_core.domain.retry import LONGEST_PAUSE, RetryPolicy
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Depth, QueueAdmin
+from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
@@ -92,7 +91,7 @@ class Sweep:
         interval: timedelta,
         hidden: timedelta,
         wake_relay: Callable[[], None],
-        monotonic: Callable[[], float] = time.monotonic,
+        runtime: Runtime,
     ) -> None:
         self._store = store
         self._objects = objects
@@ -100,20 +99,20 @@ class Sweep:
         self._policy = policy
         self._interval = interval
         self._wake_relay = wake_relay
-        self._monotonic = monotonic
+        self._runtime = runtime
         # With nothing ahead of it, for so long a message may be with a dead worker, or hidden by one that gave it back.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: Event) -> None:
         """Sweep at every interval until `stop` is set."""
         while not stop.wait(self._interval.total_seconds()):
             try:
                 self.sweep()
             except Unavailable as error:
                 _log.warning("sweep waits", part=error.part, reason=error.message)
-            except Exception:  # noqa: BLE001 - a thread that ends is noticed by nobody
-                _log.exception("sweep failed, goes on")
+            except Exception as error:  # noqa: BLE001 - a thread that ends is noticed by nobody
+                self._runtime.on_error("sweep", error)
 
     def sweep(self) -> Swept | None:
         """One pass, or None while another process is at it. A part that does not answer is skipped, the rest is done.
@@ -126,7 +125,7 @@ class Sweep:
             if not ours:
                 return None
             swept = Swept()
-            until = self._monotonic() + self._interval.total_seconds()
+            until = self._runtime.monotonic() + self._interval.total_seconds()
             swept.lost = self._keep_up(until, lambda: self._store.end_expired_leases(limit=LIMIT, policy=self._policy))
             swept.abandoned = self._keep_up(until, lambda: self._store.end_expired_uploads(limit=LIMIT))
             with _skipping(swept):
@@ -151,7 +150,7 @@ class Sweep:
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
         """Take a step again while there is as much to do as it may, but not past `until`: others make its work, too."""
         done = last = step()
-        while last >= LIMIT and self._monotonic() < until:
+        while last >= LIMIT and self._runtime.monotonic() < until:
             last = step()
             done += last
         return done
@@ -161,7 +160,7 @@ class Sweep:
         requeued += self._store.requeue_overdue(slack=self._slack, limit=IN_LINE)
         near = self._queue.retention() * NEAR_RETENTION
         requeued += self._store.requeue_unclaimed(enqueued_before=near, limit=LIMIT)
-        lost_after = self._empty.observe(self._queue.depth(), self._monotonic())
+        lost_after = self._empty.observe(self._queue.depth(), self._runtime.monotonic())
         if lost_after is not None:
             requeued += self._store.requeue_unclaimed(enqueued_before=lost_after, limit=LIMIT)
         return requeued

@@ -19,6 +19,7 @@ from anb_api.metrics import Metrics
 from anb_api.middleware import RequestMiddleware
 from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import Core
 from anb_core.domain.edit import EditSpec
 from anb_core.usecases.relay import Relay
@@ -34,7 +35,7 @@ Every error is `application/problem+json` with a stable `code`."""
 
 def create_app(core: Core) -> FastAPI:
     """An app that works with `core`, which stays the caller's to close."""
-    relay = Relay(core.store, core.queue, bucket=core.objects.bucket)
+    relay = Relay(core.store, core.queue, bucket=core.objects.bucket, runtime=SystemRuntime())
     context = Context(
         core=core,
         relay=relay,

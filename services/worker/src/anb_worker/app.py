@@ -54,7 +54,8 @@ def run(
     confinement.show(protections(), registry)
     # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
     pulse = Pulse(settings.wait_time + 2 * settings.lease)
-    relay = Relay(core.store, core.queue, bucket=core.objects.bucket)
+    runtime = SystemRuntime()
+    relay = Relay(core.store, core.queue, bucket=core.objects.bucket, runtime=runtime)
     process = Process(
         store=core.store,
         queue=core.queue,
@@ -67,7 +68,7 @@ def run(
             scratch=scratch,
             load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
             policy=settings.retry_policy,
-            runtime=SystemRuntime(),
+            runtime=runtime,
         ),
         worker=settings.worker_name,
         lease=settings.lease,
