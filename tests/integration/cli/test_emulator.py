@@ -12,6 +12,7 @@ from pathlib import Path
 
 import boto3
 import httpx
+import psutil
 import pytest
 
 from anb_cli import emulator
@@ -78,8 +79,8 @@ def test_an_object_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(r
 
 
 def _limit_files(server: Emulator, size: int) -> None:
-    assert server._process
-    resource.prlimit(server._process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    [process] = [child for child in psutil.Process().children() if Path(child.cwd()) == server.log.parent]
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def test_it_ends_with_the_process_that_started_it_however_that_ended(tmp_path: Path) -> None:

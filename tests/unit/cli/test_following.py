@@ -132,17 +132,17 @@ class Withholding(Deployment):
     def __init__(self, events: list[ServerEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
         super().__init__([events], answers)
         self._left = until
-        self._asked = threading.Event()
+        self.asked = threading.Event()
 
     def events(self, video_id: str, *, after: str | None) -> Iterator[ServerEvent]:
-        assert self._asked.wait(10)
+        assert self.asked.wait(10)
         return super().events(video_id, after=after)
 
     def get(self, video_id: str) -> dict[str, Any]:
         answer = super().get(video_id)
         self._left -= 1
         if self._left == 0:
-            self._asked.set()
+            self.asked.set()
         return answer
 
     def follow(self) -> list[Update]:
@@ -152,7 +152,7 @@ class Withholding(Deployment):
 def test_behind_a_proxy_that_holds_events_back_the_api_is_asked() -> None:
     there = Withholding([], [video("uploaded"), video("processing"), video("processed", 1.0)], until=9)
     assert [update.status for update in there.follow()] == [Status.UPLOADED, Status.PROCESSING, Status.PROCESSED]
-    there._asked.set()
+    there.asked.set()
 
 
 def test_events_that_come_later_than_what_they_tell_was_asked_are_passed_over() -> None:
@@ -175,7 +175,7 @@ def test_a_silent_api_that_stays_away_is_given_up() -> None:
 
     with pytest.raises(Unreachable):
         list(follow(there, "v", sleep=there.sleep, monotonic=advance, silence=0.01))
-    there._asked.set()
+    there.asked.set()
 
 
 def test_a_status_that_this_program_does_not_know_is_said() -> None:

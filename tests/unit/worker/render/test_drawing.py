@@ -14,7 +14,7 @@ ROOM = (1040 + 8, 130)
 
 @pytest.fixture(autouse=True)
 def _no_fonts_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_FONT_FOLDERS", ())
+    monkeypatch.setattr(drawing, "FONT_FOLDERS", ())
 
 
 def ink(picture: Image.Image) -> int:
@@ -110,17 +110,17 @@ def test_without_an_engine_that_shapes_neither_boxes_nor_gaps_are_drawn(
 
 
 def test_joiners_and_marks_stay_with_the_letters_that_they_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    font = drawing._own_font("Medium", 42)
+    font = drawing.own_font("Medium", 42)
     word = f"{PERSIAN}\u064b क्\u200dष"
-    monkeypatch.setattr(drawing, "_known", lambda *_: set(word) - set("\u200c\u200d "))
-    assert drawing._drawn(word, font) == word
-    assert drawing._drawn(f"👩\u200d{word}\u200d👩", font) == f"{word}\u200d"
+    monkeypatch.setattr(drawing, "known_letters", lambda *_: set(word) - set("\u200c\u200d "))
+    assert drawing.drawable(word, font) == word
+    assert drawing.drawable(f"👩\u200d{word}\u200d👩", font) == f"{word}\u200d"
 
 
 def test_what_is_written_from_the_right_is_left_out_where_nothing_can_turn_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_known", lambda *_: {*HEBREW, *"OK"})
-    font = ImageFont.truetype(drawing._own_font("Medium", 42).path, 42, layout_engine=ImageFont.Layout.BASIC)
-    assert drawing._drawn(f"{HEBREW} OK", font) == "OK"
+    monkeypatch.setattr(drawing, "known_letters", lambda *_: {*HEBREW, *"OK"})
+    font = ImageFont.truetype(drawing.own_font("Medium", 42).path, 42, layout_engine=ImageFont.Layout.BASIC)
+    assert drawing.drawable(f"{HEBREW} OK", font) == "OK"
 
 
 def test_accents_are_drawn() -> None:
@@ -132,8 +132,8 @@ def test_accents_are_drawn() -> None:
 
 
 def test_a_long_title_is_broken_between_words_and_ends_with_an_ellipsis() -> None:
-    font = drawing._own_font("Medium", 42)
-    lines = drawing._wrapped("one two three four five six seven eight nine ten " * 5, font)
+    font = drawing.own_font("Medium", 42)
+    lines = drawing.wrapped("one two three four five six seven eight nine ten " * 5, font)
     assert len(lines) == 2
     assert lines[0].endswith(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"))
     assert lines[1].endswith("...")
@@ -141,7 +141,7 @@ def test_a_long_title_is_broken_between_words_and_ends_with_an_ellipsis() -> Non
 
 
 def test_a_title_that_fits_is_left_as_it_is() -> None:
-    assert drawing._wrapped("Short", drawing._own_font("Medium", 42)) == ["Short"]
+    assert drawing.wrapped("Short", drawing.own_font("Medium", 42)) == ["Short"]
 
 
 def test_a_font_of_the_system_is_used_for_what_ours_can_not_draw(
@@ -151,8 +151,8 @@ def test_a_font_of_the_system_is_used_for_what_ours_can_not_draw(
     ours.parent.mkdir()
     source = resources.files("font_manrope") / "files" / "Manrope-Bold.ttf"
     ours.write_bytes(source.read_bytes())
-    monkeypatch.setattr(drawing, "_FONT_FOLDERS", (ours.parents[1],))
-    assert [font.getname()[1] for font in drawing._fonts()] == ["Medium", "Bold"]
+    monkeypatch.setattr(drawing, "FONT_FOLDERS", (ours.parents[1],))
+    assert [font.getname()[1] for font in drawing.fonts()] == ["Medium", "Bold"]
 
 
 def test_a_font_file_that_is_broken_is_passed_over(
@@ -160,7 +160,7 @@ def test_a_font_file_that_is_broken_is_passed_over(
 ) -> None:
     folder = request.getfixturevalue("tmp_path")
     (folder / "DejaVuSans.ttf").write_text("no font")
-    monkeypatch.setattr(drawing, "_FONT_FOLDERS", (folder,))
+    monkeypatch.setattr(drawing, "FONT_FOLDERS", (folder,))
     assert draw_title("日本") is None
 
 

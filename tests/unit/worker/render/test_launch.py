@@ -19,7 +19,7 @@ class Kernel:
         self.forbidden: list[object] = []
 
     def syscall(self, number: int, *arguments: Any) -> int:
-        if number == launch._LANDLOCK_CREATE and arguments[0] is None:
+        if number == launch.LANDLOCK_CREATE and arguments[0] is None:
             return self.landlock
         return self._answer(number)
 
@@ -31,16 +31,16 @@ class Kernel:
         return REFUSED if what == self.refuses else sys.stderr.fileno() + 1000
 
 
-@pytest.mark.parametrize("refuses", [launch._LANDLOCK_CREATE, launch._LANDLOCK_RESTRICT])
+@pytest.mark.parametrize("refuses", [launch.LANDLOCK_CREATE, launch.LANDLOCK_RESTRICT])
 def test_a_child_that_can_still_see_other_files_does_not_begin(refuses: int) -> None:
     ctypes.set_errno(1)
     with pytest.raises(SystemExit, match="could not be forbidden other files: Operation not permitted"):
-        launch._forbid_other_files(Kernel(refuses), [], [])  # type: ignore[arg-type]
+        launch.forbid_other_files(Kernel(refuses), [], [])  # type: ignore[arg-type]
 
 
 def test_a_child_that_can_still_make_sockets_does_not_begin() -> None:
     with pytest.raises(SystemExit, match="could not be forbidden sockets"):
-        launch._filter_calls(Kernel(launch._PR_SET_SECCOMP))  # type: ignore[arg-type]
+        launch.filter_calls(Kernel(launch.PR_SET_SECCOMP))  # type: ignore[arg-type]
 
 
 def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch
         (None, "x86_64", set()),
         (None, "aarch64", set()),
         (None, "riscv64", {"network", "escape"}),
-        (launch._PR_GET_SECCOMP, "x86_64", {"network", "escape"}),
+        (launch.PR_GET_SECCOMP, "x86_64", {"network", "escape"}),
     ],
 )
 @pytest.mark.parametrize("landlock", [-1, 1, 6])

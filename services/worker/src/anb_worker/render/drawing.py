@@ -52,7 +52,7 @@ _FROM_THE_RIGHT = ("R", "AL")
 _UNKNOWN = "\U0010fffe"
 """No font has a shape for it."""
 
-_FONT_FOLDERS = tuple(
+FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
 )
 # In the order in which they are tried, wherever below these folders they are.
@@ -94,7 +94,7 @@ def draw_bar(width: int, height: int) -> Image.Image:
 
 def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Image.Image:
     """One line of our own words in white, cropped to its ink; `weight` is one of Manrope's, `spacing` in pixels."""
-    font = _own_font(weight, size)
+    font = own_font(weight, size)
     widths = [font.getlength(letter) + spacing for letter in text]
     canvas = Image.new("L", (round(sum(widths)) + size, 2 * size), 0)
     draw = ImageDraw.Draw(canvas)
@@ -125,7 +125,7 @@ def draw_title(title: str) -> Image.Image | None:
     are.
     """
     font, text = _font_for(_printable(title))
-    lines = _wrapped(text, font)
+    lines = wrapped(text, font)
     step = round(TITLE_SIZE * 1.35)
     canvas = Image.new("L", (TITLE_WIDTH + 2 * TITLE_SIZE, step * (len(lines) + 1)), 0)
     draw = ImageDraw.Draw(canvas)
@@ -148,8 +148,8 @@ def _printable(title: str) -> str:
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     """The first font that can draw all of a text, else the one that can draw most of it; and what it can draw of it."""
     choice: tuple[FreeTypeFont, str] | None = None
-    for font in _fonts():
-        drawn = _drawn(text, font)
+    for font in fonts():
+        drawn = drawable(text, font)
         if choice is None or len(drawn) > len(choice[1]):
             choice = font, drawn
         if drawn == text:
@@ -158,11 +158,11 @@ def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     return choice
 
 
-def _drawn(text: str, font: FreeTypeFont) -> str:
+def drawable(text: str, font: FreeTypeFont) -> str:
     """What a font can draw of a text, without gaps: with a letter go its marks and joiners, and the spaces around it
     become one.
     """
-    known, shapes = _known(font, text), font.layout_engine == Layout.RAQM
+    known, shapes = known_letters(font, text), font.layout_engine == Layout.RAQM
     kept, whole = "", False
     for letter in text:
         category = unicodedata.category(letter)[0]
@@ -180,19 +180,21 @@ def _drawn(text: str, font: FreeTypeFont) -> str:
     return " ".join(kept.split())
 
 
-def _fonts() -> Iterator[FreeTypeFont]:
-    yield _own_font("Medium", TITLE_SIZE)
+def fonts() -> Iterator[FreeTypeFont]:
+    """Our own font, then those of the system that may know more letters, in the order in which titles try them."""
+    yield own_font("Medium", TITLE_SIZE)
     for name in _FONT_FILES:
-        for path in (found for folder in _FONT_FOLDERS for found in folder.rglob(name)):
+        for path in (found for folder in FONT_FOLDERS for found in folder.rglob(name)):
             with suppress(OSError):
                 yield ImageFont.truetype(path, TITLE_SIZE)
 
 
-def _own_font(weight: str, size: int) -> FreeTypeFont:
+def own_font(weight: str, size: int) -> FreeTypeFont:
+    """Manrope in one of its weights, `size` pixels high."""
     return ImageFont.truetype(str(resources.files("font_manrope") / "files" / f"Manrope-{weight}.ttf"), size)
 
 
-def _known(font: FreeTypeFont, text: str) -> set[str]:
+def known_letters(font: FreeTypeFont, text: str) -> set[str]:
     """The letters that a font has a shape for, other than none and than the one it draws for what it does not know."""
     # Without the other engine's shaping, which draws a helper under a lone accent.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
@@ -205,7 +207,7 @@ def _known(font: FreeTypeFont, text: str) -> set[str]:
     }
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
+def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
     """At most TITLE_LINES lines, broken between words where that is possible, with an ellipsis if there is more."""
     lines: list[str] = []
     rest = text.strip()

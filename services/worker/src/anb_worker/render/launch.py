@@ -18,11 +18,11 @@ import sys
 NOT_BEGUN = 126
 """What this ends with, as a shell does, where the command could not be begun: then it is not the command's fault."""
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_GET_SECCOMP = 21
-_PR_SET_SECCOMP = 22
-_PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_GET_SECCOMP = 21
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
 # By the name the kernel gives the machine: its audit number; the calls that make a socket, which are socket() and
@@ -34,7 +34,7 @@ _CALLS = {
 }
 
 # Landlock's calls have the same numbers on every machine.
-_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 _FILE_READ = 1 << 0 | 1 << 2  # execute, read file
 _FILE_WRITE = 1 << 1 | 1 << 14  # write file, truncate
 _DIRECTORY_READ = _FILE_READ | 1 << 3
@@ -66,43 +66,43 @@ def main() -> None:
 def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
     # The child must not outlive the worker. If the worker died before this line, its death sends nothing any more.
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
         score.write("1000")  # when memory runs out, the worker shall live to say so
     # Its memory is nobody's to read. A command loses this by exec, unless it may be executed but not read.
-    _must(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
-    _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
-    _forbid_other_files(libc, wanted["read"], wanted["write"])
-    _filter_calls(libc)
+    _must(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
+    _must(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
+    forbid_other_files(libc, wanted["read"], wanted["write"])
+    filter_calls(libc)
 
 
-def _forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
+def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
     """Landlock (Linux 5.13): only the named files and directories exist; the worker's environment and memory are out of
     reach.
     """
-    version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
         return  # the kernel has none, and the worker said so when it started
     known = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
     sockets = 3 if version >= 4 else 0  # noqa: PLR2004
     scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - signals and abstract sockets
     rules = struct.pack("=QQQ", known, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
-    ruleset = libc.syscall(_LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
+    ruleset = libc.syscall(LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
     _must(ruleset, "other files")
     for paths, to_file, to_directory in ((read, _FILE_READ, _DIRECTORY_READ), (write, _FILE_WRITE, _DIRECTORY_WRITE)):
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
                 rights = (to_directory if os.path.isdir(path) else to_file | _FILE_READ) & known  # noqa: PTH112
-                libc.syscall(_LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, handle), ctypes.c_uint32(0))
+                libc.syscall(LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, handle), ctypes.c_uint32(0))
                 os.close(handle)
-    _must(libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0)), "other files")
+    _must(libc.syscall(LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0)), "other files")
     os.close(ruleset)
 
 
-def _filter_calls(libc: ctypes.CDLL) -> None:
+def filter_calls(libc: ctypes.CDLL) -> None:
     """A seccomp filter, which needs no privilege: no socket can be made, so there is no network, whatever a decoder is
     talked into; and nobody leaves the group of processes that is killed as one.
     """
@@ -126,7 +126,7 @@ def _filter_calls(libc: ctypes.CDLL) -> None:
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    _must(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "sockets")
+    _must(libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "sockets")
 
 
 def _must(result: int, what: str) -> None:
@@ -142,8 +142,8 @@ def protections() -> dict[str, bool]:
     if sys.platform != "linux":
         return dict.fromkeys(("files", "network", "escape", "survival"), False)
     libc = ctypes.CDLL(None, use_errno=True)
-    landlock = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) >= 1
-    seccomp = os.uname().machine in _CALLS and libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+    landlock = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) >= 1
+    seccomp = os.uname().machine in _CALLS and libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
     return {"files": landlock, "network": seccomp, "escape": seccomp, "survival": True}
 
 
