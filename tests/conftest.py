@@ -40,7 +40,12 @@ def pytest_configure() -> None:
     settings.load_profile("patient")
     # By default structlog draws every local variable of a traceback, which takes minutes where stores are among them.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.stdlib.add_log_level, plain])
+    # Through logging, as the programs do. Otherwise a line of an API that runs in a thread for the whole session would
+    # be in the output of the test that runs at that moment.
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, plain],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
 
 
 @pytest.hookimpl(wrapper=True)

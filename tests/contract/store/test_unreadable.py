@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from anb_core.domain.errors import AnbError, Unreadable
 from anb_core.domain.model import Scope, Token
@@ -241,15 +242,15 @@ def test_deletions_for_unknown_reasons_are_left_to_who_knows_them(lax: Sql) -> N
     assert store.hold_deletions(limit=10, hold=MINUTE) == [second]
 
 
-def test_each_is_reported_once(sql: Sql, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_is_reported_once(sql: Sql) -> None:
     store = sql.another()
     bad = spoiled(sql, uploaded(store))
-    for _ in range(3):
-        ids(store)
-    told = [line for line in capsys.readouterr().out.splitlines() if "can't be read" in line]
-    assert len(told) == 1
-    assert bad in told[0]
-    assert "45" in told[0]
+    with capture_logs() as lines:
+        for _ in range(3):
+            ids(store)
+    [line] = [line for line in lines if "can't be read" in line["event"]]
+    assert bad in str(line)
+    assert "45" in str(line)
 
 
 def test_a_lease_of_a_row_that_somebody_holds_keeps_nobody_waiting(postgresql: Sql) -> None:
