@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sqs import SqsQueue
-from anb_core.adapters.system import SystemRuntime
+from anb_core.adapters.system import SystemRuntime, new_id
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue
-from anb_core.ports.store import Store
+from anb_core.ports.store import Store, Uploads
 from anb_core.settings.capabilities import DatabaseSettings, Settings
 from anb_core.usecases.sweep import Sweep
+from anb_core.usecases.upload_session import UploadSessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,18 @@ def open_store(settings: DatabaseSettings) -> Store:
 def migrate(settings: DatabaseSettings) -> None:
     """Bring the database's schema to what this program needs."""
     upgrade(settings.database_url.get_secret_value())
+
+
+def make_uploads(
+    store: Uploads, objects: Objects, *, max_bytes: int, idempotency_lifetime: timedelta, wake_relay: Callable[[], None]
+) -> UploadSessions:
+    """What begins uploads."""
+    return UploadSessions(
+        store=store,
+        objects=objects,
+        max_bytes=max_bytes,
+        idempotency_lifetime=idempotency_lifetime,
+        wake_relay=wake_relay,
+        runtime=SystemRuntime(),
+        new_id=new_id,
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from anb_core.adapters.system import new_id
 from anb_core.bootstrap import Core
 from anb_core.usecases.submit import Submit
 from anb_operator.cache import VideoJobCache
@@ -180,9 +181,9 @@ def _submit(core: Core) -> Submit:
         core.objects,
         max_bytes=settings.max_upload_bytes,
         source_prefixes=settings.source_prefixes,
-        idempotency_lifetime=settings.idempotency_lifetime,
         # Another process relays what is owed, within a second.
         wake_relay=lambda: None,
+        new_id=new_id,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from anb_api import middleware
 from anb_core.domain.status import Status
-from anb_core.usecases import submit
+from anb_core.usecases import upload_session
 from tests.integration.api.conftest import BOUNDARY, END, MAX_UPLOAD, VIDEO, Api, form, part
 from tests.support import eventually
 
@@ -323,7 +323,7 @@ def test_of_two_uploads_with_one_key_at_a_time_one_is_refused(api: Api, owner: s
 def test_an_upload_whose_connection_died_in_silence_gives_its_key_to_the_same_upload_sent_again(
     api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submit, "SILENCE", timedelta(seconds=1))
+    monkeypatch.setattr(upload_session, "SILENCE", timedelta(seconds=1))
     with api.raw(owner) as first, api.client(owner) as client:
         first.begin(f"Content-Length: {len(form())}", "Idempotency-Key: k")
         first.send(form()[:-10])

@@ -8,10 +8,14 @@ from anb_api import problems
 from anb_core.domain import errors
 
 ROOT = Path(__file__).parents[3]
+USECASES = ("commands", "reading", "submit", "upload_session", "visibility")
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
-    *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in ("visibility", "commands", "reading", "submit")),
-    *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("naming", "status")),
+    *(
+        ROOT / "core/src/anb_core/usecases" / f"{name}.py"
+        for name in ("visibility", "commands", "reading", "submit", "upload_session")
+    ),
+    *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("intake", "naming", "status")),
 ]
 
 NOT_OVER_HTTP = {

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.ports.store import History
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
@@ -47,8 +48,8 @@ class World:
             self.objects,
             max_bytes=1000,
             source_prefixes=(),
-            idempotency_lifetime=timedelta(days=1),
             wake_relay=lambda: None,
+            new_id=new_id,
         )
         self.reconciler = Reconciler(
             store=self.store,

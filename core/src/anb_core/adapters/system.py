@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from uuid import uuid4
 
 import structlog
 
@@ -31,3 +32,8 @@ class SystemRuntime:
     def on_error(self, where: str, error: Exception, **about: object) -> None:
         """Log it with its traceback."""
         _log.error(f"{where} failed, goes on", exc_info=error, **about)
+
+
+def new_id() -> str:
+    """An id that nobody else has: a random UUID."""
+    return str(uuid4())

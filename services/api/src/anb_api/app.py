@@ -20,10 +20,9 @@ from anb_api.middleware import RequestMiddleware
 from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import Core
+from anb_core.bootstrap import Core, make_uploads
 from anb_core.domain.edit import EditSpec
 from anb_core.usecases.relay import Relay
-from anb_core.usecases.submit import Submit
 
 REQUEST_THREADS = 12
 """Requests that ask the database at a time; the others wait. Each has one of its connections for some milliseconds."""
@@ -39,7 +38,13 @@ def create_app(core: Core) -> FastAPI:
     context = Context(
         core=core,
         relay=relay,
-        submit=_submit(core, relay),
+        uploads=make_uploads(
+            core.store,
+            core.objects,
+            max_bytes=core.settings.max_upload_bytes,
+            idempotency_lifetime=core.settings.idempotency_lifetime,
+            wake_relay=relay.wake,
+        ),
         metrics=Metrics(core.store),
         hub=Hub(core.store),
         checks=Checks(core),
@@ -72,18 +77,6 @@ def end_streams(app: FastAPI) -> None:
     """Let those who follow a video go elsewhere, because this server stops."""
     context: Context = app.state.context
     context.hub.close()
-
-
-def _submit(core: Core, relay: Relay) -> Submit:
-    settings = core.settings
-    return Submit(
-        core.store,
-        core.objects,
-        max_bytes=settings.max_upload_bytes,
-        source_prefixes=settings.source_prefixes,
-        idempotency_lifetime=settings.idempotency_lifetime,
-        wake_relay=relay.wake,
-    )
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from anb_api.metrics import Metrics
 from anb_api.slots import Slots, too_many_streams, too_many_uploads
 from anb_core.bootstrap import Core
 from anb_core.usecases.relay import Relay
-from anb_core.usecases.submit import Submit
+from anb_core.usecases.upload_session import UploadSessions
 
 MAX_UPLOADS = 16
 """Uploads that one process receives at a time. Each has a thread; who writes to the bucket bounds their memory."""
@@ -26,7 +26,7 @@ class Context:
     """Made once an app."""
 
     core: Core
-    submit: Submit
+    uploads: UploadSessions
     relay: Relay
     hub: Hub
     metrics: Metrics

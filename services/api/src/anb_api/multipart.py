@@ -19,6 +19,10 @@ from anb_api.problems import Malformed, UnsupportedMedia
 from anb_core.domain import wrong
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Invalid, TooLarge
+from anb_core.domain.intake import check_size
+from anb_core.domain.model import Record
+from anb_core.usecases.upload_session import UploadSessions
+from anb_core.usecases.visibility import Caller
 
 FILE = "video_file"
 
@@ -69,6 +73,16 @@ def boundary_of(content_type: str | None) -> bytes:
     return boundary
 
 
+def check_length(body_bytes: int, max_file_bytes: int) -> None:
+    """Refuse a body that by its length alone has too large a file.
+
+    Raises:
+        TooLarge: `file_too_large`.
+    """
+    if body_bytes > OVERHEAD_BYTES:
+        check_size(body_bytes - OVERHEAD_BYTES, max_file_bytes)
+
+
 def check_encoding(what: str, *encodings: str) -> None:
     """Refuse what would have to be decoded first.
 
@@ -98,8 +112,26 @@ class _PartEnd:
 _Event = _Part | _PartEnd | bytes
 
 
+def take_in(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, idempotency_key: str | None) -> Record:
+    """Drive an upload session with a form.
+
+    Raises:
+        Invalid: the form, a field or the file is wrong; and what the session raises.
+    """
+    file_name = form.open_file()
+    with sessions.begin(
+        caller, file_name=file_name, title=form.title, edit=form.edit, idempotency_key=idempotency_key
+    ) as session:
+        for piece in form.read_file():
+            session.append(piece)
+        return session.complete(form.title, form.edit)
+
+
 class UploadForm:
-    """The form of `anb_core.usecases.submit.Form`, out of the pieces of a request's body."""
+    """Reads a form out of the pieces of a request's body: `open_file`, then `read_file`.
+
+    `title` and `edit` are as sent; None while they are not read yet, or if they were not sent.
+    """
 
     def __init__(self, pieces: Iterator[bytes], boundary: bytes, *, max_file_bytes: int) -> None:
         self.title: str | None = None

@@ -12,10 +12,9 @@ from pydantic.json_schema import SkipJsonSchema
 from anb_api.auth import CallerHere
 from anb_api.body import Body
 from anb_api.context import Here, Prefix
-from anb_api.multipart import FILE, OVERHEAD_BYTES, UploadForm, boundary_of, check_encoding
+from anb_api.multipart import FILE, UploadForm, boundary_of, check_encoding, check_length, take_in
 from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
-from anb_core.domain.errors import TooLarge
 from anb_core.domain.model import Record, Scope
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
@@ -107,13 +106,12 @@ async def upload_video(
     """Stream a file in. What can be known of it now is refused now; the rest shows on the video."""
     check_encoding("The body", *request.headers.get("content-encoding", "").split(","))
     boundary = boundary_of(request.headers.get("content-type"))
-    max_bytes = here.core.settings.max_upload_bytes
-    if int(request.headers.get("content-length", 0)) > max_bytes + OVERHEAD_BYTES:
-        raise TooLarge("file_too_large", f"The file has more than the {max_bytes} bytes that are allowed.")
+    max_bytes = here.uploads.max_bytes
+    check_length(int(request.headers.get("content-length", 0)), max_bytes)
 
     def receive(pieces: Iterator[bytes]) -> Record:
         form = UploadForm(pieces, boundary, max_file_bytes=max_bytes)
-        return here.submit.upload(caller, form, idempotency_key=idempotency_key)
+        return take_in(here.uploads, caller, form, idempotency_key=idempotency_key)
 
     with here.upload_slots.taken(caller.owner), here.metrics.uploads.track_inprogress():
         record = await Body(request.receive).feed(here.upload_threads, receive)

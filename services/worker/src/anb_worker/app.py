@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from anb_core.adapters.system import SystemRuntime
+from anb_core.adapters.system import SystemRuntime, new_id
 from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
@@ -139,8 +139,8 @@ def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
         core.objects,
         max_bytes=settings.max_upload_bytes,
         source_prefixes=settings.source_prefixes,
-        idempotency_lifetime=settings.idempotency_lifetime,
         wake_relay=relay.wake,
+        new_id=new_id,
     )
     return partial(submit.submit_existing, owner=settings.adopt_owner)
 
