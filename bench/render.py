@@ -18,7 +18,7 @@ from statistics import median
 import imageio_ffmpeg
 
 from anb_core.domain.edit import EditSpec
-from anb_core.domain.render import FPS, HEIGHT, WIDTH
+from anb_core.domain.output_format import FPS, HEIGHT, WIDTH
 from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
 from anb_worker.render.drawing import draw_title

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anb_core.domain.edit import EditSpec, Switch
-from anb_core.domain.render import SAMPLE_RATE
+from anb_core.domain.output_format import SAMPLE_RATE
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
 from anb_worker.render.engine import RenderEngine

@@ -8,7 +8,7 @@ import av
 import imageio_ffmpeg
 import pytest
 
-from anb_core.domain.render import OutputFacts
+from anb_core.domain.output_checks import OutputFacts
 from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
 from anb_worker.render.children import examine

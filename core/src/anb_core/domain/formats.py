@@ -85,6 +85,17 @@ INTERLACED_CODECS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "
 """The codecs whose pictures may be interlaced, any of them. To look whether one is costs nothing."""
 
 
+MOST_STREAMS = 64
+"""How many streams a file may have. Each one costs memory before anything is known about it."""
+
+
+def ffmpeg_max_pixels(max_pixels: int) -> int:
+    """The value of ffmpeg's option `max_pixels` that lets pictures of so many pixels pass. ffmpeg counts what a decoder
+    allocates, which is the picture and margins around it.
+    """
+    return max_pixels * 3 // 2 + 100_000
+
+
 def sniff_container(head: bytes) -> Container | None:
     """The kind of a file that begins with `head` (SNIFF_BYTES, or all of a shorter file); None for one that is not
     accepted.

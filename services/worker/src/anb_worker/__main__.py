@@ -1,7 +1,7 @@
 """`python -m anb_worker`: one worker, configured by the environment, until SIGTERM or SIGINT."""
 
 from anb_core.bootstrap import build
-from anb_core.domain.render import InputLimits
+from anb_core.domain.input_checks import InputLimits
 from anb_core.settings.capabilities import Settings
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging

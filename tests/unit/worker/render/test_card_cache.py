@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from anb_core.domain.render import InputLimits
+from anb_core.domain.input_checks import InputLimits
 from anb_core.ports.stop import Stop
 from anb_worker.render.cards import Cards
 from anb_worker.render.ffmpeg_commands import Tool

@@ -8,7 +8,8 @@ from av.codec import Codec
 
 from anb_core.domain.color import ColorPlan
 from anb_core.domain.formats import AUDIO_CODECS, VIDEO_CODECS, Container
-from anb_core.domain.render import PlannedLook, Reading, RenderPlan, Stretch
+from anb_core.domain.render_plan import PlannedLook, RenderPlan
+from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.ffmpeg_commands import (
     Sound,
     Tool,
@@ -30,10 +31,10 @@ PLAN = RenderPlan(
     container=Container.MATROSKA,
     video_index=2,
     audio_index=5,
-    picture=Reading(origin=1.5),
-    sound=Reading(origin=1.5, seek=20.5),
-    decoder=None,
-    fields=False,
+    video_reading=Reading(origin=1.5),
+    audio_reading=Reading(origin=1.5, seek=20.5),
+    video_decoder=None,
+    may_be_interlaced=False,
     looks=(LOOK,),
     start=20.0,
     intro_frames=90,
@@ -129,7 +130,7 @@ def test_all_streams_have_one_origin(command: list[str]) -> None:
 def test_a_clock_that_jumps_is_put_right_packet_by_packet() -> None:
     # The second stretch begins anew; the clock of the third is a second ahead.
     stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
-    plan = replace(PLAN, container=Container.MPEG_TS, picture=Reading(stretches=stretches, skip=60))
+    plan = replace(PLAN, container=Container.MPEG_TS, video_reading=Reading(stretches=stretches, skip=60))
     options = input_options(picture(plan), f"file:{SOURCE}")
     moved = "0+gte(N,90)*(90000)+gte(N,180)*(-180000)"
     since = "1000+gte(N,90)*(0)+gte(N,180)*(270000)"
@@ -163,14 +164,14 @@ def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
     assert "tonemap" not in graph(PLAN)
     assert "overlay" not in graph(PLAN)
     assert not [step for step in ("in_color_matrix", "zscale", "premultiply", "concat") if step in graph(PLAN)]
-    assert "bwdif" in graph(replace(PLAN, fields=True))
+    assert "bwdif" in graph(replace(PLAN, may_be_interlaced=True))
     assert "tonemap" in graph(replace(PLAN, looks=(replace(LOOK, color=ColorPlan(by="tone_mapping")),)))
     assert "premultiply" in graph(replace(PLAN, looks=(replace(LOOK, color=ColorPlan(alpha=True)),)))
 
 
 def test_no_strange_decoder_is_let_in_but_the_one_that_the_plan_names() -> None:
     assert "libvpx-vp9" not in " ".join(picture())
-    command = picture(replace(PLAN, decoder="libvpx-vp9"))
+    command = picture(replace(PLAN, video_decoder="libvpx-vp9"))
     options = input_options(command, f"file:{SOURCE}")
     assert options["-c:2"] == "libvpx-vp9"
     assert options["-codec_whitelist"].endswith(",libvpx-vp9")

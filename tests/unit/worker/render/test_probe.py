@@ -11,7 +11,8 @@ import pytest
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import BadInput
-from anb_core.domain.render import InputLimits, plan_render
+from anb_core.domain.input_checks import InputLimits
+from anb_core.domain.render_plan import plan_render
 from anb_worker.render import probe
 from tests.support.rendering import make_clip
 

@@ -15,9 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from anb_core.domain.decoding_checks import check_pictures, check_sound
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput, Transient
-from anb_core.domain.render import FPS, InputLimits, check_pictures, check_sound, plan_render
+from anb_core.domain.input_checks import InputLimits
+from anb_core.domain.output_format import FPS
+from anb_core.domain.render_plan import plan_render
 from anb_core.ports.stop import Stop
 from anb_worker.render.children import fit_watermark, look
 from anb_worker.render.ffmpeg_commands import (

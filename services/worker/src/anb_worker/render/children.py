@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 
 from anb_core.domain.edit import Trim
 from anb_core.domain.errors import BadInput
-from anb_core.domain.render import InputLimits, OutputFacts, SourceFacts
+from anb_core.domain.input_checks import InputLimits
+from anb_core.domain.output_checks import OutputFacts
+from anb_core.domain.source_facts import SourceFacts
 from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from moviepy import CompositeVideoClip, ImageClip, VideoClip, vfx
 from PIL import Image
 
-from anb_core.domain.render import FPS, HEIGHT, WIDTH
+from anb_core.domain.output_format import FPS, HEIGHT, WIDTH
 from anb_worker.render.drawing import draw_bar, draw_mark, draw_watermark, draw_words
 from anb_worker.render.layout import CARD_SECONDS, FADE_OUT_SECONDS
 

@@ -14,18 +14,13 @@ from pathlib import Path
 import imageio_ffmpeg
 import structlog
 
+from anb_core.domain.decoding_checks import check_pictures, check_sound
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Transient
-from anb_core.domain.render import (
-    HEIGHT,
-    WIDTH,
-    InputLimits,
-    RenderPlan,
-    check_pictures,
-    check_sound,
-    find_flaws,
-    plan_render,
-)
+from anb_core.domain.input_checks import InputLimits
+from anb_core.domain.output_checks import find_flaws
+from anb_core.domain.output_format import HEIGHT, WIDTH
+from anb_core.domain.render_plan import RenderPlan, plan_render
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
@@ -229,7 +224,7 @@ class _Render:
     def verify(self, _report: Callable[[float], None]) -> None:
         """Make sure that the output is what was planned; ffmpeg's own word is not enough."""
         facts = examine(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
-        flaws = find_flaws(self.plan, facts)
+        flaws = find_flaws(facts, frames=self.plan.frames)
         if flaws:
             raise Transient("verification_failed", f"The output is not what was planned: {'; '.join(flaws)}.")
 

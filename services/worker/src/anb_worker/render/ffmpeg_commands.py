@@ -11,12 +11,11 @@ from itertools import pairwise
 from pathlib import PurePath
 
 from anb_core.domain.color import ColorPlan
-from anb_core.domain.formats import DECODERS, DEMUXERS, Container
-from anb_core.domain.render import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_A_FRAME, WIDTH, PlannedLook, Reading, RenderPlan
+from anb_core.domain.formats import DECODERS, DEMUXERS, MOST_STREAMS, Container, ffmpeg_max_pixels
+from anb_core.domain.output_format import FPS, HEIGHT, SAMPLE_RATE, SAMPLES_PER_FRAME, WIDTH
+from anb_core.domain.render_plan import PlannedLook, RenderPlan
+from anb_core.domain.source_facts import Reading
 from anb_worker.render.layout import FADE_OUT_SECONDS, WATERMARK_MARGIN
-
-MOST_STREAMS = 64
-"""How many streams a file may have; each costs memory before anything is known of it."""
 
 CLOCK = 15360
 """Ticks a second of the picture's timestamps; 512 to a frame."""
@@ -61,11 +60,6 @@ class Sound:
     file: PurePath | None = None
 
 
-def most_allocated(max_pixels: int) -> int:
-    """The limit that ffmpeg is told: it counts what a decoder allocates, which is a picture with margins."""
-    return max_pixels * 3 // 2 + 100_000
-
-
 def picture_command(
     tool: Tool, plan: RenderPlan, source: PurePath, *, watermark: PurePath | None, output: PurePath, decoded: PurePath
 ) -> list[str]:
@@ -75,7 +69,7 @@ def picture_command(
     # max: a picture that was there before the cut is shown from the cut on; 15 ms round to that, but are not nothing
     # where the picture ends before the cut.
     graph = (
-        f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.picture, plan)},trim=end={seconds:.6f},"
+        f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
         f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
@@ -88,7 +82,7 @@ def picture_command(
         # A picture that changes its size in mid-stream goes on through the same graph, which scales each frame by
         # itself.
         *("-reinit_filter", "0"),
-        *_source(tool, plan, plan.video_index, plan.picture, source),
+        *_source(tool, plan, plan.video_index, plan.video_reading, source),
         *(_own("png_pipe", watermark) if watermark is not None else ()),
         *("-filter_complex", graph),
         *("-map", "[v]", *_encode(tool, _QUALITY), _url(output)),
@@ -105,9 +99,9 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
-    part = f"asetpts={_from_start(plan.sound, plan)},atrim=start=0:end={plan.main_frames / FPS:.6f}"
+    part = f"asetpts={_from_start(plan.audio_reading, plan)},atrim=start=0:end={plan.main_frames / FPS:.6f}"
     return [
-        *(*_ffmpeg(tool), *_source(tool, plan, plan.audio_index, plan.sound, source)),
+        *(*_ffmpeg(tool), *_source(tool, plan, plan.audio_index, plan.audio_reading, source)),
         *("-map", f"0:{plan.audio_index}", "-af", part),
         *("-ar", str(SAMPLE_RATE), "-ac", "2", "-c:a", "pcm_s16le", *_NO_METADATA),
         *("-stats_enc_pre", str(decoded), "-stats_enc_pre_fmt", "{t} {samp}", "-f", "nut", _url(output)),
@@ -155,7 +149,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
             chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
             inputs += _own("nut", sound.file)
             files += 1
-        exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_A_FRAME}"
+        exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_PER_FRAME}"
         chains.append(f"{chain},{_SOUND_FORMAT},{exact}[s{len(chains)}]")
     joined = "".join(f"[s{number}]" for number in range(len(chains)))
     graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
@@ -239,7 +233,7 @@ def _look(plan: RenderPlan, look: PlannedLook) -> str:
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
-    return f"bwdif=mode=send_frame:deint=interlaced,{steps}" if plan.fields else steps
+    return f"bwdif=mode=send_frame:deint=interlaced,{steps}" if plan.may_be_interlaced else steps
 
 
 def _fit(color: ColorPlan) -> str:
@@ -306,13 +300,13 @@ def _source(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source:
     seek: tuple[str, ...] = ()
     if reading.seek is not None:
         seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")
-    decoder = () if plan.decoder is None else (f"-c:{plan.video_index}", plan.decoder)
+    decoder = () if plan.video_decoder is None else (f"-c:{plan.video_index}", plan.video_decoder)
     clock = ("-bsf:" + str(stream), _right_clock(plan.container, reading)) if reading.stretches else ()
     return [
         *("-protocol_whitelist", "file", "-f", demuxer, "-format_whitelist", demuxer),
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
-        *("-max_pixels", str(most_allocated(tool.max_pixels)), "-threads", str(tool.threads)),
+        *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
         # The file's own times for all its streams: ffmpeg would move the beginning of each that it reads to 0.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]

@@ -8,7 +8,8 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from anb_core.domain.formats import Container
-from anb_core.domain.render import FPS, Reading, Stretch
+from anb_core.domain.output_format import FPS
+from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.scan import Scan, Seen
 
 _KEY_SECONDS = 0.15

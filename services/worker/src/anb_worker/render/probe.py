@@ -29,14 +29,15 @@ from anb_core.domain.formats import (
     AUDIO_CODECS,
     DECODERS,
     DEMUXERS,
+    MOST_STREAMS,
     SNIFF_BYTES,
     VIDEO_CODECS,
     Container,
+    ffmpeg_max_pixels,
     sniff_container,
 )
-from anb_core.domain.render import AudioFacts, Look, SourceFacts, VideoFacts
+from anb_core.domain.source_facts import AudioFacts, Look, SourceFacts, VideoFacts
 from anb_worker.render.boxes import boxes
-from anb_worker.render.ffmpeg_commands import MOST_STREAMS, most_allocated
 from anb_worker.render.part import Part, thinned
 from anb_worker.render.scan import Scan, Seen
 from anb_worker.render.wholeness import is_whole
@@ -151,7 +152,7 @@ class _Window:
         if facts.audio is not None and not facts.audio.decodable:
             return facts
         # One in mid-file may be larger than the headers say.
-        video.codec_context.options = {"max_pixels": str(most_allocated(self.max_pixels))}
+        video.codec_context.options = {"max_pixels": str(ffmpeg_max_pixels(self.max_pixels))}
         video.codec_context.thread_count = 1  # one picture is wanted; threads cost memory
         return self._read(opened, video, audio, back, facts)
 
@@ -236,7 +237,7 @@ class _Window:
             claimed_end=claimed_end,
             whole=min(ends) < self.until and is_whole(self.container, self.path, streams),
             jumps=tuple(moment - part.origin for moment in found.timeline.jumps()),
-            elsewhere=part.elsewhere(video),
+            other_recording_at=part.elsewhere(video),
             video=video_facts,
             audio=audio_facts,
         )

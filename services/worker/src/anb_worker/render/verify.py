@@ -16,7 +16,8 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from anb_core.domain.render import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE, OutputFacts
+from anb_core.domain.output_checks import OutputFacts
+from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE
 from anb_worker.render.boxes import boxes
 
 _COLORS = {1: "bt709"}
