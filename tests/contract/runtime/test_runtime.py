@@ -2,12 +2,13 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.ports.runtime import Runtime
+from anb_core.ports.runtime import Runtime, join_all
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.runtime import ManualRuntime
 
@@ -48,6 +49,17 @@ def test_waiting_for_a_thread_is_over_in_time(runtime: Runtime) -> None:
     release.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+def test_waiting_for_several_threads_takes_no_longer_than_was_said(runtime: Runtime) -> None:
+    release, began = runtime.event(), time.monotonic()
+    threads = [runtime.start(f"aside {number}", lambda: (release.wait(PATIENCE), None)[1]) for number in range(2)]
+    join_all(runtime, threads, within=timedelta(milliseconds=10))
+    assert [thread.is_alive() for thread in threads] == [True, True]
+    release.set()
+    join_all(runtime, threads, within=timedelta(seconds=PATIENCE))
+    assert [thread.is_alive() for thread in threads] == [False, False]
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_an_event_wakes_those_that_wait_and_stays_set_until_it_is_cleared(runtime: Runtime) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import AnbError, Interrupted, LeaseLost, Transient, Unavailable
 from anb_core.domain.model import Lease, NewVideo, Source
@@ -14,6 +15,7 @@ from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 from anb_worker.lease import LeaseKeeper, Terms
 from tests.support import eventually
@@ -28,6 +30,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
+        self.runtime = ManualRuntime(self.clock)
         self.store = InMemoryStore(self.clock.now)
         self.queue = InMemoryQueue(now=self.clock.now)
         self.stop = Stop()
@@ -51,8 +54,8 @@ class World:
             store=self.store,
             queue=self.queue,
             terms=terms,
+            runtime=self.runtime,
             beat=self._beat,
-            monotonic=self.clock.monotonic,
         )
 
     def _beat(self) -> None:
@@ -198,7 +201,17 @@ def test_a_renewal_that_hangs_does_not_keep_the_watchdog_from_ending_the_attempt
 
     world.store.renew = hang  # type: ignore[method-assign]
     now = time.monotonic()
-    with LeaseKeeper(world.lease, world.delivery, world.stop, now, store=world.store, queue=world.queue, terms=terms):
+    keeper = LeaseKeeper(
+        world.lease,
+        world.delivery,
+        world.stop,
+        now,
+        store=world.store,
+        queue=world.queue,
+        terms=terms,
+        runtime=SystemRuntime(),
+    )
+    with keeper:
         eventually(lambda: world.stop.asked)
         released.set()
     assert isinstance(reason(world.stop), Unavailable)
@@ -213,18 +226,18 @@ def test_nothing_is_renewed_once_the_attempt_was_told_to_end(world: World, quick
         return renew(lease, duration=duration)
 
     world.store.renew = counted  # type: ignore[method-assign]
-    with quick as keeper:
+    with quick:
         eventually(lambda: renewals)
         world.stop.ask(Interrupted())
-        eventually(lambda: not keeper._threads[0].is_alive())
+        eventually(lambda: not world.runtime.threads["lease-heartbeat"].is_alive())
         seen = len(renewals)
     assert len(renewals) == seen
 
 
 def test_a_keeper_that_is_left_has_no_call_under_way(world: World, quick: LeaseKeeper) -> None:
-    with quick as keeper:
-        pass
-    assert not any(thread.is_alive() for thread in keeper._threads)
+    with quick:
+        assert set(world.runtime.threads) == {"lease-heartbeat", "lease-progress", "lease-watchdog"}
+    assert not any(thread.is_alive() for thread in world.runtime.threads.values())
     assert not world.stop.asked
 
 
@@ -244,6 +257,7 @@ def test_an_error_nobody_foresaw_does_not_silence_the_heartbeat(
     world.pass_seconds(1)
     with quick as keeper:
         eventually(lambda: keeper.deadline == 61)
+    assert [(where, str(error)) for where, error in world.runtime.errors] == [("keeping the lease", "a defect")]
 
 
 def test_a_busy_worker_shows_that_it_lives_only_while_its_attempt_gets_on(world: World) -> None:

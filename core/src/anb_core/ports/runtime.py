@@ -3,7 +3,8 @@
 The use cases take them from here alone, so that all of them can also run on one thread, one step at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Protocol
 
 
@@ -56,3 +57,10 @@ class Runtime(Protocol):
         Every loop that goes on after any error calls this, in the `except` block. It may raise, which ends the loop.
         """
         ...
+
+
+def join_all(runtime: Runtime, threads: Iterable[Thread], *, within: timedelta) -> None:
+    """Wait until all have ended, or the time is over."""
+    until = runtime.monotonic() + within.total_seconds()
+    for thread in threads:
+        thread.join(max(0.0, until - runtime.monotonic()))

@@ -4,18 +4,21 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from anb_core.adapters.system import SystemRuntime
+from anb_core.ports.runtime import Thread
 from anb_core.testing.clock import ManualClock
 
 
 class ManualRuntime(SystemRuntime):
     """Time is the clock's, and sleeping moves it. Threads and events are real; an event's timeout is in real seconds.
 
-    `errors` lists what loops reported, in order. `during_sleep` is called in each sleep, once its time is over.
+    `errors` lists what loops reported, in order; `threads` are those that were started, by their names. `during_sleep`
+    is called in each sleep, once its time is over.
     """
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.errors: list[tuple[str, Exception]] = []
+        self.threads: dict[str, Thread] = {}
         self.during_sleep: Callable[[], None] = lambda: None
 
     def monotonic(self) -> float:
@@ -24,6 +27,10 @@ class ManualRuntime(SystemRuntime):
     def sleep(self, seconds: float) -> None:
         self.clock.advance(timedelta(seconds=seconds))
         self.during_sleep()
+
+    def start(self, name: str, run: Callable[[], None]) -> Thread:
+        self.threads[name] = super().start(name, run)
+        return self.threads[name]
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
         super().on_error(where, error, **about)

@@ -1,7 +1,5 @@
 """Wires one worker together and runs it to its end."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -14,6 +12,7 @@ from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
 from anb_core.ports.renderer import Renderer
+from anb_core.ports.runtime import Runtime, join_all
 from anb_core.ports.stop import Stop
 from anb_core.settings.capabilities import Settings
 from anb_core.usecases.attempt import Tools
@@ -64,7 +63,7 @@ def run(
             objects=core.objects,
             renderer=renderer,
             relay=relay,
-            keep=_keeping(core, pulse),
+            keep=_keeping(core, pulse, runtime),
             scratch=scratch,
             load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
             policy=settings.retry_policy,
@@ -91,18 +90,18 @@ def run(
             host, _, port = settings.worker_listen.rpartition(":")
             shown_at = stack.enter_context(serving(host, int(port), pulse, registry, gate.missing))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
-        stack.enter_context(_running(relay, core.sweep(relay.wake)))
+        stack.enter_context(_running(relay, core.sweep(relay.wake), runtime))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
 
 
-def _keeping(core: Core, pulse: Pulse) -> Keep:
+def _keeping(core: Core, pulse: Pulse, runtime: Runtime) -> Keep:
     """How an attempt is kept: by these settings, and seen to be alive."""
     settings = core.settings
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
-    return partial(LeaseKeeper, store=core.store, queue=core.queue, terms=terms, beat=pulse.beat)
+    return partial(LeaseKeeper, store=core.store, queue=core.queue, terms=terms, runtime=runtime, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
@@ -146,23 +145,17 @@ def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
 
 
 @contextmanager
-def _running(relay: Relay, sweep: Sweep) -> Iterator[None]:
+def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
     """The threads of relay and sweep. What they can't do any more is done by any other process."""
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=run, args=(stop,), name=name, daemon=True)
-        for name, run in (("relay", relay.run), ("sweep", sweep.run))
-    ]
-    for thread in threads:
-        thread.start()
+    stop = runtime.event()
+    loops = {"relay": relay.run, "sweep": sweep.run}
+    threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]
     try:
         yield
     finally:
         stop.set()
         relay.wake()
-        until = time.monotonic() + LONGEST_CALL.total_seconds()
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        join_all(runtime, threads, within=LONGEST_CALL)
 
 
 def _registry() -> CollectorRegistry:

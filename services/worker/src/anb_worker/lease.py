@@ -4,11 +4,10 @@ Three threads an attempt, since any call may hang: one renews, one writes progre
 Once the attempt was told to end nothing is renewed any more: what is left of its lease is the time for its ending.
 """
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +17,7 @@ from anb_core.domain.errors import LeaseLost, Transient, Unavailable
 from anb_core.domain.model import Lease
 from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.ports.queue import Delivery, QueueReceiver
+from anb_core.ports.runtime import Runtime, Thread, join_all
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
@@ -59,8 +59,8 @@ class LeaseKeeper:
         store: Leases,
         queue: QueueReceiver,
         terms: Terms,
+        runtime: Runtime,
         beat: Callable[[], None] = lambda: None,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lease = lease
         self._delivery = delivery
@@ -69,19 +69,12 @@ class LeaseKeeper:
         self._queue = queue
         self._terms = terms
         self._beat = beat
-        self._monotonic = monotonic
+        self._runtime = runtime
         self._deadline = since + terms.duration.total_seconds()
         self._limit = since + terms.attempt_limit.total_seconds()
         self._progress = 0.0
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._repeat, args=(step, first), name=f"lease-{name}", daemon=True)
-            for name, step, first in (
-                ("heartbeat", self.heartbeat, terms.heartbeat.total_seconds()),
-                ("progress", self.write_progress, PROGRESS_INTERVAL.total_seconds()),
-                ("watchdog", self.watch, 0.0),
-            )
-        ]
+        self._over = runtime.event()
+        self._threads: list[Thread] = []
 
     @property
     def deadline(self) -> float:
@@ -93,8 +86,12 @@ class LeaseKeeper:
         self._progress = value
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        for name, step, first in (
+            ("heartbeat", self.heartbeat, self._terms.heartbeat.total_seconds()),
+            ("progress", self.write_progress, PROGRESS_INTERVAL.total_seconds()),
+            ("watchdog", self.watch, 0.0),
+        ):
+            self._threads.append(self._runtime.start(f"lease-{name}", partial(self._repeat, step, first)))
         return self
 
     def __exit__(
@@ -102,14 +99,12 @@ class LeaseKeeper:
     ) -> None:
         self._over.set()
         # A heartbeat that is under way must not hide the message again after it was given back.
-        until = time.monotonic() + LONGEST_CALL.total_seconds()
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        join_all(self._runtime, self._threads, within=LONGEST_CALL)
 
     def heartbeat(self) -> float:
         """Renew the lease, then hide the message for longer; tells after how many seconds to do so again."""
         interval = self._terms.heartbeat.total_seconds()
-        sent = self._monotonic()
+        sent = self._runtime.monotonic()
         try:
             if not self._store.renew(self._lease, duration=self._terms.duration):
                 self._stop.ask(LeaseLost())
@@ -137,7 +132,7 @@ class LeaseKeeper:
 
     def watch(self) -> float:
         """End the attempt when its lease could have expired, whatever the renewal is doing, or it takes too long."""
-        now = self._monotonic()
+        now = self._runtime.monotonic()
         if now >= self._deadline:
             self._stop.ask(Unavailable("database", "The lease could not be renewed in time."))
         elif now >= self._limit:
@@ -149,6 +144,6 @@ class LeaseKeeper:
         while not self._over.wait(seconds) and not self._stop.asked:
             try:
                 seconds = step()
-            except Exception:  # noqa: BLE001 - logged; the watchdog judges what comes of it
-                _log.exception("keeping the lease failed, goes on", video_id=self._lease.video_id)
+            except Exception as error:  # noqa: BLE001 - reported; the watchdog judges what comes of it
+                self._runtime.on_error("keeping the lease", error, video_id=self._lease.video_id)
                 seconds = PROGRESS_INTERVAL.total_seconds()
