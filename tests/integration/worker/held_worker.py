@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import build
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.renderer import Rendered, Resources
@@ -18,9 +19,10 @@ from anb_core.ports.stop import Stop
 from anb_core.settings.capabilities import Settings
 from anb_core.settings.loading import load
 from anb_core.telemetry import configure_logging
+from anb_core.usecases.shutdown import Shutdown
 from anb_worker import app
 from anb_worker.scratch import ScratchDisk, default_root
-from anb_worker.shutdown import Shutdown
+from anb_worker.signals import stop_on_signals
 
 
 class HeldRenderer:
@@ -60,10 +62,11 @@ def main() -> None:
 
     settings = load(Settings)
     configure_logging(settings.log_format, settings.log_level)
-    shutdown = Shutdown(settings.drain)
-    shutdown.install()
+    runtime = SystemRuntime()
+    shutdown = Shutdown(settings.drain, runtime)
+    stop_on_signals(shutdown)
     with build(settings) as core, ScratchDisk(default_root()) as scratch:
-        app.run(core, HeldRenderer(folder), scratch=scratch, shutdown=shutdown, on_step=on_step)
+        app.run(core, HeldRenderer(folder), scratch=scratch, shutdown=shutdown, runtime=runtime, on_step=on_step)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@ import errno
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.errors import Transient
 from anb_core.ports.stop import Stop
 from anb_core.testing.clock import ManualClock
+from anb_core.testing.runtime import ManualRuntime
+from anb_core.usecases.shutdown import Shutdown
 from anb_worker.app import prepare_first
 from anb_worker.health import Pulse
-from anb_worker.shutdown import Shutdown
 
 
 @pytest.fixture
@@ -18,12 +21,12 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def pulse(clock: ManualClock) -> Pulse:
-    return Pulse(timedelta(seconds=140), clock.monotonic)
+    return Pulse(timedelta(seconds=140), ManualRuntime(clock))
 
 
 @pytest.fixture
 def shutdown() -> Shutdown:
-    return Shutdown(timedelta(seconds=120))
+    return Shutdown(timedelta(seconds=120), SystemRuntime())
 
 
 def test_a_worker_lives_while_it_prepares_however_long_that_takes(
@@ -49,11 +52,16 @@ def test_a_preparation_that_hangs_is_no_sign_of_life(clock: ManualClock, pulse: 
 @pytest.mark.parametrize(
     "error", [Transient("child_failed", "The cards can't be composed."), OSError(errno.ENOSPC, "no space left")]
 )
-def test_a_preparation_may_fail(pulse: Pulse, shutdown: Shutdown, error: Exception) -> None:
+def test_a_preparation_may_fail_and_the_log_says_why(pulse: Pulse, shutdown: Shutdown, error: Exception) -> None:
     def fail(_: Stop) -> None:
         raise error
 
-    prepare_first(fail, shutdown, pulse.beat)
+    with capture_logs() as logs:
+        prepare_first(fail, shutdown, pulse.beat)
+    assert [(line["event"], line["log_level"], line["reason"]) for line in logs] == [
+        ("not all is prepared for the first job", "warning", str(error))
+    ]
+    assert not shutdown.stopping()
 
 
 def test_a_preparation_ends_when_it_is_asked_to(pulse: Pulse, shutdown: Shutdown) -> None:
@@ -63,8 +71,6 @@ def test_a_preparation_ends_when_it_is_asked_to(pulse: Pulse, shutdown: Shutdown
         stop.check()
         checked.append(stop)
 
-    for _ in range(2):
-        shutdown.request("SIGTERM")
-    shutdown.run()
+    shutdown.request("SIGTERM")
     prepare_first(prepare, shutdown, pulse.beat)
     assert not checked

@@ -1,9 +1,7 @@
 import pytest
-from prometheus_client import CollectorRegistry
 
 from anb_worker import __main__
-from anb_worker.confinement import demand, show
-from anb_worker.shutdown import Shutdown
+from anb_worker.confinement import demand
 
 ALL = {"files": True, "network": True, "escape": True, "survival": True}
 
@@ -29,13 +27,6 @@ def test_a_worker_that_demands_what_is_missing_says_what_and_what_to_do(
     assert "prefer" in said
 
 
-def test_the_metric_tells_each_protection() -> None:
-    registry = CollectorRegistry()
-    show(ALL | {"files": False}, registry)
-    values = {name: registry.get_sample_value("anb_worker_sandbox", {"protection": name}) for name in ALL}
-    assert values == {"files": 0, "network": 1, "escape": 1, "survival": 1}
-
-
 @pytest.mark.parametrize(("setting", "goes_on"), [(None, True), ("prefer", True), ("require", False)])
 def test_without_landlock_a_worker_starts_unless_it_is_required(
     monkeypatch: pytest.MonkeyPatch, setting: str | None, *, goes_on: bool
@@ -54,6 +45,6 @@ def test_without_landlock_a_worker_starts_unless_it_is_required(
     monkeypatch.setattr(__main__, "protections", lambda: ALL | {"files": False})
     monkeypatch.setattr(__main__, "configure_logging", lambda *_: None)
     monkeypatch.setattr(__main__, "build", build)
-    monkeypatch.setattr(Shutdown, "install", lambda _: None)
+    monkeypatch.setattr(__main__, "stop_on_signals", lambda _: None)
     with pytest.raises(GoesOn if goes_on else SystemExit):
         __main__.main()

@@ -4,8 +4,10 @@ from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.errors import Unavailable
 from anb_core.testing.clock import ManualClock
+from anb_core.testing.runtime import ManualRuntime
 from anb_worker.health import Pulse, answer, one_at_a_time
 
 
@@ -15,7 +17,7 @@ def all_there() -> None:
 
 def test_a_worker_lives_while_it_gets_on_and_not_when_it_is_silent() -> None:
     clock, registry = ManualClock(), CollectorRegistry()
-    pulse = Pulse(timedelta(seconds=140), clock.monotonic)
+    pulse = Pulse(timedelta(seconds=140), ManualRuntime(clock))
     clock.advance(timedelta(seconds=139))
     assert answer("/healthz", pulse, registry, all_there)[0] is HTTPStatus.OK
     clock.advance(timedelta(seconds=1))
@@ -28,7 +30,7 @@ def test_a_worker_lives_while_it_gets_on_and_not_when_it_is_silent() -> None:
 def test_metrics_are_shown_and_nothing_else() -> None:
     registry = CollectorRegistry()
     Counter("anb_things", "Things.", registry=registry).inc()
-    pulse = Pulse(timedelta(seconds=1))
+    pulse = Pulse(timedelta(seconds=1), SystemRuntime())
     status, kind, body = answer("/metrics", pulse, registry, all_there)
     assert status is HTTPStatus.OK
     assert kind.startswith("text/plain")
@@ -37,7 +39,7 @@ def test_metrics_are_shown_and_nothing_else() -> None:
 
 
 def test_a_worker_is_ready_while_it_may_take_work() -> None:
-    pulse, registry = Pulse(timedelta(seconds=1)), CollectorRegistry()
+    pulse, registry = Pulse(timedelta(seconds=1), SystemRuntime()), CollectorRegistry()
     assert answer("/readyz", pulse, registry, all_there)[0] is HTTPStatus.OK
     away = Unavailable("database", "The database at secret.host can only be read.")
     status, _, body = answer("/readyz", pulse, registry, lambda: away)

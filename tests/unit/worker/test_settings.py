@@ -1,19 +1,20 @@
 """A whole worker around fakes: each of its parts goes by the setting that is meant for it."""
 
 import json
-import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import Core
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Transient
 from anb_core.domain.model import Job, NewVideo, Source
 from anb_core.domain.status import Status
 from anb_core.ports.renderer import Renderer
+from anb_core.ports.runtime import Runtime
 from anb_core.settings.capabilities import Settings
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
@@ -21,11 +22,11 @@ from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
+from anb_core.usecases.shutdown import Shutdown
 from anb_worker import __main__ as program
 from anb_worker import app
 from anb_worker.health import Pulse
 from anb_worker.scratch import ScratchDisk
-from anb_worker.shutdown import Shutdown
 from tests.support import eventually
 from tests.support.renderer import SOURCE, FakeRenderer
 
@@ -59,18 +60,16 @@ class World:
             SQS_WAIT_TIME_SECONDS="0",
             **environment,  # type: ignore[arg-type]
         )
-        shutdown = Shutdown(timedelta(0))
+        runtime = SystemRuntime()
+        shutdown = Shutdown(timedelta(0), runtime)
 
         def end(step: str) -> None:
             if step == "receive" and self.queue.depth().empty:
                 shutdown.request("end")
 
-        stopping = threading.Thread(target=shutdown.run)
-        stopping.start()
         core = Core(settings, self.store, self.objects, self.queue)
         with ScratchDisk(self.folder) as scratch:
-            app.run(core, renderer, scratch=scratch, shutdown=shutdown, on_step=end)
-        stopping.join()
+            app.run(core, renderer, scratch=scratch, shutdown=shutdown, runtime=runtime, on_step=end)
 
     def job(self) -> Job:
         record = self.store.get(VIDEO)
@@ -115,8 +114,8 @@ def test_a_worker_lives_for_two_leases_without_a_sign_and_gives_one_while_busy_a
 ) -> None:
     clock, pulses = ManualClock(), list[Pulse]()
 
-    def pulse(patience: timedelta) -> Pulse:
-        pulses.append(Pulse(patience, clock.monotonic))
+    def pulse(patience: timedelta, _: Runtime) -> Pulse:
+        pulses.append(Pulse(patience, ManualRuntime(clock)))
         return pulses[0]
 
     def during() -> None:
@@ -168,7 +167,7 @@ def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
     parts: dict[str, Any] = {}
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
     monkeypatch.setattr(program, "default_root", lambda: tmp_path)
-    monkeypatch.setattr(Shutdown, "install", lambda _: None)
+    monkeypatch.setattr(program, "stop_on_signals", lambda _: None)
     monkeypatch.setattr(app, "run", lambda _, engine, **others: parts.update(others, engine=engine))
     program.main()
     assert parts["shutdown"]._drain == timedelta(seconds=7)

@@ -8,9 +8,9 @@ import pytest
 from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.domain.retry import LONGEST_PAUSE
 from anb_core.settings.capabilities import Settings
+from anb_core.usecases.gate import LONGEST_WAIT
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
-from anb_worker.gate import LONGEST_WAIT
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "worker.md").read_text(encoding="utf-8")
 

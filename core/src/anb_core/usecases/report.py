@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import Counters, Ending, Problem
-from anb_core.domain.retry import Settlement
+from anb_core.domain.retry import INTERRUPTIONS_ALARM, Settlement
 from anb_core.ports.runtime import Runtime
 
 
@@ -66,6 +66,12 @@ class Report:
     def seconds(self) -> float:
         """How long all of it took."""
         return sum(self.steps.values())
+
+    @property
+    def alarming(self) -> bool:
+        """Whether the job was interrupted so often that a person should look."""
+        interruptions = self.counters.interruptions if self.counters else 0
+        return self.outcome is Outcome.HANDED_ON and interruptions >= INTERRUPTIONS_ALARM
 
 
 class Steps:

@@ -5,31 +5,31 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import structlog
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from anb_core.adapters.system import SystemRuntime, new_id
+from anb_core.adapters.system import new_id
 from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
+from anb_core.ports.queue import Delivery
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.runtime import Runtime, join_all
 from anb_core.ports.stop import Stop
 from anb_core.settings.capabilities import Settings
 from anb_core.usecases.attempt import Tools
+from anb_core.usecases.consumer import Consumer
+from anb_core.usecases.gate import Gate
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
+from anb_core.usecases.shutdown import Shutdown
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep
-from anb_worker import confinement
-from anb_worker.consumer import Consumer
-from anb_worker.gate import Gate
+from anb_worker.delivery_log import log_report
 from anb_worker.health import Pulse, serving
-from anb_worker.journal import Journal
 from anb_worker.lease import LONGEST_CALL, LeaseKeeper, Terms
+from anb_worker.metrics import Metrics
 from anb_worker.render.launch import protections
 from anb_worker.resources import ResourceCache
 from anb_worker.scratch import ScratchDisk
-from anb_worker.shutdown import Shutdown
 
 _log = structlog.get_logger(__name__)
 
@@ -40,6 +40,7 @@ def run(
     *,
     scratch: ScratchDisk,
     shutdown: Shutdown,
+    runtime: Runtime,
     prepare: Callable[[Stop], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
@@ -49,11 +50,10 @@ def run(
     caller closes the core. `on_step` is for chaos tests.
     """
     settings = core.settings
-    registry = _registry()
-    confinement.show(protections(), registry)
+    metrics = Metrics()
+    metrics.show_protections(protections())
     # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
-    pulse = Pulse(settings.wait_time + 2 * settings.lease)
-    runtime = SystemRuntime()
+    pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(core.store, core.queue, bucket=core.objects.bucket, runtime=runtime)
     process = Process(
         store=core.store,
@@ -77,24 +77,37 @@ def run(
     gate = Gate([core.store.ping, core.objects.ping, scratch.ping], wait=shutdown.wait)
     consumer = Consumer(
         core.queue,
-        process.handle,
+        partial(_handle, process, metrics),
         gate=gate,
         shutdown=shutdown,
         wait=settings.wait_time,
-        on_report=Journal(registry),
+        runtime=runtime,
         beat=pulse.beat,
         on_step=on_step,
     )
     with ExitStack() as stack:
         if settings.worker_listen is not None:
             host, _, port = settings.worker_listen.rpartition(":")
-            shown_at = stack.enter_context(serving(host, int(port), pulse, registry, gate.missing))
+            shown_at = stack.enter_context(serving(host, int(port), pulse, metrics.registry, gate.missing))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
         stack.enter_context(_running(relay, core.sweep(relay.wake), runtime))
         _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
+
+
+def _handle(process: Process, metrics: Metrics, delivery: Delivery, stop: Stop) -> None:
+    """Process a delivery, count it and log it.
+
+    Raises:
+        Unavailable: nothing could be committed.
+    """
+    report = process.handle(delivery, stop)
+    metrics.count(report)
+    log_report(report)
+    if report.unavailable is not None:
+        raise report.unavailable
 
 
 def _keeping(core: Core, pulse: Pulse, runtime: Runtime) -> Keep:
@@ -156,11 +169,3 @@ def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
         stop.set()
         relay.wake()
         join_all(runtime, threads, within=LONGEST_CALL)
-
-
-def _registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry

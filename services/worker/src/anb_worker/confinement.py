@@ -1,9 +1,7 @@
-"""From what this system keeps the children that read uploads: demanded at start, and shown as a metric."""
+"""From what this system keeps the children that read uploads, where the settings demand it."""
 
 import sys
 from collections.abc import Mapping
-
-from prometheus_client import CollectorRegistry, Gauge
 
 from anb_core.settings.loading import EXIT_MISCONFIGURED
 
@@ -26,15 +24,3 @@ def demand(there: Mapping[str, bool]) -> None:
             "worker.sandbox) to prefer, to do without.\n"
         )
         raise SystemExit(EXIT_MISCONFIGURED)
-
-
-def show(there: Mapping[str, bool], registry: CollectorRegistry) -> None:
-    """A gauge for each protection: 1 where it holds."""
-    gauge = Gauge(
-        "anb_worker_sandbox",
-        "Whether what reads uploads is kept from other files, the network, escape and survival (1) or not (0).",
-        ["protection"],
-        registry=registry,
-    )
-    for name, kept in there.items():
-        gauge.labels(name).set(kept)

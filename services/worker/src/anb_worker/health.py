@@ -1,7 +1,6 @@
 """What a worker shows of itself over HTTP: whether its loop turns, whether it may take work, and its metrics."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,23 +10,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from anb_core.domain.errors import Unavailable
+from anb_core.ports.runtime import Runtime
 
 
 class Pulse:
     """The worker lives while somebody calls `beat` often enough: the loop at each turn, an attempt each second."""
 
-    def __init__(self, patience: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, patience: timedelta, runtime: Runtime) -> None:
         self._patience = patience.total_seconds()
-        self._monotonic = monotonic
-        self._last = monotonic()
+        self._runtime = runtime
+        self._last = runtime.monotonic()
 
     def beat(self) -> None:
         """The worker gets on."""
-        self._last = self._monotonic()
+        self._last = self._runtime.monotonic()
 
     def silence(self) -> float:
         """Seconds since the last beat."""
-        return self._monotonic() - self._last
+        return self._runtime.monotonic() - self._last
 
     def alive(self) -> bool:
         """Whether the last beat is recent enough."""

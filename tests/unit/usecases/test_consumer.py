@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -8,11 +7,12 @@ from structlog.testing import capture_logs
 from anb_core.domain.errors import AnbError, Busy, Interrupted, Unavailable
 from anb_core.ports.queue import Delivery, Depth
 from anb_core.ports.stop import Stop
+from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue
-from anb_core.usecases.report import Outcome, Report
-from anb_worker.consumer import Consumer
-from anb_worker.gate import LONGEST_WAIT, Gate, plan_wait
-from anb_worker.shutdown import Shutdown
+from anb_core.testing.runtime import ManualRuntime
+from anb_core.usecases.consumer import Consumer
+from anb_core.usecases.gate import LONGEST_WAIT, Gate, plan_wait
+from anb_core.usecases.shutdown import Shutdown
 from tests.support import eventually
 
 QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
@@ -26,22 +26,21 @@ class World:
 
     def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
         self.queue = queue or InMemoryQueue()
-        self.shutdown = Shutdown(drain)
+        self.runtime = ManualRuntime(ManualClock())
+        self.shutdown = Shutdown(drain, self.runtime)
         self.database: AnbError | None = None
         self.bucket: AnbError | None = None
         self.during: Callable[[Delivery, Stop], None] = lambda _delivery, _stop: self.sigterm()
         self.on_wait: Callable[[], None] = self.sigterm
-        self.outcome = Outcome.PROCESSED
         self.handled: list[str] = []
         self.waits: list[float] = []
         self.steps: list[str] = []
-        self.reports: list[Report] = []
         self.beats = 0
 
     def sigterm(self) -> None:
         """The signal, and all that follows from it where there is no budget to drain."""
         self.shutdown.request("SIGTERM")
-        self.shutdown.run()
+        eventually(lambda: not self.runtime.threads["drain"].is_alive())
 
     def run(self) -> None:
         Consumer(
@@ -50,7 +49,7 @@ class World:
             gate=Gate([self._ping_database, self._ping_bucket], wait=self._wait, jitter=lambda: 1.0),
             shutdown=self.shutdown,
             wait=timedelta(0),
-            on_report=self.reports.append,
+            runtime=self.runtime,
             beat=self._beat,
             on_step=self.steps.append,
         ).run()
@@ -64,13 +63,10 @@ class World:
 
         monkeypatch.setattr(InMemoryQueue, "receive", long_poll)
 
-    def _handle(self, delivery: Delivery, stop: Stop) -> Report:
+    def _handle(self, delivery: Delivery, stop: Stop) -> None:
         self.handled.append(delivery.body)
         self.during(delivery, stop)
-        if self.outcome is Outcome.GIVEN_BACK:
-            return Report(self.outcome, delivery.message_id, unavailable=DATABASE_AWAY)
         self.queue.delete(delivery)
-        return Report(self.outcome, delivery.message_id)
 
     def _ping_database(self) -> None:
         if self.database:
@@ -99,7 +95,6 @@ def test_one_job_after_the_other_is_done(world: World) -> None:
     world.during = lambda _delivery, _stop: world.sigterm() if len(world.handled) == 2 else None
     world.run()
     assert world.handled == ["one", "two"]
-    assert [report.outcome for report in world.reports] == [Outcome.PROCESSED] * 2
     assert world.steps == ["receive", "receive"]
     assert world.beats == 2
 
@@ -176,8 +171,12 @@ def test_a_queue_that_is_away_is_asked_ever_more_rarely(world: World) -> None:
 
 def test_a_message_that_was_given_back_is_not_taken_again_at_once(world: World) -> None:
     world.queue.put("one")
-    world.outcome = Outcome.GIVEN_BACK
-    world.during = lambda _delivery, _stop: None
+
+    def during(delivery: Delivery, _stop: Stop) -> None:
+        world.queue.give_back(delivery)
+        raise DATABASE_AWAY
+
+    world.during = during
     world.run()
     assert world.handled == ["one"]
     assert world.waits == [2]
@@ -212,6 +211,7 @@ def test_a_turn_that_fails_in_a_way_nobody_foresaw_does_not_end_the_loop(world: 
     world.during = during
     world.run()
     assert world.handled == ["one", "two"]
+    assert [(where, str(error)) for where, error in world.runtime.errors] == [("a turn of the loop", "a defect")]
 
 
 def test_without_a_budget_the_job_at_hand_is_interrupted_at_once(world: World) -> None:
@@ -232,9 +232,7 @@ def test_without_a_budget_the_job_at_hand_is_interrupted_at_once(world: World) -
 @pytest.fixture
 def draining() -> World:
     """A worker with more time to drain than any test has."""
-    world = World(drain=timedelta(hours=1))
-    threading.Thread(target=world.shutdown.run, daemon=True).start()
-    return world
+    return World(drain=timedelta(hours=1))
 
 
 def test_the_job_at_hand_may_finish_within_the_drain_budget(draining: World) -> None:
@@ -244,7 +242,7 @@ def test_the_job_at_hand_may_finish_within_the_drain_budget(draining: World) -> 
 
     def during(_delivery: Delivery, stop: Stop) -> None:
         world.shutdown.request("SIGTERM")
-        eventually(world.shutdown.stopping)
+        assert world.shutdown.stopping()
         assert not stop.asked
 
     world.during = during
@@ -259,8 +257,9 @@ def test_a_second_signal_interrupts_the_job_at_hand(draining: World) -> None:
 
     def during(_delivery: Delivery, stop: Stop) -> None:
         world.shutdown.request("SIGINT")
+        assert not stop.asked
         world.shutdown.request("SIGINT")
-        eventually(lambda: stop.asked)
+        assert stop.asked
 
     world.during = during
     world.run()
@@ -278,7 +277,7 @@ def test_what_need_not_finish_is_interrupted_by_the_first_signal(draining: World
     stop = Stop()
     with draining.shutdown.interrupting(stop, drains=False):
         draining.shutdown.request("SIGTERM")
-        eventually(lambda: stop.asked)
+        assert stop.asked
 
 
 def test_a_job_that_is_over_is_not_interrupted(world: World) -> None:

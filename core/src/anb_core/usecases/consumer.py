@@ -1,4 +1,4 @@
-"""The loop: a message is taken only when its job can begin at once, one job at a time."""
+"""The loop of whoever takes messages: one at a time, and only when it can be handled at once."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,26 +8,32 @@ import structlog
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.retry import plan_return
 from anb_core.ports.queue import Delivery, QueueReceiver
+from anb_core.ports.runtime import Runtime
 from anb_core.ports.stop import Stop
-from anb_core.usecases.report import Report
-from anb_worker.gate import Gate
-from anb_worker.shutdown import Shutdown
+from anb_core.usecases.gate import Gate
+from anb_core.usecases.shutdown import Shutdown
 
 _log = structlog.get_logger(__name__)
 
+Handler = Callable[[Delivery, Stop], None]
+"""Sees to one delivery, its deletion included, and ends early when the stop asks for it.
+
+It raises Unavailable when a part was away and so nothing could be committed: then the loop waits before it goes on.
+"""
+
 
 class Consumer:
-    """Receives and handles until the shutdown. `on_report` hears of every delivery, `beat` of every turn."""
+    """Receives and handles until the shutdown. `beat` is called in every turn."""
 
     def __init__(
         self,
         queue: QueueReceiver,
-        handle: Callable[[Delivery, Stop], Report],
+        handle: Handler,
         *,
         gate: Gate,
         shutdown: Shutdown,
         wait: timedelta,
-        on_report: Callable[[Report], None],
+        runtime: Runtime,
         beat: Callable[[], None] = lambda: None,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -36,7 +42,7 @@ class Consumer:
         self._gate = gate
         self._shutdown = shutdown
         self._wait = wait
-        self._on_report = on_report
+        self._runtime = runtime
         self._beat = beat
         self._on_step = on_step
 
@@ -48,9 +54,9 @@ class Consumer:
                 self._turn()
             except Unavailable as error:
                 self._gate.away(error)
-            except Exception:  # noqa: BLE001 - logged; one bad turn must not end the worker
+            except Exception as error:  # noqa: BLE001 - reported; one bad turn must not end the program
                 # Its message comes again after the visibility timeout, and is a dead letter if it is to blame.
-                _log.exception("a turn of the loop failed, goes on")
+                self._runtime.on_error("a turn of the loop", error)
                 self._shutdown.wait(1.0)
 
     def _turn(self) -> None:
@@ -58,19 +64,13 @@ class Consumer:
             return
         self._on_step("receive")
         delivery = self._queue.receive(wait=self._wait)
-        if delivery is None:
-            self._gate.all_well()
-            return
-        if self._shutdown.stopping():
+        if delivery is not None and self._shutdown.stopping():
             # A long poll may return after the signal; kept, its message would be stranded until the visibility timeout.
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return
-        stop = Stop()
-        with self._shutdown.interrupting(stop):
-            report = self._handle(delivery, stop)
-        self._on_report(report)
-        if report.unavailable is not None:
-            self._gate.away(report.unavailable)
-        else:
-            self._gate.all_well()
+        if delivery is not None:
+            stop = Stop()
+            with self._shutdown.interrupting(stop):
+                self._handle(delivery, stop)
+        self._gate.all_well()

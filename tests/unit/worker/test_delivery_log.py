@@ -1,7 +1,6 @@
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -9,17 +8,7 @@ from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import Counters, Problem
 from anb_core.domain.retry import INTERRUPTIONS_ALARM
 from anb_core.usecases.report import Outcome, Report
-from anb_worker.journal import Journal, sentence
-
-
-@pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def journal(registry: CollectorRegistry) -> Journal:
-    return Journal(registry)
+from anb_worker.delivery_log import log_report, sentence
 
 
 @pytest.fixture
@@ -28,8 +17,8 @@ def logs() -> Iterator[list[EventDict]]:
         yield logs
 
 
-def test_a_job_is_one_line_with_the_time_of_each_step(journal: Journal, logs: list[EventDict]) -> None:
-    journal(
+def test_a_job_is_one_line_with_the_time_of_each_step(logs: list[EventDict]) -> None:
+    log_report(
         Report(
             Outcome.PROCESSED, "m", "v", attempt_id="a", fence=3, steps={"claim": 0.004, "download": 1.26, "main": 11.0}
         )
@@ -69,19 +58,13 @@ def test_a_line_tells_what_became_of_it_and_why(report: Report, line: str) -> No
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_every_outcome_has_a_line_and_is_counted(
-    journal: Journal, registry: CollectorRegistry, logs: list[EventDict], outcome: Outcome
-) -> None:
-    journal(Report(outcome, "m", detail="why"))
+def test_every_outcome_has_a_line(logs: list[EventDict], outcome: Outcome) -> None:
+    log_report(Report(outcome, "m", detail="why"))
     assert len(logs) == 1
     assert "{" not in logs[0]["event"]
-    assert registry.get_sample_value("anb_worker_deliveries_total", {"outcome": outcome}) == 1
 
 
 @pytest.mark.parametrize(("interruptions", "alarms"), [(INTERRUPTIONS_ALARM - 1, 0), (INTERRUPTIONS_ALARM, 1)])
-def test_twenty_interruptions_raise_an_alarm(
-    journal: Journal, registry: CollectorRegistry, logs: list[EventDict], interruptions: int, alarms: int
-) -> None:
-    journal(Report(Outcome.HANDED_ON, "m", "v", counters=Counters(interruptions=interruptions)))
+def test_twenty_interruptions_are_an_error_in_the_log(logs: list[EventDict], interruptions: int, alarms: int) -> None:
+    log_report(Report(Outcome.HANDED_ON, "m", "v", counters=Counters(interruptions=interruptions)))
     assert sum(line["log_level"] == "error" for line in logs) == alarms
-    assert registry.get_sample_value("anb_worker_interruption_alarms_total") == alarms

@@ -1,0 +1,65 @@
+"""What a worker counts."""
+
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from anb_core.domain.retry import INTERRUPTIONS_ALARM
+from anb_core.usecases.report import Outcome, Report
+
+STEP_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+
+
+class Metrics:
+    """The numbers of one process; `registry` is what `/metrics` shows."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._deliveries = Counter(
+            "anb_worker_deliveries", "Deliveries by what became of them.", ["outcome"], registry=self.registry
+        )
+        self._steps = Histogram(
+            "anb_worker_step_seconds",
+            "How long each step of a processed job took.",
+            ["step"],
+            buckets=STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self._alarms = Counter(
+            "anb_worker_interruption_alarms",
+            f"Interruptions of jobs that had been interrupted {INTERRUPTIONS_ALARM - 1} times before or more.",
+            registry=self.registry,
+        )
+        self._sandbox = Gauge(
+            "anb_worker_sandbox",
+            "Whether what reads uploads is kept from other files, the network, escape and survival (1) or not (0).",
+            ["protection"],
+            registry=self.registry,
+        )
+        for outcome in Outcome:
+            self._deliveries.labels(outcome)
+
+    def count(self, report: Report) -> None:
+        """Count one delivery, and the seconds of its steps if its job was processed."""
+        self._deliveries.labels(report.outcome).inc()
+        if report.outcome is Outcome.PROCESSED:
+            for step, seconds in report.steps.items():
+                self._steps.labels(step).observe(seconds)
+        if report.alarming:
+            self._alarms.inc()
+
+    def show_protections(self, held: Mapping[str, bool]) -> None:
+        """Show for each protection of the sandbox whether it holds."""
+        for name, holds in held.items():
+            self._sandbox.labels(name).set(holds)
