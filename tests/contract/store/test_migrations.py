@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ from sqlalchemy.exc import IntegrityError
 from anb_core.adapters.database import SqlStore, migrations, upgrade
 from anb_core.adapters.database.engine import make_engine
 from anb_core.adapters.database.tables import metadata
-from anb_core.domain.errors import Unavailable
+from anb_core.bootstrap import make_uploads
+from anb_core.domain.edit import EditSpec, Switch, Trim
+from anb_core.domain.errors import Invalid, Unavailable
+from anb_core.domain.model import Record
+from anb_core.ports.store import Store
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.usecases.visibility import Caller
 from tests.support.given import processed, processing, record_of
 from tests.support.stores import Sql
 
@@ -238,3 +245,47 @@ def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql
     store.retry(video_id)
     with sql.database.transaction() as connection:
         assert connection.execute(kept, {"id": video_id}).one() == (theirs, theirs)
+
+
+def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
+    empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are as that program wrote them, the fingerprint too."""
+    to = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
+        upgrade(empty_url)
+    with database.begin() as connection:
+        for row in TAKEN_BY_THE_FIRST_VERSION:
+            connection.execute(text(row))
+    upgrade(empty_url)
+    store, objects = SqlStore(empty_url), InMemoryObjects()
+    edit = EditSpec(trim=Trim(start=1.5, length=10), intro=Switch(enabled=False))
+
+    again = send(store, objects, title="Mi día", edit=edit)
+    with pytest.raises(Invalid, match="another title, edit or file"):
+        send(store, objects, title="Mi día", edit=EditSpec())
+
+    assert (again.video.id, again.job.id) == ("v1", "t1")
+    assert not objects.contents
+    store.close()
+
+
+TAKEN_BY_THE_FIRST_VERSION = (
+    """INSERT INTO videos (id, owner, title, edit, source_key, owned, file_name, created_at)
+    VALUES ('v1', 'ana', 'Mi día', '{"trim": {"start": 1.5, "length": 10.0}, "watermark": {"enabled": true},
+    "intro": {"enabled": false}, "outro": {"enabled": true}}', 'uploads/v1.mp4', TRUE, 'a.mp4', 1)""",
+    """INSERT INTO jobs (id, video_id, status, generation, fence, version, failures, lost, interruptions, progress,
+    attempts, created_at, updated_at) VALUES ('t1', 'v1', 'uploaded', 1, 0, 2, 0, 0, 0, 0, 0, 1, 1)""",
+    """INSERT INTO idempotency_keys (owner, key, video_id, fingerprint, expires_at)
+    VALUES ('ana', 'k', 'v1', '61718acf25dddf548d4460124b245c4b0d54bf6abf8f5eb4314969c4c222d294', 99999999999999999)""",
+)
+
+
+def send(store: Store, objects: InMemoryObjects, *, title: str, edit: EditSpec) -> Record:
+    uploads = make_uploads(
+        store, objects, max_bytes=10_000, idempotency_lifetime=timedelta(days=1), wake_relay=lambda: None
+    )
+    with uploads.begin(Caller("ana"), file_name="a.mp4", idempotency_key="k") as session:
+        session.append(b"\0\0\0\x18ftypisom" + b"\0" * 2000)
+        return session.complete(title, edit)
