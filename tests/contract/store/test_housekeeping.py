@@ -94,7 +94,9 @@ def test_the_jobs_ahead_explain_why_one_waits(backend: Backend) -> None:
     under_way = uploaded(store)
     sent(store, under_way)
     backend.pass_time(MINUTE)
-    first, second = uploaded(store), uploaded(store)
+    first = uploaded(store)
+    backend.pass_time(SECOND)
+    second = uploaded(store)
     for video_id in (first, second):
         sent(store, video_id)
         backend.pass_time(MINUTE)
