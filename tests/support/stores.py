@@ -76,7 +76,7 @@ class InMemory:
 
     def owes(self, video_id: str) -> bool:
         """Whether there is a message to send for this video, due or not."""
-        return video_id in self._kept._outbox
+        return video_id in self._kept.outbox
 
     def dooms(self) -> Sequence[Doom]:
         now = self._clock.now()

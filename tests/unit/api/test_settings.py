@@ -30,7 +30,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock(world: World) -> ManualClock:
     """The database's."""
     clock = ManualClock(world.store.now())
-    world.store._clock = clock.now
+    world.store.clock = clock.now
     return clock
 
 

@@ -129,9 +129,9 @@ def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_
             await until(lambda: world.store.cursor(READER) == last)
             world.store.fault = DATABASE_AWAY
             await until(lambda: reported[-1])
-            del world.store._events[1:]
-            world.store._event_ids = count(2)
-            world.store._cursors[READER] = 1
+            del world.store.events[1:]
+            world.store.event_ids = count(2)
+            world.store.cursors[READER] = 1
             world.store.fault = None
             new = uploaded(world.store)
             assert world.store.last_event_id() <= last

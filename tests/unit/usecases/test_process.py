@@ -151,7 +151,7 @@ def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
     if record is None:
         return True
     job = record.job
-    return job.status.terminal or job.lease_owner is not None or job.video_id in store._outbox
+    return job.status.terminal or job.lease_owner is not None or job.video_id in store.outbox
 
 
 class World:

@@ -1,0 +1,64 @@
+"""What is shown to people."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from anb_core.domain.model import (
+    Record,
+)
+from anb_core.domain.status import Status
+from anb_core.ports.store import (
+    History,
+    Page,
+)
+from anb_core.testing.store.tables import Tables
+
+
+class InMemoryReading(Tables):
+    """Implements `anb_core.ports.store.Reading`."""
+
+    def get(self, video_id: str) -> Record | None:
+        with self.transaction():
+            row = self.find(video_id)
+            return row.record if row and not row.deleted_at else None
+
+    def listing(
+        self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
+    ) -> Sequence[Record]:
+        with self.transaction():
+            found = [
+                row.record
+                for row in self.readable()
+                if not row.deleted_at
+                and (owner is None or row.record.video.owner == owner)
+                and (not statuses or row.job.status in statuses)
+                and (after is None or _place(row.record) < (after.created_at, after.video_id))
+            ]
+            return sorted(found, key=_place, reverse=True)[:limit]
+
+    def history(self, video_id: str) -> History:
+        with self.transaction():
+            self.find(video_id)
+            return self.histories([video_id])[video_id]
+
+    def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
+        with self.transaction():
+            return {
+                video_id: (row.record, list(row.attempts))
+                if (row := self.rows.get(video_id)) and not row.deleted_at
+                else (None, [])
+                for video_id in video_ids
+                if video_id not in self.unreadable
+            }
+
+    def count_by_status(self) -> dict[Status, int]:
+        with self.transaction():
+            counts: dict[Status, int] = {}
+            for row in self.rows.values():
+                if not row.deleted_at:
+                    counts[row.job.status] = counts.get(row.job.status, 0) + 1
+            return counts
+
+
+def _place(record: Record) -> tuple[datetime, str]:
+    return record.video.created_at, record.video.id

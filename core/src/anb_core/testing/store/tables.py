@@ -1,0 +1,237 @@
+"""What the store in memory holds, and what several of its ports do with it."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
+from uuid import uuid4
+
+from anb_core.domain import lifecycle
+from anb_core.domain.errors import NotFound, Unreadable
+from anb_core.domain.lifecycle import Doomed, Effect
+from anb_core.domain.model import (
+    Attempt,
+    DeadLetterCause,
+    EventKind,
+    Job,
+    JobEvent,
+    Problem,
+    Record,
+    Token,
+)
+from anb_core.domain.status import Status
+
+
+@dataclass(slots=True)
+class Row:
+    """A video, its job and its attempts."""
+
+    record: Record
+    upload_expires_at: datetime | None = None
+    deleted_at: datetime | None = None
+    purge_after: datetime | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def job(self) -> Job:
+        return self.record.job
+
+
+@dataclass(slots=True)
+class OutboxRow:
+    """A message that is to be sent."""
+
+    id: int
+    send_after: datetime
+    created_at: datetime
+    token: str | None = None
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class KeyRow:
+    """An Idempotency-Key that is taken."""
+
+    video_id: str
+    expires_at: datetime
+    fingerprint: str | None = None
+
+
+@dataclass(slots=True)
+class DeletionRow:
+    """An object that is to be deleted."""
+
+    id: int
+    video_id: str
+    doomed: Doomed
+    held_until: datetime | None = None
+
+    @property
+    def due(self) -> datetime:
+        """When it is handed out next."""
+        return self.held_until or self.doomed.due
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRow:
+    """What people have to look at."""
+
+    cause: DeadLetterCause
+    detail: str
+    video_id: str | None = None
+    generation: int | None = None
+    message_id: str | None = None
+    body: str | None = None
+
+
+def utc_now() -> datetime:
+    """The machine's clock."""
+    return datetime.now(UTC)
+
+
+def random_id() -> str:
+    """A new UUID."""
+    return str(uuid4())
+
+
+class Tables:
+    """The tables, for the ports and for assertions.
+
+    Set `fault` to an error and every method of the store raises it, as a database that is away does. Videos in
+    `unreadable` are as if a newer program had written them.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = random_id) -> None:
+        self.clock = clock
+        self.new_id = new_id
+        self.fault: Exception | None = None
+        self.unreadable: set[str] = set()
+        self.rows: dict[str, Row] = {}
+        self.outbox: dict[str, OutboxRow] = {}
+        self.keys: dict[tuple[str, str], KeyRow] = {}
+        self.events: list[JobEvent] = []
+        self.cursors: dict[str, int] = {}
+        self.dead_letters: list[DeadLetterRow] = []
+        self.deletions: list[DeletionRow] = []
+        self.tokens: dict[str, Token] = {}
+        self.locks: dict[str, tuple[str, datetime]] = {}
+        self.row_ids = count(1)
+        self.event_ids = count(1)
+        self.lock = threading.RLock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[datetime]:
+        """The clock's time, in whole milliseconds as the databases keep it."""
+        with self.lock:
+            if self.fault is not None:
+                raise self.fault
+            now = self.clock()
+            yield now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    def find(self, video_id: str) -> Row | None:
+        """The row, None if there is none.
+
+        Raises:
+            Unreadable: `video_unreadable`.
+        """
+        if video_id in self.unreadable:
+            raise Unreadable("video_unreadable", f"This version can't read video {video_id}.")
+        return self.rows.get(video_id)
+
+    def readable(self) -> list[Row]:
+        """All rows but those that this version can't read."""
+        return [row for video_id, row in self.rows.items() if video_id not in self.unreadable]
+
+    def visible(self, video_id: str) -> Row:
+        """The row of a video that must be there.
+
+        Raises:
+            NotFound: `video_not_found`, unknown or deleted.
+        """
+        row = self.find(video_id)
+        if row is None or row.deleted_at:
+            raise NotFound("video_not_found", f"There is no video {video_id}.")
+        return row
+
+    def add(self, row: Row) -> None:
+        """Add a new video.
+
+        Raises:
+            Conflict: `source_taken`.
+        """
+        video = row.record.video
+        others = (other.record.video for other in self.rows.values())
+        if any(kept.doomed.key == video.source_key for kept in self.deletions) or any(
+            other.owned and other.source_key == video.source_key for other in others
+        ):
+            raise lifecycle.source_taken(video)
+        self.rows[video.id] = row
+
+    def apply(self, row: Row, effect: Effect, now: datetime) -> Record:
+        """Write down everything that one change comes to."""
+        job = effect.record.job
+        row.record = effect.record
+        if job.status is not Status.UPLOADING:
+            row.upload_expires_at = None
+        if effect.purge_after:
+            row.deleted_at, row.purge_after = now, effect.purge_after
+        if effect.ended:
+            row.attempts = [
+                replace(attempt, ended_at=now, ending=effect.ended.ending, error=effect.ended.error)
+                if attempt.id == effect.ended.attempt_id
+                else attempt
+                for attempt in row.attempts
+            ]
+        if effect.started:
+            row.attempts.append(effect.started)
+        self.outbox.pop(job.video_id, None)
+        if effect.send_after:
+            self.put_in_outbox(job, effect.send_after, now)
+        self.schedule_deletions(job.video_id, effect.doomed)
+        if effect.dead_letter:
+            detail = job.error.message if job.error else ""
+            self.dead_letters.append(DeadLetterRow(effect.dead_letter, detail, job.video_id, job.generation))
+        if effect.release_key:
+            self.keys = {key: kept for key, kept in self.keys.items() if kept.video_id != job.video_id}
+        self.append_event(effect.record, effect.event, now, effect.error)
+        return effect.record
+
+    def abandon(self, row: Row | None, now: datetime) -> None:
+        """Remove an unfinished upload; any other row is left alone."""
+        if row is None or row.job.status is not Status.UPLOADING:
+            return
+        record = row.record
+        del self.rows[record.video.id]
+        self.keys = {key: kept for key, kept in self.keys.items() if kept.video_id != record.video.id}
+        self.schedule_deletions(record.video.id, lifecycle.abandoned(record.video, now))
+        self.append_event(
+            replace(record, job=replace(record.job, version=record.job.version + 1)), EventKind.DELETED, now
+        )
+
+    def put_in_outbox(self, job: Job, send_after: datetime, now: datetime) -> None:
+        """Promise a message for a job, in place of an earlier one."""
+        self.outbox[job.video_id] = OutboxRow(next(self.row_ids), send_after, now)
+
+    def schedule_deletions(self, video_id: str, doomed: Iterable[Doomed]) -> None:
+        """Note objects for deletion."""
+        self.deletions += (DeletionRow(next(self.row_ids), video_id, one) for one in doomed)
+
+    def append_event(self, record: Record, kind: EventKind, now: datetime, error: Problem | None = None) -> None:
+        """Append to the feed."""
+        job = record.job
+        self.events.append(
+            JobEvent(
+                id=next(self.event_ids),
+                kind=kind,
+                video_id=record.video.id,
+                job_id=job.id,
+                owner=record.video.owner,
+                version=job.version,
+                status=job.status,
+                progress=job.progress,
+                at=now,
+                error=error,
+            )
+        )

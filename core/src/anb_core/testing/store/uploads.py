@@ -1,0 +1,96 @@
+"""From the first byte to `uploaded`."""
+
+from datetime import datetime, timedelta
+
+from anb_core.domain import lifecycle
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Conflict
+from anb_core.domain.model import (
+    EventKind,
+    Idempotency,
+    NewVideo,
+    Record,
+    Source,
+)
+from anb_core.domain.status import Status
+from anb_core.ports.store import (
+    Replay,
+)
+from anb_core.testing.store.tables import KeyRow, Row, Tables
+
+
+class InMemoryUploads(Tables):
+    """Implements `anb_core.ports.store.Uploads`."""
+
+    def begin_upload(
+        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+    ) -> Record | Replay:
+        with self.transaction() as now:
+            key = (new.owner, idempotency.key) if idempotency else None
+            kept = self.keys.get(key) if key else None
+            if kept and idempotency and kept.expires_at > now and kept.video_id != new.id:
+                other = self.rows[kept.video_id]
+                held = _held(other, now, lifetime, idempotency)
+                if held is None or held > timedelta(0):
+                    return Replay(other.record, kept.fingerprint, held)
+                self.abandon(other, now)
+                kept = None
+            row = self.find(new.id)
+            if row is None:
+                row = Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
+                self.add(row)
+                self.append_event(row.record, EventKind.STATUS, now)
+            # (Deleted ones are cancelled.)
+            elif row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
+                raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
+            if key and idempotency and not (kept and kept.expires_at > now):
+                self.keys[key] = KeyRow(new.id, now + idempotency.lifetime)
+            return row.record
+
+    def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
+        with self.transaction() as now:
+            row = self.rows.get(video_id)
+            if row is None or row.job.status is not Status.UPLOADING:
+                return False
+            row.upload_expires_at = now + lifetime
+            return True
+
+    def complete_upload(
+        self,
+        video_id: str,
+        source: Source,
+        *,
+        title: str | None = None,
+        edit: EditSpec | None = None,
+        fingerprint: str | None = None,
+    ) -> Record:
+        with self.transaction() as now:
+            row = self.visible(video_id)
+            effect = lifecycle.complete(row.record, source, now, title=title, edit=edit)
+            if effect is None:
+                return row.record
+            for key in self.keys.values():
+                if key.video_id == video_id:
+                    key.fingerprint = fingerprint
+            return self.apply(row, effect, now)
+
+    def abandon_upload(self, video_id: str) -> None:
+        with self.transaction() as now:
+            self.abandon(self.find(video_id), now)
+
+    def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
+        with self.transaction() as now:
+            if new.id in self.rows:
+                return self.visible(new.id).record, False
+            row = Row(lifecycle.new_record(new, now, source))
+            self.add(row)
+            self.put_in_outbox(row.job, now, now)
+            self.append_event(row.record, EventKind.STATUS, now)
+            return row.record, True
+
+
+def _held(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
+    """For how long an upload keeps its key, if it is not renewed any more."""
+    if idempotency.silence is None or row.upload_expires_at is None:
+        return None
+    return row.upload_expires_at - lifetime + idempotency.silence - now
