@@ -26,6 +26,7 @@ from anb_core.domain.naming import clean_title, safe_file_name, title_from_file_
 from anb_core.ports.objects import Objects, ObjectWriter
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Replay, Uploads
+from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
@@ -210,23 +211,21 @@ class UploadSession:
 
     def _promise(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
         parts, new = self._sessions, self._new
-        for pause in (*COMPLETION_PAUSES, None):
-            try:
-                record = parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint)
-            except Unavailable as error:
-                # The answer to a commit may be lost, so nothing is deleted: asking again tells what became of it.
-                if pause is None:
-                    raise
-                _log.warning("upload not completed, tried again", video_id=new.id, reason=error.message)
-                parts.runtime.sleep(pause)
-            except (NotFound, Conflict):
-                self._remove_object()
-                raise _ended(new.id) from None
-            else:
-                parts.wake_relay()
-                _log.info("video taken in", video_id=new.id, owner=new.owner, size=source.size)
-                return record
-        raise AssertionError  # the loop above always returns or raises
+        try:
+            # The answer to a commit may be lost, so nothing is deleted: asking again shows what became of it.
+            record = patiently(
+                lambda: parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint),
+                parts.runtime,
+                "upload not completed, tried again",
+                pauses=COMPLETION_PAUSES,
+                video_id=new.id,
+            )
+        except (NotFound, Conflict):
+            self._remove_object()
+            raise _ended(new.id) from None
+        parts.wake_relay()
+        _log.info("video taken in", video_id=new.id, owner=new.owner, size=source.size)
+        return record
 
     def _remove_object(self) -> None:
         """The row went before the object was whole, so the object goes now; the sweep looks again a day later."""
