@@ -10,6 +10,7 @@ from anb_core.ports.queue import Outgoing
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
 
 
 def outgoing(body: str) -> Outgoing:
@@ -80,3 +81,16 @@ def test_a_queue_takes_messages_of_other_producers() -> None:
     delivery = queue.receive(wait=timedelta(0))
     assert delivery is not None
     assert delivery.body == "not ours"
+
+
+def test_a_long_poll_waits_by_the_clock_it_was_given() -> None:
+    clock = ManualClock()
+    queue = InMemoryQueue(now=clock.now, runtime=ManualRuntime(clock), visibility=timedelta(seconds=30))
+    queue.put("one")
+    assert queue.receive(wait=timedelta(0)) is not None
+
+    assert queue.receive(wait=timedelta(seconds=20)) is None
+    assert clock.monotonic() == pytest.approx(20, abs=1)
+
+    assert queue.receive(wait=timedelta(seconds=20)) is not None, "it is visible again"
+    assert clock.monotonic() == pytest.approx(30, abs=1)

@@ -2,17 +2,18 @@
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.errors import AnbError
 from anb_core.ports.queue import Delivery, Depth, Outgoing
+from anb_core.ports.runtime import Runtime
 
 DEDUPLICATION = timedelta(minutes=5)
 GLANCE_SECONDS = 0.01
-"""How often a long poll looks: the injected clock may jump at any time."""
+"""How often a long poll looks: `now` may jump at any time."""
 
 
 @dataclass(slots=True)
@@ -28,12 +29,14 @@ class _Entry:
 
 @dataclass(slots=True)
 class InMemoryQueue:
-    """Set `fault` to an error and every method raises it; set `refuse` and it tells why it does not take a message."""
+    """Set `fault` to an error and every method raises it; `refuse` returns why it does not take a message."""
 
     name: str = "https://queue.invalid/000000000000/anb-videos"
     visibility: timedelta = timedelta(seconds=300)
     max_receives: int = 3
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    runtime: Runtime = field(default_factory=SystemRuntime)
+    """What a long poll waits by."""
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
@@ -60,14 +63,14 @@ class InMemoryQueue:
             return refusals
 
     def receive(self, *, wait: timedelta) -> Delivery | None:
-        deadline = time.monotonic() + wait.total_seconds()
+        deadline = self.runtime.monotonic() + wait.total_seconds()
         while True:
             self.ping()
             with self._lock:
                 delivery = self._hand_out()
-            if delivery or time.monotonic() >= deadline:
+            if delivery or self.runtime.monotonic() >= deadline:
                 return delivery
-            time.sleep(GLANCE_SECONDS)
+            self.runtime.sleep(GLANCE_SECONDS)
 
     def delete(self, delivery: Delivery) -> None:
         self.ping()
