@@ -47,8 +47,8 @@ def answering(part: str, place: str) -> Iterator[None]:
     except ParamValidationError:
         raise
     except ClientError as error:
-        told = error.response.get("Error", {})
-        what = f"{told.get('Code', 'no code')}, {told.get('Message') or 'without a reason'}".rstrip(".")
+        details = error.response.get("Error", {})
+        what = f"{details.get('Code', 'no code')}, {details.get('Message') or 'without a reason'}".rstrip(".")
         kind = Full if error_code(error) in _NO_ROOM else Unavailable
         raise kind(part, f"{place} refuses {error.operation_name}: {what}.") from error
     except BotoCoreError as error:

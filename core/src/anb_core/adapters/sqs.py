@@ -115,7 +115,7 @@ class SqsQueue:
         )
 
     def depth(self) -> Depth:
-        told = self._ask(
+        counts = self._ask(
             lambda: self._attributes(
                 self.name,
                 "ApproximateNumberOfMessages",
@@ -124,14 +124,14 @@ class SqsQueue:
             )
         )
         return Depth(
-            visible=int(told["ApproximateNumberOfMessages"]),
-            in_flight=int(told["ApproximateNumberOfMessagesNotVisible"]),
-            delayed=int(told["ApproximateNumberOfMessagesDelayed"]),
+            visible=int(counts["ApproximateNumberOfMessages"]),
+            in_flight=int(counts["ApproximateNumberOfMessagesNotVisible"]),
+            delayed=int(counts["ApproximateNumberOfMessagesDelayed"]),
         )
 
     def retention(self) -> timedelta:
-        told = self._ask(lambda: self._attributes(self.name, "MessageRetentionPeriod"))
-        return timedelta(seconds=int(told["MessageRetentionPeriod"]))
+        attributes = self._ask(lambda: self._attributes(self.name, "MessageRetentionPeriod"))
+        return timedelta(seconds=int(attributes["MessageRetentionPeriod"]))
 
     def ensure(self) -> None:
         if self._may_create:
@@ -184,8 +184,10 @@ class SqsQueue:
         self._ask(tolerant)
 
     def _missing(self) -> Unavailable:
-        told = f"{self._place} does not exist: create it, or set SQS_QUEUE_URL and AWS_ENDPOINT_URL to one that does."
-        return Unavailable("queue", told)
+        return Unavailable(
+            "queue",
+            f"{self._place} does not exist: create it, or set SQS_QUEUE_URL and AWS_ENDPOINT_URL to one that does.",
+        )
 
     def _attributes(self, url: str, *names: "QueueAttributeNameType") -> "_Attributes":
         return self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names).get("Attributes", {})

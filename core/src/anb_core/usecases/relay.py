@@ -97,8 +97,8 @@ class Relay:
                 self._note(entry, refusal)
             except Busy as error:
                 # It is due again after its hold; the others are not to wait for this one row.
-                told = "sent" if refusal is None else "not sent"
-                _log.warning(f"message {told}, but not noted", video_id=entry.video_id, reason=error.message)
+                done = "sent" if refusal is None else "not sent"
+                _log.warning(f"message {done}, but not noted", video_id=entry.video_id, reason=error.message)
         refused = sum(refusal is not None for refusal in refusals)
         return Passed(len(entries) - refused, refused)
 

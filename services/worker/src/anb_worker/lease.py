@@ -1,7 +1,7 @@
 """Keeps one attempt's claim alive from the side, and ends the attempt when the claim is, or may be, lost.
 
 Three threads an attempt, since any call may hang: one renews, one writes progress, and the watchdog calls nobody.
-Once the attempt was told to end nothing is renewed any more: what is left of its lease is the time for its ending.
+Once the attempt was asked to end nothing is renewed any more: what is left of its lease is the time for its ending.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class Terms:
 class LeaseKeeper:
     """Keeps a lease while its block runs. `since` is the monotonic time just before the claim was sent.
 
-    `beat` is called each second of an attempt that was not told to end: the sign of life of a busy worker.
+    `beat` is called each second of an attempt that was not asked to end: the sign of life of a busy worker.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class LeaseKeeper:
         join_all(self._runtime, self._threads, within=LONGEST_CALL)
 
     def heartbeat(self) -> float:
-        """Renew the lease, then hide the message for longer; tells after how many seconds to do so again."""
+        """Renew the lease, then hide the message for longer. Returns the seconds until the next heartbeat."""
         interval = self._terms.heartbeat.total_seconds()
         sent = self._runtime.monotonic()
         try:
