@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from anb_cli.errors import Exit
-from anb_worker.render.boxes import boxes
+from anb_worker.render.mp4_boxes import boxes
 from tests.integration.cli.conftest import Place, ended, processes_in
 from tests.support import eventually
 from tests.support.installs import install

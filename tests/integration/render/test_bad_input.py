@@ -7,8 +7,8 @@ import pytest
 from anb_core.domain.edit import EditSpec, Trim
 from anb_core.domain.errors import BadInput, Transient
 from anb_core.domain.input_checks import InputLimits
-from anb_worker.render.boxes import boxes
 from anb_worker.render.engine import RenderEngine
+from anb_worker.render.mp4_boxes import boxes
 from anb_worker.render.sandbox import ChildLimits
 from tests.support.rendering import ONLY_MAIN, MakeClip, Render, render_clip
 

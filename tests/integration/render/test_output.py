@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from anb_core.domain.edit import EditSpec, Trim
-from anb_worker.render.boxes import boxes
 from anb_worker.render.engine import STEPS, RenderEngine
+from anb_worker.render.mp4_boxes import boxes
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, render_clip
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -48,7 +48,7 @@ def test_a_child_sees_what_it_was_given_and_writes_into_its_workdir(run_code: Ru
     given.write_text("for the child")
     code = "import os, sys; open('made', 'w').write(open(sys.argv[1]).read()); os.rename('made', 'kept'); print('done')"
     finished = run_code(code, given, read=(given,))
-    assert (finished.code, finished.output) == (0, "done")
+    assert (finished.code, finished.stdout) == (0, "done")
     assert (tmp_path / "work" / "kept").read_text() == "for the child"
 
 
@@ -71,7 +71,7 @@ def test_a_child_reaches_no_other_file(run_code: RunCode, tmp_path: Path, code: 
     secret.write_text("nobody's business")
     finished = run_code(f"import os, sys; {code}", secret)
     assert finished.code == 1
-    assert "PermissionError" in finished.complaint
+    assert "PermissionError" in finished.stderr
     assert secret.read_text() == "nobody's business"
 
 
@@ -88,13 +88,13 @@ def test_a_child_has_no_network(run_code: RunCode, code: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         finished = run_code(f"import socket, sys; {code}", server.getsockname()[1])
     assert finished.code == 1
-    assert "PermissionError" in finished.complaint
+    assert "PermissionError" in finished.stderr
 
 
 @linux
 def test_a_child_can_not_signal_its_worker(run_code: RunCode) -> None:
     finished = run_code("import os; os.kill(os.getppid(), 0)")
-    assert "PermissionError" in finished.complaint
+    assert "PermissionError" in finished.stderr
 
 
 ABANDONS = """
@@ -120,8 +120,8 @@ def alive(process: int) -> bool:
 def test_what_a_child_leaves_in_another_session_is_killed_with_it(run_code: RunCode, holds: str, how: str) -> None:
     begun = time.monotonic()
     finished = run_code(ABANDONS.replace("HOLDS", holds).replace("HOW", how))
-    assert (finished.code, finished.complaint) == (0, "")
-    eventually(lambda: not alive(int(finished.output)), within=10)
+    assert (finished.code, finished.stderr) == (0, "")
+    eventually(lambda: not alive(int(finished.stdout)), within=10)
     assert time.monotonic() - begun < 10
 
 
@@ -144,19 +144,19 @@ def test_the_first_process_of_a_container_keeps_no_dead_of_a_child(run_code: Run
         finished = run_code(ABANDONS.replace("HOLDS", "None").replace("HOW", "start_new_session=True"))
     finally:
         adopt_orphans(0, 0, 0, 0)
-    assert not Path(f"/proc/{int(finished.output)}").exists()
+    assert not Path(f"/proc/{int(finished.stdout)}").exists()
 
 
 @linux
 def test_nobody_may_look_into_a_child_of_python(tmp_path: Path) -> None:
     asks = "import ctypes; print('dumpable', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     finished = run_python("timeit", ["-n1", "-r1", asks], workdir=tmp_path, stop=Stop(), limits=ChildLimits())
-    assert finished.output.startswith("dumpable 0")
+    assert finished.stdout.startswith("dumpable 0")
 
 
 def test_a_child_gets_nothing_of_our_environment(run_code: RunCode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nobody's business")
-    names = json.loads(run_code("import json, os; print(json.dumps(sorted(os.environ)))").output)
+    names = json.loads(run_code("import json, os; print(json.dumps(sorted(os.environ)))").stdout)
     assert set(names) <= {"HOME", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "TMPDIR"}
 
 
@@ -164,7 +164,7 @@ def test_a_child_inherits_no_open_file(run_code: RunCode, tmp_path: Path) -> Non
     with (tmp_path / "open").open("w") as ours:
         fcntl.fcntl(ours, fcntl.F_SETFD, 0)
         finished = run_code(f"import os; os.fstat({ours.fileno()})")
-    assert "Bad file descriptor" in finished.complaint
+    assert "Bad file descriptor" in finished.stderr
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_child_inherits_no_open_file(run_code: RunCode, tmp_path: Path) -> Non
     ids=["memory", "files"],
 )
 def test_a_child_has_limits(run_code: RunCode, code: str, limits: ChildLimits, says: str) -> None:
-    assert says in run_code(code, limits=limits).complaint
+    assert says in run_code(code, limits=limits).stderr
 
 
 def test_a_child_that_computes_too_long_is_ended_and_that_is_known(run_code: RunCode) -> None:
@@ -199,13 +199,13 @@ def test_a_child_that_ignores_signals_is_killed_all_the_same(run_code: RunCode) 
 
 def test_what_a_child_prints_is_bounded(run_code: RunCode) -> None:
     finished = run_code("import sys; print('x' * 5_000_000); print('y' * 5_000_000, file=sys.stderr)")
-    assert 1_000_000 < len(finished.output) <= 1024 * 1024
-    assert 16_000 < len(finished.complaint) <= 16 * 1024
+    assert 1_000_000 < len(finished.stdout) <= 1024 * 1024
+    assert 16_000 < len(finished.stderr) <= 16 * 1024
 
 
 def test_a_child_whose_worker_is_already_gone_does_not_begin(tmp_path: Path) -> None:
     rights = {"parent": 1, "limits": {}, "read": ["/"], "write": []}
     command = [sys.executable, "-I", "-S", launch.__file__, json.dumps(rights), "/bin/echo", "began"]
     finished = run(command, workdir=tmp_path, stop=Stop(), limits=ChildLimits(), read=[Path("/")])
-    assert finished.output == ""
-    assert "the worker is gone" in finished.complaint
+    assert finished.stdout == ""
+    assert "the worker is gone" in finished.stderr

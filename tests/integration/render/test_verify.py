@@ -11,7 +11,7 @@ import pytest
 from anb_core.domain.output_checks import OutputFacts
 from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
-from anb_worker.render.children import examine
+from anb_worker.render.child_programs import examine_output
 from anb_worker.render.ffmpeg_commands import CARD_QUALITY, Sound, Tool
 from tests.support.rendering import make_clip
 
@@ -46,7 +46,7 @@ def join(paths: Sequence[Path], frames: Sequence[int], folder: Path) -> Path:
 
 
 def look(output: Path, told: Sequence[tuple[Path, int]]) -> OutputFacts:
-    return examine(output, told, workdir=output.parent, stop=Stop())
+    return examine_output(output, told, workdir=output.parent, stop=Stop())
 
 
 @pytest.mark.parametrize("frames", [(1,), (1, 1, 1), (5, 1, 5), (2, 2), (5, 2, 5), (1, 5), (5, 3), (3, 1)], ids=str)

@@ -3,12 +3,12 @@ import signal
 import pytest
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
-from anb_worker.render.launch import NOT_BEGUN
+from anb_worker.render.launch import NOT_STARTED
 from anb_worker.render.sandbox import Finished, blame
 
 
-def finished(*, code: int = 1, exhausted: bool = False, complaint: str = "") -> Finished:
-    return Finished(code, exhausted, "", complaint)
+def finished(*, code: int = 1, exhausted: bool = False, stderr: str = "") -> Finished:
+    return Finished(code, exhausted, "", stderr)
 
 
 @pytest.mark.parametrize(
@@ -16,10 +16,10 @@ def finished(*, code: int = 1, exhausted: bool = False, complaint: str = "") -> 
     [
         (finished(exhausted=True), "too_demanding"),
         (finished(code=-signal.SIGXCPU, exhausted=True), "too_demanding"),
-        (finished(complaint="Error: Cannot allocate memory"), "too_demanding"),
-        (finished(complaint="Error opening input"), "corrupt"),
+        (finished(stderr="Error: Cannot allocate memory"), "too_demanding"),
+        (finished(stderr="Error opening input"), "corrupt"),
         (finished(code=69), "corrupt"),
-        (finished(complaint="clip.mp4: Input/output error"), "corrupt"),
+        (finished(stderr="clip.mp4: Input/output error"), "corrupt"),
         (finished(code=-signal.SIGSEGV), "corrupt"),
         (finished(code=-signal.SIGABRT), "corrupt"),
         (finished(code=-signal.SIGFPE), "corrupt"),
@@ -34,14 +34,14 @@ def test_an_upload_is_at_fault_for_all_that_its_bytes_can_do(child: Finished, co
 @pytest.mark.parametrize(
     ("child", "kind", "code"),
     [
-        (finished(complaint="main.mp4: No space left on device"), Unavailable, "scratch_unavailable"),
+        (finished(stderr="main.mp4: No space left on device"), Unavailable, "scratch_unavailable"),
         (finished(code=-signal.SIGKILL), Transient, "killed"),
         (finished(code=-signal.SIGXFSZ), Transient, "killed"),
-        (finished(code=NOT_BEGUN, complaint="this child could not be forbidden sockets"), Transient, "child_failed"),
-        (finished(complaint="w.png: No such file or directory"), Transient, "child_failed"),
-        (finished(complaint="w.png: Permission denied"), Transient, "child_failed"),
-        (finished(complaint="Too many open files"), Transient, "child_failed"),
-        (finished(complaint="pthread_create: Resource temporarily unavailable"), Transient, "out_of_memory"),
+        (finished(code=NOT_STARTED, stderr="this child could not be forbidden sockets"), Transient, "child_failed"),
+        (finished(stderr="w.png: No such file or directory"), Transient, "child_failed"),
+        (finished(stderr="w.png: Permission denied"), Transient, "child_failed"),
+        (finished(stderr="Too many open files"), Transient, "child_failed"),
+        (finished(stderr="pthread_create: Resource temporarily unavailable"), Transient, "out_of_memory"),
     ],
 )
 def test_no_upload_is_at_fault_for_what_bytes_can_not_do(child: Finished, kind: type[AnbError], code: str) -> None:
@@ -53,7 +53,7 @@ def test_no_upload_is_at_fault_for_what_bytes_can_not_do(child: Finished, kind: 
     ("child", "code"),
     [
         (finished(exhausted=True), "timed_out"),
-        (finished(complaint="Cannot allocate memory"), "out_of_memory"),
+        (finished(stderr="Cannot allocate memory"), "out_of_memory"),
         (finished(code=-signal.SIGSEGV), "killed"),
         (finished(), "child_failed"),
     ],
@@ -65,5 +65,5 @@ def test_no_upload_is_at_fault_where_a_child_read_our_own_files(child: Finished,
 
 def test_what_a_child_complains_of_is_for_the_log_alone() -> None:
     for of_upload in (False, True):
-        error = blame(finished(complaint="/tmp/anb-worker/secret: Invalid data"), "rendering", of_upload=of_upload)
+        error = blame(finished(stderr="/tmp/anb-worker/secret: Invalid data"), "rendering", of_upload=of_upload)
         assert "secret" not in error.message

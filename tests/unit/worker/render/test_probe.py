@@ -13,7 +13,7 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import BadInput
 from anb_core.domain.input_checks import InputLimits
 from anb_core.domain.render_plan import plan_render
-from anb_worker.render import probe
+from anb_worker.render.probe.facts import probe
 from tests.support.rendering import make_clip
 
 ERRORS = sorted(
@@ -82,12 +82,12 @@ def test_no_error_of_a_library_gets_past_the_probe(
         raise error
 
     monkeypatch.setattr(av, "open", open_badly)
-    assert probe.probe(clip, 0, 30, 10_000).state == "unreadable"
+    assert probe(clip, 0, 30, 10_000).state == "unreadable"
     monkeypatch.undo()
     for place in ("start_time", "duration", "streams", "seek", "demux"):
         with monkeypatch.context() as patch:
             patch.setattr(av, "open", lambda *given, at=place, **named: Faulty(REALLY_OPEN(*given, **named), at, error))
-            facts = probe.probe(clip, 0.05, 30, 10_000)
+            facts = probe(clip, 0.05, 30, 10_000)
         try:
             plan_render(facts, EditSpec(), InputLimits(), intro_frames=0, outro_frames=0)
         except BadInput as blamed:
@@ -96,7 +96,7 @@ def test_no_error_of_a_library_gets_past_the_probe(
 
 def test_a_file_that_is_not_there_is_no_fault_of_its_bytes(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        probe.probe(tmp_path / "missing.mp4", 0, 30, 10_000)
+        probe(tmp_path / "missing.mp4", 0, 30, 10_000)
 
 
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4", "clip.avi", "clip.ts"])
@@ -106,7 +106,7 @@ def test_tags_that_are_no_text_do_not_matter(tmp_path: Path, name: str) -> None:
     data = source.read_bytes()
     assert b"SomeTitle" in data
     source.write_bytes(data.replace(b"SomeTitle", b"Some\xff\xfele\xe4"))
-    facts = probe.probe(source, 0, 30, 10_000)
+    facts = probe(source, 0, 30, 10_000)
     assert facts.video is not None
     assert facts.video.looks
 
@@ -134,6 +134,6 @@ def test_colors_of_dolby_visions_own_are_told_from_those_that_others_can_show(
     source = make_clip(tmp_path / "made.mp4", *picture, "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1")
     source.write_bytes(with_dolby_vision(source.read_bytes(), profile))
     copied = make_clip(tmp_path / name, "-i", source, "-c", "copy", "-strict", "unofficial")
-    facts = probe.probe(copied, 0, 30, 10_000)
+    facts = probe(copied, 0, 30, 10_000)
     assert facts.video is not None
     assert [look.colors.dolby_vision for look in facts.video.looks] == [own]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anb_core.domain.formats import Container
-from anb_worker.render.wholeness import is_whole
+from anb_worker.render.probe.wholeness import is_whole
 
 HEADER = b"\x1a\x45\xdf\xa3\x84abcd"
 BLOCK = b"\xa3\x81x"

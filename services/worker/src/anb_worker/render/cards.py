@@ -22,7 +22,7 @@ from anb_core.domain.input_checks import InputLimits
 from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import plan_render
 from anb_core.ports.stop import Stop
-from anb_worker.render.children import fit_watermark, look
+from anb_worker.render.child_programs import fit_watermark, probe_upload
 from anb_worker.render.ffmpeg_commands import (
     CARD_QUALITY,
     MASTER_QUALITY,
@@ -117,7 +117,7 @@ class Cards:
 
     def _operators(self, role: str, given: Path, stop: Stop) -> Card:
         def normalise(entry: Path) -> None:
-            source = look(given, Trim(), self._input_limits, workdir=entry, stop=stop)
+            source = probe_upload(given, Trim(), self._input_limits, workdir=entry, stop=stop)
             plan = plan_render(source, _ONLY_MAIN, self._input_limits, intro_frames=0, outro_frames=0)
             decoded = entry / "decoded.txt"
             picture = picture_command(
@@ -144,7 +144,7 @@ class Cards:
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
         """`read`: a file of the operator's, at fault like an upload where it can't be read."""
         done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
-        if done.code != 0 and (other := take_two_channels(command, done.complaint)):
+        if done.code != 0 and (other := take_two_channels(command, done.stderr)):
             done = run(other, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if done.code != 0:
             raise blame(done, doing, of_upload=bool(read))

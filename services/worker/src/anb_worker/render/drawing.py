@@ -3,8 +3,8 @@
 The font comes with the package font-manrope and has Latin with every accent, Greek and Cyrillic; a title in another
 script is drawn where the system has a font for it.
 
-As a program, started by `children`, it writes a PNG file and prints the picture's width and height as JSON, or null
-where there is nothing to draw:
+As a program, started by `child_programs`, it writes a PNG file and prints the picture's width and height as JSON, or
+null where there is nothing to draw:
 
     python -m anb_worker.render.drawing title TEXT PICTURE      the title that the file TEXT holds as JSON
     python -m anb_worker.render.drawing watermark GIVEN PICTURE  an operator's watermark, scaled down where it is large

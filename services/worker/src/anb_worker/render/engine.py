@@ -25,7 +25,7 @@ from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
 from anb_worker.render.cards import Card, Cards
-from anb_worker.render.children import draw_title, examine, look
+from anb_worker.render.child_programs import draw_title, examine_output, probe_upload
 from anb_worker.render.ffmpeg_commands import Sound, Tool
 from anb_worker.render.launch import protections
 from anb_worker.render.layout import TITLE_MIDDLE
@@ -141,7 +141,7 @@ class _Render:
 
     def probe(self, _report: Callable[[float], None]) -> None:
         """Find out what the upload is, and decide what is rendered. The cards come later: most bad input ends here."""
-        facts = look(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
+        facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
         # Judged before the cards are looked for, which may have to be made first.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
         if self.edit.intro.enabled:
@@ -223,7 +223,7 @@ class _Render:
 
     def verify(self, _report: Callable[[float], None]) -> None:
         """Make sure that the output is what was planned; ffmpeg's own word is not enough."""
-        facts = examine(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
+        facts = examine_output(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
         flaws = find_flaws(facts, frames=self.plan.frames)
         if flaws:
             raise Transient("verification_failed", f"The output is not what was planned: {'; '.join(flaws)}.")
@@ -255,7 +255,7 @@ class _Render:
         of_upload: bool = False,
     ) -> None:
         done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
-        if done.code != 0 and (other := ffmpeg_commands.take_two_channels(command, done.complaint)):
+        if done.code != 0 and (other := ffmpeg_commands.take_two_channels(command, done.stderr)):
             done = run(other, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read)
         if done.code != 0:
             raise blame(done, doing, of_upload=of_upload)

@@ -108,13 +108,13 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
     ]
 
 
-def take_two_channels(extracting: Sequence[str], complaint: str) -> list[str] | None:
+def take_two_channels(extracting: Sequence[str], stderr: str) -> list[str] | None:
     """The same extraction of two channels as they are, where ffmpeg complains that it can't mix them all; else None.
 
     It mixes loudspeakers in a room: not dual mono, nor discrete channels, nor Ambisonics, whose first channel is what
     is heard from everywhere.
     """
-    found = _NO_MIX.search(complaint)
+    found = _NO_MIX.search(stderr)
     if found is None or "-af" not in extracting:
         return None
     taken = "0|0" if (found["layout"] or "").startswith(("ambisonic", "1 channel")) else "0|1"

@@ -15,8 +15,8 @@ import signal
 import struct
 import sys
 
-NOT_BEGUN = 126
-"""What this ends with, as a shell does, where the command could not be begun: then it is not the command's fault."""
+NOT_STARTED = 126
+"""The exit code where the command could not be started, the same as a shell's. Then it is not the command's fault."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -58,12 +58,12 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.nice(5)  # the worker's heartbeat comes first
     if sys.platform == "linux":
-        _give_up(wanted)
+        _drop_rights(wanted)
     if os.path.isabs(command[0]):  # noqa: PTH117 - keeps the start short
         os.execv(command[0], command)  # noqa: S606 - no shell is what we want
 
 
-def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
+def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
     # The child must not outlive the worker. If the worker died before this line, its death sends nothing any more.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -72,8 +72,8 @@ def _give_up(wanted: dict) -> None:  # type: ignore[type-arg]
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
         score.write("1000")  # when memory runs out, the worker shall live to say so
     # Its memory is nobody's to read. A command loses this by exec, unless it may be executed but not read.
-    _must(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
-    _must(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
+    _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
+    _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     forbid_other_files(libc, wanted["read"], wanted["write"])
     filter_calls(libc)
 
@@ -90,7 +90,7 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
     scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - signals and abstract sockets
     rules = struct.pack("=QQQ", known, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
     ruleset = libc.syscall(LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
-    _must(ruleset, "other files")
+    _require(ruleset, "other files")
     for paths, to_file, to_directory in ((read, _FILE_READ, _DIRECTORY_READ), (write, _FILE_WRITE, _DIRECTORY_WRITE)):
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
@@ -98,7 +98,7 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
                 rights = (to_directory if os.path.isdir(path) else to_file | _FILE_READ) & known  # noqa: PTH112
                 libc.syscall(LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, handle), ctypes.c_uint32(0))
                 os.close(handle)
-    _must(libc.syscall(LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0)), "other files")
+    _require(libc.syscall(LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0)), "other files")
     os.close(ruleset)
 
 
@@ -126,10 +126,10 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    _must(libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "sockets")
+    _require(libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "sockets")
 
 
-def _must(result: int, what: str) -> None:
+def _require(result: int, what: str) -> None:
     """A child that keeps a right it should not have does not begin."""
     if result < 0:
         sys.exit(f"this child could not be forbidden {what}: {os.strerror(ctypes.get_errno())}")
@@ -152,7 +152,7 @@ if __name__ == "__main__":
         main()
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - whatever it is, the command did not begin
         sys.stderr.write(f"{_error}\n")
-        sys.exit(NOT_BEGUN)
+        sys.exit(NOT_STARTED)
     # A module's name is all that was not exec'd.
     import runpy  # no earlier: a command does without
 

@@ -1,5 +1,5 @@
 """Runs what touches an upload (ffmpeg, the probe) in a child with few rights that cannot outlive us, and kills it when
-told to.
+asked to.
 
 Every child: a process group of its own, which is killed with it; SIGKILL and nothing gentler (a file with a hole in its
 timestamps made ffmpeg ignore SIGTERM); limits on memory, CPU time, file size and open files; an environment without our
@@ -24,18 +24,18 @@ import structlog
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
 from anb_core.ports.stop import Stop
-from anb_worker.render.launch import NOT_BEGUN
+from anb_worker.render.launch import NOT_STARTED
 
 _log = structlog.get_logger(__name__)
 
 _LAUNCH = Path(__file__).with_name("launch.py")
-_LOOK_SECONDS = 0.05
-"""How often `stop` is looked at; it is also how late a child may be killed."""
-_LAST_WORDS_SECONDS = 1.0
-"""How long a pipe that somebody still holds is listened to, though all whom we know are dead."""
-_KEPT_OF_OUTPUT = 1024 * 1024
-_KEPT_OF_COMPLAINT = 16 * 1024
-_LOGGED_COMPLAINT = 2000
+_POLL_SECONDS = 0.05
+"""How often `stop` is checked. A child may be killed so much too late."""
+_DRAIN_SECONDS = 1.0
+"""How long to go on reading a pipe that some process still holds open after the child's whole group was killed."""
+_KEPT_OF_STDOUT = 1024 * 1024
+_KEPT_OF_STDERR = 16 * 1024
+_LOGGED_OF_STDERR = 2000
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
 """How a decoder ends that trips over what it reads. Other signals come from outside."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
@@ -58,14 +58,15 @@ class ChildLimits:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a child ended: its exit code (negative: the signal that killed it), whether its CPU time was used up, what it
-    printed, and the end of what it complained of.
-    """
+    """How a child ended."""
 
     code: int
+    """Its exit code. Negative: the number of the signal that killed it."""
     exhausted: bool
-    output: str
-    complaint: str
+    """Whether it used up its CPU time."""
+    stdout: str
+    stderr: str
+    """The end of what it wrote, at most _KEPT_OF_STDOUT and _KEPT_OF_STDERR bytes."""
 
 
 def run(
@@ -113,46 +114,44 @@ def _run(
     deadline = time.monotonic() + limits.wall_seconds
     stop.check()
     with _started(launcher, workdir) as child:
-        output, complaint = _Kept(_KEPT_OF_OUTPUT, on_line), _Kept(_KEPT_OF_COMPLAINT)
+        stdout, stderr = _Tail(_KEPT_OF_STDOUT, on_line), _Tail(_KEPT_OF_STDERR)
         with selectors.DefaultSelector() as selector:
-            selector.register(child.stdout, selectors.EVENT_READ, output)  # type: ignore[arg-type]
-            selector.register(child.stderr, selectors.EVENT_READ, complaint)  # type: ignore[arg-type]
+            selector.register(child.stdout, selectors.EVENT_READ, stdout)  # type: ignore[arg-type]
+            selector.register(child.stderr, selectors.EVENT_READ, stderr)  # type: ignore[arg-type]
             while not _ended(child):
-                _hear(selector, _LOOK_SECONDS if selector.get_map() else 0.001)
+                _read_some(selector, _POLL_SECONDS if selector.get_map() else 0.001)
                 stop.check()
                 if time.monotonic() > deadline:
                     raise Transient("timed_out", f"{name} took over {limits.wall_seconds:.0f} s and was killed.")
             # What it leaves behind holds the pipes open, until it is killed.
             _kill(child)
-            while selector.get_map() and _hear(selector, _LAST_WORDS_SECONDS):
+            while selector.get_map() and _read_some(selector, _DRAIN_SECONDS):
                 pass
         usage = _reaped(child)
     exhausted = usage.ru_utime + usage.ru_stime >= limits.cpu_seconds
-    return Finished(child.returncode, exhausted, output.text(), complaint.text())
+    return Finished(child.returncode, exhausted, stdout.text(), stderr.text())
 
 
-def _hear(selector: selectors.BaseSelector, within: float) -> bool:
-    """Take what is said within so many seconds; False when nothing is."""
-    heard = selector.select(within)
-    for key, _ in heard:
+def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
+    """Read what arrives within so many seconds. Returns False where nothing arrives."""
+    ready = selector.select(within)
+    for key, _ in ready:
         if not key.data.take(os.read(key.fd, 65536)):
             selector.unregister(key.fileobj)
-    return bool(heard)
+    return bool(ready)
 
 
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
-    """Whose fault it is that a child ended badly, to be raised.
+    """Return the error to raise for a child that failed, and log what it wrote to stderr.
 
-    With `of_upload` it read a stranger's file. All that may come of its bytes is that file's fault: the next try would
-    end the same way.
-
-    The log alone gets the child's own words: they name our files.
+    `of_upload`: it read a stranger's file. Whatever the bytes of a file can cause is then the fault of that file, as
+    the next try would end the same way. The error never repeats stderr, which names our files.
     """
-    _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.complaint[-_LOGGED_COMPLAINT:])
-    said = finished.complaint.lower()
+    _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
+    said = finished.stderr.lower()
     if "no space left on device" in said:
         return Unavailable("scratch", f"The worker's disk was full while {doing}.")
-    if of_upload and finished.code != NOT_BEGUN and (error := _fault_of_bytes(finished, said)):
+    if of_upload and finished.code != NOT_STARTED and (error := _fault_of_bytes(finished, said)):
         return error
     if finished.exhausted:
         return Transient("timed_out", f"The limit of CPU time was reached while {doing}.")
@@ -194,7 +193,7 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
             if child.returncode is None:
                 _kill(child)
                 child.wait()
-            # The first process of a container inherits what a child left behind, and has to bury it.
+            # As the first process of a container, this process becomes the parent of orphans and has to reap them.
             with suppress(ChildProcessError):
                 while os.waitpid(-child.pid, 0):
                     pass
@@ -220,7 +219,7 @@ def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
     return usage
 
 
-class _Kept:
+class _Tail:
     """The end of a stream, bounded whatever is sent; or, with `on_line`, nothing but the line that is not yet whole."""
 
     def __init__(self, most: int, on_line: Callable[[str], None] | None = None) -> None:
@@ -241,7 +240,7 @@ class _Kept:
 
 
 def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
-    """What launch.py is told, as JSON."""
+    """What launch.py has to allow and to limit, as JSON."""
     cpu, memory, file, files = limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files
     return json.dumps(
         {

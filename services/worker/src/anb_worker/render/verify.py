@@ -1,6 +1,6 @@
 """Looks at a finished file, frame by frame, and whether each part can be decoded from its first one on. Prints JSON.
 
-`python -m anb_worker.render.verify OUTPUT FRAMES:PART...`, started by `children.examine`.
+`python -m anb_worker.render.verify OUTPUT FRAMES:PART...`, started by `child_programs.examine_output`.
 """
 
 import json
@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from anb_core.domain.output_checks import OutputFacts
 from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE
-from anb_worker.render.boxes import boxes
+from anb_worker.render.mp4_boxes import boxes
 
 _COLORS = {1: "bt709"}
 """Names of color matrices by their numbers in ITU-T H.273; only ours matters."""

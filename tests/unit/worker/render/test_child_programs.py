@@ -8,14 +8,14 @@ from PIL import Image
 
 from anb_core.domain.errors import Transient
 from anb_core.ports.stop import Stop
-from anb_worker.render import children
-from anb_worker.render.children import draw_title, fit_watermark
-from anb_worker.render.launch import NOT_BEGUN
+from anb_worker.render import child_programs
+from anb_worker.render.child_programs import draw_title, fit_watermark
+from anb_worker.render.launch import NOT_STARTED
 from anb_worker.render.sandbox import Finished
 
 
 def broken(code: int, *, exhausted: bool = False) -> Finished:
-    return Finished(code, exhausted, output="", complaint="it broke")
+    return Finished(code, exhausted, stdout="", stderr="it broke")
 
 
 def test_a_title_is_drawn_by_a_child(tmp_path: Path) -> None:
@@ -43,15 +43,15 @@ def test_a_watermark_is_fitted_by_a_child(tmp_path: Path) -> None:
 def test_letters_that_break_what_draws_them_are_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finished
 ) -> None:
-    monkeypatch.setattr(children, "run_python", lambda *_, **__: how)
+    monkeypatch.setattr(child_programs, "run_python", lambda *_, **__: how)
     assert draw_title("broken", tmp_path / "title.png", workdir=tmp_path, stop=Stop()) is None
 
 
-@pytest.mark.parametrize("code", [1, -9, NOT_BEGUN])
+@pytest.mark.parametrize("code", [1, -9, NOT_STARTED])
 def test_a_child_that_fails_for_another_reason_is_no_fault_of_the_title(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(children, "run_python", lambda *_, **__: broken(code))
+    monkeypatch.setattr(child_programs, "run_python", lambda *_, **__: broken(code))
     with pytest.raises(Transient):
         draw_title("fine", tmp_path / "title.png", workdir=tmp_path, stop=Stop())
 
@@ -63,9 +63,9 @@ def test_others_on_this_machine_can_not_read_a_title_off_the_command_line(
 
     def run(*arguments: object, **_: object) -> Finished:
         commands.append(arguments)
-        return Finished(0, exhausted=False, output="null", complaint="")
+        return Finished(0, exhausted=False, stdout="null", stderr="")
 
-    monkeypatch.setattr(children, "run_python", run)
+    monkeypatch.setattr(child_programs, "run_python", run)
     draw_title("Nobody's business", tmp_path / "title.png", workdir=tmp_path, stop=Stop())
     assert "business" not in str(commands)
 

@@ -1,4 +1,4 @@
-"""Starts the programs that look into files, and takes what they print with a grain of salt."""
+"""Starts the programs `probe`, `drawing` and `verify` as child processes, and checks the JSON that they print."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024*
 """A minute of computing is a hundred times what an honest file needs."""
 
 
-def look(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
+def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
     """What is in an upload; of the part that `trim` keeps, what is really there. See the program `probe`.
 
     Raises:
@@ -66,7 +66,7 @@ def _draw(what: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
     return TypeAdapter(tuple[int, int] | None).validate_json(printed)
 
 
-def examine(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
+def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
     """What is in a finished file that was joined from `parts`, each with its frames. See the program `verify`.
 
     Raises:
@@ -92,4 +92,4 @@ def _run(
     if finished.code != 0:
         # These programs take every error of a library for the file's; only a crash gets past them.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
-    return finished.output
+    return finished.stdout

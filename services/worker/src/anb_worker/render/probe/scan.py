@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from anb_core.domain.formats import Container
 from anb_core.domain.timeline import Stamp, Timeline, Tolerance
-from anb_worker.render.joined import holds_a_recording
+from anb_worker.render.probe.joined_recordings import holds_a_recording
 
 _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from anb_worker.render.boxes import Box, boxes
+from anb_worker.render.mp4_boxes import Box, boxes
 
 
 def box(kind: bytes, content: bytes = b"") -> bytes:

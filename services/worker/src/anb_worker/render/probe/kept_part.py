@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 from anb_core.domain.formats import Container
 from anb_core.domain.output_format import FPS
 from anb_core.domain.source_facts import Reading, Stretch
-from anb_worker.render.scan import Scan, Seen
+from anb_worker.render.probe.scan import Scan, Seen
 
 _KEY_SECONDS = 0.15
 """Libavformat looks for a key frame this much earlier than it is told to."""

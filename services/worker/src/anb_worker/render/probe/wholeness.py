@@ -7,7 +7,7 @@ from typing import BinaryIO
 from av.stream import Stream
 
 from anb_core.domain.formats import Container
-from anb_worker.render.boxes import boxes
+from anb_worker.render.mp4_boxes import boxes
 
 _MOST_ELEMENTS = 2_000_000
 """An hour has some 300,000 blocks."""
