@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import pick_unit_and_suffix
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
@@ -23,13 +24,14 @@ SPEED_AFTER = 1.0
 """Seconds after which a speed means something."""
 
 
+DIGITS = {"B": 0, "kB": 1, "MB": 1, "GB": 2}
+"""Digits after the point, by unit."""
+
+
 def size_text(size: float) -> str:
     """A number of bytes for people."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004 - each unit is a thousand of the one before
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
+    unit, name = pick_unit_and_suffix(int(size), [*DIGITS], 1000)
+    return f"{size / unit:.{DIGITS[name]}f} {name}"
 
 
 class Terminal:
