@@ -5,7 +5,6 @@ It pins a botocore of its own, so it lives in a virtual environment of its own.
 It answers only requests that are signed with the secret that it was started with.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import platformdirs
+from filelock import FileLock
 
 from anb_cli.errors import StackTrouble
 
@@ -40,8 +40,7 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
     python, complete = home / "bin" / "python", home / ".complete"
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with home.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(home.with_suffix(".lock"), fallback_to_soft=False):
             if not (complete.exists() and python.exists()):
                 announce("Installing the S3 and SQS emulator (once) ...")
                 shutil.rmtree(home, ignore_errors=True)

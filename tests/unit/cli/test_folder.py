@@ -1,5 +1,9 @@
+import errno
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,32 @@ def test_nothing_runs_any_more_once_the_lock_is_gone(folder: Folder) -> None:
         assert folder.running() is not None
     assert folder.running() is None
     with folder.locked():
+        pass
+
+
+def test_a_stack_that_is_killed_leaves_no_lock(folder: Folder) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from anb_cli.stack.folder import Folder\n"
+        "with Folder(Path(sys.argv[1])).locked(): print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, folder.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(StackTrouble, match="runs in"), folder.locked():
+            pass
+        other.kill()
+    with folder.locked():
+        pass
+
+
+def test_where_nothing_can_be_locked_that_is_said(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with pytest.raises(OSError, match="not implemented"), folder.locked():
         pass
 
 

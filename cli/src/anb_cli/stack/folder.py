@@ -1,6 +1,5 @@
 """The folder `.anb/`: where a stack keeps what it knows, and where the other commands find its address and token."""
 
-import fcntl
 import json
 import os
 import secrets
@@ -71,11 +70,14 @@ class Folder:
         Raises:
             StackTrouble: another stack runs here.
         """
-        with (self.path / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StackTrouble(_runs_already(self.path, self.running())) from error
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - it takes a tenth of a second, and only a stack locks
+
+        try:
+            # No fallback to a lock that is a file's presence: it would outlive a killed process.
+            lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
+        except Timeout as error:
+            raise StackTrouble(_runs_already(self.path, self.running())) from error
+        with lock:
             try:
                 yield
             finally:
