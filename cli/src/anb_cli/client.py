@@ -12,11 +12,12 @@ from urllib.parse import quote, urlsplit
 from urllib.request import getproxies
 
 import httpx
+from httpx_sse import ServerSentEvent
 
 from anb_cli.answers import Json, object_of, page_of, read, receipt_of, refusal_of, unreachable, video_of
 from anb_cli.connection import Connection
 from anb_cli.errors import CliError, NotOurs, Refused, Unreachable, WrongUse
-from anb_cli.events import EventReader, ServerEvent
+from anb_cli.events import events_of
 from anb_cli.sources import Source
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -182,7 +183,7 @@ class Api:
 
     # --- streams ------------------------------------------------------------------------------------------------------
 
-    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerEvent]:
+    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerSentEvent]:
         """The video's events as they come, until the stream ends, from the one after the event `after` on.
 
         Raises:
@@ -192,11 +193,7 @@ class Api:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after is not None else {})
         timeout = httpx.Timeout(SILENCE, connect=5.0)
         with self._streaming("GET", f"{_path(video_id)}/events", headers=headers, timeout=timeout) as answer:
-            reader = EventReader()
-            for line in answer.iter_lines():
-                event = reader.take(line)
-                if event is not None:
-                    yield event
+            yield from events_of(answer)
 
     def download_url(self, video_id: str) -> str:
         """Where the finished video can be fetched for a while, without a token."""

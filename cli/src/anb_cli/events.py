@@ -1,41 +1,16 @@
-"""Server-sent events: a reader of lines, without I/O. Only what the API uses: `id`, `event`, `data`."""
+"""Server-sent events of the API."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
-
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
-    """One event. `id` is the last one seen, which a reconnecting reader sends as Last-Event-ID."""
-
-    id: str | None
-    name: str
-    data: str
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
 
 
-@dataclass(slots=True)
-class EventReader:
-    """Takes lines without their ends; gives an event at each empty line that ends one."""
+def events_of(answer: httpx.Response) -> Iterator[ServerSentEvent]:
+    """The events of a stream as they come, until it ends. `id` is the last one that was sent, "" if none was.
 
-    _id: str | None = None
-    _name: str = ""
-    _data: list[str] = field(default_factory=list)
-
-    def take(self, line: str) -> ServerEvent | None:
-        """Take the next line."""
-        if not line:
-            return self._end()
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        match name:
-            case "id" if "\0" not in value:
-                self._id = value
-            case "event":
-                self._name = value
-            case "data":
-                self._data.append(value)
-        return None
-
-    def _end(self) -> ServerEvent | None:
-        data, name = self._data, self._name
-        self._data, self._name = [], ""
-        return ServerEvent(self._id, name or "message", "\n".join(data)) if data else None
+    Raises:
+        httpx.TransportError: the connection broke, or the answer is no stream of events.
+    """
+    # Once it knows an id, the library takes every empty line for an event, also the one after a comment.
+    return (event for event in EventSource(answer).iter_sse() if event.data)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from httpx_sse import ServerSentEvent
+
 from anb_cli.errors import CliError, NotOurs, Refused, Unreachable
-from anb_cli.events import ServerEvent
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
@@ -46,7 +47,7 @@ class Source(Protocol):
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
-    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerEvent]: ...
+    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerSentEvent]: ...
 
 
 def pause_after(breaks: int) -> float:
@@ -110,11 +111,11 @@ class _Stream:
 
     def __init__(self, api: Source, video_id: str, last: str | None) -> None:
         self.ended = False
-        self._came: queue.SimpleQueue[ServerEvent | CliError | None] = queue.SimpleQueue()
+        self._came: queue.SimpleQueue[ServerSentEvent | CliError | None] = queue.SimpleQueue()
         # A daemon: what comes when nobody listens any more holds nothing up.
         threading.Thread(target=self._read, args=(api, video_id, last), daemon=True).start()
 
-    def next(self, silence: float) -> ServerEvent | None:
+    def next(self, silence: float) -> ServerSentEvent | None:
         """The next event, None after so many seconds without one, or at the end.
 
         Raises:
@@ -126,8 +127,8 @@ class _Stream:
             return None
         if isinstance(came, Refused) and came.status in HOPELESS:
             raise came
-        self.ended = not isinstance(came, ServerEvent)
-        return came if isinstance(came, ServerEvent) else None
+        self.ended = not isinstance(came, ServerSentEvent)
+        return came if isinstance(came, ServerSentEvent) else None
 
     def _read(self, api: Source, video_id: str, last: str | None) -> None:
         end: CliError | None = None
@@ -154,8 +155,8 @@ def of_video(video: dict[str, Any]) -> Update:
     return update
 
 
-def _of_event(event: ServerEvent) -> Iterator[Update]:
-    if event.name == "deleted":
+def _of_event(event: ServerSentEvent) -> Iterator[Update]:
+    if event.event == "deleted":
         yield Update(None, 0.0)
         return
     try:

@@ -59,9 +59,8 @@ def serve(request: Handler) -> None:
     elif request.command == "DELETE":
         request.reply(204)
     elif request.path.endswith("/events"):
-        request.reply(
-            200, b"id: 1\nevent: status\ndata: " + json.dumps(video | {"at": video["updated_at"]}).encode() + b"\n\n"
-        )
+        said = json.dumps(video | {"at": video["updated_at"]}).encode()
+        request.reply(200, b"id: 1\nevent: status\ndata: " + said + b"\n\n", Content_Type="text/event-stream")
     elif request.path.endswith("/download"):
         request.reply(307, Location="/object")
     elif request.path == "/object":

@@ -1,15 +1,18 @@
+import httpx
 import pytest
 
-from anb_cli.events import EventReader, ServerEvent
+from anb_cli.events import events_of
 
 
-def read(*lines: str) -> list[ServerEvent]:
-    reader = EventReader()
-    return [event for event in map(reader.take, lines) if event is not None]
+def read(*lines: str, end: str = "\n", content_type: str = "text/event-stream") -> list[tuple[str, str, str]]:
+    """Each event's id, name and data."""
+    content = "".join(line + end for line in lines).encode()
+    answer = httpx.Response(200, headers={"Content-Type": content_type}, content=content)
+    return [(event.id, event.event, event.data) for event in events_of(answer)]
 
 
 def test_an_event_ends_at_an_empty_line() -> None:
-    assert read("id: 7", "event: status", 'data: {"a": 1}', "") == [ServerEvent("7", "status", '{"a": 1}')]
+    assert read("id: 7", "event: status", 'data: {"a": 1}', "") == [("7", "status", '{"a": 1}')]
 
 
 def test_an_event_that_was_cut_off_is_not_told() -> None:
@@ -17,22 +20,34 @@ def test_an_event_that_was_cut_off_is_not_told() -> None:
 
 
 def test_an_event_without_a_name_is_a_message() -> None:
-    assert read("data: x", "") == [ServerEvent(None, "message", "x")]
+    assert read("data: x", "") == [("", "message", "x")]
 
 
 def test_lines_of_data_are_joined() -> None:
-    assert read("data: one", "data:two", "data", "") == [ServerEvent(None, "message", "one\ntwo\n")]
+    assert read("data: one", "data:two", "data", "") == [("", "message", "one\ntwo\n")]
 
 
 def test_the_id_stays_until_another_one_comes_and_the_name_does_not() -> None:
     events = read("id: 1", "event: status", "data: a", "", "data: b", "", "id: 2", "data: c", "")
-    assert [(event.id, event.name) for event in events] == [("1", "status"), ("1", "message"), ("2", "message")]
+    assert [(number, name) for number, name, _ in events] == [("1", "status"), ("1", "message"), ("2", "message")]
 
 
 @pytest.mark.parametrize("line", [": keep the connection open", "retry: 5000", "unknown: x", "nothing at all"])
 def test_comments_and_unknown_fields_say_nothing(line: str) -> None:
     assert read(line, "") == []
+    assert len(read("id: 1", "data: x", "", line, "")) == 1
 
 
 def test_an_id_with_a_zero_in_it_is_ignored() -> None:
-    assert read("id: 1", "id: 2\0", "data: x", "")[0].id == "1"
+    assert read("id: 1", "id: 2\0", "data: x", "")[0][0] == "1"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_ends_where_the_standard_says_and_nowhere_else(end: str) -> None:
+    said = "a title with\u2028other\u0085separators\x0c"
+    assert read(f"data: {said}", "", end=end) == [("", "message", said)]
+
+
+def test_what_is_no_stream_of_events_is_none() -> None:
+    with pytest.raises(httpx.TransportError):
+        read("data: x", "", content_type="text/html")

@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from httpx_sse import ServerSentEvent
 
 from anb_cli.answers import Json
 from anb_cli.errors import CliError, NotOurs, Refused, Unreachable
-from anb_cli.events import ServerEvent
 from anb_cli.following import PATIENCE, Update, follow, pause_after
 from anb_core.domain.status import Status
 
 
-def event(number: int, status: str, progress: float = 0.0, name: str = "status") -> ServerEvent:
-    return ServerEvent(str(number), name, json.dumps({"status": status, "progress": progress, "error": None}))
+def event(number: int, status: str, progress: float = 0.0, name: str = "status") -> ServerSentEvent:
+    return ServerSentEvent(
+        id=str(number), event=name, data=json.dumps({"status": status, "progress": progress, "error": None})
+    )
 
 
 def video(status: str, progress: float = 0.0, error: Json | None = None) -> Json:
@@ -27,13 +29,13 @@ GONE = Refused("gone", code="video_not_found", status=404)
 class Deployment:
     """Plays streams and answers back in order; the last answer is repeated. An error in either is raised."""
 
-    def __init__(self, streams: list[list[ServerEvent | CliError]], answers: list[Json | CliError]) -> None:
+    def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:
         self.after: list[str | None] = []
         self.now = 0.0
         self._streams = streams
         self._answers = answers
 
-    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerEvent]:
+    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerSentEvent]:
         assert video_id == "v"
         self.after.append(after)
         for item in self._streams.pop(0) if self._streams else [AWAY]:
@@ -100,8 +102,10 @@ def test_the_reason_of_a_failure_is_told() -> None:
 
 
 def test_events_that_nobody_knows_yet_are_passed_over() -> None:
-    unknown = ServerEvent("1", "applause", "{}")
-    there = Deployment([[unknown, ServerEvent("2", "status", "no JSON"), event(3, "processed", 1.0)]], [])
+    unknown = ServerSentEvent(id="1", event="applause", data="{}")
+    there = Deployment(
+        [[unknown, ServerSentEvent(id="2", event="status", data="no JSON"), event(3, "processed", 1.0)]], []
+    )
     assert there.follow() == [Update(Status.PROCESSED, 1.0)]
 
 
@@ -121,20 +125,20 @@ def at(second: int, status: str, progress: float = 0.0) -> dict[str, Any]:
     return {"status": status, "progress": progress, "error": None, "updated_at": f"2026-01-01T00:00:{second:02}+00:00"}
 
 
-def event_at(number: int, second: int, status: str, progress: float = 0.0) -> ServerEvent:
+def event_at(number: int, second: int, status: str, progress: float = 0.0) -> ServerSentEvent:
     said = at(second, status, progress)
-    return ServerEvent(str(number), "status", json.dumps({**said, "at": said["updated_at"]}))
+    return ServerSentEvent(id=str(number), event="status", data=json.dumps({**said, "at": said["updated_at"]}))
 
 
 class Withholding(Deployment):
     """A proxy before it passes no event on until the API has been asked so many times, and then all at once."""
 
-    def __init__(self, events: list[ServerEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
+    def __init__(self, events: list[ServerSentEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
         super().__init__([events], answers)
         self._left = until
         self.asked = threading.Event()
 
-    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerEvent]:
+    def events(self, video_id: str, *, after: str | None) -> Iterator[ServerSentEvent]:
         assert self.asked.wait(10)
         return super().events(video_id, after=after)
 
@@ -179,7 +183,9 @@ def test_a_silent_api_that_stays_away_is_given_up() -> None:
 
 
 def test_a_status_that_this_program_does_not_know_is_said() -> None:
-    there = Deployment([[ServerEvent("1", "status", "[]"), event(2, "archived")]], [video("archived")])
+    there = Deployment(
+        [[ServerSentEvent(id="1", event="status", data="[]"), event(2, "archived")]], [video("archived")]
+    )
     with pytest.raises(NotOurs, match="'archived', which this version of anb doesn't know"):
         there.follow()
     assert there.now == 0
@@ -187,7 +193,7 @@ def test_a_status_that_this_program_does_not_know_is_said() -> None:
 
 def test_a_stream_that_breaks_in_a_way_that_nobody_foresaw_is_a_break() -> None:
     class Closed(Deployment):
-        def events(self, *_: Any, **__: Any) -> Iterator[ServerEvent]:
+        def events(self, *_: Any, **__: Any) -> Iterator[ServerSentEvent]:
             raise RuntimeError("the client has been closed")
 
     assert Closed([], [video("processed", 1.0)]).follow() == [Update(Status.PROCESSED, 1.0)]
