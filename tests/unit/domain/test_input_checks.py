@@ -44,7 +44,7 @@ def refusal(facts: SourceFacts, edit: EditSpec | None = None) -> BadInput:
         (source(end=3.4), "truncated", "3.4 s"),
     ],
 )
-def test_bad_input_is_told_by_a_code_and_a_sentence(facts: SourceFacts, code: str, says: str) -> None:
+def test_bad_input_is_refused_with_a_code_and_a_sentence(facts: SourceFacts, code: str, says: str) -> None:
     error = refusal(facts)
     assert error.code == code
     assert says in error.message
@@ -65,7 +65,7 @@ def test_a_part_that_begins_after_the_end_is_refused_with_where_the_end_is(facts
     assert says in error.message
 
 
-def test_a_part_beyond_where_a_file_was_cut_off_is_told_from_one_beyond_its_end() -> None:
+def test_a_part_beyond_where_a_file_was_cut_off_is_not_one_beyond_its_end() -> None:
     assert refusal(source(end=3.4), EditSpec(trim=Trim(start=5))).code == "truncated"
 
 
@@ -95,7 +95,7 @@ def test_a_structure_that_is_whole_counts_more_than_a_claim() -> None:
     assert plan(replace(facts, whole=True)).main_frames == 181
 
 
-def test_sound_that_is_cut_off_is_told_though_the_picture_is_whole() -> None:
+def test_sound_that_is_cut_off_is_found_though_the_picture_is_whole() -> None:
     facts = source(audio=replace(AUDIO, end=5.0, heard=((0.0, 5.0),)))
     assert refusal(facts).code == "truncated"
     assert plan(replace(facts, whole=True)).main_frames == 300

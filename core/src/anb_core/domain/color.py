@@ -35,34 +35,40 @@ _HD_LINES, _SD_COLUMNS = 720, 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Colors:
-    """What a picture, or its file, says of its colors. `rgb`: its planes are red, green and blue; `alpha`: a part of it
-    may be transparent; `dolby_vision`: its colors are Dolby Vision's own (profile 5).
-    """
+    """What a picture, or its file, says about its colors."""
 
     matrix: int = UNSAID
     primaries: int = UNSAID
     transfer: int = UNSAID
+    """Numbers of H.273: how colors are coded, which colors the coordinates mean, and how brightness is coded."""
     full_range: bool = False
+    """Whether values use the full range (0 to 255 of 8 bits), not the range of video (16 to 235)."""
     rgb: bool = False
+    """Whether its planes are red, green and blue."""
     alpha: bool = False
+    """Whether a part of it may be transparent."""
     dolby_vision: bool = False
+    """Whether its colors are Dolby Vision's own (profile 5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColorPlan:
-    """How a picture's colors become BT.709's. All names are ffmpeg's.
-
-    `by`: the scaler does it on its way, zimg does it afterwards, or zimg does and the brightness of HDR is mapped too.
-    `assumed`: the picture does not say its matrix, so the scaler has to be told.
-    """
+    """How the colors of a picture are converted to BT.709."""
 
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"
+    """What converts them. `scaler`: ffmpeg's scaler, while it scales. `zimg`: zimg, after scaling. `tone_mapping`: zimg
+    too, and the brightness of HDR is mapped to that of an ordinary screen.
+    """
     matrix: str = "bt709"
     primaries: str = "bt709"
     transfer: str = "bt709"
+    """What the picture has, by ffmpeg's names."""
     full_range: bool = False
+    """As of Colors."""
     assumed: bool = False
+    """Whether the picture does not say its matrix, so that the scaler needs `matrix` as an option."""
     alpha: bool = False
+    """Whether it is laid over black."""
 
 
 def plan_colors(said: Colors, width: int, height: int) -> ColorPlan:

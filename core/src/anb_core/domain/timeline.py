@@ -16,28 +16,29 @@ _GOES_ON_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What is no jump. `wrap`: after how long the clock runs over, if it does. `ahead`: the longest hole between two
-    packets; `back`: the farthest step back.
-    """
+    """How far the clock of a stream may move from one packet to the next without a jump. Seconds."""
 
     wrap: float | None = None
+    """After how long the clock begins at 0 again. None where it never does."""
     ahead: float = inf
+    """The longest hole between two packets."""
     back: float = 2.0
+    """The longest step back."""
 
 
 @dataclass(slots=True)
 class Piece:
-    """A stretch of one stream that one clock was used for.
-
-    `first`: the number of its first packet within the stream; `since`: that one's raw time; `begin` and `end`: its
-    first and last moment, raw; `shift`: from raw to the line.
-    """
+    """A stretch of one stream that has one clock. Seconds."""
 
     first: int
+    """The number of its first packet within the stream."""
     since: float
+    """The raw time of that packet."""
     begin: float
     end: float
+    """Its first and last moment, raw."""
     shift: float = 0.0
+    """What has to be added to a raw time to get the time on the line."""
 
     @property
     def at(self) -> float:
@@ -47,12 +48,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Where a packet is on the line; `number`: which one of its stream. Exact once all packets were taken."""
+    """Where a packet is on the line. Exact once all packets were taken."""
 
     number: int
+    """The number of the packet within its stream."""
     piece: Piece
     raw_dts: float
     raw_pts: float
+    """When it is decoded, and when it is shown or heard: raw, in seconds."""
 
     @property
     def decoded_at(self) -> float:

@@ -20,14 +20,18 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A finished file and what was verified of it. `size` in bytes, `sha256` hexadecimal, `duration` in seconds."""
+    """A finished file, after its verification."""
 
     path: Path
     size: int
+    """Bytes."""
     sha256: str
+    """Hexadecimal."""
     width: int
     height: int
+    """Pixels."""
     duration: float
+    """Seconds."""
     frames: int
 
 

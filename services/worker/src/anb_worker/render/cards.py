@@ -45,12 +45,15 @@ _KEPT = 4
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A joinable card: picture, number of frames, sound (as extracted) if any, and whether a title belongs over it."""
+    """An intro or outro that can be joined to a main part without encoding it again."""
 
     picture: Path
     frames: int
+    """Its length, in frames of the output."""
     sound: Path | None = None
+    """What extract_command wrote. None means silence."""
     takes_title: bool = False
+    """Whether a title is laid over it."""
 
 
 class Cards:

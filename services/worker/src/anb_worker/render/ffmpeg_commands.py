@@ -44,20 +44,25 @@ _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Which ffmpeg, and what it may take. `max_pixels` of one picture, `max_alloc` bytes at once, `threads` a codec."""
+    """The ffmpeg that is run, and what it may use."""
 
     path: PurePath
     max_pixels: int
+    """The pixels of one picture of an upload."""
     max_alloc: int
+    """The bytes of one block of memory."""
     threads: int
+    """The threads of one codec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A stretch of sound, in frames of the output: a file that was extracted, or silence."""
+    """The sound of one part of the output."""
 
     frames: int
+    """How long it is, in frames of the output's picture."""
     file: PurePath | None = None
+    """What extract_command wrote. None means silence."""
 
 
 def picture_command(

@@ -12,11 +12,14 @@ _MOST_BOXES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box of the outermost level; `end` (bytes) is where it says that it ends, which may be beyond the file's end."""
+    """A box of the outermost level."""
 
     kind: str
+    """Its four letters, such as `moov`."""
     start: int
+    """Where it begins, in bytes from the beginning of the file."""
     end: int
+    """Where it says that it ends, in bytes. That may be beyond the end of the file."""
 
 
 def boxes(path: Path) -> Iterator[Box]:

@@ -47,12 +47,14 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devic
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """What one child may use. Seconds of CPU and of wall time, bytes of address space and of one file, open files."""
+    """The most that one child may use."""
 
     cpu_seconds: int = 900
     wall_seconds: float = 1800.0
     memory_bytes: int = 4 * 1024**3
+    """Of address space."""
     file_bytes: int = 1024**3
+    """Of each file that it writes."""
     open_files: int = 256
 
 

@@ -85,7 +85,7 @@ def _lacks_index(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What is looked for: the part of a file from `start` to `until`, in seconds as a player counts them."""
+    """The part of a file from `start` to `until`, in seconds as a player counts them."""
 
     container: Container
     path: Path

@@ -30,16 +30,17 @@ _CLOSE_SECONDS = 1 / 60
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """From `start` to `until`, seconds from `origin` (on the line of time). `back`: how far before it the scan began,
-    None: at the beginning of the file.
-    """
+    """The kept part of an upload."""
 
     scan: Scan
     container: Container
     origin: float
+    """Where a player counts 0, in seconds on the time line."""
     start: float
     until: float
+    """Where the part begins and ends, in seconds from the origin."""
     back: float | None
+    """How many seconds before it the scan began. None means at the beginning of the file."""
 
     @property
     def begin(self) -> float:

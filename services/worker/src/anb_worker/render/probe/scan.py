@@ -47,12 +47,15 @@ Watch = Callable[["Packet[Stream] | None", float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A packet. `good`: whether something of it is to be shown or heard."""
+    """A packet."""
 
     stamp: Stamp
     duration: float
+    """Seconds."""
     key: bool
+    """Whether it can be decoded without those before it."""
     good: bool
+    """Whether something of it is shown or heard."""
 
     @property
     def at(self) -> float:
