@@ -12,7 +12,7 @@ import structlog
 from anb_core.domain.errors import Refused, Unavailable, Withheld
 from anb_core.domain.model import Attempt, Problem, Record, Scope
 from anb_core.ports.objects import Objects
-from anb_core.ports.store import History, Reading, Store
+from anb_core.ports.store import History, Reading
 from anb_core.usecases import commands
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.visibility import Caller
@@ -102,7 +102,7 @@ class Reconciler:
     def __init__(
         self,
         *,
-        store: Store,
+        store: commands.CommandStore,
         objects: Objects,
         submit: Submit,
         kube: VideoJobs,

@@ -351,8 +351,16 @@ class Tokens(Protocol):
         ...
 
 
-class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Protocol):
-    """All of it, as the adapters and the fake implement it."""
+class Clock(Protocol):
+    """The only clock that what is stored is judged by."""
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        ...
+
+
+class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
+    """All of it, as the adapters and the fake implement it. Use cases ask for the parts that they use."""
 
     def ping(self) -> None:
         """Return when the database answers.
@@ -360,10 +368,6 @@ class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, Dead
         Raises:
             Unavailable: it does not, or its schema is not the one this program needs.
         """
-        ...
-
-    def now(self) -> datetime:
-        """The database's clock."""
         ...
 
     def close(self) -> None: ...

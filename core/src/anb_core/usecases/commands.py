@@ -7,6 +7,7 @@ Raises, each of them:
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -14,7 +15,7 @@ from anb_core.domain.errors import Conflict
 from anb_core.domain.model import Receipts, Record
 from anb_core.domain.status import Change, next_status
 from anb_core.ports.objects import Objects
-from anb_core.ports.store import Store
+from anb_core.ports.store import Commands, Reading
 from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
@@ -23,7 +24,11 @@ DELETION_GRACE = timedelta(hours=24)
 _log = structlog.get_logger(__name__)
 
 
-def cancel(store: Store, caller: Caller, video_id: str, *, receipts: Receipts | None = None) -> Record:
+class CommandStore(Commands, Reading, Protocol):
+    """What the commands need of the store."""
+
+
+def cancel(store: CommandStore, caller: Caller, video_id: str, *, receipts: Receipts | None = None) -> Record:
     """End a job that is not over."""
     find(store, caller, video_id)
     record = store.cancel(video_id, receipts=receipts)
@@ -32,7 +37,7 @@ def cancel(store: Store, caller: Caller, video_id: str, *, receipts: Receipts | 
 
 
 def retry(
-    store: Store,
+    store: CommandStore,
     objects: Objects,
     caller: Caller,
     video_id: str,
@@ -57,7 +62,7 @@ def retry(
     return retried
 
 
-def delete(store: Store, caller: Caller, video_id: str) -> None:
+def delete(store: CommandStore, caller: Caller, video_id: str) -> None:
     """Cancel and hide; the objects go `DELETION_GRACE` later."""
     find(store, caller, video_id)
     store.delete(video_id, grace=DELETION_GRACE)

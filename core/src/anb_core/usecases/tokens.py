@@ -7,13 +7,14 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 from uuid import uuid4
 
 import structlog
 
 from anb_core.domain.errors import Invalid, NotFound
 from anb_core.domain.model import Scope, Token
-from anb_core.ports.store import Store, Tokens
+from anb_core.ports.store import Clock, Tokens
 from anb_core.usecases.visibility import Caller
 
 PREFIX = "anb_"
@@ -22,6 +23,10 @@ PREFIX = "anb_"
 BOOTSTRAP_OWNER = "bootstrap"
 
 _log = structlog.get_logger(__name__)
+
+
+class TokenStore(Tokens, Clock, Protocol):
+    """What making a token needs of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def create_token(store: Store, *, owner: str, scope: Scope, lifetime: timedelta | None = None) -> NewToken:
+def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timedelta | None = None) -> NewToken:
     """Make a token; without `lifetime` it never expires.
 
     Raises:
@@ -47,7 +52,7 @@ def create_token(store: Store, *, owner: str, scope: Scope, lifetime: timedelta 
     return NewToken(_add(store, secret, owner=owner, scope=scope, lifetime=lifetime)[0], secret)
 
 
-def add_bootstrap_token(store: Store, secret: str) -> bool:
+def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
     """Record a secret that was chosen elsewhere, with scope `ops`, and revoke those that were before it.
 
     False when it was recorded before. One that was revoked does not come back, and then no other is revoked.
@@ -79,7 +84,7 @@ def revoke_token(store: Tokens, token_id: str) -> None:
         raise NotFound("token_not_found", f"There is no token {token_id} that could be revoked.")
 
 
-def _add(store: Store, secret: str, *, owner: str, scope: Scope, lifetime: timedelta | None) -> tuple[Token, bool]:
+def _add(store: TokenStore, secret: str, *, owner: str, scope: Scope, lifetime: timedelta | None) -> tuple[Token, bool]:
     if not owner.strip():
         raise Invalid("owner_empty", "A token needs an owner.")
     now = store.now()
