@@ -35,6 +35,7 @@ import httpx
 import psutil
 
 from anb_core.adapters.database import SqlStore, upgrade
+from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import NewVideo, Result, Source
 from anb_core.domain.retry import RetryPolicy
@@ -373,7 +374,9 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
         )
         store.submit_existing(new, Source(size=1_000_000))
         yield video_id, 0
-        claimed = store.claim(video_id, generation=1, worker=worker, lease=timedelta(minutes=1), policy=RetryPolicy())
+        claimed = store.claim(
+            video_id, generation=1, attempt_id=new_id(), worker=worker, lease=timedelta(minutes=1), policy=RetryPolicy()
+        )
         if not isinstance(claimed, Claimed):
             raise TypeError(f"{video_id} can't be claimed: {claimed}")
         yield video_id, CLAIMED

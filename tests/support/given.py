@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import uuid4
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Idempotency, Lease, NewVideo, Problem, Record, Result, Source
@@ -56,7 +57,7 @@ def sent(store: Store, video_id: str, *, broker: str = "queue") -> OutboxEntry:
 
 def claim(store: Store, video_id: str, *, worker: str = "worker-1", lease: timedelta = LEASE) -> Lease:
     """Claim a video that can be claimed."""
-    claimed = store.claim(video_id, generation=None, worker=worker, lease=lease, policy=POLICY)
+    claimed = store.claim(video_id, generation=None, attempt_id=new_id(), worker=worker, lease=lease, policy=POLICY)
     assert isinstance(claimed, Claimed), claimed
     return claimed.lease
 

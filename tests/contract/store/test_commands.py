@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
 from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import Counters, Ending, EventKind
@@ -48,7 +49,9 @@ def test_a_waiting_job_that_is_cancelled_owes_no_message_and_cannot_be_claimed(s
     assert record == store.get(video_id)
     assert record.job.status is Status.CANCELLED
     assert due(store) == []
-    assert store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY) == Dropped(Reason.TERMINAL)
+    assert store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Dropped(
+        Reason.TERMINAL
+    )
 
 
 def test_cancelling_takes_the_lease_from_the_attempt(store: Store) -> None:
@@ -139,7 +142,7 @@ def test_failures_before_a_retry_do_not_count_after_it(backend: Backend) -> None
 def test_a_message_from_before_the_retry_wakes_nothing(store: Store) -> None:
     video_id = failed(store)
     store.retry(video_id)
-    old = store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+    old = store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     assert old == Dropped(Reason.OLDER_GENERATION)
     assert claim(store, video_id).generation == 2
 
@@ -207,7 +210,7 @@ def test_deleting_a_video_under_way_cancels_it(store: Store) -> None:
     store.delete(lease.video_id, grace=DAY)
     assert not store.renew(lease, duration=LEASE)
     assert not store.publish(lease, result(lease))
-    message = store.claim(lease.video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+    message = store.claim(lease.video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     assert message == Dropped(Reason.DELETED)
     event = store.events_after(0)[-1]
     assert (event.kind, event.status) == (EventKind.DELETED, Status.CANCELLED)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
 from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import Counters, Ending, Idempotency, JobEvent, Lease, Record, Source
@@ -56,7 +57,9 @@ def test_of_eight_claims_exactly_one_gets_the_job(backend: Backend) -> None:
     video_id = uploaded(backend.store)
     answers = at_once(
         *(
-            lambda store=store: store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+            lambda store=store: store.claim(
+                video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY
+            )
             for store in stores(backend)
         )
     )
@@ -71,7 +74,9 @@ def test_an_expired_lease_is_lost_once_however_many_notice_it(backend: Backend) 
     lost = processing(store)
     backend.pass_time(LEASE)
     claims = (
-        lambda store=store: store.claim(lost.video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+        lambda store=store: store.claim(
+            lost.video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY
+        )
         for store in stores(backend, 4)
     )
     sweeps = (lambda store=store: store.end_expired_leases(limit=10, policy=POLICY) for store in stores(backend, 4))

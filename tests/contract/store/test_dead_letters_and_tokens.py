@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.model import DeadLetterCause, Problem, Scope, Token
 from anb_core.domain.retry import plan_rejection
 from anb_core.ports.store import MAX_DEAD_LETTER_BODY, Store, Unknown
@@ -52,7 +53,7 @@ def test_text_that_no_database_keeps_is_recorded_as_well_as_can_be(backend: Back
     assert store.settle(lease, plan_rejection(lease.counters, Problem("odd", odd)))
     # Ids come from messages and addresses.
     assert store.get(odd) is None
-    assert store.claim(odd, generation=1, worker="w", lease=LEASE, policy=POLICY) == Unknown()
+    assert store.claim(odd, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Unknown()
     assert store.find_token(odd) is None
 
 

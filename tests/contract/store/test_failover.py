@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from anb_core.adapters.database import SqlStore, engine, upgrade
 from anb_core.adapters.database.engine import Database
+from anb_core.adapters.system import new_id
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.store import Claimed, Store
 from tests.support.given import LEASE, POLICY, SECOND, claim, processed, result, uploaded
@@ -86,7 +87,7 @@ def test_while_the_database_can_only_be_read_nobody_is_told_that_it_is_there(
     try:
         assert "read-only" in str(eventually(lambda: away(store)))
         with pytest.raises(Unavailable, match="read-only"):
-            store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+            store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     finally:
         read_only(postgres, whether=False)
     eventually(lambda: not away(store))
@@ -123,7 +124,7 @@ def test_who_was_connected_to_the_server_before_goes_on_with_the_one_that_took_o
         after.execute("SELECT pg_promote()")
         eventually(lambda: not away(store), within=15)
 
-        claimed = store.claim(waiting, generation=1, worker="w", lease=LEASE, policy=POLICY)
+        claimed = store.claim(waiting, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
         assert isinstance(claimed, Claimed)
         assert store.publish(claimed.lease, result(claimed.lease))
         assert not away(follower)

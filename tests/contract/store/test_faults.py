@@ -16,6 +16,7 @@ from anb_core.adapters.database import SqlStore, engine, feed, upgrade
 from anb_core.adapters.database.engine import Database
 from anb_core.adapters.database.rows import lock
 from anb_core.adapters.database.tables import jobs
+from anb_core.adapters.system import new_id
 from anb_core.domain.errors import Busy, Conflict, Full, Unavailable
 from anb_core.domain.model import EventKind, Record
 from anb_core.domain.status import Status
@@ -113,7 +114,7 @@ def test_a_claim_is_held_though_the_answer_to_its_commit_was_lost(
 ) -> None:
     video_id = uploaded(postgresql.store)
     proxy.cut(when, COMMIT)
-    claimed = far.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY)
+    claimed = far.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     assert proxy.cuts == 1
     assert isinstance(claimed, Claimed)
     assert claimed.record == postgresql.store.get(video_id)

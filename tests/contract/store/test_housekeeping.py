@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
 from anb_core.domain.model import Idempotency
 from anb_core.ports.store import Dropped, Store, Unknown
@@ -66,7 +67,7 @@ def test_a_job_between_attempts_is_sent_anew_once_it_is_due(backend: Backend) ->
     video_id = uploaded(store)
     sent(store, video_id)
     backend.pass_time(HOUR)
-    lease = store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY).lease  # type: ignore[union-attr]
+    lease = store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY).lease  # type: ignore[union-attr]
     assert store.requeue_unclaimed(enqueued_before=MINUTE, limit=10) == 0
     assert fail(store, lease)
     backend.pass_time(10 * SECOND)
@@ -234,7 +235,7 @@ def test_a_deleted_video_is_purged_once_its_objects_are_gone(backend: Backend) -
     store = backend.store
     video_id = processed(store)
     store.delete(video_id, grace=DAY)
-    message = {"generation": 1, "worker": "w", "lease": LEASE, "policy": POLICY}
+    message = {"generation": 1, "attempt_id": "a", "worker": "w", "lease": LEASE, "policy": POLICY}
     assert store.purge(events_before=30 * DAY, limit=10) == 0
     backend.pass_time(DAY + MINUTE)
     held = store.hold_deletions(limit=10, hold=MINUTE)
@@ -333,7 +334,7 @@ def test_an_interrupted_job_that_was_enqueued_long_ago_is_not_sent_twice(backend
     video_id = uploaded(store)
     sent(store, video_id)
     backend.pass_time(DAY)
-    lease = store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY).lease  # type: ignore[union-attr]
+    lease = store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY).lease  # type: ignore[union-attr]
     assert interrupt(store, lease)
     sent(store, video_id)
     assert store.requeue_unclaimed(enqueued_before=MINUTE, limit=10) == 0

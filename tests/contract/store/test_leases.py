@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, EventKind, Lease, Problem, Result
 from anb_core.domain.retry import WORKER_LOST, RetryPolicy, plan_failure, plan_outage
@@ -36,7 +38,9 @@ TODAY_AND_TOMORROW = (0, 24 * 60)
 
 def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> object:
     """One more message for this video."""
-    return store.claim(video_id, generation=generation, worker="worker-2", lease=LEASE, policy=POLICY)
+    return store.claim(
+        video_id, generation=generation, attempt_id=new_id(), worker="worker-2", lease=LEASE, policy=POLICY
+    )
 
 
 def test_what_only_the_log_may_say_of_an_attempt_is_kept_beside_it(store: Store) -> None:
@@ -50,7 +54,7 @@ def test_what_only_the_log_may_say_of_an_attempt_is_kept_beside_it(store: Store)
 
 def test_a_claim_begins_an_attempt_with_a_new_fence_and_a_key_of_its_own(store: Store) -> None:
     video_id = uploaded(store)
-    claimed = store.claim(video_id, generation=1, worker="worker-1", lease=LEASE, policy=POLICY)
+    claimed = store.claim(video_id, generation=1, attempt_id=new_id(), worker="worker-1", lease=LEASE, policy=POLICY)
     assert isinstance(claimed, Claimed)
     lease, job = claimed.lease, claimed.record.job
     assert claimed.record == store.get(video_id)
@@ -61,6 +65,20 @@ def test_a_claim_begins_an_attempt_with_a_new_fence_and_a_key_of_its_own(store: 
     assert lease.result_key == f"processed/{video_id}/1-{lease.attempt_id}.mp4"
     [attempt] = store.history(video_id)[1]
     assert (attempt.id, attempt.worker, attempt.ended_at) == (lease.attempt_id, "worker-1", None)
+
+
+def test_claiming_again_under_the_same_id_changes_nothing_and_gives_the_same_lease(backend: Backend) -> None:
+    store, video_id = backend.store, uploaded(backend.store)
+    message: Any = {"generation": 1, "attempt_id": "a", "worker": "worker-1", "lease": LEASE, "policy": POLICY}
+    first = store.claim(video_id, **message)
+    last = store.last_event_id()
+    backend.pass_time(10 * SECOND)
+    record = record_of(store, video_id)
+    second = store.claim(video_id, **message)
+    assert isinstance(first, Claimed)
+    assert second == Claimed(first.lease, record)
+    assert (record_of(store, video_id), store.last_event_id()) == (record, last)
+    assert len(store.history(video_id)[1]) == 1
 
 
 def test_a_claim_fulfils_the_promise_to_send(store: Store) -> None:
@@ -463,7 +481,7 @@ def test_the_fifth_loss_may_be_noticed_by_a_message_too(backend: Backend) -> Non
     policy = RetryPolicy(max_lost=1)
     video_id = processing(store).video_id
     backend.pass_time(LEASE)
-    dropped = store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=policy)
+    dropped = store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=policy)
     assert dropped == Dropped(Reason.LOST)
     assert record_of(store, video_id).job.status is Status.DEAD_LETTERED
     assert len(backend.dead_letters()) == 1

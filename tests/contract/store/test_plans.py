@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.errors import NotFound
 from anb_core.domain.model import Counters, Lease
 from anb_core.domain.status import Status
@@ -155,7 +156,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.renew(lease, duration=LEASE)
         store.report_progress(lease, 0.5)
         fail(store, lease)
-        store.claim("v80", generation=1, worker="w", lease=LEASE, policy=POLICY)
+        store.claim("v80", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
         store.cancel("v70")
         store.retry("v60")
         store.delete("v1", grace=DAY)

@@ -10,21 +10,28 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Refused
 from anb_core.domain.model import Idempotency, Lease, NewVideo, Receipts, Record, Result, Source
 from anb_core.domain.retry import (
     RetryPolicy,
-    Settlement,
     plan_failure,
     plan_interruption,
     plan_outage,
     plan_rejection,
 )
 from anb_core.domain.status import Status
-from anb_core.ports.store import Claimed, OutboxEntry, Replay, Store
+from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, Unknown
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
@@ -50,17 +57,15 @@ receipts = st.none() | st.dictionaries(st.sampled_from(["one", "two"]), st.just(
 
 
 class Pair:
-    """Two stores that are told the same; ids that each makes up are told apart from those that matter."""
+    """Two stores that are told the same."""
 
     def __init__(self, left: Backend, right: Backend) -> None:
         self.sides = (left, right)
-        # Attempts are named in the order of their making, which is the same on both sides.
-        self.names: tuple[dict[str, str], dict[str, str]] = ({}, {})
 
     def both(self, call: Callable[[Store], Any]) -> tuple[Any, Any]:
         """Both answers; they must mean the same."""
         left, right = (self._answer(backend.store, call) for backend in self.sides)
-        assert self.plain(0, left) == self.plain(1, right)
+        assert plain(left) == plain(right)
         return left, right
 
     def _answer(self, store: Store, call: Callable[[Store], Any]) -> Any:
@@ -69,16 +74,10 @@ class Pair:
         except Refused as refused:
             return type(refused).__name__, refused.code, refused.message
 
-    def plain(self, side: int, value: Any) -> str:
-        """A value without what may differ: times, ids of rows, tokens of holds, ids of attempts."""
-        text = repr(_timeless(value))
-        for number, name in enumerate(self.names[side]):
-            text = text.replace(name, f"attempt-{number}")
-        return text
 
-    def name(self, leases: tuple[Lease, Lease]) -> None:
-        for names, lease in zip(self.names, leases, strict=True):
-            names[lease.attempt_id] = lease.attempt_id
+def plain(value: Any) -> str:
+    """A value without what may differ: times, ids of rows, tokens of holds."""
+    return repr(_timeless(value))
 
 
 def _timeless(value: Any) -> Any:
@@ -162,51 +161,44 @@ class Stores(RuleBasedStateMachine):
         self.pair.both(lambda store: store.delete(video_id, grace=GRACE))
 
     @rule(target=leases, video_id=videos, generation=st.sampled_from([None, 1, 2]))
-    def claim(self, video_id: str, generation: int | None) -> tuple[Lease, Lease] | None:
-        answers = [
-            backend.store.claim(video_id, generation=generation, worker="w", lease=LEASE, policy=POLICY)
-            for backend in self.pair.sides
-        ]
-        left, right = answers
-        if isinstance(left, Claimed) and isinstance(right, Claimed):
-            self.pair.name((left.lease, right.lease))
-        assert self.pair.plain(0, left) == self.pair.plain(1, right)
-        return (left.lease, right.lease) if isinstance(left, Claimed) and isinstance(right, Claimed) else None
+    def claim(self, video_id: str, generation: int | None) -> Lease | MultipleResults[Lease]:
+        attempt_id = f"a{next(self.numbers)}"
 
-    def held(self, leases: tuple[Lease, Lease] | None, call: Callable[[Store, Lease], bool]) -> None:
-        if leases is not None:
-            left, right = (call(backend.store, lease) for backend, lease in zip(self.pair.sides, leases, strict=True))
-            assert left is right
+        def claim(store: Store) -> Claimed | Dropped | Unknown:
+            return store.claim(
+                video_id, generation=generation, attempt_id=attempt_id, worker="w", lease=LEASE, policy=POLICY
+            )
 
-    @rule(leases=leases)
-    def renew(self, leases: tuple[Lease, Lease] | None) -> None:
-        self.held(leases, lambda store, lease: store.renew(lease, duration=LEASE))
+        claimed = self.pair.both(claim)
+        if not isinstance(claimed[0], Claimed):
+            return multiple()
+        assert self.pair.both(claim) == claimed
+        return claimed[0].lease
 
-    @rule(leases=leases, progress=st.floats(0, 1))
-    def report(self, leases: tuple[Lease, Lease] | None, progress: float) -> None:
-        self.held(leases, lambda store, lease: store.report_progress(lease, progress))
+    @rule(lease=leases)
+    def renew(self, lease: Lease) -> None:
+        self.pair.both(lambda store: store.renew(lease, duration=LEASE))
 
-    @rule(leases=leases)
-    def publish(self, leases: tuple[Lease, Lease] | None) -> None:
-        self.held(
-            leases,
-            lambda store, lease: store.publish(lease, Result(lease.result_key, 9, "bb", 1280, 720, 35.5, 1065)),
-        )
+    @rule(lease=leases, progress=st.floats(0, 1))
+    def report(self, lease: Lease, progress: float) -> None:
+        self.pair.both(lambda store: store.report_progress(lease, progress))
 
-    @rule(leases=leases, ending=st.sampled_from(["failure", "outage", "interruption", "rejection"]))
-    def settle(self, leases: tuple[Lease, Lease] | None, ending: str) -> None:
-        def settlement(lease: Lease) -> Settlement:
-            match ending:
-                case "failure":
-                    return plan_failure(lease.counters, PROBLEM, POLICY, 1.0)
-                case "outage":
-                    return plan_outage(lease.counters, PROBLEM, POLICY, 1.0)
-                case "interruption":
-                    return plan_interruption(lease.counters)
-                case _:
-                    return plan_rejection(lease.counters, PROBLEM)
+    @rule(lease=leases)
+    def publish(self, lease: Lease) -> None:
+        self.pair.both(lambda store: store.publish(lease, Result(lease.result_key, 9, "bb", 1280, 720, 35.5, 1065)))
 
-        self.held(leases, lambda store, lease: store.settle(lease, settlement(lease)))
+    @rule(lease=leases, ending=st.sampled_from(["failure", "outage", "interruption", "rejection"]))
+    def settle(self, lease: Lease, ending: str) -> None:
+        match ending:
+            case "failure":
+                settlement = plan_failure(lease.counters, PROBLEM, POLICY, 1.0)
+            case "outage":
+                settlement = plan_outage(lease.counters, PROBLEM, POLICY, 1.0)
+            case "interruption":
+                settlement = plan_interruption(lease.counters)
+            case _:
+                settlement = plan_rejection(lease.counters, PROBLEM)
+        self.pair.both(lambda store: store.settle(lease, settlement))
 
     @rule(target=entries)
     def hold_outbox(self) -> tuple[list[OutboxEntry], list[OutboxEntry]]:
@@ -214,7 +206,7 @@ class Stores(RuleBasedStateMachine):
             sorted(backend.store.hold_outbox(limit=100, hold=HOLD), key=lambda entry: entry.video_id)
             for backend in self.pair.sides
         )
-        assert self.pair.plain(0, left) == self.pair.plain(1, right)
+        assert plain(left) == plain(right)
         return left, right
 
     @rule(entries=entries, sent=st.booleans())
@@ -261,11 +253,8 @@ class Stores(RuleBasedStateMachine):
             ]
         )
         seen = [
-            (
-                sorted(self.pair.plain(side, (doom.key, doom.reason)) for doom in backend.dooms()),
-                self.pair.plain(side, backend.dead_letters()),
-            )
-            for side, backend in enumerate(self.pair.sides)
+            (sorted((doom.key, doom.reason) for doom in backend.dooms()), plain(backend.dead_letters()))
+            for backend in self.pair.sides
         ]
         assert seen[0] == seen[1]
 

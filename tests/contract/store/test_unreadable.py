@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.errors import AnbError, Unreadable
 from anb_core.domain.model import Scope, Token
 from anb_core.domain.status import Status
@@ -50,7 +51,7 @@ def test_a_video_that_cannot_be_read_says_so_when_it_is_asked_for(backend: Backe
         lambda: store.retry(video_id),
         lambda: store.delete(video_id, grace=DAY),
         lambda: store.complete_upload(video_id, SOURCE),
-        lambda: store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY),
+        lambda: store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY),
         lambda: store.report_progress(lease, 0.5),
         lambda: store.publish(lease, result(lease)),
         lambda: interrupt(store, lease),

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.adapters.system import new_id
+from anb_core.domain.claim import Reason
 from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import EventKind, Idempotency, Record, Source, Video
@@ -401,7 +403,13 @@ def test_an_object_that_is_not_ours_is_never_deleted(backend: Backend) -> None:
 
 def test_a_message_of_an_unfinished_upload_wakes_nothing(store: Store) -> None:
     video_id = uploading(store).video.id
-    assert store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY) == Dropped(reason="uploading")  # type: ignore[arg-type]
-    assert store.claim("unknown", generation=1, worker="w", lease=LEASE, policy=POLICY) == Unknown()
+    assert store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Dropped(
+        Reason.UPLOADING
+    )
+    assert (
+        store.claim("unknown", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Unknown()
+    )
     store.complete_upload(video_id, SOURCE)
-    assert isinstance(store.claim(video_id, generation=1, worker="w", lease=LEASE, policy=POLICY), Claimed)
+    assert isinstance(
+        store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY), Claimed
+    )

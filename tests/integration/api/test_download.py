@@ -3,6 +3,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.model import Result
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Claimed
@@ -18,7 +19,12 @@ def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(
             "/api/videos/upload", data={"title": "T"}, files={"video_file": ("Mi día.mov", VIDEO)}
         ).json()
         claimed = store.claim(
-            receipt["video_id"], generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+            receipt["video_id"],
+            generation=None,
+            attempt_id=new_id(),
+            worker="w",
+            lease=timedelta(minutes=1),
+            policy=RetryPolicy(),
         )
         assert isinstance(claimed, Claimed)
         with objects.writing(claimed.lease.result_key, content_type="video/mp4") as writer:

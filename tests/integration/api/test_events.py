@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from anb_api import events
+from anb_core.adapters.system import new_id
 from anb_core.domain.model import Lease, Result
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Claimed
@@ -64,7 +65,12 @@ class World:
 
     def claim(self) -> Lease:
         claimed = self.api.core.store.claim(
-            self.video_id, generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+            self.video_id,
+            generation=None,
+            attempt_id=new_id(),
+            worker="w",
+            lease=timedelta(minutes=1),
+            policy=RetryPolicy(),
         )
         assert isinstance(claimed, Claimed)
         return claimed.lease

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 from openapi_spec_validator import validate
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.model import Result
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Claimed
@@ -27,7 +28,7 @@ def upload(client: httpx.Client) -> str:
 def finished(api: Api, client: httpx.Client) -> str:
     video_id = upload(client)
     claimed = api.core.store.claim(
-        video_id, generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+        video_id, generation=None, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
     )
     assert isinstance(claimed, Claimed)
     assert api.core.store.publish(claimed.lease, Result(claimed.lease.result_key, 18, "ab", 1280, 720, 1.0, 30))

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from anb_core.adapters.database import SqlStore, upgrade
+from anb_core.adapters.system import new_id
 from anb_core.domain.retry import RetryPolicy, plan_failure
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed
@@ -53,7 +54,9 @@ def life(store: SqlStore, client: int) -> list[tuple[str, str, int]]:
         for turn in range(failures + 1):
             for entry in store.hold_outbox(limit=2, hold=SECOND):
                 store.mark_sent(entry, broker="queue")
-            claimed = store.claim(video_id, generation=1, worker=f"w{client}", lease=LEASE, policy=POLICY)
+            claimed = store.claim(
+                video_id, generation=1, attempt_id=new_id(), worker=f"w{client}", lease=LEASE, policy=POLICY
+            )
             assert isinstance(claimed, Claimed), claimed
             assert claimed.record.video.owner == owner
             lease = claimed.lease

@@ -5,6 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from anb_api.schemas import read_cursor, write_cursor
+from anb_core.adapters.system import new_id
 from anb_core.domain.errors import Full, Invalid, Unavailable
 from anb_core.domain.model import Counters, Problem, Result, Scope
 from anb_core.domain.retry import RetryPolicy, plan_outage
@@ -17,7 +18,9 @@ COMMANDS = ["/cancel", "/retry"]
 
 
 def process(world: World, video_id: str) -> None:
-    claimed = world.store.claim(video_id, generation=1, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy())
+    claimed = world.store.claim(
+        video_id, generation=1, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+    )
     assert isinstance(claimed, Claimed)
     result = Result(claimed.lease.result_key, 10, "ab", 1280, 720, 35.5, 1065)
     assert world.store.publish(claimed.lease, result)
@@ -196,7 +199,9 @@ def test_a_listing_can_be_limited_to_several_statuses(world: World) -> None:
 def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone_and_only_if_asked_for(world: World) -> None:
     ana, ops = world.caller("ana"), world.caller("ops", Scope.OPS)
     video_id = world.upload(ana)
-    claimed = world.store.claim(video_id, generation=None, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy())
+    claimed = world.store.claim(
+        video_id, generation=None, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+    )
     assert isinstance(claimed, Claimed)
     problem = Problem("bucket_unavailable", "The bucket did not answer.", "http://secret.host:9000 refuses")
     world.store.settle(claimed.lease, plan_outage(Counters(), problem, RetryPolicy(), jitter=0.5))

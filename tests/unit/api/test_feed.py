@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from anb_api.feed import KEPT, Hub, Subscription
+from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import JobEvent, Lease, NewVideo, Source
@@ -26,7 +27,9 @@ def submit(store: InMemoryStore, video_id: str) -> None:
 
 
 def claim(store: InMemoryStore, video_id: str) -> Lease:
-    claimed = store.claim(video_id, generation=1, worker="w", lease=timedelta(minutes=1), policy=RetryPolicy())
+    claimed = store.claim(
+        video_id, generation=1, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+    )
     assert isinstance(claimed, Claimed)
     return claimed.lease
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from anb_api.settings import CommandSettings, MigrationSettings
+from anb_core.adapters.system import new_id
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed
@@ -54,7 +55,8 @@ def test_a_download_url_is_good_for_as_long_as_is_set(world: World) -> None:
 def test_a_job_whose_worker_is_lost_as_often_as_is_set_is_soon_a_dead_letter(world: World, clock: ManualClock) -> None:
     video_id = world.upload(world.caller("ana"))
     assert isinstance(
-        world.store.claim(video_id, generation=1, worker="w", lease=MINUTE, policy=RetryPolicy()), Claimed
+        world.store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=MINUTE, policy=RetryPolicy()),
+        Claimed,
     )
     clock.advance(MINUTE)
 

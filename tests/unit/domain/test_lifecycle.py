@@ -24,7 +24,8 @@ def uploaded() -> Record:
 
 
 def claimed(record: Record) -> Record:
-    return lifecycle.claim(record, NOW, attempt_id="a", worker="w", lease=timedelta(minutes=1), loss=None).record
+    attempt = lifecycle.next_attempt(record.job, NOW, attempt_id="a", worker="w")
+    return lifecycle.claim(record, NOW, attempt=attempt, lease=timedelta(minutes=1), loss=None).record
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.9])

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from anb_core.adapters.system import new_id
 from anb_core.ports.store import Claimed
 from anb_operator.kube import KubeRefused
 from anb_operator.naming import video_id_of
@@ -66,7 +67,9 @@ class Interleavings(RuleBasedStateMachine):
     def work(self, *, succeeds: bool, data: st.DataObject) -> None:
         video_id = data.draw(st.sampled_from(list(self.tokens)))
         store = self.world.store
-        claimed = store.claim(video_id, generation=None, worker="worker-1", lease=HOUR, policy=POLICY)
+        claimed = store.claim(
+            video_id, generation=None, attempt_id=new_id(), worker="worker-1", lease=HOUR, policy=POLICY
+        )
         if isinstance(claimed, Claimed) and succeeds:
             store.publish(claimed.lease, result(claimed.lease))
         elif isinstance(claimed, Claimed):

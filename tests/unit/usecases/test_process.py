@@ -9,6 +9,7 @@ from typing import Self
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import (
     BadInput,
@@ -99,10 +100,19 @@ class FaultyStore(InMemoryStore):
         self.silent: list[str] = []
 
     def claim(
-        self, video_id: str, *, generation: int | None, worker: str, lease: timedelta, policy: RetryPolicy
+        self,
+        video_id: str,
+        *,
+        generation: int | None,
+        attempt_id: str,
+        worker: str,
+        lease: timedelta,
+        policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
         with self._answering("claim"):
-            return super().claim(video_id, generation=generation, worker=worker, lease=lease, policy=policy)
+            return super().claim(
+                video_id, generation=generation, attempt_id=attempt_id, worker=worker, lease=lease, policy=policy
+            )
 
     def publish(self, lease: Lease, result: Result) -> bool:
         with self._answering("publish"):
@@ -190,6 +200,7 @@ class World:
             ),
             worker=worker,
             lease=LEASE,
+            new_id=new_id,
             adopt=self.adopt if adopts else None,
             on_step=self.on_step,
         )

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.keys import upload_key
@@ -100,7 +101,7 @@ def world() -> World:
 def test_a_job_whose_worker_died_is_sent_again_and_the_loss_counted(world: World) -> None:
     world.upload("v1")
     world.relay.send_due()
-    world.store.claim("v1", generation=1, worker="w", lease=LEASE, policy=POLICY)
+    world.store.claim("v1", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     world.clock.advance(LEASE)
 
     assert world.sweep.sweep() == Swept(lost=1, deleted=1)
@@ -116,7 +117,7 @@ def test_a_job_that_this_version_cannot_read_does_not_end_the_sweep(world: World
         world.upload(name)
     world.relay.send_due()
     for name in ("v1", "v2"):
-        world.store.claim(name, generation=1, worker="w", lease=LEASE, policy=POLICY)
+        world.store.claim(name, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     world.store.unreadable.add("v1")
     world.clock.advance(LEASE)
 
@@ -127,7 +128,7 @@ def test_a_job_that_this_version_cannot_read_does_not_end_the_sweep(world: World
 def test_a_lease_that_is_kept_is_left_alone(world: World) -> None:
     world.upload("v1")
     world.relay.send_due()
-    claimed = world.store.claim("v1", generation=1, worker="w", lease=LEASE, policy=POLICY)
+    claimed = world.store.claim("v1", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     assert isinstance(claimed, Claimed)
     world.clock.advance(LEASE * 0.9)
     world.store.renew(claimed.lease, duration=LEASE)
@@ -324,7 +325,7 @@ class Deaf(InMemoryObjects):
 def test_a_bucket_that_is_away_delays_deletions_and_nothing_else(world: World) -> None:
     world.upload("v1")
     world.relay.send_due()
-    world.store.claim("v1", generation=1, worker="w", lease=LEASE, policy=POLICY)
+    world.store.claim("v1", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     world.clock.advance(LEASE)
     world.objects = Deaf()
 
@@ -382,7 +383,7 @@ def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
     many = 2 * LIMIT + LIMIT // 2
     for number in range(many):
         world.upload(f"leased-{number}")
-        world.store.claim(f"leased-{number}", generation=1, worker="w", lease=LEASE, policy=POLICY)
+        world.store.claim(f"leased-{number}", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
         world.store.begin_upload(_new(f"dead-{number}"), lifetime=timedelta(minutes=1))
     events = len(world.store.events_after(0, limit=10_000))
     world.clock.advance(EVENTS_KEPT + timedelta(seconds=1))

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from anb_core.adapters.system import SystemRuntime
+from anb_core.adapters.system import SystemRuntime, new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import AnbError, Interrupted, LeaseLost, Transient, Unavailable
 from anb_core.domain.model import Lease, NewVideo, Source
@@ -39,7 +39,9 @@ class World:
         self.store.submit_existing(new, Source(1))
         self.queue.put('{"video_id": "v1"}')
         delivery = self.queue.receive(wait=timedelta(0))
-        claimed = self.store.claim("v1", generation=1, worker="worker-1", lease=TERMS.duration, policy=RetryPolicy())
+        claimed = self.store.claim(
+            "v1", generation=1, attempt_id=new_id(), worker="worker-1", lease=TERMS.duration, policy=RetryPolicy()
+        )
         assert delivery is not None
         assert isinstance(claimed, Claimed)
         self.delivery: Delivery = delivery

@@ -145,14 +145,10 @@ def abandoned(video: Video, now: datetime) -> tuple[Doomed, ...]:
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
-def claim(
-    record: Record, now: datetime, *, attempt_id: str, worker: str, lease: timedelta, loss: Settlement | None
-) -> Effect:
-    """A worker begins an attempt; `loss` is the end of the expired one before it."""
-    job = record.job
-    ended = Ended(job.lease_owner, loss.ending, loss.error) if loss and job.lease_owner else None
+def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str) -> Attempt:
+    """The attempt that a worker is about to begin."""
     fence = job.fence + 1
-    attempt = Attempt(
+    return Attempt(
         id=attempt_id,
         job_id=job.id,
         generation=job.generation,
@@ -161,17 +157,23 @@ def claim(
         result_key=result_key(job.video_id, fence, attempt_id),
         started_at=now,
     )
+
+
+def claim(record: Record, now: datetime, *, attempt: Attempt, lease: timedelta, loss: Settlement | None) -> Effect:
+    """A worker begins an attempt; `loss` is the end of the expired one before it."""
+    job = record.job
+    ended = Ended(job.lease_owner, loss.ending, loss.error) if loss and job.lease_owner else None
     status = next_status(job.status, Change.CLAIM)
     after = replace(
         job,
         status=status,
-        fence=fence,
+        fence=attempt.fence,
         counters=loss.counters if loss else job.counters,
         progress=0.0,
         attempts=job.attempts + 1,
-        lease_owner=attempt_id,
+        lease_owner=attempt.id,
         lease_expires_at=now + lease,
-        worker=worker,
+        worker=attempt.worker,
         not_before=None,
     )
     event = EventKind.ATTEMPT if status is job.status else EventKind.STATUS

@@ -191,9 +191,19 @@ class Leases(Protocol):
     """What a worker does to a job. A false answer means that the lease is lost: write nothing more, stop the work."""
 
     def claim(
-        self, video_id: str, *, generation: int | None, worker: str, lease: timedelta, policy: RetryPolicy
+        self,
+        video_id: str,
+        *,
+        generation: int | None,
+        attempt_id: str,
+        worker: str,
+        lease: timedelta,
+        policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
         """Apply `judge_claim`: fence + 1 and a new attempt, an expired attempt settled as lost before it.
+
+        `attempt_id` is new with every attempt. Claiming again with the id that holds the job changes nothing, and the
+        lease still counts from the first time: who got no answer may ask again.
 
         A job that is not due yet gets a new outbox entry for when it is: what woke the caller may be its last message.
         """

@@ -41,6 +41,7 @@ class Process:
     tools: Tools
     worker: str
     lease: timedelta
+    new_id: Callable[[], str]
     adopt: Callable[[str, str], object] | None = None
     on_step: Callable[[str], None] = lambda _: None
 
@@ -82,13 +83,14 @@ class Process:
         Raises:
             Unavailable: nothing could be committed.
         """
-        monotonic = self.tools.runtime.monotonic
+        monotonic, attempt_id = self.tools.runtime.monotonic, self.new_id()
 
         def claim() -> tuple[Claimed | Dropped | Unknown, float]:
             since = monotonic()
             return self.store.claim(
                 message.video_id,
                 generation=message.generation,
+                attempt_id=attempt_id,
                 worker=self.worker,
                 lease=self.lease,
                 policy=self.tools.policy,

@@ -71,6 +71,7 @@ def run(
         ),
         worker=settings.worker_name,
         lease=settings.lease,
+        new_id=new_id,
         adopt=_adopter(core, relay),
         on_step=on_step,
     )

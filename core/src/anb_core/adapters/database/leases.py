@@ -1,7 +1,6 @@
 """What a worker does to a job."""
 
 from datetime import timedelta
-from uuid import uuid4
 
 from sqlalchemy import Connection, select, update
 
@@ -21,10 +20,15 @@ class LeasesRepository(Repository):
     """Implements `anb_core.ports.store.Leases`."""
 
     def claim(
-        self, video_id: str, *, generation: int | None, worker: str, lease: timedelta, policy: RetryPolicy
+        self,
+        video_id: str,
+        *,
+        generation: int | None,
+        attempt_id: str,
+        worker: str,
+        lease: timedelta,
+        policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
-        attempt_id = str(uuid4())
-
         def judge(connection: Connection) -> Claimed | Dropped | Unknown:
             locked = lock(connection, video_id)
             if locked is None:
@@ -43,11 +47,10 @@ class LeasesRepository(Repository):
                     apply(connection, locked, lifecycle.settle(record, loss, locked.now))
                     return Dropped(Reason.LOST)
                 case Take(loss):
-                    effect = lifecycle.claim(
-                        record, locked.now, attempt_id=attempt_id, worker=worker, lease=lease, loss=loss
-                    )
+                    attempt = lifecycle.next_attempt(record.job, locked.now, attempt_id=attempt_id, worker=worker)
+                    effect = lifecycle.claim(record, locked.now, attempt=attempt, lease=lease, loss=loss)
                     record = apply(connection, locked, effect)
-                    return Claimed(lifecycle.lease_of(record, _attempt(connection, attempt_id)), record)
+                    return Claimed(lifecycle.lease_of(record, attempt), record)
 
         return self.database.repeatable(judge)
 

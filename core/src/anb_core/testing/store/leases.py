@@ -23,7 +23,14 @@ class InMemoryLeases(Tables):
     """Implements `anb_core.ports.store.Leases`."""
 
     def claim(
-        self, video_id: str, *, generation: int | None, worker: str, lease: timedelta, policy: RetryPolicy
+        self,
+        video_id: str,
+        *,
+        generation: int | None,
+        attempt_id: str,
+        worker: str,
+        lease: timedelta,
+        policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
         with self.transaction() as now:
             row = self.find(video_id)
@@ -31,6 +38,8 @@ class InMemoryLeases(Tables):
                 return Unknown()
             if row.deleted_at:
                 return Dropped(Reason.DELETED)
+            if row.job.lease_owner == attempt_id:
+                return Claimed(lifecycle.lease_of(row.record, row.attempts[-1]), row.record)
             match judge_claim(row.job, generation, now, policy):
                 case Drop(reason, send_after):
                     if send_after:
@@ -40,11 +49,11 @@ class InMemoryLeases(Tables):
                     self.apply(row, lifecycle.settle(row.record, loss, now), now)
                     return Dropped(Reason.LOST)
                 case Take(loss):
-                    effect = lifecycle.claim(
-                        row.record, now, attempt_id=self.new_id(), worker=worker, lease=lease, loss=loss
+                    attempt = lifecycle.next_attempt(row.job, now, attempt_id=attempt_id, worker=worker)
+                    record = self.apply(
+                        row, lifecycle.claim(row.record, now, attempt=attempt, lease=lease, loss=loss), now
                     )
-                    self.apply(row, effect, now)
-                    return Claimed(lifecycle.lease_of(row.record, row.attempts[-1]), row.record)
+                    return Claimed(lifecycle.lease_of(record, attempt), record)
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
         with self.transaction() as now:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
-from uuid import uuid4
 
+from anb_core.adapters.system import new_id
 from anb_core.domain import lifecycle
 from anb_core.domain.errors import NotFound, Unreadable
 from anb_core.domain.lifecycle import Doomed, Effect
@@ -91,11 +91,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def random_id() -> str:
-    """A new UUID."""
-    return str(uuid4())
-
-
 class Tables:
     """The tables, for the ports and for assertions.
 
@@ -103,7 +98,7 @@ class Tables:
     `unreadable` are as if a newer program had written them.
     """
 
-    def __init__(self, clock: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = random_id) -> None:
+    def __init__(self, clock: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = new_id) -> None:
         self.clock = clock
         self.new_id = new_id
         self.fault: Exception | None = None
