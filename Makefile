@@ -48,8 +48,11 @@ fuzz: $(SETUP) ## Render 500 damaged files: each must be refused with a code, or
 	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal
 
 .PHONY: bench
-bench: $(SETUP) $(FOOTAGE) ## Measure the render engine against MoviePy at the same job, side by side
-	@$(BIN)/python bench/render.py
+bench: $(SETUP) $(FOOTAGE) ## Measure rendering beside MoviePy, the API's memory, and how far VideoJobs lag (20 min)
+	@$(BIN)/python -m bench.render
+	@$(BIN)/python -m bench.uploads
+	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then $(BIN)/python -m bench.mirror; else echo "Left out: bench.mirror. It needs the folder" \
+		"with etcd, kube-apiserver and kubectl in KUBEBUILDER_ASSETS, as \`setup-envtest use -p env\` prints it."; fi
 
 .PHONY: lint
 lint: $(SETUP) ## Check style, types, the borders between the rooms, scripts, images, and the locks for known vulnerabilities

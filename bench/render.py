@@ -1,6 +1,6 @@
 """Our render engine against idiomatic MoviePy, at the same job on the same clip in the same run.
 
-`python bench/render.py` prints what each took, and the ratios. The job: intro with a title over it, half a minute of
+`python -m bench.render` prints what each took, and the ratios. The job: intro with a title over it, half a minute of
 the clip fitted into 1280x720 with a watermark, outro; H.264 and AAC. The cards are the engine's own, composed before
 anything is measured.
 """
