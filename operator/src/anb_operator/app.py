@@ -154,12 +154,12 @@ def _deletion_costs(core: Core, settings: OperatorSettings, kube: KubeClient, th
 
 
 def _show(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: FeedReader) -> None:
-    metrics.show("videojobs", "VideoJobs that are known.", lambda: len(cache))
-    metrics.show("queue_depth", "Videos that could be looked at now.", lambda: len(queue))
-    metrics.show("videos_failing", "Videos that failed when they were looked at last.", lambda: queue.failing)
-    metrics.show("watch_silence_seconds", "For how long the watch has not shown what was written.", cache.silence)
-    metrics.show("feed_unanswered_events", "Events that were read and are not done.", feed.unanswered)
-    metrics.show("feed_lag_seconds", "For how long VideoJobs may be out of date.", feed.lag)
+    metrics.videojobs.set_function(lambda: len(cache))
+    metrics.queue_depth.set_function(lambda: len(queue))
+    metrics.videos_failing.set_function(lambda: queue.failing)
+    metrics.watch_silence.set_function(cache.silence)
+    metrics.feed_unanswered.set_function(feed.unanswered)
+    metrics.feed_lag.set_function(feed.lag)
 
 
 def policy_of(settings: OperatorSettings) -> Policy:

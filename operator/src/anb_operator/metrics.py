@@ -1,6 +1,4 @@
-"""What the operator counts; the names are told in docs/operator.md."""
-
-from collections.abc import Callable
+"""What the operator counts; docs/metrics.md says what each number means."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -26,7 +24,14 @@ class Metrics:
         self.commands = Counter(
             "anb_operator_commands", "What VideoJobs asked for.", ["command", "outcome"], registry=self.registry
         )
+        self.videojobs = self._gauge("videojobs", "VideoJobs that are known.")
+        self.queue_depth = self._gauge("queue_depth", "Videos that could be looked at now.")
+        self.videos_failing = self._gauge("videos_failing", "Videos that failed when they were looked at last.")
+        self.watch_silence = self._gauge(
+            "watch_silence_seconds", "For how long the watch has not shown what was written."
+        )
+        self.feed_unanswered = self._gauge("feed_unanswered_events", "Events that were read and are not done.")
+        self.feed_lag = self._gauge("feed_lag_seconds", "For how long VideoJobs may be out of date.")
 
-    def show(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A number that is asked for when somebody reads it."""
-        Gauge(f"anb_operator_{name}", help_text, registry=self.registry).set_function(value)
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(f"anb_operator_{name}", help_text, registry=self.registry)
