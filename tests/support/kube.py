@@ -30,16 +30,16 @@ class InMemoryCluster:
         self.events: dict[tuple[str, str], Announcement] = {}
         self.pods: dict[str, dict[str, str]] = {}
         self._clock = clock
-        self._kept: dict[tuple[str, str], Json] = {}
+        self.objects: dict[tuple[str, str], Json] = {}
         self._versions = count(1)
         self._uids = count(1)
 
     # -- what people and the test do
 
     def apply(self, name: str, spec: Json, *, namespace: str = NAMESPACE, labels: Mapping[str, str] = {}) -> VideoJob:
-        kept = self._kept.get((namespace, name))
+        kept = self.objects.get((namespace, name))
         if kept is None:
-            kept = self._kept[namespace, name] = {
+            kept = self.objects[namespace, name] = {
                 "metadata": {
                     "name": name,
                     "namespace": namespace,
@@ -62,7 +62,7 @@ class InMemoryCluster:
         return self._changed(kept)
 
     def get(self, name: str, *, namespace: str = NAMESPACE) -> VideoJob:
-        return VideoJob.read(deepcopy(self._kept[namespace, name]))
+        return VideoJob.read(deepcopy(self.objects[namespace, name]))
 
     def write_status(self, name: str, patch: Json) -> VideoJob:
         """As an operator of another version does."""
@@ -72,16 +72,16 @@ class InMemoryCluster:
 
     def status(self, name: str) -> Json:
         """As it is kept, whoever can read it."""
-        return deepcopy(self._kept[NAMESPACE, name]["status"])
+        return deepcopy(self.objects[NAMESPACE, name]["status"])
 
     @property
     def keys(self) -> set[tuple[str, str]]:
         """Namespace and name of all."""
-        return set(self._kept)
+        return set(self.objects)
 
     @property
     def names(self) -> set[str]:
-        return {name for _, name in self._kept}
+        return {name for _, name in self.objects}
 
     @property
     def told(self) -> list[str]:
@@ -96,11 +96,11 @@ class InMemoryCluster:
     async def list_videojobs(self) -> Sequence[VideoJob]:
         self._answer()
         self.lists += 1
-        return [VideoJob.read(deepcopy(kept)) for kept in self._kept.values()]
+        return [VideoJob.read(deepcopy(kept)) for kept in self.objects.values()]
 
     async def create_videojob(self, namespace: str, name: str, spec: Json, labels: Mapping[str, str]) -> VideoJob:
         self._answer(f"create {name}")
-        if (namespace, name) in self._kept:
+        if (namespace, name) in self.objects:
             raise Existing("existing", f"{name} is there")
         return self.apply(name, spec, namespace=namespace, labels=labels)
 
@@ -152,7 +152,7 @@ class InMemoryCluster:
             self.writes.append(write)
 
     def _find(self, videojob: VideoJob) -> Json:
-        kept = self._kept.get(videojob.key)
+        kept = self.objects.get(videojob.key)
         if kept is None:
             raise Missing("missing", f"{videojob.metadata.name} is gone")
         if kept["metadata"]["uid"] != videojob.metadata.uid:
@@ -163,7 +163,7 @@ class InMemoryCluster:
         metadata = kept["metadata"]
         metadata["resourceVersion"] = str(next(self._versions))
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
-            del self._kept[metadata["namespace"], metadata["name"]]
+            del self.objects[metadata["namespace"], metadata["name"]]
         self.history.append(VideoJob.read(deepcopy(kept)))
         return self.history[-1]
 

@@ -89,7 +89,7 @@ def test_the_feed_is_read_from_the_cursor_which_follows_what_is_done(world: Worl
 
         async def only_the_new_one() -> None:
             assert (await again.take()).video_id == third
-            assert again._ready == {}
+            assert len(again) == 0
 
         await beside(reader(world, again, looks=[], beats=[]).run(), only_the_new_one)
 

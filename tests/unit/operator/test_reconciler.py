@@ -342,7 +342,7 @@ def test_an_object_is_submitted_once_and_held_by_a_finalizer_until_it_is_over(wo
 def test_finalizers_of_others_stay(world: World) -> None:
     world.objects.put(KEY, b"a video")
     videojob = world.cluster.apply("clip", SOURCE)
-    world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
+    world.cluster.objects["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
     world.reconcile(video_of(videojob))
     assert world.cluster.get("clip").metadata.finalizers == ("example.com/other", FINALIZER)
 
@@ -351,7 +351,7 @@ def test_a_finalizer_that_another_sets_in_the_middle_of_a_turn_stays(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hold() -> VideoJob:
-        world.cluster._kept["video", "clip"]["metadata"]["finalizers"].append("example.com/other")
+        world.cluster.objects["video", "clip"]["metadata"]["finalizers"].append("example.com/other")
         return world.cluster.apply("clip", SOURCE)
 
     video_id = submit(world)
@@ -365,9 +365,9 @@ def test_an_object_that_takes_a_name_in_the_middle_of_a_turn_is_not_taken_for_th
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def another() -> VideoJob:
-        del world.cluster._kept["video", "clip"]
+        del world.cluster.objects["video", "clip"]
         world.cluster.apply("clip", {"videoId": "other"})
-        world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other", FINALIZER]
+        world.cluster.objects["video", "clip"]["metadata"]["finalizers"] = ["example.com/other", FINALIZER]
         return world.cluster.get("clip")
 
     video_id = submit(world)
@@ -688,12 +688,12 @@ def test_tokens_retry_once_each_when_kubernetes_was_put_back_to_before_the_last(
     video_id = submit(world)
     reject(world.store, claim(world.store, video_id))
     assert ask("a", 86400) == 2
-    before = deepcopy(world.cluster._kept)
+    before = deepcopy(world.cluster.objects)
     reject(world.store, claim(world.store, video_id))
     assert ask("a", 86401) == 2
     assert ask("b", 86401) == 3
     reject(world.store, claim(world.store, video_id))
-    world.cluster._kept = before
+    world.cluster.objects = before
     assert ask("a", 86402) == 3
     assert ask("c", 86402) == 4
 
@@ -867,7 +867,7 @@ def test_a_deletion_in_the_middle_of_a_submission_cancels_it(world: World, monke
 def test_what_is_deleted_before_it_was_submitted_is_not_submitted(world: World) -> None:
     world.objects.put(KEY, b"a video")
     video_id = video_of(world.cluster.apply("clip", SOURCE))
-    world.cluster._kept["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
+    world.cluster.objects["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
     world.cluster.delete("clip")
     world.reconcile(video_id)
     assert world.cluster.get("clip").metadata.finalizers == ("example.com/other",)
@@ -927,7 +927,7 @@ def test_a_deletion_waits_for_the_database_only_for_a_while(
 def test_a_deletion_that_only_others_hold_is_none_of_ours(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
-    world.cluster._kept["video", video_id]["metadata"]["finalizers"] = ["example.com/other"]
+    world.cluster.objects["video", video_id]["metadata"]["finalizers"] = ["example.com/other"]
     world.cluster.delete(video_id)
     world.clock.advance(GIVE_UP)
     world.store.fault = DATABASE_AWAY
