@@ -14,7 +14,7 @@ import pytest
 
 from anb_core.domain.errors import Transient
 from anb_core.ports.stop import Stop
-from anb_worker.render import launch
+from anb_worker.render import drop_rights
 from anb_worker.render.sandbox import ChildLimits, Finished, run, run_python
 from tests.support import eventually
 
@@ -205,7 +205,7 @@ def test_what_a_child_prints_is_bounded(run_code: RunCode) -> None:
 
 def test_a_child_whose_worker_is_already_gone_does_not_begin(tmp_path: Path) -> None:
     rights = {"parent": 1, "limits": {}, "read": ["/"], "write": []}
-    command = [sys.executable, "-I", "-S", launch.__file__, json.dumps(rights), "/bin/echo", "began"]
+    command = [sys.executable, "-I", "-S", drop_rights.__file__, json.dumps(rights), "/bin/echo", "began"]
     finished = run(command, workdir=tmp_path, stop=Stop(), limits=ChildLimits(), read=[Path("/")])
     assert finished.stdout == ""
     assert "the worker is gone" in finished.stderr

@@ -8,8 +8,8 @@ from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_core.usecases.shutdown import Shutdown
 from anb_worker import app, confinement
+from anb_worker.render.drop_rights import protections
 from anb_worker.render.engine import RenderEngine
-from anb_worker.render.launch import protections
 from anb_worker.scratch import ScratchDisk, default_root
 from anb_worker.signals import stop_on_signals
 

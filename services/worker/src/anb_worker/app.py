@@ -27,7 +27,7 @@ from anb_worker.delivery_log import log_report
 from anb_worker.health import Pulse, serving
 from anb_worker.lease import LONGEST_CALL, LeaseKeeper, Terms
 from anb_worker.metrics import Metrics
-from anb_worker.render.launch import protections
+from anb_worker.render.drop_rights import protections
 from anb_worker.resources import ResourceCache
 from anb_worker.scratch import ScratchDisk
 

@@ -15,7 +15,7 @@ _WORDS = {
 
 
 def demand(there: Mapping[str, bool]) -> None:
-    """Exit with 2 and a sentence unless everything is there; see `launch.protections`."""
+    """Exit with 2 and a sentence unless everything is there; see `drop_rights.protections`."""
     missing = [_WORDS[name] for name, kept in there.items() if not kept]
     if missing:
         sys.stderr.write(

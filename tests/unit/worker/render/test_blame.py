@@ -3,7 +3,7 @@ import signal
 import pytest
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
-from anb_worker.render.launch import NOT_STARTED
+from anb_worker.render.drop_rights import NOT_STARTED
 from anb_worker.render.sandbox import Finished, blame
 
 

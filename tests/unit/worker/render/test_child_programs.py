@@ -10,7 +10,7 @@ from anb_core.domain.errors import Transient
 from anb_core.ports.stop import Stop
 from anb_worker.render import child_programs
 from anb_worker.render.child_programs import draw_title, fit_watermark
-from anb_worker.render.launch import NOT_STARTED
+from anb_worker.render.drop_rights import NOT_STARTED
 from anb_worker.render.sandbox import Finished
 
 

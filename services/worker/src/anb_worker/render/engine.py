@@ -26,8 +26,8 @@ from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
 from anb_worker.render.cards import Card, Cards
 from anb_worker.render.child_programs import draw_title, examine_output, probe_upload
+from anb_worker.render.drop_rights import protections
 from anb_worker.render.ffmpeg_commands import Sound, Tool
-from anb_worker.render.launch import protections
 from anb_worker.render.layout import TITLE_MIDDLE
 from anb_worker.render.processors import processors
 from anb_worker.render.sandbox import ChildLimits, blame, run

@@ -24,11 +24,11 @@ import structlog
 
 from anb_core.domain.errors import AnbError, BadInput, Transient, Unavailable
 from anb_core.ports.stop import Stop
-from anb_worker.render.launch import NOT_STARTED
+from anb_worker.render.drop_rights import NOT_STARTED
 
 _log = structlog.get_logger(__name__)
 
-_LAUNCH = Path(__file__).with_name("launch.py")
+_DROP_RIGHTS = Path(__file__).with_name("drop_rights.py")
 _POLL_SECONDS = 0.05
 """How often `stop` is checked. A child may be killed so much too late."""
 _DRAIN_SECONDS = 1.0
@@ -90,7 +90,7 @@ def run(
         Transient: `timed_out`.
         AnbError: what `stop` was asked with.
     """
-    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), _rights(command[0], workdir, limits, read), *command]
+    launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
     return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)
 
 
@@ -100,7 +100,14 @@ def run_python(
     """Run a module of ours as `run` runs a command."""
     paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
     # -I: nothing is imported that the environment or the current directory names.
-    launcher = [sys.executable, "-I", str(_LAUNCH), _rights(sys.executable, workdir, limits, paths), module, *arguments]
+    launcher = [
+        sys.executable,
+        "-I",
+        str(_DROP_RIGHTS),
+        _rights(sys.executable, workdir, limits, paths),
+        module,
+        *arguments,
+    ]
     return _run(launcher, module, workdir=workdir, stop=stop, limits=limits)
 
 
@@ -242,7 +249,7 @@ class _Tail:
 
 
 def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
-    """What launch.py has to allow and to limit, as JSON."""
+    """What drop_rights.py has to allow and to limit, as JSON."""
     cpu, memory, file, files = limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files
     return json.dumps(
         {

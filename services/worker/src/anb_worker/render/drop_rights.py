@@ -1,9 +1,11 @@
-"""Takes rights away from this process, then becomes the command it was given: `python -I -S launch.py JSON COMMAND...`,
-or runs a Python module in it: `python -I launch.py JSON MODULE ARGUMENTS...`.
+"""Takes rights away from this process, then becomes the command it was given, or runs a Python module in itself.
 
-Run by path, in a fresh interpreter, by `sandbox`, and by nobody else: only the standard library, so that it costs 20
-ms. Limits could be set between fork and exec too, but nothing may run there in a process that has threads. Linux takes
-it all away; on another system only the limits hold that its setrlimit knows.
+    python -I -S drop_rights.py RIGHTS COMMAND...
+    python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
+
+Run by path, in a fresh interpreter, by `sandbox`, which also makes RIGHTS (JSON). It imports only the standard library,
+so that it costs 20 ms. Limits could be set between fork and exec too, but nothing may run there in a process that has
+threads. Linux takes all these rights away. Another system only knows the limits of its setrlimit.
 """
 
 import contextlib

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from anb_worker.render import launch
+from anb_worker.render import drop_rights
 
 REFUSED, LANDLOCK_VERSION = -1, 6
 
@@ -19,7 +19,7 @@ class Kernel:
         self.forbidden: list[object] = []
 
     def syscall(self, number: int, *arguments: Any) -> int:
-        if number == launch.LANDLOCK_CREATE and arguments[0] is None:
+        if number == drop_rights.LANDLOCK_CREATE and arguments[0] is None:
             return self.landlock
         return self._answer(number)
 
@@ -31,21 +31,21 @@ class Kernel:
         return REFUSED if what == self.refuses else sys.stderr.fileno() + 1000
 
 
-@pytest.mark.parametrize("refuses", [launch.LANDLOCK_CREATE, launch.LANDLOCK_RESTRICT])
+@pytest.mark.parametrize("refuses", [drop_rights.LANDLOCK_CREATE, drop_rights.LANDLOCK_RESTRICT])
 def test_a_child_that_can_still_see_other_files_does_not_begin(refuses: int) -> None:
     ctypes.set_errno(1)
     with pytest.raises(SystemExit, match="could not be forbidden other files: Operation not permitted"):
-        launch.forbid_other_files(Kernel(refuses), [], [])  # type: ignore[arg-type]
+        drop_rights.forbid_other_files(Kernel(refuses), [], [])  # type: ignore[arg-type]
 
 
 def test_a_child_that_can_still_make_sockets_does_not_begin() -> None:
     with pytest.raises(SystemExit, match="could not be forbidden sockets"):
-        launch.filter_calls(Kernel(launch.PR_SET_SECCOMP))  # type: ignore[arg-type]
+        drop_rights.filter_calls(Kernel(drop_rights.PR_SET_SECCOMP))  # type: ignore[arg-type]
 
 
 def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert launch.protections() == {"files": False, "network": False, "escape": False, "survival": False}
+    assert drop_rights.protections() == {"files": False, "network": False, "escape": False, "survival": False}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch
         (None, "x86_64", set()),
         (None, "aarch64", set()),
         (None, "riscv64", {"network", "escape"}),
-        (launch.PR_GET_SECCOMP, "x86_64", {"network", "escape"}),
+        (drop_rights.PR_GET_SECCOMP, "x86_64", {"network", "escape"}),
     ],
 )
 @pytest.mark.parametrize("landlock", [-1, 1, 6])
@@ -65,5 +65,5 @@ def test_what_this_linux_can_not_take_away_is_known(
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine=machine))
-    missing = {name for name, there in launch.protections().items() if not there}
+    missing = {name for name, there in drop_rights.protections().items() if not there}
     assert missing == (lacks if landlock > 0 else lacks | {"files"})
