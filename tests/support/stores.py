@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import BigInteger, delete, literal, select, update
+from sqlalchemy import BigInteger, Connection, Engine, delete, event, literal, select, update
 
 from anb_core.adapters.database import SqlStore
 from anb_core.adapters.database.engine import Database
@@ -98,10 +98,33 @@ class InMemory:
         self.store.close()
 
 
+def statements_of(engine: Engine) -> list[list[str]]:
+    """A list that grows by the statements of each transaction that is committed, in their order."""
+    transactions: list[list[str]] = []
+
+    def execute(connection: Connection, _cursor: object, statement: str, *_: Any) -> None:
+        connection.info.setdefault("statements", []).append(statement)
+
+    def commit(connection: Connection) -> None:
+        transactions.append(connection.info.pop("statements", []))
+
+    def rollback(connection: Connection) -> None:
+        connection.info.pop("statements", None)
+
+    event.listen(engine, "before_cursor_execute", execute)
+    event.listen(engine, "commit", commit)
+    event.listen(engine, "rollback", rollback)
+    return transactions
+
+
 class Sql:
+    """`transactions` are the statements that its own store has committed, for each transaction."""
+
     def __init__(self, url: str) -> None:
         self.url = url
-        self.store: Store = SqlStore(url)
+        store = SqlStore(url)
+        self.store: Store = store
+        self.transactions = statements_of(store.database.engine)
         self.database = Database(url)
         self._others: list[SqlStore] = []
 
@@ -120,6 +143,7 @@ class Sql:
 
     def clear(self) -> None:
         """Empty all tables."""
+        self.transactions.clear()
         with self.database.transaction() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(delete(table))
@@ -142,6 +166,13 @@ class Sql:
         with self.database.transaction() as connection:
             connection.execute(update(videos).where(videos.c.id == video_id).values(edit=newer))
 
+    def check_events_come_last(self) -> int:
+        """Fail if a statement followed an event in its transaction; else the number of transactions with an event."""
+        with_event = [sent for sent in self.transactions if any(_is_event(statement) for statement in sent)]
+        for sent in with_event:
+            assert _is_event(sent[-1]), f"everybody who writes to the feed waits for what follows the event: {sent}"
+        return len(with_event)
+
     def close_others(self) -> None:
         """A server has so many connections to give and no more."""
         while self._others:
@@ -151,6 +182,10 @@ class Sql:
         self.close_others()
         self.database.close()
         self.store.close()
+
+
+def _is_event(statement: str) -> bool:
+    return "INSERT INTO job_events" in statement
 
 
 def _minutes(span: timedelta) -> int:

@@ -23,6 +23,7 @@ def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Sql]:
     path = shutil.copy(sqlite_template, tmp_path / "anb.db")
     backend = Sql(f"sqlite:///{path}")
     yield backend
+    backend.check_events_come_last()
     backend.close()
 
 
@@ -46,6 +47,7 @@ def postgresql(postgresql_store: Sql) -> Iterator[Sql]:
     postgresql_store.clear()
     yield postgresql_store
     postgresql_store.close_others()
+    postgresql_store.check_events_come_last()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tests.support.given import (
     uploaded,
     uploading,
 )
+from tests.support.stores import Sql
 
 
 def test_the_feed_tells_the_whole_story_in_order(store: Store) -> None:
@@ -42,6 +43,21 @@ def test_the_feed_tells_the_whole_story_in_order(store: Store) -> None:
     assert ids == sorted(set(ids))
     assert versions == sorted(set(versions))
     assert all(abs(store.now() - event.at) < 60 * SECOND for event in events)
+
+
+def test_the_event_is_the_last_statement_of_its_transaction(sql: Sql) -> None:
+    """After every test the fixtures of the databases look at this. Here they must have something to look at."""
+    store = sql.store
+    lost = claim(store, uploaded(store))
+    assert store.report_progress(lost, 0.5)
+    sql.pass_time(DAY)
+    lease = claim(store, lost.video_id)
+    assert fail(store, lease)
+    store.cancel(lease.video_id)
+    store.retry(lease.video_id)
+    store.delete(lease.video_id, grace=DAY)
+    store.abandon_upload(uploading(store).video.id)
+    assert sql.check_events_come_last() == len(store.events_after(0)) == 11
 
 
 def test_an_event_carries_the_version_that_readers_find_on_the_job(store: Store) -> None:
