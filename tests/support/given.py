@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 LEASE = MINUTE
 SOURCE = Source(1234, "ab" * 32)
-PROBLEM = Problem("render_failed", "The renderer stopped with status 1.")
+PROBLEM = Problem("verification_failed", "The renderer stopped with status 1.")
 
 
 def new_video(video_id: str | None = None, *, owner: str = "ada", owned: bool = True) -> NewVideo:

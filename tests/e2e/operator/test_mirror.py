@@ -38,7 +38,7 @@ def test_bad_input_shows_with_its_reason(served: Site) -> None:
     reject(served.store, lease)
     served.phase(lease.video_id, "failed")
     row = served.kubectl("get", "videojob", lease.video_id, "--no-headers").stdout.split()
-    assert row[:5] == [lease.video_id, "failed", "0%", "1", "render_failed"]
+    assert row[:5] == [lease.video_id, "failed", "0%", "1", "verification_failed"]
     described = served.kubectl("describe", "videojob", lease.video_id).stdout
     assert "The renderer stopped with status 1." in described
 

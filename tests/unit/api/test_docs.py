@@ -5,7 +5,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from anb_api import problems
-from anb_core.domain import errors
+from anb_core.domain import codes, errors
 
 ROOT = Path(__file__).parents[3]
 USECASES = ("commands", "reading", "submit", "upload_session", "visibility")
@@ -17,13 +17,6 @@ SOURCES = [
     ),
     *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("intake", "naming", "status")),
 ]
-
-NOT_OVER_HTTP = {
-    "key_not_allowed",  # of submit_existing
-    "video_exists",
-    "video_id_invalid",
-}
-"""Raised in the same files, but on no way that begins with a request."""
 
 PARTS = {"database", "bucket"}
 """The ports raise `Unavailable` for these; that the queue is away is no request's problem."""
@@ -49,7 +42,7 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
-    made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in NOT_OVER_HTTP}
+    made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in codes.PROGRAMS}
     # submit_existing tells of a missing source too, as something that was not found.
     made -= {(404, "source_missing")}
     # The port's, not the use case's own.

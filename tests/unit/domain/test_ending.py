@@ -13,7 +13,7 @@ POLICY = RetryPolicy()
 @pytest.mark.parametrize(
     ("error", "counters", "ending"),
     [
-        (BadInput("no_video", "x"), Counters(), Ending.REJECTED),
+        (BadInput("no_video_stream", "x"), Counters(), Ending.REJECTED),
         (Transient("killed", "x"), Counters(failures=1), Ending.FAILED),
         (Interrupted(), Counters(interruptions=1), Ending.INTERRUPTED),
         (Unavailable("bucket", "x"), Counters(interruptions=1), Ending.INTERRUPTED),

@@ -22,14 +22,14 @@ edits = st.builds(
 
 
 class LaterTrim(Trim):
-    backwards: bool = False
+    a_later_word: bool = False
 
 
 class LaterEdit(EditSpec):
     """The options of a later version: one more step, and one more word about the cut."""
 
     trim: LaterTrim = LaterTrim()
-    subtitles: Switch = Switch(enabled=False)
+    a_later_step: Switch = Switch(enabled=False)
 
 
 def of_the_first_version(title: str, edit: EditSpec, source: Source) -> str:
@@ -57,7 +57,7 @@ def test_a_new_option_that_is_not_used_changes_nothing(edit: EditSpec) -> None:
 
 @pytest.mark.parametrize(
     "used",
-    [LaterEdit(subtitles=Switch(enabled=True)), LaterEdit(trim=LaterTrim(backwards=True))],
+    [LaterEdit(a_later_step=Switch(enabled=True)), LaterEdit(trim=LaterTrim(a_later_word=True))],
     ids=["a step", "a word about a step"],
 )
 def test_a_new_option_that_is_used_counts(used: EditSpec) -> None:

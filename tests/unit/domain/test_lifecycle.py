@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 NEW = NewVideo("v", "t", "ada", "Holidays", EditSpec(), "uploads/v.mp4", owned=True, file_name="h.mp4")
 POLICY = RetryPolicy()
-PROBLEM = Problem("render_failed", "The renderer stopped.")
+PROBLEM = Problem("verification_failed", "The renderer stopped.")
 
 
 def uploaded() -> Record:

@@ -20,7 +20,7 @@ from anb_core.domain.retry import (
 from anb_core.domain.status import Change
 
 POLICY = RetryPolicy(max_failures=3, max_lost=5, backoff_base=timedelta(seconds=10), backoff_cap=timedelta(minutes=1))
-PROBLEM = Problem("render_failed", "The renderer stopped.")
+PROBLEM = Problem("verification_failed", "The renderer stopped.")
 
 counters = st.builds(Counters, *[st.integers(0, 50)] * 3)
 jitters = st.floats(0, 1, exclude_max=True)

@@ -73,13 +73,17 @@ def dead(world: World) -> str:
         ),
         (
             lambda world: failed(world.store),
-            {"Progressing": ("False", "Failed"), "Failed": ("True", "RenderFailed"), "Complete": ("False", "Failed")},
+            {
+                "Progressing": ("False", "Failed"),
+                "Failed": ("True", "VerificationFailed"),
+                "Complete": ("False", "Failed"),
+            },
         ),
         (
             dead,
             {
                 "Progressing": ("False", "DeadLettered"),
-                "DeadLettered": ("True", "RenderFailed"),
+                "DeadLettered": ("True", "VerificationFailed"),
                 "Failed": ("False", "DeadLettered"),
             },
         ),
@@ -100,7 +104,7 @@ def test_a_job_between_attempts_says_what_became_of_the_last_one(world: World) -
     told = status(world, lease.video_id)
     assert conditions(told)["Progressing"] == ("True", "AttemptFailed")
     assert told.error is not None
-    assert told.error.code == "render_failed"
+    assert told.error.code == "verification_failed"
     progressing = told.condition("Progressing")
     assert progressing is not None
     assert "The next one begins after" in progressing.message
@@ -244,4 +248,4 @@ def test_what_is_written_reads_back_as_it_was(world: World) -> None:
     ("code", "reason"), [("not_a_video", "NotAVideo"), ("processed", "Processed"), ("source_missing", "SourceMissing")]
 )
 def test_a_code_becomes_a_word(code: str, reason: str) -> None:
-    assert word(Problem(code, "").code) == reason
+    assert word(code) == reason

@@ -322,13 +322,13 @@ def test_a_worker_that_dies_at_any_step_leaves_a_job_that_another_one_finishes(w
 
 
 def test_bad_input_fails_once_with_its_reason(world: World) -> None:
-    world.renderer.during = raising(BadInput("no_video", "The file has no picture."))
+    world.renderer.during = raising(BadInput("no_video_stream", "The file has no picture."))
     report = world.handle()
 
     job = world.record.job
     assert (report.outcome, job.status) == (Outcome.REJECTED, Status.FAILED)
     assert job.error is not None
-    assert (job.error.code, job.error.message) == ("no_video", "The file has no picture.")
+    assert (job.error.code, job.error.message) == ("no_video_stream", "The file has no picture.")
     assert world.store.dead_letters == []
     assert world.queue.depth().empty
     assert scratch_is_empty(world)
@@ -634,7 +634,7 @@ def test_a_row_that_is_held_keeps_no_worker_from_stopping(world: World) -> None:
 
 
 def test_a_database_that_comes_back_within_the_lease_changes_nothing(world: World) -> None:
-    world.renderer.during = raising(BadInput("no_video", "The file has no picture."))
+    world.renderer.during = raising(BadInput("no_video_stream", "The file has no picture."))
     back_at = 30.0
 
     def on_step(name: str) -> None:

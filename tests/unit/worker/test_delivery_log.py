@@ -41,7 +41,7 @@ def test_a_job_is_one_line_with_the_time_of_each_step(logs: list[EventDict]) -> 
     ("report", "line"),
     [
         (
-            Report(Outcome.REJECTED, "m", problem=Problem("no_video", "The file has no picture.")),
+            Report(Outcome.REJECTED, "m", problem=Problem("no_video_stream", "The file has no picture.")),
             "the video is bad: The file has no picture.",
         ),
         (Report(Outcome.HANDED_ON, "m", steps={"main": 4.0}), "handed on after 4.0 s"),

@@ -19,16 +19,19 @@ AnbError                 code (a stable word) and message (a sentence for the pe
 """
 
 from datetime import timedelta
+from typing import cast
+
+from anb_core.domain.codes import Code, VideoCode
 
 
 class AnbError(Exception):
     """Any error that ANB Video raises on purpose.
 
-    `code` is stable and made of words (`too_large`); programs compare it. `message` is one or two sentences that say
+    `code` is one of `anb_core.domain.codes`; programs compare it. `message` is one or two sentences that say
     what was wrong, with which value, and what to do.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -65,7 +68,7 @@ class Withheld(Conflict):
 class Held(Conflict):
     """Something under way has it; after `wait` it is free, if that goes no further."""
 
-    def __init__(self, code: str, message: str, wait: timedelta) -> None:
+    def __init__(self, code: Code, message: str, wait: timedelta) -> None:
         super().__init__(code, message)
         self.wait = wait
 
@@ -76,6 +79,9 @@ class Held(Conflict):
 class BadInput(AnbError):
     """The uploaded video is at fault: the job ends as `failed`, and trying again is useless."""
 
+    def __init__(self, code: VideoCode, message: str) -> None:
+        super().__init__(code, message)
+
 
 class Transient(AnbError):
     """This try failed, another may succeed."""
@@ -85,7 +91,7 @@ class Unavailable(AnbError):
     """A part we depend on does not answer. `part` names it: database, bucket, queue."""
 
     def __init__(self, part: str, message: str) -> None:
-        super().__init__(f"{part}_unavailable", message)
+        super().__init__(cast("Code", f"{part}_unavailable"), message)
         self.part = part
 
     def __reduce__(self) -> tuple[type["Unavailable"], tuple[str, str]]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from anb_core.domain.codes import Code
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.status import Status
 
@@ -17,7 +18,7 @@ class Problem:
     `detail` names hosts, paths and what other programs said: it is for who runs the system, and kept of attempts alone.
     """
 
-    code: str
+    code: Code
     message: str
     detail: str | None = field(default=None, compare=False)
 

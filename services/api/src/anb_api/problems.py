@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import structlog
 from fastapi import FastAPI, Request
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
 from anb_core.domain import wrong
+from anb_core.domain.codes import Code
 from anb_core.domain.errors import (
     AnbError,
     Conflict,
@@ -94,7 +95,7 @@ def status_of(error: AnbError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(status: HTTPStatus, code: Code, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a request that was not done."""
     body = ProblemDetails(title=status.phrase, status=status, code=code, detail=detail)
     return Response(body.model_dump_json(), status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
@@ -157,7 +158,8 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
                 allowed = ", ".join(methods)
                 detail = f"{request.url.path} does not take {request.method}, only {allowed}."
                 return problem(status, "method_not_allowed", detail, {"Allow": allowed})
-        return problem(status, status.name.lower(), error.detail, error.headers)
+        # The framework has no code for it, so the status is one.
+        return problem(status, cast("Code", status.name.lower()), error.detail, error.headers)
 
     app.add_exception_handler(AnbError, refused)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -35,6 +35,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from anb_core.adapters.database import capacity
 from anb_core.adapters.database.tables import Time, milliseconds
+from anb_core.domain.codes import Code
 from anb_core.domain.errors import Busy, Full, Unavailable, Unreadable
 
 T = TypeVar("T")
@@ -309,7 +310,7 @@ class Repository:
 
 
 @contextmanager
-def reading(code: str, what: str) -> Iterator[None]:
+def reading(code: Code, what: str) -> Iterator[None]:
     """Say of values that mean nothing here that this version can't read `what`.
 
     Raises:

@@ -32,6 +32,7 @@ from anb_core.adapters.database.tables import (
     videos,
 )
 from anb_core.domain import lifecycle
+from anb_core.domain.codes import Code
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import NotFound, Unavailable
 from anb_core.domain.lifecycle import Doomed, Effect
@@ -172,7 +173,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
         )
 
 
-def problem_of(code: str | None, message: str | None, detail: str | None = None) -> Problem | None:
+def problem_of(code: Code | None, message: str | None, detail: str | None = None) -> Problem | None:
     """A problem kept in two columns, of an attempt in three."""
     return None if code is None else Problem(code, message or "", detail)
 
