@@ -1,6 +1,10 @@
 """Renders real clips, and looks and listens at what comes out."""
 
+import io
+import runpy
 import subprocess
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +13,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.output_format import SAMPLE_RATE
@@ -76,6 +81,17 @@ def make_clip(path: Path, *arguments: object) -> Path:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *map(str, arguments), str(path)]
     subprocess.run(command, check=True)
     return path
+
+
+def run_here(module: str, *arguments: object) -> str:
+    """What a child program prints when it runs in this process, where its lines are measured: in the sandbox it can
+    write no file, not even what it covered.
+    """
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
+        patched.setattr(sys, "argv", [module, *map(str, arguments)])
+        patched.delitem(sys.modules, module, raising=False)
+        runpy.run_module(module, run_name="__main__")
+    return printed.getvalue()
 
 
 def render_clip(

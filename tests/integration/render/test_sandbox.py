@@ -3,7 +3,9 @@
 import ctypes
 import fcntl
 import json
+import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -209,3 +211,21 @@ def test_a_child_whose_worker_is_already_gone_does_not_begin(tmp_path: Path) -> 
     finished = run(command, workdir=tmp_path, stop=Stop(), limits=ChildLimits(), read=[Path("/")])
     assert finished.stdout == ""
     assert "the worker is gone" in finished.stderr
+
+
+@linux
+def test_a_module_goes_on_where_its_rights_were_given_up_with_its_own_arguments() -> None:
+    rights = {"parent": os.getpid(), "limits": {"RLIMIT_NOFILE": (64, 64)}, "read": ["/"], "write": ["/"]}
+    command = [
+        sys.executable,
+        "-I",
+        drop_rights.__file__,
+        json.dumps(rights),
+        "http.server",
+        "0",
+        "--bind",
+        "127.0.0.1",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "socket.socket.__init__" in ended.stderr
+    assert ended.stderr.endswith("PermissionError: [Errno 1] Operation not permitted\n")

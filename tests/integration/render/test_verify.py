@@ -7,13 +7,14 @@ from pathlib import Path
 import av
 import imageio_ffmpeg
 import pytest
+from pydantic import TypeAdapter
 
 from anb_core.domain.output_checks import OutputFacts
 from anb_core.ports.stop import Stop
 from anb_worker.render import ffmpeg_commands
 from anb_worker.render.child_programs import examine_output
 from anb_worker.render.ffmpeg_commands import CARD_QUALITY, Sound, Tool
-from tests.support.rendering import make_clip
+from tests.support.rendering import make_clip, run_here
 
 TOOL = Tool(Path(imageio_ffmpeg.get_ffmpeg_exe()), max_pixels=10**6, max_alloc=2**28, threads=1)
 LENGTHS = (1, 2, 3, 5)
@@ -54,6 +55,14 @@ def test_parts_of_a_few_pictures_are_fine(parts: dict[int, Path], tmp_path: Path
     paths = [parts[count] for count in frames]
     facts = look(join(paths, frames, tmp_path), list(zip(paths, frames, strict=True)))
     assert (facts.frames, facts.uneven_frames, facts.undecodable_parts, facts.unlike_parts) == (sum(frames), 0, 0, 0)
+
+
+def test_the_same_is_told_in_the_sandbox_as_without_it(parts: dict[int, Path], tmp_path: Path) -> None:
+    frames = (5, 1, 5)
+    told = [(parts[count], count) for count in frames]
+    output = join([path for path, _ in told], frames, tmp_path)
+    printed = run_here("anb_worker.render.verify", output, *(f"{count}:{path}" for path, count in told))
+    assert TypeAdapter(OutputFacts).validate_json(printed) == look(output, told)
 
 
 @pytest.mark.parametrize("told", [(2, 9), (4, 7), (11, 1)], ids=["a later picture", "one out of turn", "none"])

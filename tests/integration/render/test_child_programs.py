@@ -1,0 +1,78 @@
+"""The programs that the worker starts for a render tell the same in the sandbox as without it."""
+
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter
+
+from anb_core.domain.edit import Trim
+from anb_core.domain.input_checks import InputLimits
+from anb_core.domain.output_format import FPS, HEIGHT, WIDTH
+from anb_core.domain.source_facts import SourceFacts
+from anb_core.ports.stop import Stop
+from anb_worker.render import child_programs
+from tests.support.rendering import MakeClip, run_here
+
+LIMITS = InputLimits()
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=6", "-f", "lavfi", "-i", "sine=d=6", "-pix_fmt", "yuv420p")
+
+
+@pytest.mark.parametrize(
+    ("name", "codecs", "start"),
+    [
+        ("a.mp4", ("libx264", "aac"), 0),
+        ("a.mp4", ("libx264", "aac"), 3),
+        ("a.mkv", ("libx264", "libopus"), 3),
+        ("a.ts", ("libx264", "aac"), 3),
+        ("a.avi", ("mpeg4", "mp3"), 3),
+    ],
+)
+def test_the_probe_finds_the_same(
+    clip: MakeClip, tmp_path: Path, name: str, codecs: tuple[str, str], start: int
+) -> None:
+    source = clip(name, *PICTURE, "-g", 30, "-c:v", codecs[0], "-c:a", codecs[1])
+    trim = Trim(start=start, length=2)
+    printed = run_here(
+        "anb_worker.render.probe.__main__", source, trim.start, trim.length, LIMITS.max_pixels, LIMITS.max_seconds
+    )
+    facts = TypeAdapter(SourceFacts).validate_json(printed)
+    assert facts == child_programs.probe_upload(source, trim, LIMITS, workdir=tmp_path, stop=Stop())
+    assert facts.video is not None
+    assert facts.audio is not None
+
+
+def test_a_title_is_drawn_the_same(tmp_path: Path) -> None:
+    drawn = child_programs.draw_title("A title", tmp_path / "sandboxed.png", workdir=tmp_path, stop=Stop())
+    (tmp_path / "title.json").write_text('"A title"')
+    printed = run_here("anb_worker.render.drawing", "title", tmp_path / "title.json", tmp_path / "here.png")
+    assert TypeAdapter(tuple[int, int]).validate_json(printed) == drawn
+    assert (tmp_path / "here.png").read_bytes() == (tmp_path / "sandboxed.png").read_bytes()
+
+
+@pytest.mark.parametrize("size", [(4000, 20), None], ids=["wide", "no picture"])
+def test_a_watermark_is_fitted_the_same(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    given = tmp_path / "given.png"
+    if size is None:
+        given.write_bytes(b"no picture")
+    else:
+        Image.new("RGB", size, "red").save(given)
+    fitted = child_programs.fit_watermark(given, tmp_path / "sandboxed.png", workdir=tmp_path, stop=Stop())
+    printed = run_here("anb_worker.render.drawing", "watermark", given, tmp_path / "here.png")
+    assert TypeAdapter(tuple[int, int] | None).validate_json(printed) == fitted
+    assert (fitted is None) == (size is None)
+
+
+def test_cards_are_composed_of_as_many_frames_as_they_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real ones take ten seconds of computing.
+    monkeypatch.setattr("anb_worker.render.layout.CARD_SECONDS", 0.2)
+    monkeypatch.setattr("anb_worker.render.layout.FADE_OUT_SECONDS", 0.1)
+    run_here("anb_worker.render.composing", tmp_path)
+    for name in ("intro.mov", "outro.mov"):
+        with av.open(tmp_path / name) as opened:
+            frames = list(opened.decode(video=0))
+        assert [(frame.width, frame.height) for frame in frames] == [(WIDTH, HEIGHT)] * round(0.2 * FPS)
+        assert frames[-1].to_ndarray(format="gray").mean() < frames[0].to_ndarray(format="gray").mean(), "it fades out"
+    with Image.open(tmp_path / "watermark.png") as watermark:
+        assert watermark.mode == "RGBA"
