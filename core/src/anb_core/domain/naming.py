@@ -44,8 +44,8 @@ def clean_title(raw: str) -> str:
     # Only blanks go silently: `strip()` alone would take line breaks at the ends, which are refused everywhere.
     title = raw.strip(" ")
     if not _VISIBLE.search(title):
-        told = "has no character that can be seen" if title else "is empty"
-        raise Invalid("title_empty", f"The title {told}; give one of 1 to {MAX_TITLE} characters.")
+        fault = "has no character that can be seen" if title else "is empty"
+        raise Invalid("title_empty", f"The title {fault}; give one of 1 to {MAX_TITLE} characters.")
     if len(title) > MAX_TITLE:
         raise Invalid("title_too_long", f"The title has {len(title)} characters; at most {MAX_TITLE} are allowed.")
     for place, character in enumerate(title, start=1):

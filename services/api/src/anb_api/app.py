@@ -124,9 +124,9 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
         schema = openapi()
         models = schema["components"]["schemas"]
         for model in (ProblemDetails, EditSpec, Event):
-            told = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            models.update(told.pop("$defs", {}))
-            models.setdefault(model.__name__, told)
+            definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            models.update(definition.pop("$defs", {}))
+            models.setdefault(model.__name__, definition)
         # The framework tells of its own kind of 422, which install() has replaced.
         models.pop("HTTPValidationError", None)
         models.pop("ValidationError", None)

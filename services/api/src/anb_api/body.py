@@ -86,8 +86,8 @@ class Body:
     def _judge(self) -> None:
         """At the end of each time of patience."""
         if self._received < self._rate * self._patience:
-            told = f"Over {self._patience:.0f} s less than {self._rate / 1000:g} kB a second arrived"
-            raise Stalled("upload_stalled", f"{told}; send the file again over a better connection.")
+            reason = f"Over {self._patience:.0f} s less than {self._rate / 1000:g} kB a second arrived"
+            raise Stalled("upload_stalled", f"{reason}; send the file again over a better connection.")
         self._waited, self._received = 0.0, 0
 
     def _stop(self) -> None:

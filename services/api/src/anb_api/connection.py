@@ -96,16 +96,16 @@ class Guarded(H11Protocol):
         """Refuse what can't be read."""
         match self._requests.status:
             case HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-                told = (
+                detail = (
                     f"The headers of the request have more than {MAX_HEADER_BYTES} bytes; send fewer or shorter ones."
                 )
-                refusal = problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", told)
+                refusal = problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
             case HTTPStatus.NOT_IMPLEMENTED:
-                told = "Of the transfer encodings only 'chunked' is taken; send the body as it is."
-                refusal = problem(HTTPStatus.NOT_IMPLEMENTED, "transfer_encoding_unsupported", told)
+                detail = "Of the transfer encodings only 'chunked' is taken; send the body as it is."
+                refusal = problem(HTTPStatus.NOT_IMPLEMENTED, "transfer_encoding_unsupported", detail)
             case _:
-                told = "This can't be read as an HTTP/1.1 request; let an HTTP library write it."
-                refusal = problem(HTTPStatus.BAD_REQUEST, "request_malformed", told)
+                detail = "This can't be read as an HTTP/1.1 request; let an HTTP library write it."
+                refusal = problem(HTTPStatus.BAD_REQUEST, "request_malformed", detail)
         self._refuse(refusal)
 
     def shutdown(self) -> None:
@@ -133,8 +133,8 @@ class Guarded(H11Protocol):
             # Browsers open connections that they may need, and want no answer on them.
             self.transport.close()
             return
-        told = f"The headers of the request did not end within {HEADER_SECONDS:.0f} s."
-        self._refuse(problem(HTTPStatus.REQUEST_TIMEOUT, "headers_stalled", told))
+        detail = f"The headers of the request did not end within {HEADER_SECONDS:.0f} s."
+        self._refuse(problem(HTTPStatus.REQUEST_TIMEOUT, "headers_stalled", detail))
 
     def _stop_waiting(self) -> None:
         if self._waiting_for_headers is not None:
@@ -189,9 +189,9 @@ class _Full:
         if scope["path"] in SPARED:
             await self._app(scope, receive, send)
             return
-        told = f"This server has {MAX_CONNECTIONS} connections already; try again in a moment."
+        detail = f"This server has {MAX_CONNECTIONS} connections already; try again in a moment."
         headers = {**HEADERS, "Retry-After": RETRY_AFTER, "Connection": "close"}
-        await problem(HTTPStatus.SERVICE_UNAVAILABLE, "server_full", told, headers)(scope, receive, send)
+        await problem(HTTPStatus.SERVICE_UNAVAILABLE, "server_full", detail, headers)(scope, receive, send)
 
 
 def _size(request: h11.Request) -> int:

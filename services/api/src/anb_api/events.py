@@ -93,8 +93,8 @@ async def follow_video(
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        told = _told(missed, record, position, subscription)
-        return EventStream(told, holds.pop_all(), here.metrics.streams)
+        messages = _messages(missed, record, position, subscription)
+        return EventStream(messages, holds.pop_all(), here.metrics.streams)
 
 
 def _missed(store: Feed, video_id: str, last_event_id: int | None) -> Sequence[JobEvent]:
@@ -108,7 +108,7 @@ def _missed(store: Feed, video_id: str, last_event_id: int | None) -> Sequence[J
             return missed
 
 
-async def _told(
+async def _messages(
     missed: Sequence[JobEvent], record: Record, position: int, subscription: Subscription
 ) -> AsyncIterator[bytes]:
     for event in missed:

@@ -86,9 +86,9 @@ class RequestMiddleware:
 
 def prefix_of(headers: Headers, default: str) -> str:
     """The path under which the client sees us: what a proxy that takes it away says of it, else the default."""
-    told = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
+    prefix = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
     # It becomes part of a Location: nothing that could lead to another host.
-    return told if _PREFIX.fullmatch(told) else default
+    return prefix if _PREFIX.fullmatch(prefix) else default
 
 
 class _Exchange:

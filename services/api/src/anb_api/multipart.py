@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from anb_api.problems import Malformed, UnsupportedMedia
-from anb_core.domain import wrong
+from anb_core.domain import validation
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Invalid, TooLarge
 from anb_core.domain.intake import check_size
@@ -68,8 +68,10 @@ def boundary_of(content_type: str | None) -> bytes:
             "form_malformed", "The Content-Type names no boundary; let your HTTP library write this header."
         )
     if len(boundary) > MAX_BOUNDARY_BYTES:
-        told = f"The boundary in the Content-Type has {len(boundary)} bytes; at most {MAX_BOUNDARY_BYTES} are allowed."
-        raise Malformed("form_malformed", told)
+        message = (
+            f"The boundary in the Content-Type has {len(boundary)} bytes; at most {MAX_BOUNDARY_BYTES} are allowed."
+        )
+        raise Malformed("form_malformed", message)
     return boundary
 
 
@@ -91,8 +93,8 @@ def check_encoding(what: str, *encodings: str) -> None:
     """
     for encoding in encodings:
         if encoding.strip().lower() not in AS_IT_IS:
-            told = f"{what} is encoded as {encoding.strip()}; send it as it is, without that encoding."
-            raise UnsupportedMedia("encoding_unsupported", told)
+            message = f"{what} is encoded as {encoding.strip()}; send it as it is, without that encoding."
+            raise UnsupportedMedia("encoding_unsupported", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,8 @@ class UploadForm:
             match event:
                 case _Part(name=name, file_name=file_name) if name == FILE:
                     if not file_name:
-                        told = f"The part '{FILE}' is no file: it has no file name (`filename`)."
-                        raise Invalid("file_missing", told)
+                        message = f"The part '{FILE}' is no file: it has no file name (`filename`)."
+                        raise Invalid("file_missing", message)
                     return file_name
                 case _Part() as part:
                     self._read_field(part)
@@ -238,8 +240,8 @@ class UploadForm:
         self._header = (b"", b"")
         self._header_count += 1
         if self._header_count > MAX_PART_HEADERS:
-            told = f"A part of the form has more than {MAX_PART_HEADERS} headers; Content-Disposition is enough."
-            raise Malformed("form_malformed", told)
+            message = f"A part of the form has more than {MAX_PART_HEADERS} headers; Content-Disposition is enough."
+            raise Malformed("form_malformed", message)
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._on_header(self._header[0] + data[start:end], b"")
@@ -249,10 +251,10 @@ class UploadForm:
 
     def _on_header(self, name: bytes, value: bytes) -> None:
         if len(name) + len(value) > MAX_PART_HEADER_BYTES:
-            told = (
+            message = (
                 f"A part of the form has a header of more than {MAX_PART_HEADER_BYTES} bytes; shorten the file's name."
             )
-            raise Malformed("form_malformed", told)
+            raise Malformed("form_malformed", message)
         self._header = (name, value)
 
     def _on_header_end(self) -> None:
@@ -304,13 +306,13 @@ def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[b
             yield from pieces
             return
         if len(kept) > MAX_PREAMBLE_BYTES + len(b"\n" + delimiter + b"\r\n"):
-            told = f"The first boundary is not within {MAX_PREAMBLE_BYTES} bytes; no more may come before it."
-            raise Malformed("form_malformed", told)
+            message = f"The first boundary is not within {MAX_PREAMBLE_BYTES} bytes; no more may come before it."
+            raise Malformed("form_malformed", message)
     if not (delimiter + b"\r\n").startswith(kept[1:]):
-        told = (
+        message = (
             f"No line of the body is '{delimiter.decode(errors='replace')}', the boundary that the Content-Type names."
         )
-        raise Malformed("form_malformed", told)
+        raise Malformed("form_malformed", message)
 
 
 def _line_ends() -> Malformed:
@@ -321,14 +323,14 @@ def _line_ends() -> Malformed:
 
 def _extended_file_name(disposition: bytes) -> str | None:
     """`filename*`, in the way of RFC 2231: no form should have it, but what is meant is clear."""
-    message = Message()
-    message["Content-Disposition"] = disposition.decode("latin-1")
+    header = Message()
+    header["Content-Disposition"] = disposition.decode("latin-1")
     try:
-        return message.get_filename()
+        return header.get_filename()
     except (TypeError, ValueError) as error:
         # Of characters that are none, or in pieces that don't go together.
-        told = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
-        raise Malformed("form_malformed", told) from error
+        message = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
+        raise Malformed("form_malformed", message) from error
 
 
 def _utf8(value: bytes, name: str, charset: str) -> bytes:
@@ -338,8 +340,8 @@ def _utf8(value: bytes, name: str, charset: str) -> bytes:
     except (LookupError, ValueError):
         known = ""
     if known not in _CHARSETS:
-        told = f"The field '{name}' is in the characters {charset!r}, which are not known here; send it in UTF-8."
-        raise UnsupportedMedia("charset_unsupported", told)
+        message = f"The field '{name}' is in the characters {charset!r}, which are not known here; send it in UTF-8."
+        raise UnsupportedMedia("charset_unsupported", message)
     # What UTF-8 and its part ASCII can't be is for whoever reads the field to say.
     return value if known in {"utf-8", "ascii"} else value.decode(known, errors="replace").encode()
 
@@ -356,4 +358,4 @@ def _edit(raw: bytes) -> EditSpec:
         # Strict, or a length of `true` would be one second, and "5" five.
         return EditSpec.model_validate_json(raw, strict=True)
     except ValidationError as error:
-        raise Invalid("edit_invalid", wrong.told(error.errors(), "edit")) from error
+        raise Invalid("edit_invalid", validation.describe(error.errors(), "edit")) from error

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 
-from anb_core.domain import wrong
+from anb_core.domain import validation
 from anb_core.domain.codes import Code
 from anb_core.domain.errors import (
     AnbError,
@@ -118,8 +118,8 @@ def of_error(error: AnbError) -> Response:
     if isinstance(error, Held):
         headers["Retry-After"] = str(math.ceil(error.wait.total_seconds()))
     if isinstance(error, Unauthenticated):
-        told = ', error="invalid_token"' if error.code == "token_invalid" else ""
-        headers["WWW-Authenticate"] = f'Bearer realm="anb-video"{told}'
+        reason = ', error="invalid_token"' if error.code == "token_invalid" else ""
+        headers["WWW-Authenticate"] = f'Bearer realm="anb-video"{reason}'
     return problem(status_of(error), error.code, detail, headers)
 
 
@@ -141,7 +141,9 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it only
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "request_invalid", wrong.told(_of_parameters(error.errors())))
+        return problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "request_invalid", validation.describe(_of_parameters(error.errors()))
+        )
 
     def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for it only

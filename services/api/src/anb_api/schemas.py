@@ -101,7 +101,7 @@ class Attempt(BaseModel):
     def of(cls, attempt: model.Attempt, *, detailed: bool) -> "Attempt":
         """The public part of an attempt, and where `detailed` what only those may read who run the system."""
         problem = attempt.error
-        told = problem and AttemptError(
+        error = problem and AttemptError(
             code=problem.code, message=problem.message, detail=problem.detail if detailed else None
         )
         return Attempt(
@@ -111,7 +111,7 @@ class Attempt(BaseModel):
             started_at=attempt.started_at,
             ended_at=attempt.ended_at,
             ending=attempt.ending,
-            error=told,
+            error=error,
         )
 
 
@@ -160,7 +160,7 @@ class Video(BaseModel):
     @classmethod
     def of(cls, record: Record, prefix: str) -> Self:
         """The public part of a record."""
-        return cls(**_told(record, prefix))
+        return cls(**_fields_of(record, prefix))
 
 
 class VideoDetail(Video):
@@ -174,7 +174,7 @@ class VideoDetail(Video):
     ) -> "VideoDetail":
         """The public part of a record and its attempts, whose errors may be `detailed`."""
         history = [Attempt.of(attempt, detailed=detailed) for attempt in attempts]
-        return VideoDetail(**_told(record, prefix), history=history)
+        return VideoDetail(**_fields_of(record, prefix), history=history)
 
 
 class VideoList(BaseModel):
@@ -258,11 +258,11 @@ def read_cursor(cursor: str) -> Page:
         check_video_id(video_id)
         return Page(_EPOCH + timedelta(microseconds=int(microseconds)), video_id)
     except (Invalid, ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
-        told = "The cursor is none of ours: take `next_cursor` from the page before, as it is."
-        raise Invalid("cursor_invalid", told) from error
+        message = "The cursor is none of ours: take `next_cursor` from the page before, as it is."
+        raise Invalid("cursor_invalid", message) from error
 
 
-def _told(record: Record, prefix: str) -> dict[str, object]:
+def _fields_of(record: Record, prefix: str) -> dict[str, object]:
     video, job = record.video, record.job
     return {
         "video_id": video.id,

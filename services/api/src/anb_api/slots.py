@@ -45,11 +45,11 @@ class Slots:
 
 def too_many_uploads(count: int, mine: int) -> Busy:
     """No room for an upload."""
-    told = f"{count} uploads are under way here, {mine} of them yours; try again in a moment."
-    return Busy("uploads_unavailable", told)
+    message = f"{count} uploads are under way here, {mine} of them yours; try again in a moment."
+    return Busy("uploads_unavailable", message)
 
 
 def too_many_streams(count: int, mine: int) -> Busy:
     """No room for an event stream."""
-    told = f"{count} event streams are open here, {mine} of them yours; close some, or ask for the video instead."
-    return Busy("streams_unavailable", told)
+    message = f"{count} event streams are open here, {mine} of them yours; close some, or ask for the video instead."
+    return Busy("streams_unavailable", message)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
-from anb_core.domain import wrong
+from anb_core.domain import validation
 from anb_core.domain.edit import EditSpec
 
 INSIDE = ("Input", "should", "valid", "pydantic", "Pydantic", "validation", "permitted", "Extra", "instance")
@@ -39,11 +39,11 @@ def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:
     ],
 )
 def test_what_is_wrong_with_an_edit_is_told_in_our_words(raw: str, sentence: str) -> None:
-    assert wrong.told(errors_of(EditSpec, raw), "edit") == sentence
+    assert validation.describe(errors_of(EditSpec, raw), "edit") == sentence
 
 
 def test_words_to_choose_from_are_told() -> None:
-    sentence = wrong.told(errors_of(dict[str, Literal["a", "b"]], '{"kind": "c"}'))
+    sentence = validation.describe(errors_of(dict[str, Literal["a", "b"]], '{"kind": "c"}'))
     assert sentence == "kind: it must be 'a' or 'b' (it is \"c\")."
 
 
@@ -56,7 +56,7 @@ def test_a_value_is_shown_in_printable_characters_and_not_for_ever(value: str) -
     try:
         Model(word=value)
     except ValidationError as error:
-        sentence = wrong.told(error.errors())
+        sentence = validation.describe(error.errors())
         assert sentence.isascii()
         assert sentence.isprintable()
         assert len(sentence) < 200
@@ -66,6 +66,6 @@ def test_a_value_is_shown_in_printable_characters_and_not_for_ever(value: str) -
 def test_no_error_of_the_library_is_told_in_its_own_words(kind: str) -> None:
     for context in ({}, {"error": "a sentence of ours", "ge": 1, "le": 2, "expected": "1 or 2"}):
         details = ErrorDetails(type=kind, loc=("body", "x"), msg="Input should be valid", input=None, ctx=context)
-        sentence = wrong.told([details])
+        sentence = validation.describe([details])
         assert sentence.startswith("body.x: ")
         assert not [word for word in INSIDE if word in sentence]

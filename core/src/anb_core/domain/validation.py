@@ -47,12 +47,12 @@ _OTHERWISE = "it can't be used"
 _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_type"})
 
 
-def told(errors: Iterable[ErrorDetails], *within: str) -> str:
+def describe(errors: Iterable[ErrorDetails], *within: str) -> str:
     """One sentence of all that is wrong, each with its path, which begins with `within`, and the value."""
-    return "; ".join(_told(error, within) for error in errors) + "."
+    return "; ".join(_describe(error, within) for error in errors) + "."
 
 
-def _told(error: ErrorDetails, within: tuple[str, ...]) -> str:
+def _describe(error: ErrorDetails, within: tuple[str, ...]) -> str:
     path = ".".join(str(step) for step in (*within, *error["loc"]))
     given = "" if error["type"] in _WITHOUT_VALUE else f" (it is {_shown(error['input'])})"
     return f"{path}: {_rule(error['type'], error.get('ctx', {}))}{given}"
