@@ -47,7 +47,7 @@ def main() -> int:
 def uploading(process: Process, sink: Sink, seconds: float) -> int:
     """The most memory, in bytes, while all places are taken."""
     owners = [f"owner-{number}" for number in range(MAX_UPLOADS)]
-    tokens = [create_token(process.core.store, owner=owner, scope=Scope.USER).secret for owner in owners]
+    tokens = [create_token(process.parts.store, owner=owner, scope=Scope.USER).secret for owner in owners]
     uploads = [Raw(process.url, token) for token in tokens]
     threads = [threading.Thread(target=fill, args=(upload,), daemon=True) for upload in uploads]
     for thread in threads:

@@ -85,7 +85,8 @@ the old ones still drain; there is one operator, and a migration opens one conne
 
 {{/* The region of the queue: what its URL tells, as the programs read it, else the region of everything. */}}
 {{- define "anb-video.queueRegion" -}}
-{{- $told := regexFind "^https?://[^/]+" .Values.queue.url | regexFind "[/.]([a-z]{2}|eusc)(-[a-z]+)+-[0-9][.]" | trimAll "/." -}}
+{{- $region := (.Files.Get "files/settings.yaml" | fromYaml).forms.region.pattern -}}
+{{- $told := regexFind "^https?://[^/]+" .Values.queue.url | regexFind (printf "[/.]%s[.]" $region) | trimAll "/." -}}
 {{- $told | default .Values.aws.region -}}
 {{- end }}
 

@@ -86,13 +86,14 @@ topologySpreadConstraints:
 {{- end }}
 
 {{/*
-The environment of a container. Takes (list root component); a component is given the database and what it reads of
-`config`, and all but the migration AWS.
+The environment of a container. Takes (list root component). A component is given what its program reads, as
+files/settings.yaml says, and who works with the bucket is given AWS.
 */}}
 {{- define "anb-video.env" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 {{- $values := $root.Values -}}
+{{- $readers := ($root.Files.Get "files/settings.yaml" | fromYaml).readers -}}
 - name: TMPDIR
   value: /tmp/anb-temp
 - name: DATABASE_URL
@@ -100,26 +101,24 @@ The environment of a container. Takes (list root component); a component is give
     secretKeyRef:
       name: {{ include "anb-video.databaseSecret" . | quote }}
       key: {{ ternary "DATABASE_URL" $values.database.existingSecretKey (empty $values.database.existingSecret) | quote }}
-{{- if ne $component "migrate" }}
-- name: ANB_DATABASE_CONNECTIONS
-  value: {{ index $values.database.connections $component | quote }}
-- name: S3_BUCKET
-  value: {{ $values.bucket.name | quote }}
-- name: SQS_QUEUE_URL
-  value: {{ $values.queue.url | quote }}
-{{- with $values.queue.deadLetterUrl }}
-- name: SQS_DLQ_URL
-  value: {{ . | quote }}
+{{- $plain := list
+  (list "ANB_DATABASE_CONNECTIONS" (get $values.database.connections $component))
+  (list "S3_BUCKET" $values.bucket.name)
+  (list "SQS_QUEUE_URL" $values.queue.url)
+  (list "SQS_DLQ_URL" $values.queue.deadLetterUrl)
+  (list "AWS_REGION" $values.aws.region)
+  (list "ANB_CREATE_RESOURCES" (ternary "true" "" $values.aws.createResources))
+-}}
+{{- range $plain }}
+{{- if and (last .) (has $component (get $readers (first .))) }}
+- name: {{ first . }}
+  value: {{ last . | quote }}
 {{- end }}
-- name: AWS_REGION
-  value: {{ $values.aws.region | quote }}
+{{- end }}
+{{- if has $component $readers.S3_BUCKET }}
 {{- with $values.aws.endpointUrl }}
 - name: AWS_ENDPOINT_URL
   value: {{ . | quote }}
-{{- end }}
-{{- if $values.aws.createResources }}
-- name: ANB_CREATE_RESOURCES
-  value: "true"
 {{- end }}
 {{- if eq $values.aws.credentials "secret" }}
 {{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
@@ -131,7 +130,6 @@ The environment of a container. Takes (list root component); a component is give
 {{- end }}
 {{- end }}
 {{- end }}
-{{- $readers := $root.Files.Get "files/config.yaml" | fromYaml }}
 {{- range $name, $value := $values.config }}
 {{- if has $component (get $readers $name) }}
 - name: {{ $name }}

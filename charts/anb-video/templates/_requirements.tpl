@@ -42,10 +42,11 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- end -}}
 
 {{- /* Forms. A value with a password in it is not repeated. */ -}}
-{{- $queue := list "^https?://[^/\\s]+/(\\S+/)?[A-Za-z0-9_-]{1,80}(\\.fifo)?$" "it must be a queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue" -}}
-{{- $bucket := list "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$" "it must be a bucket's name: 3 to 63 lower-case letters, digits, dots, hyphens" -}}
-{{- $endpoint := list "^https?://[^/\\s?#]+/?$" "it must be an http or https URL without a path" -}}
-{{- $region := list "^([a-z]{2}|eusc)(-[a-z]+)+-[0-9]$" "it must be a region, such as us-east-1" -}}
+{{- $forms := (.Files.Get "files/settings.yaml" | fromYaml).forms -}}
+{{- $queue := list (printf "^(%s)$" $forms.queueUrl.pattern) $forms.queueUrl.sentence -}}
+{{- $bucket := list (printf "^(%s)$" $forms.bucketName.pattern) $forms.bucketName.sentence -}}
+{{- $endpoint := list (printf "^(%s)$" $forms.httpUrl.pattern) $forms.httpUrl.sentence -}}
+{{- $region := list (printf "^(%s)$" $forms.region.pattern) $forms.region.sentence -}}
 {{- $postgres := list "^postgres(ql(\\+psycopg)?)?://\\S+$" "it must be a URL such as postgresql://user:password@host:5432/name" -}}
 {{- $token := list "^\\S{16,}$" "it must have 16 characters or more, and no space" -}}
 {{- $certificate := list "^arn:aws[a-z-]*:(acm|iam)::?\\S+$" "it must be a certificate's ARN, such as arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000" -}}

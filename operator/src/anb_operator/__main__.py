@@ -5,10 +5,12 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
 
 import kopf
 
-from anb_core.bootstrap import build
+from anb_core.bootstrap import open_bucket, open_store
 from anb_core.domain.errors import AnbError
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
@@ -16,6 +18,9 @@ from anb_operator import app
 from anb_operator.client import KubeClient
 from anb_operator.settings import OperatorSettings, UninstallSettings
 from anb_operator.uninstall import uninstall
+
+BUCKET_PATIENCE = timedelta(seconds=20)
+"""How long a call of the bucket may take. A worker's has to end within a heartbeat; the operator renews no lease."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +57,11 @@ def _run() -> None:
     # What ends a watch is told by us, in a sentence instead of tracebacks.
     for part in ("orchestration", "running"):
         logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)
-    with build(settings) as core:
-        asyncio.run(app.run(core, settings))
+    with (
+        closing(open_store(settings)) as store,
+        closing(open_bucket(settings, patience=BUCKET_PATIENCE)) as objects,
+    ):
+        asyncio.run(app.run(settings, store, objects))
 
 
 async def _uninstall() -> None:

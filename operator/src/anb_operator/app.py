@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from anb_core.adapters.system import new_id
-from anb_core.bootstrap import Core
-from anb_core.usecases.submit import Submit
+from anb_core.bootstrap import make_submit
+from anb_core.ports.objects import Objects
+from anb_core.ports.store import Store
 from anb_operator.cache import VideoJobCache
 from anb_operator.client import KubeClient
 from anb_operator.deletion_costs import DeletionCosts
@@ -43,8 +43,8 @@ class Threads:
     checks: Executor
 
 
-async def run(core: Core, settings: OperatorSettings) -> None:
-    """Work until SIGTERM or SIGINT, whatever is away meanwhile; the caller closes the core.
+async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
+    """Work until SIGTERM or SIGINT, whatever is away meanwhile; the caller closes the parts.
 
     Raises:
         kopf.LoginError: there is no Kubernetes to work with.
@@ -62,11 +62,11 @@ async def run(core: Core, settings: OperatorSettings) -> None:
             cache = VideoJobCache()
             # A deletion does not wait for the database, or not for long.
             queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
-            health = _health(core, kube, cache, metrics, threads)
-            reconciler = _reconciler(core, settings, kube=kube, cache=cache, metrics=metrics, threads=threads)
-            costs = _deletion_costs(core, settings, kube, threads)
+            health = _health(store, objects, kube=kube, cache=cache, metrics=metrics, threads=threads)
+            reconciler = _reconciler(settings, store, objects, kube=kube, cache=cache, metrics=metrics, threads=threads)
+            costs = _deletion_costs(settings, store, kube, threads)
             feed = FeedReader(
-                core.store,
+                store,
                 queue,
                 threads=threads.reading,
                 on_attempt=costs.wake if costs else lambda: None,
@@ -75,7 +75,7 @@ async def run(core: Core, settings: OperatorSettings) -> None:
             )
             resync = Resync(
                 kube,
-                core.store,
+                store,
                 cache,
                 queue,
                 threads=threads.reading,
@@ -109,7 +109,9 @@ def _threads() -> Iterator[Threads]:
         )
 
 
-def _health(core: Core, kube: KubeClient, cache: VideoJobCache, metrics: Metrics, threads: Threads) -> Health:
+def _health(
+    store: Store, objects: Objects, *, kube: KubeClient, cache: VideoJobCache, metrics: Metrics, threads: Threads
+) -> Health:
     def in_thread(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
         return lambda: asyncio.get_running_loop().run_in_executor(threads.checks, call)
 
@@ -117,8 +119,8 @@ def _health(core: Core, kube: KubeClient, cache: VideoJobCache, metrics: Metrics
         # An API server that was away has to show what was written before only once it is back.
         watch_silence=lambda: min(cache.silence(), kube.answering()),
         parts={
-            "database": in_thread(core.store.ping),
-            "bucket": in_thread(core.objects.ensure),
+            "database": in_thread(store.ping),
+            "bucket": in_thread(objects.ensure),
             "kubernetes API": kube.ping,
         },
         registry=metrics.registry,
@@ -126,8 +128,9 @@ def _health(core: Core, kube: KubeClient, cache: VideoJobCache, metrics: Metrics
 
 
 def _reconciler(
-    core: Core,
     settings: OperatorSettings,
+    store: Store,
+    objects: Objects,
     *,
     kube: KubeClient,
     cache: VideoJobCache,
@@ -135,22 +138,25 @@ def _reconciler(
     threads: Threads,
 ) -> Reconciler:
     return Reconciler(
-        store=core.store,
-        objects=core.objects,
-        submit=_submit(core),
+        store=store,
+        objects=objects,
+        # Another process relays what is owed, within a second.
+        submit=make_submit(settings, store, objects, wake_relay=lambda: None),
         kube=kube,
         cache=cache,
-        histories=Histories(core.store, threads.reading),
+        histories=Histories(store, threads.reading),
         policy=policy_of(settings),
         threads=threads.commands,
         on_command=lambda command, outcome: metrics.commands.labels(command, outcome).inc(),
     )
 
 
-def _deletion_costs(core: Core, settings: OperatorSettings, kube: KubeClient, threads: Threads) -> DeletionCosts | None:
+def _deletion_costs(
+    settings: OperatorSettings, store: Store, kube: KubeClient, threads: Threads
+) -> DeletionCosts | None:
     if settings.worker_selector is None:
         return None
-    return DeletionCosts(core.store, kube, selector=settings.worker_selector, threads=threads.reading)
+    return DeletionCosts(store, kube, selector=settings.worker_selector, threads=threads.reading)
 
 
 def _show(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: FeedReader) -> None:
@@ -171,19 +177,6 @@ def policy_of(settings: OperatorSettings) -> Policy:
         mirror_max_age=settings.mirror_max_age,
         ttl_processed=settings.ttl_processed,
         ttl_failed=settings.ttl_failed,
-    )
-
-
-def _submit(core: Core) -> Submit:
-    settings = core.settings
-    return Submit(
-        core.store,
-        core.objects,
-        max_bytes=settings.max_upload_bytes,
-        source_prefixes=settings.source_prefixes,
-        # Another process relays what is owed, within a second.
-        wake_relay=lambda: None,
-        new_id=new_id,
     )
 
 

@@ -1,12 +1,11 @@
-"""What the environment says to the operator, on top of what API and workers read."""
+"""What the operator and its clean-up read from the environment."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from anb_core.settings.capabilities import Settings
+from anb_core.settings.capabilities import BucketSettings, FromEnvironment, LogSettings, StoreSettings, SubmitSettings
 from anb_core.settings.parsing import DAY, SECOND, Address, matching, seconds
 
 YEAR = 365 * DAY
@@ -18,10 +17,8 @@ _Label = matching(
 _Selector = matching(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*", "it must be labels such as app=worker,release=anb")
 
 
-class WatchScope(BaseSettings):
+class WatchScope(FromEnvironment):
     """Where the operator works."""
-
-    model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
     namespace: Annotated[str, _Name] = Field(
         alias="ANB_OPERATOR_NAMESPACE", description="The release's namespace: mirrors and workers are there."
@@ -38,8 +35,8 @@ class WatchScope(BaseSettings):
         return self.namespace if self.watch == "namespace" else None
 
 
-class OperatorSettings(WatchScope, Settings):
-    """What the operator needs."""
+class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, StoreSettings):
+    """What the operator reads. It has nothing to do with the queue, nor with leases."""
 
     listen: Address = Field(
         "127.0.0.1:8002",
@@ -78,7 +75,7 @@ class OperatorSettings(WatchScope, Settings):
 
 
 class UninstallSettings(WatchScope):
-    """What the clean-up before an uninstall needs: no database."""
+    """What the clean-up before an uninstall reads: no database."""
 
     deployment: Annotated[str, _Name] = Field(
         alias="ANB_OPERATOR_DEPLOYMENT", description="The operator's Deployment, which is scaled to 0."

@@ -1,7 +1,6 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import Invalid, Unavailable
 from anb_core.domain.model import Record
 from anb_core.ports.store import Store
+from anb_core.settings.capabilities import UploadSettings
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.usecases.visibility import Caller
 from tests.support.given import processed, processing, record_of
@@ -283,9 +283,7 @@ TAKEN_BY_THE_FIRST_VERSION = (
 
 
 def send(store: Store, objects: InMemoryObjects, *, title: str, edit: EditSpec) -> Record:
-    uploads = make_uploads(
-        store, objects, max_bytes=10_000, idempotency_lifetime=timedelta(days=1), wake_relay=lambda: None
-    )
+    uploads = make_uploads(UploadSettings(), store, objects, wake_relay=lambda: None)
     with uploads.begin(Caller("ana"), file_name="a.mp4", idempotency_key="k") as session:
         session.append(b"\0\0\0\x18ftypisom" + b"\0" * 2000)
         return session.complete(title, edit)

@@ -1,11 +1,8 @@
 """What is written twice is the same in both places."""
 
-import inspect
 import json
-import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,91 +11,64 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from anb_api.server import DRAIN_SECONDS
-from anb_api.settings import MigrationSettings
-from anb_core import bootstrap
-from anb_core.settings.capabilities import RetrySettings, Settings
+from anb_api.settings import ApiSettings
 from anb_core.settings.loading import Misconfigured, load
-from anb_operator.settings import OperatorSettings, UninstallSettings, WatchScope
+from anb_core.settings.parsing import PATH_PREFIX
+from anb_operator.settings import OperatorSettings
+from anb_worker.settings import WorkerSettings
 from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, tool
+from tools.settings import PROGRAMS
 
 Render = Callable[..., list[Manifest]]
 
 ROOT = CHART.parents[1]
 
-SET_BY_THE_CHART = {
-    "ANB_API_LISTEN",
-    "ANB_API_PREFIX",
-    "ANB_BOOTSTRAP_TOKEN",
-    "ANB_CREATE_RESOURCES",
-    "ANB_DATABASE_CONNECTIONS",
-    "ANB_DATABASE_CONNECTIONS_IN_ALL",
-    "ANB_S3_PUBLIC_ENDPOINT",
-    "ANB_SANDBOX",
-    "ANB_SCRATCH_BYTES",
-    "ANB_WORKER_LISTEN",
-    "AWS_REGION",
-    "DATABASE_URL",
-    "S3_BUCKET",
-    "SQS_DLQ_URL",
-    "SQS_QUEUE_URL",
-}
 RIGHT_BY_THEMSELVES = {
     # JSON where there is no terminal, the pod's name, and the region that the queue's URL tells.
     "ANB_LOG_FORMAT",
     "ANB_WORKER_NAME",
     "SQS_REGION",
 }
+LEFT_TO_LIBRARIES = {"TMPDIR", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
-COMPARED = (
-    # A program exits at its start when these don't fit together: it needs all of a group, or none.
-    {"ANB_HEARTBEAT_SECONDS", "ANB_LEASE_SECONDS", "SQS_VISIBILITY_TIMEOUT"},
-    {"ANB_BACKOFF_SECONDS", "ANB_BACKOFF_CAP_SECONDS"},
-)
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """Values that say all that can be said to the programs."""
+    values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
+    values["aws"] |= {"createResources": True, "endpointUrl": "http://aws.example.com"}
+    values["bucket"]["publicEndpoint"] = "https://videos.example.com"
+    values["queue"]["deadLetterUrl"] = f"{values['queue']['url']}-dlq"
+    values["ingress"] = {"prefix": "/video"}
+    values["operator"] = {"mirror": {"maxAgeSeconds": 60}}
+    settings = {name: _values()["config"].get(name, bound) for name, bound in _config_schema().items()}
+    values["config"] = {name: _example(given) for name, given in settings.items()}
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
 
 
-def test_every_setting_of_the_programs_has_its_place_in_the_chart() -> None:
-    assert _aliases(Settings) == set(_readers()) | SET_BY_THE_CHART | RIGHT_BY_THEMSELVES
-
-
-@pytest.mark.parametrize("program", ["api", "worker", "operator"])
-def test_a_program_is_given_just_the_settings_that_it_needs(program: str) -> None:
-    (room,) = import_module(f"anb_{program}").__path__
-    wiring = inspect.getsource(bootstrap)
-    if program == "operator":
-        wiring = wiring.replace(inspect.getsource(bootstrap.Core.sweep), "")  # which it never runs
-    read = _read_in(wiring, *(source.read_text(encoding="utf-8") for source in Path(room).rglob("*.py")))
-    if program != "api":
-        # What takes objects in is given it, and asks for it with uploads alone.
-        read.remove("ANB_IDEMPOTENCY_SECONDS")
-    compared = {name for group in COMPARED if group & read for name in group}
-    assert _given_to(program) == (read | compared) & set(_readers())
-
-
-def test_the_migration_is_given_just_the_settings_that_it_reads() -> None:
-    assert _given_to("migrate") == _aliases(MigrationSettings) & set(_readers())
-
-
-def test_the_operator_and_its_clean_up_are_told_all_that_they_can_be_told(render: Render) -> None:
-    pods = {
-        manifest["metadata"]["name"]: manifest["spec"]["template"]["spec"]["containers"][0]["env"]
-        for manifest in render(CHART / "ci" / "pod-identity-values.yaml")
+def test_each_pod_is_given_just_what_its_program_reads(render: Render, everything: Path) -> None:
+    given = {
+        container["name"]: {variable["name"] for variable in container["env"]} - LEFT_TO_LIBRARIES
+        for manifest in render(everything)
         if manifest["kind"] in {"Deployment", "Job"}
+        for container in manifest["spec"]["template"]["spec"]["containers"]
     }
-    told = {name: {variable["name"] for variable in env} for name, env in pods.items()}
-    assert {name for name in told["anb-operator"] if name.startswith("ANB_OPERATOR_")} == _aliases(
-        OperatorSettings
-    ) - _aliases(Settings)
-    assert told["anb-operator-uninstall"] == _aliases(UninstallSettings) | {"TMPDIR"}
-    assert _aliases(WatchScope) <= told["anb-operator"] & told["anb-operator-uninstall"]
+    reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
+    for program in ("api", "worker"):
+        # Told to the operator alone: each number of pods is part of it, and it restarts whom it is told.
+        reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
+    assert given == reads
+    assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
 
 
-def test_the_schema_knows_just_the_settings_that_pods_are_given() -> None:
-    assert set(_schema()["properties"]["config"]["properties"]) == set(_readers())
+def test_the_schema_knows_no_setting_that_no_program_reads() -> None:
+    assert _config_schema().keys() <= _readers().keys()
 
 
 def test_defaults_of_settings_are_those_of_the_programs() -> None:
-    defaults = {field.alias: field.default for field in Settings.model_fields.values()}
+    defaults = {field.alias: field.default for model in PROGRAMS.values() for field in model.model_fields.values()}
     for name, given in _values()["config"].items():
         default = defaults[name]
         assert given == (default.total_seconds() if isinstance(default, timedelta) else default), name
@@ -118,7 +88,7 @@ def test_times_that_the_programs_refuse_are_refused_by_the_chart(
 ) -> None:
     monkeypatch.setenv(name, seconds)
     with pytest.raises(Misconfigured) as told:
-        load(Settings)
+        load(WorkerSettings)
     assert any(name in problem for problem in told.value.problems)
     given = ("--kube-version", KUBERNETES[-1], "-f", str(PRESETS[0]), "--set", f"config.{name}={seconds}")
     done = tool("helm", "template", "anb", str(CHART), *given, check=False)
@@ -161,7 +131,7 @@ def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
     monkeypatch.delenv("DATABASE_URL", raising=False)  # one problem there always is
     monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
     with pytest.raises(Misconfigured) as told:
-        load(Settings)
+        load(WorkerSettings)
     given = ("--kube-version", KUBERNETES[-1], "-f", str(PRESETS[0]))
     value = f"config.ANB_SOURCE_PREFIXES={json.dumps(prefixes)}"
     done = tool("helm", "template", "anb", str(CHART), *given, "--set-json", value, check=False)
@@ -180,13 +150,22 @@ def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.Monk
     }
     for name in bounds:
         monkeypatch.setenv(name, "x")
-    with pytest.raises(Misconfigured) as told:
-        load(OperatorSettings)
+    problems: list[str] = []
+    for model in (ApiSettings, WorkerSettings, OperatorSettings):
+        with pytest.raises(Misconfigured) as told:
+            load(model)
+        problems += told.value.problems
     wanted = [
         f"{name} is x: it must be a whole number from {bound['minimum']} to {bound.get('maximum')}."
         for name, bound in bounds.items()
     ]
-    assert [sentence for sentence in wanted if sentence not in told.value.problems] == []
+    assert [sentence for sentence in wanted if sentence not in problems] == []
+
+
+def test_a_path_before_the_api_has_the_form_that_the_api_takes() -> None:
+    # A slash at its end would be taken away by the API, and would stay in the Ingress.
+    own = PATH_PREFIX.pattern.removesuffix("/?")
+    assert _schema()["properties"]["ingress"]["properties"]["prefix"]["pattern"] == f"^{own}$"
 
 
 def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -> None:
@@ -214,7 +193,7 @@ def test_what_kind_brings_out_on_the_host_leads_to_the_pods_of_the_usual_service
 
 
 def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values() -> None:
-    optional = {f"config.{name}" for name in _readers()} | {"global"}
+    optional = {f"config.{name}" for name in _config_schema()} | {"global"}
     known = set(_properties(_schema(), _schema()["definitions"]))
     values = set(_leaves(_values()))
     assert values <= known
@@ -241,19 +220,10 @@ def _aliases(kind: type[BaseSettings]) -> set[str | None]:
 
 
 def _readers() -> dict[str, list[str]]:
-    readers: dict[str, list[str]] = yaml.safe_load((CHART / "files" / "config.yaml").read_text(encoding="utf-8"))
+    readers: dict[str, list[str]] = yaml.safe_load((CHART / "files" / "settings.yaml").read_text(encoding="utf-8"))[
+        "readers"
+    ]
     return readers
-
-
-def _given_to(program: str) -> set[str]:
-    return {name for name, readers in _readers().items() if program in readers}
-
-
-def _read_in(*texts: str) -> set[str | None]:
-    names = {name for text in texts for name in re.findall(r"\bsettings\.(\w+)", text)}
-    if "retry_policy" in names:
-        names |= set(re.findall(r"\bself\.(\w+)", inspect.getsource(vars(RetrySettings)["retry_policy"].fget)))
-    return {Settings.model_fields[name].alias for name in names & Settings.model_fields.keys()}
 
 
 def _values() -> dict[str, Any]:
@@ -264,6 +234,24 @@ def _values() -> dict[str, Any]:
 def _schema() -> dict[str, Any]:
     schema: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     return schema
+
+
+def _config_schema() -> dict[str, Any]:
+    """What may stand under `config`, each with its schema."""
+    known: dict[str, Any] = _schema()["properties"]["config"]["properties"]
+    return known
+
+
+def _example(given: object) -> object:
+    """The value itself, or one that its schema takes."""
+    match given:
+        case {"minimum": least}:
+            return least
+        case {"enum": [first, *_]}:
+            return first
+        case {"type": "string"}:
+            return "a/"
+    return given
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,10 @@ import httpx
 import pytest
 import yaml
 
-from anb_core.adapters.database import upgrade
-from anb_core.bootstrap import Core, build
-from anb_core.settings.capabilities import Settings
-from anb_core.settings.loading import load
 from tests.support import eventually
 from tests.support.chart import CHART, KUBERNETES, PRESETS, tool
 from tests.support.cluster import delete_videojobs
+from tests.support.parts import Parts, opened_parts
 from tests.support.postgres import Postgres
 from tests.support.tether import free_port
 
@@ -72,9 +69,9 @@ class Operator:
 class Site:
     """A namespace, a database, a bucket, and whatever operators are started on them."""
 
-    def __init__(self, core: Core, environment: dict[str, str], folder: Path) -> None:
-        self.core = core
-        self.store = core.store
+    def __init__(self, parts: Parts, environment: dict[str, str], folder: Path) -> None:
+        self.parts = parts
+        self.store = parts.store
         self.environment = environment
         self.namespace = environment["ANB_OPERATOR_NAMESPACE"]
         self.folder = folder
@@ -96,7 +93,7 @@ class Site:
             yield operator
 
     def put(self, key: str) -> None:
-        with self.core.objects.writing(key, content_type="video/mp4") as writer:
+        with self.parts.objects.writing(key, content_type="video/mp4") as writer:
             writer.write(b"a video")
             writer.commit()
 
@@ -168,18 +165,16 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
             "ANB_OPERATOR_NAMESPACE": namespace,
             "ANB_OPERATOR_WORKER_SELECTOR": "app=worker",
         }
-        upgrade(database)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            core = build(load(Settings))
-            core.objects.ensure()
-        tool("kubectl", "create", "namespace", namespace)
-        # Pods need one, and on a bare control plane nobody makes it.
-        tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
-        environment["KUBECONFIG"] = str(rights_of_the_chart(namespace, folder, "role"))
-        with core:
-            yield Site(core, environment, folder)
+        with ExitStack() as stack:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                parts = stack.enter_context(opened_parts())
+            tool("kubectl", "create", "namespace", namespace)
+            # Pods need one, and on a bare control plane nobody makes it.
+            tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
+            environment["KUBECONFIG"] = str(rights_of_the_chart(namespace, folder, "role"))
+            yield Site(parts, environment, folder)
         tool("kubectl", "delete", "namespace", namespace, "--wait=false")
         delete_videojobs(namespace)
         postgres.drop_database(database)

@@ -4,7 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,11 +16,12 @@ import pytest
 
 from anb_api.context import Context
 from anb_api.server import make_server
-from anb_core.bootstrap import Core, build, migrate
+from anb_api.settings import ApiSettings
 from anb_core.domain.model import Record, Scope
-from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
 from anb_core.usecases.tokens import create_token
 from tests.support import eventually
+from tests.support.parts import Parts, opened_parts
 
 BUCKET = "anb-api-tests"
 MAX_UPLOAD = 24 * 1024 * 1024
@@ -44,17 +45,15 @@ def environment(folder: Path, aws_url: str, **others: str) -> dict[str, str]:
 
 
 @contextmanager
-def core_in(told: dict[str, str]) -> Iterator[Core]:
-    """The real parts in this process, on a database that is migrated."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in told.items():
-            patch.setenv(name, value)
-        settings = Settings()
-        migrate(settings)
-        core = build(settings)
-    with core:
-        core.objects.ensure()
-        yield core
+def in_environment(told: dict[str, str]) -> Iterator[tuple[ApiSettings, Parts]]:
+    """What an API of this environment reads, and the real parts in this process."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in told.items():
+                patch.setenv(name, value)
+            settings = load(ApiSettings)
+            parts = stack.enter_context(opened_parts())
+        yield settings, parts
 
 
 @dataclass(slots=True)
@@ -65,19 +64,15 @@ class Api:
     context: Context
     aws_url: str
 
-    @property
-    def core(self) -> Core:
-        return self.context.core
-
     def token(self, owner: str, scope: Scope = Scope.USER) -> str:
-        return create_token(self.core.store, owner=owner, scope=scope).secret
+        return create_token(self.context.store, owner=owner, scope=scope).secret
 
     def client(self, owner: str, scope: Scope = Scope.USER) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token(owner, scope)}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
     def records(self, owner: str) -> list[Record]:
-        return list(self.core.store.listing(owner=owner))
+        return list(self.context.store.listing(owner=owner))
 
     def unfinished(self) -> list[str]:
         """Keys of multipart uploads that the bucket still holds parts of."""
@@ -155,8 +150,8 @@ END = f"--{BOUNDARY}--\r\n".encode()
 @pytest.fixture(scope="session")
 def api(ministack_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """The API as it is served, in a thread: SQLite and the embedded emulator behind it."""
-    with core_in(environment(tmp_path_factory.mktemp("api"), ministack_url)) as core:
-        server = make_server(core)
+    with in_environment(environment(tmp_path_factory.mktemp("api"), ministack_url)) as (settings, parts):
+        server = make_server(settings, parts.store, parts.objects, parts.queue)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

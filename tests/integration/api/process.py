@@ -10,19 +10,19 @@ from pathlib import Path
 
 import httpx
 
-from anb_core.bootstrap import Core
 from anb_core.domain.model import Scope
 from anb_core.domain.status import Status
 from anb_core.usecases.tokens import create_token
-from tests.integration.api.conftest import Raw, core_in, environment
+from tests.integration.api.conftest import Raw, environment, in_environment
 from tests.support import eventually
+from tests.support.parts import Parts
 from tests.support.tether import free_port
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
     url: str
-    core: Core
+    parts: Parts
     token: str
     database: Path
     child: subprocess.Popen[bytes]
@@ -31,7 +31,7 @@ class Process:
         return Raw(self.url, self.token)
 
     def statuses(self) -> list[Status]:
-        return [record.job.status for record in self.core.store.listing(owner="ana")]
+        return [record.job.status for record in self.parts.store.listing(owner="ana")]
 
 
 @contextmanager
@@ -39,15 +39,15 @@ def running(folder: Path, aws_url: str, **others: str) -> Iterator[Process]:
     port = free_port()
     told = environment(folder, aws_url, ANB_API_LISTEN=f"127.0.0.1:{port}", ANB_LOG_FORMAT="json", **others)
     url = f"http://127.0.0.1:{port}"
-    with core_in(told) as core:
-        token = create_token(core.store, owner="ana", scope=Scope.USER).secret
+    with in_environment(told) as (_, parts):
+        token = create_token(parts.store, owner="ana", scope=Scope.USER).secret
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "anb_api"], env={**os.environ, **told}, stdout=log, stderr=log
             )
         try:
             eventually(lambda: answers(url) or child.poll() is not None)
-            yield Process(url, core, token, folder / "anb.db", child)
+            yield Process(url, parts, token, folder / "anb.db", child)
         finally:
             child.kill()
             child.wait()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from anb_api import __main__ as program
-from anb_core.bootstrap import open_store
+from anb_core.bootstrap import open_store_for_command
 from anb_core.domain.model import Scope
 from anb_core.settings.capabilities import DatabaseSettings
 from anb_core.usecases.tokens import authenticate
@@ -36,7 +36,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def caller_of(secret: str) -> Caller | None:
-    store = open_store(DatabaseSettings())
+    store = open_store_for_command(DatabaseSettings())
     try:
         return authenticate(store, secret)
     finally:

@@ -13,7 +13,7 @@ from tests.integration.api.conftest import VIDEO, Api
 def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(
     api: Api, request: pytest.FixtureRequest
 ) -> None:
-    store, objects = api.core.store, api.core.objects
+    store, objects = api.context.store, api.context.objects
     with api.client(request.node.name) as client:
         receipt = client.post(
             "/api/videos/upload", data={"title": "T"}, files={"video_file": ("Mi día.mov", VIDEO)}

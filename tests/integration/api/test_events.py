@@ -64,7 +64,7 @@ class World:
             yield Stream(answer)
 
     def claim(self) -> Lease:
-        claimed = self.api.core.store.claim(
+        claimed = self.api.context.store.claim(
             self.video_id,
             generation=None,
             attempt_id=new_id(),
@@ -76,10 +76,10 @@ class World:
         return claimed.lease
 
     def progress(self, lease: Lease, value: float) -> None:
-        assert self.api.core.store.report_progress(lease, value)
+        assert self.api.context.store.report_progress(lease, value)
 
     def publish(self, lease: Lease) -> None:
-        assert self.api.core.store.publish(lease, Result(lease.result_key, 10, "ab", 1280, 720, 35.5, 1065))
+        assert self.api.context.store.publish(lease, Result(lease.result_key, 10, "ab", 1280, 720, 35.5, 1065))
 
 
 @pytest.fixture

@@ -27,11 +27,11 @@ def upload(client: httpx.Client) -> str:
 
 def finished(api: Api, client: httpx.Client) -> str:
     video_id = upload(client)
-    claimed = api.core.store.claim(
+    claimed = api.context.store.claim(
         video_id, generation=None, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
     )
     assert isinstance(claimed, Claimed)
-    assert api.core.store.publish(claimed.lease, Result(claimed.lease.result_key, 18, "ab", 1280, 720, 1.0, 30))
+    assert api.context.store.publish(claimed.lease, Result(claimed.lease.result_key, 18, "ab", 1280, 720, 1.0, 30))
     return video_id
 
 

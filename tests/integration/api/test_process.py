@@ -56,11 +56,11 @@ def test_after_a_kill_the_sweep_removes_row_and_parts_of_an_unfinished_upload(pr
         eventually(lambda: process.statuses() == [Status.UPLOADING])
         process.child.kill()
         process.child.wait()
-    core = process.core
+    parts = process.parts
     sweep = Sweep(
-        core.store,
-        core.objects,
-        core.queue,
+        parts.store,
+        parts.objects,
+        parts.queue,
         policy=RetryPolicy(),
         interval=timedelta(seconds=1),
         hidden=timedelta(minutes=5),

@@ -34,7 +34,7 @@ def test_a_large_file_arrives_whole(api: Api, owner: str) -> None:
 
     assert answer.status_code == 202
     (record,) = api.records(owner)
-    stored = api.core.objects.head(record.video.source_key)
+    stored = api.context.objects.head(record.video.source_key)
     assert stored is not None
     assert stored.size == len(data)
     assert record.video.source is not None

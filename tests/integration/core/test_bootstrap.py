@@ -3,10 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from anb_core.bootstrap import build, migrate
 from anb_core.ports.queue import Outgoing
-from anb_core.settings.capabilities import Settings
-from anb_core.settings.loading import load
+from tests.support.parts import opened_parts
 
 
 def test_what_the_environment_names_is_what_works_together(
@@ -22,16 +20,13 @@ def test_what_the_environment_names_is_what_works_together(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    settings = load(Settings)
-    migrate(settings)
 
-    with build(settings) as core:
-        core.objects.ensure()
-        core.queue.ensure()
-        for part in (core.store, core.objects, core.queue):
+    with opened_parts() as parts:
+        parts.queue.ensure()
+        for part in (parts.store, parts.objects, parts.queue):
             part.ping()
-        core.queue.send([Outgoing(body="hello", group="video", owner="ana", deduplication="1")])
-        delivery = core.queue.receive(wait=timedelta(seconds=5))
+        parts.queue.send([Outgoing(body="hello", group="video", owner="ana", deduplication="1")])
+        delivery = parts.queue.receive(wait=timedelta(seconds=5))
 
     assert delivery is not None
     assert delivery.body == "hello"

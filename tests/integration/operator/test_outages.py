@@ -19,11 +19,9 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from anb_core.bootstrap import Core
 from anb_core.domain.errors import Unavailable
 from anb_core.settings.loading import load
 from anb_core.testing.objects import InMemoryObjects
-from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_operator import app
 from anb_operator.client import REVIEWS
@@ -269,7 +267,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "KUBECONFIG": str(path),
             "DATABASE_URL": "postgresql://anb@db/anb",
             "S3_BUCKET": "videos",
-            "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/queue",
             "ANB_SOURCE_PREFIXES": "mobile/",
             "ANB_OPERATOR_NAMESPACE": "video",
             "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
@@ -278,8 +275,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             monkeypatch.setenv(name, value)
         settings = load(OperatorSettings)
         store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
-        core = Core(settings=settings, store=store, objects=objects, queue=InMemoryQueue())
-        running = asyncio.create_task(app.run(core, settings))
+        running = asyncio.create_task(app.run(settings, store, objects))
         try:
             url = f"http://{settings.listen}"
             await scenario(Beside(api, store=store, objects=objects, logs=logs, url=url, running=running))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -14,15 +15,15 @@ from uuid import uuid4
 import pytest
 
 from anb_cli.emulator import Emulator
-from anb_core.adapters.database import upgrade
-from anb_core.bootstrap import Core, build
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Job, NewVideo, Record, Source
+from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
-from anb_core.settings.capabilities import Settings
+from anb_core.settings.capabilities import RetrySettings
 from anb_core.settings.loading import load
 from tests.support import eventually
+from tests.support.parts import Parts, opened_parts
 from tests.support.stores import Sql
 from tests.support.tether import free_port
 
@@ -68,18 +69,15 @@ class Worker:
 
 
 class Site:
-    """All that workers share. What the tests do to it they do through `core`, as an API process would."""
+    """All that workers share. What the tests do to it they do through `parts`, as an API process would."""
 
-    def __init__(self, folder: Path, core: Core, database: Sql, tmpdir: Path) -> None:
-        self.core = core
+    def __init__(self, folder: Path, parts: Parts, policy: RetryPolicy, database: Sql, tmpdir: Path) -> None:
+        self.parts = parts
+        self._policy = policy
         self.database = database
         self.folder = folder
         self.tmpdir = tmpdir
         self.workers: list[Worker] = []
-
-    @property
-    def settings(self) -> Settings:
-        return self.core.settings
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
         """A worker whose renders wait for `let_go`."""
@@ -115,7 +113,7 @@ class Site:
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
         """A whole upload, committed; nobody sends its message but a relay."""
         video_id = str(uuid4())
-        with self.core.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
+        with self.parts.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
             writer.write(data)
             writer.commit()
         new = NewVideo(
@@ -128,12 +126,12 @@ class Site:
             owned=True,
             file_name="h.mp4",
         )
-        self.core.store.begin_upload(new, lifetime=timedelta(hours=1))
-        self.core.store.complete_upload(video_id, Source(len(data)))
+        self.parts.store.begin_upload(new, lifetime=timedelta(hours=1))
+        self.parts.store.complete_upload(video_id, Source(len(data)))
         return video_id
 
     def record(self, video_id: str) -> Record:
-        record = self.core.store.get(video_id)
+        record = self.parts.store.get(video_id)
         assert record is not None
         return record
 
@@ -142,7 +140,7 @@ class Site:
 
     def sweep(self) -> int:
         """What an API process does every few seconds."""
-        return self.core.store.end_expired_leases(limit=10, policy=self.settings.retry_policy)
+        return self.parts.store.end_expired_leases(limit=10, policy=self._policy)
 
     def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
         """Sweep as the API does, until the job has this status."""
@@ -173,8 +171,8 @@ class Site:
 
     def results(self, video_id: str) -> list[str]:
         """The keys of all attempts' objects that are in the bucket."""
-        keys = [attempt.result_key for attempt in self.core.store.history(video_id)[1]]
-        return [key for key in keys if self.core.objects.head(key)]
+        keys = [attempt.result_key for attempt in self.parts.store.history(video_id)[1]]
+        return [key for key in keys if self.parts.objects.head(key)]
 
     def left_on_disk(self) -> list[Path]:
         """What lies in scratch, the shared cache apart."""
@@ -212,8 +210,6 @@ class MakeSite(Protocol):
 
 @pytest.fixture
 def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSite]:
-    sites: list[Site] = []
-
     def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Site:
         name = f"worker-{os.getpid()}-{next(_numbers)}"
         tmpdir = tmpdir or tmp_path / "tmp"
@@ -236,18 +232,16 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeS
             "TMPDIR": str(tmpdir),
         }.items():
             monkeypatch.setenv(variable, value)
-        upgrade(database_url)
-        core = build(load(Settings))
-        core.objects.ensure()
-        core.queue.ensure()
-        sites.append(Site(tmp_path, core, Sql(database_url), tmpdir))
-        return sites[-1]
+        parts = stack.enter_context(opened_parts())
+        parts.queue.ensure()
+        database = Sql(database_url)
+        stack.callback(database.close)
+        site = Site(tmp_path, parts, load(RetrySettings).retry_policy, database, tmpdir)
+        stack.callback(site.close)
+        return site
 
-    yield make
-    for site in sites:
-        site.close()
-        site.database.close()
-        site.core.close()
+    with ExitStack() as stack:
+        yield make
 
 
 @pytest.fixture

@@ -8,20 +8,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import build
+from anb_core.bootstrap import open_bucket, open_queue, open_store
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
-from anb_core.settings.capabilities import Settings
 from anb_core.settings.loading import load
 from anb_core.telemetry import configure_logging
 from anb_core.usecases.shutdown import Shutdown
 from anb_worker import app
 from anb_worker.scratch import ScratchDisk, default_root
+from anb_worker.settings import WorkerSettings
 from anb_worker.signals import stop_on_signals
 
 
@@ -60,13 +61,28 @@ def main() -> None:
         if name in die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    settings = load(Settings)
+    settings = load(WorkerSettings)
     configure_logging(settings.log_format, settings.log_level)
     runtime = SystemRuntime()
     shutdown = Shutdown(settings.drain, runtime)
     stop_on_signals(shutdown)
-    with build(settings) as core, ScratchDisk(default_root()) as scratch:
-        app.run(core, HeldRenderer(folder), scratch=scratch, shutdown=shutdown, runtime=runtime, on_step=on_step)
+    with (
+        closing(open_store(settings)) as store,
+        closing(open_bucket(settings, patience=settings.heartbeat)) as objects,
+        closing(open_queue(settings)) as queue,
+        ScratchDisk(default_root()) as scratch,
+    ):
+        app.run(
+            settings,
+            store=store,
+            objects=objects,
+            queue=queue,
+            renderer=HeldRenderer(folder),
+            scratch=scratch,
+            shutdown=shutdown,
+            runtime=runtime,
+            on_step=on_step,
+        )
 
 
 if __name__ == "__main__":

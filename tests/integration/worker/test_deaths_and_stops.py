@@ -23,7 +23,7 @@ def test_a_video_that_was_promised_but_never_sent_is_processed_all_the_same(site
     job = site.until(video, Status.PROCESSED)
     assert job.result is not None
     assert site.results(video) == [job.result.key]
-    eventually(lambda: site.core.queue.depth().empty)
+    eventually(lambda: site.parts.queue.depth().empty)
     eventually(lambda: "processed in" in worker.log)
     assert site.left_on_disk() == []
 
@@ -43,7 +43,7 @@ def test_a_worker_that_is_killed_in_mid_render_is_replaced_with_no_api_running(p
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(lost=1)
-    endings = [attempt.ending for attempt in site.core.store.history(video)[1]]
+    endings = [attempt.ending for attempt in site.parts.store.history(video)[1]]
     assert endings == [Ending.LOST, Ending.PROCESSED]
     assert len(site.results(video)) == 1
 
@@ -58,8 +58,8 @@ def test_a_worker_that_dies_with_the_work_done_leaves_one_result(site: Site, ste
 
     job = site.until(video, Status.PROCESSED)
     assert job.result is not None
-    due = site.core.store.hold_deletions(limit=10, hold=timedelta(minutes=1))
-    site.core.objects.delete([deletion.key for deletion in due])
+    due = site.parts.store.hold_deletions(limit=10, hold=timedelta(minutes=1))
+    site.parts.objects.delete([deletion.key for deletion in due])
     assert site.results(video) == [job.result.key]
     assert job.counters == Counters(lost=0 if step == "delete" else 1)
 
@@ -74,9 +74,9 @@ def test_sigterm_in_mid_render_hands_the_job_on_at_once_and_counts_no_failure(si
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(interruptions=1)
-    endings = [attempt.ending for attempt in site.core.store.history(video)[1]]
+    endings = [attempt.ending for attempt in site.parts.store.history(video)[1]]
     assert endings == [Ending.INTERRUPTED, Ending.PROCESSED]
-    eventually(lambda: site.core.queue.depth().empty)
+    eventually(lambda: site.parts.queue.depth().empty)
 
 
 def test_a_job_that_ends_within_the_drain_budget_is_finished_and_nothing_else_is_begun(site: Site) -> None:
@@ -105,14 +105,14 @@ def test_a_second_signal_hands_the_job_on_at_once(site: Site) -> None:
     assert worker.exit_code() == 0
     job = site.job(video)
     assert (job.status, job.counters, job.lease_owner) == (Status.PROCESSING, Counters(interruptions=1), None)
-    assert site.core.queue.depth().visible == 1, "the message was sent before the worker went"
+    assert site.parts.queue.depth().visible == 1, "the message was sent before the worker went"
 
 
 def test_a_cancelled_render_ends_and_the_worker_takes_the_next_job(site: Site) -> None:
     video = site.upload()
     worker = site.held_worker()
     site.until_rendering(worker, video)
-    site.core.store.cancel(video)
+    site.parts.store.cancel(video)
     eventually(lambda: "took the job over" in worker.log)
     assert site.left_on_disk() == []
 
@@ -133,25 +133,25 @@ def test_a_row_that_somebody_else_holds_for_a_while_is_waited_for(postgresql_sit
         eventually(lambda: "claiming is tried again" in worker.log)
 
     site.until(video, Status.PROCESSED)
-    eventually(lambda: site.core.queue.depth().empty)
+    eventually(lambda: site.parts.queue.depth().empty)
     assert "given back" not in worker.log
 
 
 def test_one_message_too_many_changes_nothing(site: Site) -> None:
     video = site.upload()
-    relay = Relay(site.core.store, site.core.queue, bucket=site.core.objects.bucket, runtime=SystemRuntime())
-    [entry] = site.core.store.hold_outbox(limit=10, hold=timedelta(minutes=1))
+    relay = Relay(site.parts.store, site.parts.queue, bucket=site.parts.objects.bucket, runtime=SystemRuntime())
+    [entry] = site.parts.store.hold_outbox(limit=10, hold=timedelta(minutes=1))
     for _ in range(4):
-        site.core.queue.send([relay._outgoing(entry)])
-    site.core.store.mark_sent(entry, broker=site.core.queue.name)
+        site.parts.queue.send([relay._outgoing(entry)])
+    site.parts.store.mark_sent(entry, broker=site.parts.queue.name)
     site.held_worker()
     site.held_worker()
     eventually(lambda: len(list(site.folder.glob("rendering-*"))) == 1)
-    eventually(lambda: site.core.queue.depth().visible == 0)
+    eventually(lambda: site.parts.queue.depth().visible == 0)
     site.let_go()
 
     job = site.until(video, Status.PROCESSED)
-    eventually(lambda: site.core.queue.depth().empty)
+    eventually(lambda: site.parts.queue.depth().empty)
     assert job.counters == Counters()
     assert job.attempts == 1
     assert len(site.results(video)) == 1
@@ -208,5 +208,5 @@ def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> 
 
     job = site.until(video, Status.PROCESSED)
     assert job.worker is None
-    assert [attempt.worker for attempt in site.core.store.history(video)[1]] == [first.name, second.name]
+    assert [attempt.worker for attempt in site.parts.store.history(video)[1]] == [first.name, second.name]
     assert len(site.results(video)) == 1

@@ -65,13 +65,13 @@ def test_a_worker_that_is_killed_in_mid_render_takes_ffmpeg_with_it_and_another_
     second = site.worker(ANB_WORKER_LISTEN=f"127.0.0.1:{port}")
     job = site.until(video, Status.PROCESSED, within=180)
     assert job.counters == Counters(lost=1)
-    assert [attempt.ending for attempt in site.core.store.history(video)[1]] == [Ending.LOST, Ending.PROCESSED]
+    assert [attempt.ending for attempt in site.parts.store.history(video)[1]] == [Ending.LOST, Ending.PROCESSED]
     assert job.result is not None
     assert (job.result.width, job.result.height) == (1280, 720)
-    stored = site.core.objects.head(job.result.key)
+    stored = site.parts.objects.head(job.result.key)
     assert stored is not None
     assert stored.size == job.result.size
-    events = site.core.store.events_after(0, video_id=video)
+    events = site.parts.store.events_after(0, video_id=video)
     assert any(0 < event.progress < 1 for event in events), "people saw it get on"
 
     eventually(lambda: "processed in" in second.log)
@@ -88,7 +88,7 @@ def test_a_cancelled_render_kills_ffmpeg(real_site: Site, clip: bytes) -> None:
     video = site.upload(clip)
     worker = site.worker()
     eventually(lambda: site.job(video).lease_owner and rendering(site), within=180)
-    site.core.store.cancel(video)
+    site.parts.store.cancel(video)
 
     eventually(lambda: not site.processes())
     eventually(lambda: "took the job over" in worker.log)

@@ -8,9 +8,8 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from anb_api.app import create_app
-from anb_core.bootstrap import Core
+from anb_api.settings import ApiSettings
 from anb_core.domain.model import Scope
-from anb_core.settings.capabilities import Settings
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
@@ -64,14 +63,14 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     store, objects, queue = InMemoryStore(), InMemoryObjects(), InMemoryQueue()
-    settings = Settings(
+    settings = ApiSettings(
         DATABASE_URL="sqlite:///unused.db",
         S3_BUCKET=objects.bucket,
         SQS_QUEUE_URL="http://127.0.0.1:9/000000000000/anb",
         SQS_REGION="us-east-1",
         ANB_MAX_UPLOAD_BYTES=10_000,
     )
-    app = create_app(Core(settings, store, objects, queue))
+    app = create_app(settings, store, objects, queue)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         http = httpx.AsyncClient(transport=transport, base_url="http://api")

@@ -4,12 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from anb_api.settings import CommandSettings, MigrationSettings
+from anb_api import __main__ as program
+from anb_api.settings import ApiSettings, CommandSettings, MigrationSettings
+from anb_core import bootstrap
 from anb_core.adapters.system import new_id
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
-from anb_core.ports.store import Claimed
-from anb_core.settings.loading import load
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
+from anb_core.ports.store import Claimed, Store
+from anb_core.settings.capabilities import BucketSettings
+from anb_core.settings.loading import Misconfigured, load
 from anb_core.testing.clock import ManualClock
 from tests.support import eventually
 from tests.unit.api.conftest import World
@@ -71,3 +76,93 @@ def test_migration_and_token_commands_need_the_database_alone(monkeypatch: pytes
     monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
     load(CommandSettings)
     assert load(MigrationSettings).bootstrap_token is None
+
+
+@pytest.fixture
+def _deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
+    monkeypatch.setenv("S3_BUCKET", "anb-videos")
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/1/q")
+
+
+@pytest.mark.usefixtures("_deployment")
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("ANB_S3_PUBLIC_ENDPOINT", "videos:9000", "ANB_S3_PUBLIC_ENDPOINT is videos:9000: it must be an http"),
+        ("ANB_S3_PUBLIC_ENDPOINT", "http://v/path", "ANB_S3_PUBLIC_ENDPOINT is http://v/path: it must be an http"),
+        ("ANB_S3_PUBLIC_ENDPOINT", "https://ana:hunter2@v", "ANB_S3_PUBLIC_ENDPOINT can't be used: it must be an http"),
+        ("ANB_API_LISTEN", "8000", "ANB_API_LISTEN is 8000: it must be HOST:PORT"),
+        ("ANB_API_LISTEN", "ana:hunter2@v", "ANB_API_LISTEN can't be used: it must be HOST:PORT"),
+        ("ANB_API_PREFIX", "video", "ANB_API_PREFIX is video: it must be a path, such as /video."),
+        ("ANB_LEASE_SECONDS", "300", "ANB_LEASE_SECONDS is 300: it must be less than SQS_VISIBILITY_TIMEOUT (300)."),
+    ],
+)
+def test_what_the_api_cannot_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    monkeypatch.setenv("ANB_LEASE_SECONDS", "60")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured) as error:
+        load(ApiSettings)
+    [told] = error.value.problems
+    assert told.startswith(problem)
+
+
+@pytest.mark.usefixtures("_deployment")
+def test_addresses_are_taken_with_or_without_a_slash_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANB_S3_PUBLIC_ENDPOINT", "https://videos.example.org/")
+    monkeypatch.setenv("ANB_API_PREFIX", "/video/")
+    settings = load(ApiSettings)
+    assert (settings.s3_public_endpoint, settings.prefix) == ("https://videos.example.org", "/video")
+
+
+@pytest.mark.usefixtures("_deployment")
+def test_the_api_opens_its_bucket_by_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("ANB_S3_PUBLIC_ENDPOINT", "https://videos.example.org")
+    monkeypatch.setenv("ANB_HEARTBEAT_SECONDS", "4")
+    opened: list[timedelta] = []
+    urls: list[str] = []
+
+    def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoint: str | None) -> Objects:
+        opened.append(patience)
+        return bootstrap.open_bucket(settings, patience=patience, public_endpoint=public_endpoint)
+
+    def serve(_settings: ApiSettings, _store: Store, objects: Objects, _queue: Queue) -> None:
+        urls.append(objects.download_url("k", file_name="f", lifetime=MINUTE))
+
+    monkeypatch.setattr(program, "open_bucket", open_bucket)
+    monkeypatch.setattr(program, "serve", serve)
+    monkeypatch.setattr(program, "configure_logging", lambda *_: None)
+    assert program.main(["serve"]) == 0
+    assert opened == [timedelta(seconds=4)]
+    assert urls[0].startswith("https://videos.example.org/")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "hunter2",
+        "hunter2-hunter2-\nhunter2",
+        "hunter2-hunter2 hunter2",
+        "hunter2-hunter2-\x01hunter2",
+        "hunter2-hunter2-hünter2",
+    ],
+)
+def test_what_is_wrong_with_a_bootstrap_token_is_told_without_it(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
+    monkeypatch.setenv("ANB_BOOTSTRAP_TOKEN", token)
+    with pytest.raises(Misconfigured) as error:
+        load(MigrationSettings)
+    [told] = error.value.problems
+    assert told.startswith("ANB_BOOTSTRAP_TOKEN can't be used: ")
+    assert "hunter2" not in told
+
+
+def test_a_line_break_at_the_end_of_a_bootstrap_token_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
+    monkeypatch.setenv("ANB_BOOTSTRAP_TOKEN", "a-secret-of-the-operator\n")
+    token = load(MigrationSettings).bootstrap_token
+    assert token
+    assert token.get_secret_value() == "a-secret-of-the-operator"

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from anb_api.settings import ApiSettings
 from anb_cli.stack.folder import Folder
 from anb_cli.stack.supervisor import stack_environment
-from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import load
+from anb_worker.settings import WorkerSettings
 
 FOLDER = Folder(Path("/data/.anb"))
 
@@ -62,7 +64,8 @@ def test_the_emulator_knows_api_and_workers_by_the_secret_of_this_start() -> Non
 def test_api_and_workers_understand_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    settings = Settings()
+    load(WorkerSettings)
+    settings = load(ApiSettings)
     assert settings.create_resources
-    assert settings.api_listen == "127.0.0.1:8000"
+    assert settings.listen == "127.0.0.1:8000"
     assert settings.database_url.get_secret_value() == "sqlite+pysqlite:////data/.anb/anb.db"

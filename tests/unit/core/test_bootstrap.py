@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,12 +8,12 @@ from botocore.stub import ANY, Stubber
 
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import Core, build, open_store
+from anb_core.bootstrap import make_sweep, open_bucket, open_queue, open_store, open_store_for_command
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import NewVideo, Source
 from anb_core.ports.queue import Depth
-from anb_core.settings.capabilities import Settings
+from anb_core.settings.capabilities import BucketSettings, QueueSettings, StoreSettings, SweepSettings
 from anb_core.settings.loading import load
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
@@ -21,45 +22,32 @@ from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import Swept
 
+PATIENCE = timedelta(seconds=4)
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/anb.db")
+
+@pytest.fixture(autouse=True)
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the environment says that it is."""
+    database = tmp_path / "anb.db"
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database}")
     monkeypatch.setenv("S3_BUCKET", "anb-videos")
     monkeypatch.setenv("SQS_QUEUE_URL", "http://127.0.0.1:9/000000000000/anb")
-    return load(Settings)
+    return database
 
 
-def test_building_asks_nobody_anything(settings: Settings) -> None:
+def test_opening_asks_nobody_anything(database: Path) -> None:
     # Sockets are forbidden here, and the database's file would be there if it had been opened.
-    with build(settings) as core:
-        assert core.objects.bucket == "anb-videos"
-        assert core.queue.name == "http://127.0.0.1:9/000000000000/anb"
-    assert not Path(str(settings.database_url.get_secret_value()).removeprefix("sqlite+pysqlite:///")).exists()
+    with (
+        closing(open_store(load(StoreSettings))),
+        closing(open_store_for_command(load(StoreSettings))),
+        closing(open_bucket(load(BucketSettings), patience=PATIENCE)) as objects,
+        closing(open_queue(load(QueueSettings))) as queue,
+    ):
+        assert objects.bucket == "anb-videos"
+        assert queue.name == "http://127.0.0.1:9/000000000000/anb"
+    assert not database.exists()
 
 
-def test_all_parts_are_closed_even_if_one_of_them_fails(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    core = build(settings)
-    closed: list[str] = []
-
-    def failing() -> None:
-        closed.append("queue")
-        raise RuntimeError("the queue did not close")
-
-    monkeypatch.setattr(core.queue, "close", failing)
-    monkeypatch.setattr(core.objects, "close", lambda: closed.append("objects"))
-    monkeypatch.setattr(core.store, "close", lambda: closed.append("store"))
-
-    with pytest.raises(RuntimeError, match="the queue did not close"):
-        core.close()
-    assert closed == ["queue", "objects", "store"]
-
-
-def test_the_store_alone_can_be_opened(settings: Settings) -> None:
-    open_store(settings).close()
-
-
-@pytest.mark.usefixtures("settings")
 def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "AWS_REGION": "eu-west-1",
@@ -69,16 +57,18 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
         "SQS_MAX_RECEIVE_COUNT": "7",
         "ANB_LEASE_SECONDS": "120",
         "ANB_HEARTBEAT_SECONDS": "4",
-        "ANB_S3_PUBLIC_ENDPOINT": "https://videos.example.org",
         "ANB_CREATE_RESOURCES": "true",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with build(load(Settings)) as core:
-        url = core.objects.download_url("k", file_name="f", lifetime=timedelta(minutes=1))
-        assert url.startswith("https://videos.example.org/")
+    public = "https://videos.example.org"
+    with (
+        closing(open_bucket(load(BucketSettings), patience=PATIENCE, public_endpoint=public)) as objects,
+        closing(open_queue(load(QueueSettings))) as queue,
+    ):
+        url = objects.download_url("k", file_name="f", lifetime=timedelta(minutes=1))
+        assert url.startswith(f"{public}/")
         assert "%2Feu-west-1%2Fs3%2F" in url
-        queue = core.queue
         assert isinstance(queue, SqsQueue)
         assert queue._sqs.meta.region_name == "us-west-2"
         redrive = json.dumps({"deadLetterTargetArn": "arn:dead", "maxReceiveCount": 7})
@@ -92,7 +82,7 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
             queue.ensure()
             stub.assert_no_pending_responses()
         # A call with all its tries ends within the heartbeat.
-        for client in (queue._sqs, core.objects._store.s3):  # type: ignore[attr-defined]
+        for client in (queue._sqs, objects._store.s3):  # type: ignore[attr-defined]
             assert vars(client.meta.config)["read_timeout"] <= 4
 
 
@@ -101,7 +91,6 @@ class BusyQueue(InMemoryQueue):
         return Depth(0, 1, 0)
 
 
-@pytest.mark.usefixtures("settings")
 def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queue_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,7 +98,7 @@ def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queu
     clock = ManualClock()
     store, objects, queue = InMemoryStore(clock.now), InMemoryObjects(), BusyQueue(now=clock.now)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=SystemRuntime())
-    sweep = Core(load(Settings), store, objects, queue).sweep(relay.wake)
+    sweep = make_sweep(load(SweepSettings), store, objects, queue, wake_relay=relay.wake)
     new = NewVideo("v1", "t1", "ana", "A title", EditSpec(), upload_key("v1"), owned=True, file_name="a.mp4")
     store.submit_existing(new, Source(5))
     relay.send_due()

@@ -1,16 +1,18 @@
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from anb_core.domain.retry import RetryPolicy
-from anb_core.settings.capabilities import DatabaseSettings, Settings
-from anb_core.settings.documenting import table, with_table
+from anb_core.settings.capabilities import (
+    BucketSettings,
+    DatabaseSettings,
+    LogSettings,
+    QueueSettings,
+    StoreSettings,
+    SubmitSettings,
+    SweepSettings,
+)
 from anb_core.settings.loading import Misconfigured, load, load_or_exit
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 ENOUGH = {
     "DATABASE_URL": "postgresql://anb:secret@db/anb",
@@ -22,6 +24,10 @@ ENOUGH = {
 @pytest.fixture(autouse=True)
 def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+
+class Settings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
+    """All that a program can do."""
 
 
 def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
@@ -41,13 +47,11 @@ def test_three_variables_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert settings.sqs_region == "eu-west-1"
     assert settings.sqs_dlq_url == "https://sqs.eu-west-1.amazonaws.com/123456789012/anb-video-processing-queue-dlq"
-    assert (settings.visibility_timeout, settings.wait_time) == (timedelta(seconds=300), timedelta(seconds=20))
+    assert settings.visibility_timeout == timedelta(seconds=300)
     assert (settings.lease, settings.heartbeat) == (timedelta(seconds=60), timedelta(seconds=20))
-    assert settings.drain == timedelta(seconds=120)
     assert settings.max_receive_count == 3
     assert settings.retry_policy == RetryPolicy()
     assert settings.create_resources is False
-    assert settings.worker_name
 
 
 def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,20 +61,15 @@ def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ANB_LEASE_SECONDS="30",
         ANB_HEARTBEAT_SECONDS="10",
         ANB_SOURCE_PREFIXES="archive/, old/uploads/",
-        ANB_S3_PUBLIC_ENDPOINT="https://videos.example.org/",
         ANB_CREATE_RESOURCES="true",
         ANB_MAX_FAILURES="4",
         ANB_BACKOFF_SECONDS="1",
-        ANB_WORKER_NAME="worker-1",
-        ANB_BOOTSTRAP_TOKEN="a-token-nobody-guesses",
     )
 
     assert settings.lease == timedelta(seconds=30)
     assert settings.source_prefixes == ("archive/", "old/uploads/")
-    assert settings.s3_public_endpoint == "https://videos.example.org"
     assert settings.create_resources is True
     assert settings.retry_policy == RetryPolicy(max_failures=4, backoff_base=timedelta(seconds=1))
-    assert settings.worker_name == "worker-1"
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +96,6 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
     ("environment", "told"),
     [
         ({"ANB_LEASE_SECONDS": "10x"}, "ANB_LEASE_SECONDS is 10x: it must be a whole number from 3 to 3600."),
-        ({"SQS_WAIT_TIME_SECONDS": "21"}, "SQS_WAIT_TIME_SECONDS is 21: it must be a whole number from 0 to 20."),
         ({"SQS_VISIBILITY_TIMEOUT": "43201"}, "SQS_VISIBILITY_TIMEOUT is 43201: it must be a whole number"),
         ({"ANB_MAX_UPLOAD_BYTES": "2GB"}, "ANB_MAX_UPLOAD_BYTES is 2GB: it must be a whole number"),
         ({"ANB_LEASE_SECONDS": "300"}, "ANB_LEASE_SECONDS is 300: it must be less than SQS_VISIBILITY_TIMEOUT (300)."),
@@ -122,12 +120,8 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
             "SQS_REGION is not set: the queue's URL does not tell its region: set SQS_REGION or AWS_REGION.",
         ),
         ({"S3_BUCKET": "Anb_Videos"}, "S3_BUCKET is Anb_Videos: it must be a bucket's name"),
-        ({"ANB_S3_PUBLIC_ENDPOINT": "videos:9000"}, "ANB_S3_PUBLIC_ENDPOINT is videos:9000: it must be an http"),
-        ({"ANB_S3_PUBLIC_ENDPOINT": "http://v/path"}, "ANB_S3_PUBLIC_ENDPOINT is http://v/path: it must be an http"),
         ({"ANB_SOURCE_PREFIXES": "a/,b"}, "ANB_SOURCE_PREFIXES is b: each prefix must end with a slash"),
         ({"ANB_SOURCE_PREFIXES": "/a/"}, "ANB_SOURCE_PREFIXES is /a/: each prefix must end with a slash and not begin"),
-        ({"ANB_API_LISTEN": "8000"}, "ANB_API_LISTEN is 8000: it must be HOST:PORT"),
-        ({"ANB_WORKER_LISTEN": "0.0.0.0:65536"}, "ANB_WORKER_LISTEN is 0.0.0.0:65536: it must be HOST:PORT"),
         ({"ANB_CREATE_RESOURCES": "perhaps"}, "ANB_CREATE_RESOURCES is perhaps: input should be a valid boolean"),
         ({"ANB_LOG_LEVEL": "loud"}, "ANB_LOG_LEVEL is loud: input should be 'debug', 'info', 'warning' or 'error'."),
         ({"DATABASE_URL": "mysql://db/anb"}, "DATABASE_URL can't be used: 'mysql' is not supported"),
@@ -162,25 +156,16 @@ def test_a_wrong_value_is_told_with_what_would_be_right(
 
 
 def test_a_secret_is_told_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problems(monkeypatch, ANB_BOOTSTRAP_TOKEN="hunter2", DATABASE_URL="mysql://ana:hunter2@db/anb")
-    assert len(told) == 2
-    assert "hunter2" not in "".join(told)
-
-    monkeypatch.delenv("ANB_BOOTSTRAP_TOKEN")
+    [told] = problems(monkeypatch, DATABASE_URL="mysql://ana:hunter2@db/anb")
+    assert "hunter2" not in told
     assert "secret" not in repr(given(monkeypatch))
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2-\nhunter2"),
-        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2 hunter2"),
-        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2-\x01hunter2"),
-        ("ANB_BOOTSTRAP_TOKEN", "hunter2-hunter2-hünter2"),
         ("SQS_QUEUE_URL", "https://ana:hunter2@localhost:4566/000000000000/anb"),
         ("SQS_DLQ_URL", "https://ana:hunter2@localhost:4566/000000000000/anb"),
-        ("ANB_S3_PUBLIC_ENDPOINT", "https://ana:hunter2@localhost:4566"),
-        ("ANB_API_LISTEN", "ana:hunter2@localhost"),
         ("DATABASE_URL", "postgresql://ana:hun@ter2@db/anb"),
         ("DATABASE_URL", "postgresql://ana:hunter2@db:port/anb"),
     ],
@@ -192,12 +177,6 @@ def test_what_is_wrong_with_a_secret_or_beside_one_is_told_without_it(
     told = problems(monkeypatch, **{name: value})
     assert any(name in problem for problem in told)
     assert not [problem for problem in told if "hunter2" in problem or "ter2" in problem]
-
-
-def test_a_line_break_at_the_end_of_a_bootstrap_token_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    token = given(monkeypatch, ANB_BOOTSTRAP_TOKEN="a-secret-of-the-operator\n").bootstrap_token
-    assert token
-    assert token.get_secret_value() == "a-secret-of-the-operator"
 
 
 @pytest.mark.parametrize(
@@ -279,30 +258,3 @@ def test_a_wrong_environment_ends_the_start_with_sentences_and_no_traceback(
         "configuration: DATABASE_URL can't be used: SQLite needs a file (sqlite:///path): processes cannot share a"
         " database in memory.\n"
     )
-
-
-def test_the_document_has_the_table_of_these_settings() -> None:
-    document = DOCUMENT.read_text(encoding="utf-8")
-
-    assert document == with_table(document), "run: python -m anb_core.settings.documenting docs/configuration.md"
-
-
-def test_the_table_is_written_between_its_markers_by_a_command(tmp_path: Path) -> None:
-    document = tmp_path / "configuration.md"
-    stale = DOCUMENT.read_text(encoding="utf-8").replace("`ANB_LEASE_SECONDS` | `60`", "`ANB_LEASE_SECONDS` | `61`")
-    document.write_text(stale, encoding="utf-8")
-
-    subprocess.run([sys.executable, "-m", "anb_core.settings.documenting", document], check=True)
-
-    assert document.read_text(encoding="utf-8") == DOCUMENT.read_text(encoding="utf-8") != stale
-
-
-def test_a_document_without_markers_is_refused() -> None:
-    with pytest.raises(ValueError, match="the document has no lines"):
-        with_table("# Configuration")
-
-
-def test_every_setting_is_explained() -> None:
-    for row in table().splitlines()[2:]:
-        assert row.rstrip("| ").endswith((".", "`error`"))
-        assert row.count(" | ") == 2

@@ -1,10 +1,7 @@
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from anb_core.settings.capabilities import Settings
-from anb_core.settings.documenting import table
 from anb_core.settings.loading import Misconfigured, load
 from anb_operator.app import policy_of
 from anb_operator.planning import Policy
@@ -13,9 +10,7 @@ from anb_operator.settings import OperatorSettings, UninstallSettings
 CORE = {
     "DATABASE_URL": "postgresql://anb@db/anb",
     "S3_BUCKET": "videos",
-    "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue",
 }
-DOCUMENT = Path(__file__).parents[3] / "docs" / "operator.md"
 
 
 @pytest.fixture
@@ -67,13 +62,14 @@ def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) ->
     }
 
 
+def test_the_operator_has_nothing_to_do_with_queue_and_leases(environment: pytest.MonkeyPatch) -> None:
+    for name in ("SQS_QUEUE_URL", "SQS_VISIBILITY_TIMEOUT", "ANB_LEASE_SECONDS", "ANB_HEARTBEAT_SECONDS"):
+        environment.setenv(name, "what it would refuse if it read this")
+    load(OperatorSettings)
+
+
 def test_the_clean_up_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANB_OPERATOR_NAMESPACE", "video")
     monkeypatch.setenv("ANB_OPERATOR_DEPLOYMENT", "anb-operator")
     monkeypatch.setenv("ANB_OPERATOR_SELECTOR", "app=operator,release=anb")
     assert load(UninstallSettings).watched_namespace == "video"
-
-
-def test_the_document_explains_every_setting() -> None:
-    own = [field for name, field in OperatorSettings.model_fields.items() if name not in Settings.model_fields]
-    assert table(own) in DOCUMENT.read_text(encoding="utf-8"), f"write this table into it:\n{table(own)}"

@@ -34,7 +34,7 @@ def test_without_landlock_a_worker_starts_unless_it_is_required(
     class GoesOn(Exception):
         pass
 
-    def build(*_: object) -> None:
+    def open_store(*_: object) -> None:
         raise GoesOn
 
     monkeypatch.setenv("DATABASE_URL", "sqlite:///none.db")
@@ -44,7 +44,7 @@ def test_without_landlock_a_worker_starts_unless_it_is_required(
         monkeypatch.setenv("ANB_SANDBOX", setting)
     monkeypatch.setattr(__main__, "protections", lambda: ALL | {"files": False})
     monkeypatch.setattr(__main__, "configure_logging", lambda *_: None)
-    monkeypatch.setattr(__main__, "build", build)
+    monkeypatch.setattr(__main__, "open_store", open_store)
     monkeypatch.setattr(__main__, "stop_on_signals", lambda _: None)
     with pytest.raises(GoesOn if goes_on else SystemExit):
         __main__.main()

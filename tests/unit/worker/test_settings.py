@@ -1,6 +1,7 @@
 """A whole worker around fakes: each of its parts goes by the setting that is meant for it."""
 
 import json
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,13 @@ from typing import Any
 import pytest
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import Core
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Transient
 from anb_core.domain.model import Job, NewVideo, Source
 from anb_core.domain.status import Status
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.runtime import Runtime
-from anb_core.settings.capabilities import Settings
+from anb_core.settings.loading import Misconfigured, load
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
@@ -27,6 +27,7 @@ from anb_worker import __main__ as program
 from anb_worker import app
 from anb_worker.health import Pulse
 from anb_worker.scratch import ScratchDisk
+from anb_worker.settings import WorkerSettings
 from tests.support import eventually
 from tests.support.renderer import SOURCE, FakeRenderer
 
@@ -52,7 +53,7 @@ class World:
 
     def work(self, renderer: Renderer, **environment: str) -> None:
         """Run a worker until the queue is empty."""
-        settings = Settings(
+        settings = WorkerSettings(
             DATABASE_URL="sqlite:///unused.db",
             S3_BUCKET=self.objects.bucket,
             SQS_QUEUE_URL=self.queue.name,
@@ -67,9 +68,18 @@ class World:
             if step == "receive" and self.queue.depth().empty:
                 shutdown.request("end")
 
-        core = Core(settings, self.store, self.objects, self.queue)
         with ScratchDisk(self.folder) as scratch:
-            app.run(core, renderer, scratch=scratch, shutdown=shutdown, runtime=runtime, on_step=end)
+            app.run(
+                settings,
+                store=self.store,
+                objects=self.objects,
+                queue=self.queue,
+                renderer=renderer,
+                scratch=scratch,
+                shutdown=shutdown,
+                runtime=runtime,
+                on_step=end,
+            )
 
     def job(self) -> Job:
         record = self.store.get(VIDEO)
@@ -168,8 +178,42 @@ def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
     monkeypatch.setattr(program, "default_root", lambda: tmp_path)
     monkeypatch.setattr(program, "stop_on_signals", lambda _: None)
-    monkeypatch.setattr(app, "run", lambda _, engine, **others: parts.update(others, engine=engine))
+    monkeypatch.setattr(app, "run", lambda _, **given: parts.update(given))
     program.main()
     assert parts["shutdown"]._drain == timedelta(seconds=7)
     assert parts["scratch"]._limit == 2**29
-    assert parts["engine"]._input_limits.max_seconds == 11
+    assert parts["renderer"]._input_limits.max_seconds == 11
+
+
+@pytest.fixture
+def _deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
+    monkeypatch.setenv("S3_BUCKET", "anb-videos")
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/1/q")
+
+
+@pytest.mark.usefixtures("_deployment")
+def test_what_nobody_says_of_a_worker_has_a_default() -> None:
+    settings = load(WorkerSettings)
+    assert (settings.wait_time, settings.drain) == (timedelta(seconds=20), timedelta(seconds=120))
+    assert settings.worker_name == socket.gethostname()
+    assert settings.listen is None
+
+
+@pytest.mark.usefixtures("_deployment")
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("SQS_WAIT_TIME_SECONDS", "21", "SQS_WAIT_TIME_SECONDS is 21: it must be a whole number from 0 to 20."),
+        ("ANB_WORKER_LISTEN", "0.0.0.0:65536", "ANB_WORKER_LISTEN is 0.0.0.0:65536: it must be HOST:PORT"),
+        ("ANB_HEARTBEAT_SECONDS", "21", "ANB_HEARTBEAT_SECONDS is 21: it must be at most a third of ANB_LEASE_SECONDS"),
+    ],
+)
+def test_what_a_worker_cannot_use_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured) as error:
+        load(WorkerSettings)
+    [told] = error.value.problems
+    assert told.startswith(problem)

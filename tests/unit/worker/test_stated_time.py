@@ -7,16 +7,16 @@ import pytest
 
 from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.domain.retry import LONGEST_PAUSE
-from anb_core.settings.capabilities import Settings
 from anb_core.usecases.gate import LONGEST_WAIT
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
+from anb_worker.settings import WorkerSettings
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "worker.md").read_text(encoding="utf-8")
 
 
 def default(name: str) -> int:
-    value = Settings.model_fields[name].default
+    value = WorkerSettings.model_fields[name].default
     return int(value.total_seconds()) if isinstance(value, timedelta) else int(value)
 
 

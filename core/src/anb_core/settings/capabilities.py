@@ -5,7 +5,6 @@ pydantic hands a field's check those that stand before it. The fields of a model
 """
 
 import re
-import socket
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -16,14 +15,10 @@ from anb_core.domain.retry import RetryPolicy
 from anb_core.settings.parsing import (
     DAY,
     SECOND,
-    Address,
     BucketName,
     DatabaseUrl,
-    HttpUrl,
     KeyPrefix,
-    PathPrefix,
     QueueUrl,
-    Token,
     comma_separated,
     plain,
     region_in,
@@ -31,10 +26,8 @@ from anb_core.settings.parsing import (
     whole,
 )
 
-SQS_MAX_WAIT_SECONDS = 20
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
-S3_MAX_PRESIGNED_SECONDS = 7 * DAY
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
 """8 MB parts, 10,000 of them."""
 
@@ -240,84 +233,28 @@ class SweepSettings(RetrySettings, LeaseSettings):
 
 
 class IntakeSettings(FromEnvironment):
-    """Which objects become videos."""
+    """What becomes a video."""
 
     max_upload_bytes: Annotated[int, whole(1, S3_MAX_OBJECT_BYTES)] = Field(
         2 * 1024**3, alias="ANB_MAX_UPLOAD_BYTES", description="The largest upload, in bytes."
     )
-    source_prefixes: Annotated[tuple[KeyPrefix, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
-        (),
-        alias="ANB_SOURCE_PREFIXES",
-        description="Where else than in `uploads/` objects may be submitted from, separated by commas. Never deleted.",
-    )
 
 
-class Settings(LogSettings, IntakeSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
-    """What API and workers need."""
+class UploadSettings(IntakeSettings):
+    """Uploads."""
 
-    bootstrap_token: Token | None = Field(
-        None,
-        alias="ANB_BOOTSTRAP_TOKEN",
-        description="A first API token with scope `ops`, recorded by the migration. A new one revokes the one before.",
-    )
-    s3_public_endpoint: HttpUrl | None = Field(
-        None,
-        alias="ANB_S3_PUBLIC_ENDPOINT",
-        description="Where people reach the bucket's service, where we don't. For download URLs only.",
-    )
-    wait_time: Annotated[timedelta, seconds(0, SQS_MAX_WAIT_SECONDS)] = Field(
-        20 * SECOND,
-        alias="SQS_WAIT_TIME_SECONDS",
-        description="Seconds for which a worker waits for a message in one call.",
-    )
-    drain: Annotated[timedelta, seconds(0, DAY)] = Field(
-        120 * SECOND,
-        alias="ANB_DRAIN_SECONDS",
-        description="Seconds for which a worker that is told to stop may finish its job before it hands it on.",
-    )
-    worker_name: str = Field(
-        default_factory=socket.gethostname,
-        alias="ANB_WORKER_NAME",
-        description="What attempts call their worker. Default: the host's name.",
-    )
-    scratch_limit: Annotated[int, whole(2**28, 2**50)] | None = Field(
-        None,
-        alias="ANB_SCRATCH_BYTES",
-        description="What all workers of a machine may use of its disk, below `TMPDIR`. Default: what is free.",
-    )
-    sandbox: Literal["prefer", "require"] = Field(
-        "prefer",
-        alias="ANB_SANDBOX",
-        description="Whether a worker does without what the system can't keep a stranger's file from (`prefer`), or "
-        "does not start there (`require`).",
-    )
-    max_duration: Annotated[timedelta, seconds(1, DAY)] = Field(
-        4 * 3600 * SECOND, alias="ANB_MAX_DURATION_SECONDS", description="The longest uploaded video, in seconds."
-    )
-    adopt_owner: str | None = Field(
-        None,
-        alias="ANB_ADOPT_OWNER",
-        description="Who owns videos that only an older producer's message tells of. Default: dead letters.",
-    )
-    download_url_lifetime: Annotated[timedelta, seconds(1, S3_MAX_PRESIGNED_SECONDS)] = Field(
-        900 * SECOND, alias="ANB_DOWNLOAD_URL_SECONDS", description="Seconds for which a download URL is good."
-    )
     idempotency_lifetime: Annotated[timedelta, seconds(60, 30 * DAY)] = Field(
         DAY * SECOND,
         alias="ANB_IDEMPOTENCY_SECONDS",
         description="Seconds for which an `Idempotency-Key` is remembered.",
     )
-    api_listen: Address = Field(
-        "127.0.0.1:8000", alias="ANB_API_LISTEN", description="Where the API listens, as `HOST:PORT`."
-    )
-    api_prefix: PathPrefix = Field(
-        "",
-        alias="ANB_API_PREFIX",
-        description="The path under which a proxy shows the API, such as `/video`; goes before links. "
-        "A request's `X-Forwarded-Prefix` goes before this.",
-    )
-    worker_listen: Address | None = Field(
-        None,
-        alias="ANB_WORKER_LISTEN",
-        description="Where a worker shows `/metrics`, `/healthz` and `/readyz`, as `HOST:PORT`. Default: nowhere.",
+
+
+class SubmitSettings(IntakeSettings):
+    """Which objects that are in the bucket already become videos."""
+
+    source_prefixes: Annotated[tuple[KeyPrefix, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
+        (),
+        alias="ANB_SOURCE_PREFIXES",
+        description="Where else than in `uploads/` objects may be submitted from, separated by commas. Never deleted.",
     )

@@ -1,6 +1,7 @@
 """The forms of values: each takes a variable's text, or raises a ValueError that says what would be right."""
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
@@ -46,15 +47,38 @@ def seconds(least: int, most: int) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
-def matching(pattern: str, sentence: str) -> AfterValidator:
-    """Takes what is wholly of this pattern; `sentence` says what that is."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Takes what is wholly of this pattern; `sentence` says what that is.
 
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(sentence)
+    The chart checks some forms, too, so a pattern has nothing that Go's regular expressions lack.
+    """
+
+    pattern: str
+    sentence: str
+
+    def __call__(self, value: str) -> str:
+        """The same value."""
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(self.sentence)
         return value
 
-    return AfterValidator(check)
+
+def matching(pattern: str, sentence: str) -> AfterValidator:
+    """Takes what is wholly of this pattern; `sentence` says what that is."""
+    return AfterValidator(Form(pattern, sentence))
+
+
+QUEUE_URL = Form(
+    r"https?://[^/@\s]+/(\S+/)?[A-Za-z0-9_-]{1,80}(\.fifo)?",
+    "it must be a queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue",
+)
+BUCKET_NAME = Form(
+    "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "it must be a bucket's name: 3 to 63 lower-case letters, digits, dots, hyphens"
+)
+HTTP_URL = Form(r"https?://[^/@\s?#]+/?", "it must be an http or https URL without a path")
+PATH_PREFIX = Form("(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video")
+REGION = Form("(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]", "it must be a region, such as us-east-1")
 
 
 def comma_separated(value: object) -> object:
@@ -84,7 +108,7 @@ def _token(given: SecretStr) -> SecretStr:
 
 def region_in(url: str) -> str | None:
     """The AWS region that the host of a URL names, as sqs.us-east-1.amazonaws.com does."""
-    named = re.search(r"(?:^|\.)((?:[a-z]{2}|eusc)(?:-[a-z]+)+-\d)\.", urlsplit(url).hostname or "")
+    named = re.search(rf"(?:^|\.)({REGION.pattern})\.", urlsplit(url).hostname or "")
     return named and named[1]
 
 
@@ -140,28 +164,8 @@ def _checked_postgresql(url: URL) -> URL:
 Address = Annotated[str, AfterValidator(_address)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
-QueueUrl = Annotated[
-    str,
-    matching(
-        r"https?://[^/@\s]+/(\S+/)?[A-Za-z0-9_-]{1,80}(\.fifo)?",
-        "it must be a queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue",
-    ),
-]
-BucketName = Annotated[
-    str,
-    matching(
-        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
-        "it must be a bucket's name: 3 to 63 lower-case letters, digits, dots, hyphens",
-    ),
-]
-HttpUrl = Annotated[
-    str,
-    matching(r"https?://[^/@\s?#]+/?", "it must be an http or https URL without a path"),
-    AfterValidator(lambda url: url.rstrip("/")),
-]
-PathPrefix = Annotated[
-    str,
-    matching(r"(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video"),
-    AfterValidator(lambda path: path.rstrip("/")),
-]
+QueueUrl = Annotated[str, AfterValidator(QUEUE_URL)]
+BucketName = Annotated[str, AfterValidator(BUCKET_NAME)]
+HttpUrl = Annotated[str, AfterValidator(HTTP_URL), AfterValidator(lambda url: url.rstrip("/"))]
+PathPrefix = Annotated[str, AfterValidator(PATH_PREFIX), AfterValidator(lambda path: path.rstrip("/"))]
 KeyPrefix = Annotated[str, matching(r"[^/\s]\S*/", "each prefix must end with a slash and not begin with one")]

@@ -5,15 +5,16 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import timedelta
 from typing import TypeVar
 
 from anb_api.server import serve
-from anb_api.settings import CommandSettings, MigrationSettings
-from anb_core.bootstrap import build, migrate, open_store
+from anb_api.settings import ApiSettings, CommandSettings, MigrationSettings
+from anb_core.bootstrap import migrate, open_bucket, open_queue, open_store, open_store_for_command
 from anb_core.domain.errors import AnbError
 from anb_core.domain.model import Scope, Token
-from anb_core.settings.capabilities import LogSettings, Settings
+from anb_core.settings.capabilities import LogSettings
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_core.usecases.tokens import add_bootstrap_token, create_token, revoke_token
@@ -37,11 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    settings = _settings(Settings)
+    settings = _settings(ApiSettings)
     # It warns of every form that can't be read; the client is told, and that is enough.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    with build(settings) as core:
-        serve(core)
+    with (
+        closing(open_store(settings)) as store,
+        closing(
+            open_bucket(settings, patience=settings.heartbeat, public_endpoint=settings.s3_public_endpoint)
+        ) as objects,
+        closing(open_queue(settings)) as queue,
+    ):
+        serve(settings, store, objects, queue)
 
 
 def _migrate(_: argparse.Namespace) -> None:
@@ -49,7 +56,7 @@ def _migrate(_: argparse.Namespace) -> None:
     migrate(settings)
     if settings.bootstrap_token is None:
         return
-    store = open_store(settings)
+    store = open_store_for_command(settings)
     try:
         add_bootstrap_token(store, settings.bootstrap_token.get_secret_value())
     finally:
@@ -57,7 +64,7 @@ def _migrate(_: argparse.Namespace) -> None:
 
 
 def _create(chosen: argparse.Namespace) -> None:
-    store = open_store(_settings(CommandSettings))
+    store = open_store_for_command(_settings(CommandSettings))
     lifetime = timedelta(days=chosen.days) if chosen.days is not None else None
     try:
         new = create_token(store, owner=chosen.owner, scope=chosen.scope, lifetime=lifetime)
@@ -71,7 +78,7 @@ def _create(chosen: argparse.Namespace) -> None:
 
 
 def _list(chosen: argparse.Namespace) -> None:
-    store = open_store(_settings(CommandSettings))
+    store = open_store_for_command(_settings(CommandSettings))
     try:
         tokens = store.list_tokens()
     finally:
@@ -85,7 +92,7 @@ def _list(chosen: argparse.Namespace) -> None:
 
 
 def _revoke(chosen: argparse.Namespace) -> None:
-    store = open_store(_settings(CommandSettings))
+    store = open_store_for_command(_settings(CommandSettings))
     try:
         revoke_token(store, chosen.token_id)
     finally:

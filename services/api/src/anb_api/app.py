@@ -19,9 +19,13 @@ from anb_api.metrics import Metrics
 from anb_api.middleware import RequestMiddleware
 from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
+from anb_api.settings import ApiSettings
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import Core, make_uploads
+from anb_core.bootstrap import make_sweep, make_uploads
 from anb_core.domain.edit import EditSpec
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
+from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
@@ -32,22 +36,19 @@ DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and
 Every error is `application/problem+json` with a stable `code`."""
 
 
-def create_app(core: Core) -> FastAPI:
-    """An app that works with `core`, which stays the caller's to close."""
-    relay = Relay(core.store, core.queue, bucket=core.objects.bucket, runtime=SystemRuntime())
+def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> FastAPI:
+    """An app that works with these parts, which stay the caller's to close."""
+    relay = Relay(store, queue, bucket=objects.bucket, runtime=SystemRuntime())
     context = Context(
-        core=core,
+        settings=settings,
+        store=store,
+        objects=objects,
         relay=relay,
-        uploads=make_uploads(
-            core.store,
-            core.objects,
-            max_bytes=core.settings.max_upload_bytes,
-            idempotency_lifetime=core.settings.idempotency_lifetime,
-            wake_relay=relay.wake,
-        ),
-        metrics=Metrics(core.store),
-        hub=Hub(core.store),
-        checks=Checks(core),
+        sweep=make_sweep(settings, store, objects, queue, wake_relay=relay.wake),
+        uploads=make_uploads(settings, store, objects, wake_relay=relay.wake),
+        metrics=Metrics(store),
+        hub=Hub(store),
+        checks=Checks(store, objects, queue),
     )
     app = FastAPI(
         title="ANB Video",
@@ -63,7 +64,7 @@ def create_app(core: Core) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
-    app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=core.settings.api_prefix)
+    app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=settings.prefix)
     routers = (videos.router, events.router, health.router)
     for router in routers:
         app.include_router(router)
@@ -82,11 +83,9 @@ def end_streams(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
-    core = context.core
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    sweep = core.sweep(context.relay.wake)
     stop = threading.Event()
-    threads = [_started(context.relay.run, stop), _started(sweep.run, stop)]
+    threads = [_started(context.relay.run, stop), _started(context.sweep.run, stop)]
     reader = asyncio.create_task(context.hub.run(), name="feed")
     try:
         yield

@@ -16,7 +16,7 @@ _bearer = HTTPBearer(auto_error=False, description="A token made by `python -m a
 def _caller(here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
     if credentials is None:
         raise Unauthenticated("token_missing", "This needs the header 'Authorization: Bearer TOKEN'.")
-    caller = authenticate(here.core.store, credentials.credentials)
+    caller = authenticate(here.store, credentials.credentials)
     if caller is None:
         raise Unauthenticated("token_invalid", "This token is unknown, revoked or expired.")
     return caller

@@ -9,8 +9,10 @@ from typing import Final
 
 import structlog
 
-from anb_core.bootstrap import Core
 from anb_core.domain.errors import AnbError
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
+from anb_core.ports.store import Store
 
 PATIENCE_SECONDS: Final = 3.0
 """With a required part: whoever asks gives up soon after."""
@@ -72,12 +74,12 @@ class PartCheck:
 class Checks:
     """Database and bucket must answer; without the queue work is delayed, but uploads are taken all the same."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
         self._checks = (
-            PartCheck("database", core.store.ping, required=True),
+            PartCheck("database", store.ping, required=True),
             # `ensure`, so that where creating is allowed an emulator that forgot its bucket is reminded of it.
-            PartCheck("bucket", core.objects.ensure, required=True),
-            PartCheck("queue", core.queue.ping, required=False),
+            PartCheck("bucket", objects.ensure, required=True),
+            PartCheck("queue", queue.ping, required=False),
         )
 
     async def ask(self) -> list[Answer]:

@@ -9,9 +9,12 @@ from fastapi import Depends, Request
 from anb_api.checks import Checks
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
+from anb_api.settings import ApiSettings
 from anb_api.slots import Slots, too_many_streams, too_many_uploads
-from anb_core.bootstrap import Core
+from anb_core.ports.objects import Objects
+from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
+from anb_core.usecases.sweep import Sweep
 from anb_core.usecases.upload_session import UploadSessions
 
 MAX_UPLOADS = 16
@@ -25,9 +28,12 @@ MAX_STREAMS = 256
 class Context:
     """Made once an app."""
 
-    core: Core
+    settings: ApiSettings
+    store: Store
+    objects: Objects
     uploads: UploadSessions
     relay: Relay
+    sweep: Sweep
     hub: Hub
     metrics: Metrics
     checks: Checks

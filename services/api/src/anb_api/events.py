@@ -82,7 +82,7 @@ async def follow_video(
     ] = None,
 ) -> Response:
     """The first event tells how things stand; the stream ends after a terminal status, and when the server stops."""
-    store = here.core.store
+    store = here.store
     await run_in_threadpool(find, store, caller, video_id)
     with ExitStack() as holds:
         holds.enter_context(here.stream_slots.taken(caller.owner))

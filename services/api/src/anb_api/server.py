@@ -8,7 +8,10 @@ from fastapi import FastAPI
 
 from anb_api.app import create_app, end_streams
 from anb_api.connection import Guarded
-from anb_core.bootstrap import Core
+from anb_api.settings import ApiSettings
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
+from anb_core.ports.store import Store
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep idle connections (AWS: 60 s), so that we never close one they are about to use."""
@@ -30,10 +33,10 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(core: Core) -> Server:
+def make_server(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> Server:
     """A server that is ready to run."""
-    app = create_app(core)
-    host, _, port = core.settings.api_listen.rpartition(":")
+    app = create_app(settings, store, objects, queue)
+    host, _, port = settings.listen.rpartition(":")
     config = uvicorn.Config(
         app,
         host=host.strip("[]"),
@@ -49,9 +52,9 @@ def make_server(core: Core) -> Server:
     return Server(config, app)
 
 
-def serve(core: Core) -> None:
+def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> None:
     """Serve until SIGTERM or SIGINT."""
-    server = make_server(core)
+    server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
         # While it runs uvicorn handles signals itself; once stopped it raises them again, when they have been obeyed.

@@ -136,7 +136,7 @@ def list_videos(
 ) -> VideoList:
     """Newest first; a token of scope `ops` sees all owners' videos."""
     after = read_cursor(cursor) if cursor is not None else None
-    listing = browse(here.core.store, caller, statuses=status or (), after=after, limit=limit)
+    listing = browse(here.store, caller, statuses=status or (), after=after, limit=limit)
     return VideoList(
         videos=[Video.of(record, prefix) for record in listing.records],
         next_cursor=write_cursor(listing.after) if listing.after else None,
@@ -155,7 +155,7 @@ def show_video(
     ] = False,
 ) -> VideoDetail:
     """The video, the work on it, and the history of its attempts."""
-    record, attempts = find_with_history(here.core.store, caller, video_id)
+    record, attempts = find_with_history(here.store, caller, video_id)
     return VideoDetail.with_history(record, attempts, prefix, detailed=detail and caller.scope is Scope.OPS)
 
 
@@ -168,26 +168,24 @@ def show_video(
 )
 def download_video(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> RedirectResponse:
     """A redirect to a URL of the bucket that is good for a while and needs no token."""
-    core = here.core
-    url = download_url(core.store, core.objects, caller, video_id, lifetime=core.settings.download_url_lifetime)
+    url = download_url(here.store, here.objects, caller, video_id, lifetime=here.settings.download_url_lifetime)
     return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT)
 
 
 @router.post("/{video_id}/cancel", summary="Cancel the work on a video", responses=NOT_NOW)
 def cancel_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> Video:
     """End a job that is not over."""
-    return Video.of(commands.cancel(here.core.store, caller, video_id), prefix)
+    return Video.of(commands.cancel(here.store, caller, video_id), prefix)
 
 
 @router.post("/{video_id}/retry", summary="Retry a video", status_code=HTTPStatus.ACCEPTED, responses=NOT_NOW)
 def retry_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> Video:
     """Begin anew what failed, was dead-lettered or cancelled, with all counters at 0."""
-    core = here.core
-    record = commands.retry(core.store, core.objects, caller, video_id, wake_relay=here.relay.wake)
+    record = commands.retry(here.store, here.objects, caller, video_id, wake_relay=here.relay.wake)
     return Video.of(record, prefix)
 
 
 @router.delete("/{video_id}", summary="Delete a video", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
 def delete_video(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> None:
     """Cancel the work; from now on the video is not found. Its objects go a day later."""
-    commands.delete(here.core.store, caller, video_id)
+    commands.delete(here.store, caller, video_id)

@@ -1,9 +1,10 @@
 """`python -m anb_worker`: one worker, configured by the environment, until SIGTERM or SIGINT."""
 
+from contextlib import closing
+
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import build
+from anb_core.bootstrap import open_bucket, open_queue, open_store
 from anb_core.domain.input_checks import InputLimits
-from anb_core.settings.capabilities import Settings
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_core.usecases.shutdown import Shutdown
@@ -11,22 +12,38 @@ from anb_worker import app, confinement
 from anb_worker.render.drop_rights import protections
 from anb_worker.render.engine import RenderEngine
 from anb_worker.scratch import ScratchDisk, default_root
+from anb_worker.settings import WorkerSettings
 from anb_worker.signals import stop_on_signals
 
 
 def main() -> None:
     """Run until told to stop; the exit code is 0 after a clean drain."""
-    settings = load_or_exit(Settings)
+    settings = load_or_exit(WorkerSettings)
     configure_logging(settings.log_format, settings.log_level)
     if settings.sandbox == "require":
         confinement.demand(protections())
     runtime = SystemRuntime()
     shutdown = Shutdown(settings.drain, runtime)
     stop_on_signals(shutdown)
-    with build(settings) as core, ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch:
+    with (
+        closing(open_store(settings)) as store,
+        closing(open_bucket(settings, patience=settings.heartbeat)) as objects,
+        closing(open_queue(settings)) as queue,
+        ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch,
+    ):
         limits = InputLimits(max_seconds=settings.max_duration.total_seconds())
         engine = RenderEngine(scratch.cache, input_limits=limits)
-        app.run(core, engine, scratch=scratch, shutdown=shutdown, runtime=runtime, prepare=engine.warm)
+        app.run(
+            settings,
+            store=store,
+            objects=objects,
+            queue=queue,
+            renderer=engine,
+            scratch=scratch,
+            shutdown=shutdown,
+            runtime=runtime,
+            prepare=engine.warm,
+        )
 
 
 if __name__ == "__main__":

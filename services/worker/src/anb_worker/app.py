@@ -7,21 +7,21 @@ from functools import partial
 import structlog
 
 from anb_core.adapters.system import new_id
-from anb_core.bootstrap import Core
+from anb_core.bootstrap import make_submit, make_sweep
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
-from anb_core.ports.queue import Delivery
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Delivery, Queue
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.runtime import Runtime, join_all
 from anb_core.ports.stop import Stop
-from anb_core.settings.capabilities import Settings
+from anb_core.ports.store import Store
 from anb_core.usecases.attempt import Tools
 from anb_core.usecases.consumer import Consumer
 from anb_core.usecases.gate import Gate
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.shutdown import Shutdown
-from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep
 from anb_worker.delivery_log import log_report
 from anb_worker.health import Pulse, serving
@@ -30,14 +30,18 @@ from anb_worker.metrics import Metrics
 from anb_worker.render.drop_rights import protections
 from anb_worker.resources import ResourceCache
 from anb_worker.scratch import ScratchDisk
+from anb_worker.settings import WorkerSettings
 
 _log = structlog.get_logger(__name__)
 
 
 def run(
-    core: Core,
-    renderer: Renderer,
+    settings: WorkerSettings,
     *,
+    store: Store,
+    objects: Objects,
+    queue: Queue,
+    renderer: Renderer,
     scratch: ScratchDisk,
     shutdown: Shutdown,
     runtime: Runtime,
@@ -47,37 +51,36 @@ def run(
     """Take and do jobs until the shutdown; returns once the job at hand is done or handed on.
 
     `prepare` is done before the first job and may raise an AnbError or OSError. The scratch disk was entered, and the
-    caller closes the core. `on_step` is for chaos tests.
+    caller closes the parts. `on_step` is for chaos tests.
     """
-    settings = core.settings
     metrics = Metrics()
     metrics.show_protections(protections())
     # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
-    relay = Relay(core.store, core.queue, bucket=core.objects.bucket, runtime=runtime)
+    relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     process = Process(
-        store=core.store,
-        queue=core.queue,
+        store=store,
+        queue=queue,
         tools=Tools(
-            store=core.store,
-            objects=core.objects,
+            store=store,
+            objects=objects,
             renderer=renderer,
             relay=relay,
-            keep=_keeping(core, pulse, runtime),
+            keep=_keeping(settings, store, queue, pulse, runtime),
             scratch=scratch,
-            load_resources=ResourceCache(core.objects, scratch.own / "resources").load,
+            load_resources=ResourceCache(objects, scratch.own / "resources").load,
             policy=settings.retry_policy,
             runtime=runtime,
         ),
         worker=settings.worker_name,
         lease=settings.lease,
         new_id=new_id,
-        adopt=_adopter(core, relay),
+        adopt=_adopter(settings, store, objects, relay),
         on_step=on_step,
     )
-    gate = Gate([core.store.ping, core.objects.ping, scratch.ping], wait=shutdown.wait)
+    gate = Gate([store.ping, objects.ping, scratch.ping], wait=shutdown.wait)
     consumer = Consumer(
-        core.queue,
+        queue,
         partial(_handle, process, metrics),
         gate=gate,
         shutdown=shutdown,
@@ -87,12 +90,13 @@ def run(
         on_step=on_step,
     )
     with ExitStack() as stack:
-        if settings.worker_listen is not None:
-            host, _, port = settings.worker_listen.rpartition(":")
+        if settings.listen is not None:
+            host, _, port = settings.listen.rpartition(":")
             shown_at = stack.enter_context(serving(host, int(port), pulse, metrics.registry, gate.missing))
             _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
-        stack.enter_context(_running(relay, core.sweep(relay.wake), runtime))
-        _log.info("worker started", worker=settings.worker_name, queue=core.queue.name, bucket=core.objects.bucket)
+        sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake)
+        stack.enter_context(_running(relay, sweep, runtime))
+        _log.info("worker started", worker=settings.worker_name, queue=queue.name, bucket=objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
@@ -111,11 +115,10 @@ def _handle(process: Process, metrics: Metrics, delivery: Delivery, stop: Stop) 
         raise report.unavailable
 
 
-def _keeping(core: Core, pulse: Pulse, runtime: Runtime) -> Keep:
+def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
     """How an attempt is kept: by these settings, and seen to be alive."""
-    settings = core.settings
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
-    return partial(LeaseKeeper, store=core.store, queue=core.queue, terms=terms, runtime=runtime, beat=pulse.beat)
+    return partial(LeaseKeeper, store=store, queue=queue, terms=terms, runtime=runtime, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
@@ -143,18 +146,12 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
         _log.warning("not all is prepared for the first job", reason=str(error))
 
 
-def _adopter(core: Core, relay: Relay) -> Callable[[str, str], object] | None:
-    settings: Settings = core.settings
+def _adopter(
+    settings: WorkerSettings, store: Store, objects: Objects, relay: Relay
+) -> Callable[[str, str], object] | None:
     if settings.adopt_owner is None:
         return None
-    submit = Submit(
-        core.store,
-        core.objects,
-        max_bytes=settings.max_upload_bytes,
-        source_prefixes=settings.source_prefixes,
-        wake_relay=relay.wake,
-        new_id=new_id,
-    )
+    submit = make_submit(settings, store, objects, wake_relay=relay.wake)
     return partial(submit.submit_existing, owner=settings.adopt_owner)
 
 

@@ -1,0 +1,37 @@
+"""The real parts of the deployment that the environment names, for tests that act as one of its processes."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from anb_core.bootstrap import migrate, open_bucket, open_queue, open_store
+from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
+from anb_core.ports.store import Store
+from anb_core.settings.capabilities import BucketSettings, QueueSettings, StoreSettings
+from anb_core.settings.loading import load
+
+
+class PartsSettings(QueueSettings, BucketSettings, StoreSettings):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    store: Store
+    objects: Objects
+    queue: Queue
+
+
+@contextmanager
+def opened_parts() -> Iterator[Parts]:
+    """The environment is read once, the database is migrated, and the bucket is there."""
+    settings = load(PartsSettings)
+    migrate(settings)
+    with (
+        closing(open_store(settings)) as store,
+        closing(open_bucket(settings, patience=settings.heartbeat)) as objects,
+        closing(open_queue(settings)) as queue,
+    ):
+        objects.ensure()
+        yield Parts(store, objects, queue)

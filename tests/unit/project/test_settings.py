@@ -1,0 +1,32 @@
+"""What the programs read is written down where people and the chart look for it."""
+
+import pytest
+
+from anb_core.settings.documenting import table
+from tools.settings import CHART, DOCUMENT, PROGRAMS, for_the_chart, with_table
+
+
+def test_the_document_has_the_table_of_all_programs_settings() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert document == with_table(document), "run: python -m tools.settings"
+
+
+def test_the_chart_knows_the_readers_and_forms_of_all_settings() -> None:
+    assert CHART.read_text(encoding="utf-8") == for_the_chart(), "run: python -m tools.settings"
+
+
+def test_what_stands_between_the_markers_is_written_anew() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    stale = document.replace("`ANB_LEASE_SECONDS` | `60`", "`ANB_LEASE_SECONDS` | `61`")
+    assert stale != document == with_table(stale)
+
+
+def test_a_document_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="the document has no lines"):
+        with_table("# Configuration")
+
+
+def test_every_setting_is_explained() -> None:
+    for row in table(PROGRAMS).splitlines()[2:]:
+        assert row.rstrip("| ").endswith((".", "`error`"))
+        assert row.count(" | ") == 3
