@@ -71,8 +71,10 @@ class Forks:
 @contextmanager
 def forks() -> Iterator[Forks]:
     """Start it, and end it."""
+    # Not measured: thousands of forks would each write what they covered, some with closed streams or without a folder.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii"
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii", env=environment
     ) as process:
         yield Forks(process)
         assert process.stdin is not None

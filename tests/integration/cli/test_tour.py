@@ -1,4 +1,4 @@
-"""`anb demo` breaks off cleanly, whenever it is told to. (`make demo` itself shows that it works.)"""
+"""`anb demo` breaks off cleanly, whenever it is told to, and else shows a whole video."""
 
 import signal
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from anb_cli.errors import Exit
 from anb_cli.stack.folder import NAME, Folder
 from tests.integration.cli.conftest import Place, ended, processes_in
 from tests.support import eventually
+from tests.support.rendering import make_clip
 
 
 def begins(place: Place) -> bool:
@@ -40,3 +41,13 @@ def test_a_killed_demo_takes_its_stack_with_it(place: Place, footage: Path) -> N
     demo.kill()
     ended(demo)
     eventually(lambda: processes_in(place.path) == {})
+
+
+def test_a_demo_examines_the_result_and_shows_it(place: Place) -> None:
+    picture, sound = "testsrc2=s=320x180:r=30:d=2,format=yuv420p", "anoisesrc=d=2:a=0.5"
+    clip = make_clip(place.path / "clip.mp4", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound)
+    record, *_ = place.records("demo", "--out", "out", "--video", str(clip), "--title", "Two seconds")
+    assert record["verified"], record["checks"]
+    assert record["processed"]["frames"] == 2 * 90 + 60
+    assert Path(record["contact_sheet"]).stat().st_size > 0
+    assert processes_in(place.path) == {}

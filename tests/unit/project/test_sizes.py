@@ -1,0 +1,37 @@
+"""What fits on a screen or two can be read at once: functions and modules have a limit."""
+
+import ast
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[3]
+LONGEST_FUNCTION, LONGEST_MODULE = 60, 400
+"""Lines."""
+
+SOURCES = sorted(
+    path
+    for folder in ("core/src", "services/api/src", "services/worker/src", "operator/src", "cli/src", "bench", "charts")
+    for path in (REPOSITORY / folder).rglob("*.py")
+    if "migrations" not in path.parts
+)
+TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
+
+TABLES = {"core/src/anb_core/domain/codes.py"}
+"""Modules that are lists of values and may be as long as the list is."""
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name} has {length} lines"
+        for path in (*SOURCES, *TESTS)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > LONGEST_FUNCTION
+    ]
+    assert long == []
+
+
+def test_no_module_is_longer_than_a_few_screens() -> None:
+    lengths = {
+        str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES
+    }
+    assert {path: length for path, length in lengths.items() if length > LONGEST_MODULE and path not in TABLES} == {}
