@@ -4,6 +4,7 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
+from anb_api.multipart import OVERHEAD_BYTES
 from anb_api.schemas import read_cursor, write_cursor
 from anb_core.adapters.system import new_id
 from anb_core.domain.errors import Full, Invalid, Unavailable
@@ -577,6 +578,20 @@ def test_an_idempotency_key_that_is_none_is_refused_before_the_body_is_read(worl
     # The form is judged after the headers, so a 422 for the key tells that it came first.
     assert code_of(answer) == (422, "request_invalid")
     assert "header.idempotency-key: it has a character that is not allowed" in answer.json()["detail"].lower()
+
+
+@pytest.mark.parametrize(
+    ("length", "answered"),
+    [(10_000 + OVERHEAD_BYTES, (400, "form_malformed")), (10_001 + OVERHEAD_BYTES, (413, "file_too_large"))],
+)
+def test_a_body_that_must_hold_too_large_a_file_is_refused_by_its_length(
+    world: World, length: int, answered: tuple[int, str]
+) -> None:
+    headers = {"Content-Length": str(length), "Content-Type": "multipart/form-data; boundary=x"}
+
+    answer = world.client.post("/api/videos/upload", headers=world.caller("ana") | headers, content=b"no form at all")
+
+    assert code_of(answer) == answered
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "GZIP"])

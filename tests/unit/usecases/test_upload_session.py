@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec, Switch
@@ -328,6 +329,21 @@ def test_an_object_that_became_whole_after_its_row_had_gone_is_removed() -> None
     assert refusal.value.code == "upload_ended"
     assert not world.objects.contents
     assert world.woken == 0
+
+
+def test_an_object_that_cannot_be_removed_then_is_left_to_the_sweep() -> None:
+    class TakesTheBucketAlong(EndsBeforeItIsComplete):
+        def complete_upload(self, video_id: str, *args: object, **kwargs: object) -> Record:
+            world.objects.fault = Unavailable("bucket", "The bucket is away.")
+            return super().complete_upload(video_id, *args, **kwargs)
+
+    world = World(TakesTheBucketAlong())
+
+    with capture_logs() as logs, pytest.raises(Conflict) as refusal:
+        world.upload(ANA, FakeForm())
+
+    assert refusal.value.code == "upload_ended"
+    assert [log["key"] for log in logs if log["event"] == "object left to the sweep"] == list(world.objects.contents)
 
 
 def test_the_same_upload_with_its_key_again_gets_the_same_answer_and_is_not_stored_again(world: World) -> None:
