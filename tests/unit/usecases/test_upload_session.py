@@ -1,6 +1,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 from structlog.testing import capture_logs
@@ -331,13 +332,12 @@ def test_an_object_that_became_whole_after_its_row_had_gone_is_removed() -> None
     assert world.woken == 0
 
 
-def test_an_object_that_cannot_be_removed_then_is_left_to_the_sweep() -> None:
-    class TakesTheBucketAlong(EndsBeforeItIsComplete):
-        def complete_upload(self, video_id: str, *args: object, **kwargs: object) -> Record:
-            world.objects.fault = Unavailable("bucket", "The bucket is away.")
-            return super().complete_upload(video_id, *args, **kwargs)
+def test_an_object_that_cannot_be_removed_then_is_left_to_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_away(_: object) -> NoReturn:
+        raise Unavailable("bucket", "The bucket is away.")
 
-    world = World(TakesTheBucketAlong())
+    world = World(EndsBeforeItIsComplete())
+    monkeypatch.setattr(world.objects, "delete", is_away)
 
     with capture_logs() as logs, pytest.raises(Conflict) as refusal:
         world.upload(ANA, FakeForm())
