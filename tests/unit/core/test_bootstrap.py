@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from botocore.stub import ANY, Stubber
 
-from anb_core.adapters.sqs import SqsQueue
 from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import make_sweep, open_bucket, open_queue, open_store, open_store_for_command
 from anb_core.domain.edit import EditSpec
@@ -21,6 +20,7 @@ from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import Swept
+from tests.support.aws import recorded_clients
 
 PATIENCE = timedelta(seconds=4)
 
@@ -62,6 +62,7 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     public = "https://videos.example.org"
+    clients = recorded_clients(monkeypatch)
     with (
         closing(open_bucket(load(BucketSettings), patience=PATIENCE, public_endpoint=public)) as objects,
         closing(open_queue(load(QueueSettings))) as queue,
@@ -69,12 +70,12 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
         url = objects.download_url("k", file_name="f", lifetime=timedelta(minutes=1))
         assert url.startswith(f"{public}/")
         assert "%2Feu-west-1%2Fs3%2F" in url
-        assert isinstance(queue, SqsQueue)
-        assert queue._sqs.meta.region_name == "us-west-2"
+        s3, _, sqs, _ = clients
+        assert sqs.meta.region_name == "us-west-2"
         redrive = json.dumps({"deadLetterTargetArn": "arn:dead", "maxReceiveCount": 7})
         own = {"VisibilityTimeout": "901", "ReceiveMessageWaitTimeSeconds": ANY, "RedrivePolicy": redrive}
         dead = {"QueueUrl": environment["SQS_DLQ_URL"], "AttributeNames": ("QueueArn",)}
-        with Stubber(queue._sqs) as stub:
+        with Stubber(sqs) as stub:
             for _ in range(2):
                 stub.add_response("get_queue_attributes", {"Attributes": {"QueueArn": "arn:dead"}}, dead)
             stub.add_client_error("get_queue_attributes", "QueueDoesNotExist")
@@ -82,7 +83,7 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
             queue.ensure()
             stub.assert_no_pending_responses()
         # A call with all its tries ends within the heartbeat.
-        for client in (queue._sqs, objects._store.s3):  # type: ignore[attr-defined]
+        for client in (sqs, s3):
             assert vars(client.meta.config)["read_timeout"] <= 4
 
 

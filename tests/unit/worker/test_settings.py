@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Transient
+from anb_core.domain.input_checks import InputLimits
 from anb_core.domain.model import Job, NewVideo, Source
 from anb_core.domain.status import Status
+from anb_core.ports.queue import Delivery
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.runtime import Runtime
 from anb_core.settings.loading import Misconfigured, load
@@ -26,6 +29,7 @@ from anb_core.usecases.shutdown import Shutdown
 from anb_worker import __main__ as program
 from anb_worker import app
 from anb_worker.health import Pulse
+from anb_worker.render.engine import RenderEngine
 from anb_worker.scratch import ScratchDisk
 from anb_worker.settings import WorkerSettings
 from tests.support import eventually
@@ -33,6 +37,16 @@ from tests.support.renderer import SOURCE, FakeRenderer
 
 VIDEO = "11111111-1111-4111-8111-111111111111"
 KEY = "uploads/clip.mp4"
+
+
+class WatchedQueue(InMemoryQueue):
+    """Notes for how long a delivery was kept from others."""
+
+    kept = timedelta(0)
+
+    def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
+        super().extend(delivery, visibility=visibility)
+        self.kept = visibility
 
 
 class World:
@@ -43,7 +57,7 @@ class World:
         self.clock = ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
-        self.queue = InMemoryQueue(now=self.clock.now)
+        self.queue = WatchedQueue(now=self.clock.now)
         self.objects.put(KEY, SOURCE)
 
     def submit(self) -> None:
@@ -98,13 +112,10 @@ def test_a_lease_and_its_message_are_each_kept_for_a_time_of_their_own(world: Wo
         assert expires is not None
         return (expires - world.clock.now()).total_seconds()
 
-    def hidden() -> float:
-        return (world.queue._entries[0].visible_at - world.clock.now()).total_seconds()
-
     def during() -> None:
         assert lease() == 1000
         world.clock.advance(timedelta(seconds=10))
-        eventually(lambda: hidden() == 2000)
+        eventually(lambda: world.queue.kept == timedelta(seconds=2000))
         assert lease() == 1000
 
     world.submit()
@@ -174,15 +185,25 @@ def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    parts: dict[str, Any] = {}
+    made: dict[object, tuple[Any, ...]] = {}
+
+    def noted(kind: Callable[..., object]) -> Callable[..., object]:
+        def make(*given: object, **options: object) -> object:
+            made[kind] = (*given, options)
+            return kind(*given, **options)
+
+        return make
+
+    for kind in (Shutdown, ScratchDisk, RenderEngine):
+        monkeypatch.setattr(program, kind.__name__, noted(kind))
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
     monkeypatch.setattr(program, "default_root", lambda: tmp_path)
     monkeypatch.setattr(program, "stop_on_signals", lambda _: None)
-    monkeypatch.setattr(app, "run", lambda _, **given: parts.update(given))
+    monkeypatch.setattr(app, "run", lambda *_, **__: None)
     program.main()
-    assert parts["shutdown"]._drain == timedelta(seconds=7)
-    assert parts["scratch"]._limit == 2**29
-    assert parts["renderer"]._input_limits.max_seconds == 11
+    assert made[Shutdown][0] == timedelta(seconds=7)
+    assert made[ScratchDisk][-1] == {"limit": 2**29}
+    assert made[RenderEngine][-1] == {"input_limits": InputLimits(max_seconds=11)}
 
 
 @pytest.fixture
