@@ -1,7 +1,7 @@
 """Wires one worker together and runs it to its end."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 import structlog
@@ -54,24 +54,24 @@ def run(
     caller closes the parts. `on_step` is for chaos tests.
     """
     metrics = Metrics()
-    metrics.show_protections(protections())
     # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
+    tools = Tools(
+        store=store,
+        objects=objects,
+        renderer=renderer,
+        relay=relay,
+        keep=_keeping(settings, store, queue, pulse, runtime),
+        scratch=scratch,
+        load_resources=ResourceCache(objects, scratch.own / "resources").load,
+        policy=settings.retry_policy,
+        runtime=runtime,
+    )
     process = Process(
         store=store,
         queue=queue,
-        tools=Tools(
-            store=store,
-            objects=objects,
-            renderer=renderer,
-            relay=relay,
-            keep=_keeping(settings, store, queue, pulse, runtime),
-            scratch=scratch,
-            load_resources=ResourceCache(objects, scratch.own / "resources").load,
-            policy=settings.retry_policy,
-            runtime=runtime,
-        ),
+        tools=tools,
         worker=settings.worker_name,
         lease=settings.lease,
         new_id=new_id,
@@ -89,13 +89,8 @@ def run(
         beat=pulse.beat,
         on_step=on_step,
     )
-    with ExitStack() as stack:
-        if settings.listen is not None:
-            host, _, port = settings.listen.rpartition(":")
-            shown_at = stack.enter_context(serving(host, int(port), pulse, metrics.registry, gate.missing))
-            _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
-        sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake)
-        stack.enter_context(_running(relay, sweep, runtime))
+    sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake)
+    with _shown(settings.listen, pulse, metrics, gate), _running(relay, sweep, runtime):
         _log.info("worker started", worker=settings.worker_name, queue=queue.name, bucket=objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
@@ -113,6 +108,19 @@ def _handle(process: Process, metrics: Metrics, delivery: Delivery, stop: Stop) 
     log_report(report)
     if report.unavailable is not None:
         raise report.unavailable
+
+
+@contextmanager
+def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> Iterator[None]:
+    """Serve metrics and health at an address, if there is one."""
+    if listen is None:
+        yield
+        return
+    metrics.show_protections(protections())
+    host, _, port = listen.rpartition(":")
+    with serving(host, int(port), pulse, metrics.registry, gate.missing) as shown_at:
+        _log.info("metrics and health are shown", listen=f"{host}:{shown_at}")
+        yield
 
 
 def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
