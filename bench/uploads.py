@@ -16,10 +16,9 @@ from pathlib import Path
 from anb_api.context import MAX_UPLOADS
 from anb_core.domain.model import Scope
 from anb_core.usecases.tokens import create_token
-from tests.integration.api.conftest import VIDEO, Raw, part
-from tests.integration.api.process import Process, running
-from tests.integration.api.s3_sink import Sink, s3_sink
+from tests.support.api import VIDEO, Process, Raw, part, running
 from tests.support.aws import running_moto
+from tests.support.s3_sink import Sink, s3_sink
 
 MEBIBYTE = 1024**2
 RATE = 1_000_000

@@ -17,7 +17,7 @@ from anb_api.videos import CURSOR_FORMAT
 from anb_core.domain.model import EventKind
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, VIDEO_ID_PATTERN
 from anb_core.ports.store import Page
-from tests.integration.api.conftest import VIDEO
+from tests.support.api import VIDEO
 
 FINISHED = os.environ["ANB_TEST_FINISHED"]
 """A video that stays as it is: its event stream ends."""

@@ -7,7 +7,7 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.model import Result
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Claimed
-from tests.integration.api.conftest import VIDEO, Api
+from tests.support.api import VIDEO, Api
 
 
 def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(

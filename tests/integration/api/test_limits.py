@@ -18,8 +18,8 @@ from uvicorn.server import ServerState
 from anb_api import connection, videos
 from anb_api.body import Body
 from anb_api.connection import MAX_HEADER_BYTES, Guarded
-from tests.integration.api.conftest import VIDEO, Api, Raw, form, part
 from tests.support import eventually
+from tests.support.api import VIDEO, Api, Raw, form, part
 
 
 @pytest.fixture

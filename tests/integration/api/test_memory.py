@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.api.conftest import END, VIDEO, form, part
-from tests.integration.api.process import Process, running
-from tests.integration.api.s3_sink import Sink, s3_sink
+from tests.support.api import END, VIDEO, Process, form, part, running
+from tests.support.s3_sink import Sink, s3_sink
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="memory and disk writes of a process are read from /proc"

@@ -13,9 +13,8 @@ from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.usecases.sweep import Sweep
-from tests.integration.api.conftest import VIDEO, form, part
-from tests.integration.api.process import Process, answers, running
 from tests.support import eventually
+from tests.support.api import VIDEO, Process, answers, form, part, running
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from anb_api import middleware
 from anb_core.domain.status import Status
 from anb_core.usecases import upload_session
-from tests.integration.api.conftest import BOUNDARY, END, MAX_UPLOAD, VIDEO, Api, form, part
 from tests.support import eventually
+from tests.support.api import BOUNDARY, END, MAX_UPLOAD, VIDEO, Api, form, part
 
 
 @pytest.fixture

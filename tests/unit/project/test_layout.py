@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
-TESTS = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "tests").rglob("*.py"))
+TESTS = sorted(
+    path.relative_to(REPOSITORY) for folder in ("tests", "bench") for path in (REPOSITORY / folder).rglob("*.py")
+)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -17,7 +19,7 @@ def imports(path: Path) -> Iterator[str]:
                 yield from (name.name for name in names)
 
 
-def test_tests_import_from_their_own_folder_and_from_tests_support_only() -> None:
+def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_only() -> None:
     strays = [
         f"{path} imports {module}"
         for path in TESTS
