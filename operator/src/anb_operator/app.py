@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import make_submit
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Store
@@ -68,6 +69,7 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
             feed = FeedReader(
                 store,
                 queue,
+                SystemRuntime(),
                 threads=threads.reading,
                 on_attempt=costs.wake if costs else lambda: None,
                 beat=health.beat,

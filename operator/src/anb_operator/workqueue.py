@@ -6,9 +6,8 @@ What somebody told of goes before what is only compared: after a start that is e
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from heapq import heappop, heappush
 
 from anb_core.domain.model import JobEvent
@@ -132,17 +131,10 @@ class WorkQueue:
         self.add_later(video_id, delay)
         return delay
 
-    def answered(self, position: int) -> int:
-        """Up to which event all that the feed told was done, if it was read up to `position`."""
-        return min((position, *(event.id - 1 for event in self._unanswered())))
-
-    def oldest(self) -> datetime | None:
-        """When that happened which the feed told of and for which nothing is done yet; None: all is."""
-        return min((event.at for event in self._unanswered()), default=None)
-
-    def _unanswered(self) -> Iterator[JobEvent]:
-        yield from self._events.values()
-        yield from (event for event in self._taken.values() if event is not None)
+    def pending(self) -> JobEvent | None:
+        """The first event that was added and for whose video nothing is done yet; None: all is."""
+        taken = (event for event in self._taken.values() if event is not None)
+        return min((*self._events.values(), *taken), key=lambda event: event.id, default=None)
 
     def _keep(self, video_id: str, event: JobEvent) -> None:
         """The first by its id: after a database was put back, earlier ones come again."""

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from anb_api.feed import KEPT, Hub, Subscription
-from anb_core.adapters.system import new_id
+from anb_core.adapters.system import SystemRuntime, new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import JobEvent, Lease, NewVideo, Source
@@ -40,7 +40,8 @@ def run(hub: Hub, scenario: Coroutine[Any, Any, None]) -> None:
         try:
             await scenario
         finally:
-            reader.cancel()
+            hub.close()
+            await reader
 
     asyncio.run(both())
 
@@ -68,7 +69,7 @@ def store() -> CountingStore:
 
 @pytest.fixture
 def hub(store: CountingStore) -> Hub:
-    return Hub(store, interval=0.001)
+    return Hub(store, SystemRuntime(), interval=timedelta(milliseconds=1))
 
 
 def test_what_happens_after_subscribing_arrives_in_order_and_nothing_else_does(store: CountingStore, hub: Hub) -> None:

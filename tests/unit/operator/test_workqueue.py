@@ -169,34 +169,31 @@ def test_whoever_waits_is_woken_by_what_comes_earlier(comes: Callable[[WorkQueue
     run(scenario)
 
 
-def test_an_event_is_answered_once_its_video_and_all_before_it_are_done() -> None:
+def test_an_event_is_pending_until_its_video_and_all_before_it_are_done() -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
-        assert queue.answered(4) == 4
+        assert queue.pending() is None
         queue.add("a", event(5))
         queue.add("b", event(6))
         queue.add("a", event(7))
-        assert queue.answered(7) == 4
+        assert queue.pending() == event(5)
         await queue.take()
-        assert queue.answered(7) == 4
-        assert queue.oldest() == event(5).at
+        assert queue.pending() == event(5)
         queue.failed("a")
-        assert queue.answered(7) == 4
-        assert queue.oldest() == event(5).at
+        assert queue.pending() == event(5)
         assert queue.failing == 1
         assert (await queue.take()).video_id == "b"
         queue.done("b")
-        assert queue.answered(7) == 4
+        assert queue.pending() == event(5)
         queue.add("a")
         await queue.take()
         queue.done("a")
-        assert queue.answered(7) == 7
-        assert queue.oldest() is None
+        assert queue.pending() is None
 
     run(scenario)
 
 
 @pytest.mark.parametrize("end", ["waiting", "failed"])
-def test_after_an_earlier_state_of_the_database_came_back_its_events_are_answered_too(end: str) -> None:
+def test_after_an_earlier_state_of_the_database_came_back_the_first_of_its_events_is_pending(end: str) -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a", event(1000))
         if end == "failed":
@@ -204,11 +201,11 @@ def test_after_an_earlier_state_of_the_database_came_back_its_events_are_answere
         queue.add("a", event(400))
         if end == "failed":
             queue.failed("a")
-        assert queue.answered(500) == 399
+        assert queue.pending() == event(400)
         queue.add("a")
         assert await queue.take() == Work("a", event(400))
         queue.done("a")
-        assert queue.answered(500) == 500
+        assert queue.pending() is None
 
     run(scenario)
 

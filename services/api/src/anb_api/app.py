@@ -38,7 +38,8 @@ Every error is `application/problem+json` with a stable `code`."""
 
 def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> FastAPI:
     """An app that works with these parts, which stay the caller's to close."""
-    relay = Relay(store, queue, bucket=objects.bucket, runtime=SystemRuntime())
+    runtime = SystemRuntime()
+    relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     context = Context(
         settings=settings,
         store=store,
@@ -47,7 +48,7 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         sweep=make_sweep(settings, store, objects, queue, wake_relay=relay.wake),
         uploads=make_uploads(settings, store, objects, wake_relay=relay.wake),
         metrics=Metrics(store),
-        hub=Hub(store),
+        hub=Hub(store, runtime),
         checks=Checks(store, objects, queue),
     )
     app = FastAPI(
@@ -93,7 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop.set()
         context.relay.wake()
         context.hub.close()
-        reader.cancel()
+        await reader
         # Uploads that the server cut short are clearing up behind themselves.
         await asyncio.to_thread(context.upload_threads.shutdown)
         context.checks.close()

@@ -15,12 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from anb_api.auth import CallerHere
 from anb_api.context import Here
-from anb_api.feed import BATCH, Subscription
+from anb_api.feed import Subscription
 from anb_api.problems import documented
 from anb_api.schemas import Event
 from anb_api.videos import VideoIdInPath
 from anb_core.domain.model import EventKind, JobEvent, Record
 from anb_core.ports.store import Feed
+from anb_core.usecases.follow import BATCH
 from anb_core.usecases.visibility import find
 
 HEARTBEAT_SECONDS = 15.0

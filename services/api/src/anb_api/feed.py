@@ -2,19 +2,19 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import structlog
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.model import JobEvent
+from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Feed
-
-INTERVAL_SECONDS = 0.5
-"""Between two looks: what a worker writes each second is seen within two."""
-
-BATCH = 500
+from anb_core.usecases.follow import INTERVAL, Follower
 
 KEPT = 256
 """Events kept for a client that reads slowly; more push out the oldest, and the last tells how things stand."""
@@ -61,13 +61,12 @@ class Subscription:
 class Hub:
     """Reads the feed while somebody is subscribed."""
 
-    def __init__(self, store: Feed, *, interval: float = INTERVAL_SECONDS) -> None:
-        self._store = store
-        self._interval = interval
+    def __init__(self, store: Feed, runtime: Runtime, *, interval: timedelta = INTERVAL) -> None:
+        self._follower = Follower(store, runtime, interval=interval)
+        self._runtime = runtime
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._wanted = asyncio.Event()
         self._beginning = asyncio.Lock()
-        self._position: int | None = None
         self._closed = False
 
     @property
@@ -83,48 +82,44 @@ class Hub:
         """
         subscription = Subscription(lambda left: self._remove(video_id, left))
         async with self._beginning:
-            if self._position is None:
-                self._position = await run_in_threadpool(self._store.last_event_id)
+            if not self._subscriptions:
+                await run_in_threadpool(self._follower.begin)
             self._subscriptions[video_id].add(subscription)
+        self._follower.wake()
         self._wanted.set()
         if self._closed:
             subscription.end()
         return subscription
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        while True:
+        """Read until closed."""
+        # It waits in its thread, so it takes none of those that requests need.
+        threads = CapacityLimiter(1)
+        while not self._closed:
             await self._wanted.wait()
+            if not self._subscriptions:
+                self._wanted.clear()
+                continue
             try:
-                while await self._read() == BATCH:
-                    pass
+                self._deliver(await run_sync(self._follower.next, limiter=threads))
             except Unavailable as error:
                 _log.warning("feed waits", reason=error.message)
-            except Exception:  # noqa: BLE001 - logged, and the streams are better late than dead
-                _log.exception("feed failed, goes on")
-            await asyncio.sleep(self._interval)
+            except Exception as error:  # noqa: BLE001 - reported, and the streams are better late than dead
+                self._runtime.on_error("feed", error)
 
     def close(self) -> None:
-        """End all streams, so that the server can stop."""
+        """End all streams and the reading, so that the server can stop."""
         self._closed = True
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:
                 subscription.end()
+        self._follower.wake()
+        self._wanted.set()
 
-    async def _read(self) -> int:
-        async with self._beginning:
-            if not self._subscriptions:
-                # The next one to subscribe begins at what is the end then.
-                self._position = None
-                self._wanted.clear()
-                return 0
-            position = self._position or 0
-            events = await run_in_threadpool(self._store.events_after, position, limit=BATCH)
-            for event in events:
-                self._position = event.id
-                for subscription in self._subscriptions.get(event.video_id, ()):
-                    subscription.put(event)
-        return len(events)
+    def _deliver(self, events: Sequence[JobEvent]) -> None:
+        for event in events:
+            for subscription in self._subscriptions.get(event.video_id, ()):
+                subscription.put(event)
 
     def _remove(self, video_id: str, subscription: Subscription) -> None:
         subscriptions = self._subscriptions.get(video_id, set())
