@@ -1,7 +1,6 @@
 """The HTTP API as a Python object. Whatever goes wrong is raised as a CliError with a sentence."""
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ from httpx_sse import ServerSentEvent
 
 from anb_cli.answers import Json, object_of, page_of, read, receipt_of, refusal_of, unreachable, video_of
 from anb_cli.connection import Connection
-from anb_cli.errors import CliError, NotOurs, Refused, Unreachable, WrongUse
+from anb_cli.errors import NotOurs, Refused, Unreachable, WrongUse
 from anb_cli.events import events_of
+from anb_cli.retrying import attempts
 from anb_cli.sources import Source
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -36,7 +36,7 @@ PATIENCE_WHILE_HELD = 150.0
 PAGE = 100
 
 
-def plan_resend(tries: int, waited: float, error: CliError, *, begun: bool) -> float | None:
+def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
     """Seconds to wait before an upload that failed `tries` times is sent again, None to give up.
 
     `waited`: the seconds of waiting so far. `begun`: whether any of it was ever sent. Sending again is safe because of
@@ -135,8 +135,7 @@ class Api:
         title: str,
         edit: Mapping[str, Any] | None,
         on_bytes: Callable[[int], None],
-        on_wait: Callable[[float, CliError], None] = lambda _seconds, _error: None,
-        sleep: Callable[[float], None] = time.sleep,
+        on_wait: Callable[[float, Exception], None] = lambda _seconds, _error: None,
     ) -> Json:
         """Send a file as a stream; the receipt. `on_bytes` gets how many bytes of the file have been sent so far.
 
@@ -150,17 +149,20 @@ class Api:
             most = max(most, sent)
             on_bytes(sent)
 
-        while True:
-            try:
+        def pause(error: Exception) -> float | bool:
+            nonlocal tries, waited
+            tries += 1
+            seconds = plan_resend(tries, waited, error, begun=most > 0)
+            if seconds is None:
+                return False
+            on_wait(seconds, error)
+            waited += seconds
+            return seconds
+
+        for attempt in attempts(pause):
+            with attempt:
                 return self._send(source, title, edit, key, count)
-            except CliError as error:
-                tries += 1
-                pause = plan_resend(tries, waited, error, begun=most > 0)
-                if pause is None:
-                    raise
-                on_wait(pause, error)
-            sleep(pause)
-            waited += pause
+        raise AssertionError("the last attempt returns or raises")
 
     def _send(
         self,

@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import httpx
 
 from anb_cli.client import Api, http_client
 from anb_cli.errors import OutputLost, Unreachable, VideoFailed, WrongUse
+from anb_cli.retrying import attempts
 from anb_cli.sources import DASH
 from anb_cli.streams import STDERR, STDOUT
 from anb_cli.text import clean, readable
@@ -78,7 +78,6 @@ def download(
     path: Path,
     *,
     on_bytes: Callable[[int], None],
-    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Fetch the result of a processed video to `path`, where `target` found that it can go.
 
@@ -95,12 +94,12 @@ def download(
         if is_written_through(path):
             with _open(path) as out:
                 through = _Through(out)
-                _fetch(api, video, through, size, on_bytes=on_bytes, sleep=sleep)
+                _fetch(api, video, through, size, on_bytes=on_bytes)
             if through.digest.hexdigest() != digest:
                 raise VideoFailed(f"What was written to {_shown(path)} is not what the API announced: don't use it.")
             return
         part = _Part(path, digest)
-        _fetch(api, video, part, size, on_bytes=on_bytes, sleep=sleep)
+        _fetch(api, video, part, size, on_bytes=on_bytes)
         part.finish(size, digest)
     except BrokenPipeError as error:
         raise OutputLost("") from error
@@ -186,31 +185,20 @@ def _fetch(
     size: int,
     *,
     on_bytes: Callable[[int], None],
-    sleep: Callable[[float], None],
 ) -> None:
     """Add what is missing."""
-    tries = 1
-    while (why := _try(api, video, out, size, on_bytes)) is not None and tries < TRIES:
-        sleep(2.0 ** (tries - 1))
-        tries += 1
-    if why is None:
-        on_bytes(size)
-        return
-    hint = " The same command continues it." if isinstance(out, _Part) else ""
-    raise Unreachable(f"The download broke off {TRIES} times ({why}).{hint}")
-
-
-def _try(
-    api: Api, video: dict[str, Any], out: _Part | _Through, size: int, on_bytes: Callable[[int], None]
-) -> str | None:
-    """Add what comes of it; None when nothing is missing any more, else why."""
-    if out.have >= size:
-        return None
     try:
-        _stream(api.download_url(video["video_id"]), out, size, on_bytes)
+        for attempt in attempts(httpx.TransportError, most=TRIES):
+            with attempt:
+                if out.have < size:
+                    _stream(api.download_url(video["video_id"]), out, size, on_bytes)
+                if out.have < size:
+                    raise httpx.ReadError(f"{out.have} of {size} bytes came")
     except httpx.TransportError as error:
-        return clean(str(error)) or type(error).__name__
-    return None if out.have >= size else f"{out.have} of {size} bytes came"
+        why = clean(str(error)) or type(error).__name__
+        hint = " The same command continues it." if isinstance(out, _Part) else ""
+        raise Unreachable(f"The download broke off {TRIES} times ({why}).{hint}") from error
+    on_bytes(size)
 
 
 def _stream(url: str, out: _Part | _Through, size: int, on_bytes: Callable[[int], None]) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -28,6 +29,14 @@ def clip(tmp_path: Path) -> Path:
     path = tmp_path / "clip.mp4"
     path.write_bytes(CONTENT)
     return path
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each pause, which passes at once."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    return slept
 
 
 def accept(request: Handler) -> None:
@@ -74,15 +83,30 @@ def test_a_file_is_sent_whole_with_its_title_before_it(deploy: Callable[..., Dep
 
 
 def test_an_upload_that_breaks_off_is_sent_again_under_the_same_key(
-    deploy: Callable[..., Deployment], clip: Path
+    deploy: Callable[..., Deployment], clip: Path, pauses: list[float]
 ) -> None:
-    there, pauses = deploy(hang_up, problem(409, "upload_in_progress"), accept), list[float]()
+    there = deploy(hang_up, problem(409, "upload_in_progress"), accept)
     with there.api() as api:
-        assert upload(api, clip, title="x", edit={}, on_bytes=lambda _: None, sleep=pauses.append)["video_id"] == "v"
+        assert upload(api, clip, title="x", edit={}, on_bytes=lambda _: None)["video_id"] == "v"
     keys = {seen.headers["Idempotency-Key"] for seen in there.seen}
     assert len(there.seen) == 3
     assert len(keys) == 1
     assert pauses == [1.0, 4.0]
+
+
+def test_how_long_the_sending_took_counts_for_nothing_and_nobody_but_the_bars_tells_of_a_pause(
+    deploy: Callable[..., Deployment],
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    pauses: list[float],
+) -> None:
+    real, hours = time.monotonic, list[int]()
+    monkeypatch.setattr(time, "monotonic", lambda: real() + 3600 * len(hours))
+    with deploy(hang_up, hang_up, accept).api() as api:
+        assert upload(api, clip, title="x", edit={}, on_bytes=hours.append)["video_id"] == "v"
+    assert pauses == [1.0, 2.0]
+    assert "retry" not in caplog.text
 
 
 def held(retry_after: str | None) -> Answer:
@@ -95,9 +119,9 @@ def held(retry_after: str | None) -> Answer:
     ("retry_after", "pause"), [("62", 62.0), (None, 4.0), ("soon", 4.0), ("-1", 1.0), ("1e999", 4.0)]
 )
 def test_an_upload_that_is_held_is_waited_for_as_long_as_the_api_says_and_that_is_shown(
-    deploy: Callable[..., Deployment], clip: Path, *, retry_after: str | None, pause: float
+    deploy: Callable[..., Deployment], clip: Path, pauses: list[float], *, retry_after: str | None, pause: float
 ) -> None:
-    there, pauses, waits = deploy(hang_up, held(retry_after), accept), list[float](), list[str]()
+    there, waits = deploy(hang_up, held(retry_after), accept), list[str]()
     with there.api() as api:
         receipt = upload(
             api,
@@ -106,7 +130,6 @@ def test_an_upload_that_is_held_is_waited_for_as_long_as_the_api_says_and_that_i
             edit={},
             on_bytes=lambda _: None,
             on_wait=lambda seconds, why: waits.append(f"{seconds:.0f} {why}"),
-            sleep=pauses.append,
         )
     assert receipt["video_id"] == "v"
     assert pauses == [1.0, pause]
@@ -125,7 +148,7 @@ def test_a_pipe_is_sent_again_too(deploy: Callable[..., Deployment], tmp_path: P
     writer = threading.Thread(target=pipe.write_bytes, args=(CONTENT,))
     writer.start()
     with deploy(hang_up, keep).api() as api:
-        upload(api, pipe, title="x", edit={}, on_bytes=lambda _: None, sleep=lambda _: None)
+        upload(api, pipe, title="x", edit={}, on_bytes=lambda _: None)
     writer.join()
     assert CONTENT in bodies[0]
 
@@ -193,7 +216,7 @@ def ranged(request: Handler) -> None:
 
 
 def fetch(api: Api, path: Path) -> None:
-    download(api, VIDEO, path, on_bytes=lambda _: None, sleep=lambda _: None)
+    download(api, VIDEO, path, on_bytes=lambda _: None)
 
 
 def test_a_download_that_breaks_off_is_continued(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
@@ -318,11 +341,14 @@ def test_what_is_not_what_was_announced_is_thrown_away(deploy: Callable[..., Dep
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_result_that_is_always_too_short_is_given_up(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+def test_a_result_that_is_always_too_short_is_given_up(
+    deploy: Callable[..., Deployment], tmp_path: Path, pauses: list[float]
+) -> None:
     bucket = deploy(lambda request: request.reply(200, CONTENT[:10]), lambda request: request.reply(206))
     there = deploy(redirect_to(bucket))
     with there.api() as api, pytest.raises(Unreachable, match=f"10 of {len(CONTENT)} bytes"):
         fetch(api, tmp_path / "out.mp4")
+    assert pauses == [1.0, 2.0, 4.0]
 
 
 @pytest.mark.parametrize(
