@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
@@ -19,13 +20,14 @@ from anb_cli.errors import NotOurs, Refused, Unreachable, WrongUse
 from anb_cli.events import events_of
 from anb_cli.retrying import attempts
 from anb_cli.sources import Source
+from anb_core.domain.backoff import backoff
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 SILENCE = 40.0
 """Seconds after which an event stream is dead: the API comments every 15."""
 
-LONGEST_PAUSE = 8.0
+LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
 """Seconds of waiting for a deployment that was never reached."""
 PATIENCE = 60.0
@@ -46,13 +48,13 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
         case NotOurs():
             return None
         case Unreachable():
-            pause, patience = 2.0 ** (tries - 1), PATIENCE if begun else PATIENCE_AT_FIRST
+            first, patience = timedelta(seconds=1), PATIENCE if begun else PATIENCE_AT_FIRST
         case Refused(code="upload_in_progress") | Refused(status=429):
-            pause, patience = 2.0**tries, PATIENCE_WHILE_HELD
+            first, patience = timedelta(seconds=2), PATIENCE_WHILE_HELD
         case _:
             return None
-    told = error.retry_after
-    pause = min(pause, LONGEST_PAUSE) if told is None else max(1.0, told)
+    growing = backoff(tries, base=first, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
+    pause = growing if error.retry_after is None else max(1.0, error.retry_after)
     return pause if waited + pause <= patience else None
 
 

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from httpx_sse import ServerSentEvent
 
 from anb_cli.errors import CliError, NotOurs, Refused, Unreachable
+from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
@@ -20,7 +21,8 @@ PATIENCE = 60.0
 SILENCE = 3.0
 """Seconds without an event after which the API is asked: there are proxies that hold events back."""
 
-LONGEST_PAUSE = 3.0
+FIRST_PAUSE = timedelta(seconds=0.25)
+LONGEST_PAUSE = timedelta(seconds=3)
 
 HOPELESS = frozenset({401, 403, 404, 410})
 """Answers that asking again will not change."""
@@ -52,7 +54,7 @@ class Source(Protocol):
 
 def pause_after(breaks: int) -> float:
     """Seconds to wait after the events broke off so many times in a row without telling anything."""
-    return min(LONGEST_PAUSE, 0.25 * 2.0 ** min(breaks, 10))
+    return backoff(breaks + 1, base=FIRST_PAUSE, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
 
 
 def follow(

@@ -1,11 +1,14 @@
 """When a child that died is started again. Pure: times are seconds, the caller looks at the clock."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-FIRST_DELAY = 0.5
+from anb_core.domain.backoff import backoff
+
+FIRST_DELAY = timedelta(seconds=0.5)
 """Long enough not to spin, short enough not to be noticed."""
 
-LONGEST_DELAY = 30.0
+LONGEST_DELAY = timedelta(seconds=30)
 """A child that cannot live is tried for ever, but costs next to nothing."""
 
 STABLE = 30.0
@@ -25,5 +28,6 @@ class Deaths:
     @property
     def delay(self) -> float:
         """How long to wait before it is started again."""
-        # Beyond 2^10 the cap holds anyway.
-        return 0.0 if not self.in_a_row else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.in_a_row - 1, 10))
+        if not self.in_a_row:
+            return 0.0
+        return backoff(self.in_a_row, base=FIRST_DELAY, cap=LONGEST_DELAY, jitter=0.0, least=1.0).total_seconds()
