@@ -86,7 +86,7 @@ def _serve() -> None:
     import anb_cli  # noqa: PLC0415 - after time has learned to fly
 
     for module in pkgutil.walk_packages(anb_cli.__path__, "anb_cli."):
-        if not module.name.endswith(("__main__", "_child", "tether")):
+        if not module.name.endswith(("__main__", "emulator_guard", "die_with_parent")):
             importlib.import_module(module.name)
     _warm_up()
     for line in sys.stdin:

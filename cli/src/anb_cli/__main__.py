@@ -39,7 +39,7 @@ def perform(arguments: Sequence[str]) -> int:
     from anb_cli.usage import complaint  # noqa: PLC0415 - see main
 
     try:
-        from anb_cli.commands import build  # noqa: PLC0415 - see main
+        from anb_cli.options import build  # noqa: PLC0415 - see main
 
         if signal.getsignal(signal.SIGINT) is _end_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)

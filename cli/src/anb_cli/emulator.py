@@ -25,7 +25,7 @@ from anb_cli.errors import StackTrouble
 HOST = "127.0.0.1"
 
 _LOCK = Path(__file__).with_name("ministack-requirements.txt")
-_CHILD = Path(__file__).with_name("_emulator_child.py")
+_CHILD = Path(__file__).with_name("emulator_guard.py")
 _POLL_SECONDS = 0.05
 
 
@@ -119,7 +119,7 @@ class Emulator:
             if not self.running or time.monotonic() > deadline:
                 self.stop()
                 raise StackTrouble(
-                    f"The emulator does not answer on {self.url}. The end of {self.log}:\n{self._last_words()}"
+                    f"The emulator does not answer on {self.url}. The end of {self.log}:\n{self._end_of_log()}"
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -177,5 +177,5 @@ class Emulator:
                     f"Port {self._port} for the S3 and SQS emulator is taken. Is `anb up` running already?"
                 ) from error
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])

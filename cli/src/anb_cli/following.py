@@ -73,16 +73,16 @@ def follow(
         Unreachable: nothing has answered for a minute, or what answers is no ANB Video.
         Refused: there is no such video, or the token is no good.
     """
-    told: Update | None = None
-    for update in _told_and_asked(api, video_id, sleep, monotonic, silence):
-        if update != told:
+    shown: Update | None = None
+    for update in _streamed_and_polled(api, video_id, sleep, monotonic, silence):
+        if update != shown:
             yield update
-        told = update
+        shown = update
         if update.final:
             return
 
 
-def _told_and_asked(
+def _streamed_and_polled(
     api: Source, video_id: str, sleep: Callable[[float], None], monotonic: Callable[[], float], silence: float
 ) -> Iterator[Update]:
     last: str | None = None

@@ -18,14 +18,14 @@ def complaint(error: Exception) -> str | None:
 
     Typer raises what it took over from click, a class without a public name: it is known by what it can do.
     """
-    told: Any = error
-    if not (hasattr(told, "format_message") and hasattr(told, "exit_code")):
+    usage_error: Any = error
+    if not (hasattr(usage_error, "format_message") and hasattr(usage_error, "exit_code")):
         return None
-    said = str(told.format_message()).strip()
+    said = str(usage_error.format_message()).strip()
     if said.startswith("Usage:"):
         return said
     for pattern, words in _PLAIN:
         said = pattern.sub(words, said)
-    context = getattr(told, "ctx", None)
+    context = getattr(usage_error, "ctx", None)
     hint = f" `{context.command_path} -h` tells more." if context is not None else ""
     return f"{said.rstrip('.')}.{hint}"

@@ -144,7 +144,8 @@ class Place:
 
     def pid_of(self, part: str) -> int | None:
         """The one process here whose command line has this in it; None while there is none."""
-        found = [pid for pid, command in processes_in(self.path).items() if part in command and "tether" not in command]
+        commands = processes_in(self.path).items()
+        found = [pid for pid, command in commands if part in command and "die_with_parent" not in command]
         return found[0] if found else None
 
     def secret(self) -> str:

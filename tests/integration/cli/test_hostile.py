@@ -16,8 +16,8 @@ import pytest
 import typer
 from typer.models import CommandInfo
 
-from anb_cli.commands import build
 from anb_cli.errors import Exit
+from anb_cli.options import build
 from anb_cli.stack.folder import NAME, Folder
 from tests.support import eventually
 from tests.support.deployments import Deployment, Handler, deployments, problem

@@ -168,8 +168,8 @@ def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(s
     at_work, waiting = (told["video_id"] for told in stack.records("upload", *SHORT[2:], *clips))
     eventually(lambda: stack.statuses().get(at_work) == "processing", every=0.1)
     assert stack.statuses()[waiting] == "uploaded"
-    killed = stack.kill("_emulator_child")
-    eventually(lambda: stack.pid_of("_emulator_child") not in {None, killed})
+    killed = stack.kill("emulator_guard")
+    eventually(lambda: stack.pid_of("emulator_guard") not in {None, killed})
     done = {at_work: "processed", waiting: "processed"}
     eventually(lambda: done.items() <= stack.statuses().items(), within=180, every=0.2)
 

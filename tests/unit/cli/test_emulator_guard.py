@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.session import get_session
 
-from anb_cli._emulator_child import LONGEST_SKEW, MOST_UNHASHED, Guard, Honest, Message, Receive, Send, keeping
+from anb_cli.emulator_guard import LONGEST_SKEW, MOST_UNHASHED, Guard, Honest, Message, Receive, Send, keeping
 
 SECRET = "of this start"
 SESSION = get_session()

@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from anb_cli import videos
-from anb_cli.commands import build
+from anb_cli import video_commands
+from anb_cli.options import build
 from anb_core.domain.edit import EditSpec
 
 REPOSITORY = Path(__file__).parents[3]
@@ -51,7 +51,7 @@ def test_the_options_are_found_in_the_model() -> None:
 @each_option
 def test_the_command_line_has_it(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(videos, "upload", lambda *_args, edit, **_options: sent.append(edit))
+    monkeypatch.setattr(video_commands, "upload", lambda *_args, edit, **_options: sent.append(edit))
     name = argument(path)
     arguments = [name] if path[-1] == "enabled" else [name, "1"]
 

@@ -1,7 +1,6 @@
 """The tour itself: a stack of its own is started, shown a video, and stopped, whatever happens in between."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -26,11 +25,11 @@ from anb_cli.demo.examination import FPS, Check, Facts, Plan, examine, judge, so
 from anb_cli.emulator import install
 from anb_cli.errors import Exit, StackTrouble, VideoFailed, WrongUse
 from anb_cli.following import follow
-from anb_cli.stack import tether
+from anb_cli.stack import die_with_parent
 from anb_cli.stack.folder import NAME, Folder, Running, here
 from anb_cli.terminal import Bar, Terminal, size_text
 from anb_cli.text import readable
-from anb_cli.videos import given_title, send
+from anb_cli.video_commands import given_title, send
 from anb_core.domain.naming import title_from_file_name
 from anb_core.domain.status import Status
 
@@ -105,7 +104,7 @@ def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
     ended, hurried = False, True
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGTERM)), *command],
+            die_with_parent.command_line(command, signal.SIGTERM),
             cwd=folder.path.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -14,9 +14,9 @@ import httpx
 
 from anb_cli.emulator import HOST, Emulator, install
 from anb_cli.errors import StackTrouble
-from anb_cli.stack.child import Child
+from anb_cli.stack.child_process import ChildProcess
 from anb_cli.stack.folder import Folder
-from anb_cli.stack.restart import Deaths
+from anb_cli.stack.restart_delay import Crashes
 
 BUCKET = "anb-video"
 QUEUE = "anb-video-processing-queue"
@@ -50,8 +50,9 @@ FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TO
 def stack_environment(
     environ: Mapping[str, str], folder: Folder, *, emulator_url: str, emulator_secret: str, api_port: int
 ) -> dict[str, str]:
-    """What API and workers are told: the person's own limits, but nothing that leads to another deployment or to the
-    modules of the current folder.
+    """The environment of API and workers.
+
+    It has the person's own limits, but nothing that leads to another deployment or to modules of the current folder.
     """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
@@ -104,9 +105,9 @@ class Supervisor:
         self._on_ready = on_ready
         self._signals = 0
         self._emulator: Emulator | None = None
-        self._emulator_deaths = Deaths()
+        self._emulator_crashes = Crashes()
         self._emulator_started = 0.0
-        self._children: list[Child] = []
+        self._children: list[ChildProcess] = []
         self._due: dict[str, float] = {}
 
     def run(self) -> None:
@@ -185,8 +186,8 @@ class Supervisor:
         self._folder.keep_ports({"api": api, "emulator": emulator})
         return api, emulator
 
-    def _child(self, name: str, module: str, *arguments: str, **environment: str) -> Child:
-        return Child(
+    def _child(self, name: str, module: str, *arguments: str, **environment: str) -> ChildProcess:
+        return ChildProcess(
             name,
             [sys.executable, "-P", "-m", module, *arguments],
             environment=environment,
@@ -194,9 +195,9 @@ class Supervisor:
             on_line=self._on_line,
         )
 
-    def _migrated(self, migration: Child) -> None:
+    def _migrated(self, migration: ChildProcess) -> None:
         if migration.wait() != 0:
-            raise StackTrouble(f"The database could not be brought up to date. It said:\n{migration.last_words}")
+            raise StackTrouble(f"The database could not be brought up to date. It said:\n{migration.last_lines}")
 
     def _await_api(self, url: str) -> None:
         api = self._children[0]
@@ -204,11 +205,11 @@ class Supervisor:
         with httpx.Client(trust_env=False, timeout=2.0) as http:
             while not _answers(http, f"{url}/readyz"):
                 if not api.running:
-                    ending = api.bury()
+                    ending = api.note_exit()
                     api.wait()
-                    raise StackTrouble(f"The API {ending} instead of starting. It said:\n{api.last_words}")
+                    raise StackTrouble(f"The API {ending} instead of starting. It said:\n{api.last_lines}")
                 if time.monotonic() > deadline:
-                    raise StackTrouble(f"The API is not ready after {READY_WITHIN:g} s. It said:\n{api.last_words}")
+                    raise StackTrouble(f"The API is not ready after {READY_WITHIN:g} s. It said:\n{api.last_lines}")
                 time.sleep(TICK / 2)
 
     # --- run ----------------------------------------------------------------------------------------------------------
@@ -221,14 +222,14 @@ class Supervisor:
                 self._look_after(child, now)
             time.sleep(TICK)
 
-    def _look_after(self, child: Child, now: float) -> None:
+    def _look_after(self, child: ChildProcess, now: float) -> None:
         if child.running:
             return
         due = self._due.get(child.name)
         if due is None:
-            ending = child.bury()
-            self._due[child.name] = now + child.deaths.delay
-            self._say(child.name, f"{ending}, starts again in {child.deaths.delay:g} s")
+            ending = child.note_exit()
+            self._due[child.name] = now + child.crashes.delay
+            self._say(child.name, f"{ending}, starts again in {child.crashes.delay:g} s")
         elif now >= due:
             del self._due[child.name]
             child.start()
@@ -238,9 +239,9 @@ class Supervisor:
             return
         due = self._due.get("emulator")
         if due is None:
-            self._emulator_deaths = self._emulator_deaths.after(now - self._emulator_started)
-            self._due["emulator"] = now + self._emulator_deaths.delay
-            self._say("emulator", f"died, starts again in {self._emulator_deaths.delay:g} s")
+            self._emulator_crashes = self._emulator_crashes.after(now - self._emulator_started)
+            self._due["emulator"] = now + self._emulator_crashes.delay
+            self._say("emulator", f"died, starts again in {self._emulator_crashes.delay:g} s")
         elif now >= due:
             del self._due["emulator"]
             self._emulator_started = now
@@ -266,13 +267,13 @@ class Supervisor:
         drain = _drain_seconds(os.environ)
         begun = time.monotonic()
         deadline = begun + drain + DRAIN_MARGIN
-        told, explained = 1, False
+        handled, explained = 1, False
         while running := [child for child in self._children if child.running]:
             time.sleep(TICK / 2)
             now = time.monotonic()
-            if self._signals > told:
-                told = self._signals
-                deadline = min(deadline, now + HURRIED_WITHIN) if told == HURRY else now
+            if self._signals > handled:
+                handled = self._signals
+                deadline = min(deadline, now + HURRIED_WITHIN) if handled == HURRY else now
                 _send(running, signal.SIGTERM)
             if now >= deadline:
                 _send(running, signal.SIGKILL)
@@ -282,7 +283,7 @@ class Supervisor:
                 self._say("anb", f"{names} may finish what is at hand within {drain:g} s; Ctrl-C again is quicker")
 
 
-def _send(children: Sequence[Child], what: signal.Signals) -> None:
+def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
     for child in children:
         child.send(what)
 

@@ -1,4 +1,4 @@
-"""What the commands on videos do: ask the API, show what it says, end with the right exit code."""
+"""What the commands on videos do, from `upload` to `delete`: ask the API, show the answer, end with an exit code."""
 
 import os
 import queue

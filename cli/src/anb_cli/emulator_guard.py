@@ -69,20 +69,20 @@ class Claim:
         """Raises Refused when there is none."""
         asked = dict(parse_qsl(query, keep_blank_values=True))
         if "X-Amz-Signature" in asked:
-            told = {name.removeprefix("X-Amz-"): value for name, value in asked.items()}
-            algorithm, moment, life = told.get("Algorithm"), told.get("Date", ""), told.get("Expires", "")
+            fields = {name.removeprefix("X-Amz-"): value for name, value in asked.items()}
+            algorithm, moment, life = fields.get("Algorithm"), fields.get("Date", ""), fields.get("Expires", "")
             if not (life.isascii() and life.isdigit()):
                 raise Refused("The URL does not say for how many seconds it holds.")
         else:
             algorithm, _, rest = headers.get("authorization", "").partition(" ")
-            told = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+            fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
             moment, life = headers.get("x-amz-date", ""), ""
         if algorithm != ALGORITHM:
             raise Refused("The request is not signed.")
         return cls(
-            tuple(told.get("Credential", "").split("/")),
-            frozenset(told.get("SignedHeaders", "").split(";")),
-            told.get("Signature", ""),
+            tuple(fields.get("Credential", "").split("/")),
+            frozenset(fields.get("SignedHeaders", "").split(";")),
+            fields.get("Signature", ""),
             moment,
             int(life[:9]) if life else None,
         )
@@ -203,11 +203,11 @@ def _checking(receive: Receive, wanted: str) -> Receive:
 def _plainly_signed(scope: Message, claim: Claim, query: str) -> Message:
     """The request of a presigned URL with its signature in a header instead."""
     credential, signed = "/".join(claim.scope), ";".join(sorted(claim.signed))
-    told = f"{ALGORITHM} Credential={credential}, SignedHeaders={signed}, Signature={claim.signature}"
+    authorization = f"{ALGORITHM} Credential={credential}, SignedHeaders={signed}, Signature={claim.signature}"
     headers = [pair for pair in scope["headers"] if pair[0].lower() != b"authorization"]
     rest = "&".join(pair for pair in query.split("&") if not pair.startswith("X-Amz-"))
     return scope | {
-        "headers": [*headers, (b"authorization", told.encode("latin-1"))],
+        "headers": [*headers, (b"authorization", authorization.encode("latin-1"))],
         "query_string": rest.encode("latin-1"),
     }
 
@@ -224,11 +224,11 @@ def _without_cors(send: Send) -> Send:
     return passing
 
 
-async def _answer(send: Send, status: int, code: str, told: str, *, empty: bool = False) -> None:
-    said = f"<Error><Code>{code}</Code><Message>{escape(told)}</Message></Error>".encode()
-    headers = [(b"content-type", b"application/xml"), (b"content-length", b"%d" % len(said)), (b"connection", b"close")]
+async def _answer(send: Send, status: int, code: str, message: str, *, empty: bool = False) -> None:
+    body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>".encode()
+    headers = [(b"content-type", b"application/xml"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if empty else said})
+    await send({"type": "http.response.body", "body": b"" if empty else body})
 
 
 class NotKept(BaseException):

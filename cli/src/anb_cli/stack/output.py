@@ -1,4 +1,4 @@
-"""`anb up` as a person sees it: which lines appear, and in which colours."""
+"""What `anb up` prints: which lines, and in which colours."""
 
 import os
 import signal

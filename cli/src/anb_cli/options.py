@@ -1,4 +1,4 @@
-"""The commands and their options. What they do is imported when they run, so that `anb --help` is quick."""
+"""The commands of `anb` and their options. What they do is imported when they run, so that `anb --help` is quick."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Run everything on this machine, in the foreground. The data is in .anb/ and stays there."""
-    from anb_cli.stack.running import run
+    from anb_cli.stack.output import run
 
     run(workers=workers, port=port, as_json=as_json)
 
@@ -43,10 +43,10 @@ def upload(
     as_json: AsJson = False,
 ) -> None:
     """Upload videos."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    edit = videos.edit_of(start=start, length=length, intro=intro, outro=outro, watermark=watermark)
-    videos.upload(files, title=title, edit=edit, stay=watch, as_json=as_json)
+    edit = video_commands.edit_of(start=start, length=length, intro=intro, outro=outro, watermark=watermark)
+    video_commands.upload(files, title=title, edit=edit, stay=watch, as_json=as_json)
 
 
 def list_videos(
@@ -56,16 +56,16 @@ def list_videos(
     as_json: AsJson = False,
 ) -> None:
     """List videos, newest first."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    videos.show_list(status or [], limit=limit, as_json=as_json)
+    video_commands.show_list(status or [], limit=limit, as_json=as_json)
 
 
 def watch(ids: VideoIds, *, as_json: AsJson = False) -> None:
     """Show the work on videos until nothing more happens to them."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    videos.watch(ids, as_json=as_json)
+    video_commands.watch(ids, as_json=as_json)
 
 
 def download(
@@ -78,30 +78,30 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a finished video; one that broke off is continued."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    videos.download(video_id, output, as_json=as_json)
+    video_commands.download(video_id, output, as_json=as_json)
 
 
 def cancel(ids: VideoIds, *, as_json: AsJson = False) -> None:
     """End the work on videos."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    videos.command("cancel", ids, as_json=as_json)
+    video_commands.command("cancel", ids, as_json=as_json)
 
 
 def retry(ids: VideoIds, *, as_json: AsJson = False) -> None:
     """Begin the work on failed, dead-lettered or cancelled videos anew."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    videos.command("retry", ids, as_json=as_json)
+    video_commands.command("retry", ids, as_json=as_json)
 
 
 def delete(ids: VideoIds, *, as_json: AsJson = False) -> None:
     """Delete videos for good."""
-    from anb_cli import videos
+    from anb_cli import video_commands
 
-    videos.command("delete", ids, as_json=as_json)
+    video_commands.command("delete", ids, as_json=as_json)
 
 
 def demo(

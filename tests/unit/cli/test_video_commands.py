@@ -9,7 +9,7 @@ import typer
 from anb_cli.downloading import is_written_through, target
 from anb_cli.errors import Exit, Refused, Unreachable, WrongUse
 from anb_cli.terminal import Terminal, size_text
-from anb_cli.videos import Tally, edit_of, given_title
+from anb_cli.video_commands import Tally, edit_of, given_title
 from anb_core.domain.edit import EditSpec
 from tests.support.videos import a_video
 

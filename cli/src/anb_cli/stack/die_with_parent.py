@@ -1,4 +1,4 @@
-"""Starts a program that does not outlive its supervisor: `python tether.py PARENT SIGNAL PROGRAM ARGUMENTS...`.
+"""Start a program that ends with its parent: `python die_with_parent.py PARENT SIGNAL PROGRAM ARGUMENTS...`.
 
 The kernel sends SIGNAL when the process PARENT dies, however it dies. Linux only: elsewhere, a supervisor that is
 killed leaves its children running. A script of its own, because only a fresh process may safely do such things.
@@ -7,8 +7,14 @@ killed leaves its children running. A script of its own, because only a fresh pr
 import ctypes
 import os
 import sys
+from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+
+
+def command_line(command: Sequence[str], death_signal: int) -> list[str]:
+    """The command line that runs `command`, and sends it `death_signal` when this process dies."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *command]
 
 
 def main(parent: int, death_signal: int, command: list[str]) -> None:

@@ -1,24 +1,22 @@
 """One process of the stack: started, listened to, asked to stop."""
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from anb_cli.stack import tether
-from anb_cli.stack.restart import Deaths
+from anb_cli.stack import die_with_parent
+from anb_cli.stack.restart_delay import Crashes
 
-LAST_WORDS = 15
-"""So many lines are shown of a child that could not start."""
+LAST_LINES = 15
+"""Lines that are shown of a child that could not start."""
 
 
-class Child:
-    """A program that is tethered to this process and can be started again after it died.
+class ChildProcess:
+    """A program that ends with this process, and can be started again after it ended.
 
     Every line it writes goes to `log` and to `on_line(name, line)`, which is called from a thread. It must be started
     from the main thread: the kernel takes the end of the starting thread for the end of the parent.
@@ -34,7 +32,7 @@ class Child:
         on_line: Callable[[str, str], None],
     ) -> None:
         self.name = name
-        self.deaths = Deaths()
+        self.crashes = Crashes()
         self._command = list(command)
         self._environment = dict(environment)
         self._log = log
@@ -42,14 +40,14 @@ class Child:
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._started = 0.0
-        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
         """Start it. In a session of its own: Ctrl-C is for the supervisor alone, which stops its children in order."""
-        self._last_words.clear()
+        self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), *self._command],
+            die_with_parent.command_line(self._command, signal.SIGKILL),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -71,9 +69,9 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def bury(self) -> str:
-        """Note its death; tells in words how it ended."""
-        self.deaths = self.deaths.after(time.monotonic() - self._started)
+    def note_exit(self) -> str:
+        """Count this exit for the delay before the next start. Returns in words how the program ended."""
+        self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _ending(self._process.returncode if self._process else None)
 
     def wait(self) -> int:
@@ -91,9 +89,9 @@ class Child:
             self._process.send_signal(what)
 
     @property
-    def last_words(self) -> str:
+    def last_lines(self) -> str:
         """The last lines it wrote."""
-        return "\n".join(self._last_words)
+        return "\n".join(self._last_lines)
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         if process.stdout is None:
@@ -102,7 +100,7 @@ class Child:
             for line in lines:
                 log.write(line)
                 log.flush()
-                self._last_words.append(line.rstrip())
+                self._last_lines.append(line.rstrip())
                 self._on_line(self.name, line.rstrip())
 
 

@@ -1,10 +1,10 @@
 import pytest
 
-from anb_cli.stack.restart import LONGEST_DELAY, STABLE, Deaths
+from anb_cli.stack.restart_delay import LONGEST_DELAY, STABLE, Crashes
 
 
 @pytest.mark.parametrize(
-    ("lives", "delay"),
+    ("runs", "delay"),
     [
         ([], 0.0),
         ([1.0], 0.5),
@@ -18,10 +18,10 @@ from anb_cli.stack.restart import LONGEST_DELAY, STABLE, Deaths
         ([0.0, 0.0, STABLE - 0.1], 2.0),
     ],
 )
-def test_a_child_waits_longer_with_each_early_death_and_starts_over_after_a_long_life(
-    lives: list[float], delay: float
+def test_a_child_waits_longer_after_each_early_end_and_starts_over_after_a_long_run(
+    runs: list[float], delay: float
 ) -> None:
-    deaths = Deaths()
-    for lived in lives:
-        deaths = deaths.after(lived)
-    assert deaths.delay == delay
+    crashes = Crashes()
+    for ran in runs:
+        crashes = crashes.after(ran)
+    assert crashes.delay == delay
