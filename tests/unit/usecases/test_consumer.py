@@ -53,6 +53,9 @@ class World:
             beat=self._beat,
             on_step=self.steps.append,
         ).run()
+        for _, error in self.runtime.errors:
+            if isinstance(error, AssertionError):
+                raise error
 
     def receive_after_sigterm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The signal comes during the long poll, which brings a message all the same."""
@@ -199,7 +202,9 @@ def test_after_a_good_turn_the_waits_begin_anew(world: World) -> None:
     assert world.waits == [2, 2]
 
 
-def test_a_turn_that_fails_in_a_way_nobody_foresaw_does_not_end_the_loop(world: World) -> None:
+def test_a_turn_that_fails_in_a_way_nobody_foresaw_does_not_end_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.queue.put("one")
     world.queue.put("two")
 
@@ -208,9 +213,12 @@ def test_a_turn_that_fails_in_a_way_nobody_foresaw_does_not_end_the_loop(world: 
             raise RuntimeError("a defect")
         world.sigterm()
 
+    waits: list[float] = []
+    monkeypatch.setattr(world.shutdown, "wait", waits.append)
     world.during = during
     world.run()
     assert world.handled == ["one", "two"]
+    assert waits == [1]
     assert [(where, str(error)) for where, error in world.runtime.errors] == [("a turn of the loop", "a defect")]
 
 
@@ -243,6 +251,9 @@ def test_the_job_at_hand_may_finish_within_the_drain_budget(draining: World) -> 
     def during(_delivery: Delivery, stop: Stop) -> None:
         world.shutdown.request("SIGTERM")
         assert world.shutdown.stopping()
+        drain = world.runtime.threads["drain"]
+        drain.join(0.05)
+        assert drain.is_alive(), "it waits for the end of the budget"
         assert not stop.asked
 
     world.during = during

@@ -697,6 +697,24 @@ def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_los
     assert world.handle().outcome is Outcome.PROCESSED
 
 
+def test_a_stop_is_heard_while_publishing_is_tried_again(world: World) -> None:
+    def on_step(name: str) -> None:
+        if name == "publish":
+            world.store.fault = DATABASE_AWAY
+
+    def during_sleep() -> None:
+        if world.clock.monotonic() >= 10:
+            world.stop.ask(Unavailable("database", "The lease could not be renewed in time."))
+        if world.clock.monotonic() >= 20:
+            world.store.fault = None
+
+    world.on_step = on_step  # type: ignore[method-assign]
+    world.runtime.during_sleep = during_sleep
+    report = world.handle()
+    assert (report.outcome, report.counters) == (Outcome.HANDED_ON, Counters(interruptions=1))
+    assert world.record.job.result is None
+
+
 def test_a_claim_whose_answer_is_lost_is_found_by_the_sweep(world: World) -> None:
     world.store.silent = ["claim"]
     assert world.handle().outcome is Outcome.GIVEN_BACK
@@ -764,6 +782,7 @@ def test_a_full_disk_is_not_the_videos_fault(world: World) -> None:
     world.scratch.full = True
     report = world.handle()
     assert (report.outcome, report.counters) == (Outcome.HANDED_ON, Counters(interruptions=1))
+    assert world.clock.monotonic() == 0, "it is not waited for, unlike a bucket"
 
 
 def raising(error: Exception) -> Callable[[], None]:

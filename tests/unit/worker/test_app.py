@@ -5,13 +5,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.domain.errors import Transient
+from anb_core.domain.errors import Transient, Unavailable
+from anb_core.ports.queue import Delivery
 from anb_core.ports.stop import Stop
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.runtime import ManualRuntime
+from anb_core.usecases.report import Outcome, Report
 from anb_core.usecases.shutdown import Shutdown
-from anb_worker.app import prepare_first
+from anb_worker.app import prepare_first, reported
 from anb_worker.health import Pulse
+from anb_worker.metrics import Metrics
 
 
 @pytest.fixture
@@ -74,3 +77,22 @@ def test_a_preparation_ends_when_it_is_asked_to(pulse: Pulse, shutdown: Shutdown
     shutdown.request("SIGTERM")
     prepare_first(prepare, shutdown, pulse.beat)
     assert not checked
+
+
+def test_each_delivery_is_counted_and_logged_and_its_loop_hears_only_of_what_was_away() -> None:
+    metrics, delivery, away = Metrics(), Delivery("m", "{}", "handle"), Unavailable("database", "It is away.")
+    reports = [Report(Outcome.PROCESSED, "m"), Report(Outcome.GIVEN_BACK, "m", unavailable=away)]
+    handle = reported(lambda _delivery, _stop: reports.pop(0), metrics)
+
+    with capture_logs() as logs:
+        handle(delivery, Stop())
+        with pytest.raises(Unavailable) as raised:
+            handle(delivery, Stop())
+
+    assert raised.value is away
+    assert [line["outcome"] for line in logs] == ["processed", "given_back"]
+    counted = [
+        metrics.registry.get_sample_value("anb_worker_deliveries_total", {"outcome": outcome})
+        for outcome in (Outcome.PROCESSED, Outcome.GIVEN_BACK)
+    ]
+    assert counted == [1, 1]

@@ -17,10 +17,11 @@ from anb_core.ports.runtime import Runtime, join_all
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Store
 from anb_core.usecases.attempt import Tools
-from anb_core.usecases.consumer import Consumer
+from anb_core.usecases.consumer import Consumer, Handler
 from anb_core.usecases.gate import Gate
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
+from anb_core.usecases.report import Report
 from anb_core.usecases.shutdown import Shutdown
 from anb_core.usecases.sweep import Sweep
 from anb_worker.delivery_log import log_report
@@ -81,7 +82,7 @@ def run(
     gate = Gate([store.ping, objects.ping, scratch.ping], wait=shutdown.wait)
     consumer = Consumer(
         queue,
-        partial(_handle, process, metrics),
+        reported(process.handle, metrics),
         gate=gate,
         shutdown=shutdown,
         wait=settings.wait_time,
@@ -97,17 +98,17 @@ def run(
     _log.info("stopped", worker=settings.worker_name)
 
 
-def _handle(process: Process, metrics: Metrics, delivery: Delivery, stop: Stop) -> None:
-    """Process a delivery, count it and log it.
+def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
+    """A handler that processes each delivery, counts it and logs it, and raises what kept it from being committed."""
 
-    Raises:
-        Unavailable: nothing could be committed.
-    """
-    report = process.handle(delivery, stop)
-    metrics.count(report)
-    log_report(report)
-    if report.unavailable is not None:
-        raise report.unavailable
+    def handle(delivery: Delivery, stop: Stop) -> None:
+        report = process(delivery, stop)
+        metrics.count(report)
+        log_report(report)
+        if report.unavailable is not None:
+            raise report.unavailable
+
+    return handle
 
 
 @contextmanager
