@@ -9,10 +9,11 @@ from datetime import timedelta
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sqs import SqsQueue
-from anb_core.adapters.system import SystemRuntime, new_id
+from anb_core.adapters.system import new_id
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Queue
-from anb_core.ports.store import Store, Uploads
+from anb_core.ports.queue import Queue, QueueAdmin
+from anb_core.ports.runtime import Runtime
+from anb_core.ports.store import Housekeeping, Store, Uploads
 from anb_core.settings.capabilities import (
     BucketSettings,
     DatabaseSettings,
@@ -71,7 +72,7 @@ def open_queue(settings: QueueSettings) -> Queue:
 
 
 def make_uploads(
-    settings: UploadSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None]
+    settings: UploadSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None], runtime: Runtime
 ) -> UploadSessions:
     """What begins uploads."""
     return UploadSessions(
@@ -80,7 +81,7 @@ def make_uploads(
         max_bytes=settings.max_upload_bytes,
         idempotency_lifetime=settings.idempotency_lifetime,
         wake_relay=wake_relay,
-        runtime=SystemRuntime(),
+        runtime=runtime,
         new_id=new_id,
     )
 
@@ -100,7 +101,13 @@ def make_submit(
 
 
 def make_sweep(
-    settings: SweepSettings, store: Store, objects: Objects, queue: Queue, *, wake_relay: Callable[[], None]
+    settings: SweepSettings,
+    store: Housekeeping,
+    objects: Objects,
+    queue: QueueAdmin,
+    *,
+    wake_relay: Callable[[], None],
+    runtime: Runtime,
 ) -> Sweep:
     """The sweep, the same in every process that runs one."""
     return Sweep(
@@ -111,5 +118,5 @@ def make_sweep(
         interval=settings.sweep_interval,
         hidden=settings.visibility_timeout,
         wake_relay=wake_relay,
-        runtime=SystemRuntime(),
+        runtime=runtime,
     )

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from anb_core.adapters.database import SqlStore, migrations, upgrade
 from anb_core.adapters.database.engine import make_engine
 from anb_core.adapters.database.tables import metadata
+from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import make_uploads
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import Invalid, Unavailable
@@ -283,7 +284,7 @@ TAKEN_BY_THE_FIRST_VERSION = (
 
 
 def send(store: Store, objects: InMemoryObjects, *, title: str, edit: EditSpec) -> Record:
-    uploads = make_uploads(UploadSettings(), store, objects, wake_relay=lambda: None)
+    uploads = make_uploads(UploadSettings(), store, objects, wake_relay=lambda: None, runtime=SystemRuntime())
     with uploads.begin(Caller("ana"), file_name="a.mp4", idempotency_key="k") as session:
         session.append(b"\0\0\0\x18ftypisom" + b"\0" * 2000)
         return session.complete(title, edit)

@@ -99,7 +99,7 @@ def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queu
     clock = ManualClock()
     store, objects, queue = InMemoryStore(clock.now), InMemoryObjects(), BusyQueue(now=clock.now)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=SystemRuntime())
-    sweep = make_sweep(load(SweepSettings), store, objects, queue, wake_relay=relay.wake)
+    sweep = make_sweep(load(SweepSettings), store, objects, queue, wake_relay=relay.wake, runtime=SystemRuntime())
     new = NewVideo("v1", "t1", "ana", "A title", EditSpec(), upload_key("v1"), owned=True, file_name="a.mp4")
     store.submit_existing(new, Source(5))
     relay.send_due()

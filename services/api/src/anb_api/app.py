@@ -1,9 +1,9 @@
 """The application: routes, errors, and what runs beside them while the server does."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -45,8 +45,8 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         store=store,
         objects=objects,
         relay=relay,
-        sweep=make_sweep(settings, store, objects, queue, wake_relay=relay.wake),
-        uploads=make_uploads(settings, store, objects, wake_relay=relay.wake),
+        sweep=make_sweep(settings, store, objects, queue, wake_relay=relay.wake, runtime=runtime),
+        uploads=make_uploads(settings, store, objects, wake_relay=relay.wake, runtime=runtime),
         metrics=Metrics(store),
         hub=Hub(store, runtime),
         checks=Checks(store, objects, queue),
@@ -85,8 +85,10 @@ def end_streams(app: FastAPI) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    stop = threading.Event()
-    threads = [_started(context.relay.run, stop), _started(context.sweep.run, stop)]
+    runtime = SystemRuntime()
+    stop = runtime.event()
+    loops = {"relay": context.relay.run, "sweep": context.sweep.run}
+    threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]
     reader = asyncio.create_task(context.hub.run(), name="feed")
     try:
         yield
@@ -109,12 +111,6 @@ def _operation_id(route: APIRoute) -> str:
 
 async def _schema(request: Request) -> JSONResponse:
     return JSONResponse({**request.app.openapi(), "servers": [{"url": request.state.prefix or "/"}]})
-
-
-def _started(run: Callable[[threading.Event], None], stop: threading.Event) -> threading.Thread:
-    thread = threading.Thread(target=run, args=(stop,), name=type(run.__self__).__name__.lower())  # type: ignore[attr-defined]
-    thread.start()
-    return thread
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:

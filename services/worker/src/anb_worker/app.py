@@ -90,7 +90,7 @@ def run(
         beat=pulse.beat,
         on_step=on_step,
     )
-    sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake)
+    sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake, runtime=runtime)
     with _shown(settings.listen, pulse, metrics, gate), _running(relay, sweep, runtime):
         _log.info("worker started", worker=settings.worker_name, queue=queue.name, bucket=objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
