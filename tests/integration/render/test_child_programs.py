@@ -19,6 +19,15 @@ LIMITS = InputLimits()
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=6", "-f", "lavfi", "-i", "sine=d=6", "-pix_fmt", "yuv420p")
 
 
+def probed(source: Path, trim: Trim, workdir: Path) -> SourceFacts:
+    """What the probe finds, with and without the sandbox."""
+    limits = LIMITS.max_pixels, LIMITS.max_seconds
+    printed = run_here("anb_worker.render.probe.__main__", source, trim.start, trim.length, *limits)
+    facts = TypeAdapter(SourceFacts).validate_json(printed)
+    assert facts == child_programs.probe_upload(source, trim, LIMITS, workdir=workdir, stop=Stop())
+    return facts
+
+
 @pytest.mark.parametrize(
     ("name", "codecs", "start"),
     [
@@ -33,14 +42,24 @@ def test_the_probe_finds_the_same(
     clip: MakeClip, tmp_path: Path, name: str, codecs: tuple[str, str], start: int
 ) -> None:
     source = clip(name, *PICTURE, "-g", 30, "-c:v", codecs[0], "-c:a", codecs[1])
-    trim = Trim(start=start, length=2)
-    printed = run_here(
-        "anb_worker.render.probe.__main__", source, trim.start, trim.length, LIMITS.max_pixels, LIMITS.max_seconds
-    )
-    facts = TypeAdapter(SourceFacts).validate_json(printed)
-    assert facts == child_programs.probe_upload(source, trim, LIMITS, workdir=tmp_path, stop=Stop())
+    facts = probed(source, Trim(start=start, length=2), tmp_path)
     assert facts.video is not None
     assert facts.audio is not None
+
+
+@pytest.mark.parametrize("second", ["160x90", "320x180"])
+def test_the_probe_finds_the_same_in_recordings_that_were_joined(clip: MakeClip, tmp_path: Path, second: str) -> None:
+    sizes = "160x90", second
+    pieces = [
+        clip(f"{size}-{number}.ts", "-f", "lavfi", "-i", f"testsrc2=s={size}:r=30:d=3,format=yuv420p", "-g", 30)
+        for number, size in enumerate(sizes)
+    ]
+    source = tmp_path / "joined.ts"
+    source.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    facts = probed(source, Trim(start=2, length=3), tmp_path)
+    assert facts.jumps
+    assert facts.video is not None
+    assert [(look.width, look.height) for look in facts.video.looks] == [(160, 90), (320, 180)][: len(set(sizes))]
 
 
 def test_a_title_is_drawn_the_same(tmp_path: Path) -> None:
