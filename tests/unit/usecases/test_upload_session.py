@@ -1,7 +1,8 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,6 +12,7 @@ from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.errors import Conflict, Held, Invalid, TooLarge, Unavailable
 from anb_core.domain.model import Record, Source
 from anb_core.domain.status import Status
+from anb_core.ports.store import Uploads
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.runtime import ManualRuntime
@@ -232,6 +234,43 @@ def test_an_upload_is_renewed_for_as_long_as_bytes_arrive(world: World) -> None:
     assert set(ended) == {0}
 
 
+def test_an_upload_is_renewed_every_few_seconds_and_once_more_when_its_file_is_there() -> None:
+    class Counts(InMemoryStore):
+        renewals = 0
+
+        def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
+            self.renewals += 1
+            return super().renew_upload(video_id, lifetime=lifetime)
+
+    store = Counts()
+    world = World(store)
+    world.clock.advance(timedelta(hours=1))
+
+    # A piece a second: the first at 1 s, and renewals at 6, 11 and the end.
+    world.upload(ANA, FakeForm([VIDEO, *[b"x"] * 11], before=lambda _: world.clock.advance(timedelta(seconds=1))))
+
+    assert store.renewals == 3
+
+
+def test_an_upload_that_is_cancelled_with_its_last_byte_never_becomes_an_object(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def becomes_whole(*_: object, **__: object) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(world.objects, "put", becomes_whole)
+
+    def cancelled(number: int) -> None:
+        if number == 1:
+            (record,) = world.videos()
+            world.store.cancel(record.video.id)
+
+    with pytest.raises(Conflict) as refusal:
+        world.upload(ANA, FakeForm([VIDEO, b"last"], before=cancelled))
+
+    assert refusal.value.code == "upload_ended"
+
+
 def test_an_upload_whose_process_died_is_ended_by_the_sweep(world: World) -> None:
     def dies(number: int) -> None:
         if number == 1:
@@ -278,16 +317,20 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """Commits, and then the answer is lost, so many times."""
+    """Commits, or not, and then the answer is lost, so many times."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()
         self.times = times
+        self.commits = commits
 
     def complete_upload(self, *args: object, **kwargs: object) -> Record:
+        lost = self.times > 0
+        self.times -= 1
+        if lost and not self.commits:
+            raise Unavailable("database", "The connection was lost.")
         record = super().complete_upload(*args, **kwargs)  # type: ignore[arg-type]
-        if self.times:
-            self.times -= 1
+        if lost:
             raise Unavailable("database", "The connection was lost.")
         return record
 
@@ -302,14 +345,17 @@ def test_when_the_answer_to_the_commit_is_lost_it_is_asked_for_again() -> None:
     assert world.objects.contents
 
 
-def test_when_no_answer_comes_at_all_nothing_is_deleted() -> None:
-    world = World(LosesAnswers(100))
+@pytest.mark.parametrize(
+    ("commits", "status"), [(True, Status.UPLOADED), (False, Status.UPLOADING)], ids=["committed", "not committed"]
+)
+def test_when_no_answer_comes_at_all_nothing_is_deleted(status: Status, *, commits: bool) -> None:
+    world = World(LosesAnswers(100, commits=commits))
 
     with pytest.raises(Unavailable):
         world.upload(ANA, FakeForm())
 
     (record,) = world.videos()
-    assert record.job.status is Status.UPLOADED
+    assert record.job.status is status
     assert record.video.source_key in world.objects.contents
 
 
@@ -352,6 +398,23 @@ def test_the_same_upload_with_its_key_again_gets_the_same_answer_and_is_not_stor
 
     assert (again.video.id, again.job.id) == (first.video.id, first.job.id)
     assert len(world.videos()) == len(world.objects.contents) == 1
+
+
+def test_the_same_upload_again_changes_nothing_in_the_database(world: World) -> None:
+    world.upload(ANA, FakeForm(), idempotency_key="k")
+    asked: list[str] = []
+
+    class Reads:
+        def __getattr__(self, name: str) -> object:
+            asked.append(name)
+            return getattr(world.store, name)
+
+    again = replace(world.sessions, store=cast("Uploads", Reads()))
+    with again.begin(ANA, file_name="clip.mp4", idempotency_key="k") as session:
+        session.append(VIDEO)
+        session.complete("A title", None)
+
+    assert asked == ["begin_upload"]
 
 
 @pytest.mark.parametrize(
