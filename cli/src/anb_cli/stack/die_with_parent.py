@@ -7,12 +7,11 @@ killed leaves its children running. A script of its own, because only a fresh pr
 import ctypes
 import os
 import sys
-from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
 
 
-def command_line(command: Sequence[str], death_signal: int) -> list[str]:
+def command_line(command: list[str], death_signal: int) -> list[str]:
     """The command line that runs `command`, and sends it `death_signal` when this process dies."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *command]
 
