@@ -14,7 +14,7 @@ from anb_core.testing.clock import ManualClock
 from anb_core.testing.store import InMemoryStore
 
 
-class Doom(NamedTuple):
+class DueDeletion(NamedTuple):
     """An object that is to be deleted, in how long from now, in whole minutes."""
 
     key: str
@@ -46,7 +46,7 @@ class Backend(Protocol):
         """Less than none puts the clock back."""
         ...
 
-    def dooms(self) -> Sequence[Doom]:
+    def deletions(self) -> Sequence[DueDeletion]:
         """All rows of object_deletions, the first one due first."""
         ...
 
@@ -74,14 +74,17 @@ class InMemory:
         else:
             self._clock.advance(by)
 
-    def owes(self, video_id: str) -> bool:
+    def in_outbox(self, video_id: str) -> bool:
         """Whether there is a message to send for this video, due or not."""
         return video_id in self._kept.outbox
 
-    def dooms(self) -> Sequence[Doom]:
+    def deletions(self) -> Sequence[DueDeletion]:
         now = self._clock.now()
         return sorted(
-            (Doom(kept.doomed.key, str(kept.doomed.reason), _minutes(kept.due - now)) for kept in self._kept.deletions),
+            (
+                DueDeletion(kept.scheduled.key, str(kept.scheduled.reason), _minutes(kept.due - now))
+                for kept in self._kept.deletions
+            ),
             key=_by_due,
         )
 
@@ -148,11 +151,11 @@ class Sql:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(delete(table))
 
-    def dooms(self) -> Sequence[Doom]:
+    def deletions(self) -> Sequence[DueDeletion]:
         now = self.store.now()
         with self.database.reading() as connection:
             rows = connection.execute(select(object_deletions)).all()
-        return sorted((Doom(row.key, row.reason, _minutes(row.delete_after - now)) for row in rows), key=_by_due)
+        return sorted((DueDeletion(row.key, row.reason, _minutes(row.delete_after - now)) for row in rows), key=_by_due)
 
     def dead_letters(self) -> Sequence[DeadLetter]:
         columns = (dead_letters.c[name] for name in DeadLetter._fields)
@@ -192,5 +195,5 @@ def _minutes(span: timedelta) -> int:
     return round(span / timedelta(minutes=1))
 
 
-def _by_due(doom: Doom) -> tuple[int, str]:
-    return doom.minutes, doom.key
+def _by_due(one: DueDeletion) -> tuple[int, str]:
+    return one.minutes, one.key

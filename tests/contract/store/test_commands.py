@@ -30,7 +30,7 @@ from tests.support.given import (
     uploaded,
     uploading,
 )
-from tests.support.stores import Backend, Doom
+from tests.support.stores import Backend, DueDeletion
 
 TODAY_AND_TOMORROW = (0, 24 * 60)
 
@@ -71,7 +71,7 @@ def test_cancelling_takes_the_lease_from_the_attempt(store: Store) -> None:
 def test_what_a_cancelled_attempt_wrote_or_still_writes_is_deleted(backend: Backend) -> None:
     lease = processing(backend.store)
     backend.store.cancel(lease.video_id)
-    assert backend.dooms() == [(lease.result_key, "losing_attempt", minutes) for minutes in TODAY_AND_TOMORROW]
+    assert backend.deletions() == [(lease.result_key, "losing_attempt", minutes) for minutes in TODAY_AND_TOMORROW]
 
 
 def test_cancelling_between_attempts_leaves_nothing_to_send(backend: Backend) -> None:
@@ -89,7 +89,7 @@ def test_a_cancelled_unfinished_upload_loses_its_object_and_cannot_be_retried(ba
     begun = uploading(store)
     assert store.cancel(begun.video.id).job.status is Status.CANCELLED
     key = begun.video.source_key
-    assert backend.dooms() == [(key, "abandoned_upload", minutes) for minutes in TODAY_AND_TOMORROW]
+    assert backend.deletions() == [(key, "abandoned_upload", minutes) for minutes in TODAY_AND_TOMORROW]
     with pytest.raises(Conflict) as refused:
         store.retry(begun.video.id)
     assert refused.value.code == "source_missing"
@@ -100,7 +100,7 @@ def test_a_cancelled_unfinished_upload_loses_its_object_and_cannot_be_retried(ba
 def test_cancelling_a_finished_upload_keeps_its_object_for_a_retry(backend: Backend) -> None:
     video_id = uploaded(backend.store)
     backend.store.cancel(video_id)
-    assert backend.dooms() == []
+    assert backend.deletions() == []
     assert backend.store.retry(video_id).job.status is Status.UPLOADED
 
 
@@ -147,16 +147,16 @@ def test_a_message_from_before_the_retry_wakes_nothing(store: Store) -> None:
     assert claim(store, video_id).generation == 2
 
 
-def test_a_retried_video_is_processed_and_its_source_is_never_doomed(backend: Backend) -> None:
+def test_a_retried_video_is_processed_and_its_source_is_never_scheduled_for_deletion(backend: Backend) -> None:
     store = backend.store
     video_id = failed(store)
     record = store.retry(video_id)
     lease = claim(store, video_id)
     assert store.publish(lease, result(lease))
-    doomed = {doom.key for doom in backend.dooms()}
-    assert record.video.source_key not in doomed
-    assert lease.result_key not in doomed
-    assert len(doomed) == 1
+    scheduled = {one.key for one in backend.deletions()}
+    assert record.video.source_key not in scheduled
+    assert lease.result_key not in scheduled
+    assert len(scheduled) == 1
 
 
 def test_only_what_ended_without_a_result_can_be_retried(store: Store) -> None:
@@ -224,12 +224,12 @@ def test_the_objects_of_a_deleted_video_are_due_after_the_grace(backend: Backend
     assert store.publish(lease, result(lease))
     source = record_of(store, lease.video_id).video.source_key
     store.delete(lease.video_id, grace=2 * DAY)
-    tombstones = {doom for doom in backend.dooms() if doom.reason == "tombstone"}
+    tombstones = {one for one in backend.deletions() if one.reason == "tombstone"}
     two_days = 2 * 24 * 60
     assert tombstones == {
-        Doom(source, "tombstone", two_days),
-        Doom(lease.result_key, "tombstone", two_days),
-        Doom(interrupted.result_key, "tombstone", two_days),
+        DueDeletion(source, "tombstone", two_days),
+        DueDeletion(lease.result_key, "tombstone", two_days),
+        DueDeletion(interrupted.result_key, "tombstone", two_days),
     }
 
 

@@ -108,8 +108,8 @@ def test_a_result_and_a_cancellation_exclude_one_another(backend: Backend) -> No
         assert published is not cancelled
         job = record_of(backend.store, lease.video_id).job
         assert job.status is (Status.PROCESSED if published else Status.CANCELLED)
-        doomed = {doom.key for doom in backend.dooms()}
-        assert (lease.result_key in doomed) is cancelled
+        scheduled = {one.key for one in backend.deletions()}
+        assert (lease.result_key in scheduled) is cancelled
 
 
 def test_an_upload_completed_by_many_is_completed_once(backend: Backend) -> None:
@@ -137,7 +137,7 @@ def test_completing_and_abandoning_exclude_one_another(backend: Backend) -> None
 
         completed, _ = at_once(complete, abandon)
         assert (backend.store.get(begun.video.id) is not None) is completed
-        assert (begun.video.source_key in {doom.key for doom in backend.dooms()}) is not completed
+        assert (begun.video.source_key in {one.key for one in backend.deletions()}) is not completed
 
 
 def test_one_key_begins_one_upload_however_often_it_is_sent(backend: Backend) -> None:

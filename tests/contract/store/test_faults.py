@@ -93,7 +93,7 @@ def test_a_result_is_current_once_though_the_answer_to_its_commit_was_lost(
     assert proxy.cuts == 1
     assert record_of(postgresql.store, lease.video_id).job.result == result(lease)
     assert [event.status for event in postgresql.store.events_after(0)].count(Status.PROCESSED) == 1
-    assert postgresql.dooms() == []
+    assert postgresql.deletions() == []
 
 
 @BOTH
@@ -105,7 +105,7 @@ def test_a_failure_counts_once_though_the_answer_to_its_commit_was_lost(
     assert fail(far, lease)
     assert proxy.cuts == 1
     assert record_of(postgresql.store, lease.video_id).job.counters.failures == 1
-    assert len(postgresql.dooms()) == 2
+    assert len(postgresql.deletions()) == 2
 
 
 @BOTH
@@ -202,7 +202,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
         # Had the one that waits its id by now, it would stand before this one.
-        feed.tell(slow, record, EventKind.ATTEMPT)
+        feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
     kinds = [event.kind for event in store.events_after(last)]

@@ -209,7 +209,7 @@ def test_a_deletion_that_is_done_does_not_come_back_but_its_repetition_does(back
     [again] = store.hold_deletions(limit=10, hold=MINUTE)
     assert again.key == key
     store.deletion_done([again])
-    assert backend.dooms() == []
+    assert backend.deletions() == []
 
 
 def test_what_is_due_longest_is_deleted_first(backend: Backend) -> None:
@@ -226,9 +226,9 @@ def test_what_is_due_longest_is_deleted_first(backend: Backend) -> None:
 
 def test_having_deleted_nothing_leaves_what_is_to_be_deleted(backend: Backend) -> None:
     backend.store.delete(processed(backend.store), grace=DAY)
-    before = backend.dooms()
+    before = backend.deletions()
     backend.store.deletion_done([])
-    assert backend.dooms() == before != []
+    assert backend.deletions() == before != []
 
 
 def test_a_deleted_video_is_purged_once_its_objects_are_gone(backend: Backend) -> None:

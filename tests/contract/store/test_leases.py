@@ -180,7 +180,7 @@ def test_publishing_again_tells_that_it_was_done(store: Store) -> None:
     assert (store.get(lease.video_id), store.last_event_id()) == (before, last)
 
 
-def test_publishing_dooms_what_every_other_attempt_wrote(backend: Backend) -> None:
+def test_publishing_schedules_the_deletion_of_what_every_other_attempt_wrote(backend: Backend) -> None:
     store = backend.store
     first = processing(store)
     assert interrupt(store, first)
@@ -189,9 +189,9 @@ def test_publishing_dooms_what_every_other_attempt_wrote(backend: Backend) -> No
     backend.pass_time(30 * DAY)
     held = store.hold_deletions(limit=100, hold=MINUTE)
     store.deletion_done(held)
-    assert backend.dooms() == []
+    assert backend.deletions() == []
     assert store.publish(third, result(third))
-    assert {(doom.key, doom.minutes) for doom in backend.dooms()} == {
+    assert {(one.key, one.minutes) for one in backend.deletions()} == {
         (lease.result_key, minutes) for lease in (first, second) for minutes in TODAY_AND_TOMORROW
     }
 
@@ -342,9 +342,9 @@ def test_settling_again_tells_that_it_was_done(backend: Backend) -> None:
     store = backend.store
     lease = processing(store)
     assert fail(store, lease)
-    before, last, dooms = store.get(lease.video_id), store.last_event_id(), backend.dooms()
+    before, last, deletions = store.get(lease.video_id), store.last_event_id(), backend.deletions()
     assert fail(store, lease)
-    assert (store.get(lease.video_id), store.last_event_id(), backend.dooms()) == (before, last, dooms)
+    assert (store.get(lease.video_id), store.last_event_id(), backend.deletions()) == (before, last, deletions)
     assert not interrupt(store, lease)
 
 
@@ -352,8 +352,8 @@ def test_the_object_of_an_attempt_that_ended_is_deleted_now_and_a_day_later(back
     for end in (fail, interrupt, reject):
         lease = processing(backend.store)
         assert end(backend.store, lease)
-        doomed = [doom for doom in backend.dooms() if doom.key == lease.result_key]
-        assert doomed == [(lease.result_key, "losing_attempt", minutes) for minutes in TODAY_AND_TOMORROW]
+        scheduled = [one for one in backend.deletions() if one.key == lease.result_key]
+        assert scheduled == [(lease.result_key, "losing_attempt", minutes) for minutes in TODAY_AND_TOMORROW]
 
 
 def superseded_by_cancel(backend: Backend, lease: Lease) -> None:
@@ -413,7 +413,7 @@ def test_an_old_fence_changes_nothing(backend: Backend, supersede: Callable[[Bac
             store.listing(owner=None),
             store.history(lease.video_id)[1],
             store.last_event_id(),
-            backend.dooms(),
+            backend.deletions(),
             backend.dead_letters(),
             due(store),
         )
@@ -445,7 +445,7 @@ def test_taking_over_an_expired_lease_ends_the_old_attempt_as_lost(backend: Back
     job = record_of(store, lost.video_id).job
     assert (job.counters, job.worker, job.attempts) == (Counters(lost=1), "worker-2", 2)
     assert [attempt.ending for attempt in store.history(lost.video_id)[1]] == [Ending.LOST, None]
-    assert {doom.key for doom in backend.dooms()} == {lost.result_key}
+    assert {one.key for one in backend.deletions()} == {lost.result_key}
 
 
 def test_a_second_loss_makes_the_job_wait(backend: Backend) -> None:

@@ -253,20 +253,20 @@ class Stores(RuleBasedStateMachine):
             ]
         )
         seen = [
-            (sorted((doom.key, doom.reason) for doom in backend.dooms()), plain(backend.dead_letters()))
+            (sorted((one.key, one.reason) for one in backend.deletions()), plain(backend.dead_letters()))
             for backend in self.pair.sides
         ]
         assert seen[0] == seen[1]
 
     @invariant()
-    def nothing_that_is_needed_is_doomed(self) -> None:
+    def nothing_that_is_needed_is_scheduled_for_deletion(self) -> None:
         backend = self.pair.sides[0]
-        doomed = {doom.key for doom in backend.dooms()}
+        scheduled = {one.key for one in backend.deletions()}
         for record in backend.store.listing(owner=None):
             if record.job.result is not None:
-                assert record.job.result.key not in doomed
+                assert record.job.result.key not in scheduled
             if not record.video.owned:
-                assert record.video.source_key not in doomed
+                assert record.video.source_key not in scheduled
 
     @invariant()
     def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
@@ -275,7 +275,7 @@ class Stores(RuleBasedStateMachine):
         assert isinstance(backend, InMemory)
         for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
             job = record.job
-            assert job.lease_owner or backend.owes(job.video_id) or job.enqueued_at
+            assert job.lease_owner or backend.in_outbox(job.video_id) or job.enqueued_at
 
 
 def _attempts_of(video_id: str) -> Callable[[Store], list[object]]:

@@ -115,7 +115,7 @@ def test_an_abandoned_upload_is_gone_and_its_object_is_deleted_now_and_a_day_lat
     begun = uploading(store)
     store.abandon_upload(begun.video.id)
     assert store.get(begun.video.id) is None
-    assert backend.dooms() == [
+    assert backend.deletions() == [
         (begun.video.source_key, "abandoned_upload", 0),
         (begun.video.source_key, "abandoned_upload", 24 * 60),
     ]
@@ -130,11 +130,11 @@ def test_abandoning_what_is_no_unfinished_upload_changes_nothing(backend: Backen
     store = backend.store
     videos = [uploaded(store), processing(store).video_id, failed(store), processed(store)]
     before = [store.get(video_id) for video_id in videos]
-    doomed = backend.dooms()
+    scheduled = backend.deletions()
     for video_id in (*videos, "unknown"):
         store.abandon_upload(video_id)
     assert [store.get(video_id) for video_id in videos] == before
-    assert backend.dooms() == doomed
+    assert backend.deletions() == scheduled
 
 
 def test_an_upload_that_is_not_renewed_is_abandoned_by_the_sweep(backend: Backend) -> None:
@@ -148,7 +148,7 @@ def test_an_upload_that_is_not_renewed_is_abandoned_by_the_sweep(backend: Backen
     assert store.get(forgotten) is None
     assert record_of(store, kept).job.status is Status.UPLOADING
     assert not store.renew_upload(forgotten, lifetime=MINUTE)
-    assert len(backend.dooms()) == 2
+    assert len(backend.deletions()) == 2
 
 
 def test_the_sweep_abandons_no_more_uploads_than_its_limit(backend: Backend) -> None:
@@ -250,7 +250,7 @@ def test_an_upload_that_was_silent_for_too_long_gives_its_key_up(backend: Backen
     assert isinstance(second, Record)
     assert store.get(first.video.id) is None
     assert not store.renew_upload(first.video.id, lifetime=MINUTE)
-    assert {doom.key for doom in backend.dooms()} == {first.video.source_key}
+    assert {one.key for one in backend.deletions()} == {first.video.source_key}
     finished = store.complete_upload(second.video.id, SOURCE, fingerprint="f1")
     backend.pass_time(20 * SECOND)
     replay = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
@@ -345,13 +345,13 @@ def test_an_object_that_is_or_was_another_videos_upload_cannot_be_submitted(
     backend: Backend, made: Callable[[Store], Video]
 ) -> None:
     video = made(backend.store)
-    before = backend.dooms()
+    before = backend.deletions()
     new = replace(new_video(owned=False, owner="mallory"), source_key=video.source_key)
     with pytest.raises(Conflict) as refused:
         backend.store.submit_existing(new, SOURCE)
     assert refused.value.code == "source_taken"
     assert backend.store.get(new.id) is None
-    assert backend.dooms() == before
+    assert backend.deletions() == before
 
 
 def test_an_object_that_nobody_uploaded_may_become_two_videos(store: Store) -> None:
@@ -396,7 +396,7 @@ def test_an_object_that_is_not_ours_is_never_deleted(backend: Backend) -> None:
     abandoned = new_video(owned=False)
     store.begin_upload(abandoned, lifetime=MINUTE)
     store.abandon_upload(abandoned.id)
-    assert {doom.key for doom in backend.dooms()}.isdisjoint(
+    assert {one.key for one in backend.deletions()}.isdisjoint(
         {rejected.source_key, cancelled.source_key, abandoned.source_key}
     )
 

@@ -60,29 +60,29 @@ def test_a_job_that_is_over_is_owed_nothing() -> None:
         assert (job.lease_owner, job.lease_expires_at, job.not_before) == (None, None, None)
 
 
-def test_a_result_that_is_current_is_never_doomed() -> None:
+def test_a_result_that_is_current_is_never_scheduled_for_deletion() -> None:
     record = claimed(uploaded())
     result = Result("processed/v/1-a.mp4", 1, "00", 1280, 720, 1.0, 30)
     effect = lifecycle.publish(record, result, NOW, attempt_keys=["other", result.key])
-    assert [(doomed.key, doomed.due - NOW) for doomed in effect.doomed] == [("other", timedelta(0)), ("other", DAY)]
+    assert [(one.key, one.due - NOW) for one in effect.deletions] == [("other", timedelta(0)), ("other", DAY)]
 
 
-def test_a_source_that_a_retry_may_need_is_never_doomed() -> None:
+def test_a_source_that_a_retry_may_need_is_never_scheduled_for_deletion() -> None:
     record = claimed(uploaded())
     for effect in (
         lifecycle.cancel(record, NOW),
         lifecycle.cancel(uploaded(), NOW),
         lifecycle.settle(record, plan_rejection(Counters(), PROBLEM), NOW),
     ):
-        assert record.video.source_key not in {doomed.key for doomed in effect.doomed}
+        assert record.video.source_key not in {one.key for one in effect.deletions}
         assert lifecycle.retry(effect.record, NOW).record.job.status is Status.UPLOADED
 
 
-def test_nothing_that_is_not_ours_is_ever_doomed() -> None:
+def test_nothing_that_is_not_ours_is_ever_scheduled_for_deletion() -> None:
     theirs = replace(uploaded(), video=replace(uploaded().video, owned=False))
     unfinished = lifecycle.new_record(replace(NEW, owned=False), NOW)
-    assert lifecycle.delete(theirs, NOW, grace=DAY, attempt_keys=[]).doomed == ()
-    assert lifecycle.cancel(unfinished, NOW).doomed == ()
+    assert lifecycle.delete(theirs, NOW, grace=DAY, attempt_keys=[]).deletions == ()
+    assert lifecycle.cancel(unfinished, NOW).deletions == ()
     assert lifecycle.abandoned(unfinished.video, NOW) == ()
 
 

@@ -92,7 +92,7 @@ def test_a_deleted_video_is_not_found_and_its_object_goes_after_the_grace(world:
         commands.delete(world.store, ANA, "v1")
     assert not world.store.hold_deletions(limit=10, hold=timedelta(0))
     world.clock.advance(commands.DELETION_GRACE)
-    assert upload_key("v1") in {doomed.key for doomed in world.store.hold_deletions(limit=10, hold=timedelta(0))}
+    assert upload_key("v1") in {one.key for one in world.store.hold_deletions(limit=10, hold=timedelta(0))}
 
 
 def test_for_another_owner_the_video_does_not_exist_and_stays_as_it_is(world: World) -> None:

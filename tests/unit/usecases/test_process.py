@@ -248,9 +248,9 @@ class World:
 
     @property
     def results(self) -> list[str]:
-        """The objects that somebody wrote as a result and no row has doomed."""
-        doomed = {kept.doomed.key for kept in self.store.deletions}
-        return [key for key in self.objects.contents if key.startswith("processed/") and key not in doomed]
+        """The objects that somebody wrote as a result and no row schedules for deletion."""
+        scheduled = {kept.scheduled.key for kept in self.store.deletions}
+        return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
 
     def after_the_lease(self) -> None:
         """The sweep of another process finds the expired lease, and the relay sends."""

@@ -314,7 +314,7 @@ def test_an_object_that_can_not_be_deleted_comes_again_alone(world: World) -> No
 
     assert swept is not None
     assert swept.deleted == 2
-    assert {kept.doomed.key for kept in world.store.deletions} == {upload_key("v2")}
+    assert {kept.scheduled.key for kept in world.store.deletions} == {upload_key("v2")}
 
 
 class Deaf(InMemoryObjects):

@@ -41,7 +41,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class ScheduledDeletion:
     """An object that is to be deleted once `due`."""
 
     key: str
@@ -54,8 +54,8 @@ class Effect:
     """Everything one change comes to; written in one transaction, or not at all.
 
     `record` is the row afterwards, its job's version one higher. `send_after` replaces the job's outbox entry; None
-    removes it, because no message is owed. `release_key` frees the upload's Idempotency-Key. `purge_after` is set when
-    the video is deleted.
+    removes it, because there is no message to send. `release_key` frees the upload's Idempotency-Key. `purge_after` is
+    set when the video is deleted.
     """
 
     record: Record
@@ -63,7 +63,7 @@ class Effect:
     send_after: datetime | None = None
     started: Attempt | None = None
     ended: Ended | None = None
-    doomed: tuple[Doomed, ...] = ()
+    deletions: tuple[ScheduledDeletion, ...] = ()
     dead_letter: DeadLetterCause | None = None
     release_key: bool = False
     purge_after: datetime | None = None
@@ -140,7 +140,7 @@ def complete(
     return _effect(Record(whole, job), now, EventKind.STATUS, send_after=now)
 
 
-def abandoned(video: Video, now: datetime) -> tuple[Doomed, ...]:
+def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
     """What goes with an unfinished upload: its object, and once more in case its writer still lives."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
@@ -177,7 +177,7 @@ def claim(record: Record, now: datetime, *, attempt: Attempt, lease: timedelta, 
         not_before=None,
     )
     event = EventKind.ATTEMPT if status is job.status else EventKind.STATUS
-    return _effect(Record(record.video, after), now, event, started=attempt, ended=ended, doomed=_attempt(job, now))
+    return _effect(Record(record.video, after), now, event, started=attempt, ended=ended, deletions=_attempt(job, now))
 
 
 def lease_of(record: Record, attempt: Attempt) -> Lease:
@@ -209,7 +209,7 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
         now,
         EventKind.STATUS,
         ended=_end(job, Ending.PROCESSED),
-        doomed=tuple(doomed for key in losing for doomed in _twice(key, DeletionReason.LOSING_ATTEMPT, now)),
+        deletions=tuple(one for key in losing for one in _twice(key, DeletionReason.LOSING_ATTEMPT, now)),
     )
 
 
@@ -242,7 +242,7 @@ def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
         EventKind.STATUS if settlement.change else EventKind.ATTEMPT,
         send_after=due,
         ended=_end(job, settlement.ending, settlement.error),
-        doomed=_attempt(job, now),
+        deletions=_attempt(job, now),
         dead_letter=settlement.dead_letter,
     )
 
@@ -267,7 +267,7 @@ def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> E
         now,
         EventKind.STATUS,
         ended=_end(job, Ending.SUPERSEDED),
-        doomed=abandoned(record.video, now) if unfinished else _attempt(job, now),
+        deletions=abandoned(record.video, now) if unfinished else _attempt(job, now),
         release_key=unfinished,
     )
 
@@ -303,10 +303,12 @@ def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Col
         keys[record.video.source_key] = None
     if record.job.result:
         keys[record.job.result.key] = None
-    tombstone = tuple(Doomed(key, DeletionReason.TOMBSTONE, due) for key in keys)
+    tombstone = tuple(ScheduledDeletion(key, DeletionReason.TOMBSTONE, due) for key in keys)
     over = record.job.status.terminal
     ending = _effect(record, now, EventKind.DELETED) if over else cancel(record, now)
-    return replace(ending, event=EventKind.DELETED, doomed=ending.doomed + tombstone, release_key=True, purge_after=due)
+    return replace(
+        ending, event=EventKind.DELETED, deletions=ending.deletions + tombstone, release_key=True, purge_after=due
+    )
 
 
 def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | None:
@@ -315,8 +317,8 @@ def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | N
     # Written so that NaN is no progress either.
     if not reached > job.progress:
         return None
-    told = int(reached * 100) > int(job.progress * 100)
-    return replace(job, progress=reached, version=job.version + 1, updated_at=now), told
+    new_percent = int(reached * 100) > int(job.progress * 100)
+    return replace(job, progress=reached, version=job.version + 1, updated_at=now), new_percent
 
 
 def _effect(
@@ -327,13 +329,13 @@ def _effect(
     send_after: datetime | None = None,
     started: Attempt | None = None,
     ended: Ended | None = None,
-    doomed: tuple[Doomed, ...] = (),
+    deletions: tuple[ScheduledDeletion, ...] = (),
     dead_letter: DeadLetterCause | None = None,
     release_key: bool = False,
 ) -> Effect:
     job = replace(record.job, version=record.job.version + 1, updated_at=now)
     return Effect(
-        Record(record.video, job), event, send_after, started, ended, doomed, dead_letter, release_key=release_key
+        Record(record.video, job), event, send_after, started, ended, deletions, dead_letter, release_key=release_key
     )
 
 
@@ -345,12 +347,12 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
     return Ended(job.lease_owner, ending, error) if job.lease_owner else None
 
 
-def _attempt(job: Job, now: datetime) -> tuple[Doomed, ...]:
+def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
     """The object that the job's present attempt, if any, has written or will."""
     if job.lease_owner is None:
         return ()
     return _twice(result_key(job.video_id, job.fence, job.lease_owner), DeletionReason.LOSING_ATTEMPT, now)
 
 
-def _twice(key: str, reason: DeletionReason, now: datetime) -> tuple[Doomed, Doomed]:
-    return Doomed(key, reason, now), Doomed(key, reason, now + DELETE_AGAIN_AFTER)
+def _twice(key: str, reason: DeletionReason, now: datetime) -> tuple[ScheduledDeletion, ScheduledDeletion]:
+    return ScheduledDeletion(key, reason, now), ScheduledDeletion(key, reason, now + DELETE_AGAIN_AFTER)

@@ -1,4 +1,4 @@
-"""Connections, transactions and the clock of either database; every error of a database that is away is told here."""
+"""Connections, transactions and the clock of either database. Its errors become `Unavailable`, `Busy` or `Full`."""
 
 import json
 import sqlite3
@@ -216,8 +216,8 @@ def _end_useless(context: ExceptionContext) -> None:
 
 
 @contextmanager
-def told(engine: Engine) -> Iterator[None]:
-    """Say of a database that can't be used that it can't, which one it is, and why.
+def translated_errors(engine: Engine) -> Iterator[None]:
+    """Turn the driver's errors into ours, which name the database and say why it can't be used.
 
     Raises:
         Unavailable: for every error that is the connection's or the server's state, not the statement's; `Busy` if
@@ -267,7 +267,7 @@ class Database:
         It may have broken before the commit or only on the answer's way back. The work must read under a lock what is
         there, so that it waits for the end of its own first try and acts on what that left.
         """
-        with told(self.engine):
+        with translated_errors(self.engine):
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
@@ -279,7 +279,7 @@ class Database:
 
     @contextmanager
     def _begin(self, engine: Engine) -> Iterator[Connection]:
-        with told(engine), engine.begin() as connection:
+        with translated_errors(engine), engine.begin() as connection:
             yield connection
 
     def report(self, error: Unreadable) -> None:
@@ -310,8 +310,8 @@ class Repository:
 
 
 @contextmanager
-def reading(code: Code, what: str) -> Iterator[None]:
-    """Say of values that mean nothing here that this version can't read `what`.
+def decoding(code: Code, what: str) -> Iterator[None]:
+    """Decode `what` from values of the database; one that means nothing here is an error.
 
     Raises:
         Unreadable: with this code.

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, literal, select
 from sqlalchemy import insert as plain_insert
 
-from anb_core.adapters.database.engine import Repository, insert, is_postgresql, now_plus, reading
+from anb_core.adapters.database.engine import Repository, decoding, insert, is_postgresql, now_plus
 from anb_core.adapters.database.tables import feed_cursors, job_events
 from anb_core.domain.model import EventKind, JobEvent, Problem, Record
 from anb_core.domain.status import Status
@@ -15,14 +15,14 @@ FEED_LOCK = 0x616E6266
 """Key of the advisory lock that makes writers of the feed take turns."""
 
 
-def tell(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
+def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
     """Append an event. It must be the transaction's last statement.
 
     On PostgreSQL the next writer gets its id only after this commit: ids grow in the order of commits, and
     a reader by id skips nothing. SQLite has one writer at a time anyway.
     """
     job = record.job
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "kind": kind,
         "video_id": record.video.id,
         "job_id": job.id,
@@ -33,11 +33,11 @@ def tell(connection: Connection, record: Record, kind: EventKind, error: Problem
         "error_code": error and error.code,
         "error_message": error and error.message,
     }
-    row = select(*(literal(value, job_events.c[name].type) for name, value in told.items()), now_plus())
+    row = select(*(literal(value, job_events.c[name].type) for name, value in values.items()), now_plus())
     if is_postgresql(connection):
         # In one statement, because everybody waits from here to the commit; the row gets its id when it is our turn.
         row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
-    connection.execute(plain_insert(job_events).from_select([*told, "at"], row))
+    connection.execute(plain_insert(job_events).from_select([*values, "at"], row))
 
 
 class FeedRepository(Repository):
@@ -77,7 +77,7 @@ class FeedRepository(Repository):
 
 
 def _event(row: Row[Any]) -> JobEvent:
-    with reading("event_unreadable", "some events of the feed"):
+    with decoding("event_unreadable", "some events of the feed"):
         return JobEvent(
             id=row.id,
             kind=EventKind(row.kind),

@@ -99,7 +99,7 @@ class HousekeepingRepository(Repository):
         if not gone:
             raise ValueError("requeue_unclaimed needs enqueued_before or not_on")
         with self.database.transaction() as connection:
-            return _owe_again(connection, or_(*gone), limit)
+            return _requeue(connection, or_(*gone), limit)
 
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
         first = (
@@ -116,7 +116,7 @@ class HousekeepingRepository(Repository):
                 for row in connection.execute(first)
             ]
             late = overdue(found, under_way, clock(connection), slack)
-            return _owe_again(connection, jobs.c.id.in_(late), limit) if late else 0
+            return _requeue(connection, jobs.c.id.in_(late), limit) if late else 0
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
@@ -188,7 +188,7 @@ def _due() -> ColumnElement[bool]:
     return or_(jobs.c.not_before.is_(None), passed(jobs.c.not_before))
 
 
-def _owe_again(connection: Connection, which: ColumnElement[bool], limit: int) -> int:
+def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> int:
     """Promise a message for such jobs of those that wait, are due, and have none promised; tells for how many."""
     forgotten = (
         select(jobs.c.id)

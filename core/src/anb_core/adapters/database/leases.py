@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select, update
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.engine import Repository, now_plus
-from anb_core.adapters.database.rows import apply, attempt_of, lock, owe, result_keys, write_job
+from anb_core.adapters.database.rows import apply, attempt_of, lock, put_in_outbox, result_keys, write_job
 from anb_core.adapters.database.tables import attempts, jobs
 from anb_core.domain import lifecycle
 from anb_core.domain.claim import Drop, Reason, RecordLoss, Take, judge_claim
@@ -41,7 +41,7 @@ class LeasesRepository(Repository):
             match judge_claim(record.job, generation, locked.now, policy):
                 case Drop(reason, send_after):
                     if send_after:
-                        owe(connection, record.job.id, send_after, locked.now)
+                        put_in_outbox(connection, record.job.id, send_after, locked.now)
                     return Dropped(reason)
                 case RecordLoss(loss):
                     apply(connection, locked, lifecycle.settle(record, loss, locked.now))
@@ -75,10 +75,10 @@ class LeasesRepository(Repository):
                 return False
             step = lifecycle.progressed(locked.record.job, progress, locked.now)
             if step:
-                job, told = step
+                job, new_percent = step
                 write_job(connection, locked.record.job, job)
-                if told:
-                    feed.tell(connection, Record(locked.record.video, job), EventKind.PROGRESS)
+                if new_percent:
+                    feed.append_event(connection, Record(locked.record.video, job), EventKind.PROGRESS)
             return True
 
     def publish(self, lease: Lease, result: Result) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, func, literal, select, tuple_
 
-from anb_core.adapters.database.engine import Repository, reading
-from anb_core.adapters.database.rows import RECORDS, attempt_of, reading_video, record_of
+from anb_core.adapters.database.engine import Repository, decoding
+from anb_core.adapters.database.rows import RECORDS, attempt_of, decoding_video, record_of
 from anb_core.adapters.database.tables import Time, attempts, jobs, videos
 from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
@@ -53,8 +53,8 @@ class ReadingRepository(Repository):
     def history(self, video_id: str) -> History:
         found = self.histories([video_id]).get(video_id)
         if found is None:
-            # It has been told what of it.
-            with reading_video(video_id):
+            # `histories` has reported why.
+            with decoding_video(video_id):
                 raise LookupError(video_id)
         return found
 
@@ -96,5 +96,5 @@ def _from(wanted: Select[Any], after: Page | None) -> Select[Any]:
 
 
 def _count(row: Row[Any]) -> tuple[Status, int]:
-    with reading("status_unreadable", "the status of some videos"):
+    with decoding("status_unreadable", "the status of some videos"):
         return Status(row.status), row.many

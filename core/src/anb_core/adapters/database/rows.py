@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database import feed
-from anb_core.adapters.database.engine import insert, now_plus, reading
+from anb_core.adapters.database.engine import decoding, insert, now_plus
 from anb_core.adapters.database.tables import (
     attempts,
     dead_letters,
@@ -35,7 +35,7 @@ from anb_core.domain import lifecycle
 from anb_core.domain.codes import Code
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import NotFound, Unavailable
-from anb_core.domain.lifecycle import Doomed, Effect
+from anb_core.domain.lifecycle import Effect, ScheduledDeletion
 from anb_core.domain.model import Attempt, Counters, Ending, Job, Problem, Record, Result, Source, Video
 from anb_core.domain.status import Status
 
@@ -99,13 +99,13 @@ def record_of(row: Row[Any]) -> Record:
         Unreadable: `video_unreadable`.
     """
     found = row._mapping  # noqa: SLF001 - documented, its underscore only keeps column names free
-    with reading_video(found["videos_id"]):
+    with decoding_video(found["videos_id"]):
         return Record(_video(found), _job(found))
 
 
-def reading_video(video_id: str) -> AbstractContextManager[None]:
-    """Where a value means nothing, the whole video can't be read."""
-    return reading("video_unreadable", f"video {video_id}")
+def decoding_video(video_id: str) -> AbstractContextManager[None]:
+    """Decode values of a video; where one means nothing here, the whole video is `Unreadable`."""
+    return decoding("video_unreadable", f"video {video_id}")
 
 
 def _video(fields: Mapping[Any, Any]) -> Video:
@@ -158,7 +158,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
     Raises:
         Unreadable: `attempt_unreadable`.
     """
-    with reading("attempt_unreadable", f"attempt {row.id}"):
+    with decoding("attempt_unreadable", f"attempt {row.id}"):
         return Attempt(
             id=row.id,
             job_id=row.job_id,
@@ -312,10 +312,10 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
             )
         )
     if effect.send_after:
-        owe(connection, job.id, effect.send_after, locked.now)
+        put_in_outbox(connection, job.id, effect.send_after, locked.now)
     else:
         connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
-    doom(connection, record.video.id, effect.doomed)
+    schedule_deletions(connection, record.video.id, effect.deletions)
     if effect.dead_letter:
         connection.execute(
             plain_insert(dead_letters).values(
@@ -328,11 +328,11 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
         )
     if effect.release_key:
         connection.execute(delete(idempotency_keys).where(idempotency_keys.c.video_id == record.video.id))
-    feed.tell(connection, record, effect.event, effect.error)
+    feed.append_event(connection, record, effect.event, effect.error)
     return record
 
 
-def owe(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
+def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
     """Promise a message for a locked job, in place of one that was promised before.
 
     That is deleted and another one written, not changed: a newer obligation has an id that no queue has seen, and no
@@ -342,9 +342,9 @@ def owe(connection: Connection, job_id: str, send_after: datetime, now: datetime
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
 
 
-def doom(connection: Connection, video_id: str, doomed: Iterable[Doomed]) -> None:
+def schedule_deletions(connection: Connection, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:
     """Note objects for deletion."""
-    rows = [{"video_id": video_id, "key": one.key, "reason": one.reason, "delete_after": one.due} for one in doomed]
+    rows = [{"video_id": video_id, "key": one.key, "reason": one.reason, "delete_after": one.due} for one in deletions]
     if rows:
         connection.execute(plain_insert(object_deletions), rows)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, or_, select, update
 
-from anb_core.adapters.database.engine import Repository, insert, now_plus, reading
+from anb_core.adapters.database.engine import Repository, decoding, insert, now_plus
 from anb_core.adapters.database.tables import api_tokens
 from anb_core.domain.model import Scope, Token
 
@@ -57,7 +57,7 @@ class TokensRepository(Repository):
 
 
 def _token(row: Row[Any]) -> Token:
-    with reading("token_unreadable", f"token {row.id}"):
+    with decoding("token_unreadable", f"token {row.id}"):
         return Token(
             id=row.id,
             owner=row.owner,

@@ -12,11 +12,11 @@ from anb_core.adapters.database.rows import (
     Locked,
     add_record,
     apply,
-    doom,
     lock,
     lock_visible,
-    owe,
+    put_in_outbox,
     record_of,
+    schedule_deletions,
 )
 from anb_core.adapters.database.tables import idempotency_keys, jobs, videos
 from anb_core.domain import lifecycle
@@ -48,7 +48,7 @@ class UploadsRepository(Repository):
             record = lifecycle.new_record(new, now)
             if not add_record(connection, record, upload_expires_at=now + lifetime):
                 return _begun_before(connection, new)
-            feed.tell(connection, record, EventKind.STATUS)
+            feed.append_event(connection, record, EventKind.STATUS)
             return record
 
         while (begun := self.database.repeatable(begin)) is None:
@@ -97,8 +97,8 @@ class UploadsRepository(Repository):
             record = lifecycle.new_record(new, now, source)
             if not add_record(connection, record):
                 return lock_visible(connection, new.id).record, False
-            owe(connection, record.job.id, now, now)
-            feed.tell(connection, record, EventKind.STATUS)
+            put_in_outbox(connection, record.job.id, now, now)
+            feed.append_event(connection, record, EventKind.STATUS)
             return record, True
 
 
@@ -106,9 +106,9 @@ def abandon(connection: Connection, locked: Locked) -> None:
     """Remove a locked upload; what hangs on its row goes with it."""
     record = locked.record
     connection.execute(delete(videos).where(videos.c.id == record.video.id))
-    doom(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
+    schedule_deletions(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
     gone = replace(record, job=replace(record.job, version=record.job.version + 1))
-    feed.tell(connection, gone, EventKind.DELETED)
+    feed.append_event(connection, gone, EventKind.DELETED)
 
 
 def _take_key(connection: Connection, new: NewVideo, idempotency: Idempotency) -> bool:

@@ -87,7 +87,7 @@ class InMemoryHousekeeping(Tables):
             due = sorted((kept for kept in self.deletions if kept.due <= now), key=lambda kept: (kept.due, kept.id))
             for kept in due[:limit]:
                 kept.held_until = now + hold
-            return [Deletion(kept.id, kept.doomed.key, kept.doomed.reason) for kept in due[:limit]]
+            return [Deletion(kept.id, kept.scheduled.key, kept.scheduled.reason) for kept in due[:limit]]
 
     def deletion_done(self, deletions: Collection[Deletion]) -> None:
         with self.transaction():

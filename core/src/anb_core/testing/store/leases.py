@@ -71,9 +71,9 @@ class InMemoryLeases(Tables):
                 return False
             step = lifecycle.progressed(row.job, progress, now)
             if step is not None:
-                job, told = step
+                job, new_percent = step
                 row.record = replace(row.record, job=job)
-                if told:
+                if new_percent:
                     self.append_event(row.record, EventKind.PROGRESS, now)
             return True
 

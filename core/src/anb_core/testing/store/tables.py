@@ -10,7 +10,7 @@ from itertools import count
 from anb_core.adapters.system import new_id
 from anb_core.domain import lifecycle
 from anb_core.domain.errors import NotFound, Unreadable
-from anb_core.domain.lifecycle import Doomed, Effect
+from anb_core.domain.lifecycle import Effect, ScheduledDeletion
 from anb_core.domain.model import (
     Attempt,
     DeadLetterCause,
@@ -65,13 +65,13 @@ class DeletionRow:
 
     id: int
     video_id: str
-    doomed: Doomed
+    scheduled: ScheduledDeletion
     held_until: datetime | None = None
 
     @property
     def due(self) -> datetime:
         """When it is handed out next."""
-        return self.held_until or self.doomed.due
+        return self.held_until or self.scheduled.due
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Tables:
         """
         video = row.record.video
         others = (other.record.video for other in self.rows.values())
-        if any(kept.doomed.key == video.source_key for kept in self.deletions) or any(
+        if any(kept.scheduled.key == video.source_key for kept in self.deletions) or any(
             other.owned and other.source_key == video.source_key for other in others
         ):
             raise lifecycle.source_taken(video)
@@ -184,7 +184,7 @@ class Tables:
         self.outbox.pop(job.video_id, None)
         if effect.send_after:
             self.put_in_outbox(job, effect.send_after, now)
-        self.schedule_deletions(job.video_id, effect.doomed)
+        self.schedule_deletions(job.video_id, effect.deletions)
         if effect.dead_letter:
             detail = job.error.message if job.error else ""
             self.dead_letters.append(DeadLetterRow(effect.dead_letter, detail, job.video_id, job.generation))
@@ -209,9 +209,9 @@ class Tables:
         """Promise a message for a job, in place of an earlier one."""
         self.outbox[job.video_id] = OutboxRow(next(self.row_ids), send_after, now)
 
-    def schedule_deletions(self, video_id: str, doomed: Iterable[Doomed]) -> None:
+    def schedule_deletions(self, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:
         """Note objects for deletion."""
-        self.deletions += (DeletionRow(next(self.row_ids), video_id, one) for one in doomed)
+        self.deletions += (DeletionRow(next(self.row_ids), video_id, one) for one in deletions)
 
     def append_event(self, record: Record, kind: EventKind, now: datetime, error: Problem | None = None) -> None:
         """Append to the feed."""

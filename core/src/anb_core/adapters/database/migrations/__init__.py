@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, Table, Text, func, inspect, select
 
-from anb_core.adapters.database.engine import is_postgresql, make_engine, told
+from anb_core.adapters.database.engine import is_postgresql, make_engine, translated_errors
 from anb_core.domain.errors import Unavailable
 
 MIGRATION_LOCK = 0x616E626D
@@ -36,7 +36,7 @@ def upgrade(url: str) -> None:
     """
     engine = make_engine(url)
     try:
-        with told(engine), engine.begin() as connection:
+        with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
                 # Another's migration, or this one's own statements, may take their time.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
