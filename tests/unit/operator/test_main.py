@@ -1,0 +1,74 @@
+"""How the operator's process ends: with an exit code, and a sentence for each thing that is wrong."""
+
+import logging
+from collections.abc import Iterator
+
+import kopf
+import pytest
+
+from anb_core.domain.errors import Unavailable
+from anb_operator import __main__ as program
+from anb_operator import app
+
+LOGGERS = ("kopf", "kopf._core.reactor.orchestration", "kopf._core.reactor.running")
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in {
+        "DATABASE_URL": "sqlite:///unused.db",
+        "S3_BUCKET": "anb-videos",
+        "ANB_OPERATOR_NAMESPACE": "video",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(program, "configure_logging", lambda *_: None)
+    before = {name: logging.getLogger(name).level for name in LOGGERS}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def ends(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> int:
+    async def run(*_: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(app, "run", run)
+    return program.main(["run"])
+
+
+def test_a_clean_stop_ends_with_0_and_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ends(monkeypatch, None) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_each_of_several_errors_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    login = kopf.LoginError("nobody may log in")
+    away = Unavailable("database", "the database does not answer")
+    assert ends(monkeypatch, ExceptionGroup("tasks", [login, ExceptionGroup("loops", [away])])) == 1
+    assert capsys.readouterr().err == f"nobody may log in\n{away}\n"
+
+
+def test_a_defect_is_a_traceback_and_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        ends(monkeypatch, ExceptionGroup("tasks", [KeyError("a defect")]))
+    assert caught.group_contains(KeyError)
+
+
+def test_a_missing_setting_is_named_before_anything_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ANB_OPERATOR_NAMESPACE")
+    with pytest.raises(SystemExit) as ended:
+        ends(monkeypatch, None)
+    assert ended.value.code == 2
+    assert "ANB_OPERATOR_NAMESPACE" in capsys.readouterr().err
+
+
+def test_kopf_tells_of_no_single_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends(monkeypatch, None)
+    assert [logging.getLogger(name).level for name in LOGGERS] == [logging.WARNING, logging.CRITICAL, logging.CRITICAL]
