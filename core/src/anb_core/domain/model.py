@@ -33,17 +33,22 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What a person uploaded: `source_key` is its object; only an `owned` one was written by us and may be deleted."""
+    """What a person uploaded."""
 
     id: str
     owner: str
     title: str
     edit: EditSpec
+    """What is to be done to it."""
     source_key: str
+    """Where in the bucket the upload is."""
     owned: bool
+    """Whether we wrote that object. Only then may we delete it."""
     file_name: str
+    """As the person's computer called it, made safe."""
     created_at: datetime
     source: Source | None = None
+    """None until the upload is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,11 @@ class Counters:
     """How often the attempts of one generation went wrong, each way apart."""
 
     failures: int = 0
+    """The attempt itself failed."""
     lost: int = 0
+    """Its worker went away without a word."""
     interruptions: int = 0
+    """Its worker said that it goes away, or a part that it needs was away."""
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
@@ -77,32 +85,45 @@ An issuer is whoever states orders that must not be carried out twice, such as a
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The work on a video, one for life.
-
-    `version` grows with every write that people can see; `attempts` counts all ever made. `receipts` are written
-    in the transaction that carries an order out, so that no order is carried out twice.
-    """
+    """The work on a video. A video has one job for its whole life."""
 
     id: str
+    """`task_id` on the wire."""
     video_id: str
     status: Status
     generation: int
+    """1, and one more with every retry by a person."""
     fence: int
+    """Grows with every claim and every cancel. A worker's write that carries an older fence changes nothing."""
     version: int
+    """Grows with every write that people can see."""
     counters: Counters
+    """Of the present generation."""
     progress: float
+    """Of the present attempt, from 0 to 1."""
     attempts: int
+    """How many were ever made, over all generations."""
     lease_owner: str | None
+    """The id of the attempt that works on it. None: nobody does."""
     lease_expires_at: datetime | None
+    """When the attempt counts as lost unless its worker renews the lease."""
     worker: str | None
+    """The name of the worker that has the lease."""
     not_before: datetime | None
+    """The next attempt begins no earlier. None: it may begin at once."""
     enqueued_at: datetime | None
+    """When its message was last sent to the queue."""
     enqueued_to: str | None
+    """The name of the queue that the message was sent to."""
     error: Problem | None
+    """Why the job ended without a result."""
     result: Result | None
+    """The current result, only of a processed job."""
     receipts: Receipts
+    """Written in the transaction that carries an order out, so that no order is carried out twice."""
     created_at: datetime
     updated_at: datetime
+    """When `version` grew last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +136,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NewVideo:
-    """A video that is about to be recorded."""
+    """A video that is about to be recorded; its fields are those of `Video` and `Job`."""
 
     id: str
     task_id: str
+    """The job's id."""
     owner: str
     title: str
     edit: EditSpec
@@ -142,32 +164,40 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a worker. `result_key` is where it would put its result."""
+    """One try of a worker."""
 
     id: str
     job_id: str
     generation: int
+    """The job's when the attempt began, and so is `fence`."""
     fence: int
     worker: str
+    """The worker's name."""
     result_key: str
+    """Where in the bucket it puts its result."""
     started_at: datetime
     ended_at: datetime | None = None
+    """None while it is under way, and so is `ending`."""
     ending: Ending | None = None
     error: Problem | None = None
+    """Why it ended without a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An attempt's claim on a job, as its worker holds it. A write carrying an old `fence` changes nothing."""
+    """An attempt's right to work on a job, as its worker holds it."""
 
     video_id: str
     job_id: str
     attempt_id: str
     generation: int
     fence: int
+    """The job's when it was claimed. Once the job's is higher, the lease is lost."""
     worker: str
     result_key: str
+    """Where in the bucket the attempt puts its result."""
     counters: Counters
+    """The job's when it was claimed: what the end of this attempt adds to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +233,24 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One entry of the feed. Ids grow in the order of commits; `version` is the job's."""
+    """One entry of the feed: how a job stands after a change."""
 
     id: int
+    """Grows in the order of commits."""
     kind: EventKind
     video_id: str
     job_id: str
     owner: str
+    """The video's."""
     version: int
+    """The job's after the change."""
     status: Status
     progress: float
+    """From 0 to 1."""
     at: datetime
+    """When it was written, by the database's clock."""
     error: Problem | None = None
+    """Why the attempt ended, else what is wrong with the job."""
 
 
 class Scope(StrEnum):
