@@ -41,7 +41,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $problems = append $problems "bootstrapToken.value and bootstrapToken.existingSecret are both set: keep one." -}}
 {{- end -}}
 
-{{- /* Forms. A value with a password in it is not repeated. */ -}}
+{{- /* Forms. A value with a password in it is not repeated; before an @ there may be one. */ -}}
 {{- $forms := (.Files.Get "files/settings.yaml" | fromYaml).forms -}}
 {{- $queue := list (printf "^(%s)$" $forms.queueUrl.pattern) $forms.queueUrl.sentence -}}
 {{- $bucket := list (printf "^(%s)$" $forms.bucketName.pattern) $forms.bucketName.sentence -}}
@@ -77,7 +77,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $value := index . 1 -}}
 {{- $form := index . 2 -}}
 {{- if and $value (not (regexMatch (index $form 0) $value)) -}}
-{{- $told := ternary "can't be used" (printf "is %s" $value) (has $name (list "database.url" "bootstrapToken.value")) -}}
+{{- $told := ternary "can't be used" (printf "is %s" $value) (or (has $name (list "database.url" "bootstrapToken.value")) (contains "@" $value)) -}}
 {{- $problems = append $problems (printf "%s %s: %s." $name $told (index $form 1)) -}}
 {{- end -}}
 {{- end -}}
