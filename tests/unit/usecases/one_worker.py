@@ -1,0 +1,264 @@
+"""One worker with fakes around it, and one video."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from anb_core.adapters.system import new_id
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import (
+    Busy,
+    NotFound,
+    Unavailable,
+)
+from anb_core.domain.keys import upload_key
+from anb_core.domain.model import Lease, NewVideo, Record, Result, Source
+from anb_core.domain.retry import RetryPolicy, Settlement
+from anb_core.ports.queue import Delivery
+from anb_core.ports.renderer import Resources
+from anb_core.ports.stop import Stop
+from anb_core.ports.store import Claimed, Dropped, Unknown
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.runtime import ManualRuntime
+from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.attempt import Tools
+from anb_core.usecases.process import Process
+from anb_core.usecases.relay import Relay
+from anb_core.usecases.report import Report
+from tests.support.renderer import SOURCE, FakeRenderer
+
+LEASE = timedelta(seconds=60)
+POLICY = RetryPolicy()
+VIDEO = "11111111-1111-4111-8111-111111111111"
+
+DATABASE_AWAY = Unavailable("database", "the database does not answer")
+ROW_HELD = Busy("database", "another session holds what is needed")
+BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
+QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
+
+STEPS = ["claim", "download", "probe", "main", "upload", "publish", "delete", "clean_up"]
+
+
+class Death(BaseException):
+    """kill -9, as far as one process can tell."""
+
+
+@dataclass
+class FakeKeeper:
+    deadline: float
+    values: list[float]
+
+    def progress(self, value: float) -> None:
+        self.values.append(value)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass
+class FakeScratch:
+    root: Path
+    full: bool = False
+
+    def make(self, attempt_id: str, source_size: int) -> Path:
+        if self.full:
+            raise Unavailable("scratch", f"there is no room for {source_size} bytes")
+        folder = self.root / attempt_id
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def clear(self, attempt_id: str) -> None:
+        folder = self.root / attempt_id
+        if folder.exists():
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+
+
+class FaultyStore(InMemoryStore):
+    """Loses what it is told to: `silent` methods commit and their answer is lost, once each."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock.now)
+        self.silent: list[str] = []
+
+    def claim(
+        self,
+        video_id: str,
+        *,
+        generation: int | None,
+        attempt_id: str,
+        worker: str,
+        lease: timedelta,
+        policy: RetryPolicy,
+    ) -> Claimed | Dropped | Unknown:
+        with self._answering("claim"):
+            return super().claim(
+                video_id, generation=generation, attempt_id=attempt_id, worker=worker, lease=lease, policy=policy
+            )
+
+    def publish(self, lease: Lease, result: Result) -> bool:
+        with self._answering("publish"):
+            return super().publish(lease, result)
+
+    def settle(self, lease: Lease, settlement: Settlement) -> bool:
+        with self._answering("settle"):
+            return super().settle(lease, settlement)
+
+    @contextmanager
+    def _answering(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if method in self.silent:
+                self.silent.remove(method)
+                raise DATABASE_AWAY
+
+
+@dataclass
+class CheckedQueue(InMemoryQueue):
+    """A queue that lets nobody delete a message unless committed state takes its place (promise L3)."""
+
+    store: InMemoryStore = field(default_factory=InMemoryStore)
+    deleted: int = 0
+    given_back: int = 0
+
+    def delete(self, delivery: Delivery) -> None:
+        self.ping()
+        fault, self.store.fault = self.store.fault, None
+        sent_anew = any(e.body == delivery.body and e.message_id != delivery.message_id for e in self._entries)
+        assert sent_anew or obliged(self.store, delivery), f"nothing takes the place of {delivery.body}"
+        self.store.fault = fault
+        self.deleted += 1
+        super().delete(delivery)
+
+    def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
+        self.given_back += 1
+        super().give_back(delivery, pause=pause)
+
+
+def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
+    if any(letter.message_id == delivery.message_id for letter in store.dead_letters):
+        return True
+    record = store.get(json.loads(delivery.body)["video_id"])
+    if record is None:
+        return True
+    job = record.job
+    return job.status.terminal or job.lease_owner is not None or job.video_id in store.outbox
+
+
+class World:
+    """One video that was uploaded, and a worker with fakes around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = ManualClock()
+        self.runtime = ManualRuntime(self.clock)
+        self.store = FaultyStore(self.clock)
+        self.queue = CheckedQueue(now=self.clock.now, store=self.store)
+        self.objects = InMemoryObjects()
+        self.relay = Relay(self.store, self.queue, bucket=self.objects.bucket, runtime=self.runtime, jitter=lambda: 0.0)
+        self.renderer = FakeRenderer()
+        self.scratch = FakeScratch(folder)
+        self.stop = Stop()
+        self.progress: list[float] = []
+        self.steps: list[str] = []
+        self.adopted: list[tuple[str, str]] = []
+        self.die_at: str | None = None
+
+    def process(self, worker: str = "worker-1", *, adopts: bool = False) -> Process:
+        return Process(
+            store=self.store,
+            queue=self.queue,
+            tools=Tools(
+                store=self.store,
+                objects=self.objects,
+                renderer=self.renderer,
+                relay=self.relay,
+                keep=lambda _lease, _delivery, _stop, since: FakeKeeper(since + LEASE.total_seconds(), self.progress),
+                scratch=self.scratch,
+                load_resources=Resources,
+                policy=POLICY,
+                runtime=self.runtime,
+                jitter=lambda: 0.5,
+            ),
+            worker=worker,
+            lease=LEASE,
+            new_id=new_id,
+            adopt=self.adopt if adopts else None,
+            on_step=self.on_step,
+        )
+
+    def adopt(self, key: str, video_id: str) -> None:
+        self.objects.head(key)
+        if key not in self.objects.contents:
+            raise NotFound("source_missing", f"there is no object {key}")
+        self.adopted.append((key, video_id))
+        new = NewVideo(
+            video_id, f"task-{video_id}", "legacy", "An old one", EditSpec(), key, owned=False, file_name="old.mp4"
+        )
+        self.store.submit_existing(new, Source(len(SOURCE)))
+
+    def on_step(self, name: str) -> None:
+        self.steps.append(name)
+        if name == self.die_at:
+            raise Death
+
+    def upload(self) -> None:
+        key = upload_key(VIDEO)
+        self.objects.put(key, SOURCE)
+        new = NewVideo(VIDEO, "task-1", "ada", "Holiday", EditSpec(), key, owned=True, file_name="holiday.mp4")
+        self.store.begin_upload(new, lifetime=timedelta(hours=1))
+        self.store.complete_upload(VIDEO, Source(len(SOURCE)))
+        self.relay.send_due()
+
+    def receive(self) -> Delivery:
+        delivery = self.queue.receive(wait=timedelta(0))
+        assert delivery is not None, "the queue is empty"
+        return delivery
+
+    def handle(self, delivery: Delivery | None = None, *, worker: str = "worker-1", adopts: bool = False) -> Report:
+        return self.process(worker, adopts=adopts).handle(delivery or self.receive(), self.stop)
+
+    def put(self, **fields: object) -> Delivery:
+        self.queue.put(json.dumps(fields))
+        return self.receive()
+
+    @property
+    def record(self) -> Record:
+        record = self.store.get(VIDEO)
+        assert record is not None
+        return record
+
+    @property
+    def results(self) -> list[str]:
+        """The objects that somebody wrote as a result and no row schedules for deletion."""
+        scheduled = {kept.scheduled.key for kept in self.store.deletions}
+        return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
+
+    def after_the_lease(self) -> None:
+        """The sweep of another process finds the expired lease, and the relay sends."""
+        self.clock.advance(LEASE)
+        self.store.end_expired_leases(limit=10, policy=POLICY)
+        self.relay.send_due()
+
+
+def scratch_is_empty(world: World) -> bool:
+    return list(world.scratch.root.iterdir()) == []
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def during() -> None:
+        raise error
+
+    return during
