@@ -45,7 +45,7 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
                 announce("Installing the S3 and SQS emulator (once) ...")
                 shutil.rmtree(home, ignore_errors=True)
                 venv.create(home, with_pip=True)
-                _install_lock(python)
+                install_lock(python)
                 complete.touch()
     except OSError as error:
         raise StackTrouble(f"The emulator can't be installed in {home.parent}: {error}.") from error
@@ -55,7 +55,12 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
     return python
 
 
-def _install_lock(python: Path) -> None:
+def install_lock(python: Path) -> None:
+    """Install what the lock names for an interpreter.
+
+    Raises:
+        CalledProcessError: pip could not.
+    """
     subprocess.run(
         # -I: what lies in the current folder is never imported.
         [python, "-I", "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes", "-r", _LOCK],

@@ -237,7 +237,7 @@ def test_options_of_the_whole_server_are_told(raw: Raw) -> None:
 def test_of_one_callers_event_streams_some_are_refused_and_others_still_get_one(
     api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.context.stream_slots, "_count", 4)
+    monkeypatch.setattr(api.context.stream_slots, "count", 4)
     with api.client(owner) as client, api.client(f"not-{owner}") as other:
         receipts = [
             who.post("/api/videos/upload", data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)}).json()

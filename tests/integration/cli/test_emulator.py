@@ -123,7 +123,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("empty_cache")
 def test_of_many_that_need_it_at_once_one_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[Path] = []
-    monkeypatch.setattr(emulator, "_install_lock", installed.append)
+    monkeypatch.setattr(emulator, "install_lock", installed.append)
 
     with ThreadPoolExecutor(4) as pool:
         (python,) = set(pool.map(lambda _: emulator.install(), range(4)))
@@ -137,5 +137,5 @@ def test_an_installation_that_failed_says_why_and_is_begun_anew_the_next_time(mo
     with pytest.raises(StackTrouble, match=r"(?s)could not be installed.*No module named pip"):
         emulator.install()
 
-    monkeypatch.setattr(emulator, "_install_lock", lambda _: None)
+    monkeypatch.setattr(emulator, "install_lock", lambda _: None)
     assert emulator.install().exists()

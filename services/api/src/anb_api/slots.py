@@ -17,7 +17,7 @@ class Slots:
     """
 
     def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:
-        self._count = count
+        self.count = count
         self._refusal = refusal
         self._taken: Counter[str] = Counter()
 
@@ -29,7 +29,7 @@ class Slots:
             Busy: there is none, or the owner has their share.
         """
         mine, all_ = self._taken[owner], self._taken.total()
-        if mine >= SHARE * (self._count - all_):
+        if mine >= SHARE * (self.count - all_):
             if not mine:
                 del self._taken[owner]
             raise self._refusal(all_, mine)
