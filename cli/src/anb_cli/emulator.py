@@ -25,7 +25,7 @@ from anb_cli.errors import StackTrouble
 HOST = "127.0.0.1"
 
 _LOCK = Path(__file__).with_name("ministack-requirements.txt")
-_CHILD = Path(__file__).with_name("emulator_guard.py")
+CHILD = Path(__file__).with_name("emulator_guard.py")
 _POLL_SECONDS = 0.05
 
 
@@ -111,7 +111,7 @@ class Emulator:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C is for the parent, which needs the emulator until its workers have drained.
             self._process = subprocess.Popen(
-                [python, "-I", "-u", _CHILD],
+                [python, "-I", "-u", CHILD],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

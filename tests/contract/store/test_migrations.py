@@ -154,7 +154,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(
         "def upgrade():\n    op.create_table('first', sa.Column('id', sa.Integer))\n"
         "    raise RuntimeError('half-way')\n"
     )
-    monkeypatch.setattr(migrations, "_FOLDER", broken)
+    monkeypatch.setattr(migrations, "FOLDER", broken)
     migrations.known.cache_clear()
     with pytest.raises(RuntimeError, match="half-way"):
         upgrade(empty_url)

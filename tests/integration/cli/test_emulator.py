@@ -108,7 +108,7 @@ def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> Non
 def test_one_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit('no memory left on this machine')")
-    monkeypatch.setattr(emulator, "_CHILD", broken)
+    monkeypatch.setattr(emulator, "CHILD", broken)
     with pytest.raises(StackTrouble, match="no memory left"):
         Emulator(port=free_port(), data=tmp_path, secret="test").start()
 

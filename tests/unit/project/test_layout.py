@@ -29,3 +29,17 @@ def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_o
         and module.rpartition(".")[0] != ".".join(path.parent.parts)
     ]
     assert strays == [], "what tests of several folders need lives in tests/support"
+
+
+def test_tests_patch_no_private_member() -> None:
+    """Ruff's SLF001 finds those that are written out, this one those that are named by a string."""
+    named = [
+        f"{path}:{node.lineno} patches {argument.value}"
+        for path in TESTS
+        for node in ast.walk(ast.parse((REPOSITORY / path).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"
+        for argument in node.args[:2]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+        if (name := argument.value.rpartition(".")[2]).startswith("_") and not name.startswith("__")
+    ]
+    assert named == []

@@ -19,7 +19,7 @@ from anb_core.domain.errors import Unavailable
 MIGRATION_LOCK = 0x616E626D
 """Key of the advisory lock under which migrations take turns on PostgreSQL; SQLite has one writer at a time anyway."""
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 _versions = Table("alembic_version", MetaData(), Column("version_num", Text))
 
@@ -88,5 +88,5 @@ def known() -> tuple[str, ...]:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     return config
