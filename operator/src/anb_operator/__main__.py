@@ -16,6 +16,7 @@ from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_operator import app
 from anb_operator.client import KubeClient
+from anb_operator.connection import Connection
 from anb_operator.settings import OperatorSettings, UninstallSettings
 from anb_operator.uninstall import uninstall
 
@@ -67,8 +68,8 @@ def _run() -> None:
 async def _uninstall() -> None:
     settings = load_or_exit(UninstallSettings)
     configure_logging()
-    kube = KubeClient(namespace=settings.namespace, watched=settings.watched_namespace)
-    async with kube.open():
+    async with Connection().open() as connection:
+        kube = KubeClient(connection, namespace=settings.namespace, watched=settings.watched_namespace)
         await uninstall(kube, settings)
 
 

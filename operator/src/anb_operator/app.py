@@ -16,6 +16,7 @@ from anb_core.ports.objects import Objects
 from anb_core.ports.store import Store
 from anb_operator.cache import VideoJobCache
 from anb_operator.client import KubeClient
+from anb_operator.connection import Connection
 from anb_operator.deletion_costs import DeletionCosts
 from anb_operator.feed import FeedReader
 from anb_operator.health import Health, serving
@@ -53,17 +54,16 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
     stop = asyncio.Event()
     stop_on_signals(stop)
     metrics = Metrics()
-    client = KubeClient(
-        namespace=settings.namespace,
-        watched=settings.watched_namespace,
-        on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc(),
-    )
+    connection = Connection(on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc())
+    kube = KubeClient(connection, namespace=settings.namespace, watched=settings.watched_namespace)
     with _threads() as threads:
-        async with client.open() as kube:
+        async with connection.open():
             cache = VideoJobCache()
             # A deletion does not wait for the database, or not for long.
             queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
-            health = _health(store, objects, kube=kube, cache=cache, metrics=metrics, threads=threads)
+            health = _health(
+                store, objects, kube=kube, connection=connection, cache=cache, metrics=metrics, threads=threads
+            )
             reconciler = _reconciler(settings, store, objects, kube=kube, cache=cache, metrics=metrics, threads=threads)
             costs = _deletion_costs(settings, store, kube, threads)
             feed = FeedReader(
@@ -112,14 +112,21 @@ def _threads() -> Iterator[Threads]:
 
 
 def _health(
-    store: Store, objects: Objects, *, kube: KubeClient, cache: VideoJobCache, metrics: Metrics, threads: Threads
+    store: Store,
+    objects: Objects,
+    *,
+    kube: KubeClient,
+    connection: Connection,
+    cache: VideoJobCache,
+    metrics: Metrics,
+    threads: Threads,
 ) -> Health:
     def in_thread(call: Callable[[], None]) -> Callable[[], Awaitable[None]]:
         return lambda: asyncio.get_running_loop().run_in_executor(threads.checks, call)
 
     return Health(
         # An API server that was away has to show what was written before only once it is back.
-        watch_silence=lambda: min(cache.silence(), kube.answering()),
+        watch_silence=lambda: min(cache.silence(), connection.answering()),
         parts={
             "database": in_thread(store.ping),
             "bucket": in_thread(objects.ensure),

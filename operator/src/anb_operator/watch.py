@@ -9,7 +9,8 @@ import kopf
 import structlog
 
 from anb_operator.cache import VideoJobCache
-from anb_operator.client import PAGE, TIMEOUT_SECONDS, find_credentials, read_videojob
+from anb_operator.client import PAGE, read_videojob
+from anb_operator.connection import TIMEOUT_SECONDS, log_in
 from anb_operator.stopping import stop_on_signals
 from anb_operator.videojob import GROUP, PLURAL, VERSION
 from anb_operator.workqueue import WorkQueue
@@ -46,7 +47,7 @@ async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, sto
     It also ends at an answer after which kopf does not ask again, as when the definition of VideoJobs is deleted.
     """
     registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
+    kopf.on.login(registry=registry)(_log_in)
     kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)(_on_event(cache, queue))
     ours = asyncio.all_tasks()
     try:
@@ -80,8 +81,19 @@ def _settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _login(**_: object) -> kopf.ConnectionInfo:
-    return find_credentials()
+async def _log_in(**_: object) -> kopf.ConnectionInfo:
+    configuration = await log_in()
+    header = await configuration.get_api_key_with_prefix("BearerToken") or ""
+    scheme, token = header.split(" ", 1) if header else (None, None)
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme,
+        token=token,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
 
 
 def _on_event(cache: VideoJobCache, queue: WorkQueue) -> Callable[..., Coroutine[Any, Any, None]]:

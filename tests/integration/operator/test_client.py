@@ -3,17 +3,22 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
+from pathlib import Path
 
 import kopf
 import pytest
 from aiohttp import web
+from kubernetes.aio.client import Configuration
 
 from anb_core.domain.errors import AnbError, Unavailable
 from anb_operator.client import KubeClient
+from anb_operator.connection import Connection, log_in
 from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated
 from anb_operator.settings import UninstallSettings
 from anb_operator.uninstall import uninstall
 from anb_operator.videojob import FINALIZER, VideoJob
+
+GROUPS = [{"name": "anb.video", "versions": [{"groupVersion": "anb.video/v1alpha1", "version": "v1alpha1"}]}]
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -24,6 +29,7 @@ def ask(
     *,
     served: bool = True,
     watched: str | None = "video",
+    on_answer: Callable[[str, str], None] = lambda *_: None,
 ) -> object:
     """What the question comes to; each login gets the next token: t1, t2 ..."""
     tokens = (f"t{number}" for number in count(1))
@@ -39,13 +45,12 @@ def ask(
             if not served:
                 await runner.cleanup()
             server = f"http://127.0.0.1:{port}"
-            client = KubeClient(
-                namespace="video",
-                watched=watched,
-                credentials=lambda: kopf.ConnectionInfo(server=server, token=next(tokens)),
-            )
-            async with client.open():
-                return await question(client)
+
+            async def log_in() -> Configuration:
+                return Configuration(host=server, api_key={"BearerToken": f"Bearer {next(tokens)}"})
+
+            async with Connection(log_in, on_answer).open() as connection:
+                return await question(KubeClient(connection, namespace="video", watched=watched))
         finally:
             await runner.cleanup()
 
@@ -152,6 +157,52 @@ def test_a_token_that_runs_out_under_many_calls_fails_none_of_them_and_is_read_a
     assert seen == {"Bearer t1", "Bearer t2"}
 
 
+def test_a_request_that_is_not_answered_in_time_is_an_outage_and_counted_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("anb_operator.connection.TIMEOUT_SECONDS", 0.05)
+    counted = []
+
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"metadata": {}, ')
+        await asyncio.Event().wait()
+        return response
+
+    with pytest.raises(Unavailable, match=r"GET /apis/anb\.video/v1alpha1/.*: no answer within"):
+        ask(half, lambda client: client.list_videojobs(), on_answer=lambda *answer: counted.append(answer))
+    assert counted == [("GET", "none")]
+
+
+def test_each_request_is_counted_by_its_status_those_with_an_old_token_too() -> None:
+    counted = []
+
+    async def strict(request: web.Request) -> web.StreamResponse:
+        if request.headers["Authorization"] == "Bearer t1":
+            return await status(401, "Unauthorized")(request)
+        if request.method == "DELETE":
+            return await status(503, "ServiceUnavailable")(request)
+        return web.json_response(item("a"))
+
+    async def writes(client: KubeClient) -> None:
+        await client.patch_status(VideoJob.read(item("a")), {})
+        await client.delete_videojob(VideoJob.read(item("a")))
+
+    with pytest.raises(Unavailable):
+        ask(strict, writes, on_answer=lambda *answer: counted.append(answer))
+    assert counted == [("PATCH", "401"), ("PATCH", "200"), ("DELETE", "503")]
+
+
+def test_without_a_pod_and_without_a_kubeconfig_there_is_nothing_to_work_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(kopf.LoginError, match="run in a pod, or set KUBECONFIG"):
+        asyncio.run(log_in())
+
+
 @pytest.mark.parametrize("body", ["", "null", "[]", '"no"', "<html>"])
 @pytest.mark.parametrize(("code", "error"), [(502, Unavailable), (403, KubeRefused), (200, Unavailable)])
 def test_an_answer_that_is_not_an_object_is_told_by_its_status(body: str, code: int, error: type[AnbError]) -> None:
@@ -203,10 +254,9 @@ def test_what_is_written_is_for_the_very_object_that_was_seen() -> None:
 def test_where_all_is_watched_it_is_asked_whether_that_is_allowed() -> None:
     async def forbids(request: web.Request) -> web.Response:
         if request.method == "GET":
-            groups = [{"versions": [{"groupVersion": "anb.video/v1alpha1"}]}]
-            return web.json_response({"metadata": {}, "items": [], "groups": groups})
+            return web.json_response({"metadata": {}, "items": [], "groups": GROUPS})
         asked = (await request.json())["spec"]["resourceAttributes"]
-        return web.json_response({"status": {"allowed": bool(asked["namespace"])}})
+        return web.json_response({"spec": {}, "status": {"allowed": bool(asked["namespace"])}})
 
     ask(forbids, lambda client: client.ping())
     with pytest.raises(KubeRefused, match=r"may not watch videojobs\.anb\.video in any namespace"):
@@ -216,8 +266,7 @@ def test_where_all_is_watched_it_is_asked_whether_that_is_allowed() -> None:
 def test_a_cluster_that_does_not_say_what_is_allowed_is_worked_with() -> None:
     async def keeps_it(request: web.Request) -> web.Response:
         if request.method == "GET":
-            groups = [{"versions": [{"groupVersion": "anb.video/v1alpha1"}]}]
-            return web.json_response({"metadata": {}, "items": [], "groups": groups})
+            return web.json_response({"metadata": {}, "items": [], "groups": GROUPS})
         return web.json_response({"reason": "Forbidden", "message": "it is forbidden to ask"}, status=403)
 
     ask(keeps_it, lambda client: client.ping())

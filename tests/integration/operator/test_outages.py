@@ -24,7 +24,6 @@ from anb_core.settings.loading import load
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
 from anb_operator import app
-from anb_operator.client import REVIEWS
 from anb_operator.settings import OperatorSettings
 from anb_operator.watch import Backoffs
 from tests.support.given import uploaded
@@ -97,11 +96,12 @@ class ApiServer:
             return web.json_response({"kind": "Status", "message": "videojobs is forbidden"}, status=403)
         if watching:
             return await self._watch(request)
-        return web.json_response(self._answered(request.method, request.path, await request.text()))
+        answer = self._answered(request.method, request.path, await request.text())
+        return web.json_response(answer, status=201 if request.method == "POST" else 200)
 
     def _answered(self, method: str, path: str, body: str) -> Json:
         match method, path:
-            case "GET", "/apis":
+            case "GET", "/apis" | "/apis/":
                 ours = [group("anb.video", "v1alpha1")] if self.discovered else []
                 return {"groups": [group(*CRDS.split("/")), *ours]}
             case "GET", path if path == VIDEOJOBS:
@@ -111,14 +111,15 @@ class ApiServer:
             case "PATCH", path:
                 name = path.removeprefix(f"{VIDEOJOBS}/").removesuffix("/status")
                 return self._changed(merged(self.kept[name], json.loads(body)), "MODIFIED")
-            case "POST", path if path == REVIEWS:
+            case "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
                 asked = json.loads(body)["spec"]["resourceAttributes"]
                 assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
-                return {"status": {"allowed": self.watchable}}
+                return {"spec": {}, "status": {"allowed": self.watchable}}
         if method == "POST":
             # What else is posted are Events.
             self.told.append(json.loads(body)["reason"])
-        return DISCOVERY[path] if method == "GET" else {}
+        answer: Json = DISCOVERY[path] if method == "GET" else json.loads(body)
+        return answer
 
     def create(self, body: Json) -> Json:
         name = body["metadata"]["name"]

@@ -1,0 +1,170 @@
+"""The connection to the API server, by the `kubernetes` package: the login, time limits, and what counts as an outage.
+
+In a pod the login is the ServiceAccount's, elsewhere that of KUBECONFIG.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+from typing import Self, TypeVar
+
+import aiohttp
+import kopf
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.client.rest import RESTClientObject, RESTResponse
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from anb_core.domain.errors import AnbError, Unavailable
+from anb_operator.kube import Existing, KubeRefused, Missing, Outdated
+
+TIMEOUT_SECONDS = 15.0
+"""For one request. Writes are small and lists are paged."""
+
+UNAUTHORIZED = "unauthorized"
+"""The code of a refusal that may end with a new login."""
+
+Answer = TypeVar("Answer")
+
+
+async def log_in() -> Configuration:
+    """Where the API server is, its CA and our credentials. In a pod the token's file is read again every minute.
+
+    Raises:
+        kopf.LoginError: there is no Kubernetes to work with.
+    """
+    configuration = Configuration()
+    try:
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except ConfigException:
+        path = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        try:
+            await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except ConfigException as error:
+            sentence = "There is no Kubernetes to work with: run in a pod, or set KUBECONFIG."
+            raise kopf.LoginError(sentence) from error
+    return configuration
+
+
+class Connection:
+    """Makes calls as whoever `login` says we are. `on_answer` gets each request's verb, and its status or `none`."""
+
+    def __init__(
+        self,
+        login: Callable[[], Awaitable[Configuration]] = log_in,
+        on_answer: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
+        self._login = login
+        self._on_answer = on_answer
+        self._api: ApiClient | None = None
+        self._logging_in = asyncio.Lock()
+        self._opened = AsyncExitStack()
+        self._failed = float("-inf")
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Self]:
+        """Closed at the end of the block."""
+        async with self._opened:
+            yield self
+
+    def answering(self) -> float:
+        """For how many seconds no request was left without an answer."""
+        return time.monotonic() - self._failed
+
+    async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
+        """Call a method of an API, with a new login if the present one has run out.
+
+        Raises:
+            Unavailable: the API server did not answer, can't serve now, or its answer can't be read.
+            KubeRefused: it refuses.
+        """
+        for last in (False, True):
+            api = await self._logged_in()
+            try:
+                return await method(api)
+            except KubeRefused as error:
+                if error.code != UNAUTHORIZED or last:
+                    raise
+            except (ApiException, ValueError) as error:
+                self._failed = time.monotonic()
+                raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
+            # Another call may have logged in anew by now.
+            if self._api is api:
+                self._api = None
+        raise AssertionError  # the loop above always returns or raises
+
+    async def _logged_in(self) -> ApiClient:
+        async with self._logging_in:
+            if self._api is None:
+                configuration = await self._login()
+                # A proxy in the environment is for AWS, not for the API server; kopf ignores it too.
+                configuration.client_session_kwargs = {"trust_env": False}
+                self._api = ApiClient(configuration)
+                self._api.rest_client = _Requests(configuration, self._count)
+                # A new login disturbs no call that is under way: the old one's connections stay until the end.
+                self._opened.push_async_callback(self._api.close)
+            return self._api
+
+    def _count(self, method: str, status: int | None) -> None:
+        self._on_answer(method, "none" if status is None else str(status))
+        if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._failed = time.monotonic()
+
+
+class _Requests(RESTClientObject):
+    """Limits the time of each request, reports its outcome, and tells an outage from a refusal."""
+
+    def __init__(self, configuration: Configuration, on_answer: Callable[[str, int | None], None]) -> None:
+        super().__init__(configuration)
+        self._on_answer = on_answer
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        body: object = None,
+        post_params: object = None,
+        _request_timeout: object = None,
+    ) -> RESTResponse:
+        what = f"{method} {url.removeprefix(self.configuration.host)}"
+        try:
+            response: RESTResponse = await super().request(  # type: ignore[no-untyped-call]
+                method, url, headers, body, post_params, TIMEOUT_SECONDS
+            )
+            data: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._on_answer(method, None)
+            reason = str(error) or f"no answer within {TIMEOUT_SECONDS:.0f} s"
+            raise Unavailable("kubernetes", f"{what}: {reason}") from error
+        self._on_answer(method, response.status)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise _error(response.status, data.decode(errors="replace"), what)
+        return response
+
+
+def _error(status: int, text: str, what: str) -> AnbError:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, Mapping):
+        # In plain words, as that no such path is known while there is no CRD.
+        answer = {"message": text.strip()}
+    reason = answer.get("reason") or str(status)
+    message = f"{what}: {answer.get('message') or reason}"
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            return KubeRefused(UNAUTHORIZED, message)
+        case HTTPStatus.NOT_FOUND:
+            return Missing("missing", message)
+        case HTTPStatus.CONFLICT if reason == "AlreadyExists":
+            return Existing("existing", message)
+        case HTTPStatus.CONFLICT:
+            return Outdated("outdated", message)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Unavailable("kubernetes", message)
+    return KubeRefused("refused", message)
