@@ -24,9 +24,6 @@ from anb_operator.kube import Existing, KubeRefused, Missing, Outdated
 TIMEOUT_SECONDS = 15.0
 """For one request. Writes are small and lists are paged."""
 
-UNAUTHORIZED = "unauthorized"
-"""The code of a refusal that may end with a new login."""
-
 Answer = TypeVar("Answer")
 
 
@@ -86,7 +83,7 @@ class Connection:
             try:
                 return await method(api)
             except KubeRefused as error:
-                if error.code != UNAUTHORIZED or last:
+                if error.code != "unauthorized" or last:
                     raise
             except (ApiException, ValueError) as error:
                 self._failed = time.monotonic()
@@ -158,7 +155,7 @@ def _error(status: int, text: str, what: str) -> AnbError:
     message = f"{what}: {answer.get('message') or reason}"
     match status:
         case HTTPStatus.UNAUTHORIZED:
-            return KubeRefused(UNAUTHORIZED, message)
+            return KubeRefused("unauthorized", message)
         case HTTPStatus.NOT_FOUND:
             return Missing("missing", message)
         case HTTPStatus.CONFLICT if reason == "AlreadyExists":

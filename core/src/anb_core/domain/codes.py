@@ -107,6 +107,7 @@ OperatorCode = Literal[
     "outdated",
     "refused",
     "running",
+    "unauthorized",
     "video_deleted",
 ]
 
@@ -237,6 +238,7 @@ OPERATOR: Mapping[OperatorCode, str] = {
     "outdated": "the object in the cluster has changed",
     "refused": "the cluster's API refuses",
     "running": "the operator's pod has not stopped",
+    "unauthorized": "the cluster's API does not know who asks",
     "video_deleted": "the video of a VideoJob was deleted",
 }
 """What the operator says of VideoJobs and of the cluster."""
