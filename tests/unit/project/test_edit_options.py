@@ -35,9 +35,11 @@ def at(path: tuple[str, ...], values: Any) -> Any:
 
 
 def argument(path: tuple[str, ...]) -> str:
-    """`--start` for trim.start; for a step that is turned off, `--no-intro`."""
+    """`--start` for trim.start; `--no-intro` for a step that is on by default, `--intro` for one that is off."""
     *steps, name = path
-    return f"--no-{steps[-1]}" if name == "enabled" else f"--{name}"
+    if name != "enabled":
+        return f"--{name}"
+    return f"--no-{steps[-1]}" if at(path, EditSpec().model_dump()) else f"--{steps[-1]}"
 
 
 OPTIONS = list(options(EditSpec))
@@ -46,6 +48,11 @@ each_option = pytest.mark.parametrize("path", OPTIONS, ids=".".join)
 
 def test_the_options_are_found_in_the_model() -> None:
     assert {("trim", "start"), ("outro", "enabled")} <= set(OPTIONS)
+
+
+@pytest.mark.parametrize("part", EditSpec.model_fields)
+def test_a_part_that_is_empty_means_the_same_as_one_that_is_left_out(part: str) -> None:
+    assert EditSpec.model_validate({part: {}}) == EditSpec()
 
 
 @each_option
@@ -59,7 +66,7 @@ def test_the_command_line_has_it(path: tuple[str, ...], monkeypatch: pytest.Monk
 
     assert done.exit_code == 0, done.output
     (edit,) = sent
-    assert at(path, EditSpec.model_validate(edit).model_dump(exclude_defaults=True)) is not None
+    assert at(path, EditSpec.model_validate(edit).model_dump()) != at(path, EditSpec().model_dump())
 
 
 @each_option
