@@ -8,8 +8,10 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from heapq import heappop, heappush
 
+from anb_core.domain.backoff import backoff
 from anb_core.domain.model import JobEvent
 
 LONGEST_DELAY_SECONDS = 60.0
@@ -26,7 +28,9 @@ class Work:
 
 def plan_delay(failures: int, jitter: float) -> float:
     """Seconds to wait after `failures` in a row, at least 1; `jitter` is drawn from [0, 1)."""
-    return min(LONGEST_DELAY_SECONDS, 0.25 * 2.0 ** min(failures, 12)) * (0.5 + jitter / 2)
+    return backoff(
+        failures, base=timedelta(seconds=0.5), cap=timedelta(seconds=LONGEST_DELAY_SECONDS), jitter=jitter
+    ).total_seconds()
 
 
 class WorkQueue:
