@@ -1,1 +1,1 @@
-"""What ANB Video does, one module a use case, told in terms of the ports."""
+"""What ANB Video does: one module per use case, each written against the ports."""

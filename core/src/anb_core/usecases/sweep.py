@@ -45,7 +45,7 @@ class EmptyWatch:
         self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Take one reading; once the queue is believed empty, tells how long a message must have been due in it.
+        """Take one reading. Once the queue is believed empty, return how long a message must have been due in it.
 
         That is for as long as the last few readings took, and never the whole time of a queue that stays empty: what is
         sent and lost in between would never have waited for so long.

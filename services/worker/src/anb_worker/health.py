@@ -35,7 +35,7 @@ class Pulse:
 
 
 Missing = Callable[[], Unavailable | None]
-"""Tells which part does not answer, if one doesn't."""
+"""Returns the error of the first part that does not answer, or None if all answer."""
 
 
 def one_at_a_time(missing: Missing) -> Missing:

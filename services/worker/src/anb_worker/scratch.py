@@ -1,4 +1,7 @@
-"""Room on this machine's disk: a folder a process, in it one an attempt. What crashed workers left goes at start."""
+"""Room on this machine's disk: one folder per process, one subfolder per attempt.
+
+Leftovers of crashed workers are removed at startup.
+"""
 
 import fcntl
 import os
@@ -21,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Usage(Protocol):
-    """What `shutil.disk_usage` tells."""
+    """The free space of a disk in bytes, as `shutil.disk_usage` returns it."""
 
     @property
     def free(self) -> int: ...
