@@ -190,3 +190,19 @@ def test_subscribing_without_a_database_says_so(store: CountingStore, hub: Hub) 
             await hub.subscribe("v1")
 
     run(hub, scenario())
+
+
+def test_closing_ends_the_reading_at_once_though_the_next_look_is_far_away(store: CountingStore) -> None:
+    hub = Hub(store, SystemRuntime(), interval=timedelta(hours=1))
+
+    async def scenario() -> None:
+        async with asyncio.timeout(PATIENCE):
+            reader = asyncio.create_task(hub.run())
+            await hub.subscribe("v1")
+            # Two looks at most are without a wait: the first one, and the one that subscribing asks for.
+            while store.reads < 1:  # noqa: ASYNC110 - the reader can't set an event for us
+                await asyncio.sleep(0.001)
+            hub.close()
+            await reader
+
+    asyncio.run(scenario())
