@@ -1,4 +1,4 @@
-"""How an attempt ended without a result, judged by the error that ended it."""
+"""What follows when an error ends an attempt without a result."""
 
 import errno
 
@@ -13,22 +13,25 @@ from anb_core.domain.retry import (
     plan_rejection,
 )
 
-# What the owner of a video reads. Which host it was and what it said is for those who run the system.
+# Sentences for the owner of a video. Hosts and error texts of other programs go into `Problem.detail`, for operators.
 _OUTAGES = {
     "database": "The database did not answer for a while.",
     "bucket": "The bucket did not answer for a while.",
-    "scratch": "The worker's disk had no room for the video and what is made of it.",
+    "scratch": "The worker's disk had no room for the video and its result.",
 }
-_OUTAGE = "A part that is needed was away for a while."
-_FULL = "There is no room left to keep the result."
-_WITHHELD = "The bucket does not give us a file that is needed for this video."
+_OUTAGE = "A part of the system did not answer for a while."
+_FULL = "There is no room left to store the result."
+_WITHHELD = "The bucket denies us access to a file that is needed for this video."
 
 _MOST_DETAIL = 2000
-"""Characters kept of what those who run the system read."""
+"""Maximum length of `Problem.detail`, in characters."""
 
 
 def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitter: float) -> Settlement:
-    """What follows from the error that ended an attempt. Any error that isn't ours is a failure of the try."""
+    """Decide what follows from the error that ended an attempt. Every error that is no AnbError counts as a failure.
+
+    `jitter` is a random number from [0, 1).
+    """
     match error:
         case BadInput(code=code, message=message):
             return plan_rejection(counters, Problem(code, message))
@@ -38,12 +41,12 @@ def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitte
         return plan_outage(counters, outage, policy, jitter)
     if isinstance(error, AnbError):
         return plan_failure(counters, Problem(error.code, error.message), policy, jitter)
-    message = f"The worker failed in a way nobody foresaw ({type(error).__name__})."
+    message = f"The worker failed unexpectedly ({type(error).__name__})."
     return plan_failure(counters, Problem("internal_error", message, _detail(error)), policy, jitter)
 
 
 def _outage(error: Exception) -> Problem | None:
-    """What the owner reads when a part is away, or None if the error is something else."""
+    """Describe an outage of the database, the bucket, the disk or another part. None if the error is no outage."""
     match error:
         case Full(code=code):
             return Problem(code, _FULL, _detail(error))

@@ -1,21 +1,21 @@
-"""The vocabulary of everything that can go wrong; every room speaks it.
+"""The errors that ANB Video raises. All programs use these classes.
 
-AnbError                 code (a stable word) and message (a sentence for the person reading)
-|-- Refused              asked for something that can't be done; nothing was changed
-|   |-- Invalid          the request is wrong in itself
-|   |   `-- TooLarge     it is over a limit
-|   |-- NotFound         no such thing, or not this owner's
-|   `-- Conflict         right in itself, but not in this status
-|       |-- Withheld     the bucket answers, but does not give us this one object
-|       `-- Held         something under way has it; `wait` tells for how long at most, if it goes no further
-|-- BadInput             the uploaded video is at fault: the job ends `failed`, trying again is useless
-|-- Transient            this try failed, another may succeed: counts as a failure of the attempt
-|-- Unavailable          a part we depend on (database, bucket, queue) does not answer: says nothing of the job
-|   |-- Busy             it answers, but somebody else holds what is needed
+AnbError                 has a code (a stable word) and a message (a sentence for people)
+|-- Refused              the request can't be carried out; nothing was changed
+|   |-- Invalid          the request itself is wrong
+|   |   `-- TooLarge     the request is over a limit
+|   |-- NotFound         the thing does not exist, or has another owner
+|   `-- Conflict         the request is valid, but not in the current status
+|       |-- Withheld     the bucket answers, but denies us access to one object
+|       `-- Held         an operation that still runs holds the thing, for at most `wait`
+|-- BadInput             the uploaded video can't be processed: the job ends as `failed` and is not tried again
+|-- Transient            the attempt failed, another one may succeed: counts as a failure
+|-- Unavailable          the database, the bucket or the queue does not answer: no failure of the job
+|   |-- Busy             it answers, but another process has locked the row
 |   `-- Full             it answers, but has no room left
-|-- Unreadable           a row that this version can't read: says nothing of the others, and changes nothing
-|-- LeaseLost            the attempt no longer owns its job: stop, write nothing
-`-- Interrupted          this worker goes away: hand the job on, count no failure
+|-- Unreadable           this version can't read a row; nothing was changed
+|-- LeaseLost            the attempt lost its lease: it has to stop and writes nothing more
+`-- Interrupted          the worker shuts down: another worker continues the job, no failure is counted
 """
 
 from datetime import timedelta
@@ -27,8 +27,8 @@ from anb_core.domain.codes import Code, VideoCode
 class AnbError(Exception):
     """Any error that ANB Video raises on purpose.
 
-    `code` is one of `anb_core.domain.codes`; programs compare it. `message` is one or two sentences that say
-    what was wrong, with which value, and what to do.
+    `code` is one of `anb_core.domain.codes`. Programs compare it. `message` is one or two sentences that say what was
+    wrong, with which value, and what to do.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -37,16 +37,16 @@ class AnbError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["AnbError"], tuple[str, str]]:
-        """Errors cross process borders (the probe's child), so they must survive pickling."""
+        """Make errors picklable, because the probe's child process sends them to its parent."""
         return (type(self), (self.code, self.message))
 
 
 class Refused(AnbError):
-    """What was asked for can't be done; nothing was changed."""
+    """The request can't be carried out. Nothing was changed."""
 
 
 class Invalid(Refused):
-    """The request is wrong in itself."""
+    """The request itself is wrong."""
 
 
 class TooLarge(Invalid):
@@ -54,19 +54,19 @@ class TooLarge(Invalid):
 
 
 class NotFound(Refused):
-    """There is no such thing, or it belongs to somebody else."""
+    """The thing does not exist, or it has another owner."""
 
 
 class Conflict(Refused):
-    """The request is right in itself, but not in the present status."""
+    """The request is valid, but can't be carried out in the current status."""
 
 
 class Withheld(Conflict):
-    """The bucket answers, but does not give us this one object: a person has to mend that."""
+    """The bucket answers, but denies us access to one object. A person has to change the permissions."""
 
 
 class Held(Conflict):
-    """Something under way has it; after `wait` it is free, if that goes no further."""
+    """An operation that still runs holds the thing. It is free after `wait`, unless the operation makes progress."""
 
     def __init__(self, code: Code, message: str, wait: timedelta) -> None:
         super().__init__(code, message)
@@ -77,18 +77,18 @@ class Held(Conflict):
 
 
 class BadInput(AnbError):
-    """The uploaded video is at fault: the job ends as `failed`, and trying again is useless."""
+    """The uploaded video can't be processed. The job ends as `failed`, because another try would fail as well."""
 
     def __init__(self, code: VideoCode, message: str) -> None:
         super().__init__(code, message)
 
 
 class Transient(AnbError):
-    """This try failed, another may succeed."""
+    """The attempt failed, another one may succeed."""
 
 
 class Unavailable(AnbError):
-    """A part we depend on does not answer. `part` names it: database, bucket, queue."""
+    """A part that we depend on does not answer. `part` is its name, such as database, bucket or queue."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(cast("Code", f"{part}_unavailable"), message)
@@ -99,11 +99,11 @@ class Unavailable(AnbError):
 
 
 class Busy(Unavailable):
-    """The part answers, but somebody else holds what is needed, such as a row of the database."""
+    """The part answers, but another process has locked the row that we need."""
 
 
 class Full(Unavailable):
-    """The part answers, but has no room left: what was to be kept is not kept."""
+    """The part answers, but has no room left. Nothing was stored."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(part, message)
@@ -111,11 +111,11 @@ class Full(Unavailable):
 
 
 class Unreadable(AnbError):
-    """A row was damaged, or written by a newer version of this program: `__cause__` says what can't be read."""
+    """A row was damaged, or a newer version of this program wrote it. `__cause__` says what can't be read."""
 
 
 class LeaseLost(AnbError):
-    """The attempt no longer owns its job: another took over, or a person cancelled it."""
+    """The attempt lost its lease: another attempt took the job over, or a person cancelled the job."""
 
     def __init__(self, message: str = "another attempt or a person has taken this job over") -> None:
         super().__init__("lease_lost", message)
@@ -125,7 +125,7 @@ class LeaseLost(AnbError):
 
 
 class Interrupted(AnbError):
-    """This worker goes away and hands its job on."""
+    """The worker shuts down, so another worker has to continue the job."""
 
     def __init__(self, message: str = "the worker was told to stop") -> None:
         super().__init__("interrupted", message)

@@ -1,4 +1,4 @@
-"""What an upload is, in one word: two uploads with the same Idempotency-Key must have the same fingerprint."""
+"""The fingerprint of an upload. Two uploads with the same Idempotency-Key must have the same fingerprint."""
 
 import hashlib
 import json
@@ -14,19 +14,25 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
     "intro": {"enabled": True},
     "outro": {"enabled": True},
 }
-"""The options of the first version with their defaults then. It hashed all of them, and keys live for 30 days. So they
-stay in every fingerprint, and programs of two versions agree while one replaces the other. Never add to these."""
+"""The edit options of the first version, with the defaults of that version. Never add an option here.
+
+The first version hashed all of them, and a key lives for 30 days. Every fingerprint still contains them, so that the
+fingerprints of an old and a new version are equal during an upgrade.
+"""
 
 
 def fingerprint_of(title: str, edit: EditSpec, source: Source) -> str:
-    """The fingerprint. Of the options only those count that differ from their defaults, so a new one changes none."""
-    options = _laid_over(_FIRST_OPTIONS, edit.model_dump(mode="json", exclude_defaults=True))
+    """Return the fingerprint of an upload, as a hexadecimal SHA-256.
+
+    Options that have their default value are left out, so that a new option does not change existing fingerprints.
+    """
+    options = _merged(_FIRST_OPTIONS, edit.model_dump(mode="json", exclude_defaults=True))
     return hashlib.sha256(json.dumps([title, options, source.sha256], sort_keys=True).encode()).hexdigest()
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    laid = {
-        name: _laid_over(below[name], value) if isinstance(below.get(name), Mapping) else value
-        for name, value in above.items()
+def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {
+        name: _merged(defaults[name], value) if isinstance(defaults.get(name), Mapping) else value
+        for name, value in overrides.items()
     }
-    return {**below, **laid}
+    return {**defaults, **merged}

@@ -1,11 +1,11 @@
-"""What a file must be to be taken in: of an allowed size, and a video by its first bytes."""
+"""Checks of an uploaded file before it is accepted: its size, and its container by the first bytes."""
 
 from anb_core.domain.errors import Invalid, TooLarge
 from anb_core.domain.formats import ACCEPTED, sniff_container
 
 
 def check_size(size: int, most: int) -> None:
-    """Refuse a file of `size` bytes where `most` are allowed.
+    """Check that a file of `size` bytes is not empty and has at most `most` bytes.
 
     Raises:
         Invalid: `file_empty`.
@@ -18,7 +18,7 @@ def check_size(size: int, most: int) -> None:
 
 
 def check_first_bytes(head: bytes) -> None:
-    """Refuse a file that begins with `head` (SNIFF_BYTES, or all of a shorter file) if it is no video.
+    """Check that a file is a video by its first bytes: SNIFF_BYTES of them, or all bytes of a shorter file.
 
     Raises:
         Invalid: `file_empty`, `not_a_video`.

@@ -1,7 +1,7 @@
-"""The message that wakes a worker: only a pointer, the job's row always wins.
+"""The message that wakes a worker. It only points to a job, whose row in the database decides what happens.
 
 Two older producers still exist. One sends `video_id, video_path, task_id, created_at`, the other `video_id, file_path,
-status, timestamp`; both are accepted, and so are fields nobody knows.
+status, timestamp`. Messages of both are accepted. Unknown fields are ignored.
 """
 
 import json
@@ -11,25 +11,28 @@ from datetime import datetime
 from typing import Any
 
 MAX_BODY_BYTES = 256 * 1024
-"""The largest message this design sends or reads, although SQS takes more today."""
+"""The largest message that is sent or read, in bytes. SQS accepts larger ones today."""
 
 
 class UnreadableMessage(ValueError):
-    """The body is no message of ours; `str()` says why."""
+    """The body is not one of our messages. The error's text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A pointer to a job. `generation` None marks an older producer; `bucket` None one that named only the key."""
+    """A pointer to a job."""
 
     video_id: str
     generation: int | None
+    """The job's generation. None in messages of older producers."""
     key: str | None
+    """Key of the uploaded object. None if the message does not name it."""
     bucket: str | None
+    """Bucket of the uploaded object. None if the message names only a key."""
 
 
 def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: str, created_at: datetime) -> str:
-    """The body for the wire, with the fields that the consumers of both older producers look for."""
+    """Return the message body as JSON, with the fields that the consumers of both older producers read."""
     return json.dumps(
         {
             "video_id": video_id,
@@ -45,10 +48,10 @@ def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: st
 
 
 def decode(body: str) -> Message:
-    """Read a body of ours or of either older producer.
+    """Read a message body of this project or of one of the two older producers.
 
     Raises:
-        UnreadableMessage: when it is not a JSON object with a `video_id`, or a known field has the wrong type.
+        UnreadableMessage: the body is not a JSON object with a `video_id`, or a known field has the wrong type.
     """
     if len(body.encode()) > MAX_BODY_BYTES:
         raise UnreadableMessage(f"the body has more than {MAX_BODY_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""The things we keep: video, job, attempt, lease, outbox entry, event, token. Values only; times are aware UTC."""
+"""The records that the store keeps: video, job, attempt, lease, event, token. All times have the time zone UTC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,22 +13,24 @@ from anb_core.domain.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why something went wrong, as shown to people: a stable code and a sentence.
-
-    `detail` names hosts, paths and what other programs said: it is for who runs the system, and kept of attempts alone.
-    """
+    """Why something went wrong, as people see it."""
 
     code: Code
+    """A stable code that programs compare."""
     message: str
+    """One or two sentences for the owner of the video."""
     detail: str | None = field(default=None, compare=False)
+    """Hosts, paths and error texts of other programs, for operators only. Stored with attempts, not with jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is known of an uploaded object once it is whole. `sha256` in hexadecimal, None where we saw no bytes."""
+    """An uploaded object that is complete."""
 
     size: int
+    """Bytes."""
     sha256: str | None = None
+    """Hexadecimal SHA-256. None for an object whose bytes did not pass through us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +41,53 @@ class Video:
     owner: str
     title: str
     edit: EditSpec
-    """What is to be done to it."""
+    """The edit that the person asked for."""
     source_key: str
-    """Where in the bucket the upload is."""
+    """Key of the uploaded object in the bucket."""
     owned: bool
-    """Whether we wrote that object. Only then may we delete it."""
+    """Whether we wrote the uploaded object. We delete only objects that we wrote."""
     file_name: str
-    """As the person's computer called it, made safe."""
+    """Name of the file on the person's computer, made safe by `safe_file_name`."""
     created_at: datetime
     source: Source | None = None
-    """None until the upload is whole."""
+    """The uploaded object. None until the upload is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished video: its object and what was verified of it. `duration` in seconds, `size` in bytes."""
+    """A finished video that was verified."""
 
     key: str
+    """Key of the object in the bucket."""
     size: int
+    """Bytes."""
     sha256: str
+    """Hexadecimal SHA-256 of the object."""
     width: int
     height: int
+    """Pixels."""
     duration: float
+    """Seconds."""
     frames: int
+    """Number of video frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How often the attempts of one generation went wrong, each way apart."""
+    """How many attempts of one generation ended without a result, counted by the way they ended."""
 
     failures: int = 0
-    """The attempt itself failed."""
+    """Attempts that failed."""
     lost: int = 0
-    """Its worker went away without a word."""
+    """Attempts whose lease expired, because their worker crashed or lost its connection."""
     interruptions: int = 0
-    """Its worker said that it goes away, or a part that it needs was away."""
+    """Attempts that ended because their worker shut down or because a part of the system did not answer."""
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
-"""The last order of each issuer that was carried out, by the issuer's id. The content is the issuer's own.
+"""For each issuer, by its id, the last order that was carried out. The issuer decides what an order contains.
 
-An issuer is whoever states orders that must not be carried out twice, such as an object of another system.
+An issuer is a source of orders that must not be carried out twice, such as a VideoJob in Kubernetes.
 """
 
 
@@ -88,47 +96,47 @@ class Job:
     """The work on a video. A video has one job for its whole life."""
 
     id: str
-    """`task_id` on the wire."""
+    """The API and the queue messages call it `task_id`."""
     video_id: str
     status: Status
     generation: int
-    """1, and one more with every retry by a person."""
+    """Starts at 1 and grows by 1 each time a person retries the job."""
     fence: int
-    """Grows with every claim and every cancel. A worker's write that carries an older fence changes nothing."""
+    """Grows by 1 with every claim and every cancel. A worker's write with an older fence changes nothing."""
     version: int
-    """Grows with every write that people can see."""
+    """Grows by 1 with every change that people can see."""
     counters: Counters
-    """Of the present generation."""
+    """Counters of the current generation."""
     progress: float
-    """Of the present attempt, from 0 to 1."""
+    """Progress of the current attempt, from 0 to 1."""
     attempts: int
-    """How many were ever made, over all generations."""
+    """How many attempts were made, over all generations."""
     lease_owner: str | None
-    """The id of the attempt that works on it. None: nobody does."""
+    """Id of the attempt that has the lease. None while no attempt works on the job."""
     lease_expires_at: datetime | None
-    """When the attempt counts as lost unless its worker renews the lease."""
+    """Time at which the attempt counts as lost, unless its worker renews the lease. None without a lease."""
     worker: str | None
-    """The name of the worker that has the lease."""
+    """Name of the worker that has the lease. None without a lease."""
     not_before: datetime | None
-    """The next attempt begins no earlier. None: it may begin at once."""
+    """Earliest time of the next attempt. None if it may begin at once."""
     enqueued_at: datetime | None
-    """When its message was last sent to the queue."""
+    """Time at which the job's message was last sent to a queue. None before the first time."""
     enqueued_to: str | None
-    """The name of the queue that the message was sent to."""
+    """Name of the queue that the message was last sent to."""
     error: Problem | None
-    """Why the job ended without a result."""
+    """Why the job ended without a result. None for every other job."""
     result: Result | None
-    """The current result, only of a processed job."""
+    """The current result. None unless the job is processed."""
     receipts: Receipts
-    """Written in the transaction that carries an order out, so that no order is carried out twice."""
+    """Stored in the same transaction that carries out an order, so that no order is carried out twice."""
     created_at: datetime
     updated_at: datetime
-    """When `version` grew last."""
+    """Time of the last change of `version`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A video and its job, read together."""
+    """A video and its job, read in one transaction."""
 
     video: Video
     job: Job
@@ -136,7 +144,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NewVideo:
-    """A video that is about to be recorded; its fields are those of `Video` and `Job`."""
+    """A video that is about to be stored. Its fields mean the same as in `Video` and `Job`."""
 
     id: str
     task_id: str
@@ -164,129 +172,143 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a worker."""
+    """One try of one worker at a job."""
 
     id: str
     job_id: str
     generation: int
-    """The job's when the attempt began, and so is `fence`."""
+    """The job's generation when the attempt began."""
     fence: int
+    """The job's fence after the attempt's claim."""
     worker: str
-    """The worker's name."""
+    """Name of the worker."""
     result_key: str
-    """Where in the bucket it puts its result."""
+    """Key under which the attempt stores its result in the bucket."""
     started_at: datetime
     ended_at: datetime | None = None
-    """None while it is under way, and so is `ending`."""
+    """None while the attempt runs."""
     ending: Ending | None = None
+    """None while the attempt runs."""
     error: Problem | None = None
-    """Why it ended without a result."""
+    """Why the attempt ended without a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """An attempt's right to work on a job, as its worker holds it."""
+    """A worker's right to work on a job, for one attempt."""
 
     video_id: str
     job_id: str
     attempt_id: str
     generation: int
     fence: int
-    """The job's when it was claimed. Once the job's is higher, the lease is lost."""
+    """The job's fence after the claim. The lease is lost once the job's fence is higher."""
     worker: str
     result_key: str
-    """Where in the bucket the attempt puts its result."""
+    """Key under which the attempt stores its result in the bucket."""
     counters: Counters
-    """The job's when it was claimed: what the end of this attempt adds to."""
+    """The job's counters after the claim. The end of this attempt adds to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's Idempotency-Key, kept for `lifetime` after the upload began.
-
-    An upload under way that has not been renewed for `silence` gives its key up to the next one; None: never.
-    """
+    """A caller's Idempotency-Key."""
 
     key: str
     lifetime: timedelta
+    """How long the key is stored after the upload began."""
     silence: timedelta | None = None
+    """An unfinished upload that was not renewed for this long loses its key to the next upload with the key. None if it
+    keeps the key."""
 
 
 class DeadLetterCause(StrEnum):
-    """Why a person has to look."""
+    """Why a job or a message became a dead letter, which a person has to look at."""
 
     FAILURES = "failures"
+    """The job used up its failures."""
     WORKER_LOST = "worker_lost"
+    """The job used up its losses."""
     UNKNOWN_JOB = "unknown_job"
+    """The message names a video that does not exist."""
     UNREADABLE = "unreadable"
+    """The message is not one of ours."""
 
 
 class EventKind(StrEnum):
-    """What a feed entry tells."""
+    """The kind of change that an entry of the feed reports."""
 
     STATUS = "status"
+    """The status changed."""
     PROGRESS = "progress"
+    """The progress grew, the status stayed the same."""
     ATTEMPT = "attempt"
     """An attempt began or ended and the status stayed the same."""
     DELETED = "deleted"
+    """A person deleted the video."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One entry of the feed: how a job stands after a change."""
+    """One entry of the feed: the state of a job after a change."""
 
     id: int
-    """Grows in the order of commits."""
+    """Ids grow in the order in which the changes were committed."""
     kind: EventKind
     video_id: str
     job_id: str
     owner: str
-    """The video's."""
+    """Owner of the video."""
     version: int
-    """The job's after the change."""
+    """The job's version after the change."""
     status: Status
     progress: float
     """From 0 to 1."""
     at: datetime
-    """When it was written, by the database's clock."""
+    """Time at which the entry was written, by the database's clock."""
     error: Problem | None = None
-    """Why the attempt ended, else what is wrong with the job."""
+    """Why the attempt ended without a result. If no attempt ended, the job's error. None without either."""
 
 
 class Scope(StrEnum):
-    """What a token allows: a user's own videos, or everybody's."""
+    """Which videos a token gives access to."""
 
     USER = "user"
+    """The videos of the token's owner."""
     OPS = "ops"
+    """The videos of all owners."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An API token; only its hash is kept. `expires_at` None means never."""
+    """An API token. The secret itself is not stored, only its hash."""
 
     id: str
     owner: str
     scope: Scope
     hash: str = field(repr=False)
+    """Hexadecimal SHA-256 of the secret."""
     created_at: datetime
     expires_at: datetime | None = None
+    """None if the token never expires."""
     revoked_at: datetime | None = None
+    """None unless the token was revoked."""
 
 
 class DeletionReason(StrEnum):
-    """Why an object is to be deleted."""
+    """Why an object has to be deleted."""
 
     ABANDONED_UPLOAD = "abandoned_upload"
-    """Its upload was broken off, cancelled or never finished."""
+    """The upload of the object broke off, was cancelled or was never finished."""
     LOSING_ATTEMPT = "losing_attempt"
-    """Its attempt ended without becoming the current result."""
+    """The attempt that wrote the object did not produce the job's current result."""
     TOMBSTONE = "tombstone"
-    """Its video was deleted."""
+    """The video of the object was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """An object that is to be deleted, and why. It is due when the row says so."""
+    """An object that has to be deleted now, and the reason."""
 
     id: int
     key: str

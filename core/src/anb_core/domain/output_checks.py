@@ -1,4 +1,4 @@
-"""Whether a finished file is what was planned."""
+"""Check that a finished file matches its render plan."""
 
 from dataclasses import dataclass
 
@@ -7,45 +7,45 @@ from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, HEIGHT, SAM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFacts:
-    """What the verification found in a finished file."""
+    """What the verification found in a finished file. Codecs, formats and color matrices have the names of ffmpeg."""
 
     container: str
-    """ffmpeg's name, as are the names of the codecs, of the pixel format and of the colors."""
     index_first: bool
-    """Whether the file can be played before all of it has arrived."""
+    """Whether the index comes before the media data, so that a player can start during the download."""
     video_codec: str
     pixel_format: str
     color: str
-    """The matrix by which colors are coded."""
+    """Color matrix of the video."""
     width: int
     height: int
     """Pixels."""
     frames: int
-    """How many frames the picture has."""
+    """Number of video frames."""
     uneven_frames: int
-    """How many frames do not follow the one before by exactly 1/30 s, or are stored out of order."""
+    """Number of frames that do not come exactly 1/30 s after the previous frame, or are stored out of order."""
     video_begin: float
     video_end: float
-    """When the first frame appears and the last one ends, in seconds."""
+    """Start of the first frame and end of the last frame, in seconds."""
     unlike_parts: int
-    """How many of intro, main part and outro have other codec headers than the whole file, which keeps only one set."""
+    """Number of parts (intro, main part, outro) whose codec headers differ from those of the joined file. A joined file
+    has only one set of headers."""
     undecodable_parts: int
-    """How many of them do not begin, at the right time, with a frame that players can seek to and decode by itself."""
+    """Number of parts (intro, main part, outro) that do not start at the planned time with a keyframe."""
     audio_codec: str
     sample_rate: int
     """Samples per second."""
     channels: int
     audio_gaps: int
-    """How many packets of sound do not follow the one before by exactly the length of its samples."""
+    """Number of audio packets that do not start exactly at the end of the previous packet."""
     audio_begin: float
     audio_end: float
-    """When the first packet of sound begins and the last one ends, in seconds."""
+    """Start of the first audio packet and end of the last one, in seconds."""
 
 
 def find_flaws(output: OutputFacts, *, frames: int) -> list[str]:
-    """List what is wrong with a finished file that was planned to have so many frames. Empty where all is right.
+    """Return what is wrong with a finished file that should have `frames` frames. The list is empty for a good file.
 
-    ffmpeg reports no error where it joins parts that do not fit together.
+    The check is necessary because ffmpeg reports no error when it joins parts that do not fit together.
     """
     duration = frames / FPS
     wanted = {
@@ -70,15 +70,15 @@ def find_flaws(output: OutputFacts, *, frames: int) -> list[str]:
         for name, value in wanted.items()
         if getattr(output, name) != value
     ]
-    # Times are rounded to a stream's clock. AAC begins with a packet that only warms the decoder up, and is not played.
+    # Timestamps are rounded to the time base of their stream. The first AAC packet is encoder delay and is not played.
     tick, packet = 0.001, AUDIO_PACKET_SAMPLES / SAMPLE_RATE
-    moments = {
+    times = {
         "video_begin": (0.0, tick),
         "video_end": (duration, tick),
         "audio_begin": (0.0, packet + tick),
         "audio_end": (duration, packet + tick),
     }
-    for name, (value, tolerance) in moments.items():
+    for name, (value, tolerance) in times.items():
         if abs(getattr(output, name) - value) > tolerance:
             flaws.append(f"{name} is {getattr(output, name):.3f} s, not {value:.3f} s")
     return flaws

@@ -1,39 +1,48 @@
-"""Which jobs have waited so long that their message must be lost: judged by the work ahead of each, not by a queue."""
+"""Find the jobs whose message must be lost: they wait longer than the jobs ahead of them explain.
+
+The rows of the database decide this. The queue's own counts are not used.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 ATTEMPT_LIMIT = timedelta(hours=1)
-"""Without an end to every attempt there would be no time by which every job is done."""
+"""The maximum duration of one attempt. Without a maximum, no waiting time would prove that a message is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that only a message can wake: since when it has waited, and when its message was sent last."""
+    """A job that waits for a worker to receive its message."""
 
     job_id: str
     since: datetime
+    """Time at which the job began to wait."""
     sent: datetime
+    """Time at which the job's message was last sent."""
 
 
 def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
-    """How long a message may take with so many jobs before it: as if each attempt were as long as any may be.
+    """Return the longest time that a message may take with `ahead` jobs before it and `workers` attempts running.
 
-    `slack` is for how long a message may be out of sight with nothing ahead of it, in the hands of a dead worker say.
+    The calculation assumes that every attempt takes ATTEMPT_LIMIT. `slack` is the time that a message can stay
+    invisible with no job ahead of it, for example because a crashed worker had received it.
     """
-    turns = -(-ahead // max(workers, 1))
-    return slack + turns * ATTEMPT_LIMIT
+    rounds = -(-ahead // max(workers, 1))
+    return slack + rounds * ATTEMPT_LIMIT
 
 
 def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: datetime, slack: timedelta) -> list[str]:
-    """The ids of jobs to send again. `under_way` has, for each job that is worked on, when its message was sent.
+    """Return the ids of the waiting jobs whose message has to be sent again.
 
-    Ahead of a job is what has waited for longer and what is worked on and was sent before it began to wait. A job does
-    not lose its place when it is sent again: while no worker runs at all, the more are waiting, the more rarely.
+    `under_way` has one time for each running attempt: the time at which the message of its job was sent.
+
+    Two kinds of jobs are ahead of a job: those that have waited longer, and running ones whose message was sent before
+    the job began to wait. A job keeps its place when its message is sent again. So while no worker runs, messages of a
+    long line are sent again less often than those of a short one.
     """
     found = []
-    for place, job in enumerate(sorted(waiting, key=lambda one: (one.since, one.job_id))):
+    for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):
         ahead = place + sum(sent < job.since for sent in under_way)
         if now - job.sent > unexplained_after(ahead, len(under_way), slack):
             found.append(job.job_id)
