@@ -1,16 +1,17 @@
-"""How long to wait before the next try of something that failed."""
+"""Exponential backoff with jitter: how long to wait before the next try."""
 
 from datetime import timedelta
 
 MOST_DOUBLINGS = 20
-"""Every cap is reached before; more would overflow a timedelta."""
+"""Limits the exponent, because a larger one would overflow a timedelta. Every cap is reached before."""
 
 
 def backoff(failures: int, *, base: timedelta, cap: timedelta, jitter: float, least: float = 0.5) -> timedelta:
-    """The wait after `failures` in a row, at least 1: `base` doubled with every further one, at most `cap`, and spread.
+    """Return the delay after `failures` failures in a row (at least 1).
 
-    `jitter` is drawn by the caller from [0, 1). It picks a share between `least` and all of the wait: 0 spreads those
-    that failed together best, 0.5 makes sure that everybody waits.
+    The longest delay is `base`, doubled with every further failure, but at most `cap`. `jitter`, a random number from
+    [0, 1), picks a delay between `least` times the longest delay and the longest delay. With `least` 0, callers that
+    failed together spread best. With 0.5, every caller waits at least half of the longest delay.
     """
     longest = min(cap, base * float(2 ** min(failures - 1, MOST_DOUBLINGS)))
     return longest * (least + (1 - least) * jitter)

@@ -1,4 +1,4 @@
-"""What a delivery of a message means for the job it points at. The row always wins."""
+"""Decide what a worker does with a delivered message. The row of the job decides, not the message."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,46 +10,54 @@ from anb_core.domain.status import Status
 
 
 class Reason(StrEnum):
-    """Why a delivery is dropped. Each is backed by committed state, so the message may be deleted."""
+    """Why a delivery is dropped. Each reason is read from committed rows, so the message may be deleted."""
 
     TERMINAL = "terminal"
+    """The job's status is terminal."""
     OLDER_GENERATION = "older_generation"
+    """A person has retried the job since the message was sent."""
     LEASED = "leased"
+    """Another attempt works on the job."""
     NOT_DUE = "not_due"
+    """The next attempt must not begin yet."""
     UPLOADING = "uploading"
+    """The upload is not finished."""
     DELETED = "deleted"
+    """The video was deleted."""
     LOST = "lost"
-    """Its lease had expired; the loss was recorded and another send, or the verdict, is on its way."""
+    """The lease had expired. The loss was recorded: the job waits for its next attempt, or is a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Begin an attempt now; `loss` settles the expired attempt before it, where there was one."""
+    """Begin an attempt now."""
 
     loss: Settlement | None = None
+    """End of the previous attempt if its lease has expired, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordLoss:
-    """The lease has expired, but its job must wait or is used up: apply the loss and drop the message."""
+    """Record that the lease expired, and drop the message: the job has to wait, or its losses are used up."""
 
     loss: Settlement
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Nothing to do now; `send_after` is when a new message is owed, None where others are obliged already."""
+    """Drop the message, because it has nothing to wake."""
 
     reason: Reason
     send_after: datetime | None = None
+    """Time from which the job needs a new message. None if it needs none."""
 
 
 def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
     job: Job, generation: int | None, now: datetime, policy: RetryPolicy
 ) -> Take | RecordLoss | Drop:
-    """Decide what a delivery leads to.
+    """Decide what a worker does with a message.
 
-    `now` is the database's clock; `generation` None is an older producer's message.
+    `now` is the database's clock. `generation` is the message's, None in messages of older producers.
     """
     match job:
         case Job(status=status) if status.terminal:
@@ -64,6 +72,6 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            # It was due when its message was sent: the clock was put back, and this may be the last message.
+            # A message is only sent once the job is due, so the clock was set back. This may be the job's last message.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

@@ -1,6 +1,6 @@
-"""How much of the kept part could be decoded.
+"""Check how much of the kept part could be decoded.
 
-ffmpeg ends without an error whatever it had to leave out, and the output has its full length all the same.
+ffmpeg reports no error for packets that it can't decode. The output has its full length in spite of them.
 """
 
 from bisect import bisect_left
@@ -11,31 +11,32 @@ from anb_core.domain.errors import BadInput
 from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import RenderPlan
 
-_UNNOTICED_SECONDS = 0.35
-"""How much of a stream may be lost at one place. As times are matched to within _MATCH_SECONDS, a loss of half a second
-never goes unnoticed.
+_ACCEPTED_LOSS_SECONDS = 0.35
+"""The longest loss at one place that is accepted. Times match to within _MATCH_SECONDS, so a loss of half a second is
+always found.
 """
 
 _MATCH_SECONDS = 0.05
-"""How far the time of a decoded frame may be from the time that the probe found for it."""
+"""Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""
 
 
 def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
-    """Refuse an upload too much of whose picture is damaged. `decoded`: when each decoded frame appears, in seconds
-    from the beginning of the kept part.
+    """Refuse an upload if too much of its picture can't be decoded.
+
+    `decoded` has the presentation time of each decoded frame, in seconds from the start of the kept part.
 
     Raises:
-        BadInput: corrupt.
+        BadInput: `corrupt`.
     """
-    until = plan.main_frames / FPS
-    there = sorted(decoded)
-    lost = [(0.0, until)] if not there else []
-    for moment, following in pairwise((*plan.shown, until)):
-        nearest = bisect_left(there, moment - _MATCH_SECONDS)
-        if nearest == len(there) or there[nearest] > moment + _MATCH_SECONDS:
-            lost.append((max(0.0, moment), following))
-    _check_lost(lost, "picture", least=_UNNOTICED_SECONDS if there else 0.0)
-    # A frame may need two packets (its two fields), never more.
+    end = plan.main_frames / FPS
+    found = sorted(decoded)
+    lost = [(0.0, end)] if not found else []
+    for time, following in pairwise((*plan.shown, end)):
+        nearest = bisect_left(found, time - _MATCH_SECONDS)
+        if nearest == len(found) or found[nearest] > time + _MATCH_SECONDS:
+            lost.append((max(0.0, time), following))
+    _check_lost(lost, "picture", accepted=_ACCEPTED_LOSS_SECONDS if found else 0.0)
+    # An interlaced frame may have two packets, one for each field. No frame has more.
     if len(decoded) * 2 < plan.picture_packets:
         raise BadInput(
             "corrupt", f"The picture is damaged: of {plan.picture_packets} frames only {len(decoded)} can be decoded."
@@ -43,32 +44,33 @@ def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
 
 
 def check_sound(plan: RenderPlan, decoded: Sequence[tuple[float, float]]) -> None:
-    """Refuse an upload too much of whose sound is damaged. `decoded`: begin and end of each decoded piece, in seconds
-    from the beginning of the kept part.
+    """Refuse an upload if too much of its sound can't be decoded.
+
+    `decoded` has the start and the end of each decoded span, in seconds from the start of the kept part.
 
     Raises:
-        BadInput: corrupt.
+        BadInput: `corrupt`.
     """
     lost = []
     for begin, end in plan.heard:
-        come_to = begin
+        covered = begin
         for since, until in sorted(decoded):
-            if since > come_to:
-                lost.append((come_to, min(since, end)))
-            come_to = max(come_to, until)
-        lost.append((come_to, end))
-    _check_lost(lost, "sound", least=_UNNOTICED_SECONDS)
+            if since > covered:
+                lost.append((covered, min(since, end)))
+            covered = max(covered, until)
+        lost.append((covered, end))
+    _check_lost(lost, "sound", accepted=_ACCEPTED_LOSS_SECONDS)
 
 
-def _check_lost(lost: Iterable[tuple[float, float]], what: str, *, least: float) -> None:
-    stretches: list[tuple[float, float]] = []
+def _check_lost(lost: Iterable[tuple[float, float]], media: str, *, accepted: float) -> None:
+    spans: list[tuple[float, float]] = []
     for begin, end in lost:
-        # What follows at once is a part of the same.
-        since = stretches.pop()[0] if stretches and stretches[-1][1] == begin else begin
-        stretches.append((since, end))
-    for since, until in stretches:
-        if until - since > least:
+        # Adjacent losses count as one.
+        since = spans.pop()[0] if spans and spans[-1][1] == begin else begin
+        spans.append((since, end))
+    for since, until in spans:
+        if until - since > accepted:
             raise BadInput(
                 "corrupt",
-                f"The {what} is damaged: from {since:.1f} to {until:.1f} s nothing of the kept part can be decoded.",
+                f"The {media} is damaged: from {since:.1f} to {until:.1f} s nothing of the kept part can be decoded.",
             )

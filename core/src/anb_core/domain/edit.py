@@ -1,14 +1,14 @@
-"""What a person may ask to be done to a video. These models are the API's and the VideoJob's schema too."""
+"""The edit options that a person may choose for a video. The schemas of the API and of VideoJobs use these models."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_LENGTH_SECONDS = 30.0
-"""The longest main part a finished video has."""
+"""The maximum length of the main part of a finished video."""
 
 MAX_TRIM_START_SECONDS = 24 * 3600.0
-"""No upload is longer than a day, so no trim begins later."""
+"""The latest start of the kept part, in seconds. No upload may be longer than a day."""
 
 
 class _Part(BaseModel):

@@ -1,4 +1,4 @@
-"""What each change does to a job and all that hangs on it, as values: a store only writes down what is decided here."""
+"""What each change does to a job and to the rows that depend on it. Pure functions: a store writes what they return."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -28,12 +28,14 @@ from anb_core.domain.retry import Settlement
 from anb_core.domain.status import Change, Status, next_status
 
 DELETE_AGAIN_AFTER = timedelta(hours=24)
-"""A process that lost its job may finish writing its object after the first deletion; none lives longer than this."""
+"""Time between the first and the second deletion of an object. A process that lost its lease may still write the object
+after the first deletion, but no such process lives longer than this.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An attempt is over."""
+    """The end of an attempt."""
 
     attempt_id: str
     ending: Ending
@@ -42,7 +44,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledDeletion:
-    """An object that is to be deleted once `due`."""
+    """An object that has to be deleted at the time `due`."""
 
     key: str
     reason: DeletionReason
@@ -51,31 +53,35 @@ class ScheduledDeletion:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Everything one change comes to; written in one transaction, or not at all.
-
-    `record` is the row afterwards, its job's version one higher. `send_after` replaces the job's outbox entry; None
-    removes it, because there is no message to send. `release_key` frees the upload's Idempotency-Key. `purge_after` is
-    set when the video is deleted.
-    """
+    """Everything that one change writes, in one transaction."""
 
     record: Record
+    """The video and its job after the change. The job's version is 1 higher than before."""
     event: EventKind
+    """Kind of the event that is added to the feed."""
     send_after: datetime | None = None
+    """Time from which the job's new message is due. It replaces the job's outbox entry. None removes the entry."""
     started: Attempt | None = None
+    """The attempt that begins."""
     ended: Ended | None = None
+    """The attempt that ends."""
     deletions: tuple[ScheduledDeletion, ...] = ()
+    """Objects that have to be deleted."""
     dead_letter: DeadLetterCause | None = None
+    """Why the job becomes a dead letter. None if it does not."""
     release_key: bool = False
+    """Whether the upload's Idempotency-Key becomes free."""
     purge_after: datetime | None = None
+    """Earliest time at which the rows of a deleted video are removed. None unless the change deletes the video."""
 
     @property
     def error(self) -> Problem | None:
-        """What the event tells: why the attempt ended, else what is wrong with the job."""
+        """The error that the event shows: why the attempt ended, otherwise the job's own error."""
         return (self.ended and self.ended.error) or self.record.job.error
 
 
 def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Record:
-    """The first state: `uploading`, or `uploaded` when the object is known to be there."""
+    """Return a new video and its job: `uploaded` if `source` is given, otherwise `uploading`."""
     video = Video(
         id=new.id,
         owner=new.owner,
@@ -113,21 +119,23 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
 
 
 def source_taken(video: Video) -> Conflict:
-    """Why an object can't be another video's source: it is deleted with the one it belongs to, or is about to be."""
+    """Return the error for an object that belongs to another video and will be deleted together with it."""
     return Conflict(
         "source_taken", f"The object {video.source_key} belongs to another video, or did until it was deleted."
     )
 
 
 def holds(job: Job, lease: Lease) -> bool:
-    """Whether this lease is still the job's: whoever took over, cancelled or ended it changed one of the three."""
+    """Return whether the job still has this lease. A takeover, a cancel and an end each change a compared value."""
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id
 
 
 def complete(
     record: Record, source: Source, now: datetime, *, title: str | None = None, edit: EditSpec | None = None
 ) -> Effect | None:
-    """The object is whole; `title` and `edit`, where given, replace the first ones. None: this was known before.
+    """Finish an upload whose object is complete. None if it was finished before with the same source.
+
+    `title` and `edit` replace the values that the upload began with, unless they are None.
 
     Raises:
         Conflict: `wrong_status`.
@@ -136,17 +144,17 @@ def complete(
     if video.source == source:
         return None
     job = replace(record.job, status=next_status(record.job.status, Change.RECEIVE))
-    whole = replace(video, source=source, title=title if title is not None else video.title, edit=edit or video.edit)
-    return _effect(Record(whole, job), now, EventKind.STATUS, send_after=now)
+    uploaded = replace(video, source=source, title=title if title is not None else video.title, edit=edit or video.edit)
+    return _effect(Record(uploaded, job), now, EventKind.STATUS, send_after=now)
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """What goes with an unfinished upload: its object, and once more in case its writer still lives."""
+    """Return the deletions for an unfinished upload: now, and again later in case a process still writes the object."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
 def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str) -> Attempt:
-    """The attempt that a worker is about to begin."""
+    """Return the attempt that a worker is about to begin."""
     fence = job.fence + 1
     return Attempt(
         id=attempt_id,
@@ -160,7 +168,7 @@ def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str) -> At
 
 
 def claim(record: Record, now: datetime, *, attempt: Attempt, lease: timedelta, loss: Settlement | None) -> Effect:
-    """A worker begins an attempt; `loss` is the end of the expired one before it."""
+    """Begin an attempt. `loss` ends the previous attempt if its lease has expired."""
     job = record.job
     ended = Ended(job.lease_owner, loss.ending, loss.error) if loss and job.lease_owner else None
     status = next_status(job.status, Change.CLAIM)
@@ -181,7 +189,7 @@ def claim(record: Record, now: datetime, *, attempt: Attempt, lease: timedelta, 
 
 
 def lease_of(record: Record, attempt: Attempt) -> Lease:
-    """What the worker of an attempt holds."""
+    """Return the lease of an attempt."""
     return Lease(
         video_id=record.video.id,
         job_id=attempt.job_id,
@@ -195,7 +203,10 @@ def lease_of(record: Record, attempt: Attempt) -> Lease:
 
 
 def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Collection[str]) -> Effect:
-    """The result becomes current; what the job's other attempts wrote, or still write, is deleted."""
+    """Make a result the job's current one, and delete the objects of the job's other attempts.
+
+    `attempt_keys` are the result keys of all attempts.
+    """
     job = record.job
     after = replace(
         _released(job),
@@ -214,17 +225,17 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Whether this very result became current earlier, as a writer sees who asks again after a lost answer."""
+    """Return whether this result is current already. So a writer can repeat a call whose answer was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Whether this very attempt was settled so earlier, as a writer sees who asks again after a lost answer."""
+    """Return whether this attempt has this settlement already. So a writer can repeat a call whose answer was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 
 def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
-    """An attempt ends without a result."""
+    """End an attempt without a result."""
     job = record.job
     status = next_status(job.status, settlement.change) if settlement.change else job.status
     due = None if settlement.delay is None else now + settlement.delay
@@ -248,7 +259,7 @@ def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
 
 
 def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
-    """A person ends the job.
+    """End the job at the request of a person.
 
     Raises:
         Conflict: `wrong_status`.
@@ -260,7 +271,7 @@ def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> E
         fence=job.fence + 1,
         receipts={**job.receipts, **(receipts or {})},
     )
-    # Without its source the job can never be retried, so an unfinished upload's object goes at once.
+    # A job without a complete source can't be retried, so the object of an unfinished upload is deleted now.
     unfinished = job.status is Status.UPLOADING
     return _effect(
         Record(record.video, after),
@@ -273,10 +284,10 @@ def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> E
 
 
 def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
-    """A person begins a new generation.
+    """Begin a new generation at the request of a person.
 
     Raises:
-        Conflict: `wrong_status`; `source_missing` when the upload was never finished.
+        Conflict: `wrong_status`; `source_missing` if the upload was never finished.
     """
     job = record.job
     status = next_status(job.status, Change.RETRY)
@@ -296,7 +307,10 @@ def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Ef
 
 
 def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Collection[str]) -> Effect:
-    """A person deletes the video: cancelled if it was not over, hidden now, its objects due after `grace`."""
+    """Delete the video at the request of a person. The job is cancelled unless its status is terminal.
+
+    The video is hidden now. Its objects are deleted after `grace`.
+    """
     due = now + grace
     keys = dict.fromkeys(attempt_keys)
     if record.video.owned:
@@ -304,17 +318,20 @@ def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Col
     if record.job.result:
         keys[record.job.result.key] = None
     tombstone = tuple(ScheduledDeletion(key, DeletionReason.TOMBSTONE, due) for key in keys)
-    over = record.job.status.terminal
-    ending = _effect(record, now, EventKind.DELETED) if over else cancel(record, now)
+    terminal = record.job.status.terminal
+    effect = _effect(record, now, EventKind.DELETED) if terminal else cancel(record, now)
     return replace(
-        ending, event=EventKind.DELETED, deletions=ending.deletions + tombstone, release_key=True, purge_after=due
+        effect, event=EventKind.DELETED, deletions=effect.deletions + tombstone, release_key=True, purge_after=due
     )
 
 
 def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | None:
-    """The job with its progress, and whether the feed should hear of it (a whole percent more); None if no further."""
+    """Return the job with its new progress, and whether the feed gets an event: one for each whole percent.
+
+    None if the progress did not grow.
+    """
     reached = min(progress, 1.0)
-    # Written so that NaN is no progress either.
+    # `not >` instead of `<=`, so that NaN counts as no progress.
     if not reached > job.progress:
         return None
     new_percent = int(reached * 100) > int(job.progress * 100)
@@ -348,7 +365,7 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
 
 
 def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """The object that the job's present attempt, if any, has written or will."""
+    """Return the deletions for the object of the job's current attempt. The attempt may not have written it yet."""
     if job.lease_owner is None:
         return ()
     return _twice(result_key(job.video_id, job.fence, job.lease_owner), DeletionReason.LOSING_ATTEMPT, now)

@@ -1,4 +1,4 @@
-"""What is to be rendered, decided from what the probe found in an upload and what the person asked for."""
+"""Decide what is rendered, from the facts that the probe found in an upload and the edit that the person asked for."""
 
 from dataclasses import dataclass, field
 
@@ -10,17 +10,15 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.source_facts import Reading, SourceFacts, VideoFacts
 
 _MOST_LOOKS = 64
-"""How many changes of the picture are followed. Each costs a branch of the filter graph."""
+"""How many changes of picture size, format or color are handled. Each one needs a branch of the filter graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLook:
-    """How the pictures are processed from one frame of the main part on. Fields of the same names mean the same as in
-    Look.
-    """
+    """How the frames are processed from `first_frame` on. Fields with the same name mean the same as in Look."""
 
     first_frame: int = 0
-    """Counted from the beginning of the main part, in frames of the output."""
+    """Number of the first output frame, counted from the beginning of the main part."""
     width: int
     height: int
     pixel_format: str = ""
@@ -30,36 +28,36 @@ class PlannedLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderPlan:
-    """What is to be rendered."""
+    """Everything that the render commands need to know about an upload and its edit."""
 
     container: Container
-    """The container of the upload."""
+    """Container of the upload."""
     video_index: int
-    """The number of the video stream within the upload."""
+    """Index of the video stream in the upload."""
     audio_index: int | None
-    """The number of the audio stream. None where the kept part has no sound."""
+    """Index of the audio stream in the upload. None if the kept part has no sound."""
     video_reading: Reading
     audio_reading: Reading
     video_decoder: str | None
-    """ffmpeg's name of the decoder for the picture. None where ffmpeg's own choice is right."""
+    """ffmpeg's name of the video decoder. None if ffmpeg's default decoder is right."""
     may_be_interlaced: bool
-    """Whether pictures of the upload may be interlaced."""
+    """Whether frames of the upload may be interlaced."""
     looks: tuple[PlannedLook, ...]
-    """How the pictures are processed, in order of time. There is at least one, from frame 0 on."""
+    """How the frames are processed, ordered by time. The first entry starts at frame 0."""
     start: float
-    """Where the kept part begins, in seconds of the upload."""
+    """Start of the kept part, in seconds from the beginning of the upload."""
     intro_frames: int
     main_frames: int
     outro_frames: int
-    """How long each part of the output is, in frames. 0 leaves out the intro or the outro."""
+    """Length of each part of the output, in frames. 0 for an intro or outro that is left out."""
     watermark: bool
     """Whether the main part gets a watermark."""
     picture_packets: int
-    """How many packets of pictures the kept part has."""
+    """Number of video packets in the kept part."""
     shown: tuple[float, ...]
-    """When each of its pictures appears, in seconds from its beginning."""
+    """Presentation time of each frame of the kept part, in seconds from the start of the kept part."""
     heard: tuple[tuple[float, float], ...]
-    """The spans that have sound: begin and end, in seconds from its beginning."""
+    """Start and end of each span with sound, in seconds from the start of the kept part."""
 
     @property
     def frames(self) -> int:
@@ -75,15 +73,15 @@ class RenderPlan:
 def plan_render(
     source: SourceFacts, edit: EditSpec, limits: InputLimits, *, intro_frames: int, outro_frames: int
 ) -> RenderPlan:
-    """Decide what is rendered. `intro_frames` and `outro_frames`: the lengths of the cards, where the edit has them.
+    """Decide what is rendered. `intro_frames` and `outro_frames` are the lengths of cards that the edit enables.
 
     Raises:
-        BadInput: as check_source, and unsupported_color.
+        BadInput: every code of `check_source`, and `unsupported_color`.
     """
     container, video, end = check_source(source, edit.trim, limits)
     start, audio = edit.trim.start, source.audio
     heard = () if audio is None else tuple((begin - start, until - start) for begin, until in audio.heard)
-    # Sound that goes on after the last picture is kept, as players do: that picture stays.
+    # Sound after the last frame is kept, and the last frame is shown meanwhile, as players do it.
     main_frames = max(1, round(min(edit.trim.length, end - start) * FPS))
     looks = _plan_looks(video, start, main_frames)
     return RenderPlan(
@@ -107,7 +105,7 @@ def plan_render(
 
 
 def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:
-    """How the output's frames look; a change that is no different for us is left out."""
+    """Plan how the frames are processed. A change that needs no other processing is left out."""
     looks: list[PlannedLook] = []
     for look in video.looks:
         planned = PlannedLook(
@@ -118,7 +116,9 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
             pixel_aspect=look.pixel_aspect,
             color=plan_colors(look.colors, look.width, look.height),
         )
-        if looks and planned.first_frame == looks[-1].first_frame:  # the one before is over before it is shown
+        if (
+            looks and planned.first_frame == looks[-1].first_frame
+        ):  # the previous look ends before its first frame is shown
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
         if different and planned.first_frame < frames and len(looks) < _MOST_LOOKS:
@@ -127,6 +127,6 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """What is to be done with the pictures. Their form matters only to what compares several pixels."""
+    """Return what decides how frames are processed. Size and format matter only to filters that compare pixels."""
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

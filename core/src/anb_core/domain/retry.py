@@ -1,4 +1,4 @@
-"""What becomes of a job when an attempt ends without a result: decided here, applied by the store at once."""
+"""Decide what happens to a job when an attempt ends without a result. A store applies it in one transaction."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -7,48 +7,63 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Problem
 from anb_core.domain.status import Change
 
-WORKER_LOST = Problem("worker_lost", "The worker went away without a word, and so did those that tried again.")
+WORKER_LOST = Problem("worker_lost", "The worker stopped responding, and so did the workers that tried again.")
 
 INTERRUPTIONS_ALARM = 20
-"""So many interruptions never end a job, but a person should look: something keeps taking its workers or parts away."""
+"""From this number of interruptions on, a person should look: something keeps interrupting the job.
+
+Interruptions alone never end a job.
+"""
 
 SHORTEST_PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=300)
-"""Between these a message that was given back before stays hidden: a queue gives up one that comes back too often."""
+"""Limits of the time for which a returned message stays invisible. The queue moves a message that is received too often
+to the dead-letter queue.
+"""
 
 PAUSE_GROWTH = 4
-"""A message stays hidden for so many times its age, between the limits."""
+"""A returned message stays invisible for this multiple of its age, within the limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient we are. The backoff after failure n is drawn from 0 to min(cap, base * 2^(n-1)) (full jitter)."""
+    """How often and when a job is tried again.
+
+    The delay after failure n is a random time from 0 to min(backoff_cap, backoff_base * 2^(n-1)) (full jitter).
+    """
 
     max_failures: int = 3
+    """Number of failures at which the job becomes a dead letter."""
     max_lost: int = 5
+    """Number of losses at which the job becomes a dead letter."""
     backoff_base: timedelta = timedelta(seconds=10)
     backoff_cap: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of an attempt and what follows: either work remains, after `delay`, or `change` ends the job."""
+    """The end of an attempt and what follows for the job. Either `delay` or `change` is None."""
 
     ending: Ending
     counters: Counters
+    """The job's counters after the end of the attempt."""
     delay: timedelta | None
+    """Time until the next attempt may begin. None if the job ends."""
     change: Change | None = None
+    """The change that ends the job. None if another attempt follows."""
     error: Problem | None = None
+    """Why the attempt ended. None for a shutdown of the worker, and for a loss after which another attempt follows."""
     dead_letter: DeadLetterCause | None = None
+    """Why the job becomes a dead letter. None if it does not."""
 
     def __post_init__(self) -> None:
-        """Refuse what would leave a job that nobody wakes, or wake one that is over."""
+        """Check that exactly one of `delay` and `change` is given: a job waits for its next attempt, or it ends."""
         if (self.delay is None) is (self.change is None):
             raise ValueError(f"either a delay or a change follows an attempt, not {self.delay} and {self.change}")
 
 
 def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter: float) -> Settlement:
-    """After a try failed. `jitter` is drawn by the caller from [0, 1)."""
+    """Plan the settlement of a failed attempt. `jitter` is a random number from [0, 1)."""
     after = replace(counters, failures=counters.failures + 1)
     if after.failures >= policy.max_failures:
         return Settlement(Ending.FAILED, after, None, Change.EXHAUST, error, DeadLetterCause.FAILURES)
@@ -56,7 +71,10 @@ def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter
 
 
 def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
-    """After a worker went without a word. The first loss waits for nobody: most often it was the machine's fault."""
+    """Plan the settlement of an attempt whose lease expired.
+
+    After the first loss the job is tried again without a delay, because the usual cause is a fault of the machine.
+    """
     after = replace(counters, lost=counters.lost + 1)
     if after.lost >= policy.max_lost:
         return Settlement(Ending.LOST, after, None, Change.EXHAUST, WORKER_LOST, DeadLetterCause.WORKER_LOST)
@@ -65,14 +83,18 @@ def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
 
 
 def plan_interruption(counters: Counters) -> Settlement:
-    """After a worker announced that it goes away: the job goes on elsewhere at once, and no failure is counted."""
+    """Plan the settlement of an attempt whose worker shuts down. Another attempt may begin at once.
+
+    No failure is counted.
+    """
     return Settlement(Ending.INTERRUPTED, replace(counters, interruptions=counters.interruptions + 1), timedelta(0))
 
 
 def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter: float) -> Settlement:
-    """After a part we depend on went away in mid-work: an interruption that waits a little, no fault of the video.
+    """Plan the settlement of an attempt that ended because the database, the bucket or another part did not answer.
 
-    From the alarm on it counts as a failure: what happens to one job so often is no outage.
+    It counts as an interruption, and the next attempt waits for a backoff. Once the job has INTERRUPTIONS_ALARM
+    interruptions, it counts as a failure: an error that one job meets so often is no outage.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
@@ -81,15 +103,16 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
-    """After the input turned out to be bad: it fails once, and trying again is useless."""
+    """Plan the settlement of an attempt whose input can't be processed. The job ends, another try would fail too."""
     return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
 
 
 def plan_return(age: timedelta | None) -> timedelta:
-    """How long a message stays hidden that is given back `age` after its first receipt, None if this is the first one.
+    """Return how long a message stays invisible when a worker returns it to the queue.
 
-    The first time another worker may do better at once. Later the pause grows with the age, which is the same whichever
-    workers had the message: that each of several gives it back once must not use up its receives.
+    `age` is the time since the first receipt, None at the first receipt. The first time, another worker may receive the
+    message at once. Later the pause grows with the age, so that several workers that return the message one after
+    another do not use up its receives.
     """
     if age is None:
         return timedelta(0)

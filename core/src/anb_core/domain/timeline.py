@@ -1,112 +1,120 @@
-"""One line of time for a file whose clocks jump: recordings that were joined, clocks that began anew or ran over.
+"""One continuous timeline for a file whose timestamps jump, such as joined recordings or a counter that wrapped around.
 
-All times are seconds. `raw` is what the file says; the line begins with the clock of the first packet.
+All times are seconds. A raw time is a timestamp of the file. The timeline starts at the raw time of the first packet.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 
-_ASTRAY_SECONDS = 5.0
-"""How far apart in time packets of one clock may be stored that follow one another in a file."""
+_INTERLEAVING_SECONDS = 5.0
+"""The maximum difference between the timestamps of neighboring packets in a file, if both count from the same zero."""
 
-_GOES_ON_SECONDS = 2.0
-"""A stream that has more than this after another's clock jumped did not take part in the jump."""
+_CONTINUES_SECONDS = 2.0
+"""A stream that continues for longer than this after a jump of another stream did not take part in the jump."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far the clock of a stream may move from one packet to the next without a jump. Seconds."""
+    """The largest changes of a stream's timestamps from one packet to the next that are no jump. In seconds."""
 
     wrap: float | None = None
-    """After how long the clock begins at 0 again. None where it never does."""
+    """Time after which the timestamps wrap around to 0. None if they never do."""
     ahead: float = inf
-    """The longest hole between two packets."""
+    """The longest gap between two packets."""
     back: float = 2.0
-    """The longest step back."""
+    """The longest step back between two packets."""
 
 
 @dataclass(slots=True)
 class Piece:
-    """A stretch of one stream that has one clock. Seconds."""
+    """A series of packets of one stream without a jump. Times are in seconds."""
 
     first: int
-    """The number of its first packet within the stream."""
+    """Index of the first packet in the stream."""
     since: float
-    """The raw time of that packet."""
+    """Raw decoding time of the first packet."""
     begin: float
     end: float
-    """Its first and last moment, raw."""
+    """Raw start of the earliest packet and raw end of the latest one, by presentation time."""
     shift: float = 0.0
-    """What has to be added to a raw time to get the time on the line."""
+    """Difference between the time on the timeline and the raw time."""
 
     @property
     def at(self) -> float:
-        """Where on the line it begins."""
+        """Start of the piece on the timeline, in seconds."""
         return self.begin + self.shift
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Where a packet is on the line. Exact once all packets were taken."""
+    """The place of a packet on the timeline. It is exact once all packets of the file were added."""
 
     number: int
-    """The number of the packet within its stream."""
+    """Index of the packet in its stream."""
     piece: Piece
+    """The piece to which the packet belongs."""
     raw_dts: float
     raw_pts: float
-    """When it is decoded, and when it is shown or heard: raw, in seconds."""
+    """Raw decoding time and raw presentation time, in seconds."""
 
     @property
     def decoded_at(self) -> float:
-        """When it is decoded."""
+        """Decoding time on the timeline, in seconds."""
         return self.raw_dts + self.piece.shift
 
     @property
     def at(self) -> float:
-        """When it is shown or heard."""
+        """Presentation time on the timeline, in seconds."""
         return self.raw_pts + self.piece.shift
 
 
 @dataclass(slots=True)
 class _Track:
-    """What was seen of one stream. `joint`: the last joint that it took part in, -1 for none."""
+    """State of one stream."""
 
     pieces: list[Piece] = field(default_factory=list)
     packets: int = 0
+    """Number of packets added."""
     last: float = 0.0
+    """Raw decoding time of the last packet."""
     expected: float = 0.0
-    joint: int = -1
+    """Raw decoding time that the next packet has if there is no gap."""
+    jump: int = -1
+    """Index of the last jump that the stream took part in. -1 for none."""
 
     @property
     def now(self) -> float:
+        """Decoding time of the last packet on the timeline, in seconds."""
         return self.last + self.pieces[-1].shift
 
 
 @dataclass(slots=True)
-class _Joint:
-    """A jump: which piece of each stream that takes part begins with it, and how far the others had come then."""
+class _Jump:
+    """A place in the file where the timestamps of one or more streams jump."""
 
     members: dict[int, int]
+    """For each stream that jumps here, by its number: index of the piece that begins with the jump."""
     others: dict[int, float]
+    """For each other stream, by its number: decoding time of its last packet before the jump, on the timeline."""
 
 
 class Timeline:
-    """Takes packets in the order of the file and puts each on one line of time.
+    """Places packets on one timeline. Packets are added in the order in which the file stores them.
 
-    What it says while packets still come is right to within what is stored out of order; once `pieces` was asked for,
-    it is exact.
+    Until all packets are added, places are approximate, because a file may store packets out of order. After the last
+    packet, a call of `pieces` makes all places exact.
     """
 
     def __init__(self, tolerance: Tolerance) -> None:
         self._tolerance = tolerance
         self._tracks: dict[int, _Track] = {}
-        self._joints: list[_Joint] = []
+        self._jumps: list[_Jump] = []
         self.wraps = False
-        """Whether a clock ran over."""
+        """Whether timestamps wrapped around."""
 
     def add(self, stream: int, dts: float | None, pts: float | None, duration: float) -> Stamp | None:
-        """Take a packet; None for one that has no time."""
+        """Add a packet and return its place. None for a packet without a timestamp. Times are raw, in seconds."""
         track = self._tracks.setdefault(stream, _Track())
         number, track.packets = track.packets, track.packets + 1
         raw = dts if dts is not None else pts
@@ -117,26 +125,26 @@ class Timeline:
         if not track.pieces:
             track.pieces.append(Piece(number, raw, shown, shown + duration, self._first_shift(track, raw)))
             track.last, track.expected = raw, raw + duration
-        elif dts is not None:  # pictures are shown in another order than they are decoded in
+        elif dts is not None:  # presentation times prove no jump, since B-frames are stored out of order
             if raw < track.last - self._tolerance.back or raw > track.expected + self._tolerance.ahead:
-                self._jump(stream, track, Piece(number, raw, shown, shown + duration))
+                self._begin_piece(stream, track, Piece(number, raw, shown, shown + duration))
             track.last, track.expected = raw, raw + duration
         piece = track.pieces[-1]
         piece.begin, piece.end = min(piece.begin, shown), max(piece.end, shown + duration)
         return Stamp(number, piece, raw, shown)
 
     def pieces(self, stream: int) -> tuple[Piece, ...]:
-        """The stream's pieces, in their order."""
-        for joint in self._joints:
-            self._place(joint)
+        """Return the pieces of a stream in the order of the file, and make all places exact."""
+        for jump in self._jumps:
+            self._place(jump)
         return tuple(self._tracks[stream].pieces) if stream in self._tracks else ()
 
     def is_uneven(self) -> bool:
-        """Whether what the file says is not the line."""
+        """Return whether any time on the timeline differs from the file's timestamp."""
         return self.wraps or any(piece.shift for number in self._tracks for piece in self.pieces(number))
 
     def jumps(self) -> list[float]:
-        """Where on the line clocks jump."""
+        """Return the times of all jumps on the timeline, in seconds."""
         pieces = (piece for number in self._tracks for piece in self.pieces(number)[1:])
         return sorted({round(piece.at, 3) for piece in pieces})
 
@@ -145,58 +153,62 @@ class Timeline:
         if wrap is None:
             return raw
         near = [track.last] if track.pieces else [other.last for other in self._tracks.values() if other.pieces]
-        turns = round((raw - near[0]) / wrap) if near else 0
-        self.wraps |= turns != 0
-        return raw - turns * wrap
+        wraps = round((raw - near[0]) / wrap) if near else 0
+        self.wraps |= wraps != 0
+        return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Streams have one clock, unless their first packets are too far apart for that."""
+        """Return the shift of a stream's first piece: 0, unless its first packet is too far from the other streams."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0
         return max(others) - raw
 
-    def _jump(self, stream: int, track: _Track, piece: Piece) -> None:
+    def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
+        """Add `piece` to a stream whose timestamps seem to jump, and assign it to a jump."""
         shift = track.pieces[-1].shift
-        # A hole, if the other streams came as far meanwhile.
+        # If another stream has come as far without a jump, this stream only has a gap.
         if piece.since > track.last and any(
-            abs(piece.since + shift - other.now) < _ASTRAY_SECONDS for other in self._others(track)
+            abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):
             return
         track.pieces.append(piece)
-        for number in range(track.joint + 1, len(self._joints)):
-            if self._belongs(piece, self._joints[number]):
-                track.joint = number
-                self._joints[number].members[stream] = len(track.pieces) - 1
-                piece.shift = next(self._members(self._joints[number]))[1].shift
+        for number in range(track.jump + 1, len(self._jumps)):
+            if self._belongs(piece, self._jumps[number]):
+                track.jump = number
+                self._jumps[number].members[stream] = len(track.pieces) - 1
+                piece.shift = next(self._members(self._jumps[number]))[1].shift
                 return
         others = {number: other.now for number, other in self._tracks.items() if other is not track and other.pieces}
-        self._joints.append(_Joint({stream: len(track.pieces) - 1}, others))
-        track.joint = len(self._joints) - 1
-        self._place(self._joints[-1])
+        self._jumps.append(_Jump({stream: len(track.pieces) - 1}, others))
+        track.jump = len(self._jumps) - 1
+        self._place(self._jumps[-1])
 
-    def _belongs(self, piece: Piece, joint: _Joint) -> bool:
-        """Whether a piece has the same clock as those that begin with a joint."""
+    def _belongs(self, piece: Piece, jump: _Jump) -> bool:
+        """Return whether a piece begins with this jump: its raw times are close to those of the jump's other pieces."""
         return any(
-            member.begin - _ASTRAY_SECONDS < piece.since < member.end + _ASTRAY_SECONDS
-            for _, member in self._members(joint)
+            member.begin - _INTERLEAVING_SECONDS < piece.since < member.end + _INTERLEAVING_SECONDS
+            for _, member in self._members(jump)
         )
 
-    def _place(self, joint: _Joint) -> None:
-        """After the end of all that was before it, so that its streams stay in step."""
-        ends = [before.end + before.shift for before, _ in self._members(joint)]
-        for number, now in joint.others.items():
+    def _place(self, jump: _Jump) -> None:
+        """Shift the pieces that begin with a jump by one amount, to the end of everything before the jump.
+
+        One shift for all streams keeps picture and sound in sync.
+        """
+        ends = [before.end + before.shift for before, _ in self._members(jump)]
+        for number, now in jump.others.items():
             track = self._tracks[number]
-            came_to = max(piece.end + piece.shift for piece in track.pieces)
-            if number not in joint.members and came_to < now + _GOES_ON_SECONDS:
-                ends.append(came_to)
-        shift = max(ends) - min(piece.begin for _, piece in self._members(joint))
-        for _, piece in self._members(joint):
+            end = max(piece.end + piece.shift for piece in track.pieces)
+            if number not in jump.members and end < now + _CONTINUES_SECONDS:
+                ends.append(end)
+        shift = max(ends) - min(piece.begin for _, piece in self._members(jump))
+        for _, piece in self._members(jump):
             piece.shift = shift
 
-    def _members(self, joint: _Joint) -> Iterator[tuple[Piece, Piece]]:
-        """The piece before a joint and the one after it, of each stream that takes part."""
-        for number, index in joint.members.items():
+    def _members(self, jump: _Jump) -> Iterator[tuple[Piece, Piece]]:
+        """Yield the piece before a jump and the piece after the jump, for each stream that takes part."""
+        for number, index in jump.members.items():
             before, after = self._tracks[number].pieces[index - 1 : index + 1]
             yield before, after
 
