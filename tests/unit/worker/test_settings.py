@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from anb_core.adapters.system import SystemRuntime
+from anb_core.bootstrap import open_bucket
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Transient
 from anb_core.domain.input_checks import InputLimits
@@ -172,7 +173,7 @@ def test_what_an_older_producer_tells_of_is_adopted_unless_it_is_too_large(
     assert (record and record.video.owner) == owner
 
 
-def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
+def test_a_process_drains_asks_its_bucket_fills_its_disk_and_takes_videos_as_far_as_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {
@@ -180,6 +181,7 @@ def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
         "S3_BUCKET": "anb-videos",
         "SQS_QUEUE_URL": "http://127.0.0.1:9/000000000000/anb",
         "ANB_DRAIN_SECONDS": "7",
+        "ANB_HEARTBEAT_SECONDS": "4",
         "ANB_SCRATCH_BYTES": str(2**29),
         "ANB_MAX_DURATION_SECONDS": "11",
     }
@@ -194,7 +196,7 @@ def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
 
         return make
 
-    for kind in (Shutdown, ScratchDisk, RenderEngine):
+    for kind in (Shutdown, ScratchDisk, RenderEngine, open_bucket):
         monkeypatch.setattr(program, kind.__name__, noted(kind))
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
     monkeypatch.setattr(program, "default_root", lambda: tmp_path)
@@ -202,6 +204,7 @@ def test_a_process_drains_fills_its_disk_and_takes_videos_as_far_as_is_set(
     monkeypatch.setattr(app, "run", lambda *_, **__: None)
     program.main()
     assert made[Shutdown][0] == timedelta(seconds=7)
+    assert made[open_bucket][-1] == {"patience": timedelta(seconds=4)}
     assert made[ScratchDisk][-1] == {"limit": 2**29}
     assert made[RenderEngine][-1] == {"input_limits": InputLimits(max_seconds=11)}
 
