@@ -62,7 +62,7 @@ def test_a_preparation_may_fail_and_the_log_says_why(pulse: Pulse, shutdown: Shu
     with capture_logs() as logs:
         prepare_first(fail, shutdown, pulse.beat)
     assert [(line["event"], line["log_level"], line["reason"]) for line in logs] == [
-        ("not all is prepared for the first job", "warning", str(error))
+        ("the preparation for the first job failed", "warning", str(error))
     ]
     assert not shutdown.stopping()
 

@@ -49,13 +49,13 @@ def run(
     prepare: Callable[[Stop], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Take and do jobs until the shutdown; returns once the job at hand is done or handed on.
+    """Process jobs until the shutdown. Returns once the current job is finished or handed on to another worker.
 
-    `prepare` is done before the first job and may raise an AnbError or OSError. The scratch disk was entered, and the
-    caller closes the parts. `on_step` is for chaos tests.
+    `prepare` runs before the first job. It may raise AnbError or OSError, which are only logged. The caller enters
+    `scratch` before this call, and closes store, bucket and queue after it. `on_step` is a callback for chaos tests.
     """
     metrics = Metrics()
-    # An idle loop is silent for one long poll, an attempt that has to end for as long as its lease lasts.
+    # Longer than the longest silences: one long poll of an idle loop, one lease of an attempt that was asked to end.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(
@@ -99,7 +99,10 @@ def run(
 
 
 def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
-    """A handler that processes each delivery, counts it and logs it, and raises what kept it from being committed."""
+    """Return a handler that processes each delivery, counts it and logs it.
+
+    The handler raises Unavailable when an outage kept the outcome of a delivery from being committed.
+    """
 
     def handle(delivery: Delivery, stop: Stop) -> None:
         report = process(delivery, stop)
@@ -113,7 +116,7 @@ def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> H
 
 @contextmanager
 def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> Iterator[None]:
-    """Serve metrics and health at an address, if there is one."""
+    """Serve metrics and health at the address `listen` while the block runs; None serves nothing."""
     if listen is None:
         yield
         return
@@ -125,13 +128,13 @@ def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> It
 
 
 def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
-    """How an attempt is kept: by these settings, and seen to be alive."""
+    """Return the factory of lease keepers: they follow these settings, and report each sign of life to `pulse`."""
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
     return partial(LeaseKeeper, store=store, queue=queue, terms=terms, runtime=runtime, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
-    """Work that looks whether it has to end is alive."""
+    """A Stop that calls `beat` at each check: work that checks its Stop is alive."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()
@@ -143,7 +146,7 @@ class _LivingStop(Stop):
 
 
 def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Callable[[], None]) -> None:
-    """Do what the first job would have to wait for; `beat` is called whenever it looks at its stop."""
+    """Run `prepare`, so that the first job does not have to wait for it. Each check of its Stop calls `beat`."""
     stop = _LivingStop(beat)
     try:
         with shutdown.interrupting(stop, drains=False):
@@ -151,13 +154,14 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job tries again, and says what is wrong if it is wrong still.
-        _log.warning("not all is prepared for the first job", reason=str(error))
+        # The first job tries again. If it fails too, it reports the error.
+        _log.warning("the preparation for the first job failed", reason=str(error))
 
 
 def _adopter(
     settings: WorkerSettings, store: Store, objects: Objects, relay: Relay
 ) -> Callable[[str, str], object] | None:
+    """Return the function that adopts a video of an older producer, or None when adoption is off."""
     if settings.adopt_owner is None:
         return None
     submit = make_submit(settings, store, objects, wake_relay=relay.wake)
@@ -166,7 +170,7 @@ def _adopter(
 
 @contextmanager
 def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
-    """The threads of relay and sweep. What they can't do any more is done by any other process."""
+    """Run the threads of relay and sweep while the block runs. Other processes do the work that is left at the end."""
     stop = runtime.event()
     loops = {"relay": relay.run, "sweep": sweep.run}
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

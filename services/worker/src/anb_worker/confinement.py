@@ -1,26 +1,27 @@
-"""From what this system keeps the children that read uploads, where the settings demand it."""
+"""Refuses to start where this system lacks a protection of the sandbox and the settings require all of them."""
 
 import sys
 from collections.abc import Mapping
 
 from anb_core.settings.loading import EXIT_MISCONFIGURED
 
-_WORDS = {
+_LACKS = {
     "files": "other files, which takes a Linux kernel with Landlock (5.13 or newer, `landlock` in "
     "/sys/kernel/security/lsm, and no seccomp profile that forbids it)",
     "network": "the network, which takes Linux with seccomp on x86_64 or aarch64",
-    "escape": "leaving the group that is killed with it, which takes Linux with seccomp on x86_64 or aarch64",
+    "escape": "leaving its process group, which is killed as one; that takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
+"""What a child process can't be kept from when a protection is missing, and what the protection needs."""
 
 
-def demand(there: Mapping[str, bool]) -> None:
-    """Exit with 2 and a sentence unless everything is there; see `drop_rights.protections`."""
-    missing = [_WORDS[name] for name, kept in there.items() if not kept]
+def demand(protections: Mapping[str, bool]) -> None:
+    """Exit with code 2 and an error message unless every protection holds; see `drop_rights.protections`."""
+    missing = [_LACKS[name] for name, holds in protections.items() if not holds]
     if missing:
         sys.stderr.write(
-            f"configuration: ANB_SANDBOX is require, and this system can't keep what reads an upload from "
-            f"{'; nor from '.join(missing)}. Run the worker on such a system, or set ANB_SANDBOX (in the chart "
-            "worker.sandbox) to prefer, to do without.\n"
+            f"configuration: ANB_SANDBOX is require, but this system can't keep a child process that reads an upload "
+            f"from {'; nor from '.join(missing)}. Run the worker on such a system, or set ANB_SANDBOX (in the chart "
+            "worker.sandbox) to prefer, to run without these protections.\n"
         )
         raise SystemExit(EXIT_MISCONFIGURED)

@@ -1,4 +1,4 @@
-"""What the log says of a delivery: one line."""
+"""Writes one log line for each delivery: what became of the message and of its job."""
 
 import logging
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 def sentence(report: Report) -> str:
-    """A report in one line for people."""
+    """Describe a report in one line for people."""
     reason = report.problem or report.unavailable
     return _SENTENCES[report.outcome].format(
         seconds=report.seconds,
@@ -43,7 +43,7 @@ def sentence(report: Report) -> str:
 
 
 def log_report(report: Report) -> None:
-    """Log what became of a delivery, and that its job is interrupted too often."""
+    """Log the outcome of a delivery, and log an error when its job was interrupted too often."""
     log = _log.bind(message_id=report.message_id, video_id=report.video_id)
     if report.attempt_id is not None:
         log = log.bind(attempt_id=report.attempt_id, fence=report.fence)
@@ -51,4 +51,4 @@ def log_report(report: Report) -> None:
     log.log(_LEVELS.get(report.outcome, logging.INFO), sentence(report), outcome=report.outcome.value, steps=steps)
     if report.alarming:
         interruptions = report.counters.interruptions if report.counters else 0
-        log.error("this job is interrupted again and again: see what takes its workers away", times=interruptions)
+        log.error("this job is interrupted again and again: find out what stops its workers", times=interruptions)

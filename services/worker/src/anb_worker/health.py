@@ -1,4 +1,4 @@
-"""What a worker shows of itself over HTTP: whether its loop turns, whether it may take work, and its metrics."""
+"""Serves a worker's liveness (`/healthz`), readiness (`/readyz`) and metrics (`/metrics`) over HTTP."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,10 @@ from anb_core.ports.runtime import Runtime
 
 
 class Pulse:
-    """The worker lives while somebody calls `beat` often enough: the loop at each turn, an attempt each second."""
+    """Liveness of the worker: it counts as alive while the last call of `beat` is less than `patience` ago.
+
+    The consumer loop calls `beat` at each turn, a running attempt each second.
+    """
 
     def __init__(self, patience: timedelta, runtime: Runtime) -> None:
         self._patience = patience.total_seconds()
@@ -22,7 +25,7 @@ class Pulse:
         self._last = runtime.monotonic()
 
     def beat(self) -> None:
-        """The worker gets on."""
+        """Record a sign of life."""
         self._last = self._runtime.monotonic()
 
     def silence(self) -> float:
@@ -39,18 +42,21 @@ Missing = Callable[[], Unavailable | None]
 
 
 def one_at_a_time(missing: Missing) -> Missing:
-    """However many ask, they take one connection to the database: a lease's renewal needs another."""
-    asking = threading.Lock()
+    """Run the checks for one request at a time, so that probes never hold more than one database connection.
 
-    def ask() -> Unavailable | None:
-        with asking:
+    The renewal of the lease needs another connection of the pool.
+    """
+    lock = threading.Lock()
+
+    def find_missing() -> Unavailable | None:
+        with lock:
             return missing()
 
-    return ask
+    return find_missing
 
 
 def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> tuple[HTTPStatus, str, bytes]:
-    """Status, content type and body for a GET."""
+    """Return status, content type and body of the answer to a GET."""
     match path.partition("?")[0]:
         case "/healthz" if pulse.alive():
             return HTTPStatus.OK, "text/plain", b"ok\n"
@@ -58,11 +64,11 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
             silence = f"no sign of life for {pulse.silence():.0f} s\n"
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", silence.encode()
         case "/readyz":
-            away = missing()
-            if away is None:
+            error = missing()
+            if error is None:
                 return HTTPStatus.OK, "text/plain", b"ok\n"
-            # What it says of hosts and users is for the log: anybody may be asking.
-            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"the {away.part} does not answer\n".encode()
+            # The error's own message names hosts and users. It belongs in the log: anybody can read this answer.
+            return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"the {error.part} does not answer\n".encode()
         case "/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
     return HTTPStatus.NOT_FOUND, "text/plain", b"there are /healthz, /readyz and /metrics\n"
@@ -70,11 +76,11 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
 
 @contextmanager
 def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> Iterator[int]:
-    """Answer while the block runs; gives the port, which matters where 0 was asked for."""
+    """Serve HTTP while the block runs. Yields the port: when `port` is 0, the system chooses a free one."""
     missing = one_at_a_time(missing)
 
     class Handler(BaseHTTPRequestHandler):
-        # A probe that stalls keeps its own thread only, and not for long.
+        # Seconds. A client that stalls blocks only its own thread, and no longer than this.
         timeout = 10
 
         def do_GET(self) -> None:
@@ -89,7 +95,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
             return body
 
         def log_message(self, *_: object) -> None:
-            """Probes are not worth a line."""
+            """Log nothing: probes come too often to be worth a line each."""
 
     with ThreadingHTTPServer((host, port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)

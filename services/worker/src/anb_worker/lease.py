@@ -1,7 +1,8 @@
-"""Keeps one attempt's claim alive from the side, and ends the attempt when the claim is, or may be, lost.
+"""Renews the lease of a running attempt in the background, and ends the attempt when its lease is or may be lost.
 
-Three threads an attempt, since any call may hang: one renews, one writes progress, and the watchdog calls nobody.
-Once the attempt was asked to end nothing is renewed any more: what is left of its lease is the time for its ending.
+Each attempt has three threads, because any call may hang. One renews the lease, one writes progress, and the watchdog
+makes no calls. Once an attempt was asked to end, its lease is not renewed any more: the attempt has the rest of the
+lease to finish.
 """
 
 from collections.abc import Callable
@@ -22,31 +23,36 @@ from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
-"""So that people see progress within 2 s, and a cancelled render is dead as soon."""
+"""Short enough that people see progress within 2 s, and that a cancelled render is killed within 2 s."""
 
 TRIES_A_HEARTBEAT = 4
-"""After a renewal failed, the next one waits only this part of an interval."""
+"""After a failed renewal the next try comes after this fraction of the heartbeat interval: a quarter."""
 
 LONGEST_CALL = timedelta(seconds=10)
-"""What the end of an attempt, or of the worker, waits for a call that is under way; then it goes on without."""
+"""How long the end of an attempt, or of the worker, waits for a call in progress. Then it goes on without that call."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A lease lasts `duration` and is renewed every `heartbeat`; its message is hidden for `visibility` from then."""
+    """The durations by which a lease is kept."""
 
     duration: timedelta
+    """How long the lease lasts after each renewal."""
     heartbeat: timedelta
+    """The interval between two renewals."""
     visibility: timedelta
+    """How long each renewal hides the job's message in the queue."""
     attempt_limit: timedelta = ATTEMPT_LIMIT
+    """The longest time that an attempt may take."""
 
 
 class LeaseKeeper:
-    """Keeps a lease while its block runs. `since` is the monotonic time just before the claim was sent.
+    """Keeps a lease while its block runs; implements anb_core.ports.keeper.Keeper.
 
-    `beat` is called each second of an attempt that was not asked to end: the sign of life of a busy worker.
+    `since` is the monotonic time just before the claim was sent. `beat` is called each second until the attempt is
+    asked to end: it is the sign of life of a busy worker.
     """
 
     def __init__(
@@ -78,11 +84,11 @@ class LeaseKeeper:
 
     @property
     def deadline(self) -> float:
-        """Until when, on the monotonic clock, nobody else can have taken the lease."""
+        """The monotonic time until which no other worker can take the lease."""
         return self._deadline
 
     def progress(self, value: float) -> None:
-        """Note progress, 0 to 1, for the next write."""
+        """Store the progress (0 to 1) in memory for the next write."""
         self._progress = value
 
     def __enter__(self) -> Self:
@@ -98,7 +104,7 @@ class LeaseKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        # A heartbeat that is under way must not hide the message again after it was given back.
+        # A heartbeat in progress must not hide the message again after the message was given back to the queue.
         join_all(self._runtime, self._threads, within=LONGEST_CALL)
 
     def heartbeat(self) -> float:
@@ -116,12 +122,15 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # The message may come again, to be dropped: the lease is what counts.
+            # The queue may deliver the message again. A worker then drops it, because the lease is still held.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 
     def write_progress(self) -> float:
-        """Write progress, changed or not: this is also how a cancelled job is noticed within a second."""
+        """Write progress even when it did not change: each write also finds out whether the job was cancelled.
+
+        Returns the seconds until the next write.
+        """
         self._beat()
         try:
             if not self._store.report_progress(self._lease, self._progress):
@@ -131,7 +140,10 @@ class LeaseKeeper:
         return PROGRESS_INTERVAL.total_seconds()
 
     def watch(self) -> float:
-        """End the attempt when its lease could have expired, whatever the renewal is doing, or it takes too long."""
+        """End the attempt when its lease may have expired, or when the attempt takes too long.
+
+        Returns the seconds until the next check. This does not depend on the renewal thread, which may hang.
+        """
         now = self._runtime.monotonic()
         if now >= self._deadline:
             self._stop.ask(Unavailable("database", "The lease could not be renewed in time."))
@@ -144,6 +156,6 @@ class LeaseKeeper:
         while not self._over.wait(seconds) and not self._stop.asked:
             try:
                 seconds = step()
-            except Exception as error:  # noqa: BLE001 - reported; the watchdog judges what comes of it
+            except Exception as error:  # noqa: BLE001 - reported; the watchdog ends the attempt if the lease runs out
                 self._runtime.on_error("keeping the lease", error, video_id=self._lease.video_id)
                 seconds = PROGRESS_INTERVAL.total_seconds()

@@ -1,4 +1,4 @@
-"""What a worker counts."""
+"""The Prometheus metrics of a worker."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ STEP_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
 class Metrics:
-    """The numbers of one process; `registry` is what `/metrics` shows."""
+    """The metrics of one process. `/metrics` shows those in `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -27,7 +27,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._deliveries = Counter(
-            "anb_worker_deliveries", "Deliveries by what became of them.", ["outcome"], registry=self.registry
+            "anb_worker_deliveries", "Deliveries by their outcome.", ["outcome"], registry=self.registry
         )
         self._steps = Histogram(
             "anb_worker_step_seconds",
@@ -38,12 +38,12 @@ class Metrics:
         )
         self._alarms = Counter(
             "anb_worker_interruption_alarms",
-            f"Interruptions of jobs that had been interrupted {INTERRUPTIONS_ALARM - 1} times before or more.",
+            f"Interruptions of jobs that had been interrupted {INTERRUPTIONS_ALARM - 1} or more times before.",
             registry=self.registry,
         )
         self._sandbox = Gauge(
             "anb_worker_sandbox",
-            "Whether what reads uploads is kept from other files, the network, escape and survival (1) or not (0).",
+            "1 when the sandbox of the child processes that read uploads has this protection, else 0.",
             ["protection"],
             registry=self.registry,
         )
@@ -59,7 +59,7 @@ class Metrics:
         if report.alarming:
             self._alarms.inc()
 
-    def show_protections(self, held: Mapping[str, bool]) -> None:
+    def show_protections(self, protections: Mapping[str, bool]) -> None:
         """Show for each protection of the sandbox whether it holds."""
-        for name, holds in held.items():
+        for name, holds in protections.items():
             self._sandbox.labels(name).set(holds)

@@ -1,4 +1,4 @@
-"""The operator's own intro, outro and watermark, kept on disk for as long as the bucket has the same ones."""
+"""A cache on disk for the operator's own intro, outro and watermark. A file is fetched again after it changed."""
 
 import hashlib
 from pathlib import Path
@@ -16,18 +16,18 @@ _log = structlog.get_logger(__name__)
 
 
 class ResourceCache:
-    """Asks the bucket before each job, and fetches only what changed. `folder` is this process's own."""
+    """Asks the bucket before each job, and fetches only files that changed. No other process may use `folder`."""
 
     def __init__(self, objects: Objects, folder: Path) -> None:
         self._objects = objects
         self._folder = folder
 
     def load(self) -> Resources:
-        """The parts as they are now.
+        """Return the paths of the operator's current files; None for each file that the bucket does not have.
 
         Raises:
             Unavailable: the bucket does not answer.
-            Withheld: it answers, but does not give us one that is there.
+            Withheld: the bucket answers, but denies access to a file that exists.
         """
         return Resources(intro=self._current(INTRO), outro=self._current(OUTRO), watermark=self._current(WATERMARK))
 
@@ -60,5 +60,5 @@ class ResourceCache:
                 old.unlink()
 
     def _path(self, name: str, etag: str) -> Path:
-        # Whatever an object store calls its versions, this is a file's name.
+        # An ETag may hold any characters. Its digest is always a valid file name.
         return self._folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:16]}-{name}"

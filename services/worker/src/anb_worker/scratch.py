@@ -18,7 +18,7 @@ import structlog
 from anb_core.domain.errors import Unavailable
 
 RENDER_ALLOWANCE = 256 * 1024 * 1024
-"""What a render writes besides the source, in bytes: half a minute of 720p, in parts and whole, with a margin."""
+"""Bytes that a render may write besides the source: 30 seconds of 720p, as parts and as the whole, and a margin."""
 
 _log = structlog.get_logger(__name__)
 
@@ -31,12 +31,12 @@ class Usage(Protocol):
 
 
 def default_root() -> Path:
-    """Inside TMPDIR, apart from other users of this machine."""
+    """Return this user's own folder inside TMPDIR."""
     return Path(tempfile.gettempdir()) / f"anb-worker-{os.getuid()}"
 
 
 class ScratchDisk:
-    """Gives attempts their folders. `limit` is what all workers under `root` may use together, None all that is free.
+    """Gives each attempt a folder. `limit`: bytes that all workers under `root` may use together; None means no limit.
 
     Use it as a context manager: entering makes this process's own folder and removes those of dead processes.
     """
@@ -52,14 +52,14 @@ class ScratchDisk:
 
     @property
     def cache(self) -> Path:
-        """What outlives the process and is shared by all workers of this machine."""
+        """The folder that outlives this process. All workers of this machine share it."""
         return self._root / "cache"
 
     @property
     def own(self) -> Path:
         """This process's folder."""
         if self._own is None:
-            raise RuntimeError("the scratch disk was not entered")
+            raise RuntimeError("use the scratch disk as a context manager: its folder exists only inside the block")
         return self._own
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class ScratchDisk:
             self._remove_leftovers()
             self._own = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))
             self._alive = (self._own / "alive").open("w")
-            # Held until this process ends, however it ends: the kernel gives it back.
+            # This process holds the lock until it ends. The kernel releases the lock even after a crash.
             fcntl.flock(self._alive, fcntl.LOCK_EX)
         return self
 
@@ -83,7 +83,9 @@ class ScratchDisk:
             self._alive.close()
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """A folder for an attempt, with room for a source of so many bytes and what is made of it.
+        """Make and return the folder of an attempt, after checking that the disk has room for source and render.
+
+        `source_size` is in bytes.
 
         Raises:
             Unavailable: `scratch_unavailable`, there is too little room.
@@ -101,10 +103,10 @@ class ScratchDisk:
             _log.error("scratch could not be removed", folder=str(folder))
 
     def ping(self) -> None:
-        """Return when there is room for a small job.
+        """Check that the disk has room for a small job.
 
         Raises:
-            Unavailable: `scratch_unavailable`.
+            Unavailable: `scratch_unavailable`, there is too little room.
         """
         self._require(RENDER_ALLOWANCE)
 
@@ -113,9 +115,9 @@ class ScratchDisk:
         if self._limit is not None:
             room = min(room, self._limit - _used(self._root))
         if room < size:
-            there, needed = f"{room // 2**20} MiB", f"{size // 2**20} MiB"
+            free, needed = f"{room // 2**20} MiB", f"{size // 2**20} MiB"
             raise Unavailable(
-                "scratch", f"{self._root} has room for {there} and {needed} are needed: give it more room."
+                "scratch", f"{self._root} has room for {free}, but {needed} are needed: give it more room."
             )
 
     def _remove_leftovers(self) -> None:
@@ -128,14 +130,17 @@ class ScratchDisk:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: a folder just made and not yet locked must not look like a leftover."""
+    """Hold a lock on a file while the block runs, so that only one process at a time makes or removes folders.
+
+    Else a new folder that is not locked yet would look like a leftover.
+    """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _used(root: Path) -> int:
-    """Bytes under a folder; what vanishes meanwhile does not count."""
+    """Return the bytes of all files under a folder. A file that vanishes meanwhile does not count."""
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:

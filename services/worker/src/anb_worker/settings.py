@@ -1,4 +1,4 @@
-"""What a worker reads from the environment."""
+"""The settings that a worker reads from the environment."""
 
 import socket
 from datetime import timedelta
@@ -20,33 +20,33 @@ SQS_MAX_WAIT_SECONDS = 20
 
 
 class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
-    """What a worker reads."""
+    """All settings of a worker."""
 
     wait_time: Annotated[timedelta, seconds(0, SQS_MAX_WAIT_SECONDS)] = Field(
         20 * SECOND,
         alias="SQS_WAIT_TIME_SECONDS",
-        description="Seconds for which a worker waits for a message in one call.",
+        description="How many seconds one call waits for a message.",
     )
     drain: Annotated[timedelta, seconds(0, DAY)] = Field(
         120 * SECOND,
         alias="ANB_DRAIN_SECONDS",
-        description="Seconds for which a worker that is told to stop may finish its job before it hands it on.",
+        description="Seconds that a worker has to finish its job after a stop signal. Then it hands the job on.",
     )
     worker_name: str = Field(
         default_factory=socket.gethostname,
         alias="ANB_WORKER_NAME",
-        description="What attempts call their worker. Default: the host's name.",
+        description="The worker's name, as attempts record it. Default: the host's name.",
     )
     scratch_limit: Annotated[int, whole(2**28, 2**50)] | None = Field(
         None,
         alias="ANB_SCRATCH_BYTES",
-        description="What all workers of a machine may use of its disk, below `TMPDIR`. Default: what is free.",
+        description="Bytes of disk that all workers of a machine may use below `TMPDIR`. Default: all that are free.",
     )
     sandbox: Literal["prefer", "require"] = Field(
         "prefer",
         alias="ANB_SANDBOX",
-        description="Whether a worker does without what the system can't keep a stranger's file from (`prefer`), or "
-        "does not start there (`require`).",
+        description="What a worker does on a system that lacks a protection of the sandbox: it starts without that "
+        "protection (`prefer`), or it does not start (`require`).",
     )
     max_duration: Annotated[timedelta, seconds(1, DAY)] = Field(
         4 * 3600 * SECOND, alias="ANB_MAX_DURATION_SECONDS", description="The longest uploaded video, in seconds."
@@ -54,10 +54,12 @@ class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, 
     adopt_owner: str | None = Field(
         None,
         alias="ANB_ADOPT_OWNER",
-        description="Who owns videos that only an older producer's message tells of. Default: dead letters.",
+        description="Owner of the videos that are known only from an older producer's message. Default: such messages "
+        "become dead letters.",
     )
     listen: Address | None = Field(
         None,
         alias="ANB_WORKER_LISTEN",
-        description="Where a worker shows `/metrics`, `/healthz` and `/readyz`, as `HOST:PORT`. Default: nowhere.",
+        description="Address at which a worker serves `/metrics`, `/healthz` and `/readyz`, as `HOST:PORT`. Default: "
+        "none.",
     )

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask the worker to stop."""
+"""Turns SIGTERM and SIGINT into requests to stop the worker."""
 
 import queue
 import signal
@@ -8,8 +8,8 @@ from anb_core.usecases.shutdown import Shutdown
 
 
 def stop_on_signals(shutdown: Shutdown) -> None:
-    """From now on each SIGTERM or SIGINT is a request to stop. Main thread only."""
-    # A handler may interrupt its own thread while that thread holds a lock, so it takes none: SimpleQueue has none.
+    """Install handlers: each SIGTERM or SIGINT becomes a request to stop. Call it from the main thread only."""
+    # A signal handler may interrupt a thread that holds a lock, so it must not take one. SimpleQueue.put takes none.
     arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: arrived.put(signal.Signals(number).name))
