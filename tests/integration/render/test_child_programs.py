@@ -16,6 +16,7 @@ from anb_worker.render import child_programs
 from tests.support.rendering import MakeClip, run_here
 
 LIMITS = InputLimits()
+SOUND = ("-f", "lavfi", "-i", "sine=d=2", "-f", "mp4")
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=6", "-f", "lavfi", "-i", "sine=d=6", "-pix_fmt", "yuv420p")
 
 
@@ -60,6 +61,19 @@ def test_the_probe_finds_the_same_in_recordings_that_were_joined(clip: MakeClip,
     assert facts.jumps
     assert facts.video is not None
     assert [(look.width, look.height) for look in facts.video.looks] == [(160, 90), (320, 180)][: len(set(sizes))]
+
+
+def test_the_probe_finds_the_same_in_what_is_no_whole_video(clip: MakeClip, tmp_path: Path) -> None:
+    text, sound, rare = tmp_path / "a.txt", clip("a.m4a", *SOUND), clip("a.mp4", *PICTURE, "-g", 300)
+    text.write_text("no video")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(rare.read_bytes()[:-1000])
+    assert probed(text, Trim(), tmp_path) == SourceFacts()
+    assert probed(sound, Trim(), tmp_path).video is None
+    assert probed(cut, Trim(), tmp_path).state == "cut_off"
+    far_from_its_key_frame = probed(rare, Trim(start=5, length=1), tmp_path)
+    assert far_from_its_key_frame.video is not None
+    assert far_from_its_key_frame.video.shown
 
 
 def test_a_title_is_drawn_the_same(tmp_path: Path) -> None:
