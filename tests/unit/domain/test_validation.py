@@ -23,9 +23,9 @@ def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
-        ("{", "edit: it is no JSON."),
+        ("{", "edit: it is not JSON."),
         ("7", "edit: it must be an object (it is 7)."),
-        ('{"rotate": 90}', "edit.rotate: there is nothing of this name."),
+        ('{"rotate": 90}', "edit.rotate: there is no such field."),
         ('{"trim": []}', "edit.trim: it must be an object (it is [])."),
         ('{"trim": {"start": -1}}', "edit.trim.start: it must be at least 0.0 (it is -1)."),
         ('{"trim": {"length": 31}}', "edit.trim.length: it must be at most 30.0 (it is 31)."),
@@ -34,7 +34,7 @@ def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:
         ('{"intro": {"enabled": "no"}}', 'edit.intro.enabled: it must be true or false (it is "no").'),
         (
             '{"intro": {"enabled": 1}, "speed": 2}',
-            "edit.intro.enabled: it must be true or false (it is 1); edit.speed: there is nothing of this name.",
+            "edit.intro.enabled: it must be true or false (it is 1); edit.speed: there is no such field.",
         ),
     ],
 )

@@ -1,6 +1,6 @@
-"""What colors a picture means, and what has to be done for a screen of today (BT.709) to show them.
+"""Decide how the colors of an upload are converted to BT.709, the standard of HD video.
 
-All numbers are those of ITU-T H.273, which every codec and container uses; 2 is "not said".
+All numbers are code points of ITU-T H.273, which every codec and container uses. The number 2 means "unspecified".
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ UNSAID = 2
 
 _RGB, _BT709, _BT601, _BT2020, _BT2020_CONSTANT, _ICTCP = 0, 1, 5, 9, 10, 14
 _ORDINARY = {_BT709: "bt709", 4: "fcc", _BT601: "bt470bg", 6: "smpte170m", 7: "smpte240m", _BT2020: "bt2020nc"}
-"""Matrices that the scaler can undo on its way."""
+"""Matrices that ffmpeg's scaler can convert while it scales."""
 _RARE = {
     8: "ycgco",
     _BT2020_CONSTANT: "bt2020c",
@@ -20,62 +20,62 @@ _RARE = {
     13: "chroma-derived-c",
     _ICTCP: "ictcp",
 }
-"""Matrices that only zimg can undo."""
+"""Matrices that only zimg can convert."""
 _REFUSED = {11: "SMPTE 2085", 15: "IPT-C2 (Dolby Vision)", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 _MATRICES = {_RGB: "gbr"} | _ORDINARY | _RARE
 
 _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
-"""Primaries that look pale where they are taken for BT.709's; the others' reds and greens are near enough to those."""
+"""Primaries that have to be converted. Without a conversion their colors look pale. All others are close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
 _UNLIKE_VIDEO = {8: "linear", 9: "log100", 10: "log316"}
-"""Transfers that no screen shows as they are. All others look like BT.709's, as players take them."""
+"""Transfer functions that have to be converted. All others are treated as BT.709, as players do it."""
 
 _HD_LINES, _SD_COLUMNS = 720, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Colors:
-    """What a picture, or its file, says about its colors."""
+    """The color metadata of a frame or of its file. The numbers are code points of H.273."""
 
     matrix: int = UNSAID
     primaries: int = UNSAID
     transfer: int = UNSAID
-    """Numbers of H.273: how colors are coded, which colors the coordinates mean, and how brightness is coded."""
+    """Color matrix, color primaries and transfer function."""
     full_range: bool = False
-    """Whether values use the full range (0 to 255 of 8 bits), not the range of video (16 to 235)."""
+    """Whether values use the full range (0 to 255 with 8 bits), not the limited range (16 to 235)."""
     rgb: bool = False
-    """Whether its planes are red, green and blue."""
+    """Whether the pixel format is RGB."""
     alpha: bool = False
-    """Whether a part of it may be transparent."""
+    """Whether the video has an alpha channel."""
     dolby_vision: bool = False
-    """Whether its colors are Dolby Vision's own (profile 5)."""
+    """Whether the colors use the special encoding of Dolby Vision profile 5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColorPlan:
-    """How the colors of a picture are converted to BT.709."""
+    """How the colors of a frame are converted to BT.709."""
 
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"
-    """What converts them. `scaler`: ffmpeg's scaler, while it scales. `zimg`: zimg, after scaling. `tone_mapping`: zimg
-    too, and the brightness of HDR is mapped to that of an ordinary screen.
+    """The converter. `scaler` is ffmpeg's scaler, during scaling. `zimg` is zimg, after scaling. `tone_mapping` is zimg
+    with tone mapping from HDR to SDR.
     """
     matrix: str = "bt709"
     primaries: str = "bt709"
     transfer: str = "bt709"
-    """What the picture has, by ffmpeg's names."""
+    """Matrix, primaries and transfer function of the frame, by ffmpeg's names."""
     full_range: bool = False
-    """As of Colors."""
+    """Whether the frame's values use the full range."""
     assumed: bool = False
-    """Whether the picture does not say its matrix, so that the scaler needs `matrix` as an option."""
+    """Whether the matrix is a guess, because the frame specifies none. The scaler then needs `matrix` as an option."""
     alpha: bool = False
-    """Whether it is laid over black."""
+    """Whether the video has an alpha channel, and is therefore drawn over black."""
 
 
 def plan_colors(said: Colors, width: int, height: int) -> ColorPlan:
-    """Decide what is done to the colors of a picture of this size (pixels, as coded).
+    """Decide how the colors of a frame are converted. `width` and `height` are its coded size in pixels.
 
     Raises:
-        BadInput: unsupported_color.
+        BadInput: `unsupported_color`.
     """
     if said.dolby_vision or said.matrix in _REFUSED:
         name = "IPT-C2 (Dolby Vision profile 5)" if said.dolby_vision else _REFUSED[said.matrix]
@@ -110,21 +110,21 @@ def _matrix(said: Colors, width: int, height: int) -> int:
     if said.primaries == _BT2020 or said.transfer in _HDR:
         return _BT2020
     if said.alpha:
-        # It was made of RGB by a program, and one that says nothing has taken the old default.
+        # A program has converted the video from RGB. Without a specified matrix, such programs use BT.601.
         return _BT601
-    # As players guess: what is larger than DVDs are comes from equipment of BT.709's time.
+    # The same guess as in players: frames larger than those of a DVD have BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601
 
 
 def _primaries(said: Colors) -> int:
     if said.matrix == _ICTCP:
-        return _BT2020  # by its definition
+        return _BT2020  # the definition of ICtCp says so
     if said.primaries in {UNSAID, 0, 3} and (said.transfer in _HDR or said.matrix in {_BT2020, _BT2020_CONSTANT}):
         return _BT2020
     return said.primaries
 
 
-def _refusal(what: str) -> BadInput:
+def _refusal(fault: str) -> BadInput:
     return BadInput(
-        "unsupported_color", f"The picture's colors {what}, which can't be converted: export it with BT.709 colors."
+        "unsupported_color", f"The picture's colors {fault}, which can't be converted: export it with BT.709 colors."
     )

@@ -1,30 +1,32 @@
-"""The accepted containers and codecs, and what reads them.
+"""The accepted containers and codecs, with the demuxers and decoders that read them.
 
-The API finds the container by the first bytes of an upload. The worker forces the demuxer of that container, and lets
-an upload reach the decoders in these tables and no other code. Demuxers, codecs and decoders have ffmpeg's names.
+The API finds the container by the first bytes of an upload. The worker makes ffmpeg use the demuxer of that container,
+and allows only the decoders in these tables. Demuxers, codecs and decoders have ffmpeg's names.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 SNIFF_BYTES = 1024
-"""How many bytes of the beginning are enough to tell."""
+"""Number of bytes from the beginning of a file that are enough to find its container."""
 
 ACCEPTED = "MP4, MOV, 3GP, MKV, WebM, AVI or MPEG-TS"
-"""What is accepted, for sentences."""
+"""The accepted containers, for messages to people."""
 
 _TS_PACKETS = (188, 192, 204)
-"""How long packets of MPEG-TS are: bare, with a time before each (Blu-ray), with a checksum after each (broadcast)."""
+"""Sizes of MPEG-TS packets in bytes: plain, with a timestamp before each (Blu-ray), with a checksum after each
+(broadcast).
+"""
 
 _TS_SYNC, _ENOUGH_PACKETS = 0x47, 4
-# QuickTime files from before `ftyp` begin with one of these.
+# Old QuickTime files have no `ftyp`, and begin with one of these.
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-# Still pictures share MP4's structure; a photo is no video.
+# Still images such as HEIC have the structure of MP4, but are not accepted.
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"jxl ", b"crx ")
 
 
 class Container(StrEnum):
-    """The accepted kinds of file."""
+    """The accepted containers."""
 
     MP4 = "mp4"
     MATROSKA = "matroska"
@@ -50,7 +52,7 @@ VIDEO_CODECS: Mapping[str, tuple[str, ...]] = {
     "dnxhd": ("dnxhd",),
     "dvvideo": ("dvvideo",),
 }
-"""The accepted codecs of the picture, each with its decoders. Every codec more is one more way in for an attacker."""
+"""The accepted video codecs, each with its decoders. The list is short, because any decoder can have security holes."""
 
 AUDIO_CODECS: Mapping[str, tuple[str, ...]] = {
     "aac": ("aac",),
@@ -66,39 +68,41 @@ AUDIO_CODECS: Mapping[str, tuple[str, ...]] = {
     "amr_nb": ("amrnb",),
     "amr_wb": ("amrwb",),
 } | {
-    same: (same,)
-    for same in (
+    codec: (codec,)
+    for codec in (
         *("adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw", "pcm_u8", "pcm_s8", "pcm_s16le"),
         *("pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_bluray"),
         "pcm_dvd",
     )
 }
-"""The accepted codecs of the sound, each with its decoders."""
+"""The accepted audio codecs, each with its decoders."""
 
 DECODERS = tuple(name for names in (*VIDEO_CODECS.values(), *AUDIO_CODECS.values()) for name in names)
-"""Every decoder that an upload may reach, apart from ALPHA_DECODERS where a plan names one."""
+"""All decoders that are allowed for uploads. A render plan may also name one of ALPHA_DECODERS."""
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""By codec: the decoder that also gives the transparency, where ffmpeg's own decoder leaves it out."""
+"""For each codec whose default decoder ignores the alpha channel: the decoder that decodes it."""
 
 INTERLACED_CODECS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
-"""The codecs whose pictures may be interlaced, any of them. To look whether one is costs nothing."""
+"""The codecs whose frames may be interlaced. The deinterlacing filter then examines every frame, which is cheap."""
 
 
 MOST_STREAMS = 64
-"""How many streams a file may have. Each one costs memory before anything is known about it."""
+"""Maximum number of streams in a file. ffmpeg allocates memory for each stream before we can check any of them."""
 
 
 def ffmpeg_max_pixels(max_pixels: int) -> int:
-    """The value of ffmpeg's option `max_pixels` that lets pictures of so many pixels pass. ffmpeg counts what a decoder
-    allocates, which is the picture and margins around it.
+    """Return the value of ffmpeg's option `max_pixels` that allows frames of `max_pixels` pixels.
+
+    The value is larger, because ffmpeg counts all pixels that a decoder allocates: the frame and its padding.
     """
     return max_pixels * 3 // 2 + 100_000
 
 
 def sniff_container(head: bytes) -> Container | None:
-    """The kind of a file that begins with `head` (SNIFF_BYTES, or all of a shorter file); None for one that is not
-    accepted.
+    """Return the container of a file by its first bytes. None if the file is not accepted.
+
+    `head` has the first SNIFF_BYTES bytes, or all bytes of a shorter file.
     """
     if head[4:8] == b"ftyp":
         return None if head[8:12] in _PICTURE_BRANDS else Container.MP4
@@ -114,7 +118,12 @@ def sniff_container(head: bytes) -> Container | None:
 
 
 def _has_packets(head: bytes, first: int, step: int) -> bool:
-    """Whether packets of MPEG-TS come one after the other from `first` on: a recording may begin within one."""
+    """Return whether MPEG-TS packets of `step` bytes follow one another from the offset `first` on.
+
+    The offset may be more than 0, because a recording may begin in the middle of a packet.
+    """
     starts = range(first, len(head) - 3, step)[:_ENOUGH_PACKETS]
-    # Besides the byte that all begin with, each says whether something is in it.
-    return len(starts) == _ENOUGH_PACKETS and all(head[at] == _TS_SYNC and head[at + 3] & 0x30 for at in starts)
+    # Besides the sync byte, each packet has two bits that say what it contains. They are never both 0.
+    return len(starts) == _ENOUGH_PACKETS and all(
+        head[start] == _TS_SYNC and head[start + 3] & 0x30 for start in starts
+    )

@@ -1,4 +1,4 @@
-"""Which uploads are refused before anything is rendered, by what the probe found in them."""
+"""Checks of an upload before it is rendered, by the facts that the probe found."""
 
 from dataclasses import dataclass
 
@@ -8,36 +8,37 @@ from anb_core.domain.formats import ACCEPTED, AUDIO_CODECS, VIDEO_CODECS, Contai
 from anb_core.domain.source_facts import SourceFacts, VideoFacts
 
 _SLACK_SECONDS, _SLACK_SHARE = 0.5, 0.05
-"""How much shorter than it claims a file may be: half a second or a twentieth, whichever is more. Honest files round
-their length, and some end oddly.
+"""How much shorter than its headers say a file may be: 0.5 s or 5 %, whichever is more. Intact files have rounded
+lengths, and their streams may end at different times.
 """
 
 MOST_JUMPS = 50
-"""No honest recording was joined from more pieces than that."""
+"""Maximum number of timestamp jumps. Ordinary joined recordings have fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputLimits:
-    """The largest upload that is accepted."""
+    """Limits for an upload."""
 
     max_seconds: float = 4 * 3600.0
-    """The length that a file may claim, in seconds."""
+    """Maximum duration in the headers of a file, in seconds."""
     max_pixels: int = 4096 * 4096
-    """The pixels of one picture."""
+    """Maximum number of pixels of a frame."""
 
 
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
-    """Refuse an upload that can't be rendered. Otherwise return its container, its video stream, and when the last of
-    its streams ends, as far as it was read (seconds).
+    """Check that an upload can be rendered. Return its container, its video stream, and the end of its last stream.
+
+    The end is in seconds. Packets after the kept part may not have been read, and do not count.
 
     Raises:
-        BadInput: not_a_video, corrupt, truncated, no_video_stream, audio_only, unsupported_codec, unsupported_join,
-            too_long, too_many_pixels, zero_duration, trim_beyond_end.
+        BadInput: `not_a_video`, `corrupt`, `truncated`, `no_video_stream`, `audio_only`, `unsupported_codec`,
+            `unsupported_join`, `too_long`, `too_many_pixels`, `zero_duration`, `trim_beyond_end`.
     """
     container, video = _check_file(source), _check_video(source, limits)
     _check_sound(source)
     end = _check_window(source, video, trim)
-    _check_joints(source, trim)
+    _check_jumps(source, trim)
     return container, video, end
 
 
@@ -86,14 +87,14 @@ def _check_sound(source: SourceFacts) -> None:
 
 
 def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
-    """When the last of the streams ends, as far as it was read.
+    """Check the kept part, and return the end of the last stream in seconds.
 
-    Only what is kept has to be whole: an upload that was cut off later gives the same output as the whole one.
+    Only the kept part has to be complete. If a file is cut off after it, the output is the same as from the whole file.
     """
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # A claim of the whole file may be the sound's, unless there is no picture at all.
+        # The duration of the whole file may be that of the sound. It counts only if the file has no picture at all.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
@@ -112,26 +113,29 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
 
 
 def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim) -> None:
-    """Of each stream that is used, or, where the file does not tell them apart, of the longest."""
+    """Check that no used stream ends before its duration in the headers.
+
+    If the headers only have a duration of the whole file, the longest stream is checked.
+    """
     claims = [(video.claimed_end, video.end)]
     if source.audio is not None:
         claims.append((source.audio.claimed_end, source.audio.end))
     if video.claimed_end is None:
         claims = [(source.claimed_end, end)]
-    for claimed, seen in claims:
+    for claimed, actual in claims:
         if claimed is not None:
-            _check_claim(claimed, seen or 0.0, trim)
+            _check_claim(claimed, actual or 0.0, trim)
 
 
-def _check_joints(source: SourceFacts, trim: Trim) -> None:
-    """What joined recordings have in common can be put right, what they have not can't."""
-    until = trim.start + trim.length
-    if source.other_recording_at is not None and source.other_recording_at < until:
+def _check_jumps(source: SourceFacts, trim: Trim) -> None:
+    """Check joined recordings. They must have the same streams, and timestamps that do not jump too often."""
+    kept_until = trim.start + trim.length
+    if source.other_recording_at is not None and source.other_recording_at < kept_until:
         raise BadInput(
             "unsupported_join",
             f"At {source.other_recording_at:.1f} s another recording begins, with other streams: send each by itself.",
         )
-    jumps = [moment for moment in source.jumps if moment < until]
+    jumps = [time for time in source.jumps if time < kept_until]
     if len(jumps) > MOST_JUMPS:
         raise BadInput(
             "unsupported_join",
@@ -139,16 +143,17 @@ def _check_joints(source: SourceFacts, trim: Trim) -> None:
         )
 
 
-def _check_claim(claimed: float, seen: float, trim: Trim) -> None:
-    if _is_short(min(claimed, trim.start + trim.length), seen, since=trim.start):
+def _check_claim(claimed: float, actual: float, trim: Trim) -> None:
+    """Check one stream: `claimed` is its end in the headers, `actual` the end of its last packet, in seconds."""
+    if _is_short(min(claimed, trim.start + trim.length), actual, since=trim.start):
         raise BadInput(
             "truncated",
-            f"The file is cut off: it says that the video is {claimed:.1f} s long, but it ends after {seen:.1f} s.",
+            f"The file is cut off: it says that the video is {claimed:.1f} s long, but it ends after {actual:.1f} s.",
         )
 
 
-def _is_short(expected: float, seen: float, *, since: float) -> bool:
-    return expected - max(seen, since) > max(_SLACK_SECONDS, _SLACK_SHARE * (expected - since))
+def _is_short(expected: float, actual: float, *, since: float) -> bool:
+    return expected - max(actual, since) > max(_SLACK_SECONDS, _SLACK_SHARE * (expected - since))
 
 
 def _clock(seconds: float) -> str:

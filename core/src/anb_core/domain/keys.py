@@ -1,4 +1,4 @@
-"""Object keys: who writes where in the bucket."""
+"""The keys of the objects in the bucket."""
 
 UPLOADS = "uploads/"
 PROCESSED = "processed/"
@@ -6,10 +6,10 @@ RESOURCES = "resources/"
 
 
 def upload_key(video_id: str) -> str:
-    """Where an upload is kept."""
+    """Return the key of an uploaded video."""
     return f"{UPLOADS}{video_id}.mp4"
 
 
 def result_key(video_id: str, fence: int, attempt_id: str) -> str:
-    """Where one attempt puts its result; no two attempts ever share a key."""
+    """Return the key for the result of an attempt. Each attempt has its own key."""
     return f"{PROCESSED}{video_id}/{fence}-{attempt_id}.mp4"

@@ -1,16 +1,16 @@
 """The format of every finished video: one size, one frame rate, one sample rate."""
 
 WIDTH, HEIGHT = 1280, 720
-"""The size of the picture, in pixels."""
+"""Width and height of the picture, in pixels."""
 
 FPS = 30
 """Frames per second."""
 
 SAMPLE_RATE = 48_000
-"""Samples of sound per second."""
+"""Audio samples per second."""
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-"""A whole number on purpose: the sound and the picture of a part end at exactly the same moment."""
+"""A whole number, so that the sound and the picture of a part can end at exactly the same time."""
 
 AUDIO_PACKET_SAMPLES = 1024
-"""Samples in one packet of AAC. Picture and sound can therefore end together only to within one packet."""
+"""Samples in one AAC packet. Therefore the ends of sound and picture may differ by up to one packet."""

@@ -1,7 +1,6 @@
-"""What the probe found in an upload.
+"""The facts that the probe finds in an upload.
 
-All positions are seconds from the beginning of the upload as a player counts them: the first moment of its earliest
-stream is 0.
+All times are seconds from the beginning of the upload, as a player shows them: the earliest stream starts at 0.
 """
 
 from dataclasses import dataclass, field
@@ -13,106 +12,102 @@ from anb_core.domain.formats import Container
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Packets of one stream that share one clock, in a file whose clock jumps. Times are ticks of that clock."""
+    """A series of packets of one stream without a timestamp jump. Times are in units of the stream's time base."""
 
     packet: int
-    """The number of its first packet within the stream."""
+    """Index of the first packet in the stream."""
     since: int
-    """What the clock says at that packet."""
+    """Timestamp of the first packet in the file."""
     place: int
-    """Where that packet belongs on the time line of the whole file."""
+    """Time of the first packet on the continuous timeline of the whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How ffmpeg has to read a stream so that nothing of the kept part is missing. Times are seconds of the file's own
-    clock.
-    """
+    """How ffmpeg has to read a stream to get all of the kept part. Times are timestamps of the file, in seconds."""
 
     origin: float = 0.0
-    """What the clock says where a player counts 0."""
+    """Timestamp at which a player shows 0."""
     seek: float | None = None
-    """Where to begin reading. None means at the beginning of the file."""
+    """Timestamp at which reading begins. None for the beginning of the file."""
     stretches: tuple[Stretch, ...] = ()
-    """How to correct a clock that jumps. Empty where the clock is right."""
+    """Corrections of timestamps that jump. Empty if none jump."""
     skip: int = 0
-    """How many packets at the beginning are not needed. Counts only where there are stretches."""
+    """Number of packets at the beginning that are skipped. Used only together with `stretches`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How the pictures of a stream have to be shown, from one moment on."""
+    """Size, format and colors of the frames of a stream, from the time `since` on."""
 
     since: float = 0.0
-    """Seconds of the upload."""
+    """Time of the first frame, in seconds."""
     width: int = 0
     height: int = 0
     """Pixels, after rotation."""
     pixel_format: str = ""
-    """ffmpeg's name."""
+    """ffmpeg's name of the pixel format."""
     pixel_aspect: float | None = None
-    """The width of a pixel by its height. None means what ffmpeg finds, which then holds for the whole file."""
+    """Width of a pixel divided by its height. None if ffmpeg's own value is right for the whole file."""
     colors: Colors = field(default_factory=Colors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
-    """The video stream that is rendered. `reading` and all fields after it describe the kept part only."""
+    """The video stream that is rendered. `reading` and all fields after it describe only the kept part."""
 
     index: int
-    """The number of the stream within the file."""
+    """Index of the stream in the file."""
     codec: str
-    """ffmpeg's name."""
+    """ffmpeg's name of the codec."""
     width: int
     height: int
-    """Pixels, as the file's headers say."""
+    """Size in the headers of the file, in pixels."""
     claimed_end: float | None = None
-    """Where the file says that this stream ends, in seconds. None where it says nothing about single streams."""
+    """End of the stream by the file's headers, in seconds. None if the headers have no value for this stream."""
     reading: Reading = Reading()
     packets: int = 0
-    """How many packets hold pictures that can be decoded if they are undamaged."""
+    """Number of packets with frames that can be decoded, unless the packets are damaged."""
     shown: tuple[float, ...] = ()
-    """When each of those pictures appears, in seconds. The first one is on the screen when the kept part begins."""
+    """Presentation time of each of these frames, in seconds. The first frame is visible when the kept part begins."""
     end: float | None = None
-    """When the last picture ends, in seconds. The end of the kept part where more pictures follow it. None where there
-    is no picture.
-    """
+    """End of the last frame, in seconds. The end of the kept part if more frames follow it. None if there is no frame."""
     looks: tuple[Look, ...] = ()
-    """How the pictures look, in order of time. Empty where no picture could be decoded."""
+    """The looks of the frames, ordered by time. Empty if no frame could be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioFacts:
-    """The audio stream that is rendered. Fields of the same names mean the same as in VideoFacts."""
+    """The audio stream that is rendered. Fields with the same name mean the same as in VideoFacts."""
 
     index: int
     codec: str
     claimed_end: float | None = None
     reading: Reading = Reading()
     heard: tuple[tuple[float, float], ...] = ()
-    """The spans of the kept part that have sound: begin and end, in seconds."""
+    """Start and end of each span of the kept part with sound, in seconds."""
     decodable: bool = True
-    """Whether a decoder accepts the headers of the stream."""
+    """Whether one of the codec's decoders accepts the headers of the stream."""
     end: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """What the probe found in an upload."""
+    """Everything that the probe finds in an upload."""
 
     container: Container | None = None
-    """None where the file is of no accepted kind."""
+    """None if the container is not accepted."""
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
-    """`cut_off`: the index, which comes last in such a file, is missing."""
+    """`cut_off` means that the index, which is at the end of such a file, is missing."""
     claimed_end: float | None = None
-    """Where the file says that it ends, in seconds."""
+    """End of the file by its headers, in seconds. None if the headers have no value."""
     whole: bool = False
-    """Whether the structure of the file shows that nothing was cut off, whatever length the file claims."""
+    """Whether the structure of the file proves that it is complete. The durations in the headers are then ignored."""
     jumps: tuple[float, ...] = ()
-    """Where the clock jumps, in seconds."""
+    """Times at which the timestamps jump, in seconds."""
     other_recording_at: float | None = None
-    """When another recording, with streams of its own, begins in the file, in seconds. None where there is none."""
+    """Time at which another recording with other streams begins in the same file, in seconds. None if none begins."""
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     has_cover: bool = False
-    """Whether there is a still picture that goes with the sound."""
+    """Whether the file has a cover picture, which is no video."""

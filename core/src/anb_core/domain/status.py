@@ -1,4 +1,4 @@
-"""The statuses of a job and every change between them, as data."""
+"""The statuses of a job and the table of allowed changes between them."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,7 +8,7 @@ from anb_core.domain.errors import Conflict
 
 
 class Status(StrEnum):
-    """Where a job stands. Between attempts it stays `processing`."""
+    """The status of a job. Between two attempts it stays `processing`."""
 
     UPLOADING = "uploading"
     UPLOADED = "uploaded"
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """True where nothing more happens until a person retries."""
+        """Whether the job is over, unless a person retries it."""
         return self in TERMINAL
 
 
@@ -28,22 +28,22 @@ TERMINAL = frozenset({Status.PROCESSED, Status.FAILED, Status.DEAD_LETTERED, Sta
 
 
 class Change(StrEnum):
-    """What can happen to a job."""
+    """Everything that can change the status of a job."""
 
     RECEIVE = "receive"
-    """Its object is whole in the bucket."""
+    """The upload is complete."""
     CLAIM = "claim"
     """A worker begins an attempt."""
     PUBLISH = "publish"
-    """The result of an attempt became current."""
+    """The result of an attempt becomes the current one."""
     REJECT = "reject"
-    """The input is bad."""
+    """The uploaded video can't be processed."""
     EXHAUST = "exhaust"
-    """Its failures or losses are used up."""
+    """The job's failures or losses are used up."""
     CANCEL = "cancel"
-    """A person cancels it."""
+    """A person cancels the job."""
     RETRY = "retry"
-    """A person retries it."""
+    """A person retries the job."""
 
 
 TRANSITIONS: Mapping[tuple[Status, Change], Status] = MappingProxyType(
@@ -65,13 +65,13 @@ TRANSITIONS: Mapping[tuple[Status, Change], Status] = MappingProxyType(
 
 
 def next_status(status: Status, change: Change) -> Status:
-    """The status after a change.
+    """Return the status after a change.
 
     Raises:
-        Conflict: `wrong_status`, when a job in this status cannot change so.
+        Conflict: `wrong_status`, the change is not allowed in this status.
     """
     after = TRANSITIONS.get((status, change))
     if after is None:
-        allowed = ", ".join(before for before, what in TRANSITIONS if what is change)
+        allowed = ", ".join(before for before, other in TRANSITIONS if other is change)
         raise Conflict("wrong_status", f"A job that is {status} can't {change}; only one that is {allowed} can.")
     return after

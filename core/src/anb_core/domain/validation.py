@@ -1,4 +1,4 @@
-"""What is wrong with values that people gave, in words of ours: the library's own speak of its insides."""
+"""Sentences for people about invalid values. pydantic's own messages use its technical terms."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,15 +7,15 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 SHOWN = 60
-"""Characters of a wrong value that are repeated."""
+"""Maximum number of characters of an invalid value that a message repeats."""
 
 _NUMBER = "it must be a number"
 _WHOLE = "it must be a whole number"
 _RULES: Mapping[str, str] = {
     "missing": "it is missing",
-    "extra_forbidden": "there is nothing of this name",
-    "json_invalid": "it is no JSON",
-    "json_type": "it is no JSON",
+    "extra_forbidden": "there is no such field",
+    "json_invalid": "it is not JSON",
+    "json_type": "it is not JSON",
     "greater_than": "it must be more than {gt}",
     "greater_than_equal": "it must be at least {ge}",
     "less_than": "it must be less than {lt}",
@@ -29,11 +29,11 @@ _RULES: Mapping[str, str] = {
     "finite_number": _NUMBER,
     "bool_parsing": "it must be true or false",
     "bool_type": "it must be true or false",
-    "string_type": "it must be a text",
-    "string_unicode": "it must be a text in UTF-8",
+    "string_type": "it must be text",
+    "string_unicode": "it must be text in UTF-8",
     "string_too_short": "it must have at least {min_length} characters",
     "string_too_long": "it must have at most {max_length} characters",
-    "string_pattern_mismatch": "it has a character that is not allowed here, or too many of them",
+    "string_pattern_mismatch": "it has a character that is not allowed, or too many characters",
     "enum": "it must be {expected}",
     "literal_error": "it must be {expected}",
     "model_type": "it must be an object",
@@ -48,7 +48,7 @@ _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_
 
 
 def describe(errors: Iterable[ErrorDetails], *within: str) -> str:
-    """One sentence of all that is wrong, each with its path, which begins with `within`, and the value."""
+    """Return one sentence about all errors: for each, its path, which begins with `within`, and the invalid value."""
     return "; ".join(_describe(error, within) for error in errors) + "."
 
 
@@ -66,6 +66,6 @@ def _rule(kind: str, context: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    """As JSON has it, so that control characters are seen and do nothing."""
+    """Return a value as shortened JSON, in which control characters are escaped."""
     text = json.dumps(value, default=str, ensure_ascii=True)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
