@@ -8,7 +8,7 @@ from typing import Literal
 
 from anb_core.domain.errors import BadInput
 
-UNSAID = 2
+UNSPECIFIED = 2
 
 _RGB, _BT709, _BT601, _BT2020, _BT2020_CONSTANT, _ICTCP = 0, 1, 5, 9, 10, 14
 _ORDINARY = {_BT709: "bt709", 4: "fcc", _BT601: "bt470bg", 6: "smpte170m", 7: "smpte240m", _BT2020: "bt2020nc"}
@@ -27,7 +27,7 @@ _MATRICES = {_RGB: "gbr"} | _ORDINARY | _RARE
 _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
 """Primaries that have to be converted. Without a conversion their colors look pale. All others are close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
-_UNLIKE_VIDEO = {8: "linear", 9: "log100", 10: "log316"}
+_CONVERTED_TRANSFERS = {8: "linear", 9: "log100", 10: "log316"}
 """Transfer functions that have to be converted. All others are treated as BT.709, as players do it."""
 
 _HD_LINES, _SD_COLUMNS = 720, 1024
@@ -37,9 +37,9 @@ _HD_LINES, _SD_COLUMNS = 720, 1024
 class Colors:
     """The color metadata of a frame or of its file. The numbers are code points of H.273."""
 
-    matrix: int = UNSAID
-    primaries: int = UNSAID
-    transfer: int = UNSAID
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
     """Color matrix, color primaries and transfer function."""
     full_range: bool = False
     """Whether values use the full range (0 to 255 with 8 bits), not the limited range (16 to 235)."""
@@ -71,23 +71,23 @@ class ColorPlan:
     """Whether the video has an alpha channel, and is therefore drawn over black."""
 
 
-def plan_colors(said: Colors, width: int, height: int) -> ColorPlan:
+def plan_colors(colors: Colors, width: int, height: int) -> ColorPlan:
     """Decide how the colors of a frame are converted. `width` and `height` are its coded size in pixels.
 
     Raises:
         BadInput: `unsupported_color`.
     """
-    if said.dolby_vision or said.matrix in _REFUSED:
-        name = "IPT-C2 (Dolby Vision profile 5)" if said.dolby_vision else _REFUSED[said.matrix]
+    if colors.dolby_vision or colors.matrix in _REFUSED:
+        name = "IPT-C2 (Dolby Vision profile 5)" if colors.dolby_vision else _REFUSED[colors.matrix]
         raise _refusal(f"are coded with the matrix {name}")
-    matrix, primaries = _matrix(said, width, height), _primaries(said)
-    transfer = _HDR.get(said.transfer) or _UNLIKE_VIDEO.get(said.transfer, "bt709")
-    if matrix == _ICTCP and said.transfer not in _HDR:
+    matrix, primaries = _matrix(colors, width, height), _primaries(colors)
+    transfer = _HDR.get(colors.transfer) or _CONVERTED_TRANSFERS.get(colors.transfer, "bt709")
+    if matrix == _ICTCP and colors.transfer not in _HDR:
         raise _refusal("are coded with the matrix ICtCp, but are no HDR")
     if matrix == _BT2020_CONSTANT and transfer != "bt709":
         raise _refusal(f"are coded with the matrix BT.2020 constant luminance and the transfer {transfer}")
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"
-    if said.transfer in _HDR:
+    if colors.transfer in _HDR:
         by = "tone_mapping"
     elif matrix in _RARE or primaries in _WIDE or transfer != "bt709":
         by = "zimg"
@@ -96,32 +96,33 @@ def plan_colors(said: Colors, width: int, height: int) -> ColorPlan:
         matrix=_MATRICES[matrix],
         primaries=_WIDE.get(primaries, "bt709"),
         transfer=transfer,
-        full_range=said.full_range or said.rgb,
-        assumed=said.matrix not in _MATRICES or (said.matrix == _RGB and not said.rgb),
-        alpha=said.alpha,
+        full_range=colors.full_range or colors.rgb,
+        assumed=colors.matrix not in _MATRICES or (colors.matrix == _RGB and not colors.rgb),
+        alpha=colors.alpha,
     )
 
 
-def _matrix(said: Colors, width: int, height: int) -> int:
-    if said.rgb:
+def _matrix(colors: Colors, width: int, height: int) -> int:
+    if colors.rgb:
         return _RGB
-    if said.matrix in _MATRICES and said.matrix != _RGB:
-        return said.matrix
-    if said.primaries == _BT2020 or said.transfer in _HDR:
+    if colors.matrix in _MATRICES and colors.matrix != _RGB:
+        return colors.matrix
+    if colors.primaries == _BT2020 or colors.transfer in _HDR:
         return _BT2020
-    if said.alpha:
+    if colors.alpha:
         # A program has converted the video from RGB. Without a specified matrix, such programs use BT.601.
         return _BT601
     # The same guess as in players: frames larger than those of a DVD have BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601
 
 
-def _primaries(said: Colors) -> int:
-    if said.matrix == _ICTCP:
+def _primaries(colors: Colors) -> int:
+    if colors.matrix == _ICTCP:
         return _BT2020  # the definition of ICtCp says so
-    if said.primaries in {UNSAID, 0, 3} and (said.transfer in _HDR or said.matrix in {_BT2020, _BT2020_CONSTANT}):
+    is_bt2020 = colors.transfer in _HDR or colors.matrix in {_BT2020, _BT2020_CONSTANT}
+    if is_bt2020 and colors.primaries in {UNSPECIFIED, 0, 3}:
         return _BT2020
-    return said.primaries
+    return colors.primaries
 
 
 def _refusal(fault: str) -> BadInput:

@@ -71,7 +71,7 @@ class VideoFacts:
     shown: tuple[float, ...] = ()
     """Presentation time of each of these frames, in seconds. The first frame is visible when the kept part begins."""
     end: float | None = None
-    """End of the last frame, in seconds. The end of the kept part if more frames follow it. None if there is no frame."""
+    """End of the last frame, or of the kept part if more frames follow, in seconds. None if there is no frame."""
     looks: tuple[Look, ...] = ()
     """The looks of the frames, ordered by time. Empty if no frame could be decoded."""
 

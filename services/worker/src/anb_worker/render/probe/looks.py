@@ -13,7 +13,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from anb_core.domain.color import UNSAID, Colors
+from anb_core.domain.color import UNSPECIFIED, Colors
 from anb_core.domain.source_facts import Look
 from anb_worker.render.probe.streams import codec_name
 
@@ -32,7 +32,7 @@ _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
 """Profile, and what a picture is compatible with: with nothing."""
 _FULL_RANGE = 2
-_COLOR_FIELDS = {"colorspace": UNSAID, "color_primaries": UNSAID, "color_trc": UNSAID, "color_range": 0}
+_COLOR_FIELDS = {"colorspace": UNSPECIFIED, "color_primaries": UNSPECIFIED, "color_trc": UNSPECIFIED, "color_range": 0}
 _SAY_NO_COLORS = {"mpegts", "avi"}
 """Containers, by FFmpeg's names, that leave this to their pictures."""
 
