@@ -194,6 +194,17 @@ def test_each_request_is_counted_by_its_status_those_with_an_old_token_too() -> 
     assert counted == [("PATCH", "401"), ("PATCH", "200"), ("DELETE", "503")]
 
 
+def test_a_proxy_in_the_environment_is_not_for_the_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.json_response({"metadata": {}, "items": []})
+
+    assert ask(nothing, lambda client: client.list_videojobs()) == []
+
+
 def test_without_a_pod_and_without_a_kubeconfig_there_is_nothing_to_work_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
