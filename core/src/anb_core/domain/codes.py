@@ -1,4 +1,4 @@
-"""All error codes: stable words that programs compare, each with its meaning. A new code is written here first."""
+"""All error codes and their meanings. Programs compare codes, so a code never changes. Add a new code here first."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -114,131 +114,137 @@ OperatorCode = Literal[
 Code = RequestCode | VideoCode | AttemptCode | ProgramCode | OperatorCode
 
 REQUESTS: Mapping[RequestCode, str] = {
-    "bucket_unavailable": "the bucket does not answer; `Retry-After` tells when to try again",
-    "charset_unsupported": "a field comes in characters that are not known here: send UTF-8",
-    "cursor_invalid": "the cursor is none of ours",
+    "bucket_unavailable": "the bucket does not answer; try again after the seconds in `Retry-After`",
+    "charset_unsupported": "a field uses a character set that the API does not support: send UTF-8",
+    "cursor_invalid": "the cursor does not come from this API",
     "database_unavailable": "the database does not answer",
-    "edit_invalid": "`edit` is no JSON, or has an unknown field or a value that is not allowed",
+    "edit_invalid": "`edit` is not JSON, or has an unknown field or a value that is not allowed",
     "encoding_unsupported": "the body or a part is compressed, or encoded as base64 or quoted-printable",
-    "field_repeated": "a field is there twice",
+    "field_repeated": "the form has a field twice",
     "field_too_large": "`title` or `edit` has more than 64 KiB",
     "field_unknown": "the form has a field that does not exist",
     "file_empty": "the file has no bytes",
     "file_missing": "there is no `video_file`, or it has no file name",
-    "file_too_large": "the file is over `ANB_MAX_UPLOAD_BYTES`; told by the length alone where there is one",
-    "form_malformed": "the form, a part of it or its Content-Type can't be read",
+    "file_too_large": (
+        "the file is larger than `ANB_MAX_UPLOAD_BYTES`; if Content-Length shows that, the body is not read"
+    ),
+    "form_malformed": "the form, one of its parts or its Content-Type can't be read",
     "form_truncated": "the form ends before its last boundary",
     "headers_stalled": "the headers did not end within 10 s",
     "headers_too_large": "the headers have more than 16 KiB",
-    "idempotency_key_reused": "this Idempotency-Key was used with another title, edit or file",
-    "internal_error": "a failure that nobody foresaw; the server's log has it",
-    "method_not_allowed": "the address does not take this method; `Allow` tells which",
+    "idempotency_key_reused": "this Idempotency-Key was used before with another title, edit or file",
+    "internal_error": "an unexpected error; the server's log has the details",
+    "method_not_allowed": "this address does not support the method; `Allow` lists the supported ones",
     "not_a_form": "the body is not multipart/form-data",
-    "not_a_video": "the file is none of the accepted kinds, whatever its name says",
-    "not_processed": "there is nothing to download yet",
-    "object_withheld": "the bucket does not give us the uploaded file: the sentence says what its operator has to mend",
+    "not_a_video": "the file is not of an accepted kind, whatever its name says",
+    "not_processed": "the video is not processed, so it has no result to download",
+    "object_withheld": (
+        "the bucket denies access to the uploaded file; the sentence says what the operator of the deployment must fix"
+    ),
     "request_invalid": "a header, query or path parameter is wrong; the sentence names it",
-    "request_malformed": "this is no HTTP request, or its body breaks off in a chunk",
-    "request_too_large": "more than a mebibyte that is no file",
-    "route_not_found": "there is nothing at this address",
-    "server_full": "this process has 512 connections",
-    "source_missing": "the uploaded file is gone: it can't be retried",
-    "storage_full": "the disk of bucket or database is full: nothing was kept",
-    "streams_unavailable": "too many event streams are open in this process, or too many of them are yours",
-    "title_empty": "the title is empty or blank, or all of its characters are invisible",
+    "request_malformed": "the request is not valid HTTP, or a chunk of its body is incomplete",
+    "request_too_large": "the request has more than 1 MiB besides the file",
+    "route_not_found": "the API has no such address",
+    "server_full": "this process already has 512 connections",
+    "source_missing": "the uploaded file no longer exists, so the video can't be retried",
+    "storage_full": "the disk of the bucket or of the database is full; nothing was stored",
+    "streams_unavailable": "too many event streams are open in this process, in total or by the owner of the token",
+    "title_empty": "the title is empty, or has only blanks or invisible characters",
     "title_missing": "the form has no `title`",
     "title_not_text": "the title is not UTF-8",
     "title_too_long": "the title has more than 200 characters",
     "title_unprintable": "the title has a control character",
     "token_invalid": "the token is unknown, revoked or expired",
-    "token_missing": "there is no Bearer token",
-    "transfer_encoding_unsupported": "the body has another `Transfer-Encoding` than `chunked`",
-    "upload_ended": "the upload was cancelled, deleted or given up meanwhile",
-    "upload_in_progress": "an upload with this Idempotency-Key is under way",
-    "upload_stalled": "over 60 s less than 8 kB a second came",
-    "uploads_unavailable": "too many uploads are under way in this process, or too many of them are yours",
-    "video_not_found": "there is no such video, or it is another owner's, or deleted",
+    "token_missing": "the request has no Bearer token",
+    "transfer_encoding_unsupported": "the body has a `Transfer-Encoding` other than `chunked`",
+    "upload_ended": "the upload was cancelled, deleted or abandoned before it was complete",
+    "upload_in_progress": "another upload with this Idempotency-Key is running",
+    "upload_stalled": "the client sent less than 8 kB a second over 60 s",
+    "uploads_unavailable": "too many uploads are running in this process, in total or by the owner of the token",
+    "video_not_found": "the video does not exist, was deleted, or belongs to another owner",
     "video_unreadable": (
-        "a newer version has written this video, or it is damaged; lists leave it out, the log says why"
+        "the video was written by a newer version, or is damaged; lists leave it out, and the log says why"
     ),
     "wrong_status": "the video can't be cancelled or retried in its present status",
 }
-"""In the answer to an HTTP request. docs/api.md lists them with their statuses."""
+"""Codes in answers to HTTP requests. docs/api.md lists them with their HTTP statuses."""
 
 VIDEOS: Mapping[VideoCode, str] = {
-    "not_a_video": "the first bytes are of no accepted kind: MP4, MOV, 3GP, MKV, WebM, AVI, MPEG-TS",
+    "not_a_video": "the first bytes do not show an accepted kind: MP4, MOV, 3GP, MKV, WebM, AVI, MPEG-TS",
     "truncated": (
-        "the index is missing, or a stream that is used ends in the kept part earlier than the file claims, "
-        "by more than half a second and more than a twentieth, and the file's structure does not show that "
-        "it is whole"
+        "the file is cut off: its index is missing, or a used stream ends before the end that the file claims for "
+        "the kept part, by more than half a second and more than a twentieth, and the structure of the file does "
+        "not show that it is whole"
     ),
     "corrupt": (
-        "it can't be opened; or of the kept part's picture or sound half a second on end, or half of the "
-        "frames, can't be decoded; or what reads it breaks over it"
+        "the file can't be opened, half a second on end or half of the frames of the kept part can't be decoded "
+        "(picture or sound), or the program that reads the file crashes"
     ),
-    "no_video_stream": "there is no moving picture; a cover picture is none",
-    "audio_only": "there is no moving picture; a cover picture is none",
+    "no_video_stream": "the file has no moving picture and no sound",
+    "audio_only": "the file has sound or a cover picture, but no moving picture",
     "unsupported_join": (
-        "in the kept part another recording begins in streams of its own, or the clock jumps more than 50 times"
+        "in the kept part another recording begins with other streams, or the clock jumps more than 50 times"
     ),
     "unsupported_codec": (
-        "picture or sound is in a codec that is not on the list, or sound in a kind of one that no decoder takes"
+        "the codec of picture or sound is not supported, or no decoder supports this variant of the sound codec"
     ),
-    "unsupported_color": "its colors are of a kind that can't be converted: see [Colors](#colors)",
-    "zero_duration": "there is not a single picture",
-    "too_long": "it claims more than `ANB_MAX_DURATION_SECONDS`; MPEG-TS, which claims nothing, has more",
-    "too_many_pixels": "a picture has more than 4096 x 4096 pixels",
-    "trim_beyond_end": "the kept part begins after the end of both picture and sound",
-    "too_demanding": "rendering half a minute of it took 15 minutes of computing, or more memory than a child gets",
+    "unsupported_color": "the colors can't be converted: see [Colors](#colors)",
+    "zero_duration": "the file has no frames",
+    "too_long": (
+        "the file claims more than `ANB_MAX_DURATION_SECONDS`, or is MPEG-TS, which claims no duration, and has more"
+    ),
+    "too_many_pixels": "a frame has more than 4096 x 4096 pixels",
+    "trim_beyond_end": "the kept part begins after the end of picture and sound",
+    "too_demanding": "rendering the kept part took 15 minutes of CPU time, or more memory than a child process may use",
 }
-"""What is wrong with an uploaded video. docs/rendering.md lists them."""
+"""Codes of uploads that can't be processed. docs/rendering.md lists them."""
 
 ATTEMPTS: Mapping[AttemptCode, str] = {
-    "attempt_too_long": "the attempt took longer than a whole render may",
-    "bad_resource": "a file of ours under `resources/` can't be used",
-    "child_failed": "a program that the worker started failed; the worker's log says more",
+    "attempt_too_long": "the attempt took longer than one hour",
+    "bad_resource": "a file of the operator under `resources/` can't be used",
+    "child_failed": "a child process of the worker failed; the worker's log says more",
     "ffmpeg_missing": "the worker has no ffmpeg",
-    "killed": "a program that the worker started was ended by a signal",
-    "out_of_memory": "a program that the worker started reached its memory limit",
-    "scratch_unavailable": "the worker's disk has no room",
+    "killed": "a child process of the worker was killed by a signal",
+    "out_of_memory": "a child process of the worker reached its memory limit",
+    "scratch_unavailable": "the scratch disk of the worker has no room",
     "source_missing": "the uploaded file is not in the bucket",
-    "timed_out": "a program that the worker started reached its limit of CPU time",
-    "verification_failed": "the result is not as it was planned",
-    "worker_lost": "the worker went away without a word",
+    "timed_out": "a child process of the worker reached its time limit",
+    "verification_failed": "the result is not as planned",
+    "worker_lost": "the lease expired: the worker stopped responding",
 }
-"""Why an attempt went wrong, beside the parts that were unavailable. docs/api.md lists them."""
+"""Codes of attempts that failed, apart from unavailable parts. docs/api.md lists them."""
 
 PROGRAMS: Mapping[ProgramCode, str] = {
     "attempt_unreadable": "this version can't read an attempt",
     "event_unreadable": "this version can't read some events",
-    "interrupted": "the worker goes away and hands its job on",
-    "key_not_allowed": "the object is under none of the prefixes that may be submitted",
+    "interrupted": "the worker has to stop and hands its job on",
+    "key_not_allowed": "the object is under none of the allowed prefixes",
     "lease_lost": "the attempt no longer owns its job",
     "object_missing": "the bucket has no such object",
     "owner_empty": "a token needs an owner",
     "queue_unavailable": "the queue does not answer",
     "source_taken": "the object belongs to another video",
     "status_unreadable": "this version can't read the status of some videos",
-    "token_not_found": "there is no such token that could be revoked",
+    "token_not_found": "there is no such token to revoke",
     "token_unreadable": "this version can't read a token",
-    "video_exists": "there is a video with this id, of another object or owner",
-    "video_id_invalid": "this can't be a video's id",
+    "video_exists": "a video with this id exists, with another object or owner",
+    "video_id_invalid": "this is not a valid video id",
 }
-"""Between our programs, in their logs and on their command lines."""
+"""Codes in the logs and on the command lines of our programs."""
 
 OPERATOR: Mapping[OperatorCode, str] = {
-    "cancelled": "the VideoJob says that it is not to be submitted",
-    "existing": "the cluster has an object of this name",
+    "cancelled": "the VideoJob is cancelled, so its object is not submitted",
+    "existing": "the cluster already has an object with this name",
     "held": "VideoJobs still have our finalizer",
-    "kubernetes_unavailable": "the cluster's API does not answer",
+    "kubernetes_unavailable": "the API server of the cluster does not answer",
     "missing": "the cluster has no such object",
-    "no_videojobs": "the cluster does not know VideoJobs",
+    "no_videojobs": "the cluster does not have the VideoJob resource",
     "no_watch": "the operator may not watch VideoJobs",
-    "not_held": "somebody took our finalizer off",
-    "outdated": "the object in the cluster has changed",
-    "refused": "the cluster's API refuses",
-    "running": "the operator's pod has not stopped",
-    "unauthorized": "the cluster's API does not know who asks",
+    "not_held": "another program removed our finalizer",
+    "outdated": "the object in the cluster has changed since it was read",
+    "refused": "the API server refuses the request",
+    "running": "the operator's pod is still running",
+    "unauthorized": "the API server does not accept the credentials",
     "video_deleted": "the video of a VideoJob was deleted",
 }
-"""What the operator says of VideoJobs and of the cluster."""
+"""Codes of the operator, about VideoJobs and the cluster."""
