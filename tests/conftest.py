@@ -19,7 +19,7 @@ SKIPS_ALLOWED_IN_CI: tuple[str, ...] = ()
 
 
 def pytest_configure() -> None:
-    # What a shell starts in its background ignores Ctrl-C, and so would every program that a test interrupts.
+    # A shell's background job ignores SIGINT, and child processes inherit that: tests that send Ctrl-C would hang.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(("ANB_", "AWS_", "CELERY_", "DATABASE_", "S3_", "SQS_")):
@@ -31,17 +31,17 @@ def pytest_configure() -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # Nobody listens there: a client that was told no endpoint fails at once instead of asking AWS.
+        # Nothing listens on port 9: a client without an endpoint of its own fails at once instead of calling AWS.
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    # In CI hypothesis has no deadline of its own accord: a machine that pauses for 0.2 s is slow elsewhere, too.
+    # Hypothesis disables its deadline in CI only, but a developer's machine can pause for 0.2 s, too.
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
-    # By default structlog draws every local variable of a traceback, which takes minutes where stores are among them.
+    # By default structlog prints every local variable of a traceback, which takes minutes when one is a large store.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    # Through logging, as the programs do. Otherwise a line of an API that runs in a thread for the whole session would
-    # be in the output of the test that runs at that moment.
+    # Log through the standard logging module, as the programs do. Otherwise the log lines of an API that runs in a
+    # thread for the whole session would appear in the output of whichever test runs at that moment.
     structlog.configure(
         processors=[structlog.stdlib.add_log_level, plain],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -73,14 +73,14 @@ def _fail_an_unexplained_skip(report: pytest.TestReport | pytest.CollectReport) 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server."""
+    """A PostgreSQL server for the whole test session."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
-    """An empty PostgreSQL database, for SQLAlchemy."""
+    """The SQLAlchemy URL of an empty PostgreSQL database."""
     url = postgres.create_database()
     yield url
     postgres.drop_database(url)
@@ -88,14 +88,14 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
-    """S3, SQS and SNS by moto."""
+    """The URL of a moto server that plays S3, SQS and SNS."""
     with running_moto() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """S3, SQS and SNS by the embedded emulator."""
+    """The URL of the embedded emulator, which plays S3, SQS and SNS."""
     with running_ministack(tmp_path_factory.mktemp("ministack")) as url:
         yield url
 
@@ -110,6 +110,6 @@ def footage() -> Path:
 
 @pytest.fixture(scope="session")
 def cards_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shared by all processes of this test run: composing the cards takes a while."""
+    """The folder for composed cards. All processes of a test run share it, because composing takes seconds."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cards"

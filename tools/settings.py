@@ -1,4 +1,4 @@
-"""`python -m tools.settings` writes down what the programs read: for people and for the chart."""
+"""`python -m tools.settings` writes the table of docs/configuration.md and the settings file of the chart."""
 
 import math
 import sys
@@ -34,15 +34,19 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "configuration.md"
 CHART = ROOT / "charts" / "anb-video" / "files" / "settings.yaml"
 HEADER = """# Written by `python -m tools.settings`.
-# readers: the programs that read a variable. A pod is given no other, so that a change restarts only whom it concerns.
-# forms: what a whole value must match, as the programs have it, and the sentence that says so.
+# readers: the programs that read each variable. A pod gets only its own, so that a change restarts only these pods.
+# forms: the pattern that a whole value must match in chart and programs, and the sentence for a value that does not.
 """
 BEGIN = "<!-- settings: begin (written by `python -m tools.settings`) -->"
 END = "<!-- settings: end -->"
 
 
 def with_table(document: str) -> str:
-    """The document with the table between its two markers."""
+    """Return the document with the current table between its two markers.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -51,7 +55,7 @@ def with_table(document: str) -> str:
 
 
 def for_the_chart() -> str:
-    """What the chart's templates have to know, as YAML."""
+    """Return the readers and forms that the chart's templates need, as YAML."""
     reading = readers({name: PROGRAMS[name] for name in IN_THE_CHART})
     forms = {name: asdict(form) for name, form in FORMS.items()}
     return (
@@ -62,7 +66,7 @@ def for_the_chart() -> str:
 
 
 def main() -> int:
-    """Write all of it."""
+    """Write both files and return the exit code."""
     DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
     CHART.write_text(for_the_chart(), encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""A cluster that knows VideoJobs, what a failure leaves behind, and how a second try is told."""
+"""The CRD of VideoJobs on a cluster, evidence of failed tests, and a report of tests that passed on a second try."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="session")
 def _videojobs_known() -> Iterator[None]:
-    """The cluster of KUBECONFIG, of which the control plane is enough, knows VideoJobs."""
+    """Install the CRD of VideoJobs on the cluster of KUBECONFIG, unless it is there. A control plane is enough."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster, or start one's control plane")
     definition = str(CHART / "files" / "videojob-crd.yaml")
@@ -21,12 +21,12 @@ def _videojobs_known() -> Iterator[None]:
     if not installed:
         tool("kubectl", "create", "-f", definition)
     try:
-        # `kubectl wait` fails where a definition has no conditions yet, and kubectl is told of its kind a little later.
+        # `kubectl wait` fails on a CRD without conditions, and the kind can be listed only a moment later.
         eventually(lambda: tool("kubectl", "get", "videojobs", check=False).returncode == 0, every=0.2)
         yield
     finally:
         if not installed:
-            # Who comes next must find it gone: an install refuses one that is not its own, also while it goes.
+            # Wait until it is deleted: helm refuses to install beside a CRD of another owner, even a terminating one.
             tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 

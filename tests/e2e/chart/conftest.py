@@ -1,4 +1,4 @@
-"""The chart as `helm template` renders it, and what it has to fit. Helm and Go must be on PATH."""
+"""Fixtures that render the chart and give the schemas that it must fit. Helm and Go must be on PATH."""
 
 import json
 import re
@@ -15,7 +15,7 @@ Render = Callable[..., list[Manifest]]
 
 @pytest.fixture
 def render() -> Render:
-    """`render(values_file, version, name=...)` gives the manifests of a release."""
+    """Return a function: `render(values_file, version, name=...)` gives the manifests of a release."""
 
     def run(values: Path, version: str = KUBERNETES[-1], *, name: str = "anb") -> list[Manifest]:
         command = ("helm", "template", name, str(CHART), "-n", "video", "--kube-version", version, "-f", str(values))
@@ -29,27 +29,27 @@ def render() -> Render:
 
 @pytest.fixture(scope="session")
 def keda_schemas() -> dict[str, Manifest]:
-    """KEDA's own schemas by kind, from its Go module, made as strict as the API server is with unknown fields.
+    """KEDA's schemas by kind, from the Go module of the version that deploy/local/up installs.
 
-    They are those of the KEDA that deploy/local/up installs.
+    They are made strict: like the API server, they refuse unknown fields.
     """
     script = CHART.parents[1] / "deploy" / "local" / "up"
     (version,) = re.findall(r"^keda=(\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    told = tool("go", "mod", "download", "-json", f"github.com/kedacore/keda/v2@v{version}").stdout
-    folder = Path(json.loads(told)["Dir"], "config", "crd", "bases")
+    module = tool("go", "mod", "download", "-json", f"github.com/kedacore/keda/v2@v{version}").stdout
+    folder = Path(json.loads(module)["Dir"], "config", "crd", "bases")
     definitions = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("keda.sh_*.yaml")]
     return {definition["spec"]["names"]["kind"]: strict_schema(definition) for definition in definitions}
 
 
 @pytest.fixture(scope="session")
 def videojob_definition() -> Manifest:
-    """Our own resource's definition."""
+    """The CRD of VideoJobs."""
     definition: Manifest = yaml.safe_load((CHART / "files" / "videojob-crd.yaml").read_text(encoding="utf-8"))
     return definition
 
 
 def _refuse_equal_keys(node: yaml.Node) -> None:
-    """PyYAML lets the last of two equal keys win, the API server refuses them."""
+    """Fail if a mapping has a key twice: the API server refuses that, but PyYAML keeps the last value."""
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"equal keys among {keys}: {node.start_mark}"

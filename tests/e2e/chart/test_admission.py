@@ -1,4 +1,4 @@
-"""The API server refuses a VideoJob that makes no sense, with a sentence."""
+"""The API server refuses an invalid VideoJob with a sentence that says what is wrong."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ VIDEO_ID = "3f0a3f4e-6d1e-4b55-9a3b-7d9d5d1f7a10"
 
 @pytest.fixture(scope="module")
 def namespace(_videojobs_known: None) -> Iterator[str]:
-    """A namespace of its own on a cluster that knows VideoJobs."""
+    """A new namespace on a cluster with the CRD of VideoJobs."""
     name = f"admission-{uuid.uuid4().hex[:8]}"
     tool("kubectl", "create", "namespace", name)
     yield name
@@ -30,7 +30,7 @@ def namespace(_videojobs_known: None) -> Iterator[str]:
 
 @pytest.fixture
 def apply(namespace: str, tmp_path: Path) -> Apply:
-    """`apply(name, spec)` gives what the API server says against it, nothing when it takes it."""
+    """Return a function: `apply(name, spec)` gives the API server's refusal, or an empty string when it accepts."""
 
     def run(name: str, spec: dict[str, Any]) -> str:
         path = tmp_path / "videojob.json"
@@ -57,7 +57,7 @@ def name() -> str:
         {"videoId": "A_b", "retry": "1", "cancel": False, "ttlSecondsAfterFinished": 60},
     ],
 )
-def test_a_sensible_videojob_is_taken_however_often_it_is_applied(
+def test_a_valid_videojob_is_accepted_however_often_it_is_applied(
     apply: Apply, name: str, spec: dict[str, Any]
 ) -> None:
     assert apply(name, spec) == ""
@@ -101,7 +101,9 @@ def test_a_mirror_is_named_by_its_videos_id(apply: Apply, name: str) -> None:
         (SOURCE | {"ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished"),
     ],
 )
-def test_nonsense_is_refused_with_a_sentence(apply: Apply, name: str, spec: dict[str, Any], sentence: str) -> None:
+def test_an_invalid_videojob_is_refused_with_a_sentence(
+    apply: Apply, name: str, spec: dict[str, Any], sentence: str
+) -> None:
     assert sentence in apply(name, spec)
 
 

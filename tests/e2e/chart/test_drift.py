@@ -1,4 +1,4 @@
-"""What is written twice is the same in both places."""
+"""The chart, the programs and the documents agree where the same fact is written in several places."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ Render = Callable[..., list[Manifest]]
 ROOT = CHART.parents[1]
 
 RIGHT_BY_THEMSELVES = {
-    # JSON where there is no terminal, the pod's name, and the region that the queue's URL tells.
+    # Their defaults fit a pod: JSON without a terminal, the pod's name, and the region in the queue's URL.
     "ANB_LOG_FORMAT",
     "ANB_WORKER_NAME",
     "SQS_REGION",
@@ -34,7 +34,7 @@ LEFT_TO_LIBRARIES = {"TMPDIR", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SEC
 
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
-    """Values that say all that can be said to the programs."""
+    """A values file that sets every setting that the programs can read."""
     values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
     values["aws"] |= {"createResources": True, "endpointUrl": "http://aws.example.com"}
     values["bucket"]["publicEndpoint"] = "https://videos.example.com"
@@ -57,7 +57,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     }
     reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
     for program in ("api", "worker"):
-        # Told to the operator alone: each number of pods is part of it, and it restarts whom it is told.
+        # Only the operator gets it: it changes with every number of pods, and a change restarts the pods that get it.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
@@ -87,9 +87,9 @@ def test_times_that_the_programs_refuse_are_refused_by_the_chart(
     name: str, seconds: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, seconds)
-    with pytest.raises(Misconfigured) as told:
+    with pytest.raises(Misconfigured) as refusal:
         load(WorkerSettings)
-    assert any(name in problem for problem in told.value.problems)
+    assert any(name in problem for problem in refusal.value.problems)
     given = ("--kube-version", KUBERNETES[-1], "-f", str(PRESETS[0]), "--set", f"config.{name}={seconds}")
     done = tool("helm", "template", "anb", str(CHART), *given, check=False)
     assert f"{name} ({seconds})" in done.stderr
@@ -106,17 +106,17 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
     pods = {
         manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
     }
-    opened = 1  # by the migration
-    told = set()
+    opened = 1  # one connection for the migration
+    stated = set()
     for name, spec in pods.items():
         env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
-        # Where one pod replaces another, the old one may still drain.
+        # During a rolling update the old pod may still drain while the new one already runs.
         replaced = 1 if spec.get("strategy", {}).get("type") == "Recreate" else 2
         opened += replaced * most.get(name, spec.get("replicas")) * int(env["ANB_DATABASE_CONNECTIONS"])
-        told |= {env[key] for key in env if key == "ANB_DATABASE_CONNECTIONS_IN_ALL"}
+        stated |= {env[key] for key in env if key == "ANB_DATABASE_CONNECTIONS_IN_ALL"}
     assert len(pods) == 3
     assert opened <= 60
-    assert told == {str(opened)}
+    assert stated == {str(opened)}
     assert f"= {opened}" in (CHART / "README.md.gotmpl").read_text(encoding="utf-8")
     assert f"{opened} connections" in (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 
@@ -128,14 +128,14 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
 def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
     prefixes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)  # one problem there always is
+    monkeypatch.delenv("DATABASE_URL", raising=False)  # so that loading fails with every prefix
     monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
-    with pytest.raises(Misconfigured) as told:
+    with pytest.raises(Misconfigured) as refusal:
         load(WorkerSettings)
     given = ("--kube-version", KUBERNETES[-1], "-f", str(PRESETS[0]))
     value = f"config.ANB_SOURCE_PREFIXES={json.dumps(prefixes)}"
     done = tool("helm", "template", "anb", str(CHART), *given, "--set-json", value, check=False)
-    assert bool(done.returncode) is any("ANB_SOURCE_PREFIXES" in problem for problem in told.value.problems)
+    assert bool(done.returncode) is any("ANB_SOURCE_PREFIXES" in problem for problem in refusal.value.problems)
 
 
 def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +152,9 @@ def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.Monk
         monkeypatch.setenv(name, "x")
     problems: list[str] = []
     for model in (ApiSettings, WorkerSettings, OperatorSettings):
-        with pytest.raises(Misconfigured) as told:
+        with pytest.raises(Misconfigured) as refusal:
             load(model)
-        problems += told.value.problems
+        problems += refusal.value.problems
     wanted = [
         f"{name} is x: it must be a whole number from {bound['minimum']} to {bound.get('maximum')}."
         for name, bound in bounds.items()
@@ -163,7 +163,7 @@ def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.Monk
 
 
 def test_a_path_before_the_api_has_the_form_that_the_api_takes() -> None:
-    # A slash at its end would be taken away by the API, and would stay in the Ingress.
+    # The API removes a trailing slash, but the Ingress would keep it.
     own = PATH_PREFIX.pattern.removesuffix("/?")
     assert _schema()["properties"]["ingress"]["properties"]["prefix"]["pattern"] == f"^{own}$"
 
@@ -178,7 +178,7 @@ def test_a_pod_of_the_api_may_stop_as_long_as_its_program_does(render: Render) -
     assert api["terminationGracePeriodSeconds"] == pause + DRAIN_SECONDS + 10
 
 
-def test_what_kind_brings_out_on_the_host_leads_to_the_pods_of_the_usual_services(render: Render) -> None:
+def test_the_ports_that_kind_publishes_on_the_host_lead_to_the_pods_of_the_usual_services(render: Render) -> None:
     local = ROOT / "deploy" / "local"
     (api,) = (manifest for manifest in render(CHART / "ci" / "kind-values.yaml") if manifest["kind"] == "Service")
     localstack = next(yaml.safe_load_all((local / "localstack.yaml").read_text(encoding="utf-8")))
@@ -201,7 +201,7 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
 
 
 def test_no_value_that_has_a_default_can_be_missing() -> None:
-    # A key without a value takes the default away, and an upgrade with --reuse-values has none for what is new.
+    # A key without a value removes the chart's default, and --reuse-values brings no default for a new value.
     for path, defaults in _objects(_values()):
         assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 
@@ -237,13 +237,13 @@ def _schema() -> dict[str, Any]:
 
 
 def _config_schema() -> dict[str, Any]:
-    """What may stand under `config`, each with its schema."""
+    """Return the schema of each key that is allowed under `config`."""
     known: dict[str, Any] = _schema()["properties"]["config"]["properties"]
     return known
 
 
 def _example(given: object) -> object:
-    """The value itself, or one that its schema takes."""
+    """Return a value that this schema accepts. Anything that is not a schema is returned as it is."""
     match given:
         case {"minimum": least}:
             return least
@@ -255,7 +255,7 @@ def _example(given: object) -> object:
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Paths of the values. Maps that people fill (labels, quantities) are values as a whole."""
+    """Return the paths of all values. A map that people fill freely (labels, quantities) counts as one value."""
     found = []
     for name, value in values.items():
         path = f"{prefix}{name}"
@@ -264,7 +264,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _objects(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Where the values have objects that are closed, and what has a default in each."""
+    """Yield the path of each object with a fixed set of keys, and the keys in it that have a default."""
     yield path, [name for name, value in values.items() if value is not None]
     for name, value in values.items():
         if isinstance(value, dict) and value and name not in OPEN:

@@ -1,4 +1,4 @@
-"""Every preset renders to what Kubernetes, KEDA and our own resource accept."""
+"""Every preset renders to manifests that Kubernetes, KEDA and the CRD of VideoJobs accept."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, strict_sch
 
 Render = Callable[..., list[Manifest]]
 
-# Legal names of releases that YAML reads as something else when they are not quoted.
+# Legal release names that YAML parses as a boolean, null or a number when they are not quoted.
 ODD_NAMES = ("y", "on", "null", "true", "e3")
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_manifest_of_every_preset_is_valid_strictly(version: str, render: Render) -> None:
-    # What presets have in common is looked at once: each look reads a schema of some megabytes.
+    # Validate a manifest that several presets share only once: each validation reads a schema of some megabytes.
     manifests = {json.dumps(manifest, sort_keys=True) for preset in PRESETS for manifest in render(preset, version)}
     kinds = set()
     for manifest in map(json.loads, sorted(manifests)):
@@ -31,7 +31,7 @@ def test_every_manifest_of_every_preset_is_valid_strictly(version: str, render: 
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem.removesuffix("-values"))
-def test_what_a_preset_tells_keda_fits_kedas_own_schemas(
+def test_the_keda_resources_of_each_preset_fit_kedas_own_schemas(
     preset: Path, render: Render, keda_schemas: dict[str, Manifest]
 ) -> None:
     values = yaml.safe_load(preset.read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def test_the_example_fits_our_own_schema(videojob_definition: Manifest) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_release_with_an_odd_name_is_called_so_everywhere(name: str, render: Render) -> None:
+def test_a_release_with_an_odd_name_has_that_name_in_every_manifest(name: str, render: Render) -> None:
     for preset in PRESETS:
         manifests = render(preset, name=name)
         assert all(manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == name for manifest in manifests)
@@ -117,7 +117,7 @@ def test_values_that_can_not_work_are_refused_with_every_reason_at_once() -> Non
 
 
 def _names(part: Any) -> Iterator[Any]:
-    """Whatever stands where a name or a label's value belongs."""
+    """Yield everything that is used as a name or as the value of a label."""
     match part:
         case dict():
             for key, value in part.items():

@@ -1,6 +1,6 @@
-"""Real operators as processes of their own, on a real API server: KUBECONFIG names it, the control plane is enough.
+"""Real operator processes on the real API server of KUBECONFIG; a control plane without nodes is enough.
 
-Each site has a namespace, a PostgreSQL database, a bucket and workers that are the tests themselves.
+Each site has its own namespace, PostgreSQL database and bucket. The tests themselves do what workers do.
 """
 
 import json
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 class Operator:
-    """One operator process; its log goes to a file."""
+    """One operator process. It writes its log to a file."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.url = f"http://{environment['ANB_OPERATOR_LISTEN']}"
@@ -51,7 +51,7 @@ class Operator:
             return False
 
     def get(self, path: str) -> str:
-        """The answer's text; nothing while there is none."""
+        """Return the body of the answer, or an empty string when the operator does not answer."""
         try:
             return httpx.get(f"{self.url}{path}", trust_env=False, timeout=10).text
         except httpx.TransportError:
@@ -67,7 +67,7 @@ class Operator:
 
 
 class Site:
-    """A namespace, a database, a bucket, and whatever operators are started on them."""
+    """A namespace, a database and a bucket, on which a test can start operators."""
 
     def __init__(self, parts: Parts, environment: dict[str, str], folder: Path) -> None:
         self.parts = parts
@@ -77,8 +77,8 @@ class Site:
         self.folder = folder
 
     @contextmanager
-    def operator(self, **others: str) -> Iterator[Operator]:
-        environment = {**self.environment, "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}", **others}
+    def operator(self, **changes: str) -> Iterator[Operator]:
+        environment = {**self.environment, "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}", **changes}
         operator = Operator(environment, self.folder / "operator.log")
         try:
             yield operator
@@ -87,8 +87,8 @@ class Site:
             sys.stdout.write(operator.log)
 
     @contextmanager
-    def ready_operator(self, **others: str) -> Iterator[Operator]:
-        with self.operator(**others) as operator:
+    def ready_operator(self, **changes: str) -> Iterator[Operator]:
+        with self.operator(**changes) as operator:
             eventually(operator.ready, every=0.2)
             yield operator
 
@@ -114,20 +114,20 @@ class Site:
         return {item["metadata"]["name"]: item for item in items}
 
     def status(self, name: str) -> Json:
-        """Empty while there is no such object, or it has no status."""
+        """Return the status of a VideoJob, empty when the VideoJob or its status does not exist."""
         found: Json = self.videojobs().get(name, {}).get("status", {})
         return found
 
     def eventually_status(self, name: str, holds: Callable[[Json], object]) -> Json:
         last: Json = {}
 
-        def there() -> bool:
+        def reached() -> bool:
             last.clear()
             last.update(self.status(name))
             return bool(last and holds(last))
 
         try:
-            eventually(there, every=0.2)
+            eventually(reached, every=0.2)
         except AssertionError:
             raise AssertionError(f"the status of {name} stays {json.dumps(last, indent=2)}") from None
         return last
@@ -136,7 +136,7 @@ class Site:
         return self.eventually_status(name, lambda status: status.get("phase") == phase)
 
     def events(self, name: str) -> list[tuple[str, str]]:
-        """Reason and message of the Events about a VideoJob, oldest first."""
+        """Return reason and message of each Event about a VideoJob, oldest first."""
         items = json.loads(self.kubectl("get", "events", "-o", "json").stdout)["items"]
         about = [item for item in items if item["involvedObject"]["name"] == name]
         about.sort(key=lambda item: int(item["metadata"]["resourceVersion"]))
@@ -148,7 +148,7 @@ Sites = Callable[[Path], AbstractContextManager[Site]]
 
 @pytest.fixture(scope="session")
 def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
-    """`with sites(folder) as site`."""
+    """Return a function that opens a site: `with sites(folder) as site`."""
 
     @contextmanager
     def opened(folder: Path) -> Iterator[Site]:
@@ -171,7 +171,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
                     patch.setenv(name, value)
                 parts = stack.enter_context(opened_parts())
             tool("kubectl", "create", "namespace", namespace)
-            # Pods need one, and on a bare control plane nobody makes it.
+            # Pods need this ServiceAccount. On a control plane alone no controller creates it.
             tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
             environment["KUBECONFIG"] = str(rights_of_the_chart(namespace, folder, "role"))
             yield Site(parts, environment, folder)
@@ -184,32 +184,32 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
 
 @pytest.fixture
 def site(sites: Sites, tmp_path: Path) -> Iterator[Site]:
-    """A site of the test's own, on which it starts its operators."""
+    """A new site without an operator. The test starts its own."""
     with sites(tmp_path) as site:
         yield site
 
 
 @pytest.fixture(scope="session")
 def served(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site with an operator that many tests share: each has videos and names of its own."""
+    """A site with one operator that many tests share. Each test uses its own videos and names."""
     with sites(tmp_path_factory.mktemp("served")) as site, site.ready_operator():
         yield site
 
 
 @pytest.fixture
 def name() -> str:
-    """Of a VideoJob."""
+    """A new name for a VideoJob."""
     return f"clip-{uuid.uuid4().hex[:8]}"
 
 
 def rights_of_the_chart(
     namespace: str, folder: Path, template: str, *values: str, account: str = "anb-operator"
 ) -> Path:
-    """A KUBECONFIG for a ServiceAccount that may do what this template of the chart allows it, and nothing else."""
+    """Return a KUBECONFIG for a ServiceAccount that has exactly the rights in this template of the chart."""
     rights = folder / f"{template}.yaml"
-    told = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0], *values)
+    options = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0], *values)
     only = f"--show-only=templates/operator/{template}.yaml"
-    rendered = tool("helm", "template", "anb", str(CHART), *told, only).stdout
+    rendered = tool("helm", "template", "anb", str(CHART), *options, only).stdout
     wanted = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
     manifests = [manifest for manifest in yaml.safe_load_all(rendered) if manifest and manifest["kind"] in wanted]
     rights.write_text(yaml.safe_dump_all(manifests), encoding="utf-8")
@@ -220,7 +220,7 @@ def rights_of_the_chart(
     config["users"][0]["user"] = {"token": token}
     path = folder / f"kubeconfig-{template}"
     path.write_text(json.dumps(config), encoding="utf-8")
-    # The API server's authorizer learns of what was written a moment later.
+    # The API server's authorizer sees new roles only a moment later.
     granted = ("kubectl", f"--kubeconfig={path}", "-n", namespace, "auth", "can-i", "--list")
     eventually(lambda: "videojobs" in tool(*granted).stdout, every=0.2)
     return path

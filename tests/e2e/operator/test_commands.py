@@ -72,7 +72,7 @@ def test_videojobs_for_one_id_that_is_no_name_are_one_video(served: Site, name: 
     assert record_of(served.store, video_id).job.status is Status.CANCELLED
 
 
-def test_a_missing_object_is_told_and_taken_once_it_is_there(served: Site, name: str) -> None:
+def test_a_missing_object_is_reported_and_submitted_once_it_exists(served: Site, name: str) -> None:
     key = f"uploads/{name}.mp4"
     served.apply(name, {"source": {"key": key}})
     status = served.eventually_status(name, lambda status: status.get("error"))
@@ -107,8 +107,8 @@ def test_a_patch_cancels_and_a_new_token_retries(served: Site) -> None:
     served.patch(video_id, {"retry": "twice"})
     served.phase(video_id, "uploaded")
     assert record_of(store, video_id).job.generation == 3
-    told = [reason for reason, _ in served.events(video_id)]
-    assert told == ["Cancelled", "Retried", "Started", "Failed", "Retried"]
+    reasons = [reason for reason, _ in served.events(video_id)]
+    assert reasons == ["Cancelled", "Retried", "Started", "Failed", "Retried"]
 
 
 def test_a_token_retries_once_although_the_operator_ended_before_it_could_say_so(site: Site) -> None:

@@ -43,15 +43,15 @@ def test_bad_input_shows_with_its_reason(served: Site) -> None:
     assert "The renderer stopped with status 1." in described
 
 
-def test_an_attempt_that_was_handed_on_is_told(served: Site) -> None:
+def test_an_attempt_that_was_handed_on_is_shown(served: Site) -> None:
     lease = processing(served.store)
     served.phase(lease.video_id, "processing")
     interrupt(served.store, lease)
     second = claim(served.store, lease.video_id, worker="worker-2")
     served.store.publish(second, result(second))
     assert served.phase(lease.video_id, "processed")["attempts"] == 2
-    told = [reason for reason, _ in served.events(lease.video_id)]
-    assert told == ["Started", "Interrupted", "Started", "Processed"]
+    reasons = [reason for reason, _ in served.events(lease.video_id)]
+    assert reasons == ["Started", "Interrupted", "Started", "Processed"]
 
 
 def test_a_mirror_that_is_edited_or_deleted_by_hand_heals(served: Site) -> None:
@@ -93,7 +93,7 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
     with site.ready_operator():
         video_id = processed(site.store)
         site.phase(video_id, "processed")
-    # Not before the first one has shown it: where all is slow, its time could be over by then.
+    # The first operator has shown the end already. Otherwise, on a slow machine, the 5 s could pass before it is shown.
     with site.ready_operator(ANB_OPERATOR_TTL_PROCESSED_SECONDS="5") as operator:
         eventually(lambda: video_id not in site.videojobs(), every=0.2)
         assert site.store.get(video_id) is not None
@@ -103,18 +103,18 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
 def test_no_mirror_is_made_where_none_is_wanted(site: Site) -> None:
     with site.ready_operator(ANB_OPERATOR_MIRROR="false"):
         video_id = uploaded(site.store)
-        # The cursor moves only past what was seen to.
+        # The cursor moves past an event only when the event is handled.
         eventually(lambda: site.store.cursor("operator") == site.store.last_event_id(), every=0.2)
         assert site.videojobs() == {}
         assert site.store.get(video_id) is not None
 
 
-def test_an_outage_of_the_database_is_told_and_restarts_nothing(site: Site) -> None:
+def test_an_outage_of_the_database_is_reported_and_restarts_nothing(site: Site) -> None:
     with site.operator(DATABASE_URL="postgresql://nobody@127.0.0.1:9/none") as operator:
         eventually(lambda: "the database does not answer" in operator.get("/readyz"), every=0.3)
         assert operator.get("/healthz") == "ok\n"
-        told = re.compile(r'"what": "feed", "reason": "The database .* is not available')
-        eventually(lambda: told.search(operator.log), every=0.3)
+        outage = re.compile(r'"what": "feed", "reason": "The database .* is not available')
+        eventually(lambda: outage.search(operator.log), every=0.3)
 
 
 def test_wrong_configuration_ends_the_start_with_a_sentence(site: Site) -> None:

@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 KEY = "uploads/clip.mp4"
 OPERATOR = "app.kubernetes.io/component=operator"
 
-# As `kubectl proxy` tells of each request, since Kubernetes 1.33 and before.
+# The log line of `kubectl proxy` for a request, in the format of Kubernetes 1.33 and later or of older versions.
 REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
 RESOURCE = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/v[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[^/]+)(?P<name>/[^/]+)?(?P<part>/.+)?"
@@ -30,7 +30,7 @@ VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"
 
 
 class Right(NamedTuple):
-    """As a Role has it."""
+    """One right that a Role grants: a verb on a resource of an API group."""
 
     group: str
     resource: str
@@ -38,7 +38,7 @@ class Right(NamedTuple):
 
 
 class Recorder:
-    """`kubeconfig` has the rights of another one; what was asked for with them is remembered."""
+    """Records which rights are used. `kubeconfig` has the rights of the original file and goes through a proxy."""
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
         self.kubeconfig = kubeconfig
@@ -50,7 +50,10 @@ class Recorder:
 
 
 def right_of(method: str, path: str, query: str) -> Right | None:
-    """The right that a request takes; None where everybody may ask: what there is, and what one may do oneself."""
+    """Return the right that a request needs.
+
+    None for requests that every account may make: discovery, and reviews of the account's own rights.
+    """
     asked = RESOURCE.fullmatch(path)
     if asked is None or asked["resource"] == "selfsubjectaccessreviews":
         return None
@@ -60,7 +63,7 @@ def right_of(method: str, path: str, query: str) -> Right | None:
 
 @contextmanager
 def recording(kubeconfig: Path) -> Iterator[Recorder]:
-    """Between whoever uses the recorder's KUBECONFIG and the API server."""
+    """Run a proxy that logs every request between users of the recorder's KUBECONFIG and the API server."""
     port = free_port()
     log = kubeconfig.with_suffix(".log")
     command = ["kubectl", f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}", "-v=6"]
@@ -100,12 +103,12 @@ def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
         site.phase("clip", "uploaded")
         site.patch("clip", {"cancel": True})
         eventually(lambda: "clip" not in site.videojobs(), every=0.2)
-        # The deletion is seen before the proxy has told of it.
+        # The test can see the deletion before the proxy has logged it.
         eventually(lambda: recorder.used() >= granted(site, "anb-operator"), every=0.2)
         assert recorder.used() == granted(site, "anb-operator")
 
 
-def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Site, tmp_path: Path) -> None:
+def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp_path: Path) -> None:
     site.put(KEY)
     with site.ready_operator():
         for number in range(3):
@@ -113,8 +116,8 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
         video_id = uploaded(site.store)
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
-    # Of a pod that was evicted something stays for ever, with all its labels. No kubelet gets this one, which
-    # would say that it is Pending.
+    # An evicted pod stays in the API with all its labels. No node gets this pod, because its kubelet would set the
+    # phase back to Pending.
     nowhere = '{"spec": {"schedulerName": "nobody"}}'
     site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'
@@ -131,10 +134,10 @@ def test_an_uninstall_stops_the_operator_and_leaves_nothing_that_hangs(site: Sit
 
 def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing(site: Site, tmp_path: Path) -> None:
     site.put(KEY)
-    told = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
-    # KEDA need not be there, and the definition of VideoJobs is.
+    options = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
+    # The cluster may be without KEDA, and it has the CRD of VideoJobs already.
     less = ("--set", "worker.autoscaling.enabled=false,crds.install=false")
-    rendered = tool("helm", "template", "anb", str(CHART), *told, *less).stdout
+    rendered = tool("helm", "template", "anb", str(CHART), *options, *less).stdout
     tool("kubectl", "-n", site.namespace, "apply", "--selector", OPERATOR, "-f", "-", given=rendered)
     config = rights_of_the_chart(site.namespace, tmp_path, "uninstall", account="anb-operator-uninstall")
     with site.ready_operator():
@@ -148,7 +151,7 @@ def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing
 
 
 def clean_up(site: Site, kubeconfig: Path) -> None:
-    """What the chart's hook runs."""
+    """Run the operator's uninstall command as the chart's hook does."""
     environment = {
         "KUBECONFIG": str(kubeconfig),
         "ANB_OPERATOR_NAMESPACE": site.namespace,

@@ -1,4 +1,4 @@
-"""The whole system on a cluster, brought up once by the script that people use."""
+"""The whole system on a cluster, installed once by deploy/local/up, the script that people use."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def installed() -> Iterator[Release]:
 
 
 def _refuse_if_in_use() -> None:
-    """The resource, and with it every VideoJob of the cluster, is deleted at the end, and the stand-ins at once."""
+    """Fail if the cluster has someone else's VideoJobs: these tests delete the CRD and the local services."""
     crd = tool("kubectl", "get", "crd", "videojobs.anb.video", "--ignore-not-found", "--output=json").stdout
     if not crd:
         return
@@ -50,7 +50,7 @@ def _refuse_if_in_use() -> None:
 
 @pytest.fixture
 def release(installed: Release) -> Iterator[Release]:
-    """It and its storage, which each test reaches on its own: kubectl forwards nothing more once a connection broke."""
+    """The release, with its storage forwarded anew for each test: one broken connection stops kubectl's forwarding."""
     with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
         yield installed
 
@@ -62,7 +62,7 @@ def namespace(release: Release) -> Namespace:
 
 @pytest.fixture
 def api(release: Release) -> Iterator[Api]:
-    """The API through its Service, with a token of scope `ops`."""
+    """A client of the API through its Service, with a token of scope `ops`."""
     with release.namespace.forwarded("anb-api", 80) as url, Api(Connection(url, release.token())) as api:
         yield api
 
@@ -76,7 +76,7 @@ def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def upload(api: Api) -> Callable[..., str]:
-    """`upload(clip, title=..., edit=...)` gives the video's id."""
+    """Return a function: `upload(clip, title=..., edit=...)` uploads the clip and gives the video's id."""
 
     def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
         with opened(clip, lambda _: None) as source:

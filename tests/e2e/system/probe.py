@@ -1,6 +1,7 @@
-"""Uploads a clip every 200 ms through the Service until told to stop; runs in a pod of the API's image.
+"""Uploads a clip every 200 ms through the Service until SIGTERM. Runs in a pod with the API's image.
 
-A line for each: the answer, and how long it took; then one with their number. What was uploaded is deleted at once.
+Prints a line for each upload, with the answer and its duration in seconds, and at the end the number of uploads. Each
+uploaded video is deleted at once.
 """
 
 import json
@@ -50,7 +51,7 @@ def upload() -> None:
 
 
 def call(method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """A connection of its own each time, as a new client has it."""
+    """Send a request on a new connection, as a new client would. Returns the status and the body."""
     connection = HTTPConnection(HOST, timeout=30)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "multipart/form-data; boundary=probe"}
     try:

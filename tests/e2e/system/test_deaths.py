@@ -1,4 +1,4 @@
-"""Pods that go in the middle of their work."""
+"""Pods that are deleted in the middle of their work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_job_whose_worker_is_deleted_is_finished_by_another(
         return status if status.get("worker") and status.get("progress", "0%") != "0%" else None
 
     first = (eventually(rendering, within=120, every=0.2) or {})["worker"]
-    # No time to finish: it is gone without a word, or hands the job on.
+    # One second is too short to finish: the worker hands the job on, or is killed before it can.
     namespace.kubectl("delete", "pod", first, "--grace-period=1", "--wait=false")
     seen: set[str] = set()
 
@@ -55,9 +55,9 @@ def test_an_operator_that_is_deleted_during_twenty_jobs_skips_nothing(
     eventually(lambda: done() == JOBS, within=300, every=1)
     eventually(lambda: [pod for pod in namespace.pods("operator") if ready(pod)], within=120, every=1)
 
-    def told() -> dict[str, tuple[object, ...]]:
+    def statuses() -> dict[str, tuple[object, ...]]:
         shown = {item["metadata"]["name"]: item.get("status", {}) for item in namespace.items("videojobs")}
         fields = ("phase", "attempts", "progress")
         return {video: tuple(shown.get(video, {}).get(field) for field in fields) for video in videos}
 
-    eventually(lambda: set(told().values()) == {("processed", 1, "100%")}, within=60, every=1)
+    eventually(lambda: set(statuses().values()) == {("processed", 1, "100%")}, within=60, every=1)

@@ -1,4 +1,4 @@
-"""What is there after an install, and what its own test says."""
+"""What an install creates, and whether `helm test` passes."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 
-# Nothing says here as whom they run, so that it is the image's user; the kubelet starts none that is root.
+# No user is set, so that each container runs as the image's user. The kubelet refuses to start one as root.
 HARDENED = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "restartPolicy": "Never",
@@ -44,16 +44,16 @@ def test_every_pod_is_ready_and_the_api_is_in_every_zone(namespace: Namespace) -
     everywhere = {node["metadata"]["labels"]["topology.kubernetes.io/zone"] for node in nodes}
     assert len(everywhere) == 2
 
-    def there() -> bool:
+    def all_ready_in_every_zone() -> bool:
         pods = {component: namespace.pods(component) for component in ("api", "worker", "operator")}
         all_ready = all(found and all(map(ready, found)) for found in pods.values())
         return all_ready and zones(pods["api"]) == everywhere
 
-    # Its autoscaler makes the second pod of the API, and a third one under load.
-    eventually(there, within=120, every=1)
+    # The API's autoscaler starts the second pod, and under load a third one.
+    eventually(all_ready_in_every_zone, within=120, every=1)
 
 
-def test_the_namespace_lets_no_other_pods_in_than_restricted_ones(namespace: Namespace, tmp_path: Path) -> None:
+def test_the_namespace_refuses_a_pod_that_is_not_restricted(namespace: Namespace, tmp_path: Path) -> None:
     manifest = tmp_path / "pod.json"
     manifest.write_text(json.dumps(ROOT_POD), encoding="utf-8")
     assert 'violates PodSecurity "restricted:latest"' in namespace.refused("create", "--filename", str(manifest))
@@ -87,7 +87,7 @@ def test_helm_test_uploads_a_clip_and_sees_it_processed() -> None:
 def test_a_second_install_changes_nothing(release: Release, namespace: Namespace) -> None:
     def specs() -> dict[str, Json]:
         found = namespace.items("deployments") + LOCAL.items("deployments")
-        # The number of pods is the autoscalers', who may change it meanwhile.
+        # Leave out the number of pods, because an autoscaler may change it meanwhile.
         return {item["metadata"]["name"]: item["spec"] | {"replicas": None} for item in found}
 
     before = specs()

@@ -1,4 +1,4 @@
-"""Videos submitted, cancelled and tried again by kubectl alone."""
+"""Videos that are submitted, cancelled and retried by kubectl alone."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ def patch(namespace: Namespace, name: str, **spec: object) -> None:
 
 
 def condition(release: Release, name: str, kind: str) -> dict[str, str]:
-    """The condition of a VideoJob; empty while it has none."""
-    told = release.namespace.status(name).get("conditions", [])
-    return next((condition for condition in told if condition["type"] == kind), {})
+    """Return a condition of a VideoJob, empty when the VideoJob has none of this type."""
+    conditions = release.namespace.status(name).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {})
 
 
 def test_the_example_applied_twice_is_one_video(
@@ -39,7 +39,7 @@ def test_the_example_applied_twice_is_one_video(
     status = release.until(name, "processed", within=300)
     assert {video["video_id"] for video in api.videos() if video["title"] == title} - before == {status["videoId"]}
     assert release.results(status["videoId"]) == [status["resultKey"]]
-    # The person's own VideoJob is the only one of this video.
+    # The operator made no mirror beside the VideoJob that submitted the video.
     shown = [item for item in namespace.items("videojobs") if item["status"].get("videoId") == status["videoId"]]
     assert [item["metadata"]["name"] for item in shown] == [name]
 
@@ -50,7 +50,7 @@ def test_the_example_applied_twice_is_one_video(
 def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Namespace, footage: Path) -> None:
     namespace.kubectl("delete", "videojob", "to-cancel", "ahead", "--ignore-not-found")
     release.put("uploads/to-cancel.mp4", footage / "bikes.mp4")
-    # The one ahead keeps the only worker busy.
+    # The video "ahead" keeps the only worker busy.
     release.submit("ahead", "uploads/to-cancel.mp4", edit=QUICK)
     release.submit("to-cancel", "uploads/to-cancel.mp4", edit=QUICK)
     release.until("to-cancel", "uploaded")
@@ -58,7 +58,7 @@ def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Na
     release.until("to-cancel", "cancelled")
     patch(namespace, "to-cancel", cancel=False, retry="once-more")
     assert release.until("to-cancel", "processed")["retry"] == "once-more"
-    # Two VideoJobs for one key are two videos.
+    # Two VideoJobs with the same key submit two videos.
     assert release.until("ahead", "processed")["videoId"] != namespace.status("to-cancel")["videoId"]
 
 

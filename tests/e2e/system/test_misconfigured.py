@@ -1,4 +1,4 @@
-"""What a person sees of a wrong database or bucket: two small releases, beside the one under test."""
+"""What people see when database or bucket are wrong. Two small releases run beside the one under test."""
 
 import json
 from base64 import b64decode
@@ -21,7 +21,7 @@ DATABASE = "beside"
 BUCKET = "no-such-bucket"
 WRONG_PASSWORD = "not-its-password"
 
-# Besides those of a cluster on one machine. The queue isn't there either: no worker gets as far as to ask it.
+# Values on top of the preset for kind. The queue does not exist either, but no worker gets far enough to read it.
 VALUES: Json = {
     "queue": {"url": "http://localstack.anb-local.svc:4566/000000000000/no-such-queue"},
     "bucket": {"name": BUCKET},
@@ -34,7 +34,7 @@ VALUES: Json = {
 
 
 class Misconfigured:
-    """Where the small releases are. `password` is the right one of the database."""
+    """Installs the small releases. `password` is the database's right password."""
 
     def __init__(self, values: str, password: str) -> None:
         self._values = values
@@ -44,20 +44,20 @@ class Misconfigured:
         return f"postgresql://anb:{password or self.password}@postgres.anb-local.svc:5432/{database}"
 
     def install(self, name: str, url: str) -> CompletedProcess[str]:
-        """A release, new or left by a first try, whose database is told by a Secret of its name."""
+        """Install or upgrade a release. A Secret of the same name holds its database's URL."""
         secret = {"metadata": {"name": name}, "stringData": {"DATABASE_URL": url}}
         BESIDE.apply({"apiVersion": "v1", "kind": "Secret", **secret})
-        told = ("--namespace", BESIDE.name, "--set", f"database.existingSecret={name}", "--values", self._values)
+        options = ("--namespace", BESIDE.name, "--set", f"database.existingSecret={name}", "--values", self._values)
         kind = ("--values", str(CHART / "ci" / "kind-values.yaml"))
-        return tool("helm", "upgrade", "--install", name, str(CHART), *kind, *told, check=False)
+        return tool("helm", "upgrade", "--install", name, str(CHART), *kind, *options, check=False)
 
 
 @pytest.fixture(scope="module")
 def misconfigured(
-    installed: Release,  # noqa: ARG001 - it came with the stand-ins
+    installed: Release,  # noqa: ARG001 - its install starts the database
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Misconfigured]:
-    """A namespace, and a database that the release under test has nothing to do with."""
+    """A namespace and a database that the release under test does not use."""
     password = b64decode(LOCAL.get("secret", "postgres")["data"]["password"]).decode()
     values = tmp_path_factory.mktemp("values") / "values.json"
     values.write_text(json.dumps(VALUES), encoding="utf-8")
@@ -71,20 +71,20 @@ def misconfigured(
 
 @pytest.fixture(scope="module")
 def refused(misconfigured: Misconfigured) -> Iterator[Future[CompletedProcess[str]]]:
-    """The install of a release whose database isn't there, on its way: its migration is tried three times."""
+    """The running install of a release whose database does not exist. Its migration is tried three times."""
     with ThreadPoolExecutor(1) as thread:
         yield thread.submit(misconfigured.install, "refused", misconfigured.url(database="no_such_database"))
 
 
 @pytest.fixture(scope="module")
-def unready(misconfigured: Misconfigured, refused: object) -> str:  # noqa: ARG001 - it is on its way meanwhile
-    """The name of a release whose bucket isn't there."""
+def unready(misconfigured: Misconfigured, refused: object) -> str:  # noqa: ARG001 - it installs at the same time
+    """The name of a release whose bucket does not exist."""
     done = misconfigured.install("unready", misconfigured.url())
     assert done.returncode == 0, done.stderr
     return "unready"
 
 
-def test_a_bucket_that_is_not_there_is_named_by_all_and_nothing_is_ready(
+def test_a_bucket_that_does_not_exist_is_named_by_every_component_and_nothing_is_ready(
     misconfigured: Misconfigured, unready: str
 ) -> None:
     sentence = f"Bucket {BUCKET} at http://localstack.anb-local.svc:4566 does not exist"
@@ -99,7 +99,7 @@ def test_a_password_that_is_no_longer_right_is_named_by_its_user_and_never_shown
 ) -> None:
     url = misconfigured.url(password=WRONG_PASSWORD)
     BESIDE.kubectl("patch", "secret", unready, "--patch", json.dumps({"stringData": {"DATABASE_URL": url}}))
-    # A rollout would leave the old pod of the API beside the new one, which does not get ready.
+    # Delete the pods: a rollout would keep the API's old pod, because the new one does not become ready.
     BESIDE.kubectl("delete", "pods", f"--selector=app.kubernetes.io/instance={unready}")
     place = f"The database postgresql://postgres.anb-local.svc:5432/{DATABASE} is not available: "
     reason = r"password authentication failed for user \"anb\""
@@ -108,7 +108,7 @@ def test_a_password_that_is_no_longer_right_is_named_by_its_user_and_never_shown
     assert WRONG_PASSWORD not in _all_that_is_shown()
 
 
-def test_a_database_that_is_not_there_is_named_by_helm_and_in_the_migrations_log(
+def test_a_database_that_does_not_exist_is_named_by_helm_and_in_the_migrations_log(
     misconfigured: Misconfigured, refused: Future[CompletedProcess[str]]
 ) -> None:
     done = refused.result(180)
@@ -122,20 +122,20 @@ def test_a_database_that_is_not_there_is_named_by_helm_and_in_the_migrations_log
 
 
 def _all_say(instance: str, *words: str) -> bool:
-    """Whether these words are in the logs of each component."""
-    told = [_logs(f"instance={instance}", f"component={component}") for component in ("api", "operator", "worker")]
-    return all(word in log for word in words for log in told)
+    """Return whether the log of each component has all these words."""
+    logs = [_logs(f"instance={instance}", f"component={component}") for component in ("api", "operator", "worker")]
+    return all(word in log for word in words for log in logs)
 
 
 def _logs(*labels: str) -> str:
-    """Of all pods with these labels that have begun to run."""
+    """Return the logs of all pods with these labels, as far as their containers have started."""
     selector = ",".join(f"app.kubernetes.io/{label}" for label in labels)
     wanted = (f"--selector={selector}", "--tail=-1", "--ignore-errors", "--max-log-requests=20")
     return tool("kubectl", "--namespace", BESIDE.name, "logs", *wanted, check=False).stdout
 
 
 def _missing(instance: str) -> set[str]:
-    """The parts that the API's readiness says are required and do not answer."""
+    """Return the required parts that do not answer, according to the API's readiness."""
     with BESIDE.forwarded(f"{instance}-api", 80) as url:
         answer = httpx.get(f"{url}/readyz", trust_env=False, timeout=10)
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""KEDA makes workers and takes them away, by both policies."""
+"""KEDA adds and removes workers by both policies."""
 
 import sys
 import time
@@ -16,9 +16,9 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(1200)
 
 JOBS = 30
-# With all its parts, and long enough for three workers to be made before the queue is short.
+# An edit with intro, outro and watermark. 3 s render long enough that three workers start before the queue is short.
 SHORT = {"trim": {"length": 3}}
-# The one that docs/kubernetes.md shows.
+# The chart of samples that docs/kubernetes.md shows.
 PICTURE = ROOT / "docs" / "scaling-step.svg"
 TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 
@@ -52,19 +52,19 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
     begun = time.monotonic()
     samples: list[Sample] = []
 
-    def look() -> Sample:
+    def sample() -> Sample:
         visible, in_flight = release.messages()
         samples.append(Sample(time.monotonic() - begun, visible, in_flight, release.workers()))
         return samples[-1]
 
     def back_at_one() -> bool:
-        now = look()
+        now = sample()
         idle = (now.visible, now.in_flight, now.workers) == (0, 0, 1)
-        return idle and max(sample.workers for sample in samples) > 1
+        return idle and max(past.workers for past in samples) > 1
 
     videos = []
     for number in range(JOBS):
-        look()
+        sample()
         videos.append(upload(footage / "bikes.mp4", title=f"Number {number}", edit=SHORT))
     try:
         eventually(back_at_one, within=900, every=1)
@@ -72,9 +72,9 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
         EVIDENCE.mkdir(parents=True, exist_ok=True)
         picture = draw(samples, TITLE)
         (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
-    counts = [count for count, _ in groupby(sample.workers for sample in samples)]
+    counts = [count for count, _ in groupby(past.workers for past in samples)]
     assert counts == [1, 2, 3, 2, 1]
-    # By kubectl: the autoscaler may have taken away the API's pod that we talked to.
+    # Ask kubectl, since the autoscaler may have removed the API's pod that our connection was forwarded to.
     for video_id in videos:
         assert release.until(video_id, "processed")["attempts"] == 1
         assert len(release.results(video_id)) == 1

@@ -1,4 +1,4 @@
-"""An upgrade that nobody notices, and an uninstall that leaves what it should."""
+"""An upgrade during which no upload fails, and an uninstall that keeps the VideoJobs."""
 
 import json
 from base64 import b64encode
@@ -29,7 +29,7 @@ NOT_OF_THE_RELEASE = {
 
 
 def probe_pod(api_pod: Manifest, clip: Path) -> Manifest:
-    """A pod that uploads all the time, with the image and the guards of the API's own."""
+    """Return the manifest of a pod that uploads all the time, with the image and security contexts of the API's pod."""
     (container,) = api_pod["spec"]["containers"]
     return {
         "apiVersion": "v1",
@@ -64,7 +64,7 @@ def probe_pod(api_pod: Manifest, clip: Path) -> Manifest:
 
 @contextmanager
 def probing(namespace: Namespace, clip: Path, manifest: Path) -> Iterator[Callable[[], list[str]]]:
-    """The value gives what all answers so far were."""
+    """Run the probe's pod. The yielded function returns the lines that the probe has printed so far."""
     manifest.write_text(json.dumps(probe_pod(namespace.pods("api")[0], clip)), encoding="utf-8")
     namespace.kubectl("delete", "pod", "probe", "--ignore-not-found")
     namespace.kubectl("create", "--filename", str(manifest))
@@ -81,14 +81,14 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
     before = {pod["metadata"]["name"] for pod in namespace.pods("api")}
     with probing(namespace, blink, tmp_path / "probe.json") as answers:
         eventually(lambda: len(answers()) > 10, within=60, every=1)
-        # Not what a first try set: nothing would change.
+        # A random value: on a second try of this test the same value would change nothing.
         release.up(f"config.ANB_DOWNLOAD_URL_SECONDS={randrange(600, 900)}")
         eventually(
             lambda: not any(item["metadata"]["name"] in before for item in namespace.items("pods")), within=180, every=1
         )
         so_far = len(answers())
         eventually(lambda: len(answers()) > so_far + 10, within=60, every=1)
-        # One that hangs is told of when the probe gives it up.
+        # The probe prints a hanging upload when its timeout ends it.
         namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
         namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
         *said, number = answers()
@@ -99,7 +99,7 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
 
 @pytest.fixture
 def installed_afterwards(release: Release) -> Iterator[None]:
-    """The tests that follow need a release, whatever becomes of this one."""
+    """Install the release again after the test, because later tests need it."""
     yield
     release.up()
 
@@ -118,9 +118,9 @@ def test_an_uninstall_keeps_the_videojobs_and_a_new_install_goes_on_with_them(
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--wait", "--timeout", "5m")
     shown = {item["metadata"]["name"]: item for item in namespace.items("videojobs")}
     assert {finished, "unfinished"} <= set(shown)
-    # A finalizer would keep the first who deletes it, or its namespace, waiting for ever.
+    # With a finalizer the deletion of a VideoJob, or of its namespace, would never finish.
     assert all(item["metadata"].keys().isdisjoint({"finalizers", "deletionTimestamp"}) for item in shown.values())
-    # Helm keeps the pod of `helm test` for its log, as the README says.
+    # Helm does not delete the pod of `helm test`, so that its log stays readable. The README says so.
     namespace.kubectl("delete", "pod", "anb-test-upload", "--ignore-not-found")
 
     def left() -> set[str]:

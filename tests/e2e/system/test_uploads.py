@@ -1,4 +1,4 @@
-"""A video's whole way through the Service, and how kubectl shows it."""
+"""A video's whole way through the Service, and its columns in kubectl."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -26,7 +26,7 @@ def test_a_clip_is_uploaded_watched_and_downloaded(
     clip = footage / "bigbuckbunny.mp4"
     command = ["kubectl", "--namespace", NAME, "get", "videojobs", "--watch", "--output", HISTORY]
     with watched(command, tmp_path / "history") as history:
-        # The first keeps the only worker busy, so the second is seen waiting.
+        # The first video keeps the only worker busy, so that the second is shown while it waits.
         first, second = (upload(clip, title=title) for title in ("First", "Second"))
         for video_id in (first, second):
             release.until(video_id, "processed", within=300)
