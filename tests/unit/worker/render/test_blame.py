@@ -37,7 +37,7 @@ def test_an_upload_is_at_fault_for_all_that_its_bytes_can_do(child: Finished, co
         (finished(stderr="main.mp4: No space left on device"), Unavailable, "scratch_unavailable"),
         (finished(code=-signal.SIGKILL), Transient, "killed"),
         (finished(code=-signal.SIGXFSZ), Transient, "killed"),
-        (finished(code=NOT_STARTED, stderr="this child could not be forbidden sockets"), Transient, "child_failed"),
+        (finished(code=NOT_STARTED, stderr="this child could not be denied sockets"), Transient, "child_failed"),
         (finished(stderr="w.png: No such file or directory"), Transient, "child_failed"),
         (finished(stderr="w.png: Permission denied"), Transient, "child_failed"),
         (finished(stderr="Too many open files"), Transient, "child_failed"),

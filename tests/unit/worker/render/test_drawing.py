@@ -112,13 +112,13 @@ def test_without_an_engine_that_shapes_neither_boxes_nor_gaps_are_drawn(
 def test_joiners_and_marks_stay_with_the_letters_that_they_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     font = drawing.own_font("Medium", 42)
     word = f"{PERSIAN}\u064b क्\u200dष"
-    monkeypatch.setattr(drawing, "known_letters", lambda *_: set(word) - set("\u200c\u200d "))
+    monkeypatch.setattr(drawing, "supported_letters", lambda *_: set(word) - set("\u200c\u200d "))
     assert drawing.drawable(word, font) == word
     assert drawing.drawable(f"👩\u200d{word}\u200d👩", font) == f"{word}\u200d"
 
 
 def test_what_is_written_from_the_right_is_left_out_where_nothing_can_turn_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "known_letters", lambda *_: {*HEBREW, *"OK"})
+    monkeypatch.setattr(drawing, "supported_letters", lambda *_: {*HEBREW, *"OK"})
     font = ImageFont.truetype(drawing.own_font("Medium", 42).path, 42, layout_engine=ImageFont.Layout.BASIC)
     assert drawing.drawable(f"{HEBREW} OK", font) == "OK"
 

@@ -34,12 +34,12 @@ class Kernel:
 @pytest.mark.parametrize("refuses", [drop_rights.LANDLOCK_CREATE, drop_rights.LANDLOCK_RESTRICT])
 def test_a_child_that_can_still_see_other_files_does_not_begin(refuses: int) -> None:
     ctypes.set_errno(1)
-    with pytest.raises(SystemExit, match="could not be forbidden other files: Operation not permitted"):
+    with pytest.raises(SystemExit, match="could not be denied other files: Operation not permitted"):
         drop_rights.forbid_other_files(Kernel(refuses), [], [])  # type: ignore[arg-type]
 
 
 def test_a_child_that_can_still_make_sockets_does_not_begin() -> None:
-    with pytest.raises(SystemExit, match="could not be forbidden sockets"):
+    with pytest.raises(SystemExit, match="could not be denied sockets"):
         drop_rights.filter_calls(Kernel(drop_rights.PR_SET_SECCOMP))  # type: ignore[arg-type]
 
 

@@ -1,7 +1,8 @@
-"""The intro, outro and watermark: the project's own or the operator's, made joinable once and kept on disk.
+"""A cache of intros, outros and watermarks, the project's own and the operator's, ready to be joined to a main part.
 
-Any number of processes may share the folder: an entry appears whole or not at all, and while one process makes it the
-others wait. An entry's name says all that it depends on, so a new version of this code makes new ones.
+Any number of processes may share the folder. A lock lets one process at a time make an entry, and a rename makes the
+complete entry visible. An entry's name holds a digest of everything that the entry depends on, so a new version of this
+code makes new entries.
 """
 
 import fcntl
@@ -40,7 +41,7 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 _HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""How many versions of a part stay, those that were used last: a render may still be at work with the one before."""
+"""How many versions of each part are kept, the last used ones: a running render may still use an older version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,20 @@ class Card:
     """An intro or outro that can be joined to a main part without encoding it again."""
 
     picture: Path
+    """An MP4 file with the video stream only."""
     frames: int
-    """Its length, in frames of the output."""
+    """The length of the card, in frames of the output."""
     sound: Path | None = None
-    """What extract_command wrote. None means silence."""
+    """The NUT file that extract_command wrote. None means silence."""
     takes_title: bool = False
-    """Whether a title is laid over it."""
+    """Whether the video's title is drawn over the card."""
 
 
 class Cards:
-    """Gives cards, and makes those in `folder` that are neither there yet nor in `shipped`, which is only read.
+    """Returns cards and watermarks. Makes in `folder` what exists neither there nor in the read-only `shipped`.
 
-    All methods raise Transient (`bad_resource`: the operator's file can't be used), OSError, and what their `stop` was
-    asked with.
+    All methods raise Transient (`bad_resource`: the operator's file can't be used), OSError, and the error that their
+    `stop` was asked with.
     """
 
     def __init__(
@@ -74,31 +76,31 @@ class Cards:
         self._digests: dict[Path, str] = {}
 
     def intro(self, given: Path | None, stop: Stop) -> Card:
-        """The operator's, else the project's, over which the title belongs."""
+        """Return the operator's intro if there is one (`given`), else the project's, which takes the title."""
         if given is not None:
-            return self._operators("intro", given, stop)
-        return Card(self.own(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
+            return self._operator_card("intro", given, stop)
+        return Card(self.project_parts(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
 
     def outro(self, given: Path | None, stop: Stop) -> Card:
-        """The operator's, else the project's."""
+        """Return the operator's outro if there is one (`given`), else the project's."""
         if given is not None:
-            return self._operators("outro", given, stop)
-        return Card(self.own(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
+            return self._operator_card("outro", given, stop)
+        return Card(self.project_parts(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
 
     def watermark(self, given: Path | None, stop: Stop) -> Path:
-        """The operator's, else the project's."""
+        """Return the PNG file of the operator's watermark if there is one (`given`), else of the project's."""
         if given is None:
-            return self.own(stop) / "watermark.png"
+            return self.project_parts(stop) / "watermark.png"
 
         def fit(entry: Path) -> None:
             if fit_watermark(given, entry / "watermark.png", workdir=entry, stop=stop) is None:
-                raise Transient("bad_resource", "The operator's watermark can't be used: it is no PNG picture.")
+                raise Transient("bad_resource", "The operator's watermark can't be used: it is not a PNG picture.")
 
         name = self._name("watermark", "drawing.py", "layout.py", "cards.py", given=given)
         return self._entry(name, fit, stop) / "watermark.png"
 
-    def own(self, stop: Stop) -> Path:
-        """The folder with the project's own parts; to compose them takes about ten seconds."""
+    def project_parts(self, stop: Stop) -> Path:
+        """Return the folder of the project's own intro, outro and watermark. Composing them takes about 10 seconds."""
         name = self._name("own", "composing.py", "drawing.py", "layout.py", "ffmpeg_commands.py", "cards.py")
         return self._entry(name, self._compose(stop), stop)
 
@@ -118,7 +120,7 @@ class Cards:
 
         return compose
 
-    def _operators(self, role: str, given: Path, stop: Stop) -> Card:
+    def _operator_card(self, role: str, given: Path, stop: Stop) -> Card:
         def normalise(entry: Path) -> None:
             source = probe_upload(given, Trim(), self._input_limits, workdir=entry, stop=stop)
             plan = plan_render(source, _ONLY_MAIN, self._input_limits, intro_frames=0, outro_frames=0)
@@ -145,7 +147,7 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
-        """`read`: a file of the operator's, at fault like an upload where it can't be read."""
+        """Run an ffmpeg command. `read`: the operator's file; an error in it raises BadInput, as for an upload."""
         done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if done.code != 0 and (other := take_two_channels(command, done.stderr)):
             done = run(other, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
@@ -153,7 +155,7 @@ class Cards:
             raise blame(done, doing, of_upload=bool(read))
 
     def _name(self, role: str, *code: str, given: Path | None = None) -> str:
-        """An entry's name: what it is for, and a digest of what it is made of, by which code and by which ffmpeg."""
+        """Return an entry's name: its role, and a digest of the code, the version of ffmpeg and the operator's file."""
         digest = hashlib.sha256(self._tool.path.name.encode())
         for name in code:
             digest.update(_HERE.joinpath(name).read_bytes())
@@ -174,7 +176,8 @@ class Cards:
             with _locked(self._folder / "lock", stop):
                 if not entry.is_dir():
                     arriving = self._folder / "arriving"
-                    shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed: it held the lock
+                    # A process that was killed while it held the lock may have left this folder.
+                    shutil.rmtree(arriving, ignore_errors=True)
                     self._make_room(name.partition("-")[0], arriving)
                     arriving.mkdir()
                     try:
@@ -184,21 +187,21 @@ class Cards:
                     finally:
                         shutil.rmtree(arriving, ignore_errors=True)
         with suppress(OSError):
-            # It tells only what was used last, and the folder need not be ours to write in.
+            # The time only records when the entry was last used, so an error in a read-only folder is ignored.
             os.utime(entry)
         return entry
 
-    def _make_room(self, role: str, leaving: Path) -> None:
-        """Remove what was not used for longest, so that one more makes as many as are kept."""
+    def _make_room(self, role: str, trash: Path) -> None:
+        """Remove the entries that were not used for the longest time, so that a new one fits within _KEPT."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
-            # Under its name an entry is whole or not there.
-            shutil.rmtree(entry.rename(leaving), ignore_errors=True)
+            # Renamed first: other processes must never see an entry that is only partly removed.
+            shutil.rmtree(entry.rename(trash), ignore_errors=True)
 
 
 @contextmanager
 def _locked(path: Path, stop: Stop) -> Iterator[None]:
-    """One process at a time; the system takes the lock from one that dies."""
+    """Hold an exclusive file lock while the block runs. The kernel releases the lock of a process that dies."""
     with path.open("w") as file:
         while True:
             stop.check()
@@ -211,7 +214,7 @@ def _locked(path: Path, stop: Stop) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Have the disk keep what is in a folder before its name says that it is whole."""
+    """Write a folder and its files to disk (fsync), so that a crash after the rename leaves no incomplete entry."""
     for path in (*folder.iterdir(), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -16,16 +16,16 @@ from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-"""A minute of computing is a hundred times what an honest file needs."""
+"""60 s of CPU time is about a hundred times what an ordinary file needs."""
 
 
 def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
-    """What is in an upload; of the part that `trim` keeps, what is really there. See the program `probe`.
+    """Describe an upload: its streams, and which packets the part that `trim` keeps has. See the program `probe`.
 
     Raises:
-        BadInput: too_demanding, corrupt.
-        Transient: the child could not do its work.
-        AnbError: what `stop` was asked with.
+        BadInput: `too_demanding`, `corrupt`.
+        Transient: the child process failed for another reason.
+        AnbError: the error that `stop` was asked with.
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(limits.max_pixels)]
     arguments.append(str(limits.max_seconds))
@@ -34,23 +34,25 @@ def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path
 
 
 def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
-    """Draw a title into a PNG file in `workdir`; its width and height, or None where nothing of it can be drawn, and
-    there is no file. See the program `drawing`.
+    """Draw a title into the PNG file `output` in `workdir`. See the program `drawing`.
+
+    Returns the picture's width and height in pixels. Returns None, and writes no file, when no letter can be drawn.
 
     Raises:
-        Transient: the child could not do its work.
-        AnbError: what `stop` was asked with.
+        Transient: the child process failed.
+        AnbError: the error that `stop` was asked with.
     """
-    # Not on the command line, which others on this machine can read.
+    # The title is passed in a file, because other users of this machine can read the command line.
     text = output.with_suffix(".json")
     text.write_text(json.dumps(title))
     return _draw("title", text, output, workdir, stop)
 
 
 def fit_watermark(given: Path, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
-    """Bring an operator's watermark into a PNG file in `workdir`; its width and height, or None when it is no picture.
+    """Convert an operator's watermark to the PNG file `output` in `workdir`.
 
-    Raises as `draw_title` does.
+    Returns the picture's width and height in pixels, or None when `given` is not a PNG picture. Raises the same errors
+    as `draw_title`.
     """
     return _draw("watermark", given, output, workdir, stop)
 
@@ -61,17 +63,19 @@ def _draw(what: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
     try:
         printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)
     except BadInput:
-        # What breaks the one that draws it can't be drawn; that is no reason to refuse the video.
+        # A title or watermark that crashes the drawing program can't be drawn. The video is not rejected for that.
         return None
     return TypeAdapter(tuple[int, int] | None).validate_json(printed)
 
 
 def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
-    """What is in a finished file that was joined from `parts`, each with its frames. See the program `verify`.
+    """Describe a finished file. `parts`: the files that it was joined from, each with its number of frames.
+
+    See the program `verify`.
 
     Raises:
-        Transient: the child broke, most likely because of what is in the file.
-        AnbError: what `stop` was asked with.
+        Transient: the child process failed, most likely because the file is damaged.
+        AnbError: the error that `stop` was asked with.
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
     printed = _run("anb_worker.render.verify", arguments, [output, *(path for path, _ in parts)], workdir, stop)
@@ -90,6 +94,7 @@ def _run(
 ) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
-        # These programs take every error of a library for the file's; only a crash gets past them.
+        # These programs report every library error as a fault of the file, so only a crash (negative exit code) can
+        # still be the file's fault here.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

@@ -1,7 +1,7 @@
-"""Composes the project's own intro and outro, frame by frame, with MoviePy, and draws its watermark: `python -m
-anb_worker.render.composing FOLDER`.
+"""Composes the project's own intro and outro, frame by frame, with MoviePy, and draws its watermark.
 
-It takes about ten seconds of computing, so it runs once, in a child (see cards); a render only uses what it left.
+`python -m anb_worker.render.composing FOLDER` takes about 10 seconds of CPU time. `cards` runs it once, in a child
+process, and keeps the files. A render only uses these files.
 """
 
 import sys
@@ -20,11 +20,11 @@ _Pixels = npt.NDArray[np.uint8]
 
 _NAVY, _GLOW = np.array([11, 16, 32]), np.array([37, 51, 98])
 _DRIFT = 240
-"""By how many pixels the background's light moves."""
+"""How many pixels the light in the background moves while a card is shown."""
 
 
 def compose(folder: Path) -> None:
-    """Write `intro.mov` and `outro.mov`, without loss and without sound, and `watermark.png`."""
+    """Write `intro.mov` and `outro.mov`, encoded without loss and without sound, and `watermark.png`."""
     draw_watermark().save(folder / "watermark.png")
     _write(_intro(), folder / "intro.mov")
     _write(_outro(), folder / "outro.mov")
@@ -58,32 +58,32 @@ def _card(*layers: VideoClip) -> VideoClip:
         frame: _Pixels = light[:, shift : shift + WIDTH]
         return frame
 
-    # With a color behind it nothing is transparent, which saves a third of the work.
+    # A background color makes the clip opaque, which saves a third of the CPU time.
     parts = [VideoClip(background, duration=CARD_SECONDS), *layers]
     card = CompositeVideoClip(parts, size=(WIDTH, HEIGHT), bg_color=(0, 0, 0))
-    # No fading in: the first frame is what a player shows of a video that was not started yet.
+    # No fade-in: a player shows the first frame before the video is started.
     return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
 
 
 def _light() -> _Pixels:
-    """Navy with a faint light, wider than a frame by what it drifts."""
+    """Draw the background: navy with a faint light, _DRIFT pixels wider than a frame."""
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
     distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
     light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
-    # Rounded up or down by chance, always the same: steps of a whole shade would show as rings.
+    # Dithered: plain rounding would show the steps between shades as rings. The fixed seed makes the result repeatable.
     dithered: _Pixels = (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
     return dithered
 
 
 def _rising(picture: Image.Image, at: tuple[int, int], *, begin: float) -> VideoClip:
-    """A picture that fades in while it glides up to its place."""
+    """Return a clip of a picture that fades in while it moves up to `at` (left, top)."""
     clip = ImageClip(np.asarray(picture), duration=CARD_SECONDS - begin).with_start(begin)
     clip = clip.with_position(lambda time: (at[0], at[1] + round(26 * (1 - _eased(time / 0.7)))))
     return clip.with_effects([vfx.CrossFadeIn(0.5)])
 
 
 def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
-    """A centered bar that grows from its middle to both sides."""
+    """Return a clip of a centered bar that grows from its middle to both sides."""
     pixels = np.asarray(bar)
 
     def mask(time: float) -> npt.NDArray[np.float64]:
@@ -99,7 +99,7 @@ def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
 
 
 def _eased(share: float) -> float:
-    """Fast at first, then slower; 0 to 1."""
+    """Ease out: map time (0 to 1) to progress (0 to 1), which grows fast at first and then slower."""
     return 1 - (1 - min(1.0, max(0.0, share))) ** 3
 
 

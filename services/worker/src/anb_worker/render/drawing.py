@@ -1,13 +1,13 @@
-"""What the project draws by code: its mark, the watermark, and titles in whatever script they are written.
+"""Draws the project's mark, the watermark, and titles in any script that an installed font supports.
 
-The font comes with the package font-manrope and has Latin with every accent, Greek and Cyrillic; a title in another
-script is drawn where the system has a font for it.
+The package font-manrope has a font for Latin with accents, Greek and Cyrillic. A title in another script can be drawn
+only when the system has a font for that script.
 
-As a program, started by `child_programs`, it writes a PNG file and prints the picture's width and height as JSON, or
-null where there is nothing to draw:
+`child_programs` also starts this module as a program. The program writes a PNG file and prints the picture's width and
+height as JSON, or null when nothing can be drawn:
 
-    python -m anb_worker.render.drawing title TEXT PICTURE      the title that the file TEXT holds as JSON
-    python -m anb_worker.render.drawing watermark GIVEN PICTURE  an operator's watermark, scaled down where it is large
+    python -m anb_worker.render.drawing title TEXT PICTURE       draws the title in the file TEXT (JSON)
+    python -m anb_worker.render.drawing watermark GIVEN PICTURE  converts an operator's watermark, scaled down if needed
 """
 
 import json
@@ -32,30 +32,30 @@ from anb_worker.render.layout import (
 
 WHITE = (244, 246, 250)
 ACCENT = (255, 176, 59), (255, 94, 98)
-"""The two ends of the one color that the cards have besides navy and white."""
+"""The two ends of the accent gradient (RGB). The cards have only this gradient, navy and white."""
 
 _OVERSAMPLE = 4
-"""Shapes are drawn so many times larger and scaled down: Pillow draws hard edges."""
+"""Pillow draws shapes without antialiasing, so they are drawn this many times larger and scaled down."""
 
 _TITLE_CHARACTERS = 200
-"""More than two lines hold of any script."""
+"""The longest title that is drawn, in characters. Two lines never hold more than this, in any script."""
 
 _ELLIPSIS = "..."
-"""Three dots: a font may have no letter for it."""
+"""Three dots, because a font may have no ellipsis character."""
 
 _JOINERS = "\u200c\u200d"
-"""They have no shape, and some scripts are unreadable without."""
+"""The zero-width joiner and non-joiner. They are invisible, but some scripts are unreadable without them."""
 
-_FROM_THE_RIGHT = ("R", "AL")
-"""Unicode's classes of letters that are written so."""
+_RIGHT_TO_LEFT = ("R", "AL")
+"""Unicode's bidirectional classes of the letters that are written from right to left."""
 
 _UNKNOWN = "\U0010fffe"
-"""No font has a shape for it."""
+"""A character that no font has a glyph for."""
 
 FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
 )
-# In the order in which they are tried, wherever below these folders they are.
+# In the order in which they are tried. They may be in any subfolder of FONT_FOLDERS.
 _FONT_FILES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -69,7 +69,7 @@ _FONT_FILES = (
 
 
 def draw_mark(size: int) -> Image.Image:
-    """The project's mark, `size` pixels square, transparent around: a play sign cut out of a rounded square."""
+    """Draw the project's mark, `size` pixels square: a play sign cut out of a rounded square, transparent around it."""
     large = size * _OVERSAMPLE
     shape = Image.new("L", (large, large), 0)
     draw = ImageDraw.Draw(shape)
@@ -83,7 +83,7 @@ def draw_mark(size: int) -> Image.Image:
 
 
 def draw_bar(width: int, height: int) -> Image.Image:
-    """A rounded bar in the accent color."""
+    """Draw a rounded bar with the accent gradient. Width and height are in pixels."""
     shape = Image.new("L", (width * _OVERSAMPLE, height * _OVERSAMPLE), 0)
     box = (0, 0, shape.width - 1, shape.height - 1)
     ImageDraw.Draw(shape).rounded_rectangle(box, radius=shape.height / 2, fill=255)
@@ -93,7 +93,10 @@ def draw_bar(width: int, height: int) -> Image.Image:
 
 
 def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Image.Image:
-    """One line of our own words in white, cropped to its ink; `weight` is one of Manrope's, `spacing` in pixels."""
+    """Draw one line of text in white, cropped to its letters.
+
+    `size` and the additional `spacing` between letters are in pixels. `weight` is the name of one of Manrope's weights.
+    """
     font = own_font(weight, size)
     widths = [font.getlength(letter) + spacing for letter in text]
     canvas = Image.new("L", (round(sum(widths)) + size, 2 * size), 0)
@@ -101,12 +104,12 @@ def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Im
     for number, letter in enumerate(text):
         draw.text((size / 4 + sum(widths[:number]), 0), letter, fill=255, font=font)
     words = _white(canvas)
-    assert words is not None  # noqa: S101 - our own words have ink
+    assert words is not None  # noqa: S101 - the project's own words have visible letters
     return words
 
 
 def draw_watermark() -> Image.Image:
-    """Mark and name, half transparent, with a soft shadow so that they can be read on white too."""
+    """Draw the project's watermark: mark and name, half transparent, with a soft shadow for white backgrounds."""
     mark, name = draw_mark(WATERMARK_HEIGHT), draw_words("ANB", 30, "Bold", spacing=1.0)
     margin, gap = 10, 12
     size = (mark.width + gap + name.width + 2 * margin, mark.height + 2 * margin)
@@ -121,8 +124,9 @@ def draw_watermark() -> Image.Image:
 
 
 def draw_title(title: str) -> Image.Image | None:
-    """A title in one line or two, centered, cropped to its ink; None where nothing of it can be drawn, so that no boxes
-    are.
+    """Draw a title in white, in one or two centered lines, cropped to its letters.
+
+    Characters that no font supports are left out instead of drawn as boxes. Returns None when none can be drawn.
     """
     font, text = _font_for(_printable(title))
     lines = wrapped(text, font)
@@ -136,7 +140,7 @@ def draw_title(title: str) -> Image.Image | None:
 
 
 def _printable(title: str) -> str:
-    """In one line, composed, and without what has no shape but the joiners that some scripts need."""
+    """Return a title as one line of composed characters (NFC), without control characters but with _JOINERS."""
     kept = (
         letter
         for letter in unicodedata.normalize("NFC", title)[:_TITLE_CHARACTERS]
@@ -146,7 +150,10 @@ def _printable(title: str) -> str:
 
 
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
-    """The first font that can draw all of a text, else the one that can draw most of it; and what it can draw of it."""
+    """Return a font for a text, and the part of the text that this font can draw.
+
+    This is the first font that can draw the whole text, else the one that can draw most of it.
+    """
     choice: tuple[FreeTypeFont, str] | None = None
     for font in fonts():
         drawn = drawable(text, font)
@@ -154,34 +161,36 @@ def _font_for(text: str) -> tuple[FreeTypeFont, str]:
             choice = font, drawn
         if drawn == text:
             break
-    assert choice is not None  # noqa: S101 - our own font is always there
+    assert choice is not None  # noqa: S101 - fonts() always yields the project's own font
     return choice
 
 
 def drawable(text: str, font: FreeTypeFont) -> str:
-    """What a font can draw of a text, without gaps: with a letter go its marks and joiners, and the spaces around it
-    become one.
+    """Return the part of a text that a font can draw.
+
+    When a letter is left out, its combining marks and joiners are left out too, and the spaces around it become one.
     """
-    known, shapes = known_letters(font, text), font.layout_engine == Layout.RAQM
-    kept, whole = "", False
+    supported, shapes = supported_letters(font, text), font.layout_engine == Layout.RAQM
+    kept, base_kept = "", False
     for letter in text:
         category = unicodedata.category(letter)[0]
         if letter in _JOINERS:
-            # Only the other engine joins, and only letters are joined: emoji and what holds them together are left out.
-            fits = shapes and whole and unicodedata.category(kept[-1])[0] in "LM"
+            # Only Raqm applies joiners. Joiners after letters are kept; those between emoji are left out.
+            fits = shapes and base_kept and unicodedata.category(kept[-1])[0] in "LM"
         elif category == "M":
-            fits = whole and letter in known
+            fits = base_kept and letter in supported
         elif letter.isspace():
-            fits, whole = True, False
+            fits, base_kept = True, False
         else:
-            # Without shaping, what is written from the right would stand in the wrong order.
-            fits = whole = letter in known and (shapes or unicodedata.bidirectional(letter) not in _FROM_THE_RIGHT)
+            # Without Raqm, Pillow would draw right-to-left letters in the wrong order.
+            in_order = shapes or unicodedata.bidirectional(letter) not in _RIGHT_TO_LEFT
+            fits = base_kept = letter in supported and in_order
         kept += letter if fits else ""
     return " ".join(kept.split())
 
 
 def fonts() -> Iterator[FreeTypeFont]:
-    """Our own font, then those of the system that may know more letters, in the order in which titles try them."""
+    """Yield the fonts for titles in the order in which they are tried: the project's own, then those of the system."""
     yield own_font("Medium", TITLE_SIZE)
     for name in _FONT_FILES:
         for path in (found for folder in FONT_FOLDERS for found in folder.rglob(name)):
@@ -190,13 +199,13 @@ def fonts() -> Iterator[FreeTypeFont]:
 
 
 def own_font(weight: str, size: int) -> FreeTypeFont:
-    """Manrope in one of its weights, `size` pixels high."""
+    """Load Manrope in one of its weights, `size` pixels high."""
     return ImageFont.truetype(str(resources.files("font_manrope") / "files" / f"Manrope-{weight}.ttf"), size)
 
 
-def known_letters(font: FreeTypeFont, text: str) -> set[str]:
-    """The letters that a font has a shape for, other than none and than the one it draws for what it does not know."""
-    # Without the other engine's shaping, which draws a helper under a lone accent.
+def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
+    """Return the letters of a text whose glyph is neither empty nor the font's glyph for unknown characters."""
+    # Not with Raqm, which draws a dotted circle under an accent that stands alone.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
     unknown = plain.getmask(_UNKNOWN)
     shapes = {letter: plain.getmask(letter) for letter in set(text)}
@@ -208,7 +217,7 @@ def known_letters(font: FreeTypeFont, text: str) -> set[str]:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """At most TITLE_LINES lines, broken between words where that is possible, with an ellipsis if there is more."""
+    """Split a text into at most TITLE_LINES lines, between words if possible. An ellipsis replaces the rest."""
     lines: list[str] = []
     rest = text.strip()
     while rest and len(lines) < TITLE_LINES:
@@ -226,7 +235,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """As much of the beginning as fits into a line; at least one letter."""
+    """Return the longest beginning of a text that fits into a line, but at least one letter."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -238,7 +247,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _white(ink: Image.Image) -> Image.Image | None:
-    """White where there is ink, cropped to it; None without any."""
+    """Return a white picture with `ink` as its alpha channel, cropped to its visible part. None when `ink` is empty."""
     box = ink.getbbox()
     if box is None:
         return None
@@ -248,14 +257,14 @@ def _white(ink: Image.Image) -> Image.Image | None:
 
 
 def _gradient(size: tuple[int, int]) -> Image.Image:
-    """The accent color, from its one end (upper left) to the other."""
+    """Draw the accent gradient, from its first color (upper left) to its second one (lower right)."""
     across, down = Image.linear_gradient("L").rotate(90).resize(size), Image.linear_gradient("L").resize(size)
     first, second = (Image.new("RGBA", size, color) for color in ACCENT)
     return Image.composite(second, first, Image.blend(across, down, 0.5))
 
 
 def fit_watermark(given: Path) -> Image.Image | None:
-    """An operator's watermark, scaled down to what there is room for; None when it is no PNG picture."""
+    """Return an operator's watermark, scaled down to WATERMARK_BOX if larger. None when it is not a PNG picture."""
     try:
         with Image.open(given, formats=["PNG"]) as picture:
             fitted: Image.Image = picture.convert("RGBA")

@@ -1,11 +1,12 @@
-"""Takes rights away from this process, then becomes the command it was given, or runs a Python module in itself.
+"""Takes rights away from this process, then replaces it by a command (exec), or runs a Python module inside it.
 
     python -I -S drop_rights.py RIGHTS COMMAND...
     python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
 
-Run by path, in a fresh interpreter, by `sandbox`, which also makes RIGHTS (JSON). It imports only the standard library,
-so that it costs 20 ms. Limits could be set between fork and exec too, but nothing may run there in a process that has
-threads. Linux takes all these rights away. Another system only knows the limits of its setrlimit.
+`sandbox` starts this file by its path, in a new interpreter, and passes RIGHTS as JSON. The file imports only the
+standard library, so that it starts within 20 ms. The worker does not set limits between fork and exec instead, because
+running Python code there is unsafe in a process that has threads. Other systems than Linux have only the limits of
+setrlimit.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import struct
 import sys
 
 NOT_STARTED = 126
-"""The exit code where the command could not be started, the same as a shell's. Then it is not the command's fault."""
+"""The exit code when the command could not be started, as in a shell. Then the command itself did not fail."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -27,9 +28,9 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# By the name the kernel gives the machine: its audit number; the calls that make a socket, which are socket() and
-# io_uring_setup(); those that leave the group of processes that is killed together, setsid() and setpgid(). Elsewhere
-# all are left alone: a wrong number would forbid something else.
+# For each machine name (uname): its audit number, the numbers of the system calls that can make a socket (socket and
+# io_uring_setup), and the numbers of those that leave the process group (setsid and setpgid). On other machines no call
+# is filtered, because the same number may mean another call there.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
     "aarch64": (0xC00000B7, (198, 425), (157, 154)),
@@ -46,19 +47,22 @@ _DIRECTORY_WRITE = (
 
 
 def main() -> None:
-    """Give the rights up and run the command, unless it is a module's name. `parent` is who must be alive, `read` and
-    `write` what may be seen and changed.
+    """Give up rights, then run the command by exec. Return without exec when the argument is the name of a module.
+
+    The fields of RIGHTS: `limits` for setrlimit, `parent` the process id of the worker, `read` and `write` the paths
+    that this process may read and write.
     """
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     for name, value in wanted["limits"].items():
-        # A system may not know a limit, or allow less than is asked for; the others hold all the same.
+        # A system may not know a limit, or may allow only a lower one. The other limits are set anyway.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
-    # Python ignores these two, and whoever is exec'd inherits that: a full pipe or file must end the child.
+    # Python ignores these two signals, and a program that is exec'd would ignore them too. But they must end a child
+    # that writes to a closed pipe or beyond the limit of a file's size.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):
-        os.nice(5)  # the worker's heartbeat comes first
+        os.nice(5)  # so that the worker's own threads, such as the heartbeat, come first
     if sys.platform == "linux":
         _drop_rights(wanted)
     if os.path.isabs(command[0]):  # noqa: PTH117 - keeps the start short
@@ -67,37 +71,39 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # The child must not outlive the worker. If the worker died before this line, its death sends nothing any more.
+    # The kernel kills this process when the worker dies. The check covers a worker that died before this line.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
-        score.write("1000")  # when memory runs out, the worker shall live to say so
-    # Its memory is nobody's to read. A command loses this by exec, unless it may be executed but not read.
-    _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "to be looked into")
+        score.write("1000")  # when memory runs out, the kernel kills this process, and the worker reports the failure
+    # No other process may read the memory of this one. A command that is exec'd loses this protection, unless its file
+    # may be executed but not read.
+    _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
     _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     forbid_other_files(libc, wanted["read"], wanted["write"])
     filter_calls(libc)
 
 
 def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
-    """Landlock (Linux 5.13): only the named files and directories exist; the worker's environment and memory are out of
-    reach.
+    """Deny access to all files and directories except the named ones with Landlock (Linux 5.13 or newer).
+
+    This also hides the worker's environment and memory, which are files in /proc.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
-        return  # the kernel has none, and the worker said so when it started
-    known = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
+        return  # the kernel has no Landlock; the worker logged that at startup
+    handled = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
     sockets = 3 if version >= 4 else 0  # noqa: PLR2004
     scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - signals and abstract sockets
-    rules = struct.pack("=QQQ", known, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
+    rules = struct.pack("=QQQ", handled, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
     ruleset = libc.syscall(LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
     _require(ruleset, "other files")
     for paths, to_file, to_directory in ((read, _FILE_READ, _DIRECTORY_READ), (write, _FILE_WRITE, _DIRECTORY_WRITE)):
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
-                rights = (to_directory if os.path.isdir(path) else to_file | _FILE_READ) & known  # noqa: PTH112
+                rights = (to_directory if os.path.isdir(path) else to_file | _FILE_READ) & handled  # noqa: PTH112
                 libc.syscall(LANDLOCK_ADD, ruleset, 1, struct.pack("=Qi", rights, handle), ctypes.c_uint32(0))
                 os.close(handle)
     _require(libc.syscall(LANDLOCK_RESTRICT, ruleset, ctypes.c_uint32(0)), "other files")
@@ -105,25 +111,28 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
 
 
 def filter_calls(libc: ctypes.CDLL) -> None:
-    """A seccomp filter, which needs no privilege: no socket can be made, so there is no network, whatever a decoder is
-    talked into; and nobody leaves the group of processes that is killed as one.
+    """Install a seccomp filter, which needs no privilege.
+
+    No process can make a socket, so even a decoder that runs an attacker's code has no network. No process can leave
+    the process group, which is killed as one.
     """
     if os.uname().machine not in _CALLS:
         return
-    audit, sockets, departures = _CALLS[os.uname().machine]
-    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
-    # With EPERM; or with success though nothing happened, so that who makes itself a daemon goes on, and ends with us.
+    audit, sockets, group_changes = _CALLS[os.uname().machine]
+    load, equal, at_least, decide = 0x20, 0x15, 0x35, 0x06
+    # `refuse` fails the call with EPERM. `pretend` reports success without making the call, so that a program that
+    # becomes a daemon goes on and is killed with its process group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
-        (load, 0, 0, 4),  # the kind of machine the call was made for: only ours, not its 32-bit sibling
+        (load, 0, 0, 4),  # the architecture of the call: calls of the 32-bit variant are killed
         (equal, 1, 0, audit),
-        (answer, 0, 0, kill),
-        (load, 0, 0, 0),  # the call's number
-        (at_least, 0, 1, 0x40000000),  # x86_64's second set of numbers
-        (answer, 0, 0, kill),
-        *(line for call in sockets for line in ((equal, 0, 1, call), (answer, 0, 0, refuse))),
-        *(line for call in departures for line in ((equal, 0, 1, call), (answer, 0, 0, pretend))),
-        (answer, 0, 0, allow),
+        (decide, 0, 0, kill),
+        (load, 0, 0, 0),  # the number of the call
+        (at_least, 0, 1, 0x40000000),  # the x32 calls of x86_64
+        (decide, 0, 0, kill),
+        *(line for call in sockets for line in ((equal, 0, 1, call), (decide, 0, 0, refuse))),
+        *(line for call in group_changes for line in ((equal, 0, 1, call), (decide, 0, 0, pretend))),
+        (decide, 0, 0, allow),
     ]
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
@@ -131,15 +140,17 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     _require(libc.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0), "sockets")
 
 
-def _require(result: int, what: str) -> None:
-    """A child that keeps a right it should not have does not begin."""
+def _require(result: int, right: str) -> None:
+    """Exit when a call failed that should take a right away: the command must not run with that right."""
     if result < 0:
-        sys.exit(f"this child could not be forbidden {what}: {os.strerror(ctypes.get_errno())}")
+        sys.exit(f"this child could not be denied {right}: {os.strerror(ctypes.get_errno())}")
 
 
 def protections() -> dict[str, bool]:
-    """From what this system keeps a child: `files` (that it was not given), `network`, `escape` (from being killed with
-    its group) and `survival` (of the worker). All are True on a current Linux.
+    """Return which protections this system has. On a current Linux all are True.
+
+    `files`: a child can't open files that were not named. `network`: a child can't make sockets. `escape`: a child
+    can't leave its process group, which is killed as one. `survival`: a child can't outlive the worker.
     """
     if sys.platform != "linux":
         return dict.fromkeys(("files", "network", "escape", "survival"), False)
@@ -152,11 +163,11 @@ def protections() -> dict[str, bool]:
 if __name__ == "__main__":
     try:
         main()
-    except (Exception, SystemExit) as _error:  # noqa: BLE001 - whatever it is, the command did not begin
+    except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # A module's name is all that was not exec'd.
-    import runpy  # no earlier: a command does without
+    # main() returned, so the argument is the name of a module. Imported late: commands do not need runpy.
+    import runpy
 
     sys.argv[:2] = []
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,6 +1,6 @@
-"""One render, from the uploaded file to the verified one: the steps, one after the other.
+"""The render engine: runs the steps of a render in order, from the uploaded file to the verified result.
 
-`python -m anb_worker.render.engine` composes the cards that this installation ships: an image's, while it is built.
+`python -m anb_worker.render.engine` composes the cards into SHIPPED. The build of the container image runs it.
 """
 
 import hashlib
@@ -35,18 +35,19 @@ from anb_worker.render.sandbox import ChildLimits, blame, run
 _log = structlog.get_logger(__name__)
 
 SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
-"""The project's own cards, where they were composed with the installation."""
+"""The folder of the project's own cards that were composed when the worker was installed. It may be missing."""
 
 _MAX_ALLOC_BYTES = 512 * 1024**2
+"""The largest block of memory that ffmpeg may allocate."""
 _MOST_THREADS = 8
-"""More cost memory and bring nothing at this size of picture."""
+"""More threads use more memory and do not make encoding at 720p faster."""
 
 
 class RenderEngine:
     """Makes finished videos with ffmpeg; implements anb_core.ports.renderer.Renderer.
 
-    `cache_dir` keeps the cards; those in `shipped` are made already. `ffmpeg` and `threads` default to what comes with
-    imageio-ffmpeg, and to the processors that it may use.
+    `cache_dir` is the folder of the card cache. `shipped` is a read-only folder with cards that exist already. `ffmpeg`
+    defaults to the program of imageio-ffmpeg, `threads` to the number of processors, but at most 8.
     """
 
     def __init__(
@@ -70,17 +71,18 @@ class RenderEngine:
         self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
-        """Compose the project's own cards if they are not there yet, so that no job waits the ten seconds for it, and
-        say in the log what the sandbox lacks here.
+        """Compose the project's own cards if they do not exist yet, so that no job waits about 10 seconds for them.
+
+        Also logs a warning that names the protections of the sandbox that this system lacks.
 
         Raises:
-            Transient: they can't be composed.
-            AnbError: what `stop` was asked with.
+            Transient: the cards can't be composed.
+            AnbError: the error that `stop` was asked with.
         """
         self._check_tool()
-        if missing := [name for name, there in protections().items() if not there]:
-            _log.warning("this system can't keep what reads an upload from all it should", missing=missing)
-        self._cards.own(stop)
+        if missing := [name for name, holds in protections().items() if not holds]:
+            _log.warning("this system lacks protections for the children that read uploads", missing=missing)
+        self._cards.project_parts(stop)
 
     def render(
         self,
@@ -123,7 +125,7 @@ class RenderEngine:
 
 @dataclass(slots=True, kw_only=True)
 class _Render:
-    """The state of one render; the steps are its methods, each of which finds what the ones before it left."""
+    """The state of one render. Each step is a method that uses the fields and files of the steps before it."""
 
     tool: Tool
     input_limits: InputLimits
@@ -140,9 +142,9 @@ class _Render:
     outro: Card = field(init=False)
 
     def probe(self, _report: Callable[[float], None]) -> None:
-        """Find out what the upload is, and decide what is rendered. The cards come later: most bad input ends here."""
+        """Probe the upload and plan the render. Raises BadInput for most uploads that can't be rendered."""
         facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
-        # Judged before the cards are looked for, which may have to be made first.
+        # A first plan without cards rejects bad input before any card has to be made.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
         if self.edit.intro.enabled:
             self.intro = self.cards.intro(self.resources.intro, self.stop)
@@ -157,7 +159,7 @@ class _Render:
         )
 
     def main(self, report: Callable[[float], None]) -> None:
-        """Render the kept part's picture: nine tenths of the work."""
+        """Render the pictures of the main part, which takes about 90 % of the time."""
         watermark = None
         if self.plan.watermark:
             watermark = self.cards.watermark(self.resources.watermark, self.stop)
@@ -176,7 +178,7 @@ class _Render:
         check_pictures(self.plan, ffmpeg_commands.parse_moments(decoded.read_text()))
 
     def audio(self, _report: Callable[[float], None]) -> None:
-        """Make the sound of the whole video."""
+        """Encode the sound of the whole video, from the main part and the cards."""
         main = None
         if self.plan.audio_index is not None:
             main, decoded = self._file("main.nut"), self._file("heard.txt")
@@ -192,7 +194,7 @@ class _Render:
         self._run(command, "making the sound", [Path(sound.file) for sound in sounds if sound.file is not None])
 
     def lay_title(self, _report: Callable[[float], None]) -> None:
-        """Lay the title over our intro; an operator's intro stays as it is."""
+        """Draw the title over the project's own intro. An operator's intro is copied without a title."""
         if not self.plan.intro_frames:
             return
         picture = self._file("title.png")
@@ -213,7 +215,7 @@ class _Render:
         self._run(command, "laying the title over the intro", [self.intro.picture])
 
     def join(self, _report: Callable[[float], None]) -> None:
-        """Put the parts one after the other, without encoding them again."""
+        """Join intro, main part and outro without encoding them again, and add the sound."""
         listing = self._file("parts.txt")
         if self.plan.outro_frames:
             shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
@@ -222,14 +224,14 @@ class _Render:
         self._run(command, "joining the parts")
 
     def verify(self, _report: Callable[[float], None]) -> None:
-        """Make sure that the output is what was planned; ffmpeg's own word is not enough."""
+        """Compare the output with the plan: ffmpeg's exit code alone does not prove that the output is right."""
         facts = examine_output(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
         flaws = find_flaws(facts, frames=self.plan.frames)
         if flaws:
             raise Transient("verification_failed", f"The output is not what was planned: {'; '.join(flaws)}.")
 
     def rendered(self) -> Rendered:
-        """What came out."""
+        """Describe the finished file."""
         path = self._file("output.mp4")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -238,7 +240,7 @@ class _Render:
         return Rendered(path, size, digest, width=WIDTH, height=HEIGHT, duration=plan.duration, frames=plan.frames)
 
     def _parts(self) -> list[tuple[Path, int]]:
-        """The parts that there are, in their order, and how many frames each has."""
+        """Return the file and the number of frames of each part that the output has, in their order."""
         frames = {"intro": self.plan.intro_frames, "main": self.plan.main_frames, "outro": self.plan.outro_frames}
         return [(self._file(f"{name}.mp4"), count) for name, count in frames.items() if count]
 
@@ -261,7 +263,7 @@ class _Render:
             raise blame(done, doing, of_upload=of_upload)
 
 
-# Name, from where to where it brings the progress (by what it was measured to cost), what it does.
+# Each step: its name, the progress at its begin and at its end (from measured durations), and its method.
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),
@@ -272,11 +274,11 @@ _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None
 )
 
 STEPS = tuple(name for name, *_ in _TABLE)
-"""The names of the steps, in their order."""
+"""The names of the steps, in the order in which they run."""
 
 
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
-    """Reports a step's share as the whole's."""
+    """Return a callback that maps the progress of a step (0 to 1) to the progress of the render (`begin` to `end`)."""
     return lambda share: on_progress(begin + share * (end - begin))
 
 

@@ -1,4 +1,4 @@
-"""The boxes that an MP4 file consists of."""
+"""Reads the boxes of an MP4 file: the sections that the file consists of."""
 
 import os
 import struct
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MOST_BOXES = 100_000
-"""A long fragmented file has some ten thousand."""
+"""The most boxes that are read. A long fragmented file has about ten thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,29 +15,29 @@ class Box:
     """A box of the outermost level."""
 
     kind: str
-    """Its four letters, such as `moov`."""
+    """The type of the box, four characters such as `moov`."""
     start: int
-    """Where it begins, in bytes from the beginning of the file."""
+    """The offset of the box, in bytes from the beginning of the file."""
     end: int
-    """Where it says that it ends, in bytes. That may be beyond the end of the file."""
+    """The offset of its end in bytes, according to its header. It may be beyond the end of the file."""
 
 
 def boxes(path: Path) -> Iterator[Box]:
-    """The outermost boxes of a file, up to its end or to the first bytes that are no box."""
+    """Yield the outermost boxes of a file, up to its end or to the first bytes that are not a valid box."""
     start = 0
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         for _ in range(_MOST_BOXES):
-            if start >= size:  # no place to go to: a box may say that it ends beyond what a file can be
+            if start >= size:  # checked before seek, which fails for offsets that no file can have
                 return
             file.seek(start)
             head = file.read(16)
             if len(head) < 8 or not head[4:8].isascii() or not head[4:8].decode().isprintable():  # noqa: PLR2004
                 return
             length, header = int.from_bytes(head[:4]), 8
-            if length == 1 and len(head) == 16:  # noqa: PLR2004 - the length did not fit, and follows
+            if length == 1 and len(head) == 16:  # noqa: PLR2004 - length 1 means that a 64-bit length follows
                 (length,), header = struct.unpack(">Q", head[8:]), 16
-            elif length == 0:  # up to the end of the file
+            elif length == 0:  # the box extends to the end of the file
                 length = size - start
             if length < header:
                 return

@@ -1,22 +1,24 @@
-"""How many processors a render may use."""
+"""Finds out how many processors a render may use."""
 
 import os
 from pathlib import Path
 
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""Where cgroup v2 and v1 tell how much a container may compute: microseconds in each period, and the period's."""
+"""The files of cgroup v2 and v1 that hold a container's CPU limit: microseconds of CPU time per period, and the period.
+"""
 
 
 def processors(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Those that this process may run on, but no more than its container's CPU limit comes to, rounded up."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(there, _limit(cgroup) or there)
+    """Return the number of processors that this process may use, limited by its container's CPU limit, rounded up."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _limit(cgroup) or available)
 
 
 def _limit(cgroup: Path) -> int | None:
+    """Return the container's CPU limit in processors, rounded up, or None when there is no limit."""
     for names in _QUOTAS:
         if all(cgroup.joinpath(name).is_file() for name in names):
             quota, period = " ".join(cgroup.joinpath(name).read_text() for name in names).split()
-            # No limit is "max", or below nothing.
+            # "max" (v2) or a negative quota (v1) means no limit.
             return None if quota == "max" or int(quota) < 0 else -(-int(quota) // int(period))
     return None

@@ -1,6 +1,7 @@
-"""Looks at a finished file, frame by frame, and whether each part can be decoded from its first one on. Prints JSON.
+"""The program that examines a finished file: its packets, and whether each part can be decoded from its first frame.
 
-`python -m anb_worker.render.verify OUTPUT FRAMES:PART...`, started by `child_programs.examine_output`.
+`child_programs.examine_output` starts `python -m anb_worker.render.verify OUTPUT FRAMES:PART...` in the sandbox. The
+program prints OutputFacts as JSON.
 """
 
 import json
@@ -21,7 +22,7 @@ from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE
 from anb_worker.render.mp4_boxes import boxes
 
 _COLORS = {1: "bt709"}
-"""Names of color matrices by their numbers in ITU-T H.273; only ours matters."""
+"""Names of color matrices by their numbers in ITU-T H.273. Only the output's own matrix is needed."""
 
 
 def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
@@ -37,7 +38,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # A packet's own duration is no witness: it is made up from when the next one comes.
+        # Compared by timestamps: libavformat computes a packet's duration from the next packet's timestamp.
         gaps = sum(
             _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
             for a, b in pairwise(sounds)
@@ -66,20 +67,20 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
 
 
 def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], frames: list[int]) -> int:
-    """How many parts do not begin in time with a picture that players can seek to and that can be decoded by itself."""
-    listed = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
+    """Count the parts that do not begin on time with a seekable frame that can be decoded without earlier frames."""
+    keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # Not by seeking, which goes by decoding times: those of a part of one picture are the next part's.
+        # Split by frame counts. Seeking uses decoding times, which lead past a part that has a single frame.
         part = pictures[first : first + count]
-        seekable = bool(part) and part[0].dts in listed
+        seekable = bool(part) and part[0].dts in keyframes
         bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)
         first += count
     return bad
 
 
 def _begin(headers: bytes | None, part: list["Packet[Stream]"]) -> Fraction | None:
-    """When the first picture is shown by a decoder that saw nothing before, if it is a whole one."""
+    """Return when a new decoder shows the first frame of a part, in seconds. None when that frame can't be decoded."""
     decoder = CodecContext.create("h264", "r")
     decoder.extradata = headers
     try:
