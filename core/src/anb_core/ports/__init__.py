@@ -1,1 +1,1 @@
-"""What the use cases need of the world: one protocol a module. Adapters and the in-memory fakes implement them."""
+"""The ports: protocols of everything outside that the use cases need. Adapters and in-memory fakes implement them."""

@@ -1,4 +1,4 @@
-"""How an attempt's claim on its job is kept while the attempt runs."""
+"""Keeping the lease and the message of an attempt while the attempt runs."""
 
 from types import TracebackType
 from typing import Protocol, Self
@@ -9,15 +9,18 @@ from anb_core.ports.stop import Stop
 
 
 class Keeper(Protocol):
-    """Keeps one attempt's lease and message while its block runs; asks its `Stop` when the lease is or may be lost."""
+    """A context manager that renews the lease of one attempt and keeps its message invisible.
+
+    It asks the attempt's `Stop` to end the attempt when the lease is lost or may be lost.
+    """
 
     @property
     def deadline(self) -> float:
-        """Until when, on the monotonic clock, nobody else can have taken the lease."""
+        """Monotonic time, in seconds, until which no other worker can have taken the lease."""
         ...
 
     def progress(self, value: float) -> None:
-        """Note progress, 0 to 1; it is written by and by. Never waits."""
+        """Report progress from 0 to 1. The keeper stores it later. Never blocks."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -28,6 +31,6 @@ class Keeper(Protocol):
 
 
 class Keep(Protocol):
-    """Makes a keeper. `since` is the monotonic time just before the claim was sent."""
+    """Creates a keeper. `since` is the monotonic time, in seconds, just before the claim was sent."""
 
     def __call__(self, lease: Lease, delivery: Delivery, stop: Stop, since: float) -> Keeper: ...

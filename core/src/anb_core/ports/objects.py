@@ -1,4 +1,4 @@
-"""The bucket. All methods raise `Unavailable("bucket", ...)` when it does not answer."""
+"""The bucket. All methods raise `Unavailable("bucket", ...)` when the bucket does not answer."""
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
@@ -10,26 +10,31 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What the bucket says of an object. `size` in bytes; `etag` without quotes."""
+    """An object, as the bucket describes it."""
 
     key: str
     size: int
+    """Bytes."""
     etag: str
+    """The ETag without quotes."""
 
 
 class ObjectWriter(Protocol):
-    """An object being written in parts, one part at a time from one thread; bounded memory, nothing on disk."""
+    """A stream that writes an object in parts. Memory use is bounded, and nothing is written to disk.
+
+    Only one thread may use the stream.
+    """
 
     def write(self, data: bytes) -> None:
-        """Take some bytes; returns when there is room for more.
+        """Append bytes. Blocks while the buffer is full.
 
         Raises:
-            Unavailable: a part could not be stored.
+            Unavailable: the bucket could not store a part.
         """
         ...
 
     def commit(self) -> StoredObject:
-        """Make the object visible, whole."""
+        """Complete the object and make it visible."""
         ...
 
 
@@ -39,11 +44,11 @@ class Objects(Protocol):
     bucket: str
 
     def writing(self, key: str, *, content_type: str) -> AbstractContextManager[ObjectWriter]:
-        """Write an object as a stream. Leaving the block without `commit` leaves neither object nor parts behind."""
+        """Write an object as a stream. Without a `commit`, the end of the block discards everything written."""
         ...
 
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
-        """Bring an object into a file; `on_bytes` gets the size of each piece.
+        """Download an object into a file. `on_bytes` gets the size of each chunk in bytes.
 
         Raises:
             NotFound: `object_missing`.
@@ -52,7 +57,7 @@ class Objects(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject | None:
-        """What is at a key.
+        """Return the object with this key, or None if it does not exist.
 
         Raises:
             Withheld: `object_withheld`.
@@ -60,22 +65,22 @@ class Objects(Protocol):
         ...
 
     def delete(self, keys: Collection[str]) -> Collection[str]:
-        """Delete objects, and what unfinished multipart uploads to these keys left. A missing one is no error.
+        """Delete objects, and the parts of unfinished multipart uploads with these keys. A missing object is no error.
 
-        Gives back the keys that the bucket would not delete; the log has how many, and why the first.
+        Returns the keys that the bucket refused to delete. The log has their number and the first reason.
         """
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
-        """A presigned URL, good for `lifetime`, that people can reach and that saves under `file_name`."""
+        """Return a presigned URL, valid for `lifetime`. Browsers can reach it, and save the file as `file_name`."""
         ...
 
     def ensure(self) -> None:
-        """Create the bucket if it is missing (only where creating is allowed by the settings)."""
+        """Create the bucket if it does not exist and the settings allow it."""
         ...
 
     def ping(self) -> None:
-        """Return when the bucket answers and is ours to use."""
+        """Return if the bucket answers and gives us access."""
         ...
 
     def close(self) -> None: ...

@@ -1,6 +1,6 @@
-"""The queue only wakes. All methods raise `Unavailable("queue", ...)` when it does not answer.
+"""The queue, which wakes workers. All methods raise `Unavailable("queue", ...)` when the queue does not answer.
 
-A use case asks for what it does with a queue: send, receive or administer.
+There are three protocols: to send, to receive and to administer. A use case takes only those that it needs.
 """
 
 from collections.abc import Sequence
@@ -11,79 +11,88 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send.
-
-    On FIFO queues `group` (video id) orders and `deduplication` (outbox entry) drops repeats; on standard queues
-    `owner` keeps one person's burst from delaying the others (fair queues).
-    """
+    """A message to send."""
 
     body: str
     group: str
+    """The message group on FIFO queues, which keep its messages in order: the id of the video."""
     owner: str
+    """The message group on standard queues, so that many messages of one owner do not delay others (fair queues)."""
     deduplication: str
+    """The deduplication id on FIFO queues, which drop repeated messages: the id of the outbox entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receipt of a message. `handle` goes stale when it is received again.
-
-    `age` is the time since the first receipt, whoever had it; None if this is the first one.
-    """
+    """One receipt of a message."""
 
     message_id: str
     body: str
     handle: str
+    """The receipt handle. It becomes stale when the message is received again."""
     age: timedelta | None = None
+    """Time since the first receipt of the message by any worker. None if this is the first receipt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Approximate counts; they lag."""
+    """The numbers of messages in a queue. They are approximate and may be out of date."""
 
     visible: int
+    """Messages that can be received."""
     in_flight: int
+    """Messages that were received and not deleted yet."""
     delayed: int
+    """Messages that were sent with a delay and can't be received yet."""
 
     @property
     def empty(self) -> bool:
-        """Nothing anywhere."""
+        """Whether all counts are 0."""
         return not (self.visible or self.in_flight or self.delayed)
 
 
 class QueueSender(Protocol):
-    """Takes messages. `name` is what a job's `enqueued_to` says."""
+    """Sends messages."""
 
     name: str
+    """Name of the queue, stored as a job's `enqueued_to`."""
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
-        """Send up to 10; for each, None or why it was refused."""
+        """Send up to 10 messages. Returns for each message None, or the reason why the queue refused it."""
         ...
 
 
 class QueueReceiver(Protocol):
-    """Gives messages, one at a time, each to one receiver at a time. Any broker's consumer can stand behind it."""
+    """Receives messages one at a time. A received message is invisible to other receivers for a while."""
 
     def receive(self, *, wait: timedelta) -> Delivery | None:
-        """Long-poll for one message, invisible to others for the queue's visibility timeout."""
+        """Wait at most `wait` for a message (long polling). It becomes invisible for the queue's visibility timeout.
+
+        Returns None if no message came.
+        """
         ...
 
     def delete(self, delivery: Delivery) -> None:
-        """Done with it. A stale handle is no error."""
+        """Delete the message, after it was handled. A stale handle is no error."""
         ...
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
-        """Make it visible after `pause`, but not before the next receipt can be told from the first one by its age."""
+        """Return the message to the queue. It becomes visible again after `pause`.
+
+        The pause may be a little longer, so that the next receipt has another age than the first one.
+        """
         ...
 
     def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
-        """Keep it invisible for `visibility` from now."""
+        """Keep the message invisible for `visibility` from now."""
         ...
 
 
 class QueueAdmin(Protocol):
-    """Answers questions about a queue as a whole, and creates it. `name` is the sender's."""
+    """Creates a queue and reads its properties."""
 
     name: str
+    """Name of the queue, the same as that of its sender."""
 
     def depth(self) -> Depth: ...
 
@@ -92,15 +101,15 @@ class QueueAdmin(Protocol):
         ...
 
     def ensure(self) -> None:
-        """Create queue, dead-letter queue and redrive policy if missing, where the settings allow it."""
+        """Create the queue, its dead-letter queue and redrive policy if they are missing and the settings allow it."""
         ...
 
     def ping(self) -> None:
-        """Return when the queue answers."""
+        """Return if the queue answers."""
         ...
 
     def close(self) -> None: ...
 
 
 class Queue(QueueSender, QueueReceiver, QueueAdmin, Protocol):
-    """All of it, as the adapters and the fake implement it."""
+    """A queue with all three protocols. Adapters and the in-memory fake implement it."""

@@ -1,4 +1,4 @@
-"""The render engine: a source and an edit go in, a verified file comes out. It knows no job, lease or queue."""
+"""The render engine. It makes a verified file from an upload and an edit. It uses no job, lease or queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from anb_core.ports.stop import Stop
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The operator's own parts; None means the project's own. A file never changes under its path."""
+    """The files of an operator that replace the project's own. None for those that are not replaced.
+
+    The content of a file never changes. A new version has a new path.
+    """
 
     intro: Path | None = None
     outro: Path | None = None
@@ -20,23 +23,24 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A finished file, after its verification."""
+    """A finished file that was verified."""
 
     path: Path
     size: int
     """Bytes."""
     sha256: str
-    """Hexadecimal."""
+    """Hexadecimal SHA-256 of the file."""
     width: int
     height: int
     """Pixels."""
     duration: float
     """Seconds."""
     frames: int
+    """Number of video frames."""
 
 
 class Renderer(Protocol):
-    """Makes the finished video, one at a time."""
+    """Renders videos, one at a time."""
 
     def render(
         self,
@@ -50,15 +54,15 @@ class Renderer(Protocol):
         stop: Stop,
         resources: Resources,
     ) -> Rendered:
-        """Probe, render, join and verify; what is written lands in `workdir`, which the caller removes.
+        """Probe, render, join and verify. All files are written to `workdir`, which the caller removes.
 
-        `on_progress` gets a share from 0 to 1 that never falls, `on_step` the name of each step as it begins; both are
-        called in this thread, and what they raise passes through. Once `stop` is asked, no child process lives on.
+        `on_progress` gets the progress from 0 to 1, which never falls. `on_step` gets the name of each step when it
+        begins. Both are called in the calling thread, and may raise. After `stop` was asked, all child processes end.
 
         Raises:
-            BadInput: the source can't be rendered, and never will be.
-            Transient: this try failed.
-            OSError: so did this machine's disk.
-            AnbError: what `stop` was asked with.
+            BadInput: the source can't be rendered, not even in another attempt.
+            Transient: this attempt failed, another one may succeed.
+            OSError: the disk of this machine failed or is full.
+            AnbError: `stop` was asked with this error.
         """
         ...

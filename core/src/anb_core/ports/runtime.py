@@ -1,6 +1,6 @@
-"""Time, threads, and errors that a loop survives. The program decides what stands behind them.
+"""Time, threads, and the report of errors that a loop survives. Each program provides an implementation.
 
-The use cases take them from here alone, so that all of them can also run on one thread, one step at a time.
+The use cases use only these protocols, so that tests can run all of them in one thread, step by step.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Event(Protocol):
-    """A flag that threads can wait for, such as `threading.Event`."""
+    """A flag that threads can wait for, like `threading.Event`."""
 
     def is_set(self) -> bool: ...
 
@@ -18,49 +18,50 @@ class Event(Protocol):
     def clear(self) -> None: ...
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the flag is set, for at most `timeout` seconds (None: without limit); True if it is set."""
+        """Wait until the flag is set, for at most `timeout` seconds (None for no limit). Returns whether it is set."""
         ...
 
 
 class Thread(Protocol):
-    """A thread that was started, such as `threading.Thread`."""
+    """A thread that was started, like `threading.Thread`."""
 
     def is_alive(self) -> bool: ...
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended, for at most `timeout` seconds (None: without limit)."""
+        """Wait until the thread has ended, for at most `timeout` seconds (None for no limit)."""
         ...
 
 
 class Runtime(Protocol):
-    """What a use case needs from the program that runs it."""
+    """Time, threads and error reports of the program that runs a use case."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never steps back."""
+        """Return the seconds of a clock that never goes back."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let only the calling thread wait."""
+        """Let the calling thread sleep."""
         ...
 
     def event(self) -> Event:
-        """A new flag, not set."""
+        """Return a new flag that is not set."""
         ...
 
     def start(self, name: str, run: Callable[[], None]) -> Thread:
-        """Call `run` in a new thread. The end of the program does not wait for it."""
+        """Call `run` in a new daemon thread with this name."""
         ...
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
-        """Report an unexpected error that a loop survived. `where` names the loop, `about` is what it worked on.
+        """Report an unexpected error that a loop survived.
 
-        Every loop that goes on after any error calls this, in the `except` block. It may raise, which ends the loop.
+        `where` names the loop. `about` has fields for the log, such as the id of a video. Every loop that continues
+        after any error calls this method in its `except` block. The method may raise, which ends the loop.
         """
         ...
 
 
 def join_all(runtime: Runtime, threads: Iterable[Thread], *, within: timedelta) -> None:
-    """Wait until all have ended, or the time is over."""
+    """Wait until all threads have ended, for at most `within` altogether."""
     until = runtime.monotonic() + within.total_seconds()
     for thread in threads:
         thread.join(max(0.0, until - runtime.monotonic()))

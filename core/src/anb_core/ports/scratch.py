@@ -1,20 +1,20 @@
-"""Room on this machine's disk."""
+"""Temporary files of attempts on the worker's disk."""
 
 from pathlib import Path
 from typing import Protocol
 
 
 class Scratch(Protocol):
-    """Room on this machine's disk, a folder an attempt."""
+    """The worker's scratch disk, with one folder per attempt."""
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """A new folder with room for a source of so many bytes and what is made of it.
+        """Create a folder with enough room for a source of `source_size` bytes and its result.
 
         Raises:
-            Unavailable: `scratch_unavailable`, there is too little room.
+            Unavailable: `scratch_unavailable`, the disk has too little room.
         """
         ...
 
     def clear(self, attempt_id: str) -> None:
-        """Remove the folder, if there is one. Never raises."""
+        """Remove the folder if it exists. Never raises."""
         ...

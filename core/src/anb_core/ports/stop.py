@@ -1,4 +1,4 @@
-"""How one attempt is asked to end."""
+"""The flag by which other threads ask an attempt to end."""
 
 import threading
 
@@ -6,14 +6,14 @@ from anb_core.domain.errors import AnbError
 
 
 class Stop:
-    """Asks one attempt to end, from any thread; the first error it was asked with is the one the attempt ends with."""
+    """A request to end one attempt. Any thread may make it. The first error that is given ends the attempt."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._error: AnbError | None = None
 
     def ask(self, error: AnbError) -> None:
-        """End the attempt with `Interrupted`, `LeaseLost`, `Unavailable` or `Transient`."""
+        """Ask the attempt to end with `Interrupted`, `LeaseLost`, `Unavailable` or `Transient`."""
         with self._lock:
             self._error = self._error or error
 
@@ -23,6 +23,6 @@ class Stop:
         return self._error is not None
 
     def check(self) -> None:
-        """Raise what the attempt was asked to end with, if it was; cheap enough for every piece of work."""
+        """Raise the error that the attempt was asked to end with, if any. The call is cheap enough for inner loops."""
         if self._error is not None:
             raise self._error

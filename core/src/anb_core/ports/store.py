@@ -1,8 +1,8 @@
-"""The store of record. Every method is one transaction, and every change of a job is a compare-and-set.
+"""The store: all records of the system. Every method is one transaction. Every change of a job is a compare-and-set.
 
-The database's clock is the only one: lifetimes and delays are given as durations, and it turns them into times itself.
-All methods raise `Unavailable("database", ...)` when it does not answer in time; then nothing may be concluded, for the
-answer to a commit may be what was lost: read the row again.
+Only the database's clock counts. Callers pass durations, and the database turns them into times. All methods raise
+`Unavailable("database", ...)` when the database does not answer in time. The transaction may have been committed
+in spite of this error, because only the answer may be lost. The caller has to read the row again to know.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,39 +31,40 @@ from anb_core.domain.retry import RetryPolicy, Settlement
 from anb_core.domain.status import Status
 
 MAX_DEAD_LETTER_BODY = 4096
-"""Characters kept of a message's body: enough to see whose it was."""
+"""Maximum number of characters that are stored of a dead letter's message body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """An upload of this owner with this Idempotency-Key exists. `fingerprint` is None while it is in progress.
-
-    `held` tells then in how long it gives the key up, if it is not renewed any more; None: not before it ends.
-    """
+    """The answer to a new upload whose owner already has an upload with the same Idempotency-Key."""
 
     record: Record
+    """The earlier upload."""
     fingerprint: str | None
+    """Fingerprint of the earlier upload. None while that upload is in progress."""
     held: timedelta | None = None
+    """Time until the earlier upload loses the key unless it is renewed. None if it keeps the key until its end."""
 
 
 class Uploads(Protocol):
-    """The first part of a video's life: from the first byte to `uploaded`."""
+    """Uploads and submissions of videos, up to the status `uploaded`."""
 
     def begin_upload(
         self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
     ) -> Record | Replay:
-        """Write video and job (`uploading`). The sweep abandons it when it is not renewed within `lifetime`.
+        """Create a video and its job with the status `uploading`.
 
-        The key is free again once it expires, its upload is abandoned or cancelled, or its video is deleted. An
-        upload in progress that was silent for too long is abandoned here, in favour of this one.
+        The sweep abandons an upload that is not renewed within `lifetime`. The Idempotency-Key becomes free when it
+        expires, when its upload is abandoned or cancelled, and when its video is deleted. If an upload in progress has
+        the key but was not renewed for `idempotency.silence`, this method abandons that upload and begins the new one.
 
         Raises:
-            Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id remains.
+            Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id exists.
         """
         ...
 
     def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
-        """Bytes still arrive. False when the upload was cancelled or abandoned meanwhile."""
+        """Extend the lifetime of an upload in progress. False if it was cancelled or abandoned meanwhile."""
         ...
 
     def complete_upload(
@@ -75,52 +76,54 @@ class Uploads(Protocol):
         edit: EditSpec | None = None,
         fingerprint: str | None = None,
     ) -> Record:
-        """`uploading -> uploaded`, with event and outbox entry. Doing it again with the same source changes nothing.
+        """Set the status `uploaded`, with event and outbox entry. A second call with the same source changes nothing.
 
-        `title` and `edit` replace those the upload began with; None leaves them. (A form may name them after its file.)
+        `title` and `edit` replace the values that the upload began with, unless they are None. In a form they may
+        follow the file.
 
         Raises:
-            NotFound: `video_not_found`, abandoned or deleted meanwhile.
-            Conflict: `wrong_status`, cancelled meanwhile.
+            NotFound: `video_not_found`, the upload was abandoned or deleted meanwhile.
+            Conflict: `wrong_status`, the upload was cancelled meanwhile.
         """
         ...
 
     def abandon_upload(self, video_id: str) -> None:
-        """Remove an unfinished upload's rows; any other status is left alone.
+        """Remove the rows of an unfinished upload. A video with any other status is not changed.
 
-        Its object is due for deletion at once, and again 24 h later because its writer may still live.
+        Its object is deleted at once, and again 24 h later because another process may still write it.
         """
         ...
 
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
-        """Record an object that is already there as `uploaded`, once by id.
+        """Create a video with the status `uploaded` for an object that is already in the bucket.
 
-        The second value tells whether it is new; if not, the record is the one that was there, whoever owns it.
+        If a video with this id exists, it is returned unchanged, whoever its owner is. The second value says whether
+        the video is new.
 
         Raises:
             NotFound: `video_not_found`, a video with this id was deleted.
-            Conflict: `source_taken`, the object is or was an upload of another video.
+            Conflict: `source_taken`, the object is or was the upload of another video.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Where a listing goes on: after this video, newest first."""
+    """Position of a page in a listing, which is ordered from new to old. The page begins after this video."""
 
     created_at: datetime
     video_id: str
 
 
 History = tuple[Record | None, Sequence[Attempt]]
-"""A video, None where there is none, and all attempts ever made, oldest first."""
+"""A video (None if it does not exist) and all its attempts, ordered from old to new."""
 
 
 class Reading(Protocol):
-    """What is shown to people. A deleted video is nowhere to be found.
+    """Read access for people. Deleted videos are not visible.
 
-    What this version can't read is skipped where several are asked for, and reported; fewer than `limit` still means
-    that there are no more. Asked for by its id, it raises `Unreadable`, here as everywhere in the store.
+    Methods that return several videos skip and log those that this version can't read. Fewer than `limit` videos still
+    mean that no more exist. Methods that take one id raise `Unreadable` instead, as in all parts of the store.
     """
 
     def get(self, video_id: str) -> Record | None: ...
@@ -128,48 +131,50 @@ class Reading(Protocol):
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        """Newest first; `owner` None lists everybody's, empty `statuses` all of them."""
+        """Return videos, ordered from new to old. `owner` None selects all owners, empty `statuses` all statuses."""
         ...
 
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Those of several videos by id, for little more than one of them costs; unreadable ones are left out."""
+        """Return the histories of several videos by id, at little more cost than one. Unreadable videos are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:
-        """Jobs that are not deleted, by status; statuses without a job are absent."""
+        """Return the number of jobs for each status. Deleted videos do not count. Statuses without jobs are absent."""
         ...
 
 
 class Commands(Protocol):
-    """What a person may do to a video; `receipts` are added to those of the job, or replace those of the same issuer.
+    """The commands that a person may give for a video.
+
+    `receipts` are stored with the job. They replace earlier receipts of the same issuer.
 
     Raises:
-        NotFound: `video_not_found`, unknown or deleted.
+        NotFound: `video_not_found`, the video does not exist or was deleted.
         Conflict: `wrong_status`.
     """
 
     def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
-        """End a job that is not terminal; its attempt, if any, is superseded and loses its lease at its next write."""
+        """Cancel a job that is not terminal. A running attempt is superseded: its next write finds the lease lost."""
         ...
 
     def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
         """Begin a new generation with counters at 0 and one outbox entry.
 
         Raises:
-            Conflict: `wrong_status`; `source_missing` when it was cancelled before its upload was whole.
+            Conflict: `wrong_status`; `source_missing`, the job was cancelled before its upload was complete.
         """
         ...
 
     def delete(self, video_id: str, *, grace: timedelta) -> None:
-        """Cancel and hide the video; its objects are due for deletion after `grace`, its rows after them."""
+        """Cancel and hide the video. Its objects are deleted after `grace`, and its rows after the objects."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The attempt may begin."""
+    """The answer to a claim: the attempt may begin."""
 
     lease: Lease
     record: Record
@@ -177,18 +182,18 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Committed state says that this message has nothing to wake: it may be deleted."""
+    """The answer to a claim: no attempt may begin now, and the message may be deleted."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """There is no such video."""
+    """The answer to a claim: the video does not exist."""
 
 
 class Leases(Protocol):
-    """What a worker does to a job. A false answer means that the lease is lost: write nothing more, stop the work."""
+    """The writes of a worker. False means that the lease is lost: the worker has to stop and writes nothing more."""
 
     def claim(
         self,
@@ -200,45 +205,49 @@ class Leases(Protocol):
         lease: timedelta,
         policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
-        """Apply `judge_claim`: fence + 1 and a new attempt, an expired attempt settled as lost before it.
+        """Decide with `judge_claim` and apply the decision: begin an attempt, with the fence increased by 1, or do not.
 
-        `attempt_id` is new with every attempt. Claiming again with the id that holds the job changes nothing, and the
-        lease still counts from the first time: who got no answer may ask again.
+        An expired attempt is settled as lost first. Every attempt has a new `attempt_id`. A repeated call with the id
+        that holds the lease changes nothing and does not extend the lease, so a caller that got no answer may repeat
+        the call.
 
-        A job that is not due yet gets a new outbox entry for when it is: what woke the caller may be its last message.
+        A job that is not due yet gets a new outbox entry for its due time, because its last message may be this one.
         """
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """The lease expires `duration` from now by the database's clock. An expired one that nobody took revives."""
+        """Let the lease expire `duration` from now. An expired lease that no other worker took is valid again."""
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
-        """Progress from 0 to 1, never falling within an attempt; an event at most once a whole percent."""
+        """Store progress from 0 to 1, which never falls within an attempt. Each whole percent has at most one event."""
         ...
 
     def publish(self, lease: Lease, result: Result) -> bool:
-        """Make this result the current one: status `processed`, attempt ended. True again for one published before.
+        """Make this result the current one. The attempt ends, and the status becomes `processed`.
 
-        The objects of the job's other attempts are due for deletion now, and again 24 h later.
+        A repeated call with a result that was published before returns True. The objects of the job's other attempts
+        are deleted now, and again 24 h later.
         """
         ...
 
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
-        """End the attempt without a result and apply what follows. True again for an attempt settled so before.
+        """End the attempt without a result and apply the settlement.
 
-        The lease is cleared. If work remains, `not_before` and an outbox entry are set; else a dead letter, if used up.
-        The attempt's object is due for deletion now, and again 24 h later.
+        A repeated call with the same settlement returns True. The lease is cleared. If another attempt follows,
+        `not_before` and an outbox entry are set. If the failures or losses are used up, a dead letter is recorded. The
+        attempt's object is deleted now, and again 24 h later.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A message to send, held by one relay. `token` changes with every hold and with every newer obligation."""
+    """A message that has to be sent. One relay holds it."""
 
     id: int
     token: str
+    """Changes each time a relay takes the entry and each time the job needs a newer message."""
     video_id: str
     task_id: str
     owner: str
@@ -246,100 +255,104 @@ class OutboxEntry:
     key: str
     created_at: datetime
     tries: int
+    """Number of failed tries to send the message."""
 
 
 class Outbox(Protocol):
-    """Messages that committed transactions promised to send; at most one a job."""
+    """Messages that committed transactions have promised to send, at most one for each job."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
-        """Entries that are due, longest due first, held against other relays for `hold`."""
+        """Take entries that are due, oldest first. No other relay gets them for `hold`."""
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """The queue has it: drop the entry, note when and where. A newer obligation of the same job stays."""
+        """Remove an entry whose message was sent, and store time and queue in the job. A newer entry of the job stays."""
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
-        """It was refused: due again after `delay`, with one more try counted."""
+        """Make an entry whose message was refused due again after `delay`, and count the try."""
         ...
 
 
 class Housekeeping(Protocol):
-    """What the sweep does; each call is capped by `limit` and tells how much it did.
+    """The steps of the sweep. Each call handles at most `limit` rows and returns how many it handled.
 
-    What can't be read, or is locked by somebody, is left for later and keeps nothing else waiting.
+    Rows that this version can't read, or that another transaction has locked, are skipped until the next sweep.
     """
 
     def exclusively(self, name: str, *, lifetime: timedelta) -> AbstractContextManager[bool]:
-        """True for one process at a time; `lifetime` bounds how long a dead one is in the way."""
+        """Enter a block that one process at a time may run. The value is True for that process, False for others.
+
+        The block of a crashed process counts as left after `lifetime`.
+        """
         ...
 
     def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
-        """Settle attempts whose lease has expired as lost, each in a transaction of its own."""
+        """Settle attempts whose lease has expired as lost, each in its own transaction."""
         ...
 
     def end_expired_uploads(self, *, limit: int) -> int:
-        """Abandon uploads that were not renewed, each in a transaction of its own."""
+        """Abandon uploads whose lifetime has expired, each in its own transaction."""
         ...
 
     def requeue_unclaimed(
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
-        """New outbox entries for jobs that wait, are due, have none, and whose message may be gone.
+        """Add outbox entries for jobs that wait, are due, have no entry, and whose message may be lost.
 
-        It may be when it was sent longer ago than `enqueued_before` or (when `not_on` is given) to a broker of another
-        name; at least one of the two is given.
+        A message may be lost if it was sent more than `enqueued_before` ago, or to another queue than `not_on`. At
+        least one of the two is given.
         """
         ...
 
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
-        """New outbox entries for jobs that have waited longer than the work ahead of them explains.
+        """Add outbox entries for jobs that wait longer than the jobs ahead of them explain.
 
-        `anb_core.domain.overdue` decides it, for the first `limit` of those that wait.
+        `anb_core.domain.overdue` decides. Only the `limit` jobs that have waited longest are examined.
         """
         ...
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
-        """Objects due for deletion, held against others for `hold`."""
+        """Take deletions that are due. No other process gets them for `hold`."""
         ...
 
     def deletion_done(self, deletions: Collection[Deletion]) -> None:
-        """The objects are gone, and so are these rows."""
+        """Remove the rows of objects that were deleted."""
         ...
 
     def purge(self, *, events_before: timedelta, limit: int) -> int:
-        """Remove feed entries older than that, expired Idempotency-Keys, and what is left of deleted videos.
+        """Remove events older than `events_before`, expired Idempotency-Keys, and the rows of deleted videos.
 
-        These go once their grace is over and none of their objects remains; until then their messages are recognised.
-        The limit holds for each of the three.
+        The rows of a deleted video are removed when its grace period is over and all its objects are deleted. Until
+        then, a message that names the video is still recognised. The limit applies to each of the three kinds.
         """
         ...
 
 
 class Feed(Protocol):
-    """The append-only feed of changes. Ids grow in the order of commits, so a reader by id skips nothing.
+    """The append-only feed of changes. Ids grow in the order of commits, so a reader that follows the ids misses none.
 
-    But for events that this version can't read; fewer than `limit` still means that there are no more.
+    Events that this version can't read are skipped. Fewer than `limit` events still mean that no more exist.
     """
 
     def events_after(self, event_id: int, *, video_id: str | None = None, limit: int = 500) -> Sequence[JobEvent]: ...
 
     def last_event_id(self) -> int:
-        """0 for an empty feed."""
+        """Return the id of the newest event, 0 for an empty feed."""
         ...
 
     def cursor(self, name: str) -> int | None:
-        """How far a named reader has come; None for a new one."""
+        """Return the id of the last event that a named reader has handled. None for a new reader."""
         ...
 
     def move_cursor(self, name: str, event_id: int) -> None: ...
 
 
 class DeadLetters(Protocol):
-    """What people have to look at."""
+    """Messages that people have to look at."""
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
-        """Record a message that belongs to no job, once by its id (False: it was there); long bodies are cut."""
+        """Record a message that belongs to no job. A long body is cut. False if the message was recorded before."""
         ...
 
 
@@ -347,36 +360,36 @@ class Tokens(Protocol):
     """API tokens, found by the hash of their secret."""
 
     def add_token(self, token: Token) -> bool:
-        """False when one with this hash exists already."""
+        """Store a token. False if a token with the same hash exists."""
         ...
 
     def find_token(self, token_hash: str) -> Token | None:
-        """A token that is neither revoked nor expired by the database's clock."""
+        """Return the token with this hash. None if it does not exist, was revoked or has expired."""
         ...
 
     def list_tokens(self) -> Sequence[Token]: ...
 
     def revoke_token(self, token_id: str) -> bool:
-        """False when there is none with this id that is not revoked."""
+        """Revoke a token. False if it does not exist or was revoked before."""
         ...
 
 
 class Clock(Protocol):
-    """The only clock that what is stored is judged by."""
+    """The clock that decides about all stored times."""
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Return the current time by the database's clock."""
         ...
 
 
 class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
-    """All of it, as the adapters and the fake implement it. Use cases ask for the parts that they use."""
+    """A store with all protocols. Adapters and the in-memory fake implement it. Use cases take only what they need."""
 
     def ping(self) -> None:
-        """Return when the database answers.
+        """Return if the database answers.
 
         Raises:
-            Unavailable: it does not, or its schema is not the one this program needs.
+            Unavailable: the database does not answer, or does not have the schema that this program needs.
         """
         ...
 
