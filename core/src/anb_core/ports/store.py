@@ -137,7 +137,7 @@ class Reading(Protocol):
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Return the histories of several videos by id, at little more cost than one. Unreadable videos are left out."""
+        """Return the histories of several videos by id, at little more cost than one. Unreadable ones are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:
@@ -266,7 +266,7 @@ class Outbox(Protocol):
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """Remove an entry whose message was sent, and store time and queue in the job. A newer entry of the job stays."""
+        """Remove an entry whose message was sent. Time and queue are stored with the job. A newer entry stays."""
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:

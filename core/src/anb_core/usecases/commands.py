@@ -1,7 +1,9 @@
-"""What a person may do to a video of theirs: cancel, retry, delete. `receipts` are written in the same transaction.
+"""The commands that a person may give for a video: cancel, retry, delete.
 
-Raises, each of them:
-    NotFound: `video_not_found`, for other owners' videos too.
+`receipts` are stored in the transaction of the command.
+
+All commands raise:
+    NotFound: `video_not_found`, also for videos of other owners.
     Conflict: `wrong_status`.
 """
 
@@ -19,17 +21,19 @@ from anb_core.ports.store import Commands, Reading
 from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
-"""How long the objects of a deleted video stay: a mistake can be mended by hand, a slow worker can end."""
+"""Time until the objects of a deleted video are deleted. Until then, a person can restore them by hand, and a worker
+that is still busy can finish.
+"""
 
 _log = structlog.get_logger(__name__)
 
 
 class CommandStore(Commands, Reading, Protocol):
-    """What the commands need of the store."""
+    """The parts of the store that the commands need."""
 
 
 def cancel(store: CommandStore, caller: Caller, video_id: str, *, receipts: Receipts | None = None) -> Record:
-    """End a job that is not over."""
+    """Cancel a job whose status is not terminal."""
     find(store, caller, video_id)
     record = store.cancel(video_id, receipts=receipts)
     _log.info("video cancelled", video_id=video_id, by=caller.owner)
@@ -45,10 +49,10 @@ def retry(
     wake_relay: Callable[[], None],
     receipts: Receipts | None = None,
 ) -> Record:
-    """Begin anew, with all counters at 0.
+    """Begin a new generation of a job, with all counters at 0.
 
     Raises:
-        Conflict: also `source_missing`, when the uploaded file is gone, or `object_withheld`.
+        Conflict: also `source_missing`, the uploaded file does not exist any more, and `object_withheld`.
     """
     record = find(store, caller, video_id)
     next_status(record.job.status, Change.RETRY)
@@ -63,7 +67,7 @@ def retry(
 
 
 def delete(store: CommandStore, caller: Caller, video_id: str) -> None:
-    """Cancel and hide; the objects go `DELETION_GRACE` later."""
+    """Cancel the job and hide the video. Its objects are deleted after DELETION_GRACE."""
     find(store, caller, video_id)
     store.delete(video_id, grace=DELETION_GRACE)
     _log.info("video deleted", video_id=video_id, by=caller.owner)

@@ -1,6 +1,7 @@
-"""Process: what a worker does with one delivery, from the claim to the deletion of the message.
+"""Handle one delivery in a worker, from the claim to the deletion of the message.
 
-Every outcome but a crash is one transaction, then the deletion. Where none is possible, the message is given back.
+Unless the worker crashes, the outcome is committed in one transaction, and then the message is deleted. If no commit is
+possible, the message is given back to the queue.
 """
 
 from collections.abc import Callable
@@ -26,27 +27,29 @@ _log = structlog.get_logger(__name__)
 
 
 class ProcessStore(Leases, DeadLetters, Protocol):
-    """What processing needs of the store before an attempt begins."""
+    """The parts of the store that are needed before an attempt begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """Handles deliveries, one at a time.
-
-    `adopt` submits the object at a key under a video id, None where nothing is adopted. `on_step` is for chaos tests.
-    """
+    """Handles deliveries, one at a time."""
 
     store: ProcessStore
     queue: QueueReceiver
     tools: Tools
     worker: str
+    """Name of the worker."""
     lease: timedelta
+    """Lifetime of a lease after its claim or a renewal."""
     new_id: Callable[[], str]
+    """Returns a new id for an attempt."""
     adopt: Callable[[str, str], object] | None = None
+    """Submits an object (key, video id) that an older producer's message names. None if such messages are refused."""
     on_step: Callable[[str], None] = lambda _: None
+    """Gets the name of each step when it begins. Chaos tests use it."""
 
     def handle(self, delivery: Delivery, stop: Stop) -> Report:
-        """Do what the delivery asks for, until it is settled or `stop` is asked."""
+        """Handle a delivery completely, or until `stop` is asked."""
         steps = Steps(self.on_step, self.tools.runtime)
         try:
             report = self._handle(delivery, stop, steps)
@@ -54,7 +57,7 @@ class Process:
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, unavailable=error)
         except Unreadable as error:
-            # Only of this one: a newer worker may know better.
+            # A worker of a newer version may be able to read the row.
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, detail=error.message)
         return replace(report, steps=steps.seconds())
@@ -76,9 +79,10 @@ class Process:
                 return self._unknown(message, delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
-        """The answer, and the monotonic time before it was asked for. A row that somebody holds is waited for a little.
+        """Claim the job. Return the answer, and the monotonic time, in seconds, just before the claim was sent.
 
-        That costs the message no receive. It is over before the message is visible again, which is after the lease.
+        If another transaction has locked the row, the claim is repeated for a third of the lease. To give the message
+        back instead would use up one of its receives. The message stays invisible for longer than the lease.
 
         Raises:
             Unavailable: nothing could be committed.
@@ -121,7 +125,7 @@ class Process:
             try:
                 self.adopt(key, message.video_id)
             except Withheld as error:
-                # Perhaps only for a while: nobody else has this job, so the message must stay.
+                # The denial may be temporary. The job has no row yet, so the message must not be deleted.
                 raise Unavailable("bucket", error.message) from error
             except Refused as refusal:
                 detail = f"{detail}, and it can't be adopted: {refusal.message}"
@@ -131,9 +135,12 @@ class Process:
         return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, detail, steps)
 
     def _adoptable(self, message: Message) -> str | None:
-        """Only an older producer names a job that we may not know, and only with an object of ours."""
-        ours = message.bucket in {None, self.tools.objects.bucket}
-        if message.generation is None and ours and message.key is not None and message.key.startswith(UPLOADS):
+        """Return the key of an object that may be adopted, or None.
+
+        Only messages of older producers may be adopted, and only objects under `uploads/` in our bucket.
+        """
+        is_our_bucket = message.bucket in {None, self.tools.objects.bucket}
+        if message.generation is None and is_our_bucket and message.key is not None and message.key.startswith(UPLOADS):
             return message.key
         return None
 
@@ -143,7 +150,7 @@ class Process:
         return Report(Outcome.RECORDED, delivery.message_id, detail=f"{cause}: {detail}")
 
     def _delete(self, delivery: Delivery, steps: Steps) -> None:
-        """A message that stays only comes again, and is dropped then."""
+        """Delete the message. If that fails, it is received again later, and dropped then."""
         steps("delete")
         try:
             self.queue.delete(delivery)

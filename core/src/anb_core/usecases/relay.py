@@ -1,4 +1,4 @@
-"""The relay: sends what committed transactions promised to send. A thread of every API and worker process runs one."""
+"""The relay: a thread of every API and worker process that sends the messages in the outbox."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -15,38 +15,44 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Outbox, OutboxEntry
 
 BATCH = 10
-"""SQS takes no more in one call."""
+"""Maximum number of messages in one call. SQS allows no more."""
 
 HOLD = timedelta(seconds=30)
-"""How long a relay that died keeps its entries from the others; longer than a send with its retries takes."""
+"""Time for which a relay holds its entries. It is longer than a send with all its retries. After this time, other relays
+can take the entries of a crashed relay.
+"""
 
 IDLE = timedelta(seconds=1)
-"""How long an entry waits when its wake-up went to another process."""
+"""Time between two reads of the outbox without a wake-up. Another process may have added an entry meanwhile."""
 
 RESEND_BASE = timedelta(seconds=1)
 RESEND_CAP = timedelta(seconds=30)
-"""After an outage of the queue no message waits longer than this."""
+"""After an outage of the queue, every message is sent within this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_resend(tries: int, jitter: float) -> timedelta:
-    """How long an entry waits after it was refused `tries` times before; `jitter` is drawn from [0, 1)."""
+    """Return the delay of an entry that was just refused, after `tries` earlier refusals.
+
+    `jitter` is a random number from [0, 1).
+    """
     return backoff(tries + 1, base=RESEND_BASE, cap=RESEND_CAP, jitter=jitter)
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What one pass of the relay did."""
+    """The numbers of messages that one pass of the relay sent, and that the queue refused."""
 
     sent: int
     refused: int
 
 
 class Relay:
-    """Moves outbox entries to the queue: held in one transaction, sent outside of any, marked in another.
+    """Moves outbox entries to the queue.
 
-    A relay that dies in between sends again, or another does: a message more is harmless, a message less is not.
+    One transaction takes a hold on the entries, then the messages are sent, and another transaction marks the entries.
+    If the relay crashes in between, the messages are sent again. A repeated message is harmless, a lost one is not.
     """
 
     def __init__(
@@ -66,11 +72,11 @@ class Relay:
         self._woken = runtime.event()
 
     def wake(self) -> None:
-        """There is something to send, or to stop for. Never waits."""
+        """Make `run` look at the outbox or at its stop flag now. Never blocks."""
         self._woken.set()
 
     def run(self, stop: Event) -> None:
-        """Send until `stop` is set (then `wake`)."""
+        """Send messages until `stop` is set. Call `wake` after setting it."""
         while not stop.is_set():
             self._woken.wait(IDLE.total_seconds())
             self._woken.clear()
@@ -79,14 +85,14 @@ class Relay:
                     pass
             except Unavailable as error:
                 _log.warning("relay waits", part=error.part, reason=error.message)
-            except Exception as error:  # noqa: BLE001 - a thread that ends is noticed by nobody
+            except Exception as error:  # noqa: BLE001 - reported; the thread must not end
                 self._runtime.on_error("relay", error)
 
     def send_due(self) -> Passed:
-        """Send what is due now, up to a batch.
+        """Send one batch of the messages that are due.
 
         Raises:
-            Unavailable: the database is away. An unreachable queue is no error here: the entries are due again later.
+            Unavailable: the database does not answer. If the queue does not answer, the entries become due again later.
         """
         entries = self._store.hold_outbox(limit=BATCH, hold=HOLD)
         if not entries:
@@ -94,15 +100,17 @@ class Relay:
         refusals = self._send(entries)
         for entry, refusal in zip(entries, refusals, strict=True):
             try:
-                self._note(entry, refusal)
+                self._mark(entry, refusal)
             except Busy as error:
-                # It is due again after its hold; the others are not to wait for this one row.
+                # The row is locked. The entry is due again after its hold. Other entries must not wait for it.
                 done = "sent" if refusal is None else "not sent"
-                _log.warning(f"message {done}, but not noted", video_id=entry.video_id, reason=error.message)
+                _log.warning(
+                    f"message {done}, but its entry was not marked", video_id=entry.video_id, reason=error.message
+                )
         refused = sum(refusal is not None for refusal in refusals)
         return Passed(len(entries) - refused, refused)
 
-    def _note(self, entry: OutboxEntry, refusal: str | None) -> None:
+    def _mark(self, entry: OutboxEntry, refusal: str | None) -> None:
         if refusal is None:
             self._store.mark_sent(entry, broker=self._queue.name)
             return

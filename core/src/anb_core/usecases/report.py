@@ -1,4 +1,4 @@
-"""What became of a delivery, and how long each step of it took."""
+"""The report about a delivery that was handled: its outcome, and the duration of each step."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,31 +11,32 @@ from anb_core.ports.runtime import Runtime
 
 
 class Outcome(StrEnum):
-    """What became of a delivery."""
+    """How the handling of a delivery ended."""
 
     PROCESSED = "processed"
+    """The result was published."""
     REJECTED = "rejected"
-    """Bad input: failed once and for good."""
+    """The uploaded video can't be processed, and the job has failed."""
     FAILED = "failed"
-    """The try failed, another one is due."""
+    """The attempt failed, another one follows."""
     DEAD_LETTERED = "dead_lettered"
-    """The try failed and was the last one."""
+    """The attempt failed, and was the last one."""
     HANDED_ON = "handed_on"
-    """This worker, or a part it needs, went away: another goes on."""
+    """The worker shut down, or a part of the system did not answer. Another attempt follows."""
     SUPERSEDED = "superseded"
     """A person or another attempt took the job over."""
     DROPPED = "dropped"
-    """The message had nothing to wake."""
+    """No attempt could begin, so the message was deleted."""
     RECORDED = "recorded"
-    """The message belongs to no job; people see it among the dead letters."""
+    """The message belongs to no job, and was recorded as a dead letter."""
     ADOPTED = "adopted"
-    """An older producer's video was submitted; a message of ours follows."""
+    """The video of an older producer's message was submitted. It gets a new message."""
     GIVEN_BACK = "given_back"
-    """Nothing could be committed, so the message comes again: at once the first time, then after a growing pause."""
+    """Nothing could be committed. The message will be received again, after a pause that grows each time."""
 
     @classmethod
     def of(cls, settlement: Settlement) -> "Outcome":
-        """What the end of an attempt without a result means for the delivery."""
+        """Return the outcome for an attempt that ended without a result."""
         match settlement:
             case Settlement(ending=Ending.REJECTED):
                 return cls.REJECTED
@@ -48,23 +49,28 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done with a delivery. `steps` maps each step, in order, to the seconds it took."""
+    """What was done with a delivery."""
 
     outcome: Outcome
     message_id: str
     video_id: str | None = None
     attempt_id: str | None = None
+    """None if no attempt began, as are `fence` and `counters`."""
     fence: int | None = None
     counters: Counters | None = None
+    """The job's counters after the attempt."""
     problem: Problem | None = None
+    """Why the attempt ended without a result."""
     unavailable: Unavailable | None = None
     """Why nothing could be committed."""
     detail: str | None = None
+    """Why the message was dropped, recorded or given back."""
     steps: Mapping[str, float] = field(default_factory=dict)
+    """Duration of each step in seconds, by the name of the step, in order."""
 
     @property
     def seconds(self) -> float:
-        """How long all of it took."""
+        """Duration of all steps together, in seconds."""
         return sum(self.steps.values())
 
     @property
@@ -75,7 +81,7 @@ class Report:
 
 
 class Steps:
-    """Names the steps as they begin, and measures them."""
+    """Measures the duration of each step, and reports its name to `on_step` when it begins."""
 
     def __init__(self, on_step: Callable[[str], None], runtime: Runtime) -> None:
         self._on_step = on_step
@@ -83,14 +89,14 @@ class Steps:
         self._began: list[tuple[str, float]] = []
 
     def __call__(self, name: str) -> None:
-        """The step `name` begins, and the one before it is over."""
+        """Begin the step `name`, which ends the previous step."""
         self._began.append((name, self._runtime.monotonic()))
         self._on_step(name)
 
     def seconds(self) -> dict[str, float]:
-        """How long each step took, the last one until now."""
+        """Return the duration of each step in seconds. The last step ends now."""
         ends = [began for _, began in self._began[1:]] + [self._runtime.monotonic()]
-        taken: dict[str, float] = {}
+        durations: dict[str, float] = {}
         for (name, began), end in zip(self._began, ends, strict=True):
-            taken[name] = taken.get(name, 0.0) + end - began
-        return taken
+            durations[name] = durations.get(name, 0.0) + end - began
+        return durations

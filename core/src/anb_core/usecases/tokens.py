@@ -1,6 +1,6 @@
-"""API tokens: made, checked, revoked. Only the hash of a secret is ever kept.
+"""Create, check and revoke API tokens. Only the hash of a secret is stored.
 
-A plain SHA-256 is enough: our secrets have 256 bits of chance, so there is nothing that a slow hash would protect.
+A plain SHA-256 is enough. Our secrets are 256 random bits, so nobody can guess them, and a slow hash adds no security.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from anb_core.ports.store import Clock, Tokens
 from anb_core.usecases.visibility import Caller
 
 PREFIX = "anb_"
-"""Marks our secrets for people and for scanners of leaked secrets."""
+"""Prefix of every secret, so that people and secret scanners recognise it."""
 
 BOOTSTRAP_OWNER = "bootstrap"
 
@@ -26,24 +26,25 @@ _log = structlog.get_logger(__name__)
 
 
 class TokenStore(Tokens, Clock, Protocol):
-    """What making a token needs of the store."""
+    """The parts of the store that are needed to create a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token at the only moment its secret is known."""
+    """A token that was just created."""
 
     token: Token
     secret: str = field(repr=False)
+    """The secret, which is not stored. Nobody can read it again later."""
 
 
 def hash_secret(secret: str) -> str:
-    """What is kept of a secret."""
+    """Return the hash of a secret, as hexadecimal SHA-256."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timedelta | None = None) -> NewToken:
-    """Make a token; without `lifetime` it never expires.
+    """Create a token. Without `lifetime` it never expires.
 
     Raises:
         Invalid: `owner_empty`.
@@ -53,29 +54,29 @@ def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timed
 
 
 def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
-    """Record a secret that was chosen elsewhere, with scope `ops`, and revoke those that were before it.
+    """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
 
-    False when it was recorded before. One that was revoked does not come back, and then no other is revoked.
+    Returns False if the token existed already. A token that was revoked stays revoked, and then earlier ones are kept.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
     if store.find_token(token.hash) is None:
         _log.warning("the bootstrap token was revoked before, and lets nobody in: choose another")
         return added
     for other in store.list_tokens():
-        ours = (other.owner, other.scope, other.expires_at) == (BOOTSTRAP_OWNER, Scope.OPS, None)
-        if ours and other.hash != token.hash and store.revoke_token(other.id):
+        is_bootstrap = (other.owner, other.scope, other.expires_at) == (BOOTSTRAP_OWNER, Scope.OPS, None)
+        if is_bootstrap and other.hash != token.hash and store.revoke_token(other.id):
             _log.info("the bootstrap token before this one is revoked", token_id=other.id)
     return added
 
 
 def authenticate(store: Tokens, secret: str) -> Caller | None:
-    """Whose token this is; None when it is unknown, revoked or expired."""
+    """Return the caller that a token belongs to. None if the token does not exist, was revoked or has expired."""
     token = store.find_token(hash_secret(secret))
     return Caller(token.owner, token.scope) if token else None
 
 
 def revoke_token(store: Tokens, token_id: str) -> None:
-    """From now on the token is not known.
+    """Revoke a token. From now on it gives no access.
 
     Raises:
         NotFound: `token_not_found`.

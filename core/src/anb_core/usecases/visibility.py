@@ -1,4 +1,4 @@
-"""Who asks, and what there is for them: another owner's video is not refused to them, it does not exist."""
+"""Which videos a caller may see. For a caller, the video of another owner does not exist."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,37 +10,38 @@ from anb_core.ports.store import Reading
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf something is done."""
+    """The owner of the token that a request was made with."""
 
     owner: str
     scope: Scope = Scope.USER
+    """Which videos the token gives access to."""
 
     @property
     def sees_owner(self) -> str | None:
-        """Whose videos this caller sees; None: everybody's."""
+        """The owner whose videos the caller may see. None for all owners."""
         return None if self.scope is Scope.OPS else self.owner
 
 
 def find(store: Reading, caller: Caller, video_id: str) -> Record:
-    """The video, if the caller may see it.
+    """Return a video that the caller may see.
 
     Raises:
         NotFound: `video_not_found`.
     """
-    return _seen(caller, video_id, store.get(video_id))
+    return _check_visible(caller, video_id, store.get(video_id))
 
 
 def find_with_history(store: Reading, caller: Caller, video_id: str) -> tuple[Record, Sequence[Attempt]]:
-    """The same, and all attempts ever made, oldest first.
+    """Return a video that the caller may see, and all its attempts, ordered from old to new.
 
     Raises:
         NotFound: `video_not_found`.
     """
     record, attempts = store.history(video_id)
-    return _seen(caller, video_id, record), attempts
+    return _check_visible(caller, video_id, record), attempts
 
 
-def _seen(caller: Caller, video_id: str, record: Record | None) -> Record:
+def _check_visible(caller: Caller, video_id: str, record: Record | None) -> Record:
     if record is None or caller.sees_owner not in {None, record.video.owner}:
         raise NotFound("video_not_found", f"There is no video {video_id}.")
     return record
