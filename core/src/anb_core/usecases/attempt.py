@@ -1,4 +1,4 @@
-"""One attempt at one job: download, render, upload, publish; or settle what ended it without a result."""
+"""One attempt at one job: download, render, upload and publish, or settle the attempt after an error."""
 
 import random
 from collections.abc import Callable
@@ -26,14 +26,14 @@ from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Outcome, Report, Steps
 
 PIECE = 1024 * 1024
-"""How much of the result is read and sent at a time, in bytes."""
+"""Size of the chunks in which the result is uploaded, in bytes."""
 
 PATIENCE = timedelta(seconds=60)
-"""How long a bucket may be away in mid-attempt before the work done so far is given up."""
+"""Maximum outage of the bucket that an attempt waits for. After a longer one, the attempt ends."""
 
 DOWNLOADED = 0.1
 RENDERED = 0.9
-"""Where downloading and rendering end on the progress people see; uploading is the rest."""
+"""Progress at the end of the download and at the end of the rendering. The upload is the rest."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,12 +41,12 @@ _T = TypeVar("_T")
 
 
 class AttemptStore(Leases, Reading, Protocol):
-    """What an attempt needs of the store."""
+    """The parts of the store that an attempt needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What all attempts of a worker work with. `load_resources` brings the operator's own parts."""
+    """The ports and settings that all attempts of a worker share."""
 
     store: AttemptStore
     objects: Objects
@@ -55,14 +55,16 @@ class Tools:
     keep: Keep
     scratch: Scratch
     load_resources: Callable[[], Resources]
+    """Returns the operator's own intro, outro and watermark, downloaded if necessary."""
     policy: RetryPolicy
     runtime: Runtime
     jitter: Callable[[], float] = random.random
+    """Returns a random number from [0, 1), for backoff."""
 
 
 @dataclass(slots=True)
 class AttemptRun:
-    """An attempt from its claim, which was sent at `since` on the monotonic clock, to its outcome."""
+    """One attempt, from its claim to its outcome."""
 
     tools: Tools
     claimed: Claimed
@@ -70,24 +72,25 @@ class AttemptRun:
     stop: Stop
     steps: Steps
     since: float
+    """Monotonic time just before the claim was sent, in seconds."""
     keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
-        """Get the lease a keeper, which begins with the work."""
+        """Create the keeper of the lease. `run` starts it."""
         self.keeper = self.tools.keep(self.lease, self.delivery, self.stop, self.since)
 
     @property
     def lease(self) -> Lease:
-        """The attempt's claim on its job."""
+        """The lease of the attempt."""
         return self.claimed.lease
 
     @property
     def video(self) -> Video:
-        """What is worked on."""
+        """The video of the job."""
         return self.claimed.record.video
 
     def run(self) -> Report:
-        """Do the work until its outcome is committed, or somebody else's is.
+        """Run the attempt until its outcome is committed, or until another process has ended it.
 
         Raises:
             Unavailable: no outcome could be committed.
@@ -98,8 +101,8 @@ class AttemptRun:
                 self.steps("publish")
                 outcome = self._publish(result)
         except LeaseLost:
-            outcome = self._winner()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the job must go on
+            outcome = self._read_outcome()
+        except Exception as error:  # noqa: BLE001 - the job must continue after any error
             self.steps("settle")
             settlement = self._plan(error)
             return self._report(self._settle(settlement), settlement)
@@ -118,8 +121,8 @@ class AttemptRun:
 
     def _make(self) -> Result:
         self.steps("download")
-        source = self._despite_the_bucket(self._download)
-        resources = self._despite_the_bucket(self.tools.load_resources)
+        source = self._retry_bucket(self._download)
+        resources = self._retry_bucket(self.tools.load_resources)
         self.stop.check()
         rendered = self.tools.renderer.render(
             source,
@@ -132,7 +135,7 @@ class AttemptRun:
             resources=resources,
         )
         self.steps("upload")
-        return self._despite_the_bucket(lambda: self._upload(rendered))
+        return self._retry_bucket(lambda: self._upload(rendered))
 
     def _download(self) -> Path:
         objects, key = self.tools.objects, self.video.source_key
@@ -177,8 +180,8 @@ class AttemptRun:
             frames=rendered.frames,
         )
 
-    def _despite_the_bucket(self, call: Callable[[], _T]) -> _T:
-        """A bucket that is away for a moment is no reason to throw a minute's work away."""
+    def _retry_bucket(self, call: Callable[[], _T]) -> _T:
+        """Retry a call through a short outage of the bucket, so that finished work is not lost."""
         return patiently(
             call,
             self.tools.runtime,
@@ -189,7 +192,7 @@ class AttemptRun:
         )
 
     def _publish(self, result: Result) -> Outcome:
-        """Try until it is decided; the keeper asks to stop when that takes longer than the lease."""
+        """Publish the result. Retry until the database answers, or until the keeper asks the attempt to stop."""
         published = patiently(
             lambda: self.tools.store.publish(self.lease, result),
             self.tools.runtime,
@@ -197,7 +200,7 @@ class AttemptRun:
             check=self.stop.check,
             video_id=self.lease.video_id,
         )
-        return Outcome.PROCESSED if published else self._winner()
+        return Outcome.PROCESSED if published else self._read_outcome()
 
     def _plan(self, error: Exception) -> Settlement:
         if not isinstance(error, AnbError):
@@ -205,7 +208,7 @@ class AttemptRun:
         return plan_ending(error, self.lease.counters, self.tools.policy, self.tools.jitter())
 
     def _settle(self, settlement: Settlement) -> Outcome:
-        """Try at least once, and again while nobody else can have taken the lease.
+        """Settle the attempt. Retry while no other worker can have taken the lease.
 
         Raises:
             Unavailable: the outcome could not be committed.
@@ -218,24 +221,27 @@ class AttemptRun:
             video_id=self.lease.video_id,
         )
         if not settled:
-            # The answer to an earlier commit of ours may have been lost, so the row is asked.
-            return self._winner()
+            # An earlier write of this attempt may have been committed although its answer was lost.
+            return self._read_outcome()
         if settlement.delay is not None and not settlement.delay:
             self._send()
         return Outcome.of(settlement)
 
-    def _winner(self) -> Outcome:
-        """A fenced write changed nothing: the job was taken over, or an earlier write of ours got no answer."""
+    def _read_outcome(self) -> Outcome:
+        """Read the outcome from the job, after a write that changed nothing because the lease is lost.
+
+        Another attempt has taken the job, or an earlier write of this attempt was committed but its answer was lost.
+        """
         try:
             record = self.tools.store.get(self.lease.video_id)
         except Unavailable:
             return Outcome.SUPERSEDED
         result = record.job.result if record is not None else None
-        ours = result is not None and result.key == self.lease.result_key
-        return Outcome.PROCESSED if ours else Outcome.SUPERSEDED
+        is_ours = result is not None and result.key == self.lease.result_key
+        return Outcome.PROCESSED if is_ours else Outcome.SUPERSEDED
 
     def _send(self) -> None:
-        """The job goes on elsewhere at once; if this fails, any other relay sends it."""
+        """Send the job's message now, so that another worker begins at once. If this fails, another relay sends it."""
         try:
             self.tools.relay.send_due()
         except Unavailable as error:

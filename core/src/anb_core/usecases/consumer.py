@@ -1,4 +1,4 @@
-"""The loop of whoever takes messages: one at a time, and only when it can be handled at once."""
+"""The loop that receives messages: one at a time, and only when the message can be handled at once."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,14 +16,14 @@ from anb_core.usecases.shutdown import Shutdown
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Delivery, Stop], None]
-"""Sees to one delivery, its deletion included, and ends early when the stop asks for it.
+"""Handles one delivery and deletes its message. It ends early when the stop asks for it.
 
-It raises Unavailable when a part was away and so nothing could be committed: then the loop waits before it goes on.
+A handler raises Unavailable if a part did not answer and nothing could be committed. The loop then waits and continues.
 """
 
 
 class Consumer:
-    """Receives and handles until the shutdown. `beat` is called in every turn."""
+    """Receives and handles messages until the shutdown. `beat` is called in every turn of the loop."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Consumer:
         self._on_step = on_step
 
     def run(self) -> None:
-        """Turn until the shutdown; what goes wrong in one turn does not end the loop."""
+        """Run until the shutdown. An error in one turn does not end the loop."""
         while not self._shutdown.stopping():
             self._beat()
             try:
@@ -55,7 +55,7 @@ class Consumer:
             except Unavailable as error:
                 self._gate.away(error)
             except Exception as error:  # noqa: BLE001 - reported; one bad turn must not end the program
-                # Its message comes again after the visibility timeout, and is a dead letter if it is to blame.
+                # The message is received again later. If it fails every time, SQS moves it to the dead-letter queue.
                 self._runtime.on_error("a turn of the loop", error)
                 self._shutdown.wait(1.0)
 
@@ -65,7 +65,7 @@ class Consumer:
         self._on_step("receive")
         delivery = self._queue.receive(wait=self._wait)
         if delivery is not None and self._shutdown.stopping():
-            # A long poll may return after the signal; kept, its message would be stranded until the visibility timeout.
+            # A long poll may return after the signal. Its message must not stay invisible for long.
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return

@@ -1,4 +1,4 @@
-"""Follow the feed: read its events in order, remember how far they are handled, and tell the lag."""
+"""Follow the feed: read events in order, store a cursor, and measure the lag."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,22 +10,23 @@ from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Feed
 
 BATCH = 500
-"""The most events that are read at a time."""
+"""Maximum number of events that are read at a time."""
 
 INTERVAL = timedelta(seconds=0.5)
-"""Between two looks at the feed. A change waits for half of that on average before it is seen."""
+"""Time between two reads of the feed. An event is read after half of this time on average."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Reads the feed for one reader, which calls `next` again and again, from one thread at a time.
+    """Reads the feed for one reader. The reader calls `next` repeatedly, from one thread at a time.
 
-    A reader with a `name` begins after its cursor, which is stored under that name: after a start, and after every
-    error, because the database may come back in an earlier state. Such a reader gets events more than once. A reader
-    without a name begins at the end of the feed.
+    A reader with a `name` has a cursor, which is stored under this name. The reader begins after its cursor when it
+    starts, and again after every error, because the database may have been restored to an earlier state. So such a
+    reader may get an event more than once. A reader without a name begins at the end of the feed.
 
-    Where a method takes `pending`, that is the first event that was read and is not handled yet; None: all are handled.
+    The argument `pending` of some methods is the first event that was read but not handled yet. It is None if all
+    events were handled.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class Follower:
         self._read_at = runtime.monotonic()
 
     def wake(self) -> None:
-        """Let `next` look at the feed now instead of waiting. Never waits."""
+        """Make `next` read the feed now instead of waiting. Never blocks."""
         self._woken.set()
 
     def begin(self) -> None:
-        """Go to where this reader begins. `next` does it when it has to.
+        """Go to the position where this reader begins. `next` does this if necessary.
 
         Raises:
             Unavailable: the database does not answer.
@@ -56,9 +57,10 @@ class Follower:
         self._begun = True
 
     def next(self, pending: JobEvent | None = None) -> Sequence[JobEvent]:
-        """The next events, without a wait if more are there already; none if none came within the interval.
+        """Store the cursor just before `pending`, and return the next events.
 
-        Moves the cursor to just before `pending`.
+        If the previous call did not read all events, this call does not wait. Otherwise it first waits for the
+        interval, or until `wake` is called. The list may be empty.
 
         Raises:
             Unavailable: the database does not answer. The next call waits for the interval and tries again.
@@ -83,11 +85,11 @@ class Follower:
         return events
 
     def backlog(self, pending: JobEvent | None) -> int:
-        """How many events are read and not handled, counted by their ids."""
+        """Return how many events were read but not handled, as a difference of ids."""
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:
-        """For how long the reader may be behind: since `pending` happened, or since the feed was last read."""
+        """Return how long the reader may be behind: the age of `pending`, or the time since the last read if longer."""
         waiting = now - pending.at if pending else timedelta(0)
         return max(waiting, timedelta(seconds=self._runtime.monotonic() - self._read_at))
 
@@ -103,7 +105,7 @@ class Follower:
         cursor, last = self._feed.cursor(name), self._feed.last_event_id()
         self._cursor = cursor
         if cursor is not None and cursor > last:
-            # The database was put back to an earlier state, and its feed counts from there.
+            # The database was restored to an earlier state, in which the feed has fewer events.
             _log.warning("the feed is behind our cursor, and is read from its beginning", cursor=cursor, last=last)
             cursor = None
         _log.info("following the feed", after=cursor or 0)

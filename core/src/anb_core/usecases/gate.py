@@ -1,4 +1,4 @@
-"""The gate before the queue: a message is received only while what a job needs is there."""
+"""The gate in front of the queue. A worker receives messages only while all parts that a job needs answer."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,18 +11,22 @@ from anb_core.domain.errors import Busy, Unavailable
 
 FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(seconds=15)
-"""After an outage no worker stands idle for longer."""
+"""After an outage, every worker receives messages again within this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_wait(tries: int, jitter: float) -> timedelta:
-    """How long to wait after `tries` failures in a row, at least 1; `jitter` is drawn from [0, 1)."""
+    """Return how long to wait after `tries` failures in a row (at least 1). `jitter` is a random number from [0, 1)."""
     return backoff(tries, base=FIRST_WAIT, cap=LONGEST_WAIT, jitter=jitter)
 
 
 class Gate:
-    """Asks each part whether it answers, in order. `wait` gets seconds, and may return early when the worker stops."""
+    """Checks in order whether each part answers.
+
+    Each function in `pings` raises Unavailable if its part does not answer. `wait` sleeps for some seconds, and may
+    return earlier when the worker stops.
+    """
 
     def __init__(
         self,
@@ -37,14 +41,14 @@ class Gate:
         self._tries = 0
 
     def passes(self) -> bool:
-        """True when every part answers; else False, after having waited a while."""
+        """Return True if every part answers. Otherwise wait and return False."""
         error = self.missing()
         if error is not None:
             self.away(error)
         return error is None
 
     def missing(self) -> Unavailable | None:
-        """Why nothing would be received now: the first part that does not answer. Whoever wants to know may ask."""
+        """Return the error of the first part that does not answer, or None. Readiness checks may call this too."""
         for ping in self._pings:
             try:
                 ping()
@@ -53,7 +57,7 @@ class Gate:
         return None
 
     def away(self, error: Unavailable) -> None:
-        """A part did not answer: say so, and wait, longer with each time in a row."""
+        """Log that a part does not answer, and wait. The wait grows with each failure in a row."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
         state = "busy" if isinstance(error, Busy) else "away"
@@ -61,7 +65,7 @@ class Gate:
         self._wait(delay)
 
     def all_well(self) -> None:
-        """Receiving and committing worked: the next failure is the first one in a row."""
+        """Reset the count of failures, after a message was handled without an outage."""
         if self._tries:
             _log.info("receiving again: all parts answer")
         self._tries = 0

@@ -1,4 +1,4 @@
-"""Patience: try until it works, or until trying again is pointless."""
+"""Retry a call while a part of the system does not answer."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from anb_core.domain.errors import Unavailable
 from anb_core.ports.runtime import Runtime
 
 PAUSE = timedelta(seconds=1)
-"""Between two tries of something that is away."""
+"""Default pause between two tries."""
 
 _log = structlog.get_logger(__name__)
 
@@ -30,11 +30,11 @@ def patiently(
     check: Callable[[], None] = lambda: None,
     **about: object,
 ) -> _T:
-    """Call until it answers. What it raised last passes through once another try is not allowed.
+    """Call `call` until it raises no Unavailable, and return its result.
 
-    Another try is allowed when the error is `worthwhile`, the runtime's monotonic clock is before `until`, and a pause
-    is left. It is logged as `sentence`, with `about`. `check` is called after each pause and ends the trying by
-    raising. `pauses` are in seconds. Errors other than Unavailable pass at once.
+    Another try follows if `worthwhile` returns True for the error, the monotonic time is before `until` (seconds), and
+    `pauses` (seconds) has one more entry. Otherwise the error is raised. Every other error is raised at once. Before
+    each pause, `sentence` is logged with the fields `about`. After each pause, `check` is called and may raise.
     """
     for pause in pauses:
         try:

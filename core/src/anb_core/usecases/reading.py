@@ -1,4 +1,4 @@
-"""What people are shown of their videos."""
+"""Read access to videos: lists and download URLs."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ from anb_core.usecases.visibility import Caller, find
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One page, newest first. `after` is where the next one begins; None: there is none."""
+    """One page of a list of videos, ordered from new to old."""
 
     records: Sequence[Record]
     after: Page | None
+    """Position of the next page. None if this page is the last one."""
 
 
 def browse(
     store: Reading, caller: Caller, *, statuses: Collection[Status] = (), after: Page | None = None, limit: int
 ) -> Listing:
-    """The videos that the caller sees, `limit` at a time."""
-    # One more than asked for tells whether there is a next page.
+    """List videos that the caller may see, at most `limit` of them."""
+    # One extra video is read to know whether a next page exists.
     found = store.listing(owner=caller.sees_owner, statuses=statuses, after=after, limit=limit + 1)
     shown = found[:limit]
     more = len(found) > limit
@@ -33,7 +34,7 @@ def browse(
 
 
 def download_url(store: Reading, objects: Objects, caller: Caller, video_id: str, *, lifetime: timedelta) -> str:
-    """Where the finished video can be fetched for so long.
+    """Return a URL from which the finished video can be downloaded for `lifetime`.
 
     Raises:
         NotFound: `video_not_found`.

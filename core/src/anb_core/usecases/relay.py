@@ -18,8 +18,8 @@ BATCH = 10
 """Maximum number of messages in one call. SQS allows no more."""
 
 HOLD = timedelta(seconds=30)
-"""Time for which a relay holds its entries. It is longer than a send with all its retries. After this time, other relays
-can take the entries of a crashed relay.
+"""Time for which a relay holds its entries. It is longer than a send with all its retries. After this time, another
+relay can take the entries of a crashed relay.
 """
 
 IDLE = timedelta(seconds=1)

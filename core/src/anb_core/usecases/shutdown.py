@@ -1,4 +1,4 @@
-"""The order of a stop: first no more jobs, then an end to the one at hand."""
+"""The two steps of a shutdown: first no new jobs are begun, then the current job is interrupted."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Shutdown:
-    """The first request stops receiving; the second one, or the end of the drain budget, hands the job at hand on."""
+    """Stops a worker. The first request stops the receiving of messages.
+
+    The second request, or the end of the drain time, interrupts the current job, so that another worker continues it.
+    """
 
     def __init__(self, drain: timedelta, runtime: Runtime) -> None:
         self._drain = drain
@@ -23,11 +26,14 @@ class Shutdown:
         self._stopping = runtime.event()
         self._hurried = runtime.event()
         self._lock = threading.Lock()
-        self._at_hand: Stop | None = None
+        self._current: Stop | None = None
         self._drains = True
 
     def request(self, why: str) -> None:
-        """Ask for a stop, or for a quicker one. Never waits. Not safe in a signal handler: it takes locks."""
+        """Request a shutdown, or a faster one with the second call. Never blocks for long.
+
+        Do not call this in a signal handler, because it takes a lock.
+        """
         with self._lock:
             first = not self._stopping.is_set()
             if first:
@@ -38,34 +44,34 @@ class Shutdown:
             self._runtime.start("drain", self._end_the_drain)
 
     def stopping(self) -> bool:
-        """Whether no more jobs may be begun."""
+        """Return whether a shutdown was requested. Then no new job may begin."""
         return self._stopping.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the stop, at most so long; True when it was asked for."""
+        """Wait at most `seconds` for a shutdown request. Returns whether there was one."""
         return self._stopping.wait(seconds)
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """While the block runs, the end of the drain asks `stop` to end it.
+        """Ask `stop` when the drain time ends while the block runs.
 
-        The first request to stop does already if the work need not finish (`drains` is false).
+        If `drains` is False, the work in the block may be interrupted at the first shutdown request.
         """
         with self._lock:
-            self._at_hand, self._drains = stop, drains
+            self._current, self._drains = stop, drains
             self._interrupt()
         try:
             yield
         finally:
             with self._lock:
-                self._at_hand = None
+                self._current = None
 
     def _end_the_drain(self) -> None:
         if not self._hurried.wait(self._drain.total_seconds()):
             self.request("the drain budget is used up")
 
     def _interrupt(self) -> None:
-        over = self._hurried.is_set() or (self._stopping.is_set() and not self._drains)
-        if over and self._at_hand is not None and not self._at_hand.asked:
-            _log.warning("what is at hand is interrupted")
-            self._at_hand.ask(Interrupted())
+        is_over = self._hurried.is_set() or (self._stopping.is_set() and not self._drains)
+        if is_over and self._current is not None and not self._current.asked:
+            _log.warning("the current work is interrupted")
+            self._current.ask(Interrupted())

@@ -1,4 +1,4 @@
-"""Submit: promise to process an object that is in the bucket already. Operator and worker do it."""
+"""Submit an object that is already in the bucket. The operator and the worker use this."""
 
 from collections.abc import Callable, Iterable
 
@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Submit:
-    """Takes objects in. `wake_relay` is called once work is promised; nobody waits for it."""
+    """Submits objects for processing. `wake_relay` is called after a job was scheduled, and must not block."""
 
     def __init__(
         self,
@@ -46,15 +46,16 @@ class Submit:
         edit: EditSpec | None = None,
         receipts: Receipts | None = None,
     ) -> tuple[Record, bool]:
-        """Promise to process an object that somebody else put into the bucket, once by `video_id`. We never delete it.
+        """Create a video for an object that another program put into the bucket. We never delete the object.
 
-        The second value tells whether it is new.
+        A repeated call with the same object, id and owner returns the same video. The second value says whether the
+        video is new.
 
         Raises:
-            Invalid: `key_not_allowed`, `video_id_invalid`, a title or size that is against the rules.
-            NotFound: `source_missing`; or the video was deleted.
-            Conflict: `video_exists`, with another object or owner; `source_taken`, the object is another video's;
-                `object_withheld`, the bucket does not give us the object.
+            Invalid: `key_not_allowed`, `video_id_invalid`, or the title or size is not allowed.
+            NotFound: `source_missing`, the object does not exist; `video_not_found`, the video was deleted.
+            Conflict: `video_exists`, with another object or owner; `source_taken`, the object belongs to another video;
+                `object_withheld`, the bucket denies us access to the object.
         """
         check_video_id(video_id)
         if not key.startswith(self._prefixes) or key.endswith("/"):

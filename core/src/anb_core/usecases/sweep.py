@@ -1,4 +1,4 @@
-"""The sweep: finds what no living process will finish. Every API and worker process tries; one runs at a time."""
+"""The sweep: cleans up after crashed processes. Every API and worker process runs it, but only one at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,39 +16,44 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
-"""What one step does at a time at most, so that no transaction is long. Jobs are sent again by so many a pass."""
+"""Maximum number of rows that one step handles at a time, so that transactions stay short. A pass sends at most this
+many jobs again for each reason.
+"""
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""Counts are approximate and lag: the queue is believed to be empty after so many readings over so long a time."""
+"""The queue counts as empty after this many readings of 0 within at least this time. A single reading is not reliable,
+because the queue's counts are approximate and may be out of date.
+"""
 
 NEAR_RETENTION = 0.9
-"""A message that has waited this share of the queue's retention is sent anew, before the queue forgets it."""
+"""A message that has waited for this share of the queue's retention time is sent again, before the queue deletes it."""
 
 EVENTS_KEPT = timedelta(days=7)
-"""No reader of the feed is away for longer; one that was starts over from the rows."""
+"""Events are kept this long. A reader of the feed that stops for longer has to read all rows again."""
 
 IN_LINE = 1000
-"""Of the jobs that have waited longest so many are judged by the work ahead of them."""
+"""Maximum number of waiting jobs for which the sweep compares the waiting time with the jobs ahead."""
 
 DELETION_HOLD = timedelta(minutes=5)
-"""How long a process that died while deleting objects keeps them from the others."""
+"""Time for which a process holds deletions. The deletions of a crashed process are free for others after this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 class EmptyWatch:
-    """Judges whether the queue has really lost what it should hold. Times are seconds of a monotonic clock."""
+    """Decides whether the queue is really empty. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Take one reading. Once the queue is believed empty, return how long a message must have been due in it.
+        """Add a reading. Return None unless the queue counts as empty.
 
-        That is for as long as the last few readings took, and never the whole time of a queue that stays empty: what is
-        sent and lost in between would never have waited for so long.
+        For an empty queue, return the age from which a sent message must be lost. That is the time of the last
+        EMPTY_READINGS readings. It is not the whole time for which the queue has been empty, because a message that is
+        sent and lost during that time would never be old enough.
         """
         if not depth.empty:
             self._since = None
@@ -64,21 +69,26 @@ class EmptyWatch:
 
 @dataclass(slots=True)
 class Swept:
-    """What one pass did."""
+    """The numbers of things that one pass handled."""
 
     lost: int = 0
+    """Attempts whose lease had expired."""
     abandoned: int = 0
+    """Uploads whose lifetime had expired."""
     requeued: int = 0
+    """Jobs whose message is sent again."""
     deleted: int = 0
+    """Objects deleted."""
     purged: int = 0
+    """Old rows removed."""
     skipped: list[str] = field(default_factory=list)
-    """The parts that did not answer."""
+    """Names of the parts that did not answer."""
 
 
 class Sweep:
-    """Ends expired leases and uploads, sends forgotten jobs anew, deletes objects that a row says are to go.
+    """Ends expired leases and uploads, sends lost messages again, deletes objects that are due, and removes old rows.
 
-    `hidden` is for how long the queue keeps a message in the hands of whoever received it.
+    `hidden` is the queue's visibility timeout: the time for which a received message is invisible.
     """
 
     def __init__(
@@ -100,7 +110,7 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # With nothing ahead of it, for so long a message may be with a dead worker, or hidden by one that gave it back.
+        # A message with no job ahead of it may be invisible for this long, after a worker crashed or gave it back.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
@@ -111,18 +121,18 @@ class Sweep:
                 self.sweep()
             except Unavailable as error:
                 _log.warning("sweep waits", part=error.part, reason=error.message)
-            except Exception as error:  # noqa: BLE001 - a thread that ends is noticed by nobody
+            except Exception as error:  # noqa: BLE001 - reported; the thread must not end
                 self._runtime.on_error("sweep", error)
 
     def sweep(self) -> Swept | None:
-        """One pass, or None while another process is at it. A part that does not answer is skipped, the rest is done.
+        """Do one pass. None if another process does one now. A step whose bucket or queue does not answer is skipped.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database does not answer.
         """
-        # A dead process is in the way for no longer than a few passes, a slow one is not overtaken.
-        with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as ours:
-            if not ours:
+        # The lifetime is longer than a slow pass, but short enough for others to continue soon after a crash.
+        with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
+            if not is_ours:
                 return None
             swept = Swept()
             until = self._runtime.monotonic() + self._interval.total_seconds()
@@ -148,7 +158,10 @@ class Sweep:
         return swept
 
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
-        """Take a step again while there is as much to do as it may, but not past `until`: others make its work, too."""
+        """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the sum.
+
+        The time is limited, because other processes may add new rows all the time.
+        """
         done = last = step()
         while last >= LIMIT and self._runtime.monotonic() < until:
             last = step()
@@ -177,7 +190,7 @@ class Sweep:
 
 @contextmanager
 def _skipping(swept: Swept) -> Iterator[None]:
-    """The database ends the pass; a bucket or queue that is away ends only its step."""
+    """Skip the step in the block if the bucket or the queue does not answer. A database error ends the pass."""
     try:
         yield
     except Unavailable as error:

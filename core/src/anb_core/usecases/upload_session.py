@@ -1,7 +1,7 @@
-"""An upload is a session: begin, append, complete, abandon. Whoever has the bytes drives it.
+"""Upload sessions: begin, append, complete or abandon. The caller has the bytes and calls these methods.
 
-First a row is written, then the bytes, then one transaction promises the work. Nothing is kept whole in memory or on
-disk. A session belongs to one thread.
+A session first creates the rows, then streams the bytes to the bucket, and then schedules the job in one transaction.
+The file is never complete in memory or on disk. Only one thread may use a session.
 """
 
 import hashlib
@@ -30,17 +30,19 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
-"""After so long without a renewal the sweep abandons an upload; the bucket's client gives up on a part before."""
+"""The sweep abandons an upload that was not renewed for this long. The timeout of the bucket's client is shorter."""
 
 RENEWAL_INTERVAL = timedelta(seconds=5)
-"""How often an upload is renewed while bytes arrive, and so how soon it notices that it was cancelled."""
+"""Time between two renewals of an upload that receives bytes. A renewal also notices that the upload was cancelled."""
 
 SILENCE = timedelta(seconds=20)
-"""An upload that was not renewed for so long gives its Idempotency-Key up to the next one: who sends the same upload
-again has lost the connection of the first, though this side of it may not know yet."""
+"""An upload that was not renewed for this long loses its Idempotency-Key to the next upload with the same key.
+
+A client that sends an upload again has lost the first connection, but the server may not have noticed that yet.
+"""
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
-"""Seconds between the tries to complete an upload: after a whole upload it is worth waiting for the database."""
+"""Pauses between the tries to complete an upload, in seconds. To upload the file again would take longer."""
 
 CONTENT_TYPE = "video/mp4"
 
@@ -49,15 +51,19 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSessions:
-    """Begins uploads. `wake_relay` is called once work is promised; nobody waits for it."""
+    """Begins upload sessions."""
 
     store: Uploads
     objects: Objects
     max_bytes: int
+    """Maximum size of a file, in bytes."""
     idempotency_lifetime: timedelta
+    """How long an Idempotency-Key is stored."""
     wake_relay: Callable[[], None]
+    """Called after a job was scheduled. It must not block."""
     runtime: Runtime
     new_id: Callable[[], str]
+    """Returns a new id for a video or a job."""
 
     def begin(
         self,
@@ -68,10 +74,12 @@ class UploadSessions:
         edit: EditSpec | None = None,
         idempotency_key: str | None = None,
     ) -> "UploadSession":
-        """Begin an upload with what is known of it so far. Use the session as a context manager.
+        """Begin an upload. Use the returned session as a context manager.
+
+        `title` and `edit` may follow later, in `complete`.
 
         Raises:
-            Invalid: the title is against the rules.
+            Invalid: the title is not allowed.
         """
         video_id = self.new_id()
         new = NewVideo(
@@ -89,9 +97,9 @@ class UploadSessions:
 
 
 class UploadSession:
-    """One upload. Leaving its context before the file is whole abandons it, whatever the reason.
+    """One upload. If the block of the context manager ends before `complete`, the upload is abandoned.
 
-    When an upload with the same Idempotency-Key is finished already, the bytes are only compared with it.
+    If a finished upload with the same Idempotency-Key exists, the bytes are only compared with that upload.
     """
 
     def __init__(self, sessions: UploadSessions, new: NewVideo, idempotency: Idempotency | None) -> None:
@@ -99,15 +107,16 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes, until they are enough to judge the file by."""
+        """The first bytes of the file, while they are too few to find the container. None afterwards."""
         self._size = 0
         self._digest = hashlib.sha256()
-        self._renewed = 0.0
+        self._renewed_at = 0.0
+        """Monotonic time of the last renewal, in seconds."""
         self._replay: Replay | None = None
         self._writer: ObjectWriter | None = None
         self._writing = ExitStack()
         self._unfinished = False
-        """Whether there may be a row that nobody needs."""
+        """Whether rows may exist that have to be removed if the upload is abandoned."""
 
     def __enter__(self) -> Self:
         return self
@@ -118,12 +127,12 @@ class UploadSession:
         self.abandon()
 
     def append(self, piece: bytes) -> None:
-        """Take the next bytes of the file. The row is written as soon as the first bytes show a video.
+        """Append the next bytes of the file. The rows are created once the first bytes show that the file is a video.
 
         Raises:
             Invalid: `not_a_video`, `file_too_large`.
-            Held: `upload_in_progress` with the same key, which is not silent for long enough to be taken over.
-            Conflict: `upload_ended` by somebody meanwhile.
+            Held: `upload_in_progress`, an unfinished upload has the same key and was renewed recently.
+            Conflict: `upload_ended`, a person cancelled or deleted the upload meanwhile, or the sweep abandoned it.
         """
         if self._head is None:
             self._take(piece)
@@ -133,12 +142,12 @@ class UploadSession:
             self._open(self._head)
 
     def complete(self, title: str | None, edit: EditSpec | None) -> Record:
-        """Promise to process the file, which is whole now. `title` and `edit` replace those it began with.
+        """Schedule the job, after all bytes were appended. `title` and `edit` replace the values given to `begin`.
 
         Raises:
-            Invalid: `title_missing`, the title is against the rules; `file_empty`; what `append` raises;
+            Invalid: `title_missing`, or the title is not allowed; `file_empty`; every error of `append`;
                 `idempotency_key_reused`, the upload with the same key had another title, edit or file.
-            Conflict: `upload_ended` by somebody meanwhile.
+            Conflict: `upload_ended`, as in `append`.
         """
         if self._head is not None:
             self._open(self._head)
@@ -148,18 +157,18 @@ class UploadSession:
         source = Source(self._size, self._digest.hexdigest())
         fingerprint = fingerprint_of(title, edit, source)
         if self._replay is not None:
-            return _repeated(self._replay, fingerprint)
+            return _check_same_upload(self._replay, fingerprint)
         self._renew()
-        assert self._writer is not None  # noqa: S101 - opened with the row
+        assert self._writer is not None  # noqa: S101 - opened together with the rows
         self._writer.commit()
         self._writing.close()
         self._unfinished = False
-        return self._promise(source, title, edit, fingerprint)
+        return self._schedule(source, title, edit, fingerprint)
 
     def abandon(self) -> None:
-        """Leave neither row nor object behind, if the file is not whole yet.
+        """Remove the rows and the object, unless the upload was completed.
 
-        When the database does not answer at this moment, the sweep clears up `UPLOAD_LIFETIME` later.
+        If the database does not answer now, the sweep removes them after UPLOAD_LIFETIME.
         """
         try:
             self._writing.close()
@@ -175,7 +184,7 @@ class UploadSession:
         self._head = None
         check_first_bytes(head)
         parts, new = self._sessions, self._new
-        # Also when the call fails: the answer to a commit may be lost.
+        # Set before the call, because a call that fails may have committed all the same.
         self._unfinished = True
         begun = parts.store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=self._idempotency)
         if isinstance(begun, Replay):
@@ -184,7 +193,7 @@ class UploadSession:
                 raise _in_progress(begun)
             self._replay = begun
         else:
-            self._renewed = parts.runtime.monotonic()
+            self._renewed_at = parts.runtime.monotonic()
             self._writer = self._writing.enter_context(parts.objects.writing(new.source_key, content_type=CONTENT_TYPE))
         self._take(head)
 
@@ -195,24 +204,24 @@ class UploadSession:
         if self._writer is None:
             return
         self._writer.write(piece)
-        if self._sessions.runtime.monotonic() - self._renewed >= RENEWAL_INTERVAL.total_seconds():
+        if self._sessions.runtime.monotonic() - self._renewed_at >= RENEWAL_INTERVAL.total_seconds():
             self._renew()
-            self._renewed = self._sessions.runtime.monotonic()
+            self._renewed_at = self._sessions.runtime.monotonic()
 
     def _renew(self) -> None:
         try:
-            ours = self._sessions.store.renew_upload(self._new.id, lifetime=UPLOAD_LIFETIME)
+            renewed = self._sessions.store.renew_upload(self._new.id, lifetime=UPLOAD_LIFETIME)
         except Unavailable as error:
-            # The lifetime outlasts a short outage, and completing the upload will tell.
+            # The upload survives an outage that is shorter than its lifetime. After a longer one, `complete` fails.
             _log.warning("upload not renewed", video_id=self._new.id, reason=error.message)
             return
-        if not ours:
+        if not renewed:
             raise _ended(self._new.id)
 
-    def _promise(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
+    def _schedule(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
         parts, new = self._sessions, self._new
         try:
-            # The answer to a commit may be lost, so nothing is deleted: asking again shows what became of it.
+            # A failed call may have committed, so the object is kept. A repeated call returns the state of the upload.
             record = patiently(
                 lambda: parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint),
                 parts.runtime,
@@ -228,7 +237,7 @@ class UploadSession:
         return record
 
     def _remove_object(self) -> None:
-        """The row went before the object was whole, so the object goes now; the sweep looks again a day later."""
+        """Delete the object of an upload whose rows were removed meanwhile. The sweep deletes it again a day later."""
         key = self._new.source_key
         try:
             self._sessions.objects.delete([key])
@@ -236,7 +245,7 @@ class UploadSession:
             _log.warning("object left to the sweep", video_id=self._new.id, key=key, reason=error.message)
 
 
-def _repeated(replay: Replay, fingerprint: str) -> Record:
+def _check_same_upload(replay: Replay, fingerprint: str) -> Record:
     if fingerprint != replay.fingerprint:
         raise Invalid(
             "idempotency_key_reused",

@@ -10,7 +10,7 @@ from anb_core.ports.store import Reading
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The owner of the token that a request was made with."""
+    """The person or program for whom an operation runs."""
 
     owner: str
     scope: Scope = Scope.USER
