@@ -1,6 +1,6 @@
-"""Opens the parts that programs work with; the one place that knows which adapter stands behind which port.
+"""Creates the parts that programs use. Only this module knows which adapter implements which port.
 
-Nothing connects here: every part connects when it is first used. Who opens a part closes it.
+Nothing connects here: every part connects when it is first used. The caller closes the parts that it opened.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ from anb_core.usecases.upload_session import UploadSessions
 
 
 def migrate(settings: DatabaseSettings) -> None:
-    """Bring the database's schema to what this program needs."""
+    """Migrate the database's schema to the newest version that this program knows."""
     upgrade(settings.database_url.get_secret_value())
 
 
 def open_store(settings: StoreSettings) -> Store:
-    """The store of a program that runs for long."""
+    """The store of a long-running program."""
     return SqlStore(
         settings.database_url.get_secret_value(),
         connections=settings.database_connections,
@@ -43,12 +43,12 @@ def open_store(settings: StoreSettings) -> Store:
 
 
 def open_store_for_command(settings: DatabaseSettings) -> Store:
-    """The store of a command that ends soon: it has one connection."""
+    """The store of a short command. It opens at most one connection."""
     return SqlStore(settings.database_url.get_secret_value(), connections=1)
 
 
 def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoint: str | None = None) -> Objects:
-    """The bucket. A call ends within about `patience`; download URLs lead to `public_endpoint`, where there is one."""
+    """The bucket. A call ends within about `patience`. Download URLs point to `public_endpoint` if it is given."""
     return S3Objects(
         settings.s3_bucket,
         region=settings.aws_region,
@@ -59,7 +59,7 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """The queue. A call ends within about a heartbeat, so that an answer that never comes costs one renewal at most."""
+    """The queue. A call ends within about one heartbeat, so a call that hangs delays at most one renewal of a lease."""
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,
@@ -74,7 +74,7 @@ def open_queue(settings: QueueSettings) -> Queue:
 def make_uploads(
     settings: UploadSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None], runtime: Runtime
 ) -> UploadSessions:
-    """What begins uploads."""
+    """The use case that begins uploads."""
     return UploadSessions(
         store=store,
         objects=objects,
@@ -89,7 +89,7 @@ def make_uploads(
 def make_submit(
     settings: SubmitSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None]
 ) -> Submit:
-    """What takes in objects that are there already, the same in every program that does."""
+    """The use case that submits objects that are already in the bucket. All programs that do so create it here."""
     return Submit(
         store,
         objects,
@@ -109,7 +109,7 @@ def make_sweep(
     wake_relay: Callable[[], None],
     runtime: Runtime,
 ) -> Sweep:
-    """The sweep, the same in every process that runs one."""
+    """The sweep. All programs that run one create it here."""
     return Sweep(
         store,
         objects,

@@ -1,4 +1,4 @@
-"""What a process tells of itself: structured logs, and the number of jobs by status."""
+"""Structured logging for all programs, and the metric that counts jobs by status."""
 
 import logging
 import sys
@@ -17,10 +17,10 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""What they say below a warning is about themselves, and botocore's includes signatures."""
+"""Libraries whose log lines below a warning are dropped. They help nobody, and botocore's include signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
-"""What a person in a terminal is spared, unless they asked for `debug`."""
+"""Fields that a terminal does not show, unless the level is `debug`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 def configure_logging(
     log_format: Literal["auto", "json", "text"] = "auto", level: str = "info", *, stream: TextIO | None = None
 ) -> None:
-    """Send every log line of this process, the libraries' too, to stderr: a JSON object each, or text for a person."""
+    """Send every log line of this process and its libraries to stderr: as one JSON object, or as text for a person."""
     out = stream or sys.stderr
     text = out.isatty() if log_format == "auto" else log_format == "text"
     shared: list[Processor] = [
@@ -77,14 +77,14 @@ def _for_machines() -> list[Processor]:
 
 
 def _for_people(out: TextIO, *, everything: bool) -> list[Processor]:
-    # The plain traceback: the pretty one shows local variables, and secrets are among them.
+    # Not the pretty traceback: it shows local variables, which may contain secrets.
     console = structlog.dev.ConsoleRenderer(
         colors=out.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
     )
-    return [console] if everything else [_spare_people, console]
+    return [console] if everything else [_without_machine_fields, console]
 
 
-def _spare_people(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _without_machine_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {name: value for name, value in event.items() if name not in FOR_MACHINES}
 
 
@@ -111,13 +111,13 @@ def _log_uncaught_in_thread(hooked: threading.ExceptHookArgs) -> None:
 
 
 class JobsCollector(Collector):
-    """Counts the jobs when somebody asks; while the database is away the numbers are absent, not wrong."""
+    """Counts the jobs at each scrape. While the database is unavailable, the metric is absent instead of wrong."""
 
     def __init__(self, store: Reading) -> None:
         self._store = store
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """So that registering asks nothing of the database."""
+        """Describe the metric, so that registering the collector needs no query."""
         return [self._family()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

@@ -117,7 +117,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
         ),
         (
             {"SQS_QUEUE_URL": "http://localhost:4566/000000000000/anb"},
-            "SQS_REGION is not set: the queue's URL does not tell its region: set SQS_REGION or AWS_REGION.",
+            "SQS_REGION is not set: the queue's URL does not name its region: set SQS_REGION or AWS_REGION.",
         ),
         ({"S3_BUCKET": "Anb_Videos"}, "S3_BUCKET is Anb_Videos: it must be a bucket's name"),
         ({"ANB_SOURCE_PREFIXES": "a/,b"}, "ANB_SOURCE_PREFIXES is b: each prefix must end with a slash"),

@@ -1,6 +1,6 @@
-"""What the S3 and SQS adapters share: clients that do not wait for long, and errors in our vocabulary.
+"""Shared by the S3 and SQS adapters: the clients' timeouts, and the translation of boto3's errors into ours.
 
-Credentials, profiles and `AWS_ENDPOINT_URL` are left to boto3, which finds them where every AWS tool does.
+boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL`, from the same places as every AWS tool.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,18 @@ from anb_core.domain.errors import Full, Unavailable
 TRIES = 3
 CONNECT_SECONDS = 2.0
 POOL = 50
-"""Connections kept; every upload uses two at a time."""
+"""Size of a client's connection pool. Every upload uses two connections at a time."""
 
 _NO_ROOM = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
-"""How the embedded emulator, MinIO and Ceph say it; S3 itself always has room."""
+"""Error codes for a full disk or quota: those of the embedded emulator, MinIO and Ceph. S3 itself is never full."""
 
 
 def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Config:
-    """A call with all its tries and pauses ends within `patience`; one that may `wait` for an answer is tried once."""
-    # The pauses between the tries are 1 s and 2 s at most: from 12 s of patience on they fit into the fourth quarter.
+    """Timeouts and retries for a client whose calls end within `patience`, with all retries and their pauses.
+
+    With `wait`, the time of a long poll, the read timeout is longer by `wait`, and a call is not retried.
+    """
+    # The pauses between retries are at most 1 s and 2 s. If the patience is at least 12 s, they fit into a quarter.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),
@@ -35,13 +38,16 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """S3's and SQS's word for what went wrong; for an answer without a body its HTTP status."""
+    """The error code that S3 or SQS answered. For an answer without a body, boto3 sets the HTTP status as the code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager
 def answering(part: str, place: str) -> Iterator[None]:
-    """Turn every failure to get an answer from `place`, such as "Bucket videos at https://...", into `Unavailable`."""
+    """Translate boto3's errors into `Unavailable`, or into `Full` if the disk or quota is full.
+
+    `place` names the service in the message, such as "Bucket videos at https://...".
+    """
     try:
         yield
     except ParamValidationError:

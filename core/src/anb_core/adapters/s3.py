@@ -1,4 +1,4 @@
-"""The bucket, on S3 and what speaks like it."""
+"""The bucket on S3 or a compatible service: implements `anb_core.ports.objects.Objects`."""
 
 import re
 import threading
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 * 1024 * 1024
 PARTS_IN_FLIGHT = 2
-"""Of one writer."""
+"""How many parts one writer sends at the same time."""
 
 PARTS_IN_MEMORY = 20
-"""Of all writers of a process together, filling or in flight: 160 MiB. Each of the API's 16 uploads can fill one while
-others are stored; with a bucket that is slower than the clients, writers wait here."""
+"""How many parts all writers of a process may hold in memory, in total 160 MiB. Each of the API's 16 uploads can fill
+one part while others are being sent. If the bucket is slower than the clients, writers wait for a free part."""
 
 PIECE_BYTES = 1024 * 1024
 DELETE_BATCH = 1000
-"""S3 takes no more in one call."""
+"""S3 deletes at most this many keys in one call."""
 
 HOME_REGION = "us-east-1"
-"""The one region that S3 does not want to hear of when it creates a bucket."""
+"""The default region of S3. S3 refuses it as an explicit location when a bucket is created."""
 
 _MISSING = {"404", "NoSuchKey"}
 _REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class S3Objects:
-    """One bucket on S3. A call with all its tries ends within about `patience`; moving many bytes may take longer."""
+    """One bucket on S3. A call ends within about `patience`, with all its retries, unless it transfers many bytes."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class S3Objects:
         may_create: bool = False,
     ) -> None:
         self.bucket = bucket
-        # urllib3 lets a piece that it sends wait for as long as a connection: a slow bucket takes its time.
+        # urllib3 uses the connect timeout for sending data too, and a slow bucket needs more than the usual 2 s for it.
         answer = patience.total_seconds() / (TRIES + 1)
         config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()
@@ -95,7 +95,7 @@ class S3Objects:
                 if error_code(error) not in _MISSING:
                     raise
                 raise NotFound("object_missing", f"{self._store.place} has no object {key}.") from error
-            # As a context manager of its own it would hand out urllib3's stream, and with it urllib3's errors.
+            # `closing`, because the body's own context manager returns urllib3's stream, which raises urllib3's errors.
             with path.open("wb") as file, closing(answer["Body"]) as body:
                 while piece := body.read(PIECE_BYTES):
                     file.write(piece)
@@ -113,11 +113,11 @@ class S3Objects:
         return self._store.head(key)
 
     def delete(self, keys: Collection[str]) -> frozenset[str]:
-        doomed, kept = list(keys), set[str]()
-        if doomed:
-            self._abort_uploads(set(doomed))
-        for start in range(0, len(doomed), DELETE_BATCH):
-            kept |= self._delete([{"Key": key} for key in doomed[start : start + DELETE_BATCH]])
+        all_keys, kept = list(keys), set[str]()
+        if all_keys:
+            self._abort_uploads(set(all_keys))
+        for start in range(0, len(all_keys), DELETE_BATCH):
+            kept |= self._delete([{"Key": key} for key in all_keys[start : start + DELETE_BATCH]])
         return frozenset(kept)
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
@@ -150,12 +150,12 @@ class S3Objects:
         return {error["Key"] for error in errors}
 
     def _abort_uploads(self, keys: set[str]) -> None:
-        """Few uploads are unfinished at any time, so one listing serves all keys."""
+        """Abort unfinished multipart uploads of these keys. Few exist at any time, so one listing is enough."""
 
         def listing() -> list[tuple[str, str]]:
             pages = self._store.s3.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.bucket,
-                Prefix=commonprefix(list(keys)),  # noqa: RUF071 - S3's prefixes are characters, too
+                Prefix=commonprefix(list(keys)),  # noqa: RUF071 - an S3 prefix ends at any character, too
             )
             return [(found["Key"], found["UploadId"]) for page in pages for found in page.get("Uploads", [])]
 
@@ -165,7 +165,7 @@ class S3Objects:
 
 
 class _Bucket:
-    """The client, and what to do when the bucket is not there."""
+    """The S3 client of one bucket. Creates a missing bucket if that is allowed, and translates errors."""
 
     def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
         self.s3 = s3
@@ -174,7 +174,7 @@ class _Bucket:
         self._may_create = may_create
 
     def ask(self, call: Callable[[], T]) -> T:
-        """Make a call; where creating is allowed, an emulator that forgot the bucket is reminded of it once."""
+        """Make a call. If an emulator has lost the bucket and creating is allowed, create it and call once more."""
         with answering("bucket", self.place):
             try:
                 return call()
@@ -191,24 +191,27 @@ class _Bucket:
             except ClientError as error:
                 if error_code(error) not in _MISSING:
                     raise
-                # The answer has no body that could tell a missing object from a missing bucket.
+                # The answer to HEAD has no body, so the code is the same for a missing object and a missing bucket.
                 self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], _bare(answer["ETag"]))
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Tell a refusal of one object from one of all: whom HeadBucket is refused too, such as expired credentials."""
+        """Tell whether access is denied to one object (`Withheld`) or to the whole bucket (`Unavailable`).
+
+        If HeadBucket is denied too, such as with expired credentials, it is the whole bucket.
+        """
         try:
             yield
         except ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
-            # KMS answers 400 to whoever asks too often.
+            # KMS answers 400 when it throttles, which is no refusal.
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()
             _log.warning("an object is withheld", bucket=self.name, key=key, reason=str(error))
-            # Its own sentence names roles, accounts and keys: that is for who runs the system.
+            # S3's own message names roles, accounts and keys. Only the operator's log may show those.
             raise Withheld(
                 "object_withheld",
                 f"Bucket {self.name} does not give us {key} ({error.operation_name}: {code}), though it answers "
@@ -220,8 +223,8 @@ class _Bucket:
         if self._exists():
             return
         if not self._may_create:
-            told = f"{self.place} does not exist: create it, or set S3_BUCKET and AWS_ENDPOINT_URL to one that does."
-            raise Unavailable("bucket", told)
+            message = f"{self.place} does not exist: create it, or set S3_BUCKET and AWS_ENDPOINT_URL to one that does."
+            raise Unavailable("bucket", message)
         with answering("bucket", self.place):
             self._create()
 
@@ -252,7 +255,7 @@ class _Bucket:
                 place = cast("BucketLocationConstraintType", region)
                 self.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": place})
         except ClientError as error:
-            # Another process of ours was quicker.
+            # Another of our processes has just created it.
             if error_code(error) != "BucketAlreadyOwnedByYou":
                 raise
         else:
@@ -260,7 +263,7 @@ class _Bucket:
 
 
 class _Writer:
-    """Sends a small object in one call, a larger one in parts from two threads."""
+    """Writes one object: a small one in one call, a larger one as a multipart upload from two threads."""
 
     def __init__(self, bucket: _Bucket, key: str, content_type: str, room: threading.Semaphore) -> None:
         self._bucket = bucket
@@ -280,7 +283,7 @@ class _Writer:
         while rest:
             if self._part is None:
                 self._room.acquire()
-                # Of its own pages, which go back at once: a heap keeps holes of what grows and goes in many threads.
+                # Anonymous pages go back to the system at once. A heap that many threads use would fragment instead.
                 self._part = mmap(-1, PART_BYTES, flags=MAP_PRIVATE)
             filled = self._part.write(rest[: PART_BYTES - self._part.tell()])
             self._size += filled
@@ -301,9 +304,9 @@ class _Writer:
         return stored
 
     def close(self) -> None:
-        """Unless it was committed, leave nothing behind, as far as the bucket answers. Never raises."""
+        """Free the memory, and try to abort a multipart upload that was not committed. Never raises."""
         if self._threads:
-            # A part that arrives after the abort would stay: those in flight are waited for.
+            # Wait for the parts in flight: a part that arrives after the abort would stay in the bucket.
             self._threads.shutdown(cancel_futures=True)
         if self._part is not None:
             self._free(self._part)
@@ -336,7 +339,7 @@ class _Writer:
         number = len(self._etags) + len(self._in_flight) + 1
         self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
         self._part = None
-        # However it ends, even if it never begins.
+        # The callback also runs when the part fails, or is canceled before it starts.
         self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:
@@ -348,7 +351,7 @@ class _Writer:
         return answer["UploadId"]
 
     def _put_part(self, upload: str, number: int, part: mmap) -> str:
-        # As a file, of which botocore makes no copy; only the last part is shorter than its pages.
+        # botocore does not copy a body that is a file, so a full part is sent as a file. The last part may be shorter.
         body = cast("BinaryIO", part) if part.tell() == PART_BYTES else BytesIO(_filled(part))
 
         def put() -> str:
@@ -374,7 +377,7 @@ class _Writer:
                 )
             )
         except Unavailable:
-            # The answer may have been lost, and then a second try hears NoSuchUpload: the object itself tells.
+            # The first answer may have been lost; a retry then gets NoSuchUpload. So look whether the object is there.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:
@@ -392,7 +395,7 @@ def _bare(etag: str) -> str:
 
 
 def _attachment(file_name: str) -> str:
-    """A Content-Disposition for any name: plain ASCII for old programs, the real one for all others (RFC 6266)."""
+    """A Content-Disposition header for any file name: an ASCII form for old clients and the full name (RFC 6266)."""
     name = "".join(char for char in file_name if char.isprintable())
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,4 +1,4 @@
-"""The queue, on SQS and what speaks like it."""
+"""The queue on SQS or a compatible service: implements `anb_core.ports.queue.Queue`."""
 
 import hashlib
 import json
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
 DLQ_RETENTION = timedelta(days=14)
-"""SQS's maximum: a dead letter waits for a person."""
+"""The longest retention that SQS allows, because a dead letter waits for a person."""
 
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""SQS tells the time of its answer in whole seconds, so a message that looks younger was never received before."""
+"""A message that was first received less than this ago counts as received for the first time. The Date header of SQS
+has whole seconds, so a shorter time can't be measured."""
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""A message comes no sooner after its first receipt, so that the next one can't be taken for the first, too."""
+"""After its first receipt a message stays hidden for at least this long. Otherwise its second receipt would look like
+a first one (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 
@@ -42,7 +44,7 @@ _STALE = {
     "AWS.SimpleQueueService.MessageNotInflight",
     "InvalidParameterValue",
 }
-"""How SQS refuses a handle that is no longer good; the last one is FIFO's word."""
+"""Error codes of SQS for a receipt handle that has expired. FIFO queues answer the last one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +52,7 @@ T = TypeVar("T")
 
 
 class SqsQueue:
-    """One queue on SQS, FIFO if its name ends in `.fifo`. A call with all its tries ends within about `patience`."""
+    """One queue on SQS, FIFO if its name ends in `.fifo`. A call ends within about `patience`, with all its retries."""
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class SqsQueue:
         return {"Id": number, "MessageBody": message.body, "MessageGroupId": _group_id(message.owner)}
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Make a call; where creating is allowed, an emulator that forgot the queue is reminded of it once."""
+        """Make a call. If an emulator has lost the queue and creating is allowed, create it and call once more."""
         with answering("queue", self._place):
             try:
                 return call()
@@ -171,7 +173,10 @@ class SqsQueue:
             return call()
 
     def _with_handle(self, call: Callable[[], object]) -> None:
-        """A handle that is no longer good is no error: the message was received again, or is gone."""
+        """Make a call that takes a receipt handle. A handle that has expired is not an error.
+
+        It expires when the message is received again or deleted.
+        """
 
         def tolerant() -> None:
             try:
@@ -202,7 +207,10 @@ class SqsQueue:
         return True
 
     def _create(self) -> None:
-        """What is there keeps its attributes; only a missing redrive policy is added."""
+        """Create the queue and its dead-letter queue if missing.
+
+        Existing queues keep their attributes; only a missing redrive policy is added.
+        """
         fifo: _Attributes = {"FifoQueue": "true"} if self._fifo else {}
         if not self._exists(self._dlq_url):
             self._create_queue(self._dlq_url, {"MessageRetentionPeriod": _seconds(DLQ_RETENTION), **fifo})
@@ -225,7 +233,10 @@ class SqsQueue:
 
 
 def _age(message: "MessageTypeDef", answered: str | None) -> timedelta | None:
-    """The time since the first receipt, by the queue's clock alone; None if this is it. An unknown age counts as 0."""
+    """The time since the message was first received, by SQS's clock. None if this is the first receipt.
+
+    If SQS does not say when that was, the age is 0.
+    """
     first = message.get("Attributes", {}).get(_FIRST_RECEIPT)
     if first is None or answered is None:
         return timedelta(0)
@@ -238,5 +249,8 @@ def _seconds(duration: timedelta) -> str:
 
 
 def _group_id(owner: str) -> str:
-    """SQS takes 128 printable ASCII characters without spaces; any other owner is told apart by its hash."""
+    """The owner as a message group id of SQS: at most 128 printable ASCII characters without spaces.
+
+    An owner that does not fit is replaced by its SHA-256.
+    """
     return owner if re.fullmatch(r"[!-~]{1,128}", owner) else hashlib.sha256(owner.encode()).hexdigest()

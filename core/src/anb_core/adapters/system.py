@@ -1,4 +1,4 @@
-"""The runtime of a real program: the system's clock, and threads."""
+"""The runtime of a real program: the system's clock, threads and events. Tests use `anb_core.testing.runtime`."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SystemRuntime:
-    """Implements anb_core.ports.runtime.Runtime. It holds nothing, so any number of them are the same."""
+    """Implements `anb_core.ports.runtime.Runtime`. It has no state, so all instances are equal."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -30,10 +30,10 @@ class SystemRuntime:
         return thread
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
-        """Log it with its traceback."""
+        """Log the error with its traceback."""
         _log.error(f"{where} failed, goes on", exc_info=error, **about)
 
 
 def new_id() -> str:
-    """An id that nobody else has: a random UUID."""
+    """A new unique id: a random UUID (version 4)."""
     return str(uuid4())

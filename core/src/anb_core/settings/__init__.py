@@ -1,6 +1,8 @@
-"""What programs read from the environment, once, at start.
+"""Settings: a program reads them from environment variables, once, at startup.
 
-`capabilities` has a model for each thing that a program can do; a program's own model composes those that it uses.
-`parsing` has the forms of values, `loading` reads the environment and words what is wrong with it, `documenting` writes
-the models' fields down for people.
+- `capabilities` has one model for each capability, such as the store or the queue. Each program's own model inherits
+  those that it uses.
+- `parsing` validates values.
+- `loading` reads the environment into a model, and writes an error message for each wrong variable.
+- `documenting` writes the models' fields as a Markdown table.
 """

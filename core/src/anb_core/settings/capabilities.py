@@ -1,7 +1,7 @@
-"""A model for each thing that a program can do, with the variables that it takes. A field's alias is its variable.
+"""One settings model for each capability of a program. A field's alias is the name of its environment variable.
 
-A check that compares two fields stands in the model that has both. Of the two it belongs to the later field, because
-pydantic hands a field's check those that stand before it. The fields of a model's last base stand first.
+A validator that compares two fields belongs to the later of the two, because pydantic gives a validator the values of
+the earlier fields only. With several base classes, the fields of the last base class come first.
 """
 
 import re
@@ -29,17 +29,17 @@ from anb_core.settings.parsing import (
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
-"""8 MB parts, 10,000 of them."""
+"""S3 allows 10,000 parts, and ours have 8 MiB."""
 
 
 class FromEnvironment(BaseSettings):
-    """An empty variable counts as one that is not set; variables that no field names are ignored."""
+    """Base class of all settings models. An empty variable counts as not set; unknown variables are ignored."""
 
     model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
 
 class LogSettings(FromEnvironment):
-    """How the program writes its log."""
+    """Format and level of the log."""
 
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", alias="ANB_LOG_FORMAT", description="`json`, `text`, or `auto`: text in a terminal, JSON elsewhere."
@@ -47,49 +47,50 @@ class LogSettings(FromEnvironment):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
         alias="ANB_LOG_LEVEL",
-        description="The least important lines that are logged: `debug`, `info`, `warning`, `error`.",
+        description="The lowest level that is logged: `debug`, `info`, `warning` or `error`.",
     )
 
 
 class DatabaseSettings(FromEnvironment):
-    """Where the database is: enough for a command that ends soon."""
+    """The database's address. A short command needs no other setting of the store."""
 
     database_url: DatabaseUrl = Field(
         alias="DATABASE_URL",
-        description="The database: `postgresql://user:password@host:5432/name` (`host1:5432,host2:5432` for several"
-        " of which one takes writes) or `sqlite:///path`.",
+        description="The database: `postgresql://user:password@host:5432/name` or `sqlite:///path`. PostgreSQL may have"
+        " several hosts, `host1:5432,host2:5432`; the one that accepts writes is used.",
     )
 
 
 class StoreSettings(DatabaseSettings):
-    """The store of a program that runs for long."""
+    """The store of a long-running program."""
 
     database_connections: Annotated[int, whole(3, 1000)] = Field(
         5,
         alias="ANB_DATABASE_CONNECTIONS",
-        description="Connections that this process may open to PostgreSQL.",
+        description="How many connections this process may open to PostgreSQL.",
     )
     database_connections_in_all: Annotated[int, whole(3, 100_000)] | None = Field(
         None,
         alias="ANB_DATABASE_CONNECTIONS_IN_ALL",
-        description="Those of all processes together. The log warns at the start when the server allows fewer. "
-        "Default: those of this process.",
+        description="How many connections all processes together may open. At startup a warning is logged if the server"
+        " allows fewer. Default: `ANB_DATABASE_CONNECTIONS`.",
     )
 
 
 class AwsSettings(FromEnvironment):
-    """What bucket and queue have in common. Credentials and addresses are left to boto3."""
+    """Settings shared by bucket and queue. boto3 itself reads credentials and `AWS_ENDPOINT_URL`."""
 
     aws_region: str | None = Field(
         None,
         alias="AWS_REGION",
         validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
-        description="The region of the bucket, and of the queue if nothing else tells.",
+        description="The region of the bucket. Also the queue's region, unless `SQS_REGION` or the queue's URL names"
+        " one.",
     )
     create_resources: bool = Field(
         default=False,
         alias="ANB_CREATE_RESOURCES",
-        description="Whether bucket and queues may be created when missing. Not for production.",
+        description="Whether a missing bucket or queue is created. Not for production.",
     )
 
 
@@ -100,17 +101,19 @@ class BucketSettings(AwsSettings):
 
 
 class LeaseSettings(FromEnvironment):
-    """The times by which a job is kept, and by which its message is hidden."""
+    """How long a lease lasts, how often it is renewed, and how long a received message stays hidden."""
 
     visibility_timeout: Annotated[timedelta, seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
         300 * SECOND,
         alias="SQS_VISIBILITY_TIMEOUT",
-        description="Seconds for which a received message stays hidden; the worker renews it.",
+        description="Seconds for which a received message stays hidden from other workers. The worker extends this"
+        " time while it works on the job.",
     )
     lease: Annotated[timedelta, seconds(3, 3600)] = Field(
         60 * SECOND,
         alias="ANB_LEASE_SECONDS",
-        description="Seconds after which a silent worker loses its job. Less than `SQS_VISIBILITY_TIMEOUT`.",
+        description="Seconds after which a lease expires if the worker does not renew it. Less than"
+        " `SQS_VISIBILITY_TIMEOUT`.",
     )
     heartbeat: Annotated[timedelta, seconds(1, 1200)] = Field(
         20 * SECOND,
@@ -138,23 +141,26 @@ class LeaseSettings(FromEnvironment):
 
 
 class QueueSettings(AwsSettings, LeaseSettings):
-    """The queue that wakes the workers, and what is needed to create it."""
+    """The queue that wakes the workers, and the settings for creating it."""
 
     sqs_queue_url: QueueUrl = Field(
         alias="SQS_QUEUE_URL", description="The queue that wakes the workers. FIFO if its name ends in `.fifo`."
     )
     sqs_region: str = Field(
-        "", alias="SQS_REGION", description="The queue's region. Default: told by the queue's URL, else `AWS_REGION`."
+        "",
+        alias="SQS_REGION",
+        description="The queue's region. Default: the region in the queue's URL, else `AWS_REGION`.",
     )
     sqs_dlq_url: QueueUrl = Field(
         "",
         alias="SQS_DLQ_URL",
-        description="The dead-letter queue, for creating it. Default: `-dlq` after the queue's name.",
+        description="The URL of the dead-letter queue, used when it is created. Default: the queue's URL with `-dlq`"
+        " after its name.",
     )
     max_receive_count: Annotated[int, whole(1, SQS_MAX_RECEIVES)] = Field(
         3,
         alias="SQS_MAX_RECEIVE_COUNT",
-        description="Receives after which the queue moves a message to the dead-letter queue.",
+        description="After this many receipts, the queue moves a message to the dead-letter queue.",
     )
 
     @field_validator("sqs_region", mode="before")
@@ -163,7 +169,7 @@ class QueueSettings(AwsSettings, LeaseSettings):
         url = info.data.get("sqs_queue_url")
         region = value or (url and region_in(url)) or info.data.get("aws_region")
         if not region and url:
-            raise ValueError("the queue's URL does not tell its region: set SQS_REGION or AWS_REGION")
+            raise ValueError("the queue's URL does not name its region: set SQS_REGION or AWS_REGION")
         return region or ""
 
     @field_validator("sqs_dlq_url", mode="before")
@@ -171,7 +177,7 @@ class QueueSettings(AwsSettings, LeaseSettings):
     def _dlq_beside_queue(cls, value: str, info: ValidationInfo) -> str:
         if value:
             return value
-        # Without a queue there is a problem already; its placeholder must not make another.
+        # A wrong queue URL is already reported. With this placeholder the DLQ's URL is not reported, too.
         return re.sub(r"(\.fifo)?$", r"-dlq\1", info.data.get("sqs_queue_url", "http://unknown/queue"), count=1)
 
     @field_validator("sqs_dlq_url")
@@ -184,28 +190,28 @@ class QueueSettings(AwsSettings, LeaseSettings):
 
 
 class RetrySettings(FromEnvironment):
-    """How patient we are with attempts."""
+    """How often a job is tried again, and how long a retry waits."""
 
     max_failures: Annotated[int, whole(1, 100)] = Field(
-        3, alias="ANB_MAX_FAILURES", description="Failed attempts after which a job is dead-lettered."
+        3, alias="ANB_MAX_FAILURES", description="After this many failed attempts, a job is dead-lettered."
     )
     max_lost: Annotated[int, whole(1, 100)] = Field(
-        5, alias="ANB_MAX_LOST", description="Attempts lost with their worker after which a job is dead-lettered."
+        5, alias="ANB_MAX_LOST", description="After this many lost attempts (expired leases), a job is dead-lettered."
     )
     backoff_base: Annotated[timedelta, seconds(0, 3600)] = Field(
         10 * SECOND,
         alias="ANB_BACKOFF_SECONDS",
-        description="The longest wait in seconds after the first failure; it doubles with each one.",
+        description="The longest wait after the first failure, in seconds. It doubles with each failure.",
     )
     backoff_cap: Annotated[timedelta, seconds(0, DAY)] = Field(
         600 * SECOND,
         alias="ANB_BACKOFF_CAP_SECONDS",
-        description="The longest wait in seconds after any failure. At least `ANB_BACKOFF_SECONDS`.",
+        description="The longest wait after any failure, in seconds. At least `ANB_BACKOFF_SECONDS`.",
     )
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """The same in the domain's words."""
+        """These settings as the domain's `RetryPolicy`."""
         return RetryPolicy(
             max_failures=self.max_failures,
             max_lost=self.max_lost,
@@ -223,17 +229,18 @@ class RetrySettings(FromEnvironment):
 
 
 class SweepSettings(RetrySettings, LeaseSettings):
-    """The sweep."""
+    """The sweep: how often it runs, and the times that it applies."""
 
     sweep_interval: Annotated[timedelta, seconds(1, 3600)] = Field(
         10 * SECOND,
         alias="ANB_SWEEP_SECONDS",
-        description="Seconds between two looks for expired leases, dead uploads and forgotten jobs.",
+        description="Seconds between two runs of the sweep. It finds expired leases, abandoned uploads and jobs without"
+        " a message.",
     )
 
 
 class IntakeSettings(FromEnvironment):
-    """What becomes a video."""
+    """Limits of every new video."""
 
     max_upload_bytes: Annotated[int, whole(1, S3_MAX_OBJECT_BYTES)] = Field(
         2 * 1024**3, alias="ANB_MAX_UPLOAD_BYTES", description="The largest upload, in bytes."
@@ -241,7 +248,7 @@ class IntakeSettings(FromEnvironment):
 
 
 class UploadSettings(IntakeSettings):
-    """Uploads."""
+    """Limits of uploads."""
 
     idempotency_lifetime: Annotated[timedelta, seconds(60, 30 * DAY)] = Field(
         DAY * SECOND,
@@ -251,10 +258,11 @@ class UploadSettings(IntakeSettings):
 
 
 class SubmitSettings(IntakeSettings):
-    """Which objects that are in the bucket already become videos."""
+    """Limits of submissions: of objects that are already in the bucket."""
 
     source_prefixes: Annotated[tuple[KeyPrefix, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         (),
         alias="ANB_SOURCE_PREFIXES",
-        description="Where else than in `uploads/` objects may be submitted from, separated by commas. Never deleted.",
+        description="Key prefixes, separated by commas, under which objects may be submitted, besides `uploads/`."
+        " Such objects are never deleted.",
     )

@@ -1,4 +1,7 @@
-"""Writes the settings of programs down for people and for the chart. Programs are given by name, with their models."""
+"""Lists the settings of programs, for docs/configuration.md and for checks of the chart.
+
+`Programs` maps each program's name to its settings model.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,7 +15,7 @@ Programs = Mapping[str, type[BaseSettings]]
 
 
 def readers(programs: Programs) -> dict[str, list[str]]:
-    """Each variable, with the names of the programs that read it."""
+    """Map each environment variable to the names of the programs that read it."""
     found: dict[str, list[str]] = {}
     for name, model in programs.items():
         for field in model.model_fields.values():

@@ -1,4 +1,4 @@
-"""Reads the environment into a program's model, and says in sentences what is wrong with it."""
+"""Reads the environment into a program's settings model, and writes an error message for each wrong variable."""
 
 import sys
 from typing import TypeVar, get_args
@@ -15,7 +15,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class Misconfigured(ValueError):
-    """The environment can't be worked with; `problems` has one sentence for each thing that is wrong."""
+    """The environment has missing or wrong variables. `problems` has one sentence for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -23,10 +23,10 @@ class Misconfigured(ValueError):
 
 
 def load(kind: type[S]) -> S:
-    """Read the environment.
+    """Read the environment into this settings model.
 
     Raises:
-        Misconfigured: with a sentence for each wrong variable.
+        Misconfigured: with one sentence for each wrong variable.
     """
     try:
         return kind()
@@ -35,7 +35,7 @@ def load(kind: type[S]) -> S:
 
 
 def load_or_exit(kind: type[S]) -> S:
-    """Read the environment, or say on stderr what is wrong with it and exit with 2."""
+    """Read the environment into this settings model. On errors, print them to stderr and exit with code 2."""
     try:
         return load(kind)
     except Misconfigured as error:
@@ -45,16 +45,16 @@ def load_or_exit(kind: type[S]) -> S:
 
 
 def _sentence(kind: type[BaseSettings], detail: ErrorDetails) -> str:
-    # A default that does not fit is located by the field's name, a given value by its alias.
+    # pydantic locates a wrong default by the field's name, and a wrong value by its alias.
     field = next(field for name, field in kind.model_fields.items() if detail["loc"][0] in {name, field.alias})
     if detail["type"] == "missing":
         return f"{field.alias} is not set. {field.description}"
-    told = str(detail.get("ctx", {}).get("error", detail["msg"][:1].lower() + detail["msg"][1:]))
+    reason = str(detail.get("ctx", {}).get("error", detail["msg"][:1].lower() + detail["msg"][1:]))
     given = plain(detail["input"])
-    # Before an @ there may be a password.
+    # A value with an @ may contain a password before it, so it is not shown.
     if _is_secret(field.annotation) or "@" in str(given):
-        return f"{field.alias} can't be used: {told}."
-    return f"{field.alias} is {given}: {told}." if given else f"{field.alias} is not set: {told}."
+        return f"{field.alias} can't be used: {reason}."
+    return f"{field.alias} is {given}: {reason}." if given else f"{field.alias} is not set: {reason}."
 
 
 def _is_secret(annotation: object) -> bool:

@@ -1,4 +1,4 @@
-"""The forms of values: each takes a variable's text, or raises a ValueError that says what would be right."""
+"""Validators for values of environment variables. Each raises a ValueError that says what a right value looks like."""
 
 import re
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from sqlalchemy.exc import ArgumentError
 
 SECOND = timedelta(seconds=1)
 DAY = 24 * 3600
-"""In seconds."""
+"""Seconds in a day."""
 
 MIN_TOKEN_LENGTH = 16
-"""Characters that nobody guesses; the tokens that we make are longer."""
+"""The fewest characters of an API token, so that it can't be guessed. The tokens that we generate are longer."""
 
 
 def plain(value: object) -> object:
-    """The value as it stands in the environment."""
+    """The value as an environment variable has it: a duration as whole seconds, anything else unchanged."""
     return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 
@@ -34,12 +34,12 @@ def _number(value: object, least: int, most: int) -> int:
 
 
 def whole(least: int, most: int) -> BeforeValidator:
-    """Takes whole numbers within these bounds."""
+    """A validator for whole numbers from `least` to `most`."""
     return BeforeValidator(lambda value: _number(value, least, most))
 
 
 def seconds(least: int, most: int) -> BeforeValidator:
-    """Takes whole seconds within these bounds, for a timedelta."""
+    """A validator for whole seconds from `least` to `most`. It returns a timedelta."""
 
     def parse(value: object) -> timedelta:
         return _number(plain(value), least, most) * SECOND
@@ -49,23 +49,23 @@ def seconds(least: int, most: int) -> BeforeValidator:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Takes what is wholly of this pattern; `sentence` says what that is.
+    """A validator for texts that match `pattern` as a whole. `sentence` is the error message.
 
-    The chart checks some forms, too, so a pattern has nothing that Go's regular expressions lack.
+    The chart uses some of these patterns, too, so they must be valid in Go's regular expressions (RE2).
     """
 
     pattern: str
     sentence: str
 
     def __call__(self, value: str) -> str:
-        """The same value."""
+        """Return the value unchanged if it matches, else raise a ValueError."""
         if not re.fullmatch(self.pattern, value):
             raise ValueError(self.sentence)
         return value
 
 
 def matching(pattern: str, sentence: str) -> AfterValidator:
-    """Takes what is wholly of this pattern; `sentence` says what that is."""
+    """A pydantic validator for texts that match `pattern` as a whole. `sentence` is the error message."""
     return AfterValidator(Form(pattern, sentence))
 
 
@@ -82,12 +82,12 @@ REGION = Form("(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]", "it must be a region, such 
 
 
 def comma_separated(value: object) -> object:
-    """The parts of a text, without spaces around them and without empty ones; what is no text is left alone."""
+    """Split a text at its commas, strip spaces and drop empty parts. Returns any other value unchanged."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _address(value: str) -> str:
-    """Takes HOST:PORT."""
+    """Validate an address of the form HOST:PORT."""
     host, colon, port = value.rpartition(":")
     if not (host and colon and port.isdecimal() and int(port) < 2**16):
         raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
@@ -95,8 +95,8 @@ def _address(value: str) -> str:
 
 
 def _token(given: SecretStr) -> SecretStr:
-    """Takes an API token that a request can send."""
-    # What comes out of a file or a Secret often ends with a line break, which no request could send.
+    """Validate an API token: a request must be able to send it."""
+    # A token from a file or a Secret often ends with a line break, which no request could send.
     text = given.get_secret_value().strip()
     if len(text) < MIN_TOKEN_LENGTH:
         raise ValueError(f"it must have at least {MIN_TOKEN_LENGTH} characters")
@@ -107,22 +107,22 @@ def _token(given: SecretStr) -> SecretStr:
 
 
 def region_in(url: str) -> str | None:
-    """The AWS region that the host of a URL names, as sqs.us-east-1.amazonaws.com does."""
+    """The AWS region in a URL's host, such as sqs.us-east-1.amazonaws.com, or None."""
     named = re.search(rf"(?:^|\.)({REGION.pattern})\.", urlsplit(url).hostname or "")
     return named and named[1]
 
 
 def _database_url(given: SecretStr) -> SecretStr:
-    """Takes a database's URL as people and platforms write it; SQLAlchemy wants the driver's name in it, too."""
+    """Validate a database URL and convert it to SQLAlchemy's form, which also names the driver."""
     try:
-        # What comes out of a file or a Secret often ends with a line break.
+        # A URL from a file or a Secret often ends with a line break.
         url = make_url(_with_hosts_apart(given.get_secret_value().strip()))
     except (ArgumentError, ValueError):
         raise ValueError(
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
         ) from None
     if "@" in (url.host or ""):
-        # The rest of the password would be told as the name of a host.
+        # Messages would show the rest of the password as part of the host's name.
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":
@@ -137,11 +137,14 @@ def _database_url(given: SecretStr) -> SecretStr:
 
 
 def _with_hosts_apart(url: str) -> str:
-    """SQLAlchemy wants several hosts after the question mark, libpq and people write them where one would be."""
+    """Move several hosts from their usual place in the URL to query parameters, where SQLAlchemy expects them.
+
+    A URL with a single host is returned unchanged.
+    """
     parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>([/?].*)?)", url)
     if parts is None:
         return url
-    # An address of IPv6 stands in brackets.
+    # An IPv6 address stands in brackets.
     found = [re.fullmatch(r"\[?((?<=\[)[^\]]*|[^:\[\]]*)\]?(?::(\d*))?", host) for host in parts["hosts"].split(",")]
     if not all(found):
         return url
@@ -153,7 +156,7 @@ def _with_hosts_apart(url: str) -> str:
 def _checked_postgresql(url: URL) -> URL:
     wanted = url.query.get("target_session_attrs", "read-write")
     if wanted not in {"read-write", "primary", "any"}:
-        raise ValueError("its target_session_attrs must be read-write: all that asks the database writes, too")
+        raise ValueError("its target_session_attrs must be read-write: every program also writes to the database")
     try:
         url.get_dialect()().create_connect_args(url)
     except ArgumentError as error:

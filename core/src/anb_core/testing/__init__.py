@@ -1,1 +1,1 @@
-"""Every port in memory, shipped for tests; the contract suites hold them to what the real adapters do."""
+"""In-memory implementations of every port, for tests. tests/contract checks them and the real adapters alike."""

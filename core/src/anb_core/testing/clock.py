@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to go on."""
+"""A clock for tests. It stands still until a test advances it."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,10 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class ManualClock:
-    """Time for tests: `now` for what is written down, `monotonic` for what is measured. Both move only by `advance`."""
+    """A clock for tests. Only `advance` moves it.
+
+    `now` is the wall clock, for stored times. `monotonic` measures durations.
+    """
 
     def __init__(self, start: datetime = BEGINNING) -> None:
         self._start = start
@@ -20,18 +23,22 @@ class ManualClock:
             return self._start + self._passed - self._put_back
 
     def monotonic(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the clock was created."""
         with self._lock:
             return self._passed.total_seconds()
 
     def advance(self, by: timedelta) -> None:
-        """Let time pass; never backwards."""
+        """Move both clocks forward.
+
+        Raises:
+            ValueError: the duration is negative.
+        """
         if by < timedelta(0):
             raise ValueError(f"time does not run backwards: {by}")
         with self._lock:
             self._passed += by
 
     def put_back(self, by: timedelta) -> None:
-        """What `now` tells jumps back, as when another machine takes over; `monotonic` does not."""
+        """Move `now` back, as when another machine with a slower clock takes over. `monotonic` does not change."""
         with self._lock:
             self._put_back += by

@@ -1,4 +1,4 @@
-"""A bucket in memory."""
+"""An in-memory bucket."""
 
 import hashlib
 import threading
@@ -13,14 +13,17 @@ from anb_core.ports.objects import ObjectWriter, StoredObject
 
 
 class InMemoryObjects:
-    """Keeps objects in `contents`. Set `fault` to an error and every method raises it, as if the bucket were away."""
+    """Implements `anb_core.ports.objects.Objects`. `contents` maps keys to the objects' bytes.
+
+    If `fault` is set to an error, every method raises it, as if the bucket were unavailable.
+    """
 
     def __init__(self, bucket: str = "anb-videos") -> None:
         self.bucket = bucket
         self.contents: dict[str, bytes] = {}
         self.content_types: dict[str, str] = {}
         self.unfinished: set[str] = set()
-        """Keys that are being written."""
+        """Keys of objects that are being written."""
         self.fault: AnbError | None = None
         self._lock = threading.Lock()
 
@@ -34,7 +37,7 @@ class InMemoryObjects:
             self.unfinished.discard(key)
 
     def put(self, key: str, data: bytes, *, content_type: str = "application/octet-stream") -> StoredObject:
-        """Set an object, whole."""
+        """Store a complete object."""
         self.ping()
         with self._lock:
             self.contents[key] = data
@@ -45,7 +48,7 @@ class InMemoryObjects:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
-        # Only a whole object makes a file.
+        # Like the S3 adapter: there is a file only if the whole object was fetched.
         if on_bytes and stored.size:
             on_bytes(stored.size)
         path.write_bytes(self.contents[key])
@@ -77,7 +80,7 @@ class InMemoryObjects:
             raise self.fault
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
     def _stored(self, key: str) -> StoredObject:
         data = self.contents[key]

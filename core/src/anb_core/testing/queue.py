@@ -1,4 +1,4 @@
-"""A queue in memory, with the habits of SQS that matter: visibility, stale handles, groups, a dead-letter queue."""
+"""An in-memory queue that behaves like SQS: visibility timeouts, stale handles, groups, and a dead-letter queue."""
 
 import itertools
 import threading
@@ -12,8 +12,10 @@ from anb_core.ports.queue import Delivery, Depth, Outgoing
 from anb_core.ports.runtime import Runtime
 
 DEDUPLICATION = timedelta(minutes=5)
-GLANCE_SECONDS = 0.01
-"""How often a long poll looks: `now` may jump at any time."""
+"""For this long, a FIFO queue drops messages with the same deduplication id, as SQS does."""
+
+POLL_SECONDS = 0.01
+"""How often a long poll looks for a message. It can't compute the time to wait, because `now` may jump at any time."""
 
 
 @dataclass(slots=True)
@@ -29,20 +31,23 @@ class _Entry:
 
 @dataclass(slots=True)
 class InMemoryQueue:
-    """Set `fault` to an error and every method raises it; `refuse` returns why it does not take a message."""
+    """Implements `anb_core.ports.queue.Queue`. The queue is FIFO if its name ends in `.fifo`.
+
+    If `fault` is set to an error, every method raises it. `refuse` returns why a message is not accepted, or None.
+    """
 
     name: str = "https://queue.invalid/000000000000/anb-videos"
     visibility: timedelta = timedelta(seconds=300)
     max_receives: int = 3
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     runtime: Runtime = field(default_factory=SystemRuntime)
-    """What a long poll waits by."""
+    """The clock by which a long poll waits."""
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
-    """Everything that was ever taken, in order."""
+    """All accepted messages, in order."""
     dead_letters: list[str] = field(default_factory=list)
-    """The bodies that were received too often."""
+    """The bodies of messages that were received too often, as in the dead-letter queue."""
     _entries: list[_Entry] = field(default_factory=list, init=False)
     _seen: dict[str, datetime] = field(default_factory=dict, init=False)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)
@@ -50,7 +55,7 @@ class InMemoryQueue:
 
     @property
     def fifo(self) -> bool:
-        """Whether it orders within groups and drops repeats."""
+        """Whether the queue keeps the order within a group and drops repeated messages."""
         return self.name.endswith(".fifo")
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
@@ -70,12 +75,12 @@ class InMemoryQueue:
                 delivery = self._hand_out()
             if delivery or self.runtime.monotonic() >= deadline:
                 return delivery
-            self.runtime.sleep(GLANCE_SECONDS)
+            self.runtime.sleep(POLL_SECONDS)
 
     def delete(self, delivery: Delivery) -> None:
         self.ping()
         with self._lock:
-            # SQS deletes by a stale handle too, or does nothing, as it likes; it never says which.
+            # With a stale handle, SQS may delete the message or do nothing. This queue does nothing.
             self._entries = [entry for entry in self._entries if entry.handle != delivery.handle]
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
@@ -106,10 +111,10 @@ class InMemoryQueue:
             raise self.fault
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
     def put(self, body: str) -> None:
-        """Another producer's message."""
+        """Send a message as another producer does."""
         number = next(self._numbers)
         self.send([Outgoing(body, group=str(number), owner="somebody", deduplication=f"put-{number}")])
 

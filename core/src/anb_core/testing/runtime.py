@@ -1,4 +1,4 @@
-"""A runtime whose clock stands still until it is told to go on."""
+"""A runtime for tests, on a clock that stands still until a test or a sleep advances it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,10 +9,11 @@ from anb_core.testing.clock import ManualClock
 
 
 class ManualRuntime(SystemRuntime):
-    """Time is the clock's, and sleeping moves it. Threads and events are real; an event's timeout is in real seconds.
+    """A `Runtime` on a `ManualClock`. Sleeping advances the clock and returns at once.
 
-    `errors` lists what loops reported, in order; `threads` are those that were started, by their names. `during_sleep`
-    is called in each sleep, once its time is over.
+    Threads and events are real; the timeout of an event is in real seconds.
+    `errors` lists what `on_error` got, in order. `threads` maps names to started threads. `during_sleep` is called in
+    each sleep, after the clock was advanced.
     """
 
     def __init__(self, clock: ManualClock) -> None:

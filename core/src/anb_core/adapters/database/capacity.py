@@ -1,4 +1,4 @@
-"""How many connections a PostgreSQL server allows us, compared with how many may be opened."""
+"""Warns at startup when a PostgreSQL server allows fewer connections than our programs may open."""
 
 import contextlib
 from collections.abc import Callable
@@ -17,25 +17,26 @@ SELECT current_setting('max_connections')::int
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
-"""What the server has for our database, besides what is reserved or taken by others; limits of the role and the
-database, -1 where there is none. Of what belongs to other roles we are not told the type."""
+"""Selects three numbers: how many connections are neither reserved nor used by other databases, our role's limit, and
+our database's limit. A limit of -1 means no limit. A NULL backend_type belongs to a role whose connections we may not
+see; such a connection counts as a client's."""
 
 _log = structlog.get_logger(__name__)
 
 
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """For the first connection of a pool: say it in the log when the server allows fewer than `wanted` connections.
+    """A callback for a pool's first connection: logs a warning if the server allows fewer than `wanted` connections.
 
-    Too few are no error: not all may be wanted at once, and a pooler in between shares them.
+    This is no error: perhaps not all connections are used at once, and a pooler may share them.
     """
 
-    def look(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # Whoever may not ask is not told.
+    def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        # Without the rights to read these views, there is no warning.
         with contextlib.suppress(psycopg.Error):
             cursor = connection.cursor()
             cursor.execute(_LIMITS)
-            [[there, *limits]] = cursor.fetchall()
-            allowed = min(there, *(limit for limit in (*limits, there) if limit >= 0))
+            [[free, *limits]] = cursor.fetchall()
+            allowed = min(free, *(limit for limit in (*limits, free) if limit >= 0))
             if allowed < wanted:
                 _log.warning(
                     f"the database allows {allowed} connections and {wanted} may be opened: raise its max_connections, "
@@ -43,4 +44,4 @@ def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoo
                     database=place,
                 )
 
-    return look
+    return warn_if_too_few

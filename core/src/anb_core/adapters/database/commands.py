@@ -1,4 +1,4 @@
-"""What a person may do to a video."""
+"""The commands that a person gives for a video: cancel, retry, delete."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What people have to look at."""
+"""Dead letters: messages and jobs that need a person."""
 
 from anb_core.adapters.database.engine import Repository, insert, now_plus
 from anb_core.adapters.database.tables import dead_letters

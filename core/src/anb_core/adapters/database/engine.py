@@ -1,4 +1,4 @@
-"""Connections, transactions and the clock of either database. Its errors become `Unavailable`, `Busy` or `Full`."""
+"""Connections, transactions, clock and error translation, for PostgreSQL and SQLite. All repositories use them."""
 
 import json
 import sqlite3
@@ -43,35 +43,36 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
-"""How long one statement may take: under a third of the heartbeat's interval, so a lease survives one that hangs."""
+"""The timeout of one statement. It is less than a third of the default heartbeat, so a lease survives a statement that
+hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
-"""How long a statement waits for a row; every transaction is short."""
+"""How long a statement waits for a lock. Every transaction is short."""
 
 CONNECT = timedelta(seconds=3)
-"""How long a new connection, or a free one of the pool, may take."""
+"""The timeout for opening a connection, and for waiting for a free one of the pool."""
 
 SQLITE_WAIT = timedelta(seconds=30)
-"""SQLite has one writer at a time, and a disk that flushes each commit may be slow."""
+"""How long a SQLite connection waits for the write lock. SQLite has one writer at a time, and flushes each commit."""
 
 CONNECTIONS = 15
-"""What a process may open where nothing else is said, and on SQLite, where a connection costs little."""
+"""The default size of a connection pool. SQLite always uses it, because its connections are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""No connection is used for longer: where a name comes to mean another server, nobody stays with the one before."""
+"""A connection is replaced after this time. When a host name moves to another server, the connections follow."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""What a server answers that only reads by now, shuts down, has crashed or is starting: ask another connection."""
+"""SQLSTATEs of a server that is read-only, shutting down, crashed or starting. The connection is then closed."""
 
 BROKEN = "08"
-"""The class of errors of the connection itself, as a pooler tells them of the server behind it."""
+"""The SQLSTATE class of connection errors. A pooler answers them when the server behind it is away."""
 
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
-"""Errors of the connection, of a lock or statement that took too long, of a server that became a read-only standby."""
+"""SQLAlchemy's errors for a broken connection, a timeout of a lock or a statement, and a read-only server."""
 
 
 class _Clock(FunctionElement[int]):
-    """The database's clock in milliseconds, read when the statement gets there, not when its transaction began."""
+    """The database's clock, in milliseconds since 1970, read when the expression runs, not at transaction start."""
 
     type = BigInteger()
     inherit_cache = True
@@ -88,34 +89,38 @@ def _sqlite_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # n
 
 
 def now_plus(duration: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """The database's clock and a duration, for use inside a statement."""
+    """An SQL expression: the database's clock plus a duration."""
     return type_coerce(_Clock() + literal(milliseconds(duration), BigInteger), Time)
 
 
 def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)) -> ColumnElement[bool]:
-    """Whether a moment is so long ago. In a subquery the clock is read once, so that an index can serve."""
+    """An SQL condition: the moment is at least `ago` in the past.
+
+    The clock stands in a subquery, so it is read once and an index can be used.
+    """
     return moment <= select(now_plus(-ago)).scalar_subquery()
 
 
 def clock(connection: Connection) -> datetime:
-    """The database's clock now."""
+    """The current time of the database's clock."""
     return connection.execute(select(now_plus())).scalar_one()
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that can take ON CONFLICT; both dialects spell it alike but share no base for it."""
+    """An INSERT that allows ON CONFLICT. In SQLAlchemy only the two dialects' own INSERT classes have it."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
 
 
 def is_postgresql(connection: Connection) -> bool:
-    """Whether this is PostgreSQL; it is SQLite otherwise."""
+    """Whether the connection is to PostgreSQL. Otherwise it is to SQLite."""
     return connection.dialect.name == "postgresql"
 
 
 def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
-    """An engine with our timeouts and our way of beginning transactions. Connects to nothing yet.
+    """An engine with our timeouts and our way of beginning transactions. It connects only when it is used.
 
-    It opens up to so many `connections` to a PostgreSQL server, and all processes together `in_all`, as far as known.
+    `connections` is the pool's size on PostgreSQL. `in_all` is the number of connections that all processes together
+    may open, if known: a warning is logged when the server allows fewer.
     """
     parsed = make_url(url)
     options = {
@@ -131,16 +136,16 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     connect_args = {
-        # Without these a connection whose peer is gone blocks for minutes.
+        # Without these, a connection whose server disappeared blocks for minutes.
         "connect_timeout": int(CONNECT.total_seconds()),
         "tcp_user_timeout": milliseconds(ANSWER),
         "keepalives": 1,
         "keepalives_idle": 3,
         "keepalives_interval": 1,
         "keepalives_count": 3,
-        # Of several hosts the one that takes writes, and a single one only while it does.
+        # Of several hosts, libpq connects to the one that accepts writes.
         "target_session_attrs": "read-write",
-        # Behind a pooler the next statement may come to a server that another client has prepared its own on.
+        # A pooler may send the next statement to another server connection, where our prepared statements do not exist.
         "prepare_threshold": None,
     }
     engine = create_engine(
@@ -155,7 +160,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
 
 
 def _lenient_json(text: str) -> object:
-    """Damaged JSON stays text: it is for who reads its row to stumble over, not for who reads many."""
+    """Parse JSON. Damaged JSON is returned as text, so that only its own row is unreadable, not the whole query."""
     try:
         return json.loads(text)
     except ValueError:
@@ -163,7 +168,7 @@ def _lenient_json(text: str) -> object:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions on its own: it begins them deferred, and a writer that comes second fails.
+    # The driver would begin deferred transactions, in which a second writer fails at once. `_begin_sqlite` begins them.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {milliseconds(SQLITE_WAIT)}")
@@ -179,13 +184,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    # We begin transactions ourselves, and the driver has asked a moment ago whether this server takes writes.
+    # `_begin_postgresql` begins transactions. A new connection needs no check: libpq has just done it
+    # (target_session_attrs).
     connection.autocommit = True
     entry.info["asked"] = True
 
 
 def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-    """Have a connection replaced, and all that are as old, when its server is gone or can only be read."""
+    """Replace a pooled connection, and all older ones, if its server is away or read-only."""
     if entry.info.pop("asked", False):
         return
     try:
@@ -199,8 +205,8 @@ def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # For this transaction alone: behind a pooler a setting of the session would be some other client's. With BEGIN in
-    # one message, because each costs a way to the server and back.
+    # SET LOCAL, because a pooler would give a session's settings to other clients. One message with BEGIN saves three
+    # round trips to the server.
     connection.exec_driver_sql(
         "BEGIN ISOLATION LEVEL READ COMMITTED;"
         f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
@@ -217,11 +223,13 @@ def _end_useless(context: ExceptionContext) -> None:
 
 @contextmanager
 def translated_errors(engine: Engine) -> Iterator[None]:
-    """Turn the driver's errors into ours, which name the database and say why it can't be used.
+    """Translate the driver's errors into ours. The message names the database and the reason.
 
     Raises:
-        Unavailable: for every error that is the connection's or the server's state, not the statement's; `Busy` if
-            another session kept a lock for too long, `Full` if the server's disk has no room.
+        Unavailable: the connection failed, or the server can't serve it. An error of the statement itself is not
+            translated.
+        Busy: another session held a lock for too long.
+        Full: the server's disk is full.
     """
     try:
         yield
@@ -234,19 +242,19 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         if isinstance(cause, DiskFull) or code == sqlite3.SQLITE_FULL:
             raise Full("database", f"The disk of the database {_place(engine.url)} is full: {reason}") from error
         if isinstance(cause, LockNotAvailable) or code == sqlite3.SQLITE_BUSY:
-            held = f"Another session of the database {_place(engine.url)} holds what is needed: {reason}"
-            raise Busy("database", held) from error
+            message = f"Another session of the database {_place(engine.url)} holds a lock that is needed: {reason}"
+            raise Busy("database", message) from error
         raise Unavailable("database", f"The database {_place(engine.url)} is not available: {reason}") from error
 
 
 def _place(url: URL) -> URL:
-    """Without user and password, and of what follows a question mark only the hosts."""
+    """The URL without user and password, for messages. Of the query parameters, only host and port stay."""
     hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
     return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database, query=hosts)
 
 
 class Database:
-    """Where repositories get their transactions. Usable from any thread."""
+    """The connection pool of one database. Repositories get their transactions here. Usable from any thread."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         self.engine = make_engine(url, connections=connections, in_all=in_all)
@@ -254,18 +262,18 @@ class Database:
         self._reported: set[tuple[str, str]] = set()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """A transaction that may write; it is committed when its block ends well."""
+        """A transaction that may write. It commits at the end of the block, and rolls back on an exception."""
         return self._begin(self.engine)
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads; it waits for no writer."""
+        """A transaction that only reads. It never waits for a writer."""
         return self._begin(self._reader)
 
     def repeatable(self, work: Callable[[Connection], T]) -> T:
-        """Do work in a transaction; if the connection breaks, once more on a new one.
+        """Run `work` in a transaction. If the connection breaks, run it once more on a new connection.
 
-        It may have broken before the commit or only on the answer's way back. The work must read under a lock what is
-        there, so that it waits for the end of its own first try and acts on what that left.
+        The first transaction may have committed, if only the answer to its commit was lost. So `work` must lock the
+        rows, read them, and act on what it finds. The lock waits for the end of the first transaction.
         """
         with translated_errors(self.engine):
             try:
@@ -283,7 +291,7 @@ class Database:
             yield connection
 
     def report(self, error: Unreadable) -> None:
-        """Say once of a row that it can't be read: it is met again with every look."""
+        """Log a warning about a row that can't be read, once. Later queries find the same row again."""
         reason = " ".join(str(error.__cause__).split())
         if (error.message, reason) not in self._reported:
             self._reported.add((error.message, reason))
@@ -295,13 +303,13 @@ class Database:
 
 
 class Repository:
-    """What implements a port with a database."""
+    """Base class of all repositories. A repository implements one port with a database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def readable(self, rows: Iterable[Row[Any]], read: Callable[[Row[Any]], T]) -> Iterator[T]:
-        """What these rows say; one that this version can't read is reported and skipped."""
+        """Convert rows with `read`. A row that this version can't read is reported and skipped."""
         for row in rows:
             try:
                 yield read(row)
@@ -311,13 +319,13 @@ class Repository:
 
 @contextmanager
 def decoding(code: Code, what: str) -> Iterator[None]:
-    """Decode `what` from values of the database; one that means nothing here is an error.
+    """Translate errors of converting database values into `Unreadable`. `what` names the thing in the message.
 
     Raises:
-        Unreadable: with this code.
+        Unreadable: with this code, if this version does not understand a value.
     """
     try:
         yield
     except (ValueError, TypeError, LookupError) as error:
-        sentence = f"This version of the program can't read {what}. A newer one may have written it."
-        raise Unreadable(code, sentence) from error
+        message = f"This version of the program can't read {what}. A newer one may have written it."
+        raise Unreadable(code, message) from error

@@ -1,4 +1,4 @@
-"""The feed: every change in the order of its commit."""
+"""The feed: every change of a job, in commit order. Its readers keep a cursor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from anb_core.domain.model import EventKind, JobEvent, Problem, Record
 from anb_core.domain.status import Status
 
 FEED_LOCK = 0x616E6266
-"""Key of the advisory lock that makes writers of the feed take turns."""
+"""Key of PostgreSQL's advisory lock that lets one transaction at a time append to the feed."""
 
 
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
     """Append an event. It must be the transaction's last statement.
 
-    On PostgreSQL the next writer gets its id only after this commit: ids grow in the order of commits, and
-    a reader by id skips nothing. SQLite has one writer at a time anyway.
+    On PostgreSQL an advisory lock makes the next writer wait for this commit before it gets an id. So ids grow in
+    commit order, and a reader that continues after the last id it saw misses nothing. SQLite has one writer anyway.
     """
     job = record.job
     values: dict[str, Any] = {
@@ -35,7 +35,8 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
     }
     row = select(*(literal(value, job_events.c[name].type) for name, value in values.items()), now_plus())
     if is_postgresql(connection):
-        # In one statement, because everybody waits from here to the commit; the row gets its id when it is our turn.
+        # Lock and insert are one statement, because all other writers wait from here until the commit.
+        # The row gets its id after the lock is taken.
         row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
     connection.execute(plain_insert(job_events).from_select([*values, "at"], row))
 
@@ -49,7 +50,7 @@ class FeedRepository(Repository):
             wanted = wanted.where(job_events.c.video_id == video_id)
         found: list[JobEvent] = []
         with self.database.reading() as connection:
-            # Once, unless some are skipped: fewer than asked for means that there are no more.
+            # One query is enough unless unreadable rows were skipped. Fewer rows than the limit means the end.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()

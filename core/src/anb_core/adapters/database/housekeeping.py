@@ -1,4 +1,4 @@
-"""What the sweep does."""
+"""The sweep's work: end expired leases and uploads, requeue forgotten jobs, delete objects, purge old rows."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,7 +67,10 @@ class HousekeepingRepository(Repository):
     def _end_each(
         self, expires: ColumnElement[datetime | None], limit: int, end: Callable[[Connection, Locked], bool]
     ) -> int:
-        """Each in a transaction of its own; what can't be read, or is held by others, keeps nobody waiting."""
+        """End up to `limit` jobs whose `expires` has passed, each in its own transaction. Returns how many ended.
+
+        Rows that can't be read, or that another transaction has locked, are skipped.
+        """
         ended, tried = 0, set[str]()
         while ended < limit:
             wanted = select(jobs.c.video_id).where(passed(expires)).order_by(expires).limit(limit - ended)
@@ -90,16 +93,17 @@ class HousekeepingRepository(Repository):
     def requeue_unclaimed(
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
-        gone = []
-        # A job that was never noted as sent, without an entry, counts as sent long ago: better a message too many.
+        message_lost = []
+        # A job without an outbox entry whose sending was never recorded counts as sent long ago: a second message does
+        # no harm.
         if enqueued_before is not None:
-            gone.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
+            message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:
-            gone.append(jobs.c.enqueued_to.is_distinct_from(not_on))
-        if not gone:
+            message_lost.append(jobs.c.enqueued_to.is_distinct_from(not_on))
+        if not message_lost:
             raise ValueError("requeue_unclaimed needs enqueued_before or not_on")
         with self.database.transaction() as connection:
-            return _requeue(connection, or_(*gone), limit)
+            return _requeue(connection, or_(*message_lost), limit)
 
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
         first = (
@@ -121,7 +125,7 @@ class HousekeepingRepository(Repository):
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
             select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
-            # Why a newer program deletes an object is for that one to know.
+            # Skip reasons that only a newer program knows; that program deletes those objects.
             .where(passed(object_deletions.c.delete_after), object_deletions.c.reason.in_(list(DeletionReason)))
             .order_by(object_deletions.c.delete_after, object_deletions.c.id)
             .limit(limit)
@@ -147,8 +151,8 @@ class HousekeepingRepository(Repository):
         old = select(job_events.c.id).where(passed(job_events.c.at, events_before))
         key = tuple_(idempotency_keys.c.owner, idempotency_keys.c.key)
         stale = select(idempotency_keys.c.owner, idempotency_keys.c.key).where(passed(idempotency_keys.c.expires_at))
-        # The job is locked with its video, because it goes with it.
-        gone = (
+        # The join also locks the job, which is deleted with its video.
+        purgeable = (
             select(videos.c.id)
             .join(jobs, jobs.c.video_id == videos.c.id)
             .where(
@@ -156,14 +160,16 @@ class HousekeepingRepository(Repository):
                 ~exists().where(object_deletions.c.video_id == videos.c.id),
             )
         )
-        old, stale, gone = (found.limit(limit).with_for_update(skip_locked=True) for found in (old, stale, gone))
+        old, stale, purgeable = (
+            found.limit(limit).with_for_update(skip_locked=True) for found in (old, stale, purgeable)
+        )
         with self.database.transaction() as connection:
             return sum(
                 connection.execute(statement).rowcount
                 for statement in (
                     delete(job_events).where(job_events.c.id.in_(old)),
                     delete(idempotency_keys).where(key.in_(stale)),
-                    delete(videos).where(videos.c.id.in_(gone)),
+                    delete(videos).where(videos.c.id.in_(purgeable)),
                 )
             )
 
@@ -189,7 +195,10 @@ def _due() -> ColumnElement[bool]:
 
 
 def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> int:
-    """Promise a message for such jobs of those that wait, are due, and have none promised; tells for how many."""
+    """Put up to `limit` jobs into the outbox: jobs that match, wait for a worker, are due and have no outbox entry.
+
+    Returns how many were added.
+    """
     forgotten = (
         select(jobs.c.id)
         .where(waiting(), _due(), which, ~exists().where(outbox.c.job_id == jobs.c.id))
@@ -200,11 +209,11 @@ def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> 
     if not job_ids:
         return 0
     now = clock(connection)
-    # Somebody else's sweep may have come first, unseen by the snapshot that found these.
-    owed = connection.execute(
+    # Another transaction may have added an entry after this query's snapshot.
+    added = connection.execute(
         insert(connection, outbox)
         .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])
         .on_conflict_do_nothing(index_elements=[outbox.c.job_id])
         .returning(outbox.c.id)
     )
-    return len(owed.all())
+    return len(added.all())

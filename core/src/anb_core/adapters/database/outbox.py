@@ -1,4 +1,4 @@
-"""Messages that committed transactions promised to send."""
+"""The outbox: messages that committed transactions promised to send. The relay sends them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -59,7 +59,7 @@ class OutboxRepository(Repository):
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
         with self.database.transaction() as connection:
-            # The job first, as everybody who locks both does.
+            # Always lock the job before its outbox entry. One lock order prevents deadlocks.
             connection.execute(
                 update(jobs).where(jobs.c.id == entry.task_id).values(enqueued_at=now_plus(), enqueued_to=broker)
             )

@@ -1,4 +1,4 @@
-"""What is shown to people."""
+"""Queries that show videos to people: one video, lists, histories, counts."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page
 
-# Built once: they are asked for every change of every video.
+# Built once, because they run for every change of every video.
 _VISIBLE = RECORDS.where(videos.c.deleted_at.is_(None))
 _RECORD = _VISIBLE.where(videos.c.id == bindparam("video_id"))
 _RECORDS = _VISIBLE.where(videos.c.id.in_(bindparam("video_ids", expanding=True)))
@@ -40,7 +40,7 @@ class ReadingRepository(Repository):
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
         found: list[Record] = []
         with self.database.reading() as connection:
-            # Once, unless some are skipped: fewer than asked for means that there are no more.
+            # One query is enough unless unreadable rows were skipped. Fewer rows than the limit means the end.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(wanted, after).limit(missing)).all()
@@ -53,7 +53,7 @@ class ReadingRepository(Repository):
     def history(self, video_id: str) -> History:
         found = self.histories([video_id]).get(video_id)
         if found is None:
-            # `histories` has reported why.
+            # The video is unreadable; `histories` has logged why.
             with decoding_video(video_id):
                 raise LookupError(video_id)
         return found
@@ -64,12 +64,12 @@ class ReadingRepository(Repository):
             rows = connection.execute(_RECORDS, {"video_ids": list(video_ids)}).all()
             records = {record.video.id: record for record in self.readable(rows, record_of)}
             unreadable = {row.videos_id for row in rows} - records.keys()
-            if tried := {record.job.id: record for record in records.values() if record.job.attempts}:
-                for row in connection.execute(_ATTEMPTS, {"job_ids": list(tried)}):
+            if attempted := {record.job.id: record for record in records.values() if record.job.attempts}:
+                for row in connection.execute(_ATTEMPTS, {"job_ids": list(attempted)}):
                     if attempt := next(self.readable([row], attempt_of), None):
                         made[row.job_id].append(attempt)
                     else:
-                        unreadable.add(tried[row.job_id].video.id)
+                        unreadable.add(attempted[row.job_id].video.id)
         return {
             video_id: (record, made[record.job.id]) if (record := records.get(video_id)) else (None, [])
             for video_id in video_ids

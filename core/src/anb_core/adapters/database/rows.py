@@ -1,4 +1,4 @@
-"""Between rows and the domain: read a record, lock it, and write down what the domain decided."""
+"""Conversion between rows and domain objects: read a record, lock it, and write what the domain decided."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -44,11 +44,11 @@ RECORDS: Select[Any] = (
     .join_from(videos, jobs, jobs.c.video_id == videos.c.id)
     .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
 )
-"""Video and job together; `record_of` reads its rows."""
+"""Selects videos with their jobs. `record_of` converts a row."""
 
 
-# Both are locked: PostgreSQL shows a row that is not as it was before the wait. The clock stands outside the subquery,
-# to be read after the wait.
+# The query locks both rows. After waiting for a lock, PostgreSQL returns only a locked row's newest version.
+# The clock stands outside the subquery, so it is read after the wait.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
     return select(found.with_for_update(skip_locked=skip_locked).subquery("locked"), now_plus().label("now"))
@@ -61,7 +61,7 @@ _RESULT = [field.name for field in fields(Result)]
 
 
 class Locked(NamedTuple):
-    """A record that nobody else changes before this transaction ends, and the database's clock since then."""
+    """A record that is locked until the transaction ends. `now` is the database's clock after the lock was taken."""
 
     record: Record
     deleted: bool
@@ -70,9 +70,9 @@ class Locked(NamedTuple):
 
 
 def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked | None:
-    """Lock video and job, then read them and the clock; None if there is no such video.
+    """Lock a video and its job, then read them and the clock. None if there is no such video.
 
-    Not to `wait` gives None also for one that somebody else has locked. (SQLite has one writer at a time anyway.)
+    Without `wait`, also None if another transaction has locked it. (SQLite has one writer at a time anyway.)
     """
     row = connection.execute(_LOCK if wait else _LOCK_AT_ONCE, {"video_id": video_id}).one_or_none()
     if row is None:
@@ -81,7 +81,7 @@ def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked 
 
 
 def lock_visible(connection: Connection, video_id: str) -> Locked:
-    """The same for a video that must be there.
+    """Lock a video that must exist and not be deleted; otherwise like `lock`.
 
     Raises:
         NotFound: `video_not_found`, unknown or deleted.
@@ -93,18 +93,18 @@ def lock_visible(connection: Connection, video_id: str) -> Locked:
 
 
 def record_of(row: Row[Any]) -> Record:
-    """The record in a row of `RECORDS`.
+    """Convert a row of `RECORDS` into a record.
 
     Raises:
         Unreadable: `video_unreadable`.
     """
-    found = row._mapping  # noqa: SLF001 - documented, its underscore only keeps column names free
+    found = row._mapping  # noqa: SLF001 - public API of SQLAlchemy; the underscore avoids clashes with column names
     with decoding_video(found["videos_id"]):
         return Record(_video(found), _job(found))
 
 
 def decoding_video(video_id: str) -> AbstractContextManager[None]:
-    """Decode values of a video; where one means nothing here, the whole video is `Unreadable`."""
+    """Translate errors of converting a video's values: the whole video is then `Unreadable`."""
     return decoding("video_unreadable", f"video {video_id}")
 
 
@@ -114,7 +114,7 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         id=fields["videos_id"],
         owner=fields["videos_owner"],
         title=fields["videos_title"],
-        # A newer program, rolled out beside this one, may know more.
+        # During a rollout a newer program may have written options that this one does not know.
         edit=EditSpec.model_validate(fields["videos_edit"], extra="ignore"),
         source_key=fields["videos_source_key"],
         owned=fields["videos_owned"],
@@ -143,9 +143,9 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_at=fields["jobs_enqueued_at"],
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
-        # Here, too, a newer program may know more.
+        # A newer program may have written more fields, too.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
-        # Not from `receipts`: a program before 0004 writes this one alone.
+        # Not from column `receipts`: programs from before migration 0004 write only `answered`.
         receipts=dict(fields["jobs_answered"] or {}),
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
@@ -153,7 +153,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
 
 
 def attempt_of(row: Row[Any]) -> Attempt:
-    """The attempt in a row of its table.
+    """Convert a row of the table `attempts`.
 
     Raises:
         Unreadable: `attempt_unreadable`.
@@ -174,22 +174,22 @@ def attempt_of(row: Row[Any]) -> Attempt:
 
 
 def problem_of(code: Code | None, message: str | None, detail: str | None = None) -> Problem | None:
-    """A problem kept in two columns, of an attempt in three."""
+    """Convert the columns of an error into a problem, or None. Only attempts have the third column, `detail`."""
     return None if code is None else Problem(code, message or "", detail)
 
 
 def columns_of(problem: Problem | None) -> dict[str, str | None]:
-    """Two columns for a problem."""
+    """The columns `error_code` and `error_message` of a problem."""
     if problem is None:
         return {"error_code": None, "error_message": None}
     return {"error_code": problem.code, "error_message": problem.message}
 
 
 def add_record(connection: Connection, record: Record, upload_expires_at: datetime | None = None) -> bool:
-    """Write a new video and its job; False if there is a video with this id.
+    """Insert a new video and its job. Returns False if there is a video with this id already.
 
     Raises:
-        Conflict: `source_taken`.
+        Conflict: `source_taken`, another video owns the source object, or it is going to be deleted.
     """
     added = connection.scalar(
         insert(connection, videos)
@@ -199,7 +199,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # One statement, so that an upload abandoned meanwhile is seen either as a row or as a deletion.
+    # One statement has one snapshot: an upload that is abandoned now is seen either as a video or as a deletion.
     taken = connection.scalar(
         select(
             or_(
@@ -258,10 +258,10 @@ def _job_columns(job: Job) -> dict[str, Any]:
 
 
 def write_job(connection: Connection, before: Job, after: Job) -> None:
-    """Replace a job by compare-and-set.
+    """Write a locked job, if its fence and version are still those of `before`.
 
     Raises:
-        Unavailable: it is no longer what it was when it was locked, so the database does not keep its promises.
+        Unavailable: the job changed although it was locked, so the database does not keep its guarantees.
     """
     columns = _job_columns(after)
     if after.status is not Status.UPLOADING:
@@ -276,7 +276,10 @@ def write_job(connection: Connection, before: Job, after: Job) -> None:
 
 
 def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
-    """Write down all that one change comes to. The feed hears of it last, so nothing may be written after this."""
+    """Write all effects of one change, and return the new record.
+
+    The feed's event is its last statement, so nothing may be written after this in the transaction.
+    """
     record, job = effect.record, effect.record.job
     write_job(connection, locked.record.job, job)
     if record.video != locked.record.video:
@@ -333,22 +336,22 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
 
 
 def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
-    """Promise a message for a locked job, in place of one that was promised before.
+    """Put a message for a locked job into the outbox. It replaces an older entry of the job.
 
-    That is deleted and another one written, not changed: a newer obligation has an id that no queue has seen, and no
-    relay that has sent the older one removes it.
+    The new entry needs a new id: a FIFO queue would drop a repeated id, and a relay that has just sent the old entry
+    would delete the new one.
     """
     connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
 
 
 def schedule_deletions(connection: Connection, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:
-    """Note objects for deletion."""
+    """Schedule objects for deletion by the sweep."""
     rows = [{"video_id": video_id, "key": one.key, "reason": one.reason, "delete_after": one.due} for one in deletions]
     if rows:
         connection.execute(plain_insert(object_deletions), rows)
 
 
 def result_keys(connection: Connection, job_id: str) -> list[str]:
-    """Where all attempts of a job put their results."""
+    """The object keys for results of all attempts of a job."""
     return list(connection.scalars(select(attempts.c.result_key).where(attempts.c.job_id == job_id)))

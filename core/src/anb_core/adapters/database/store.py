@@ -26,16 +26,17 @@ class SqlStore(
     DeadLettersRepository,
     TokensRepository,
 ):
-    """A `Store` at a URL, as the settings give it. Connects when it is first used; usable from any thread.
+    """A `Store` on the database at this URL. It connects when it is first used. Usable from any thread.
 
-    It opens up to so many `connections` to a PostgreSQL server, and all processes together `in_all`, as far as known.
+    `connections` is the pool's size on PostgreSQL. `in_all` is the number of connections that all processes together
+    may open, if known: a warning is logged when the server allows fewer.
     """
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         super().__init__(Database(url, connections=connections, in_all=in_all))
 
     def ping(self) -> None:
-        # In a transaction that may write, so that a database that can only be read does not pass for one.
+        # In a transaction that may write, so that a read-only database fails the check.
         with self.database.transaction() as connection:
             check(connection)
 

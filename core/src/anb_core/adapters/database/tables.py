@@ -1,4 +1,7 @@
-"""The tables. Times are whole milliseconds since 1970 by the database's clock; statuses and causes are checked."""
+"""The tables of the store.
+
+Times are whole milliseconds since 1970, by the database's clock. Constraints allow only known statuses and causes.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -36,7 +39,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def milliseconds(duration: timedelta) -> int:
-    """Whole milliseconds, rounded down."""
+    """A duration in whole milliseconds, rounded down."""
     return duration // timedelta(milliseconds=1)
 
 
@@ -45,27 +48,27 @@ _LAST = milliseconds(datetime.max.replace(tzinfo=UTC) - EPOCH)
 
 
 class Time(TypeDecorator[datetime]):
-    """An aware UTC datetime, kept as milliseconds."""
+    """A datetime with timezone UTC, stored as milliseconds since 1970."""
 
     impl = BigInteger
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - its interface
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - interface
         return None if value is None else milliseconds(value - EPOCH)
 
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - its interface
-        # What no calendar has must not keep others from reading what they came for.
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
+        # A number outside datetime's range must not make the whole query fail, so it is clamped.
         return None if value is None else EPOCH + timedelta(milliseconds=max(_FIRST, min(value, _LAST)))
 
 
 class Words(TypeDecorator[str]):
-    """Text from anywhere, also from messages nobody vouches for: what a database can't keep or look for is replaced."""
+    """Text from any source, also untrusted messages. Characters that a database can't store are replaced."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - its interface
-        # NUL is refused by PostgreSQL, half a surrogate pair by every encoder.
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - interface
+        # PostgreSQL refuses NUL, and every encoder refuses a lone surrogate.
         return (
             None
             if value is None
@@ -74,7 +77,7 @@ class Words(TypeDecorator[str]):
 
 
 class Id(Words):
-    """An id: compared byte by byte on every database, whatever its locale."""
+    """An id. Every database compares ids byte by byte, independent of its locale."""
 
     cache_ok = True
 
@@ -82,7 +85,7 @@ class Id(Words):
         return Text(collation="C" if dialect.name == "postgresql" else None)
 
 
-# SQLite numbers rows only in a column that is called INTEGER.
+# SQLite generates ids only for a column of type INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
 _Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
@@ -155,7 +158,7 @@ jobs = Table(
     Column("error_code", Words),
     Column("error_message", Words),
     Column("result", _Json),
-    # The same as `receipts`, for programs before 0004, which tells for how long.
+    # A copy of `receipts` for programs from before migration 0004. That migration says when it can be removed.
     Column("answered", _Json),
     Column("receipts", _Json),
     Column("created_at", Time, nullable=False),
@@ -170,7 +173,10 @@ jobs = Table(
 
 
 def waiting() -> ColumnElement[bool]:
-    """Jobs that only a message can wake. Without bound values, so that both planners see that its index serves."""
+    """An SQL condition: the job waits for a worker, which only a message can wake.
+
+    It uses literals instead of bound parameters. Only so both planners see that the partial index can be used.
+    """
     statuses: list[ColumnElement[str]] = [
         literal_column(f"'{status}'") for status in (Status.UPLOADED, Status.PROCESSING)
     ]
@@ -217,7 +223,7 @@ idempotency_keys = Table(
     metadata,
     Column("owner", Words, nullable=False),
     Column("key", Words, nullable=False),
-    # Checked at commit, because the key is taken before its video is written.
+    # Deferred to the commit, because the key is inserted before its video.
     Column(
         "video_id",
         Id,
@@ -235,16 +241,16 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # A hold moves it too: a held entry is one that is due later.
+    # A hold also moves this time: a held entry is due when the hold ends.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
     Column("created_at", Time, nullable=False),
-    # Ids are never used twice: FIFO queues drop repeats by them.
+    # Never reuse an id: a FIFO queue drops a message whose id it has seen.
     sqlite_autoincrement=True,
 )
 
-# No foreign keys: the feed tells of what is gone.
+# No foreign keys: events outlive deleted videos.
 job_events = Table(
     "job_events",
     metadata,
@@ -272,7 +278,7 @@ feed_cursors = Table(
     Column("event_id", BigInteger, nullable=False),
 )
 
-# No foreign keys: a message may belong to no video, and a verdict outlives its video.
+# No foreign keys: a message may belong to no video, and a dead letter outlives its video.
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -296,7 +302,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # A hold moves it too, as in the outbox.
+    # A hold also moves this time, as in the outbox.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,
@@ -315,7 +321,7 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# Rows that expire: a lock of the session would be another client's behind a pooler.
+# Locks are rows that expire. With a pooler, PostgreSQL's session locks would belong to whichever client comes next.
 locks = Table(
     "locks",
     metadata,

@@ -1,4 +1,4 @@
-"""From the first byte to `uploaded`."""
+"""Uploads, from their begin to the status `uploaded`, and their Idempotency-Keys."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -41,7 +41,7 @@ class UploadsRepository(Repository):
                 silent, held = _silence_of(connection, replay, idempotency, lifetime)
                 if silent is None:
                     return replace(replay, held=held)
-                # The feed has heard of it, so nothing more is written in this transaction.
+                # `abandon` appends an event, which must be the last statement. So begin anew in the next transaction.
                 abandon(connection, silent)
                 return None
             now = clock(connection)
@@ -103,12 +103,12 @@ class UploadsRepository(Repository):
 
 
 def abandon(connection: Connection, locked: Locked) -> None:
-    """Remove a locked upload; what hangs on its row goes with it."""
+    """Delete a locked upload. Rows that reference it are deleted by cascade, and its objects are scheduled."""
     record = locked.record
     connection.execute(delete(videos).where(videos.c.id == record.video.id))
     schedule_deletions(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
-    gone = replace(record, job=replace(record.job, version=record.job.version + 1))
-    feed.append_event(connection, gone, EventKind.DELETED)
+    deleted = replace(record, job=replace(record.job, version=record.job.version + 1))
+    feed.append_event(connection, deleted, EventKind.DELETED)
 
 
 def _take_key(connection: Connection, new: NewVideo, idempotency: Idempotency) -> bool:
@@ -131,7 +131,7 @@ def _take_key(connection: Connection, new: NewVideo, idempotency: Idempotency) -
 
 
 def _find_key(connection: Connection, owner: str, key: str) -> Replay:
-    # It is there: trying to take it has locked it.
+    # The key exists: `_take_key` has just locked it.
     row = connection.execute(
         RECORDS.add_columns(idempotency_keys.c.fingerprint.label("fingerprint"))
         .join(idempotency_keys, idempotency_keys.c.video_id == videos.c.id)
@@ -143,10 +143,14 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """The upload that has the key, locked, if it was silent for too long; else the time that it has left."""
+    """The upload that holds the key, and how long it may still be silent. One of both is None.
+
+    If the upload was silent for too long, returns it, locked, and None. If not, returns None and the time left.
+    Returns None twice if the upload is complete, or keys are never taken over.
+    """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None
-    # Who completes an upload locks it before its key, so it must not be waited for: it is not silent anyway.
+    # `complete_upload` locks the upload before its key, so waiting here could deadlock. A locked upload is not silent.
     locked = lock(connection, replay.record.video.id, wait=False)
     if locked is None or locked.upload_expires_at is None:
         return None, idempotency.silence
@@ -158,7 +162,7 @@ def _begun_before(connection: Connection, new: NewVideo) -> Record:
     locked = lock(connection, new.id)
     if locked:
         record = locked.record
-        # (Deleted ones are cancelled.)
+        # A deleted video's job is cancelled, so it never matches.
         if record.video.owner == new.owner and record.job.status is Status.UPLOADING:
             return record
     raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")

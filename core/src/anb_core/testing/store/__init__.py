@@ -1,6 +1,6 @@
-"""The store in memory, for tests of everything that needs one: one class a port, joined by `InMemoryStore`.
+"""The in-memory store, for tests. Each port of `anb_core.ports.store` has its class; `InMemoryStore` joins them all.
 
-The contract suite holds it to what the databases do.
+tests/contract/store checks that it behaves like the databases.
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ class InMemoryStore(
     InMemoryDeadLetters,
     InMemoryTokens,
 ):
-    """A `Store` with a clock and ids of its own: those that it is given. Its tables are there for assertions."""
+    """A `Store` in memory. Clock and ids can be injected, and tests may read its tables."""
 
     def ping(self) -> None:
         with self.transaction():
@@ -38,4 +38,4 @@ class InMemoryStore(
             return now
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: nothing is open."""

@@ -1,4 +1,4 @@
-"""What people have to look at."""
+"""Dead letters: messages and jobs that need a person."""
 
 from anb_core.domain.model import (
     DeadLetterCause,

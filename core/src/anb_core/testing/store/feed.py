@@ -1,4 +1,4 @@
-"""The feed: every change in the order of its commit."""
+"""The feed: every change of a job, in commit order. Its readers keep a cursor."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What the sweep does."""
+"""The sweep's work: end expired leases and uploads, requeue forgotten jobs, delete objects, purge old rows."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ class InMemoryHousekeeping(Tables):
                 for row in self.rows.values()
                 if _waits(row.job, now)
                 and row.job.video_id not in self.outbox
-                and _sent_in_vain(row.job, now, enqueued_before, not_on)
+                and _message_lost(row.job, now, enqueued_before, not_on)
             ]
             for job in forgotten[:limit]:
                 self.put_in_outbox(job, now, now)
@@ -102,14 +102,14 @@ class InMemoryHousekeeping(Tables):
             for key in stale:
                 del self.keys[key]
             waiting = {kept.video_id for kept in self.deletions}
-            gone = [
+            purgeable = [
                 video_id
                 for video_id, row in self.rows.items()
                 if row.purge_after and row.purge_after <= now and video_id not in waiting
             ][:limit]
-            for video_id in gone:
+            for video_id in purgeable:
                 del self.rows[video_id]
-            return len(old) + len(stale) + len(gone)
+            return len(old) + len(stale) + len(purgeable)
 
 
 def _waits(job: Job, now: datetime) -> bool:
@@ -120,7 +120,8 @@ def _waits(job: Job, now: datetime) -> bool:
     )
 
 
-def _sent_in_vain(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # A job that was never noted as sent, without an entry, counts as sent long ago: better a message too many.
+def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
+    # A job without an outbox entry whose sending was never recorded counts as sent long ago: a second message does
+    # no harm.
     late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
     return late or (not_on is not None and job.enqueued_to != not_on)

@@ -1,4 +1,4 @@
-"""What a worker does to a job."""
+"""What a worker does with a job: claim it, renew its lease, report progress, publish or settle it."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Messages that committed transactions promised to send."""
+"""The outbox: messages that committed transactions promised to send. The relay sends them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,24 +16,26 @@ class InMemoryOutbox(Tables):
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
         with self.transaction() as now:
             due = sorted(
-                (owed.send_after, owed.id, video_id) for video_id, owed in self.outbox.items() if owed.send_after <= now
+                (entry_row.send_after, entry_row.id, video_id)
+                for video_id, entry_row in self.outbox.items()
+                if entry_row.send_after <= now
             )
             token = self.new_id()
             held = []
             for _, _, video_id in due[:limit]:
-                row, owed = self.rows[video_id], self.outbox[video_id]
-                owed.token, owed.send_after = token, now + hold
+                row, entry_row = self.rows[video_id], self.outbox[video_id]
+                entry_row.token, entry_row.send_after = token, now + hold
                 held.append(
                     OutboxEntry(
-                        id=owed.id,
+                        id=entry_row.id,
                         token=token,
                         video_id=video_id,
                         task_id=row.job.id,
                         owner=row.record.video.owner,
                         generation=row.job.generation,
                         key=row.record.video.source_key,
-                        created_at=owed.created_at,
-                        tries=owed.tries,
+                        created_at=entry_row.created_at,
+                        tries=entry_row.tries,
                     )
                 )
             return held
@@ -48,9 +50,9 @@ class InMemoryOutbox(Tables):
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
         with self.transaction() as now:
-            if owed := self._still_held(entry):
-                owed.send_after, owed.token, owed.tries = now + delay, None, owed.tries + 1
+            if entry_row := self._still_held(entry):
+                entry_row.send_after, entry_row.token, entry_row.tries = now + delay, None, entry_row.tries + 1
 
     def _still_held(self, entry: OutboxEntry) -> OutboxRow | None:
-        owed = self.outbox.get(entry.video_id)
-        return owed if owed and (owed.id, owed.token) == (entry.id, entry.token) else None
+        entry_row = self.outbox.get(entry.video_id)
+        return entry_row if entry_row and (entry_row.id, entry_row.token) == (entry.id, entry.token) else None

@@ -1,4 +1,4 @@
-"""What is shown to people."""
+"""Queries that show videos to people: one video, lists, histories, counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What the store in memory holds, and what several of its ports do with it."""
+"""The in-memory store's tables, and the operations that several of its ports share."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(slots=True)
 class OutboxRow:
-    """A message that is to be sent."""
+    """A message that the relay must send."""
 
     id: int
     send_after: datetime
@@ -52,7 +52,7 @@ class OutboxRow:
 
 @dataclass(slots=True)
 class KeyRow:
-    """An Idempotency-Key that is taken."""
+    """An Idempotency-Key that is in use."""
 
     video_id: str
     expires_at: datetime
@@ -61,7 +61,7 @@ class KeyRow:
 
 @dataclass(slots=True)
 class DeletionRow:
-    """An object that is to be deleted."""
+    """An object that is scheduled for deletion."""
 
     id: int
     video_id: str
@@ -70,13 +70,13 @@ class DeletionRow:
 
     @property
     def due(self) -> datetime:
-        """When it is handed out next."""
+        """When the sweep may take this deletion next."""
         return self.held_until or self.scheduled.due
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRow:
-    """What people have to look at."""
+    """A message or a job that needs a person."""
 
     cause: DeadLetterCause
     detail: str
@@ -92,10 +92,10 @@ def utc_now() -> datetime:
 
 
 class Tables:
-    """The tables, for the ports and for assertions.
+    """The tables. All ports inherit from this class, and tests may read the tables.
 
-    Set `fault` to an error and every method of the store raises it, as a database that is away does. Videos in
-    `unreadable` are as if a newer program had written them.
+    If `fault` is set to an error, every method of the store raises it, as if the database were unavailable.
+    `unreadable` has ids of videos that can't be read, as if a newer program had written them.
     """
 
     def __init__(self, clock: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = new_id) -> None:
@@ -118,7 +118,7 @@ class Tables:
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
-        """The clock's time, in whole milliseconds as the databases keep it."""
+        """Lock the store. Yields the clock's time in whole milliseconds, the precision of the databases."""
         with self.lock:
             if self.fault is not None:
                 raise self.fault
@@ -126,7 +126,7 @@ class Tables:
             yield now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def find(self, video_id: str) -> Row | None:
-        """The row, None if there is none.
+        """The video's row, or None if there is no such video.
 
         Raises:
             Unreadable: `video_unreadable`.
@@ -136,11 +136,11 @@ class Tables:
         return self.rows.get(video_id)
 
     def readable(self) -> list[Row]:
-        """All rows but those that this version can't read."""
+        """All rows except the unreadable ones."""
         return [row for video_id, row in self.rows.items() if video_id not in self.unreadable]
 
     def visible(self, video_id: str) -> Row:
-        """The row of a video that must be there.
+        """The row of a video that must exist and not be deleted.
 
         Raises:
             NotFound: `video_not_found`, unknown or deleted.
@@ -154,7 +154,7 @@ class Tables:
         """Add a new video.
 
         Raises:
-            Conflict: `source_taken`.
+            Conflict: `source_taken`, another video owns the source object, or it is going to be deleted.
         """
         video = row.record.video
         others = (other.record.video for other in self.rows.values())
@@ -165,7 +165,7 @@ class Tables:
         self.rows[video.id] = row
 
     def apply(self, row: Row, effect: Effect, now: datetime) -> Record:
-        """Write down everything that one change comes to."""
+        """Write all effects of one change, and return the new record."""
         job = effect.record.job
         row.record = effect.record
         if job.status is not Status.UPLOADING:
@@ -194,7 +194,7 @@ class Tables:
         return effect.record
 
     def abandon(self, row: Row | None, now: datetime) -> None:
-        """Remove an unfinished upload; any other row is left alone."""
+        """Delete the row if it is an unfinished upload. Any other row stays."""
         if row is None or row.job.status is not Status.UPLOADING:
             return
         record = row.record
@@ -206,15 +206,15 @@ class Tables:
         )
 
     def put_in_outbox(self, job: Job, send_after: datetime, now: datetime) -> None:
-        """Promise a message for a job, in place of an earlier one."""
+        """Put a message for a job into the outbox. It replaces an older entry of the job."""
         self.outbox[job.video_id] = OutboxRow(next(self.row_ids), send_after, now)
 
     def schedule_deletions(self, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:
-        """Note objects for deletion."""
+        """Schedule objects for deletion by the sweep."""
         self.deletions += (DeletionRow(next(self.row_ids), video_id, one) for one in deletions)
 
     def append_event(self, record: Record, kind: EventKind, now: datetime, error: Problem | None = None) -> None:
-        """Append to the feed."""
+        """Append an event to the feed."""
         job = record.job
         self.events.append(
             JobEvent(

@@ -1,4 +1,4 @@
-"""From the first byte to `uploaded`."""
+"""Uploads, from their begin to the status `uploaded`, and their Idempotency-Keys."""
 
 from datetime import datetime, timedelta
 
@@ -30,7 +30,7 @@ class InMemoryUploads(Tables):
             kept = self.keys.get(key) if key else None
             if kept and idempotency and kept.expires_at > now and kept.video_id != new.id:
                 other = self.rows[kept.video_id]
-                held = _held(other, now, lifetime, idempotency)
+                held = _key_held_for(other, now, lifetime, idempotency)
                 if held is None or held > timedelta(0):
                     return Replay(other.record, kept.fingerprint, held)
                 self.abandon(other, now)
@@ -40,7 +40,7 @@ class InMemoryUploads(Tables):
                 row = Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
                 self.add(row)
                 self.append_event(row.record, EventKind.STATUS, now)
-            # (Deleted ones are cancelled.)
+            # A deleted video's job is cancelled, so it raises, too.
             elif row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
                 raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
             if key and idempotency and not (kept and kept.expires_at > now):
@@ -89,8 +89,8 @@ class InMemoryUploads(Tables):
             return row.record, True
 
 
-def _held(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
-    """For how long an upload keeps its key, if it is not renewed any more."""
+def _key_held_for(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
+    """How long an upload keeps its key if it is not renewed any more. None if it keeps the key anyway."""
     if idempotency.silence is None or row.upload_expires_at is None:
         return None
     return row.upload_expires_at - lifetime + idempotency.silence - now

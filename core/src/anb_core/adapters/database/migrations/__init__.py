@@ -1,7 +1,7 @@
-"""The schema's history, shipped with the program. A new revision is a file in `versions/`, numbered after the last one.
+"""Migrations of the database's schema, with Alembic. A new revision is a file in `versions/`, with the next number.
 
-A deployment migrates first and then replaces its processes, so a revision must leave the schema usable by the program
-before it: a column goes one release after the last that reads it.
+A deployment migrates first and then replaces its processes. So after a revision the previous release must still work:
+drop a column only one release after the last release that reads it.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ from anb_core.adapters.database.engine import is_postgresql, make_engine, transl
 from anb_core.domain.errors import Unavailable
 
 MIGRATION_LOCK = 0x616E626D
-"""Key of the advisory lock under which migrations take turns on PostgreSQL; SQLite has one writer at a time anyway."""
+"""Key of PostgreSQL's advisory lock that lets one migration run at a time. SQLite has one writer at a time anyway."""
 
 FOLDER = Path(__file__).parent
 
@@ -27,22 +27,22 @@ _log = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Bring the database's schema to what this program needs, all or nothing; several may try at once.
+    """Migrate the schema to the newest revision, in one transaction. Several processes may call this at the same time.
 
-    A database that a newer program has migrated is left as it is.
+    A database that a newer program has migrated stays unchanged.
 
     Raises:
-        Unavailable: it does not answer, or a long transaction has a table that is to change.
+        Unavailable: the database does not answer, or a long transaction holds a lock on a table that must change.
     """
     engine = make_engine(url)
     try:
         with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
-                # Another's migration, or this one's own statements, may take their time.
+                # Another process's migration, or this one's statements, may take long.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                # Whatever the running programs ask waits behind a change of a table that waits, for a dump say.
+                # An ALTER TABLE that waits for a lock, such as that of a dump, blocks all later queries of the table.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in known():
@@ -59,10 +59,10 @@ def upgrade(url: str) -> None:
 
 
 def check(connection: Connection) -> None:
-    """Return when the schema is this program's, or a newer one.
+    """Check that the schema has this program's newest revision or a newer one.
 
     Raises:
-        Unavailable: it has no schema, or an older one.
+        Unavailable: the database has no schema, or an older one.
     """
     revision = _revision(connection)
     if revision is None:
@@ -82,7 +82,7 @@ def _revision(connection: Connection) -> str | None:
 
 @cache
 def known() -> tuple[str, ...]:
-    """The revisions that this program brings along, the newest first."""
+    """All revisions that this program contains, newest first."""
     return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 

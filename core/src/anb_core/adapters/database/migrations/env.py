@@ -1,10 +1,10 @@
-"""Run by Alembic: it works on the connection it is handed, inside the transaction that is open there."""
+"""Alembic runs this module. It migrates on the connection that `upgrade` passes, inside its open transaction."""
 
 from alembic import context
 
 from anb_core.adapters.database.tables import metadata
 
-# SQLite's changes of schema are as transactional as PostgreSQL's; Alembic is only careful about its driver.
+# SQLite's schema changes are transactional, as PostgreSQL's. Alembic's default for SQLite assumes otherwise.
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()

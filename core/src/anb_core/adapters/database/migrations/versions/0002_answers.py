@@ -1,4 +1,4 @@
-"""What of VideoJobs was acted on, beside what was done."""
+"""Add `jobs.answered`: what the operator has done for VideoJobs. Migration 0004 replaces it by `receipts`."""
 
 import sqlalchemy as sa
 from alembic import op

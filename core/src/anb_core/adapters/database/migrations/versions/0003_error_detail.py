@@ -1,4 +1,4 @@
-"""What the log says of an attempt's error, beside what its owner may read."""
+"""Add `attempts.error_detail`: details of an error for the operator's log, which the video's owner must not see."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,11 +1,11 @@
-"""Receipts by issuer, in place of `answered`, which was named after what VideoJobs are told.
+"""Add `jobs.receipts`: receipts by issuer. It replaces `answered`, whose name fits VideoJobs only.
 
-Nothing is copied: that would keep `jobs` locked. Programs before this one read and write `answered` alone, and run
-beside this one during a rolling upgrade and after a rollback. So for two releases both columns are written:
+The migration copies no data, because that would lock `jobs` for long. Older programs read and write only `answered`.
+They may run beside this program during a rolling upgrade, or after a rollback. So two releases write both columns:
 
-- this one reads `answered`, which is current whichever program wrote last;
-- the next one copies `answered` to `receipts` where they differ, and reads `receipts`;
-- the one after that stops writing `answered` and drops it.
+- this release reads `answered`, which is up to date no matter which program wrote last;
+- the next release copies `answered` to `receipts` where they differ, and reads `receipts`;
+- the release after that stops writing `answered` and drops it.
 """
 
 import sqlalchemy as sa
