@@ -198,10 +198,7 @@ class _Bucket:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Tell whether access is denied to one object (`Withheld`) or to the whole bucket (`Unavailable`).
-
-        If HeadBucket is denied too, such as with expired credentials, it is the whole bucket.
-        """
+        """If access is denied, tell whether to one object (`Withheld`) or to the whole bucket: HeadBucket fails too."""
         try:
             yield
         except ClientError as error:
