@@ -1,10 +1,10 @@
-"""The `anb` command. Errors end as one sentence on stderr and an exit code, never as a traceback."""
+"""The entry point of the `anb` command. An error ends with a sentence on stderr and an exit code, not a traceback."""
 
 import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
-    # `python -m` puts the current folder first: nothing that lies there is ours. No import may come before this.
+    # `python -m` puts the current folder first in sys.path. No module may be imported from there, so this comes first.
     del sys.path[0]
 
 from collections.abc import Sequence
@@ -13,18 +13,20 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command that the arguments name, and end the process."""
+    """Run the command that the command line names, then exit the process."""
     try:
-        import signal  # noqa: PLC0415 - Ctrl-C may come while anything is imported
+        import signal  # noqa: PLC0415 - Ctrl-C may come during any import
         import threading  # noqa: PLC0415 - see above
 
-        # Nothing is held before a command runs: what is imported until then has nothing to clear up.
+        # Until a command runs, the process holds nothing that needs cleanup, so Ctrl-C may exit at once.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _end_at_once)
+            signal.signal(signal.SIGINT, _exit_at_once)
         from anb_cli import streams  # noqa: PLC0415 - see above
 
-        sys.unraisablehook = _pass_over
-        threading.excepthook = lambda fault: _say(f"A thread ended early, please report it: {fault.exc_type.__name__}.")
+        sys.unraisablehook = _ignore_unraisable
+        threading.excepthook = lambda crash: _print_error(
+            f"A thread ended early, please report it: {crash.exc_type.__name__}."
+        )
         streams.prepare()
         streams.end(perform(sys.argv[1:]))
     except KeyboardInterrupt:
@@ -32,48 +34,48 @@ def main() -> None:
 
 
 def perform(arguments: Sequence[str]) -> int:
-    """Run a command to its end; the exit code. What went wrong has been said."""
+    """Run a command and return its exit code. An error is printed on stderr before the return."""
     import signal  # noqa: PLC0415 - see main
 
     from anb_cli.errors import CliError, Exit, describe  # noqa: PLC0415 - see main
-    from anb_cli.usage import complaint  # noqa: PLC0415 - see main
+    from anb_cli.usage import usage_message  # noqa: PLC0415 - see main
 
     try:
         from anb_cli.options import build  # noqa: PLC0415 - see main
 
-        if signal.getsignal(signal.SIGINT) is _end_at_once:
+        if signal.getsignal(signal.SIGINT) is _exit_at_once:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        ended = build()(list(arguments), prog_name="anb", standalone_mode=False)
+        result = build()(list(arguments), prog_name="anb", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else Exit.WRONG_USE
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else Exit.WRONG_USE
     except ModuleNotFoundError as error:
-        _say(f"{error.name} is not installed, install anb-cli[stack] to run a stack on this machine.")
+        _print_error(f"{error.name} is not installed, install anb-cli[stack] to run a stack on this machine.")
         return Exit.STACK_TROUBLE
     except CliError as error:
-        _say(str(error))
+        _print_error(str(error))
         return error.exit
-    except Exception as error:  # noqa: BLE001 - the last resort, so that a person sees a sentence all the same
-        wrong = complaint(error)
-        code, sentence = describe(error) if wrong is None else (Exit.WRONG_USE, wrong)
-        _say(sentence)
+    except Exception as error:  # noqa: BLE001 - any other error must end as a sentence too
+        usage_error = usage_message(error)
+        code, sentence = describe(error) if usage_error is None else (Exit.WRONG_USE, usage_error)
+        _print_error(sentence)
         return code
-    return ended if isinstance(ended, int) else Exit.OK
+    return result if isinstance(result, int) else Exit.OK
 
 
-def _say(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     if sentence:
         sys.stderr.write(f"{sentence}\n" if sentence.startswith("Usage:") else f"anb: {sentence}\n")
 
 
-def _end_at_once(*_: object) -> None:
+def _exit_at_once(*_: object) -> None:
     os._exit(INTERRUPTED)
 
 
-def _pass_over(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Python would print a traceback for what is raised where nobody can catch it, such as Ctrl-C in a callback."""
+def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print no traceback for an exception that no code can catch, such as one in a callback. Exit at once on Ctrl-C."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

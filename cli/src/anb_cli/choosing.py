@@ -1,4 +1,4 @@
-"""Which video is meant by an id on the command line, of which the beginning is enough."""
+"""Finds the video that an id on the command line names. A unique prefix of the id is enough."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -10,18 +10,20 @@ from anb_core.domain.errors import Invalid
 from anb_core.domain.naming import check_video_id
 
 ENOUGH_TO_ACT = 8
-"""So many characters of an id, or all of it, are asked for by what can't be undone."""
+"""Minimum length of an id's prefix for cancel, retry and delete. A whole id may be shorter."""
 
 USUAL_ID_LENGTH = 36
+"""Length of a UUID. An id of this length is taken as whole, without a search."""
 
 LOOKED_THROUGH = 500
-"""So many of the newest videos are looked through for the beginning of an id, and all by what can't be undone."""
+"""Number of newest videos that are searched for a prefix. Cancel, retry and delete search all videos."""
 
 SHOWN = 10
+"""Number of videos that the error message about an ambiguous prefix lists."""
 
 
 class Source(Protocol):
-    """What is needed of the API."""
+    """The part of the API client that the search needs."""
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
@@ -29,11 +31,13 @@ class Source(Protocol):
 
 
 def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
-    """The id that is `given`, or the only one that begins so with at least `enough` characters.
+    """Return the id that equals `given`, or the only id that starts with `given`.
+
+    `enough` is the minimum length of a prefix.
 
     Raises:
-        WrongUse: it can't be an id, is too short, or several begin so.
-        Refused: there is none.
+        WrongUse: `given` is not a valid id, is too short a prefix, or is the prefix of several ids.
+        Refused: no video has this id or prefix.
     """
     if not given.strip():
         raise WrongUse("An id is empty: give a video's id, or enough of its beginning.")

@@ -1,4 +1,4 @@
-"""The HTTP API as a Python object. Whatever goes wrong is raised as a CliError with a sentence."""
+"""The HTTP client of the API. Every failure is raised as a CliError with a sentence for the user."""
 
 import json
 import uuid
@@ -25,24 +25,28 @@ from anb_core.domain.backoff import backoff
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 SILENCE = 40.0
-"""Seconds after which an event stream is dead: the API comments every 15."""
+"""Seconds without a byte after which an event stream counts as dead. The API sends a comment every 15 seconds."""
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
-"""Seconds of waiting for a deployment that was never reached."""
+"""Total seconds of waiting for a deployment that was never reached."""
 PATIENCE = 60.0
-"""Seconds of waiting for one that took a part of the upload: a network that changes is back within that."""
+"""Total seconds of waiting for a deployment that received part of the upload. A network change takes less than that."""
 PATIENCE_WHILE_HELD = 150.0
-"""Seconds of waiting while the API holds the upload for a connection whose end it has not noticed, a minute at most."""
+"""Total seconds of waiting while the API still serves an earlier, broken request of the same upload.
+
+The API notices a broken connection after a minute at most.
+"""
 
 PAGE = 100
+"""Videos per page of the list."""
 
 
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
-    """Seconds to wait before an upload that failed `tries` times is sent again, None to give up.
+    """Return the seconds to wait before the upload is sent again, or None to give up.
 
-    `waited`: the seconds of waiting so far. `begun`: whether any of it was ever sent. Sending again is safe because of
-    the Idempotency-Key.
+    `tries` is how often the upload failed so far, `error` is the last failure. `waited` is the sum of all waits in
+    seconds. `begun` says whether any byte of the file was sent. The Idempotency-Key makes it safe to send again.
     """
     match error:
         case NotOurs():
@@ -58,16 +62,16 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
     return pause if waited + pause <= patience else None
 
 
-def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own
-    """A client that talks to this address, by the proxies and certificates of the environment.
+def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
+    """Return an HTTP client for this address that uses the proxies and certificates of the environment.
 
     Raises:
-        WrongUse: they can't be used.
+        WrongUse: the proxies or certificates can't be used.
     """
-    near = is_loopback(url)
+    loopback = is_loopback(url)
     try:
-        # A proxy cannot reach this machine's own loopback; and certificates, which take a while to load, are for TLS.
-        return httpx.Client(trust_env=not near, verify=not near or urlsplit(url).scheme == "https", **options)
+        # A proxy can't reach this machine's loopback address. Certificates load slowly and only HTTPS needs them.
+        return httpx.Client(trust_env=not loopback, verify=not loopback or urlsplit(url).scheme == "https", **options)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         for kind, proxy in getproxies().items():
             scheme, colon, _ = proxy.partition("://")
@@ -82,7 +86,7 @@ def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - htt
 
 
 class Api:
-    """One deployment, as one token sees it."""
+    """The API of one deployment, called with one token."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -100,11 +104,11 @@ class Api:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def get(self, video_id: str) -> Json:
-        """One video."""
+        """Return one video."""
         return video_of(self._json("GET", _path(video_id)))
 
     def videos(self, statuses: Sequence[str] = (), *, limit: int | None = None) -> Iterator[Json]:
-        """Videos, newest first, page by page; `limit` of them at most."""
+        """Yield at most `limit` videos, newest first. Pages are fetched when they are needed."""
         cursor: str | None = None
         left = limit
         while left is None or left > 0:
@@ -119,11 +123,11 @@ class Api:
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def cancel(self, video_id: str) -> Json:
-        """End the work on a video."""
+        """Cancel the job of a video. Returns the video."""
         return video_of(self._json("POST", f"{_path(video_id)}/cancel"))
 
     def retry(self, video_id: str) -> Json:
-        """Begin the work anew."""
+        """Start the job of a video again. Returns the video."""
         return video_of(self._json("POST", f"{_path(video_id)}/retry"))
 
     def delete(self, video_id: str) -> None:
@@ -139,10 +143,10 @@ class Api:
         on_bytes: Callable[[int], None],
         on_wait: Callable[[float, Exception], None] = lambda _seconds, _error: None,
     ) -> Json:
-        """Send a file as a stream; the receipt. `on_bytes` gets how many bytes of the file have been sent so far.
+        """Upload a file as a stream and return the API's receipt.
 
-        A request that got no answer is sent again, under the same Idempotency-Key. `on_wait` gets how long that is
-        waited for, and why.
+        A request without a response is sent again with the same Idempotency-Key. `on_bytes(sent)` is called with the
+        bytes of the file that the current request has sent. `on_wait(seconds, error)` is called before each wait.
         """
         key, tries, waited, most = str(uuid.uuid4()), 0, 0.0, 0
 
@@ -180,7 +184,7 @@ class Api:
             data={"title": title} | ({"edit": json.dumps(edit)} if edit else {}),
             files={"video_file": (source.name, source.reader(on_bytes), "application/octet-stream")},
             headers={"Idempotency-Key": key},
-            # A big file on a slow disk behind the API may take its time after the last byte.
+            # After the last byte, the API may need minutes to store a big file on a slow disk.
             timeout=httpx.Timeout(300.0, connect=5.0, write=60.0),
         )
         return receipt_of(receipt)
@@ -188,42 +192,42 @@ class Api:
     # --- streams ------------------------------------------------------------------------------------------------------
 
     def events(self, video_id: str, *, after: str | None) -> Iterator[ServerSentEvent]:
-        """The video's events as they come, until the stream ends, from the one after the event `after` on.
+        """Yield the video's events until the stream ends. `after` is the id of the last event received, if any.
 
         Raises:
             Unreachable: the connection broke.
-            Refused: the API said no.
+            Refused: the API refused the request.
         """
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after is not None else {})
         timeout = httpx.Timeout(SILENCE, connect=5.0)
-        with self._streaming("GET", f"{_path(video_id)}/events", headers=headers, timeout=timeout) as answer:
-            yield from events_of(answer)
+        with self._stream("GET", f"{_path(video_id)}/events", headers=headers, timeout=timeout) as response:
+            yield from events_of(response)
 
     def download_url(self, video_id: str) -> str:
-        """Where the finished video can be fetched for a while, without a token."""
-        answer = self._request("GET", f"{_path(video_id)}/download")
+        """Return a URL that downloads the finished video without a token. The URL expires."""
+        response = self._request("GET", f"{_path(video_id)}/download")
         try:
-            if answer.has_redirect_location:
-                return str(httpx.URL(self._connection.url).join(answer.headers["location"]))
+            if response.has_redirect_location:
+                return str(httpx.URL(self._connection.url).join(response.headers["location"]))
         except (httpx.InvalidURL, ValueError):
             pass
-        raise NotOurs(f"{self._connection.url} did not say where the video is (HTTP {answer.status_code}).")
+        raise NotOurs(f"{self._connection.url} did not say where the video is (HTTP {response.status_code}).")
 
     @contextmanager
-    def _streaming(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401 - httpx's own
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401 - httpx's own options
         try:
-            with self._http.stream(method, path, **options) as answer:
-                if answer.is_error:
-                    raise refusal_of(read(answer))
-                yield answer
+            with self._http.stream(method, path, **options) as response:
+                if response.is_error:
+                    raise refusal_of(read(response))
+                yield response
         except (httpx.RequestError, httpx.InvalidURL) as error:
             raise unreachable(self._connection.url, error) from error
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
-        with self._streaming(method, path, **options) as answer:
-            return read(answer)
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
+        with self._stream(method, path, **options) as response:
+            return read(response)
 
-    def _json(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - httpx's own
+    def _json(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - httpx's own options
         return object_of(self._request(method, path, **options))
 
 
@@ -232,7 +236,7 @@ def _path(video_id: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address is this machine's own."""
+    """Whether the host of the URL is this machine's loopback address."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""Which deployment a command talks to: ANB_URL and ANB_TOKEN, or the nearest `.anb` folder."""
+"""Finds the deployment that a command talks to. ANB_URL and ANB_TOKEN name it, or the nearest `.anb` folder does."""
 
 import re
 from collections.abc import Mapping
@@ -9,13 +9,12 @@ from pathlib import Path
 import httpx
 
 from anb_cli.errors import Unreachable, WrongUse
-from anb_cli.stack.folder import find, here
+from anb_cli.stack.folder import current_folder, find
 
 _SCHEMES = ("http", "https")
 
 _PAGES = re.compile(r"(/api|/api/videos|/docs|/redoc|/openapi\.json|/healthz|/readyz)?/*$")
-"""What follows the address of a deployment where somebody copied the address of one of its pages."""
-
+"""Paths that are removed from the end of ANB_URL. People copy the address of a page instead of the deployment's."""
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 LONGEST_NAME = 253
@@ -24,19 +23,21 @@ LAST_PORT = 65535
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An address without a slash at its end, and the token that goes with it."""
+    """A deployment and the token for it."""
 
     url: str
+    """Base URL of the API, without a slash at its end."""
     token: str = field(repr=False)
+    """The bearer token."""
 
 
 def connection(environ: Mapping[str, str], folder: Path | None = None) -> Connection:
-    """Find address and token, beginning at `folder`, the current one if None.
+    """Return the address and token of a deployment. The search for `.anb` starts at `folder` or the current folder.
 
-    The token of a local stack is never sent to another address. No sentence holds a token or a password.
+    The token of a local stack is never sent to another address. No error message contains a token or a password.
 
     Raises:
-        WrongUse: the address or the token is not known, or can't be one.
+        WrongUse: the address or the token is missing or malformed.
         Unreachable: the local stack does not run.
     """
     url, token = environ.get("ANB_URL", "").strip(), _checked_token(environ.get("ANB_TOKEN", ""))
@@ -48,14 +49,14 @@ def connection(environ: Mapping[str, str], folder: Path | None = None) -> Connec
     try:
         return _local(token, folder)
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it holds what no stack wrote"
+        why = error.strerror if isinstance(error, OSError) else "a file in its .anb folder is damaged"
         raise WrongUse(
             f"The stack of this folder can't be found: {why}. ANB_URL and ANB_TOKEN name another."
         ) from error
 
 
 def _local(token: str, folder: Path | None) -> Connection:
-    local = find(folder or here())
+    local = find(folder or current_folder())
     if local is None:
         raise WrongUse(
             "No stack was ever started in this folder or above it: start one with `anb up`, "
@@ -69,10 +70,10 @@ def _local(token: str, folder: Path | None) -> Connection:
 
 
 def _checked_url(given: str) -> str:
-    """The address, however it was written.
+    """Return the base URL of the deployment, without path, query and slash at its end.
 
     Raises:
-        WrongUse: it is none.
+        WrongUse: the value is not an HTTP address.
     """
     scheme, colon, _ = given.partition("://")
     secret = "@" in given or given.startswith("anb_")
@@ -100,10 +101,10 @@ def _is_host(host: str) -> bool:
 
 
 def _checked_token(given: str, what: str = "ANB_TOKEN") -> str:
-    """The token, "" for none. It came from a file as often as not, so a line break at its end is no part of it.
+    """Return the token without surrounding whitespace, or "". A token read from a file often ends with a line break.
 
     Raises:
-        WrongUse: it holds what no token has.
+        WrongUse: the token contains a character that no token has. `what` names the token in the message.
     """
     token = given.strip()
     for place, letter in enumerate(token, start=1):

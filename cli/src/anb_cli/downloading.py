@@ -1,7 +1,7 @@
-"""Fetching a finished video.
+"""Downloads a finished video.
 
-To a file: into a part beside its final name, continued where it broke, moved there when whole. What is no file (a pipe,
-a device, stdout) is written to as the bytes come, and never replaced.
+A download to a file goes to a partial file in the same folder. It is resumed after a break, and renamed when complete.
+A download to a pipe, a device or stdout is written directly.
 """
 
 import hashlib
@@ -24,27 +24,27 @@ from anb_cli.text import clean, readable
 from anb_core.domain.naming import result_file_name, safe_file_name
 
 TRIES = 4
-PARTIAL = 206
+PARTIAL_CONTENT = 206
 
 LONGEST_NAME = 255
-"""Bytes, as file systems have it."""
+"""Maximum bytes of a file name on common file systems."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Names of what the shell has opened. It is not opened anew: that would begin at its beginning."""
+"""Paths of open file descriptors. They are not opened again, because a new open file would start at offset 0."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
-    """Where the video goes. A file that is there is only replaced when it was named; a link stays, and leads there.
+    """Return the path to download to. An existing file is replaced only if `output` names it. A symlink is followed.
 
     Raises:
-        WrongUse: it can't go there.
+        WrongUse: the path can't be written.
     """
     if output is not None and _descriptor(output) == STDOUT:
         return DASH
     try:
         if output is None or output.is_dir():
             name = safe_file_name(result_file_name(str(video["file_name"])))
-            # The bytes of UTF-8, also where the encoding of the system lacks these letters.
+            # The name is always written in UTF-8, whatever the locale's encoding is.
             path = (output or Path()) / os.fsdecode(name.encode())
             if os.path.lexists(path):
                 raise WrongUse(f"{_shown(path)} exists already: name another file, or this one, with -o.")
@@ -59,10 +59,10 @@ def target(video: dict[str, Any], output: Path | None) -> Path:
 
 
 def is_written_through(path: Path) -> bool:
-    """Whether what is there is no file that could be replaced.
+    """Whether the path is an existing pipe, device or open descriptor, which is written directly.
 
     Raises:
-        OSError: nobody knows.
+        OSError: the path can't be examined.
     """
     if _descriptor(path) is not None:
         return True
@@ -79,26 +79,26 @@ def download(
     *,
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Fetch the result of a processed video to `path`, where `target` found that it can go.
+    """Download the result of a processed video to `path`, which `target` returned.
 
-    A file is whole or not there at all. `on_bytes` gets how many bytes are there.
+    A file at `path` is always complete. `on_bytes` gets the number of bytes that are on the disk or written so far.
 
     Raises:
-        Unreachable: the bucket does not answer.
-        VideoFailed: what came is not what the API announced.
-        OutputLost: stdout takes no more.
+        Unreachable: the bucket does not respond.
+        VideoFailed: the file has the wrong size or checksum.
+        OutputLost: stdout was closed.
         WrongUse: `path` can't be written.
     """
     size, digest = int(video["result"]["size"]), str(video["result"]["sha256"])
     try:
         if is_written_through(path):
             with _open(path) as out:
-                through = _Through(out)
-                _fetch(api, video, through, size, on_bytes=on_bytes)
-            if through.digest.hexdigest() != digest:
-                raise VideoFailed(f"What was written to {_shown(path)} is not what the API announced: don't use it.")
+                direct = _DirectOutput(out)
+                _fetch(api, video, direct, size, on_bytes=on_bytes)
+            if direct.digest.hexdigest() != digest:
+                raise VideoFailed(f"The data written to {_shown(path)} has the wrong checksum: do not use it.")
             return
-        part = _Part(path, digest)
+        part = _PartialFile(path, digest)
         _fetch(api, video, part, size, on_bytes=on_bytes)
         part.finish(size, digest)
     except BrokenPipeError as error:
@@ -107,69 +107,69 @@ def download(
         raise WrongUse(f"{_shown(path)} can't be written: {error.strerror}.") from error
 
 
-class _Part:
-    """The file beside the final one."""
+class _PartialFile:
+    """The file that holds an incomplete download, in the folder of the final file."""
 
     def __init__(self, path: Path, digest: str) -> None:
         self._path = path
-        # Named after its content: a part of another result is never continued.
+        # The name contains the checksum, so that a partial file of another result is never resumed.
         end = f".{digest[:16]}.part"
         name = os.fsencode(path.name)[: LONGEST_NAME - len(end) - 1]
         self._file = path.with_name(f".{os.fsdecode(name)}{end}")
 
     @property
     def have(self) -> int:
-        """Bytes that are there."""
+        """Number of bytes in the file."""
         try:
             found = self._file.lstat()
         except FileNotFoundError:
             return 0
         if not stat.S_ISREG(found.st_mode):
-            raise WrongUse(f"{_shown(self._file)} is in the way: what broke off is continued there.")
+            raise WrongUse(f"{_shown(self._file)} is in the way: a partial download is kept there. Remove it.")
         return found.st_size
 
     @contextmanager
     def open(self, *, anew: bool) -> Iterator[Callable[[bytes], object]]:
-        """What takes the next bytes."""
-        # As it comes: a larger piece that was still being filled would be lost when the connection breaks.
+        """Open the file to append, or to start again if `anew`. Yields the function that writes the next bytes."""
+        # Unbuffered, because bytes in a buffer would be lost when the connection breaks.
         with self._file.open("wb" if anew else "ab", buffering=0) as file:
-            yield _all_into(file)
+            yield _writer(file)
 
     def finish(self, size: int, digest: str) -> None:
-        """Move it to its final name."""
+        """Check the file's size and checksum, then rename it to its final name."""
         with self._file.open("rb") as file:
             if self.have != size or hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 self._file.unlink()
-                raise VideoFailed(
-                    "What was downloaded is not what the API announced, so it was thrown away: try again."
-                )
+                raise VideoFailed("The downloaded file has the wrong size or checksum, so it was deleted: try again.")
         self._file.replace(self._path)
 
 
-class _Through:
-    """What is written to as the bytes come: what it has got it keeps."""
+class _DirectOutput:
+    """A pipe, device or open descriptor. Bytes that were written can't be taken back."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.have = 0
         self.digest = hashlib.sha256()
-        self._write = _all_into(out)
+        self._write = _writer(out)
 
     @contextmanager
     def open(self, *, anew: bool) -> Iterator[Callable[[bytes], object]]:
-        """What takes the next bytes. Those that it has already are passed over, where they come again."""
+        """Yield the function that writes the next bytes. With `anew`, it skips the bytes that were already written."""
         skip = self.have if anew else 0
 
         def take(piece: bytes) -> None:
             nonlocal skip
-            fresh, skip = piece[skip:], max(0, skip - len(piece))
-            self._write(fresh)
-            self.digest.update(fresh)
-            self.have += len(fresh)
+            new_bytes, skip = piece[skip:], max(0, skip - len(piece))
+            self._write(new_bytes)
+            self.digest.update(new_bytes)
+            self.have += len(new_bytes)
 
         yield take
 
 
-def _all_into(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
+def _writer(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
+    """Return a function that writes all bytes to an unbuffered file, which may write fewer bytes per call."""
+
     def write(data: bytes) -> None:
         rest = memoryview(data)
         while rest:
@@ -181,50 +181,53 @@ def _all_into(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binar
 def _fetch(
     api: Api,
     video: dict[str, Any],
-    out: _Part | _Through,
+    out: _PartialFile | _DirectOutput,
     size: int,
     *,
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Add what is missing."""
+    """Download the bytes that `out` does not have yet."""
     try:
         for attempt in attempts(httpx.TransportError, most=TRIES):
             with attempt:
                 if out.have < size:
                     _stream(api.download_url(video["video_id"]), out, size, on_bytes)
                 if out.have < size:
-                    raise httpx.ReadError(f"{out.have} of {size} bytes came")
+                    raise httpx.ReadError(f"{out.have} of {size} bytes received")
     except httpx.TransportError as error:
         why = clean(str(error)) or type(error).__name__
-        hint = " The same command continues it." if isinstance(out, _Part) else ""
-        raise Unreachable(f"The download broke off {TRIES} times ({why}).{hint}") from error
+        hint = " Run the same command again to resume it." if isinstance(out, _PartialFile) else ""
+        raise Unreachable(f"The download failed {TRIES} times ({why}).{hint}") from error
     on_bytes(size)
 
 
-def _stream(url: str, out: _Part | _Through, size: int, on_bytes: Callable[[int], None]) -> None:
-    """The URL itself is the permission: our token is none of the bucket's business, so another client asks."""
+def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Callable[[int], None]) -> None:
+    """Download from the first missing byte to the end.
+
+    The presigned URL is the permission. A separate HTTP client is used, so that the bucket never gets the API token.
+    """
     have = out.have
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with (
         http_client(url, timeout=httpx.Timeout(30.0, connect=5.0)) as http,
-        http.stream("GET", url, headers=headers) as answer,
+        http.stream("GET", url, headers=headers) as response,
     ):
-        if not answer.is_success:
-            raise Unreachable(f"The bucket answered with HTTP {answer.status_code} instead of the video.")
-        anew = answer.status_code != PARTIAL
-        came = 0 if anew else have
+        if not response.is_success:
+            raise Unreachable(f"The bucket answered with HTTP {response.status_code} instead of the video.")
+        anew = response.status_code != PARTIAL_CONTENT
+        received = 0 if anew else have
         with out.open(anew=anew) as take:
-            for piece in answer.iter_raw():
+            for piece in response.iter_raw():
                 take(piece)
-                came += len(piece)
-                on_bytes(came)
-                if came > size:
+                received += len(piece)
+                on_bytes(received)
+                if received > size:
                     break
 
 
 def _open(path: Path) -> BinaryIO:
     number = _descriptor(path)
-    # Neither made nor emptied: it is there, and is no file.
+    # No O_CREAT and no O_TRUNC: the path exists and is not a regular file.
     file: BinaryIO = os.fdopen(os.open(path, os.O_WRONLY) if number is None else os.dup(number), "wb", buffering=0)
     if file.isatty() or stat.S_ISBLK(os.fstat(file.fileno()).st_mode):
         kind = "a terminal" if file.isatty() else "a disk"
@@ -234,10 +237,10 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of what is open already, where that is what the path means."""
-    known = {DASH: STDOUT, Path("/dev/stdout"): STDOUT, Path("/dev/stderr"): STDERR}
-    found = _DESCRIPTOR.fullmatch(str(path))
-    return known.get(path) if found is None else int(found[1] or found[2])
+    """Return the number of the open file descriptor that the path names, or None."""
+    standard_streams = {DASH: STDOUT, Path("/dev/stdout"): STDOUT, Path("/dev/stderr"): STDERR}
+    match = _DESCRIPTOR.fullmatch(str(path))
+    return standard_streams.get(path) if match is None else int(match[1] or match[2])
 
 
 def _shown(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""The embedded S3 and SQS: MiniStack as a child process.
+"""Runs MiniStack, the S3 and SQS emulator, as a child process.
 
-It pins a botocore of its own, so it lives in a virtual environment of its own.
-`anb up` starts, watches and stops it; the contract tests run against it too.
-It answers only requests that are signed with the secret that it was started with.
+MiniStack pins its own version of botocore, so it is installed in a separate virtual environment.
+`anb up` uses this module, and so do the contract tests.
+The emulator accepts only requests that are signed with the secret of its start.
 """
 
 import hashlib
@@ -30,10 +30,13 @@ _POLL_SECONDS = 0.05
 
 
 def install(announce: Callable[[str], None] = lambda _: None) -> Path:
-    """The interpreter of MiniStack's virtual environment, which is made first if this lock was never installed.
+    """Return the Python interpreter of MiniStack's virtual environment. Create the environment if it is missing.
 
-    It lives in the user's cache directory, one for each lock and Python version. Any number of processes may ask at
-    once: one installs, the others wait for it. Raises StackTrouble when it can't be installed.
+    The environment is in the user's cache directory, one per lock file and Python version. Several processes may call
+    this at the same time: one installs, the others wait. `announce` gets a message before an installation.
+
+    Raises:
+        StackTrouble: MiniStack can't be installed.
     """
     key = hashlib.sha256(_LOCK.read_bytes() + sys.version.encode()).hexdigest()[:16]
     home = platformdirs.user_cache_path("anb-video") / f"ministack-{key}"
@@ -50,19 +53,19 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
     except OSError as error:
         raise StackTrouble(f"The emulator can't be installed in {home.parent}: {error}.") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout or b"").decode(errors="replace").strip()
-        raise StackTrouble(f"The emulator could not be installed. This is what pip or venv said:\n{said}") from error
+        output = (error.stderr or error.stdout or b"").decode(errors="replace").strip()
+        raise StackTrouble(f"The emulator could not be installed. The output of pip or venv:\n{output}") from error
     return python
 
 
 def install_lock(python: Path) -> None:
-    """Install what the lock names for an interpreter.
+    """Install the packages of the lock file for an interpreter.
 
     Raises:
-        CalledProcessError: pip could not.
+        CalledProcessError: pip failed.
     """
     subprocess.run(
-        # -I: what lies in the current folder is never imported.
+        # -I: modules in the current folder must not be imported.
         [python, "-I", "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes", "-r", _LOCK],
         check=True,
         capture_output=True,
@@ -70,8 +73,8 @@ def install_lock(python: Path) -> None:
 
 
 def _signed(url: str, secret: str) -> dict[str, str]:
-    """The headers of a GET that is signed with the secret."""
-    # Imported while the emulator is starting, which takes longer.
+    """Return the headers of a GET request that is signed with the secret."""
+    # Imported here, so that the import runs while the emulator starts.
     from botocore.auth import S3SigV4Auth  # noqa: PLC0415
     from botocore.awsrequest import AWSRequest  # noqa: PLC0415
     from botocore.credentials import Credentials  # noqa: PLC0415
@@ -82,10 +85,10 @@ def _signed(url: str, secret: str) -> dict[str, str]:
 
 
 class Emulator:
-    """One MiniStack on 127.0.0.1:`port`, keeping its objects and queues in `data` and its log beside them.
+    """A MiniStack process on 127.0.0.1:`port`. The folder `data` keeps its objects, queues and log.
 
-    It can be started again after it was stopped or died. It saves its queues when it is stopped, not when it is killed.
-    It answers whoever signs with `secret` as AWS's secret access key; the key's id may be any.
+    The emulator can be started again after a stop or a crash. Queues are saved at a stop, but not after SIGKILL.
+    It accepts requests that are signed with `secret` as the AWS secret access key and with any access key id.
     """
 
     def __init__(self, *, port: int, data: Path, secret: str) -> None:
@@ -101,15 +104,16 @@ class Emulator:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, within: float = 60.0) -> None:
-        """Start it and wait until it answers, at most `within` seconds.
+        """Start the emulator and wait until it answers, at most `within` seconds.
 
-        Raises StackTrouble when its port is taken or it does not answer, with the end of its log.
+        Raises:
+            StackTrouble: the port is taken, or the emulator does not answer. The message has the end of the log.
         """
         python = install()
         self._refuse_a_port_in_use()
         self._data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C is for the parent, which needs the emulator until its workers have drained.
+            # A new session, so that Ctrl-C reaches only the parent. Workers need the emulator until they have drained.
             self._process = subprocess.Popen(
                 [python, "-I", "-u", CHILD],
                 stdin=subprocess.PIPE,
@@ -129,7 +133,7 @@ class Emulator:
             time.sleep(_POLL_SECONDS)
 
     def healthy(self) -> bool:
-        """Whether it runs and answers."""
+        """Whether the emulator runs and answers."""
         if not self.running:
             return False
         try:
@@ -139,7 +143,7 @@ class Emulator:
             return False
 
     def stop(self, *, within: float = 20.0) -> None:
-        """Ask it to save and end; kill it after `within` seconds. Harmless when it does not run."""
+        """Stop the emulator with SIGTERM, so that it saves its state. After `within` seconds it is killed."""
         if self._process is None:
             return
         self._process.terminate()
@@ -153,7 +157,7 @@ class Emulator:
         self._process = None
 
     def _environment(self) -> dict[str, str]:
-        # Nothing of the user's environment but PATH: their AWS profile or Docker must never be touched.
+        # Only PATH comes from the user's environment: the emulator must never use their AWS profile or Docker.
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "ANB_EMULATOR_SECRET": self._secret,

@@ -1,10 +1,10 @@
-"""MiniStack behind a guard, for as long as the parent holds our standard input open. Run by the emulator's interpreter.
+"""Runs MiniStack behind a guard that checks signatures. The interpreter of the emulator's environment runs this script.
 
-A parent that is killed can't stop its children; but its end of the pipe is closed, and MiniStack stops as if asked.
+The script stops when its standard input is closed. So the emulator stops even if its parent process is killed.
 
-MiniStack believes everybody: each user of this machine, and each web page that a browser on it shows. The guard lets
-through what is signed with the secret of this start (AWS Signature Version 4, in headers or as a presigned URL), and of
-MiniStack's own addresses, some of which empty it, only the one that tells whether it is ready.
+MiniStack itself accepts requests from everyone: from every user of this machine, and from every web page in a browser.
+The guard accepts only requests that are signed with the secret of this start, by AWS Signature Version 4, in headers or
+as a presigned URL. MiniStack's administration paths can delete all data, so only its readiness check is open.
 """
 
 import calendar
@@ -29,19 +29,19 @@ READY = "/_ministack/ready"
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 HOSTS = ("127.0.0.1", "localhost")
-"""Another name was made to lead here, by a page that a browser shows."""
+"""Accepted host names. A request with another name comes from a web page that uses DNS rebinding."""
 
 LONGEST_SKEW = 15 * 60
-"""Seconds that a signature's time may differ from ours, as on AWS."""
+"""Maximum seconds between a signature's time and the clock, as on AWS."""
 
 LONGEST_LIFE = 7 * 24 * 3600
-"""Seconds that a presigned URL may hold, as on AWS."""
+"""Maximum lifetime of a presigned URL in seconds, as on AWS."""
 
 MOST_UNHASHED = 4 * 1024 * 1024
-"""Bytes of a body that is read before its signature is known to be right: a message of SQS has 1 MiB at most."""
+"""Maximum bytes of a body that is read before its signature is checked. An SQS message has at most 1 MiB."""
 
 NOT_HASHED = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
-"""What a signed request says instead of its body's hash."""
+"""Values of x-amz-content-sha256 for a body whose hash is not signed."""
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -50,29 +50,37 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Refused(Exception):
-    """A request that is not let through, and why."""
+    """A request that the guard refuses. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request says about its signature: `scope` is key id, date, region, service and `aws4_request`."""
+    """The signature of a request, not yet verified."""
 
     scope: tuple[str, ...]
+    """Access key id, date, region, service and `aws4_request`."""
     signed: frozenset[str]
+    """Lower-case names of the signed headers."""
     signature: str
+    """The signature as hexadecimal digits."""
     moment: str
+    """Time of the signature, as YYYYMMDDTHHMMSSZ."""
     life: int | None = None
-    """Seconds that a presigned URL holds; None for a signature in the headers."""
+    """Lifetime of a presigned URL in seconds. None for a signature in the headers."""
 
     @classmethod
     def of(cls, headers: dict[str, str], query: str) -> "Claim":
-        """Raises Refused when there is none."""
-        asked = dict(parse_qsl(query, keep_blank_values=True))
-        if "X-Amz-Signature" in asked:
-            fields = {name.removeprefix("X-Amz-"): value for name, value in asked.items()}
+        """Read the signature from the query or the headers.
+
+        Raises:
+            Refused: the request is not signed, or its lifetime is not a number.
+        """
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
+        if "X-Amz-Signature" in parameters:
+            fields = {name.removeprefix("X-Amz-"): value for name, value in parameters.items()}
             algorithm, moment, life = fields.get("Algorithm"), fields.get("Date", ""), fields.get("Expires", "")
             if not (life.isascii() and life.isdigit()):
-                raise Refused("The URL does not say for how many seconds it holds.")
+                raise Refused("The URL does not give its lifetime in seconds.")
         else:
             algorithm, _, rest = headers.get("authorization", "").partition(" ")
             fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
@@ -88,7 +96,11 @@ class Claim:
         )
 
     def check(self, headers: dict[str, str], now: float) -> None:
-        """Raises Refused where it is malformed, not of this time, or leaves out what S3 and SQS go by."""
+        """Check form, time and signed headers, but not the signature itself. `now` is in seconds of the epoch.
+
+        Raises:
+            Refused: the signature is malformed or expired, or leaves out a header that S3 or SQS uses.
+        """
         if len(self.scope) != 5 or self.scope[1] != self.moment[:8] or self.scope[4] != "aws4_request":  # noqa: PLR2004
             raise Refused("The credential is not of the form ID/DATE/REGION/SERVICE/aws4_request.")
         try:
@@ -97,14 +109,14 @@ class Claim:
             raise Refused("The time of the signature can't be read.") from error
         past = LONGEST_SKEW if self.life is None else min(self.life, LONGEST_LIFE)
         if not now - past <= signed_at <= now + LONGEST_SKEW:
-            raise Refused("The signature is of another time.")
+            raise Refused("The signature has expired, or its time is in the future.")
         unsigned = {name for name in headers if name == "host" or name.startswith("x-amz-")} - self.signed
         if unsigned:
             raise Refused(f"These headers are not signed: {', '.join(sorted(unsigned))}.")
 
 
 class Guard:
-    """ASGI middleware before `app`, which only this machine reaches. `clock` gives seconds of the epoch."""
+    """ASGI middleware that passes only correctly signed requests to `app`. `clock` returns seconds of the epoch."""
 
     def __init__(self, app: App, *, secret: str, clock: Callable[[], float] = time.time) -> None:
         self._app = app
@@ -112,7 +124,7 @@ class Guard:
         self._clock = clock
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Let one request through, or refuse it."""
+        """Pass one request to the app, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -125,36 +137,40 @@ class Guard:
             await _answer(send, 403, "AccessDenied", str(refusal), empty=scope["method"] == "HEAD")
 
     async def _admitted(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
-        """The request as the app is to see it. Raises Refused; so does its `receive`, if another body was signed."""
+        """Verify a request and return it in the form that the app gets.
+
+        Raises:
+            Refused: the request is not signed correctly. The returned `receive` raises it for a body with another hash.
+        """
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get("host", "").partition(":")[0] not in HOSTS:
-            raise Refused(f"This server is called {' or '.join(HOSTS)}.")
+            raise Refused(f"The host name of this server must be {' or '.join(HOSTS)}.")
         path = scope["path"]
         if path.lstrip("/").startswith("_") and (scope["method"], path) != ("GET", READY):
-            raise Refused("The emulator's own addresses are closed.")
+            raise Refused("The emulator's administration paths are closed.")
         query = scope["query_string"].decode("latin-1")
         claim = Claim.of(headers, query)
         claim.check(headers, self._clock())
         hashed = headers.get("x-amz-content-sha256")
         body = b"" if hashed or claim.life is not None else await _whole(receive)
         if not hmac.compare_digest(self._signature(claim, scope, query, body).encode(), claim.signature.encode()):
-            raise Refused("The signature is not ours.")
+            raise Refused("The signature does not match.")
         if claim.life is not None:
-            # As if signed in the headers: MiniStack would judge the URL by a secret of its own.
-            return _plainly_signed(scope, claim, query), receive
+            # MiniStack would check a presigned URL against its own secret, so the signature moves to the headers.
+            return _signed_in_headers(scope, claim, query), receive
         if hashed is None:
-            return scope, _again(body)
+            return scope, _replay(body)
         return scope, receive if hashed in NOT_HASHED else _checking(receive, hashed)
 
     def _signature(self, claim: Claim, scope: Message, query: str, body: bytes) -> str:
         _, _, region, service, _ = claim.scope
         signer = SigV4Auth if service != "s3" else S3SigV4Auth if claim.life is None else S3SigV4QueryAuth
-        asked = "&".join(pair for pair in query.split("&") if not pair.startswith("X-Amz-Signature="))
-        url = f"http://{HOSTS[0]}{scope['raw_path'].decode('latin-1')}{'?' if asked else ''}{asked}"
+        signed_query = "&".join(pair for pair in query.split("&") if not pair.startswith("X-Amz-Signature="))
+        url = f"http://{HOSTS[0]}{scope['raw_path'].decode('latin-1')}{'?' if signed_query else ''}{signed_query}"
         request = AWSRequest(method=scope["method"], url=url, data=body)
         for name, value in scope["headers"]:
-            if (known := name.decode("latin-1").lower()) in claim.signed:
-                request.headers[known] = value.decode("latin-1")
+            if (header := name.decode("latin-1").lower()) in claim.signed:
+                request.headers[header] = value.decode("latin-1")
         request.context["timestamp"] = claim.moment
         auth = signer(Credentials("", self._secret), service, region)
         signature: str = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
@@ -162,22 +178,26 @@ class Guard:
 
 
 async def _whole(receive: Receive) -> bytes:
-    """A body that says nothing of its hash. Raises Refused when it is too long or breaks off."""
+    """Read the whole body of a request without a hash.
+
+    Raises:
+        Refused: the body is too long, or the connection broke.
+    """
     body = bytearray()
     more = True
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            raise Refused("The request broke off.")
+            raise Refused("The connection broke before the end of the request.")
         body += message.get("body", b"")
         if len(body) > MOST_UNHASHED:
-            raise Refused("The request is too long for one without its body's hash.")
+            raise Refused("The body is too long for a request without a hash of its body.")
         more = message.get("more_body", False)
     return bytes(body)
 
 
-def _again(body: bytes) -> Receive:
-    """Gives a body that was read already."""
+def _replay(body: bytes) -> Receive:
+    """Return a `receive` that gives the app a body that was already read."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -186,7 +206,7 @@ def _again(body: bytes) -> Receive:
 
 
 def _checking(receive: Receive, wanted: str) -> Receive:
-    """Hands a body on; its last piece only when the whole is what was signed."""
+    """Return a `receive` that passes the body on, and raises Refused at its end if its SHA-256 is not `wanted`."""
     digest = hashlib.sha256()
 
     async def checked() -> Message:
@@ -200,8 +220,8 @@ def _checking(receive: Receive, wanted: str) -> Receive:
     return checked
 
 
-def _plainly_signed(scope: Message, claim: Claim, query: str) -> Message:
-    """The request of a presigned URL with its signature in a header instead."""
+def _signed_in_headers(scope: Message, claim: Claim, query: str) -> Message:
+    """Return the request of a presigned URL with its signature moved from the query to the Authorization header."""
     credential, signed = "/".join(claim.scope), ";".join(sorted(claim.signed))
     authorization = f"{ALGORITHM} Credential={credential}, SignedHeaders={signed}, Signature={claim.signature}"
     headers = [pair for pair in scope["headers"] if pair[0].lower() != b"authorization"]
@@ -213,7 +233,7 @@ def _plainly_signed(scope: Message, claim: Claim, query: str) -> Message:
 
 
 def _without_cors(send: Send) -> Send:
-    """No page of another origin may read an answer."""
+    """Return a `send` that drops CORS headers, so that no web page of another origin can read a response."""
 
     async def passing(message: Message) -> None:
         if "headers" in message:
@@ -231,39 +251,42 @@ async def _answer(send: Send, status: int, code: str, message: str, *, empty: bo
     await send({"type": "http.response.body", "body": b"" if empty else body})
 
 
-class NotKept(BaseException):
-    """An object could not be written to the disk. MiniStack goes on after every Exception, and says all is well."""
+class WriteFailed(BaseException):
+    """An object could not be written to the disk.
+
+    A BaseException, because MiniStack catches every Exception and reports success.
+    """
 
 
-class Honest:
-    """ASGI middleware: what is not on the disk was not stored, whatever `app` says of what it has in memory."""
+class WriteFailureResponder:
+    """ASGI middleware that responds with 507 when an object could not be written to the disk."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer as the app does, but where an object was not kept."""
+        """Pass one request to the app."""
         try:
             await self._app(scope, receive, send)
-        except NotKept as error:
+        except WriteFailed as error:
             await _answer(send, 507, "InsufficientStorage", str(error))
 
 
-def keeping(s3: Any) -> Callable[[str, str, Message], None]:  # noqa: ANN401 - MiniStack has no types
-    """MiniStack's function that writes an object to the disk, for its module `s3`, made to raise NotKept when it can't.
+def checked_persist(s3: Any) -> Callable[[str, str, Message], None]:  # noqa: ANN401 - MiniStack has no types
+    """Return a replacement for MiniStack's function that writes an object to the disk. It raises WriteFailed.
 
-    Its own takes the body out of memory when it is on the disk, and warns in its log when it could not be written.
+    MiniStack's own function only logs a warning when the write fails, and then leaves the body in memory.
     """
-    persist = s3._persist_object  # noqa: SLF001 - it has no other place for this, and its version is locked
+    persist = s3._persist_object  # noqa: SLF001 - MiniStack has no public hook for this, and its version is locked
 
-    def kept(bucket: str, key: str, record: Message) -> None:
+    def persist_or_raise(bucket: str, key: str, record: Message) -> None:
         persist(bucket, key, record)
         if record.get("body") is not None:
             del s3._buckets[bucket]["objects"][key]  # noqa: SLF001
             s3._delete_persisted_object(bucket, key)  # noqa: SLF001
-            raise NotKept(f"The object {key} could not be written: is there room on the disk?")
+            raise WriteFailed(f"The object {key} could not be written: is there room on the disk?")
 
-    return kept
+    return persist_or_raise
 
 
 def _stop_with_parent() -> None:
@@ -274,12 +297,12 @@ def _stop_with_parent() -> None:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    from ministack import app as ministack  # noqa: PLC0415 - the guard is tested where there is no MiniStack
+    from ministack import app as ministack  # noqa: PLC0415 - unit tests import this module without MiniStack
     from ministack.services import s3  # noqa: PLC0415
 
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    s3._persist_object = keeping(s3)  # noqa: SLF001
-    ministack.app = Guard(Honest(ministack.app), secret=os.environ.pop("ANB_EMULATOR_SECRET"))
+    s3._persist_object = checked_persist(s3)  # noqa: SLF001
+    ministack.app = Guard(WriteFailureResponder(ministack.app), secret=os.environ.pop("ANB_EMULATOR_SECRET"))
     ministack.main()
 
 

@@ -1,12 +1,12 @@
-"""How a command can end. Scripts see the exit code, people the sentence.
+"""The exit codes and the exceptions that end a command. Scripts read the exit code, people read the sentence.
 
-CliError                exit code and one sentence
-|-- VideoFailed     1   a video did not become `processed`, or a file could not be verified
-|-- WrongUse        2   the command itself is at fault: no such file, no token
-|   `-- OutputLost      what it wrote to stdout did not get there
-|-- Refused         3   the API said no; `code` is its stable word
-|-- Unreachable     4   nothing answers
-|   `-- NotOurs         what answers is no ANB Video: to ask again would not help
+CliError                an exit code and one sentence
+|-- VideoFailed     1   a video did not become `processed`, or a downloaded file has the wrong size or checksum
+|-- WrongUse        2   the command can't be run as it was given: the file or the token is missing
+|   `-- OutputLost      stdout could not be written
+|-- Refused         3   the API refused the request; `code` is the API's error code
+|-- Unreachable     4   the API does not respond
+|   `-- NotOurs         the server that responds is not ANB Video, so a retry would not help
 `-- StackTrouble    5   the stack can't start or keep running on this machine
 """
 
@@ -19,7 +19,7 @@ from anb_cli.text import clean, readable
 
 
 class Exit(IntEnum):
-    """The exit codes, as docs/cli.md lists them."""
+    """The exit codes. docs/cli.md lists them too."""
 
     OK = 0
     VIDEO_FAILED = 1
@@ -31,33 +31,36 @@ class Exit(IntEnum):
 
 
 class CliError(Exception):
-    """Ends a command with an exit code and one sentence, which is `str()` of it."""
+    """An error that ends a command. `str(error)` is the sentence for the user, `exit` the exit code."""
 
     exit: Exit
 
     def as_json(self) -> dict[str, Any]:
-        """What `--json` says of it."""
+        """Return the `error` object that `--json` prints."""
         return {"code": self.exit.name.lower(), "message": str(self)}
 
 
 class VideoFailed(CliError):
-    """A video did not become `processed`, or a file is not what it should be."""
+    """A video did not become `processed`, or a downloaded file has the wrong size or checksum."""
 
     exit = Exit.VIDEO_FAILED
 
 
 class WrongUse(CliError):
-    """The command can't be carried out as it was given."""
+    """The command can't be run as it was given."""
 
     exit = Exit.WRONG_USE
 
 
 class OutputLost(WrongUse):
-    """What was written to stdout did not get there. The sentence is empty where its reader had seen enough."""
+    """Stdout could not be written. The sentence is empty if the reader of a pipe closed it, as `head` does."""
 
 
 class Refused(CliError):
-    """The API said no. `code` is its stable word, `status` that of HTTP, `retry_after` the seconds it asks to wait."""
+    """The API refused the request.
+
+    `code` is the API's error code, `status` the HTTP status, `retry_after` the Retry-After header in seconds or None.
+    """
 
     exit = Exit.REFUSED
 
@@ -68,12 +71,12 @@ class Refused(CliError):
         self.retry_after = retry_after
 
     def as_json(self) -> dict[str, Any]:
-        """The API's own word instead of ours."""
+        """Return the `error` object that `--json` prints, with the API's error code."""
         return {"code": self.code, "status": self.status, "message": str(self)}
 
 
 class Unreachable(CliError):
-    """Nothing answers, or not now. `retry_after`: the seconds it asks to wait."""
+    """The API does not respond, or is unavailable. `retry_after` is the Retry-After header in seconds or None."""
 
     exit = Exit.UNREACHABLE
 
@@ -83,7 +86,7 @@ class Unreachable(CliError):
 
 
 class NotOurs(Unreachable):
-    """What answers is no ANB Video, or one that this program does not understand. To ask again would not help."""
+    """The server is not ANB Video, or its response can't be understood. A retry would not help."""
 
 
 class StackTrouble(CliError):
@@ -93,7 +96,7 @@ class StackTrouble(CliError):
 
 
 def describe(error: Exception) -> tuple[Exit, str]:
-    """Exit code and sentence of an error that no command foresaw."""
+    """Return the exit code and the sentence for an exception that is not a CliError."""
     if isinstance(error, OSError):
         where = f"{clean(readable(os.fsdecode(error.filename)))}: " if isinstance(error.filename, str | bytes) else ""
         return Exit.WRONG_USE, f"{where}{error.strerror or error}."
@@ -101,5 +104,5 @@ def describe(error: Exception) -> tuple[Exit, str]:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
-    # Without the words of the error itself: they may hold anything, a token too.
+    # The message of the exception is left out: it may contain a token.
     return Exit.VIDEO_FAILED, f"A fault of anb itself, please report it: {type(error).__name__}{place}."

@@ -1,4 +1,4 @@
-"""Server-sent events of the API."""
+"""Parses the API's server-sent events."""
 
 from collections.abc import Iterator
 
@@ -6,11 +6,11 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 
-def events_of(answer: httpx.Response) -> Iterator[ServerSentEvent]:
-    """The events of a stream as they come, until it ends. `id` is the last one that was sent, "" if none was.
+def events_of(response: httpx.Response) -> Iterator[ServerSentEvent]:
+    """Yield the events of a stream until the stream ends. An event without an id has the id of the event before it.
 
     Raises:
-        httpx.TransportError: the connection broke, or the answer is no stream of events.
+        httpx.TransportError: the connection broke, or the response is not an event stream.
     """
-    # Once it knows an id, the library takes every empty line for an event, also the one after a comment.
-    return (event for event in EventSource(answer).iter_sse() if event.data)
+    # After the first id, the library also yields an empty event for the empty line after a comment.
+    return (event for event in EventSource(response).iter_sse() if event.data)

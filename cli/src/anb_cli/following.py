@@ -1,4 +1,4 @@
-"""Following a video until nothing more happens to it: by its events, and by asking whenever these say nothing."""
+"""Follows a video until its status is final: by its event stream, and by polling while the stream is silent."""
 
 import json
 import queue
@@ -16,36 +16,39 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""Seconds for which an API that does not answer is waited for, as while it is restarted."""
+"""Seconds without a response of the API before following fails. A restart of the API takes less."""
 
 SILENCE = 3.0
-"""Seconds without an event after which the API is asked: there are proxies that hold events back."""
+"""Seconds without an event before the API is polled. Some proxies buffer event streams."""
 
 FIRST_PAUSE = timedelta(seconds=0.25)
 LONGEST_PAUSE = timedelta(seconds=3)
 
 HOPELESS = frozenset({401, 403, 404, 410})
-"""Answers that asking again will not change."""
+"""HTTP statuses that a retry will not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """How a video stands. `status` None: it was deleted."""
+    """The state of a video at one moment."""
 
     status: Status | None
+    """None if the video was deleted."""
     progress: float
+    """Share of the current attempt that is done, from 0 to 1."""
     error: str | None = None
+    """Message and error code of the video's error, or None."""
     at: datetime | None = field(default=None, compare=False)
-    """When it changed so."""
+    """Time of the change, or None if unknown."""
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the video will not change again by itself."""
         return self.status is None or self.status.terminal
 
 
 class Source(Protocol):
-    """What is needed of the API."""
+    """The part of the API client that following needs."""
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
@@ -53,7 +56,7 @@ class Source(Protocol):
 
 
 def pause_after(breaks: int) -> float:
-    """Seconds to wait after the events broke off so many times in a row without telling anything."""
+    """Return the seconds to wait before the stream is reopened, after `breaks` streams in a row without an event."""
     return backoff(breaks + 1, base=FIRST_PAUSE, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
 
 
@@ -65,13 +68,13 @@ def follow(
     monotonic: Callable[[], float] = time.monotonic,
     silence: float = SILENCE,
 ) -> Iterator[Update]:
-    """Every change of a video, the last one final. Streams that break are picked up where they broke.
+    """Yield every change of a video. The last update is final. A broken stream is resumed after its last event.
 
-    After `silence` seconds without an event the API is asked: behind a proxy that holds events back, this is polling.
+    After `silence` seconds without an event the API is polled. Behind a proxy that buffers events, only polling works.
 
     Raises:
-        Unreachable: nothing has answered for a minute, or what answers is no ANB Video.
-        Refused: there is no such video, or the token is no good.
+        Unreachable: the API has not responded for a minute, or the server is not ANB Video.
+        Refused: the video does not exist, or the token is not valid.
     """
     shown: Update | None = None
     for update in _streamed_and_polled(api, video_id, sleep, monotonic, silence):
@@ -85,75 +88,75 @@ def follow(
 def _streamed_and_polled(
     api: Source, video_id: str, sleep: Callable[[float], None], monotonic: Callable[[], float], silence: float
 ) -> Iterator[Update]:
-    last: str | None = None
-    breaks, heard = 0, monotonic()
-    asked: datetime | None = None
+    last_id: str | None = None
+    breaks, last_response = 0, monotonic()
+    polled_state_at: datetime | None = None
     while True:
-        stream = _Stream(api, video_id, last)
+        stream = _Stream(api, video_id, last_id)
         while not stream.ended:
             event = stream.next(silence)
             if event is not None:
-                last, breaks, heard = event.id or last, 0, monotonic()
-                # What was held back may be older than what was asked for meanwhile.
-                yield from (update for update in _of_event(event) if not _older(update.at, asked))
+                last_id, breaks, last_response = event.id or last_id, 0, monotonic()
+                # An event that a proxy delayed may be older than the state that was polled meanwhile.
+                yield from (update for update in _of_event(event) if not _older(update.at, polled_state_at))
                 continue
             try:
                 update = of_video(api.get(video_id))
-                asked, heard = update.at, monotonic()
+                polled_state_at, last_response = update.at, monotonic()
                 yield update
             except Unreachable as error:
-                if isinstance(error, NotOurs) or monotonic() - heard > PATIENCE:
+                if isinstance(error, NotOurs) or monotonic() - last_response > PATIENCE:
                     raise
         sleep(pause_after(breaks))
         breaks += 1
 
 
 class _Stream:
-    """The events of a video, read by a thread of its own, so that their silence can be noticed."""
+    """The event stream of a video. A thread reads it, so that the caller can wait with a timeout."""
 
-    def __init__(self, api: Source, video_id: str, last: str | None) -> None:
+    def __init__(self, api: Source, video_id: str, last_id: str | None) -> None:
         self.ended = False
-        self._came: queue.SimpleQueue[ServerSentEvent | CliError | None] = queue.SimpleQueue()
-        # A daemon: what comes when nobody listens any more holds nothing up.
-        threading.Thread(target=self._read, args=(api, video_id, last), daemon=True).start()
+        self._received: queue.SimpleQueue[ServerSentEvent | CliError | None] = queue.SimpleQueue()
+        # A daemon thread, so that an open stream does not keep the process alive.
+        threading.Thread(target=self._read, args=(api, video_id, last_id), daemon=True).start()
 
     def next(self, silence: float) -> ServerSentEvent | None:
-        """The next event, None after so many seconds without one, or at the end.
+        """Return the next event, or None after `silence` seconds without an event or at the end of the stream.
 
         Raises:
-            Refused: for good.
+            Refused: the API refused the stream, and a retry would not help.
         """
         try:
-            came = self._came.get(timeout=silence)
+            item = self._received.get(timeout=silence)
         except queue.Empty:
             return None
-        if isinstance(came, Refused) and came.status in HOPELESS:
-            raise came
-        self.ended = not isinstance(came, ServerSentEvent)
-        return came if isinstance(came, ServerSentEvent) else None
+        if isinstance(item, Refused) and item.status in HOPELESS:
+            raise item
+        self.ended = not isinstance(item, ServerSentEvent)
+        return item if isinstance(item, ServerSentEvent) else None
 
-    def _read(self, api: Source, video_id: str, last: str | None) -> None:
+    def _read(self, api: Source, video_id: str, last_id: str | None) -> None:
         end: CliError | None = None
         try:
-            for event in api.events(video_id, after=last):
-                self._came.put(event)
+            for event in api.events(video_id, after=last_id):
+                self._received.put(event)
         except CliError as error:
             end = error
-        except Exception as error:  # noqa: BLE001 - the connection may be closed under it, when nobody listens any more
-            end = Unreachable(f"The events broke off: {type(error).__name__}.")
+        except Exception as error:  # noqa: BLE001 - the caller may close the connection while this thread reads
+            end = Unreachable(f"The event stream broke: {type(error).__name__}.")
         finally:
-            self._came.put(end)
+            self._received.put(end)
 
 
 def of_video(video: dict[str, Any]) -> Update:
-    """How a video stands, as the API shows it.
+    """Return the state of a video that the API returned.
 
     Raises:
-        NotOurs: in a way that this program does not know.
+        NotOurs: the status is unknown to this version, or a field is malformed.
     """
     update = _update(video, "updated_at")
     if update is None:
-        raise NotOurs(f"The API tells of the status {video.get('status')!r}, which this version of anb doesn't know.")
+        raise NotOurs(f"The video has the status {video.get('status')!r}, which this version of anb does not know.")
     return update
 
 
@@ -162,23 +165,23 @@ def _of_event(event: ServerSentEvent) -> Iterator[Update]:
         yield Update(None, 0.0)
         return
     try:
-        said = json.loads(event.data)
+        data = json.loads(event.data)
     except (ValueError, RecursionError):
         return
-    # A newer API may tell things that this program does not know yet.
-    update = _update(said, "at") if isinstance(said, dict) else None
+    # An event with a status that only newer versions know is ignored.
+    update = _update(data, "at") if isinstance(data, dict) else None
     if update is not None:
         yield update
 
 
-def _update(said: dict[str, Any], at: str) -> Update | None:
+def _update(data: dict[str, Any], time_field: str) -> Update | None:
     try:
-        error = said.get("error")
+        error = data.get("error")
         return Update(
-            Status(said["status"]),
-            float(said.get("progress") or 0.0),
+            Status(data["status"]),
+            float(data.get("progress") or 0.0),
             f"{error['message']} ({error['code']})" if error else None,
-            datetime.fromisoformat(said[at]) if at in said else None,
+            datetime.fromisoformat(data[time_field]) if time_field in data else None,
         )
     except (ValueError, KeyError, TypeError):
         return None

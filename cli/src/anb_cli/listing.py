@@ -1,4 +1,4 @@
-"""The list as a terminal shows it: each video on a line of its own with its status, however narrow the terminal is."""
+"""Lays out the list of videos for a terminal: one line per video, always with its status."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -27,7 +27,7 @@ ID, STATUS, DONE, UPLOADED, TITLE = range(len(HEADINGS))
 
 GAP = "  "
 TITLE_ROOM = 12
-"""Columns for the title: with fewer, another column makes room."""
+"""Minimum columns for the title. Other columns are dropped to give the title this width."""
 
 LONGEST_STATUS = max(map(len, STYLES))
 
@@ -35,15 +35,15 @@ _CHOICES = ((ID, STATUS, DONE, UPLOADED, TITLE), (ID, STATUS, DONE, TITLE), (ID,
 
 
 def cells(video: dict[str, Any]) -> tuple[str, ...]:
-    """What the list tells of a video, in the order of `HEADINGS`."""
+    """Return the texts of a video's row, in the order of `HEADINGS`."""
     uploaded = datetime.fromisoformat(video["created_at"]).astimezone()
     return video["video_id"], video["status"], f"{video['progress']:.0%}", f"{uploaded:%Y-%m-%d %H:%M}", video["title"]
 
 
 def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
-    """Lines of at most `width` columns, headings first.
+    """Yield lines of at most `width` columns, headings first.
 
-    Where whole ids leave no room for titles, beginnings are shown that tell the videos of this list apart.
+    If whole ids leave too little width for titles, ids are shortened to prefixes that are unique in this list.
     """
     rows = [tuple(map(clean, cells(video))) for video in videos]
     shown, columns, widths = _fit(rows, width)
@@ -61,8 +61,8 @@ def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
 def _fit(
     rows: Sequence[tuple[str, ...]], width: int
 ) -> tuple[Sequence[tuple[str, ...]], tuple[int, ...], dict[int, int]]:
-    """The rows, which of their columns are shown, and how wide these are."""
-    length = _telling([row[ID] for row in rows])
+    """Return the rows, the columns to show, and the width of each column."""
+    length = _unique_length([row[ID] for row in rows])
     short = [(row[ID][:length], *row[STATUS:]) for row in rows]
     title = min(TITLE_ROOM, _widest(rows, TITLE))
     status = min(LONGEST_STATUS, _widest(rows, STATUS))
@@ -71,21 +71,21 @@ def _fit(
         left = width - sum(widths[column] + len(GAP) for column in columns[:-1])
         if left >= title:
             return shown, columns, widths | {TITLE: left}
-    beginning = min(_widest(short, ID), max(1, width - status - len(GAP)))
-    return short, _CHOICES[-1], {ID: beginning, STATUS: status}
+    id_width = min(_widest(short, ID), max(1, width - status - len(GAP)))
+    return short, _CHOICES[-1], {ID: id_width, STATUS: status}
 
 
 def _widest(rows: Sequence[tuple[str, ...]], column: int) -> int:
     return max(cell_len(row[column]) for row in (HEADINGS, *rows))
 
 
-def _telling(ids: Sequence[str]) -> int:
-    """How many characters tell these ids apart, and are enough for every command."""
+def _unique_length(ids: Sequence[str]) -> int:
+    """Return the shortest prefix length that distinguishes these ids and that every command accepts."""
     ordered = sorted(ids)
     shared = max((len(commonprefix(pair)) for pair in pairwise(ordered)), default=0)  # noqa: RUF071 - no paths
     return max(ENOUGH_TO_ACT, shared + 1)
 
 
 def cut(text: str, width: int) -> str:
-    """The text, or as much of its beginning as fits into so many columns."""
+    """Return the text, shortened to `width` columns if it is longer."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"

@@ -1,45 +1,45 @@
-"""The commands of `anb` and their options. What they do is imported when they run, so that `anb --help` is quick."""
+"""The commands of `anb` and their options. Each command imports its code when it runs, so that `anb --help` is fast."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, one object a line.")]
-VideoId = Annotated[str, typer.Argument(metavar="ID", help="The video's id, or enough of its beginning.")]
-VideoIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of videos, or enough of their beginnings.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, one object per line.")]
+VideoId = Annotated[str, typer.Argument(metavar="ID", help="The video's id, or the first characters of it.")]
+VideoIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Video ids, or the first characters of each.")]
 
 EPILOG = (
-    "Exit codes: 0 done, 1 a video failed, 2 wrong use, 3 the API refused, 4 nothing answers, 5 the stack can't run, "
-    "130 interrupted."
+    "Exit codes: 0 success, 1 a video failed, 2 wrong use, 3 the API refused, 4 the API does not respond, "
+    "5 the stack can't run, 130 interrupted."
 )
 
 
 def up(
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many videos are processed at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many videos are processed at the same time.")] = 1,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The API's port; 0 picks a free one. Default: as last time, else 8000."),
+        typer.Option(min=0, max=65535, help="The API's port; 0 picks a free one. Default: the last one, else 8000."),
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Run everything on this machine, in the foreground. The data is in .anb/ and stays there."""
+    """Run the API, workers and an S3 and SQS emulator on this machine. The data is kept in .anb/."""
     from anb_cli.stack.output import run
 
     run(workers=workers, port=port, as_json=as_json)
 
 
 def upload(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to upload; - is stdin.")],
-    title: Annotated[str | None, typer.Option(help="The title over the intro. Default: the file's name.")] = None,
-    start: Annotated[float | None, typer.Option(min=0, help="Where the kept part begins, in seconds.")] = None,
-    length: Annotated[float | None, typer.Option(min=0.1, max=30, help="How long it is at most, in seconds.")] = None,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files to upload; - is stdin.")],
+    title: Annotated[str | None, typer.Option(help="The title on the intro. Default: the file's name.")] = None,
+    start: Annotated[float | None, typer.Option(min=0, help="Trim: start of the kept part, in seconds.")] = None,
+    length: Annotated[float | None, typer.Option(min=0.1, max=30, help="Trim: maximum length, in seconds.")] = None,
     *,
-    intro: Annotated[bool, typer.Option("--intro/--no-intro", help="The card before it.")] = True,
-    outro: Annotated[bool, typer.Option("--outro/--no-outro", help="The card after it.")] = True,
-    watermark: Annotated[bool, typer.Option("--watermark/--no-watermark", help="The watermark over it.")] = True,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay until the videos are processed.")] = False,
+    intro: Annotated[bool, typer.Option("--intro/--no-intro", help="Add the intro.")] = True,
+    outro: Annotated[bool, typer.Option("--outro/--no-outro", help="Add the outro.")] = True,
+    watermark: Annotated[bool, typer.Option("--watermark/--no-watermark", help="Add the watermark.")] = True,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait until the videos are processed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Upload videos."""
@@ -51,7 +51,7 @@ def upload(
 
 def list_videos(
     status: Annotated[list[str] | None, typer.Option(help="Only videos with this status; may be repeated.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of videos.")] = 50,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +62,7 @@ def list_videos(
 
 
 def watch(ids: VideoIds, *, as_json: AsJson = False) -> None:
-    """Show the work on videos until nothing more happens to them."""
+    """Show the progress of videos until the status of each is final."""
     from anb_cli import video_commands
 
     video_commands.watch(ids, as_json=as_json)
@@ -72,33 +72,33 @@ def download(
     video_id: VideoId,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file or folder; - is stdout. Default: by the upload's name."),
+        typer.Option("--output", "-o", help="A file or folder; - is stdout. Default: the upload's name."),
     ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a finished video; one that broke off is continued."""
+    """Download a finished video. An interrupted download is resumed."""
     from anb_cli import video_commands
 
     video_commands.download(video_id, output, as_json=as_json)
 
 
 def cancel(ids: VideoIds, *, as_json: AsJson = False) -> None:
-    """End the work on videos."""
+    """Cancel the processing of videos."""
     from anb_cli import video_commands
 
     video_commands.command("cancel", ids, as_json=as_json)
 
 
 def retry(ids: VideoIds, *, as_json: AsJson = False) -> None:
-    """Begin the work on failed, dead-lettered or cancelled videos anew."""
+    """Process failed, dead-lettered or cancelled videos again."""
     from anb_cli import video_commands
 
     video_commands.command("retry", ids, as_json=as_json)
 
 
 def delete(ids: VideoIds, *, as_json: AsJson = False) -> None:
-    """Delete videos for good."""
+    """Delete videos permanently."""
     from anb_cli import video_commands
 
     video_commands.command("delete", ids, as_json=as_json)
@@ -106,21 +106,21 @@ def delete(ids: VideoIds, *, as_json: AsJson = False) -> None:
 
 def demo(
     video: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: the clip that `make demo` fetches.")
+        Path | None, typer.Option(metavar="FILE", help="The video. Default: the clip that `make demo` fetches.")
     ] = None,
-    title: Annotated[str | None, typer.Option(help="The title over the intro. Default: the file's name.")] = None,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Where the results go.")] = Path("build/demo"),
+    title: Annotated[str | None, typer.Option(help="The title on the intro. Default: the file's name.")] = None,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")] = Path("build/demo"),
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show the whole way: start a stack, upload a video, fetch the result and verify it, stop the stack."""
+    """Start a stack, upload a video, download and verify the result, stop the stack."""
     from anb_cli.demo.tour import run
 
     run(video, title=title, out=out, as_json=as_json)
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
-    if wanted:
+def _show_version(value: bool) -> None:  # noqa: FBT001 - Typer passes the option's value by position
+    if value:
         from importlib.metadata import version
 
         typer.echo(f"anb {version('anb-cli')}")
@@ -130,34 +130,34 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
 def program(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Tell the version.", callback=_show_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Upload videos and get them back trimmed, in 720p, with watermark, intro and outro."""
+    """Upload videos and download them trimmed, in 720p, with watermark, intro and outro."""
 
 
 def build() -> typer.Typer:
-    """The program."""
+    """Return the Typer application with all commands."""
     app = typer.Typer(
         name="anb",
         epilog=EPILOG,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # help in plain text: drawing boxes around it takes three times as long
+        rich_markup_mode=None,  # plain text: Rich's boxes make the help three times slower
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(program)
-    here, there = "On this machine", "Any deployment (ANB_URL, ANB_TOKEN)"
+    local, remote = "On this machine", "Any deployment (ANB_URL, ANB_TOKEN)"
     for function, panel in (
-        (up, here),
-        (demo, here),
-        (upload, there),
-        (list_videos, there),
-        (watch, there),
-        (download, there),
-        (cancel, there),
-        (retry, there),
-        (delete, there),
+        (up, local),
+        (demo, local),
+        (upload, remote),
+        (list_videos, remote),
+        (watch, remote),
+        (download, remote),
+        (cancel, remote),
+        (retry, remote),
+        (delete, remote),
     ):
         app.command("list" if function is list_videos else function.__name__, rich_help_panel=panel)(function)
     return app

@@ -1,4 +1,4 @@
-"""Trying again, by stamina."""
+"""Retries with backoff, by the library stamina."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 def attempts(
     on: type[Exception] | Callable[[Exception], float | bool], *, most: int | None = None
 ) -> "Iterable[Attempt]":
-    """Attempts to enter one after the other until one succeeds, at most `most`. The last error is raised.
+    """Yield context managers, one per attempt, until an attempt succeeds. After `most` attempts the error is raised.
 
-    `on` is the error that is worth another attempt, after 1 s, 2 s, 4 s and so on. Or it is a function that returns the
-    seconds to wait after an error, or False to raise it.
+    `on` is either the exception class to retry, with waits of 1 s, 2 s, 4 s and so on; or a function that takes the
+    exception and returns the seconds to wait, or False to raise the exception.
     """
-    # The import takes a third of the time of a short command.
+    # This import would take a third of a short command's time.
     import stamina  # noqa: PLC0415
 
-    # The bars show each wait. The library's own report would be in the output of the command.
+    # The progress bars show each wait. The library's own log lines would disturb the command's output.
     stamina.instrumentation.set_on_retry_hooks(())
-    # No `timeout`: it would count the time that an upload took before it broke off, too.
+    # A `timeout` would also count the time of the upload itself.
     return stamina.retry_context(on, attempts=most, timeout=None, wait_initial=1.0, wait_max=60.0, wait_jitter=0.0)

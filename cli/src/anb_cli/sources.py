@@ -1,4 +1,4 @@
-"""What is uploaded: a file, or what comes out of a pipe, which is kept in a file first so that it can be sent again."""
+"""Opens the file or pipe to upload. A pipe is first copied to a temporary file, so that a retry can read it again."""
 
 import errno
 import os
@@ -18,30 +18,35 @@ from anb_core.domain.naming import safe_file_name, title_from_file_name
 DASH = Path("-")
 
 NAMELESS = "video.mp4"
-"""What comes out of a pipe without a name."""
+"""File name of a video that comes from an unnamed pipe."""
 
 PIECE = 1 << 20
+"""Bytes that one read of a pipe takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A video to be sent: `size` bytes of `file` from `begin` on, called `name`, and `title` if it has no other."""
+    """A video to upload: a range of bytes of an open file."""
 
     name: str
+    """File name that is sent to the API."""
     title: str
+    """Title that is used unless the user gives one."""
     file: BinaryIO
     begin: int
+    """Offset of the first byte in `file`."""
     size: int
+    """Number of bytes from `begin` on."""
 
     def reader(self, on_bytes: Callable[[int], None]) -> "Reader":
-        """Read it from its beginning."""
+        """Return a reader at the first byte. It calls `on_bytes` with the number of bytes read so far."""
         return Reader(self, on_bytes)
 
 
 class Reader:
-    """A source as httpx reads it: piece by piece, with its size asked by `seek`. Tells how far it was read.
+    """A file-like object that httpx reads a source from. httpx learns the size by `seek`.
 
-    A file may change meanwhile: what is added to it is left out, and one that became shorter raises WrongUse.
+    The file may change during the upload. Bytes that are appended are not sent. A file that shrinks raises WrongUse.
     """
 
     def __init__(self, source: Source, on_bytes: Callable[[int], None]) -> None:
@@ -69,10 +74,10 @@ class Reader:
 
 
 def check(given: Path) -> None:
-    """Refuse what can't be uploaded, before anything is.
+    """Check that a file can be uploaded, before the first upload begins.
 
     Raises:
-        WrongUse: it is not there, is a folder, or may not be read.
+        WrongUse: the file does not exist, is a folder, or can't be read.
     """
     if given == DASH:
         return
@@ -87,10 +92,10 @@ def check(given: Path) -> None:
 
 @contextmanager
 def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
-    """The source that the command line names, `-` being stdin. `on_bytes` gets how much of a pipe was read so far.
+    """Open the source that the command line names; `-` is stdin. `on_bytes` gets the bytes read from a pipe so far.
 
     Raises:
-        WrongUse: it can't be read, or is nothing that has a video in it.
+        WrongUse: the source can't be read, is empty, or is neither a file nor a pipe.
     """
     shown = _shown(given)
     try:
@@ -122,7 +127,7 @@ def _temporary() -> Iterator[BinaryIO]:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed below
     except OSError as error:
         raise WrongUse(
-            f"What comes out of a pipe is kept in a file first, but there is no place: {error.strerror}."
+            f"A pipe is copied to a temporary file first, but that file can't be created: {error.strerror}."
         ) from error
     with file:
         yield file
@@ -136,8 +141,8 @@ def _copy(pipe: BinaryIO, copy: BinaryIO, on_bytes: Callable[[int], None]) -> in
             copy.flush()
         except OSError as error:
             raise WrongUse(
-                f"What comes out of a pipe is kept in {tempfile.gettempdir()} first, but that failed: {error.strerror}."
-                " Set TMPDIR to a folder with more room."
+                f"A pipe is copied to a file in {tempfile.gettempdir()} first, but that failed: {error.strerror}."
+                " Set TMPDIR to a folder with more space."
             ) from error
         size += len(piece)
         on_bytes(size)
@@ -145,7 +150,7 @@ def _copy(pipe: BinaryIO, copy: BinaryIO, on_bytes: Callable[[int], None]) -> in
 
 
 def shown_name(given: Path) -> str:
-    """What a bar over it is called."""
+    """Return the name of the file's progress bar."""
     return _shown(given if _is_nameless(given) else Path(given.name))
 
 
@@ -154,11 +159,11 @@ def _shown(given: Path) -> str:
 
 
 def _names(given: Path) -> tuple[str, str]:
-    """The name it is sent under, and its title."""
+    """Return the file name for the API, and the title."""
     name = NAMELESS if _is_nameless(given) else readable(given.name)
     return safe_file_name(name), title_from_file_name(name)
 
 
 def _is_nameless(given: Path) -> bool:
-    # /dev/stdin, /dev/fd/63: the shell's own names of pipes.
+    # The shell names pipes /dev/stdin or /dev/fd/63.
     return given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc")

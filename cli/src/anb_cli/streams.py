@@ -1,6 +1,6 @@
-"""The standard streams, made so that writing to them never ends in a traceback.
+"""Replaces stdout and stderr by streams that never cause a traceback.
 
-Whatever the shell left of them: closed, full, without a reader, or of an encoding that lacks most letters.
+The shell may have closed a stream, its disk may be full, its reader may be gone, its encoding may lack most letters.
 """
 
 import errno
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# Each the wrong way round, so that to read a closed stdin or to write to a closed stdout is still an error.
+# Each is opened in the wrong direction, so that reading a closed stdin or writing to a closed stdout stays an error.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
 class _Output(io.FileIO):
-    """A stream that fails once, with a sentence. What comes later is dropped: the end of a program flushes again."""
+    """A stream that raises OutputLost at its first failure only. Later writes are dropped: Python flushes at exit."""
 
     failed = False
 
@@ -33,7 +33,7 @@ class _Output(io.FileIO):
         if self.failed:
             return size
         try:
-            # None: it takes nothing right now, and is asked again.
+            # None means that a non-blocking file accepts no bytes now. The buffer then tries again.
             return super().write(data) or 0
         except OSError as error:
             self.failed = True
@@ -41,43 +41,43 @@ class _Output(io.FileIO):
             return size
 
     def on_failure(self, error: OSError) -> None:
-        # A reader that has seen enough, such as `head`, needs no explanation.
+        # A pipe's reader such as `head` closes it on purpose, so no message is needed.
         raise OutputLost("" if error.errno == errno.EPIPE else f"The output can't be written: {error.strerror}.")
 
 
-class _Notes(_Output):
-    """A stream whose failure nobody can be told of."""
+class _ErrorOutput(_Output):
+    """A stream that ignores its failure. For stderr: an error of stderr can't be printed anywhere."""
 
     def on_failure(self, error: OSError) -> None:
         pass
 
 
 def prepare() -> None:
-    """Make the streams of this process safe to write to, and forget a width of the terminal that is no number."""
+    """Replace sys.stdout and sys.stderr, and remove COLUMNS and LINES if they are not positive numbers."""
     for number, mode in _INSTEAD_OF_CLOSED:
         try:
             os.fstat(number)
         except OSError:
-            # Otherwise the next file or connection would take the number, and what is printed would go there.
+            # Otherwise the next opened file would get this descriptor, and printed text would go into that file.
             with suppress(OSError):
                 os.open(os.devnull, mode)
     sys.stdout = _text(_Output(STDOUT, "w", closefd=False), sys.stdout)
-    sys.stderr = _text(_Notes(STDERR, "w", closefd=False), sys.stderr)
+    sys.stderr = _text(_ErrorOutput(STDERR, "w", closefd=False), sys.stderr)
     for name in ("COLUMNS", "LINES"):
         if not re.fullmatch(r"[1-9]\d{0,3}", os.environ.get(name, "80"), re.ASCII):
             del os.environ[name]
 
 
 def end(code: int) -> None:
-    """End the process now: threads that watch a video are not waited for, and Ctrl-C has nothing left to break."""
+    """Flush the streams and exit the process at once, without waiting for threads that follow a video."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, OutputLost, ValueError):
             stream.flush()
     os._exit(code)
 
 
-def _text(raw: _Output, before: TextIO | None) -> TextIO:
-    encoding = before.encoding if before is not None else locale.getpreferredencoding(do_setlocale=False)
+def _text(raw: _Output, replaced: TextIO | None) -> TextIO:
+    encoding = replaced.encoding if replaced is not None else locale.getpreferredencoding(do_setlocale=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=encoding,

@@ -1,4 +1,7 @@
-"""What people and programs see: results on stdout, all else on stderr; control codes in terminals only."""
+"""Writes a command's output: results to stdout, messages and progress bars to stderr.
+
+Only a terminal gets control codes.
+"""
 
 import json
 import shutil
@@ -18,65 +21,64 @@ from anb_cli.listing import cells, cut, lay_out
 from anb_cli.text import clean
 
 SHORTEST_NAME = 12
-"""Columns that the name of a bar has at least."""
+"""Minimum columns for the name of a progress bar."""
 
 SPEED_AFTER = 1.0
-"""Seconds after which a speed means something."""
-
+"""Seconds before a transfer speed is shown."""
 
 DIGITS = {"B": 0, "kB": 1, "MB": 1, "GB": 2}
-"""Digits after the point, by unit."""
+"""Digits after the decimal point, by unit."""
 
 
 def size_text(size: float) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes as text for people, such as "1.5 MB"."""
     unit, name = pick_unit_and_suffix(int(size), [*DIGITS], 1000)
     return f"{size / unit:.{DIGITS[name]}f} {name}"
 
 
 class Terminal:
-    """Where a command writes. With `as_json`, stdout gets one JSON object a line and nothing else."""
+    """The output of a command. With `as_json`, stdout gets only JSON, one object per line."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        # Rich would take FORCE_COLOR for a terminal, and what is no terminal gets no control codes.
+        # Given FORCE_COLOR, Rich would write control codes to a file or pipe too.
         self.out = Console(highlight=False, soft_wrap=True, force_terminal=sys.stdout.isatty())
         self.err = Console(highlight=False, soft_wrap=True, stderr=True, force_terminal=sys.stderr.isatty())
 
     def result(self, text: str, record: dict[str, Any]) -> None:
-        """What was asked for: the text for people, the record for programs."""
+        """Write a result to stdout: `record` with `as_json`, else `text`."""
         if self.as_json:
             self.record(record)
             return
-        # Where both go to a terminal, it is the same one: the bars on stderr have to know what is written above them.
-        where = self.err if self.out.is_terminal and self.err.is_terminal else self.out
-        where.print(Text(clean(text)))
+        # If stdout and stderr share a terminal, the console of the progress bars has to write, to redraw them below.
+        console = self.err if self.out.is_terminal and self.err.is_terminal else self.out
+        console.print(Text(clean(text)))
 
     def record(self, record: dict[str, Any]) -> None:
-        """One line for programs."""
+        """Write one line of JSON to stdout."""
         self.out.file.write(json.dumps(record) + "\n")
         self.out.file.flush()
 
     def note(self, text: str, style: str = "") -> None:
-        """Something beside the result."""
+        """Write a message to stderr, in a Rich style."""
         self.err.print(Text("\n".join(map(clean, text.split("\n"))), style))
 
     def videos(self, videos: Sequence[dict[str, Any]]) -> None:
-        """The list: as wide as the terminal; elsewhere a line a video with tabs between, as `cut` and `awk` like it."""
+        """Write the list of videos: a table as wide as the terminal, or tab-separated lines to a file or pipe."""
         if not self.out.is_terminal:
             for video in videos:
                 self.out.file.write("\t".join(map(clean, cells(video))) + "\n")
             return
-        # Rich would take a dumb terminal for one of 80 columns.
+        # Rich assumes that a dumb terminal has 80 columns.
         for line in lay_out(videos, shutil.get_terminal_size().columns):
             self.out.print(line)
 
     @contextmanager
     def progress(self) -> Iterator["Bars"]:
-        """Bars on stderr while the block runs; without a terminal, a line at each change that matters."""
+        """Show progress bars on stderr while the block runs. Without a terminal, write one line per change of state."""
         columns = (
             SpinnerColumn(finished_text=" "),
-            # Without markup: a name in brackets is only a name.
+            # Markup is off, so that Rich does not read a name in brackets as a style.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=max(5, min(30, self.err.width // 5))),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -89,13 +91,13 @@ class Terminal:
 
 @dataclass(slots=True)
 class Bars:
-    """The bars of one command."""
+    """The progress bars of one command."""
 
     _terminal: Terminal
     _progress: Progress
 
     def add(self, name: str) -> "Bar":
-        """A bar for one file or video."""
+        """Add a bar for one file or video."""
         name = clean(name)
         shown = cut(name, max(SHORTEST_NAME, self._terminal.err.width // 4))
         task = self._progress.add_task(shown, total=1.0, note="")
@@ -104,42 +106,43 @@ class Bars:
 
 @dataclass(slots=True)
 class Bar:
-    """One file's way up or down, or the work on one video."""
+    """The progress bar of one upload, one download or one job."""
 
     _terminal: Terminal
     _progress: Progress
     _task: TaskID
     _name: str
-    _said: str = ""
+    _last_line: str = ""
 
     def bytes(self, what: str, done: int, total: int | None) -> None:
-        """So many bytes have been moved, of `total` if that is known."""
+        """Show that `done` of `total` bytes were transferred. `what` is the verb. `total` is None if it is unknown."""
         if total is None:
             if not self._progress.disable:
                 self._show("", 0.0, f"{what} {size_text(done)}")
             return
         task = self._progress.tasks[self._task]
-        # The speed of the first moment is that of filling buffers.
+        # The first speed measures only how fast buffers fill.
         rate = f", {size_text(task.speed * total)}/s" if task.speed and (task.elapsed or 0) > SPEED_AFTER else ""
         note = f"{what} {size_text(done)} of {size_text(total)}{rate}"
         self._show(f"{what} {size_text(total)}", done / total if total else 1.0, note)
 
     def update(self, update: Update) -> None:
-        """The work has come so far."""
+        """Show the status and progress of a job."""
         status = update.status or "deleted"
         note = f"{status}: {clean(update.error)}" if update.error else str(status)
         self._show(note, 1.0 if status == "processed" else update.progress, note)
 
     def wait(self, seconds: float, why: str) -> None:
-        """Nothing moves for so long."""
+        """Show that the upload is sent again after `seconds`."""
         self._show(text := f"waiting {seconds:.0f} s to send it again: {clean(why)}", 0.0, text)
 
     def restart(self) -> None:
-        """From bytes to work: the bar begins anew."""
+        """Reset the bar for the next phase, such as from the upload to the job."""
         self._progress.reset(self._task, note="")
 
-    def _show(self, said: str, done: float, note: str) -> None:
+    def _show(self, line: str, done: float, note: str) -> None:
+        """Show `note` beside the bar, filled to `done` of 1.0. Without a terminal, write `line` once instead."""
         self._progress.update(self._task, completed=done, note=note)
-        if self._progress.disable and said != self._said:
-            self._terminal.note(f"{self._name}: {said}")
-        self._said = said
+        if self._progress.disable and line != self._last_line:
+            self._terminal.note(f"{self._name}: {line}")
+        self._last_line = line

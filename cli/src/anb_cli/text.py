@@ -1,16 +1,16 @@
-"""Text that other people chose: names of files, titles, sentences of servers. Made fit to be shown."""
+"""Makes foreign text safe to print: file names, titles, messages of servers."""
 
 import unicodedata
 
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
-"""Control characters, separators of lines and paragraphs, halves of surrogate pairs."""
+"""Unicode categories: control characters, line and paragraph separators, surrogates."""
 
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They turn around what is printed after them. Joiners, which emoji and Persian need, steer nothing."""
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that reverse the direction of the text after them. Joiners are allowed: emoji and Persian need them."""
 
 
 def readable(name: str) -> str:
-    """A name from the file system or the command line; bytes in it that are no UTF-8 are replaced."""
+    """Return a name from the file system or the command line, with bytes replaced that are not UTF-8."""
     try:
         raw = name.encode(errors="surrogateescape")
     except UnicodeEncodeError:
@@ -19,9 +19,9 @@ def readable(name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Text without anything that steers a terminal."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in text)
+    """Return the text with every character replaced that could control a terminal."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_unsafe(letter) else letter for letter in text)
 
 
-def _steers(letter: str) -> bool:
-    return letter in _TURNING or unicodedata.category(letter) in _UNPRINTABLE
+def _is_unsafe(letter: str) -> bool:
+    return letter in _BIDI_CONTROLS or unicodedata.category(letter) in _UNPRINTABLE

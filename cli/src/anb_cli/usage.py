@@ -1,4 +1,4 @@
-"""What is wrong with a command line, as one sentence, without the words of the library that read it."""
+"""Turns Typer's error about a command line into one plain sentence."""
 
 import re
 from typing import Any
@@ -13,19 +13,19 @@ _PLAIN = (
 )
 
 
-def complaint(error: Exception) -> str | None:
-    """The sentence, of several lines where all of the help is meant; None of any other error.
+def usage_message(error: Exception) -> str | None:
+    """Return the sentence for a usage error, or the whole help text if Typer gave that. None for any other error.
 
-    Typer raises what it took over from click, a class without a public name: it is known by what it can do.
+    Typer's usage error has no public class, so it is recognised by its attributes.
     """
     usage_error: Any = error
     if not (hasattr(usage_error, "format_message") and hasattr(usage_error, "exit_code")):
         return None
-    said = str(usage_error.format_message()).strip()
-    if said.startswith("Usage:"):
-        return said
+    message = str(usage_error.format_message()).strip()
+    if message.startswith("Usage:"):
+        return message
     for pattern, words in _PLAIN:
-        said = pattern.sub(words, said)
+        message = pattern.sub(words, message)
     context = getattr(usage_error, "ctx", None)
     hint = f" `{context.command_path} -h` tells more." if context is not None else ""
-    return f"{said.rstrip('.')}.{hint}"
+    return f"{message.rstrip('.')}.{hint}"

@@ -1,4 +1,4 @@
-"""What the commands on videos do, from `upload` to `delete`: ask the API, show the answer, end with an exit code."""
+"""The commands on videos, from `upload` to `delete`. Each calls the API, prints the result and sets the exit code."""
 
 import os
 import queue
@@ -22,139 +22,144 @@ from anb_cli.text import readable
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
-"""So many event streams are kept open; workers take videos in order, so the others have nothing to tell yet."""
+"""Maximum number of open event streams. Workers take videos in order, so the later videos have no events yet."""
 
 
 @contextmanager
-def api() -> Iterator[Api]:
-    """The deployment that the environment or the nearest folder names."""
-    with Api(connection(os.environ)) as there:
-        yield there
+def connect() -> Iterator[Api]:
+    """Open an API client for the deployment that the environment or the nearest `.anb` folder names."""
+    with Api(connection(os.environ)) as api:
+        yield api
 
 
 def edit_of(*, start: float | None, length: float | None, intro: bool, outro: bool, watermark: bool) -> dict[str, Any]:
-    """The edit as the API takes it, with only what differs from its defaults."""
+    """Return the edit in the API's JSON form, with only the values that differ from the defaults. Times in seconds."""
     trim = {name: value for name, value in (("start", start), ("length", length)) if value is not None}
     steps = {"intro": intro, "outro": outro, "watermark": watermark}
-    return ({"trim": trim} if trim else {}) | {name: {"enabled": False} for name, wanted in steps.items() if not wanted}
+    disabled = {name: {"enabled": False} for name, enabled in steps.items() if not enabled}
+    return ({"trim": trim} if trim else {}) | disabled
 
 
-class Tally:
-    """Lets the others go on when one fails, says why it did, and ends with the exit code of the first failure."""
+class Failures:
+    """Collects the failures of a command on several videos. The exit code is that of the first failure."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._lock = threading.Lock()
         self._exit: Exit | None = None
 
-    def failed(self, error: CliError, **subject: str) -> None:
-        """Note a failure. `subject` says what of, for programs."""
+    def add(self, error: CliError, **subject: str) -> None:
+        """Print a failure. `subject` is the field that names the file or video in the JSON output."""
         with self._lock:
             self._exit = self._exit or error.exit
             self._terminal.note(f"anb: {error}", "red")
             if self._terminal.as_json:
                 self._terminal.record({**subject, "error": error.as_json()})
 
-    def end(self) -> None:
-        """End the command."""
+    def raise_exit(self) -> None:
+        """End the command if there was a failure.
+
+        Raises:
+            typer.Exit: with the exit code of the first failure.
+        """
         if self._exit is not None:
             raise typer.Exit(self._exit)
 
 
 class Watch:
-    """Follows several videos at a time, each in a thread of its own."""
+    """Follows several videos at the same time, one thread per video."""
 
-    def __init__(self, there: Api, terminal: Terminal, tally: Tally) -> None:
-        self._api = there
+    def __init__(self, api: Api, terminal: Terminal, failures: Failures) -> None:
+        self._api = api
         self._terminal = terminal
-        self._tally = tally
-        self._places = threading.Semaphore(WATCHED_AT_A_TIME)
+        self._failures = failures
+        self._streams = threading.Semaphore(WATCHED_AT_A_TIME)
         self._threads: list[threading.Thread] = []
         self._ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def begin(self, video_id: str, bar: Bar) -> None:
-        """Follow a video, without waiting for it."""
-        # Daemons: Ctrl-C ends the command, not the work, and no thread may hold it up.
+        """Start to follow a video, and return at once."""
+        # A daemon thread, so that it does not delay the exit after Ctrl-C.
         thread = threading.Thread(target=self._follow, args=(video_id, bar), daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def wait(self) -> None:
-        """Return when nothing more happens to any of them.
+        """Wait until the status of every followed video is final.
 
         Raises:
-            OutputLost: nobody reads any more what is told of them.
+            OutputLost: stdout was closed.
         """
         for _ in self._threads:
-            lost = self._ended.get()
-            if lost is not None:
-                raise lost
+            unhandled = self._ended.get()
+            if unhandled is not None:
+                raise unhandled
 
     def _follow(self, video_id: str, bar: Bar) -> None:
-        lost: Exception | None = None
-        with self._places:
+        unhandled: Exception | None = None
+        with self._streams:
             try:
                 for update in follow(self._api, video_id):
                     bar.update(update)
                     if self._terminal.as_json:
                         self._terminal.record(_update_record(video_id, update))
                     if update.final and update.status is not Status.PROCESSED:
-                        self._tally.failed(VideoFailed(_ending(video_id, update)), video_id=video_id)
+                        self._failures.add(VideoFailed(_failure_text(video_id, update)), video_id=video_id)
             except OutputLost as error:
-                lost = error
+                unhandled = error
             except CliError as error:
-                self._tally.failed(error, video_id=video_id)
-            except Exception as error:  # noqa: BLE001 - raised where it is shown as a sentence
-                lost = error
+                self._failures.add(error, video_id=video_id)
+            except Exception as error:  # noqa: BLE001 - `wait` raises it in the main thread, which prints a sentence
+                unhandled = error
             finally:
-                self._ended.put(lost)
+                self._ended.put(unhandled)
 
 
 def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], stay: bool, as_json: bool) -> None:
-    """Upload files one after the other; with `stay`, follow the work on the first ones meanwhile."""
+    """Upload files one after the other. With `stay`, follow the videos that are uploaded already at the same time."""
     if title is not None and len(files) > 1:
         raise WrongUse("--title names one video: leave it out to name each after its file, or upload them one by one.")
     title = given_title(title)
     for file in files:
         check(file)
     terminal = Terminal(as_json=as_json)
-    tally = Tally(terminal)
-    with api() as there, terminal.progress() as bars:
-        following = Watch(there, terminal, tally)
+    failures = Failures(terminal)
+    with connect() as api, terminal.progress() as bars:
+        following = Watch(api, terminal, failures)
         for file in files:
             name = shown_name(file)
             bar = bars.add(name)
             try:
-                receipt = send(there, file, title, edit, bar)
+                receipt = send(api, file, title, edit, bar)
             except OutputLost:
                 raise
             except CliError as error:
-                tally.failed(error, file=str(file))
+                failures.add(error, file=str(file))
                 continue
             terminal.result(f"{receipt['video_id']}  {name}", {"file": str(file), **receipt})
             if stay:
                 bar.restart()
                 following.begin(receipt["video_id"], bar)
         following.wait()
-    tally.end()
+    failures.raise_exit()
 
 
 def given_title(title: str | None) -> str | None:
-    """The title of the command line; None where it is left to the file's name.
+    """Return the title that the command line gives, or None if the file's name is to be used.
 
     Raises:
-        WrongUse: it is no text.
+        WrongUse: the title is not UTF-8.
     """
     try:
         return title.encode(errors="surrogateescape").decode() if title else None
     except UnicodeError as error:
-        raise WrongUse("--title holds bytes that are no UTF-8: write it in another way.") from error
+        raise WrongUse("--title is not valid UTF-8: set the terminal to UTF-8 or type another title.") from error
 
 
-def send(there: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:
-    """Upload one file under a bar, by default titled after its name; the receipt."""
+def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:
+    """Upload one file with a progress bar and return the API's receipt. Without a title, the file's name is used."""
     with opened(file, lambda done: bar.bytes("reading", done, None)) as source:
-        return there.upload(
+        return api.upload(
             source,
             title=title or source.title,
             edit=edit,
@@ -164,13 +169,13 @@ def send(there: Api, file: Path, title: str | None, edit: dict[str, Any], bar: B
 
 
 def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
-    """List videos."""
+    """Print the newest `limit` videos, only those with one of the statuses if any is given."""
     for status in statuses:
         if status not in set(Status):
             raise WrongUse(f"There is no status {status!r}, only {', '.join(Status)}.")
     terminal = Terminal(as_json=as_json)
-    with api() as there:
-        videos = list(there.videos(statuses, limit=limit))
+    with connect() as api:
+        videos = list(api.videos(statuses, limit=limit))
     if as_json:
         for video in videos:
             terminal.record(video)
@@ -181,26 +186,26 @@ def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
 
 
 def watch(ids: Sequence[str], *, as_json: bool) -> None:
-    """Follow videos until nothing more happens to them."""
+    """Follow videos until the status of each is final."""
     terminal = Terminal(as_json=as_json)
-    tally = Tally(terminal)
-    with api() as there, terminal.progress() as bars:
-        following = Watch(there, terminal, tally)
-        for video_id in _whole_ids(there, ids, tally):
+    failures = Failures(terminal)
+    with connect() as api, terminal.progress() as bars:
+        following = Watch(api, terminal, failures)
+        for video_id in _whole_ids(api, ids, failures):
             following.begin(video_id, bars.add(video_id))
         following.wait()
-    tally.end()
+    failures.raise_exit()
 
 
 def download(given: str, output: Path | None, *, as_json: bool) -> None:
-    """Fetch a finished video."""
+    """Download the video that `given` identifies, and print the path of the file."""
     terminal = Terminal(as_json=as_json)
     if as_json and output == DASH:
         raise WrongUse("--json and -o - would both write to stdout: name a file with -o.")
-    with api() as there:
-        video = there.get(whole_id(there, given))
+    with connect() as api:
+        video = api.get(whole_id(api, given))
         with terminal.progress() as bars:
-            path = fetch(there, video, output, bars)
+            path = fetch(api, video, output, bars)
     if path == DASH:
         return
     size = video["result"]["size"]
@@ -208,64 +213,64 @@ def download(given: str, output: Path | None, *, as_json: bool) -> None:
     terminal.result(text, {"video_id": video["video_id"], "path": str(path), **video["result"]})
 
 
-def fetch(there: Api, video: dict[str, Any], output: Path | None, bars: Bars) -> Path:
-    """Fetch the result of a video under a bar; where it is.
+def fetch(api: Api, video: dict[str, Any], output: Path | None, bars: Bars) -> Path:
+    """Download a video's result with a progress bar. Returns the saved file's path.
 
     Raises:
-        VideoFailed: there is none.
+        VideoFailed: the video has no result.
     """
     if video["result"] is None:
         raise VideoFailed(f"The video {video['video_id']} is {video['status']}: there is nothing to download.")
     path = downloading.target(video, output)
     bar = bars.add("stdout" if path == DASH else readable(path.name))
     total = video["result"]["size"]
-    downloading.download(there, video, path, on_bytes=lambda done: bar.bytes("downloading", done, total))
+    downloading.download(api, video, path, on_bytes=lambda done: bar.bytes("downloading", done, total))
     return path
 
 
 def command(name: Literal["cancel", "retry", "delete"], ids: Sequence[str], *, as_json: bool) -> None:
-    """Do one thing to several videos, or to none of them when one of the ids is not good enough."""
+    """Cancel, retry or delete several videos. If one of the ids is not valid, no video is changed."""
     terminal = Terminal(as_json=as_json)
-    tally = Tally(terminal)
-    with api() as there:
-        act = _action(there, name)
-        chosen = list(_whole_ids(there, ids, tally, enough=ENOUGH_TO_ACT))
-        tally.end()
+    failures = Failures(terminal)
+    with connect() as api:
+        act = _action(api, name)
+        chosen = list(_whole_ids(api, ids, failures, enough=ENOUGH_TO_ACT))
+        failures.raise_exit()
         for video_id in chosen:
             try:
                 video = act(video_id)
             except CliError as error:
-                tally.failed(error, video_id=video_id)
+                failures.add(error, video_id=video_id)
             else:
                 terminal.result(f"{video_id}  {video['status']}", video)
-    tally.end()
+    failures.raise_exit()
 
 
-def _action(there: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[[str], dict[str, Any]]:
+def _action(api: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[[str], dict[str, Any]]:
     def delete(video_id: str) -> dict[str, Any]:
-        there.delete(video_id)
+        api.delete(video_id)
         return {"video_id": video_id, "status": "deleted"}
 
     match name:
         case "cancel":
-            return there.cancel
+            return api.cancel
         case "retry":
-            return there.retry
+            return api.retry
         case "delete":
             return delete
 
 
-def _whole_ids(there: Api, given: Sequence[str], tally: Tally, *, enough: int = 1) -> Iterator[str]:
-    """Each video once, however often it was named."""
-    known: set[str] = set()
-    for beginning in given:
+def _whole_ids(api: Api, prefixes: Sequence[str], failures: Failures, *, enough: int = 1) -> Iterator[str]:
+    """Yield the id for each prefix, without duplicates. A prefix without one match becomes a failure."""
+    yielded: set[str] = set()
+    for prefix in prefixes:
         try:
-            video_id = whole_id(there, beginning, enough=enough)
+            video_id = whole_id(api, prefix, enough=enough)
         except CliError as error:
-            tally.failed(error, video_id=beginning)
+            failures.add(error, video_id=prefix)
             continue
-        if video_id not in known:
-            known.add(video_id)
+        if video_id not in yielded:
+            yielded.add(video_id)
             yield video_id
 
 
@@ -278,6 +283,6 @@ def _update_record(video_id: str, update: Update) -> dict[str, Any]:
     }
 
 
-def _ending(video_id: str, update: Update) -> str:
+def _failure_text(video_id: str, update: Update) -> str:
     why = f": {update.error}" if update.error else ""
     return f"The video {video_id} is {update.status or 'deleted'}{why}"

@@ -17,7 +17,16 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.session import get_session
 
-from anb_cli.emulator_guard import LONGEST_SKEW, MOST_UNHASHED, Guard, Honest, Message, Receive, Send, keeping
+from anb_cli.emulator_guard import (
+    LONGEST_SKEW,
+    MOST_UNHASHED,
+    Guard,
+    Message,
+    Receive,
+    Send,
+    WriteFailureResponder,
+    checked_persist,
+)
 
 SECRET = "of this start"
 SESSION = get_session()
@@ -310,7 +319,7 @@ class MiniStackS3:
 @pytest.mark.parametrize(("full", "status"), [(False, 200), (True, 507)])
 def test_an_object_that_is_in_memory_alone_is_no_success(full: bool, status: int) -> None:  # noqa: FBT001
     s3 = MiniStackS3(full=full)
-    persist = keeping(s3)
+    persist = checked_persist(s3)
     answers: list[Message] = []
 
     async def put(_scope: Message, _receive: Receive, send: Send) -> None:
@@ -325,7 +334,7 @@ def test_an_object_that_is_in_memory_alone_is_no_success(full: bool, status: int
     async def send(message: Message) -> None:
         answers.append(message)
 
-    asyncio.run(Honest(put)({"type": "http"}, receive, send))
+    asyncio.run(WriteFailureResponder(put)({"type": "http"}, receive, send))
     assert answers[0]["status"] == status
     assert list(s3.buckets["videos"]["objects"]) == ([] if full else ["a<b"])
     assert s3.deleted == (["a<b"] if full else [])

@@ -58,7 +58,7 @@ def test_a_fault_of_our_own_is_told_by_its_kind_and_place_and_never_by_its_words
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (httpx.ConnectError("[SSL] certificate has expired"), "There is no safe connection to"),
+        (httpx.ConnectError("[SSL] certificate has expired"), "There is no secure connection to"),
         (httpx.ConnectError("refused"), "Nothing answers at"),
         (httpx.ConnectTimeout("slow"), "Nothing answers at"),
         (httpx.ReadTimeout("slow"), "took too long to answer"),
@@ -76,9 +76,9 @@ def test_why_nothing_answered_is_told_without_what_may_quote_a_token(error: Exce
 @pytest.mark.parametrize(
     ("answered", "kind", "sentence"),
     [
-        (answer(200, []), NotOurs, "something that is not ANB Video's"),
-        (answer(200, b"<html>"), NotOurs, "something that is not ANB Video's"),
-        (answer(302, {}, location="http://elsewhere/"), NotOurs, "sends everybody on to http://elsewhere/"),
+        (answer(200, []), NotOurs, "is not from ANB Video"),
+        (answer(200, b"<html>"), NotOurs, "is not from ANB Video"),
+        (answer(302, {}, location="http://elsewhere/"), NotOurs, "redirects to http://elsewhere/"),
     ],
 )
 def test_what_is_no_answer_of_ours_is_said_to_be_none(
@@ -90,14 +90,14 @@ def test_what_is_no_answer_of_ours_is_said_to_be_none(
 
 @pytest.mark.parametrize("said", [{}, {"videos": "all", "next_cursor": None}, {"videos": [], "next_cursor": 1}])
 def test_a_page_that_is_none_of_ours_is_refused(said: answers.Json) -> None:
-    with pytest.raises(NotOurs, match="no list of ANB Video"):
+    with pytest.raises(NotOurs, match="not a list of ANB Video"):
         answers.page_of(said)
 
 
 def test_a_video_and_a_receipt_that_are_none_of_ours_are_refused() -> None:
-    with pytest.raises(NotOurs, match="no video of ANB Video"):
+    with pytest.raises(NotOurs, match="not a video of ANB Video"):
         answers.video_of([])
-    with pytest.raises(NotOurs, match="no receipt of ANB Video"):
+    with pytest.raises(NotOurs, match="not an upload receipt of ANB Video"):
         answers.receipt_of({"video_id": "../etc"})
 
 

@@ -186,7 +186,7 @@ def test_a_status_that_this_program_does_not_know_is_said() -> None:
     there = Deployment(
         [[ServerSentEvent(id="1", event="status", data="[]"), event(2, "archived")]], [video("archived")]
     )
-    with pytest.raises(NotOurs, match="'archived', which this version of anb doesn't know"):
+    with pytest.raises(NotOurs, match="'archived', which this version of anb does not know"):
         there.follow()
     assert there.now == 0
 

@@ -9,7 +9,7 @@ import typer
 from anb_cli.downloading import is_written_through, target
 from anb_cli.errors import Exit, Refused, Unreachable, WrongUse
 from anb_cli.terminal import Terminal, size_text
-from anb_cli.video_commands import Tally, edit_of, given_title
+from anb_cli.video_commands import Failures, edit_of, given_title
 from anb_core.domain.edit import EditSpec
 from tests.support.videos import a_video
 
@@ -89,7 +89,7 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_title_is_text_whatever_the_encoding_of_the_system() -> None:
     assert given_title("\udcc3\udca9t\udcc3\udca9") == "\xe9t\xe9"
     assert given_title(None) is given_title("") is None
-    with pytest.raises(WrongUse, match="--title holds bytes"):
+    with pytest.raises(WrongUse, match="--title is not valid UTF-8"):
         given_title("caf\udce9")
 
 
@@ -99,11 +99,11 @@ def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:
 
 
 def test_the_first_failure_decides_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    tally = Tally(Terminal(as_json=True))
-    tally.failed(Refused("Not now.", code="wrong_status", status=409), video_id="a")
-    tally.failed(Unreachable("Gone."), video_id="b")
+    failures = Failures(Terminal(as_json=True))
+    failures.add(Refused("Not now.", code="wrong_status", status=409), video_id="a")
+    failures.add(Unreachable("Gone."), video_id="b")
     with pytest.raises(typer.Exit) as ended:
-        tally.end()
+        failures.raise_exit()
     assert ended.value.exit_code == Exit.REFUSED
     out, err = capsys.readouterr()
     assert [json.loads(line) for line in out.splitlines()] == [
@@ -114,7 +114,7 @@ def test_the_first_failure_decides_the_exit_code(capsys: pytest.CaptureFixture[s
 
 
 def test_without_a_failure_the_command_goes_on() -> None:
-    Tally(Terminal(as_json=False)).end()
+    Failures(Terminal(as_json=False)).raise_exit()
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""`anb demo`: one video's whole way through a stack of its own, and an examination of what came out."""
+"""`anb demo`: starts its own stack, sends one video through it, and verifies the result."""

@@ -1,4 +1,4 @@
-"""The contact sheet: frames of intro, main part and outro with their times, over a line that shows where they are."""
+"""Draws the demo's contact sheet: sample frames of intro, main part and outro with their times, above a time line."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,23 +19,27 @@ PAPER, INK, FAINT, LINE = "#0f1218", "#f4f6fa", "#8b94a7", "#232936"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the video: which frames it has, and how many rows it is given."""
+    """One part of the video: intro, main part or outro."""
 
     name: str
     colour: str
+    """Color of the part's label, as a hex code."""
     first: int
+    """Number of the part's first frame in the video, from 0."""
     frames: int
+    """Number of frames in the part."""
     rows: int
+    """Rows of the sheet for this part."""
 
     @property
     def picks(self) -> list[int]:
-        """The frames to show: evenly spread, each in the middle of its share."""
+        """Numbers of the frames to show, evenly spread over the part."""
         shown = min(self.frames, self.rows * COLUMNS)
         return [self.first + int((place + 0.5) * self.frames / shown) for place in range(shown)]
 
 
 def parts_of(intro: int, main: int, outro: int) -> list[Part]:
-    """The parts of a video whose parts have so many frames; a part without any is left out."""
+    """Return the parts of a video, given the number of frames of each. A part without frames is left out."""
     parts = [
         Part("Intro", "#5ea0ff", 0, intro, 1),
         Part("Main part, with watermark", "#45d19f", intro, main, 2),
@@ -45,7 +49,7 @@ def parts_of(intro: int, main: int, outro: int) -> list[Part]:
 
 
 def draw(title: str, facts: str, parts: Sequence[Part], pictures: Mapping[int, Image.Image], fps: int) -> Image.Image:
-    """Lay the sheet out. `pictures` holds the frame of every pick by its number."""
+    """Draw the sheet. `pictures` maps the number of each picked frame to its picture. `fps` is frames per second."""
     rows = sum(-(-len(part.picks) // COLUMNS) for part in parts)
     height = HEAD + rows * (FRAME[1] + LABEL + GAP) + FOOT
     sheet = Image.new("RGB", (WIDTH, height), PAPER)

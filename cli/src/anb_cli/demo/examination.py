@@ -1,6 +1,6 @@
-"""An examination of a finished video that shares no code with the worker that made it.
+"""Verifies a finished video for the demo, without any code of the worker.
 
-PyAV reads, `judge` compares, and is pure.
+`examine` reads the file with PyAV. `judge` compares the facts with the plan and is pure.
 """
 
 import math
@@ -15,49 +15,59 @@ import numpy as np
 
 WIDTH, HEIGHT, FPS, SAMPLE_RATE = 1280, 720, 30, 48_000
 AAC_PACKET = 1024 / SAMPLE_RATE
+"""Duration of one AAC packet, in seconds."""
 
 CARD_FRAMES = 90
-"""The project's own intro and outro are three seconds long each."""
+"""Frames of the project's own intro and outro, three seconds each."""
 
 LONGEST_MAIN = 30.0
-"""Seconds of the upload that are kept at most."""
+"""Maximum seconds of the upload that the worker keeps."""
 
 SOUND_TOLERANCE = 0.040
-"""Sound that is further from its picture is noticed."""
+"""Maximum seconds between sound and picture. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""Seconds around the expected moment in which the sound is looked for."""
+"""Seconds before and after the expected time in which the upload's sound is searched."""
 
 SOUND_RATE = 8_000
+"""Sample rate for the comparison of sounds, in Hz."""
+
 SOUND_SECONDS = 10.0
+"""Seconds of the upload's sound that are compared."""
+
 RECOGNISED = 0.5
-"""A correlation below this is of another sound, or of none."""
+"""Minimum correlation of two sounds that count as the same."""
 
 SILENCE = 0.001
-"""What is quieter than this on average (60 dB below full scale) is nothing to go by."""
+"""Sound below this RMS level (60 dB below full scale) counts as silence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is in a finished file. Times in seconds; `even`: every frame comes 1/30 s after the one before."""
+    """The measured properties of a finished file."""
 
     index_first: bool
+    """Whether the index (box `moov`) comes before the media data."""
     video_codec: str
     pixel_format: str
     width: int
     height: int
     frames: int
     even: bool
+    """Whether each frame starts 1/30 s after the frame before."""
     video_end: float
+    """End of the last frame, in seconds."""
     audio_codec: str
     sample_rate: int
+    """In Hz."""
     channels: int
     audio_end: float
+    """End of the last audio packet, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What should have come out, in frames."""
+    """The expected number of frames of each part of the result."""
 
     main: int
     intro: int = CARD_FRAMES
@@ -65,18 +75,18 @@ class Plan:
 
     @classmethod
     def of(cls, frames: int) -> "Plan":
-        """The plan of a video with so many frames in all, as the API tells of it."""
+        """Return the plan of a video from its total number of frames, which the API reports."""
         return cls(main=frames - 2 * CARD_FRAMES)
 
     @property
     def frames(self) -> int:
-        """All of them."""
+        """Total number of frames."""
         return self.intro + self.main + self.outro
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one comparison. `wanted` and `found` are texts for people."""
 
     what: str
     wanted: str
@@ -85,7 +95,10 @@ class Check:
 
 
 def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Check]:
-    """Compare what is there with what should be. `sound_shift` is what the function says."""
+    """Compare the facts of the result with the plan and with the upload.
+
+    `source_seconds` is the length of the upload. `sound_shift` is the result of the function of that name.
+    """
     main = min(LONGEST_MAIN, source_seconds)
     parts = f"{plan.intro} + {plan.main} + {plan.outro}"
     return [
@@ -99,15 +112,15 @@ def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | 
         ),
         _same("faststart", "index first", "index first" if facts.index_first else "index last"),
         _same("frames", f"{plan.frames} ({parts})", f"{facts.frames} ({parts})"),
-        _near("duration", facts.video_end, plan.frames / FPS, 0.001),
-        _near("main part", plan.main / FPS, main, 1 / FPS),
-        _near("end of the sound", facts.audio_end, facts.video_end, AAC_PACKET + 0.001),
+        _close("duration", facts.video_end, plan.frames / FPS, 0.001),
+        _close("main part", plan.main / FPS, main, 1 / FPS),
+        _close("end of the sound", facts.audio_end, facts.video_end, AAC_PACKET + 0.001),
         Check("sound after the intro", "in step within 40 ms", _in_step(sound_shift), _is_in_step(sound_shift)),
     ]
 
 
 def examine(path: Path, on_frame: Callable[[int, av.VideoFrame], None] = lambda _number, _frame: None) -> Facts:
-    """Read a finished file from its first frame to its last; `on_frame` gets each with its number."""
+    """Decode a finished file and return its facts. `on_frame` gets each frame with its number."""
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         video.thread_type = "AUTO"
@@ -136,7 +149,7 @@ def examine(path: Path, on_frame: Callable[[int, av.VideoFrame], None] = lambda 
 
 
 def source_length(path: Path) -> float:
-    """When the upload's last stream ends, in seconds from when its first one begins."""
+    """Return the length of the upload in seconds, from the start of its first stream to the end of its last."""
     with av.open(str(path)) as container:
         ends, begins = [0.0], []
         streams = [*container.streams.video[:1], *container.streams.audio[:1]]
@@ -149,9 +162,10 @@ def source_length(path: Path) -> float:
 
 
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
-    """How much later than at `expected` the upload's sound begins, in seconds: infinity if it is not there.
+    """Return how many seconds after `expected` the upload's sound begins in the result.
 
-    None if the upload has no sound to go by: none at all, less than half a second, or silence.
+    Infinity if the upload's sound is not found. None if the upload's sound can't be compared: it is missing, silent or
+    shorter than half a second.
     """
     wanted = _sound(source, 0.0, SOUND_SECONDS)
     if len(wanted) < SOUND_RATE // 2 or float(np.sqrt(np.mean(np.square(wanted)))) < SILENCE:
@@ -170,7 +184,7 @@ def sound_shift(source: Path, result: Path, expected: float) -> float | None:
 
 
 def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
-    """Some of a file's sound, as one channel at a low rate."""
+    """Return a range of a file's sound as mono samples at SOUND_RATE."""
     start = max(0.0, start)
     with av.open(str(path)) as container:
         if not container.streams.audio:
@@ -187,7 +201,7 @@ def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
             return np.zeros(0)
         first = round((start - begin) * SOUND_RATE)
         samples = np.concatenate(pieces)
-        # What begins late begins with silence, so that places in it are moments of the file.
+        # Sound that begins late is padded with silence, so that an index in the samples is a time in the file.
         samples = np.concatenate([np.zeros(max(0, -first)), samples])[max(0, first) :]
         return samples[: round(seconds * SOUND_RATE)]
 
@@ -203,9 +217,9 @@ def _audio_end(path: Path) -> float:
 
 
 def _index_first(path: Path) -> bool:
-    """Whether the box `moov` comes before `mdat`: then a player can begin before it has all of the file."""
+    """Whether the box `moov` comes before `mdat`, so that a player can start before the download is complete."""
     with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:  # noqa: PLR2004 - a box begins with its size and name, four bytes each
+        while len(head := file.read(8)) == 8:  # noqa: PLR2004 - a box starts with its size and name, four bytes each
             size, name = int.from_bytes(head[:4]), head[4:]
             if name in {b"moov", b"mdat"}:
                 return name == b"moov"
@@ -219,14 +233,14 @@ def _same(what: str, wanted: str, found: str) -> Check:
     return Check(what, wanted, found, wanted == found)
 
 
-def _near(what: str, found: float, wanted: float, tolerance: float) -> Check:
+def _close(what: str, found: float, wanted: float, tolerance: float) -> Check:
     return Check(what, f"{wanted:.3f} s", f"{found:.3f} s", abs(found - wanted) <= tolerance)
 
 
 def _in_step(shift: float | None) -> str:
     match shift:
         case None:
-            return "nothing to tell by"
+            return "no sound to compare"
         case math.inf:
             return "not the upload's sound"
         case _:

@@ -1,4 +1,4 @@
-"""The tour itself: a stack of its own is started, shown a video, and stopped, whatever happens in between."""
+"""Runs the demo: starts a stack, uploads a video, downloads and verifies the result, and always stops the stack."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from anb_cli.emulator import install
 from anb_cli.errors import Exit, StackTrouble, VideoFailed, WrongUse
 from anb_cli.following import follow
 from anb_cli.stack import die_with_parent
-from anb_cli.stack.folder import NAME, Folder, Running, here
+from anb_cli.stack.folder import NAME, Folder, Running, current_folder
 from anb_cli.terminal import Bar, Terminal, size_text
 from anb_cli.text import readable
 from anb_cli.video_commands import given_title, send
@@ -37,38 +37,42 @@ FOOTAGE = Path("build/footage/bigbuckbunny.mp4")
 FOOTAGE_TITLE = "Big Buck Bunny"
 
 START_WITHIN = 120.0
+"""Maximum seconds for the start of the stack."""
+
 POLL = 0.05
+"""Seconds between two checks whether the stack has started."""
 
 
 @dataclass(slots=True)
 class Clock:
-    """How long each phase took, in seconds, in order."""
+    """Measures the phases of the demo."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    """Duration of each phase in seconds, in order."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure the block."""
+        """Measure the duration of the block."""
         begun = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - begun
 
 
 def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> None:
-    """Give the tour; ends with 1 unless the result is what it should be."""
+    """Run the demo. Ends with exit code 1 if the result fails a check."""
     terminal = Terminal(as_json=as_json)
     if video is None:
         video, title = FOOTAGE, title or FOOTAGE_TITLE
         if not video.exists():
             raise WrongUse(f"{video} is missing: `make demo` fetches it, or name a video of yours with --video.")
     sources.check(video)
-    video, out = here() / video, here() / out
+    video, out = current_folder() / video, current_folder() / out
     title = given_title(title) or title_from_file_name(readable(video.name))
     processed, sheet = out / "processed.mp4", out / "contact-sheet.png"
     folder = _fresh(out, processed, sheet)
     clock = Clock()
     install(terminal.note)
-    terminal.note(f"Starting a stack of its own in {_near(folder.path)} ...")
+    terminal.note(f"Starting a separate stack in {_relative(folder.path)} ...")
     with terminal.progress() as bars, _stack(folder, clock) as running, Api(_connection(folder, running)) as api:
         record = _process(api, video, title, processed, bars.add(video.name), clock=clock)
         steps = _steps(folder, record["video_id"])
@@ -82,7 +86,7 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
 
 
 def _fresh(out: Path, *results: Path) -> Folder:
-    """Begin anew: no old result or interrupted job may be in the way. The workers' cache stays."""
+    """Return a folder without old results, jobs and objects. The workers' cache is kept."""
     folder = Folder(out / NAME)
     folder.create()
     with folder.locked():
@@ -98,7 +102,7 @@ def _fresh(out: Path, *results: Path) -> Folder:
 
 @contextmanager
 def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
-    """`anb up` in a folder of its own, on free ports, talking to a file."""
+    """Run `anb up` in the folder, on free ports, with its output in a log file. Stop it after the block."""
     log = folder.path.parent / "stack.log"
     command = [sys.executable, "-P", "-m", "anb_cli", "up", "--port", "0", "--json"]
     ended, hurried = False, True
@@ -133,7 +137,7 @@ def _started(process: subprocess.Popen[bytes], folder: Folder, log: Path) -> Run
 
 
 def _stop(process: subprocess.Popen[bytes], *, hurried: bool) -> bool:
-    """Ask it to stop, and wait; a second time after a moment when in a hurry. False when Ctrl-C broke the wait off."""
+    """Send SIGTERM and wait for the exit. `hurried` sends SIGTERM again after 0.5 s. False if Ctrl-C ended the wait."""
     try:
         process.terminate()
         if hurried:
@@ -169,19 +173,19 @@ def _process(api: Api, video: Path, title: str, processed: Path, bar: Bar, *, cl
 
 
 def _steps(folder: Folder, video_id: str) -> dict[str, float]:
-    """What the worker's log says about how long each step of the job took, in seconds."""
+    """Return the seconds of each step of the job, from the worker's log. Empty if the log does not have them."""
     for line in (folder.logs / "worker-1.log").read_text().splitlines():
         try:
-            said = json.loads(line)
+            record = json.loads(line)
         except ValueError:
             continue
-        if said.get("video_id") == video_id and said.get("outcome") == Status.PROCESSED:
-            return dict(said["steps"])
+        if record.get("video_id") == video_id and record.get("outcome") == Status.PROCESSED:
+            return dict(record["steps"])
     return {}
 
 
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
-    """The steps, after the rest of the time: a worker that has just started makes its cards, for the most part."""
+    """Return the steps, preceded by the time that no step took. A new worker uses most of it to render its cards."""
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 
@@ -213,7 +217,7 @@ class _Report:
     steps: dict[str, float]
 
     def show(self, terminal: Terminal) -> None:
-        """Print it."""
+        """Print the report, or write it as one JSON object."""
         if terminal.as_json:
             terminal.record(self._record())
             return
@@ -229,9 +233,9 @@ class _Report:
                     terminal.out.print(Text(f"{taken:14.2f} s  {step}", "dim"))
         terminal.out.print()
         for path, length in ((self.source, source_length(self.source)), (self.processed, self.facts.video_end)):
-            terminal.out.print(Text(f"{_near(path)}  {size_text(path.stat().st_size)}, {length:.2f} s"))
+            terminal.out.print(Text(f"{_relative(path)}  {size_text(path.stat().st_size)}, {length:.2f} s"))
         if self.sheet.exists():
-            terminal.out.print(Text(str(_near(self.sheet))))
+            terminal.out.print(Text(str(_relative(self.sheet))))
 
     def _record(self) -> dict[str, Any]:
         return {
@@ -252,5 +256,5 @@ class _Report:
         }
 
 
-def _near(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,1 +1,1 @@
-"""The whole of ANB Video on one machine: emulator, API and workers as children of one supervisor."""
+"""`anb up`: runs emulator, API and workers on one machine, as child processes of a supervisor."""

@@ -1,4 +1,4 @@
-"""One process of the stack: started, listened to, asked to stop."""
+"""A child process of the stack: starts it, reads its output and sends it signals."""
 
 import signal
 import subprocess
@@ -12,14 +12,14 @@ from anb_cli.stack import die_with_parent
 from anb_cli.stack.restart_delay import Crashes
 
 LAST_LINES = 15
-"""Lines that are shown of a child that could not start."""
+"""Number of output lines that are shown of a child that could not start."""
 
 
 class ChildProcess:
-    """A program that ends with this process, and can be started again after it ended.
+    """A program that the kernel kills when this process ends. It can be started again after it ended.
 
-    Every line it writes goes to `log` and to `on_line(name, line)`, which is called from a thread. It must be started
-    from the main thread: the kernel takes the end of the starting thread for the end of the parent.
+    Every line of its output goes to `log` and to `on_line(name, line)`, which is called from another thread.
+    `start` must be called from the main thread, because the kernel kills the child when the starting thread ends.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start it. In a session of its own: Ctrl-C is for the supervisor alone, which stops its children in order."""
+        """Start the program in a new session, so that Ctrl-C reaches only the supervisor, which stops all in order."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(
@@ -61,36 +61,36 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, or None before the first start."""
+        """The process id, or None before the first start."""
         return self._process.pid if self._process else None
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether the program was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Count this exit for the delay before the next start. Returns in words how the program ended."""
+        """Count this exit for the delay before the next start. Returns a text that says how the program ended."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
-        return _ending(self._process.returncode if self._process else None)
+        return _exit_text(self._process.returncode if self._process else None)
 
     def wait(self) -> int:
-        """Wait until it has ended and all it wrote was heard; its exit code, negative for a signal."""
+        """Wait until the program has ended and its output was read. Returns the exit code, negative for a signal."""
         if self._process is None or self._reader is None:
             raise RuntimeError(f"{self.name} was never started")
         code = self._process.wait()
-        # A process it left behind may hold the pipe open: that is no reason to wait for ever.
+        # A grandchild may keep the pipe open, so the wait for the end of the output has a limit.
         self._reader.join(timeout=1.0)
         return code
 
     def send(self, what: signal.Signals) -> None:
-        """Send it a signal; nothing happens when it has ended."""
+        """Send the program a signal. Does nothing if the program has ended."""
         if self._process is not None:
             self._process.send_signal(what)
 
     @property
     def last_lines(self) -> str:
-        """The last lines it wrote."""
+        """The last lines of the program's output."""
         return "\n".join(self._last_lines)
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
@@ -104,7 +104,7 @@ class ChildProcess:
                 self._on_line(self.name, line.rstrip())
 
 
-def _ending(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     match code:
         case int() if code < 0:
             return f"was killed by {signal.Signals(-code).name}"

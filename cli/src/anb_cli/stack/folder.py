@@ -1,4 +1,4 @@
-"""The folder `.anb/`: where a stack keeps what it knows, and where the other commands find its address and token."""
+"""The folder `.anb/` of a local stack: its data, and the address and token that the other commands read."""
 
 import json
 import os
@@ -16,10 +16,12 @@ NAME = ".anb"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A stack that runs, as its folder says: the supervisor's process id and the API's address."""
+    """A running stack."""
 
     pid: int
+    """Process id of the supervisor."""
     url: str
+    """Base URL of the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +32,29 @@ class Folder:
 
     @property
     def database(self) -> Path:
-        """The SQLite file."""
+        """The SQLite database file."""
         return self.path / "anb.db"
 
     @property
     def emulator(self) -> Path:
-        """What the emulator keeps: objects and queues."""
+        """Folder for the emulator's objects and queues."""
         return self.path / "emulator"
 
     @property
     def scratch(self) -> Path:
-        """Where workers keep the files of the attempt at hand."""
+        """Folder for the workers' temporary files."""
         return self.path / "scratch"
 
     @property
     def logs(self) -> Path:
-        """One file a child, of the last start."""
+        """Folder for the log files of the last start, one per child process."""
         return self.path / "logs"
 
     def create(self) -> None:
-        """Make the folder, private to its owner.
+        """Create the folder, readable only by its owner.
 
         Raises:
-            StackTrouble: another user made it, who would know the token and could read every video.
+            StackTrouble: the folder belongs to another user, who could read the token and every video.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_ours(self.path):
@@ -60,20 +62,20 @@ class Folder:
         self.path.chmod(0o700)
         for path in (self.emulator, self.scratch, self.logs):
             path.mkdir(mode=0o700, exist_ok=True)
-        # A folder that ignores itself needs no line in anybody's .gitignore.
+        # Git then ignores the folder without a line in the user's .gitignore.
         (self.path / ".gitignore").write_text("*\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only stack of this folder. The lock goes with the process, however it ends.
+        """Hold the lock of this folder, so that only one stack uses it. The kernel frees it when the process ends.
 
         Raises:
-            StackTrouble: another stack runs here.
+            StackTrouble: another stack runs in this folder.
         """
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - it takes a tenth of a second, and only a stack locks
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - the import takes 0.1 s, and only `anb up` needs it
 
         try:
-            # No fallback to a lock that is a file's presence: it would outlive a killed process.
+            # No fallback to a soft lock: its file would remain after the process was killed.
             lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
         except Timeout as error:
             raise StackTrouble(_runs_already(self.path, self.running())) from error
@@ -84,47 +86,47 @@ class Folder:
                 (self.path / "running.json").unlink(missing_ok=True)
 
     def token(self) -> str:
-        """The token of this stack, made at first use; only its owner can read the file."""
+        """Return the token of this stack. It is created at the first call, in a file that only its owner can read."""
         file = self.path / "token"
         if not file.exists():
             _write(file, f"anb_{secrets.token_urlsafe(32)}\n")
         return file.read_text().strip()
 
     def known_token(self) -> str | None:
-        """The token, if a stack was ever started here."""
+        """Return the token, or None if no stack was ever started in this folder."""
         file = self.path / "token"
         return file.read_text().strip() if file.exists() else None
 
     def ports(self) -> dict[str, int]:
-        """The ports of the last start, by name: kept, so that what was noted with them stays true."""
+        """Return the ports of the last start, by name. The next start reuses them, so that addresses stay valid."""
         return {name: int(port) for name, port in self._read("ports.json").items()}
 
     def keep_ports(self, ports: dict[str, int]) -> None:
-        """Remember the ports for the next start."""
+        """Save the ports for the next start."""
         _write(self.path / "ports.json", json.dumps(ports) + "\n")
 
     def running(self) -> Running | None:
-        """The stack that runs here, or None. What a killed one left behind may be said too: ask its address."""
-        known = self._read("running.json")
-        return Running(int(known["pid"]), str(known["url"])) if known else None
+        """Return the stack that the folder names as running, or None. It may be stale after a kill: check the URL."""
+        data = self._read("running.json")
+        return Running(int(data["pid"]), str(data["url"])) if data else None
 
     def announce(self, url: str) -> None:
-        """Tell the other commands that this process serves here now."""
+        """Save the process id and the API's URL, so that the other commands find this stack."""
         _write(self.path / "running.json", json.dumps({"pid": os.getpid(), "url": url}) + "\n")
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            known = json.loads((self.path / name).read_text())
+            data = json.loads((self.path / name).read_text())
         except (FileNotFoundError, ValueError):
             return {}
-        return known if isinstance(known, dict) else {}
+        return data if isinstance(data, dict) else {}
 
 
-def here() -> Path:
-    """The current folder.
+def current_folder() -> Path:
+    """Return the current folder.
 
     Raises:
-        WrongUse: it was removed meanwhile, or can't be reached.
+        WrongUse: the folder was removed, or can't be reached.
     """
     try:
         return Path.cwd()
@@ -133,10 +135,10 @@ def here() -> Path:
 
 
 def find(start: Path) -> Folder | None:
-    """The nearest `.anb` folder of this user, from `start` upwards."""
+    """Return this user's `.anb` folder in `start` or in the nearest parent folder, or None."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        # One that nobody may look into holds no stack of ours.
+        # A folder that this user can't read is not this user's stack.
         if os.path.isdir(folder / NAME) and _is_ours(folder / NAME):  # noqa: PTH112 - Path.is_dir raises there
             return Folder(folder / NAME)
     return None
@@ -152,7 +154,7 @@ def _runs_already(path: Path, running: Running | None) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole or not at all, and readable by the owner alone."""
+    """Replace a file atomically. Only its owner can read it."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

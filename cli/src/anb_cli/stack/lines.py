@@ -1,4 +1,4 @@
-"""What of the children's logs a person sees in `anb up`: a line a job, and whatever went wrong. Pure."""
+"""Selects the log lines of child processes that `anb up` shows: one line per attempt, and warnings and errors. Pure."""
 
 import json
 from dataclasses import dataclass
@@ -9,37 +9,42 @@ SERIOUS = frozenset({"warning", "error", "critical"})
 HIDDEN = frozenset(
     {"attempt_id", "exception", "fence", "level", "logger", "message", "message_id", "outcome", "steps", "timestamp"}
 )
-"""Fields of a log line that are shown in another place, or only in its file."""
+"""Fields of a log record that are not appended to the shown line."""
 
 SHORT_ID = 8
+"""Characters of a video's id that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line for a person."""
+    """A line that `anb up` shows."""
 
     text: str
     level: str
+    """Log level in lower case, such as `warning`."""
 
 
 def readable(raw: str) -> Line | None:
-    """The line for a person, None where there is nothing to see. What is not JSON is a last cry: it is shown."""
+    """Return the line to show for a raw log line, or None to hide it.
+
+    A line that is not JSON is shown as an error: it comes from a crash, such as a traceback.
+    """
     if not raw.strip():
         return None
     try:
-        said = json.loads(raw)
+        record = json.loads(raw)
     except ValueError:
         return Line(raw, "error")
-    if not isinstance(said, dict):
+    if not isinstance(record, dict):
         return Line(raw, "error")
-    level = str(said.get("level", "info"))
-    if "outcome" in said and said.get("video_id"):
-        return Line(f"{str(said['video_id'])[:SHORT_ID]} {said.get('message', '')}", level)
+    level = str(record.get("level", "info"))
+    if "outcome" in record and record.get("video_id"):
+        return Line(f"{str(record['video_id'])[:SHORT_ID]} {record.get('message', '')}", level)
     if level in SERIOUS:
-        return Line(_with_fields(str(said.get("message", "")), said), level)
+        return Line(_with_fields(str(record.get("message", "")), record), level)
     return None
 
 
-def _with_fields(message: str, said: dict[str, Any]) -> str:
-    fields = " ".join(f"{name}={value}" for name, value in said.items() if name not in HIDDEN)
+def _with_fields(message: str, record: dict[str, Any]) -> str:
+    fields = " ".join(f"{name}={value}" for name, value in record.items() if name not in HIDDEN)
     return f"{message} {fields}".rstrip()

@@ -1,4 +1,4 @@
-"""What `anb up` prints: which lines, and in which colours."""
+"""Runs `anb up` and prints its output: log lines with time, source and color, or JSON."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ from typing import Any
 from rich.text import Text
 
 from anb_cli.errors import OutputLost
-from anb_cli.stack.folder import NAME, Folder, here
+from anb_cli.stack.folder import NAME, Folder, current_folder
 from anb_cli.stack.lines import Line, readable
 from anb_cli.stack.supervisor import Supervisor
 from anb_cli.terminal import Terminal
 from anb_cli.text import clean
 
 PROGRAMS = ("anb_api", "anb_worker")
-"""They come with anb-cli[stack]; the other commands do without."""
+"""Modules that only the install anb-cli[stack] has. The other commands do not need them."""
 
 COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")
@@ -36,20 +36,20 @@ Ctrl-C stops it.
 
 
 def run(*, workers: int, port: int | None, as_json: bool) -> None:
-    """Run the stack of the folder `.anb` in the current one until it is told to stop.
+    """Run the stack of `.anb` in the current folder until a signal stops it.
 
     Raises:
-        OutputLost: nobody can read any more what it says, so it has stopped.
-        StackTrouble: it can't start.
-        ModuleNotFoundError: what it runs is not installed.
+        OutputLost: stdout was closed, so the stack has stopped.
+        StackTrouble: the stack can't start.
+        ModuleNotFoundError: the API or the worker is not installed.
     """
     for module in PROGRAMS:
         if find_spec(module) is None:
             raise ModuleNotFoundError(name=module)
     terminal = Terminal(as_json=as_json)
     lost: list[OutputLost] = []
-    show = _shower(terminal, lost)
-    folder = Folder(here() / NAME)
+    show = _line_printer(terminal, lost)
+    folder = Folder(current_folder() / NAME)
 
     def on_line(source: str, raw: str) -> None:
         line = readable(raw)
@@ -74,8 +74,8 @@ def run(*, workers: int, port: int | None, as_json: bool) -> None:
         raise lost[0]
 
 
-def _shower(terminal: Terminal, lost: list[OutputLost]) -> Callable[[str, Line], None]:
-    """What shows a line, from any thread. Where that fails, it is noted in `lost`, and the stack drains."""
+def _line_printer(terminal: Terminal, lost: list[OutputLost]) -> Callable[[str, Line], None]:
+    """Return a thread-safe function that prints a line. If stdout was closed, it adds to `lost` and sends SIGINT."""
     lock = threading.Lock()
 
     def show(source: str, line: Line) -> None:

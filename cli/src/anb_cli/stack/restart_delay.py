@@ -1,4 +1,4 @@
-"""How long to wait before a child that ended is started again. Pure: the caller looks at the clock."""
+"""Decides how long to wait before a child process that ended is started again. Pure: the caller measures the time."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,23 +6,23 @@ from datetime import timedelta
 from anb_core.domain.backoff import backoff
 
 FIRST_DELAY = timedelta(seconds=0.5)
-"""Long enough not to spin, short enough not to be noticed."""
+"""Delay after the first crash: long enough to avoid a busy loop, too short for people to notice."""
 
 LONGEST_DELAY = timedelta(seconds=30)
-"""A child that always ends is started again for ever, but costs next to nothing."""
+"""Maximum delay. A child that always crashes is restarted forever, at little cost."""
 
 STABLE = 30.0
-"""Seconds. A child that ran for so long was well: its next crash counts as the first one."""
+"""Seconds. If a child ran for this long, its next crash counts as the first one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """How often in a row a child ended before it was stable."""
+    """The number of times in a row that a child ended before it was stable."""
 
     in_a_row: int = 0
 
     def after(self, ran: float) -> "Crashes":
-        """The count after one more, of a child that ran for `ran` seconds."""
+        """Return the count after one more crash of a child that ran for `ran` seconds."""
         return Crashes(1 if ran >= STABLE else self.in_a_row + 1)
 
     @property

@@ -1,4 +1,4 @@
-"""`anb up`: starts emulator, migration, API and workers in order, keeps them running, stops them in order."""
+"""The supervisor of `anb up`: starts emulator, migration, API and workers in order, restarts them, stops them."""
 
 import os
 import secrets
@@ -24,41 +24,43 @@ REGION = "us-east-1"
 
 DEFAULT_PORT = 8000
 READY_WITHIN = 60.0
-"""Seconds for the API to answer; a slow disk under a first import is what takes long."""
+"""Maximum seconds for the start of the API. The first import from a slow disk takes most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""Seconds beyond the drain budget that a worker has for handing its job on."""
+"""Seconds after ANB_DRAIN_SECONDS in which a worker gives its job back."""
 
 DEFAULT_DRAIN = 120.0
+"""Seconds that a worker may finish its job in, if ANB_DRAIN_SECONDS is not set."""
 
 HURRY = 2
-"""The second Ctrl-C has jobs handed on at once; the third one kills."""
+"""Number of the Ctrl-C after which workers give their jobs back at once. The next Ctrl-C kills all children."""
 
 HURRIED_WITHIN = 10.0
-"""Seconds that children have after the second Ctrl-C."""
+"""Seconds before children are killed after the second Ctrl-C."""
 
 EXPLAINED_AFTER = 2.0
-"""Seconds after which a stop that still waits for somebody says for whom."""
+"""Seconds of stopping after which a message names the children that still run."""
 
 TICK = 0.1
+"""Seconds between two checks of the children."""
 
 FOREIGN = ("AWS_", "SQS_", "S3_", "CELERY_")
-"""Variables that point to other deployments begin so: an embedded stack must never touch those."""
+"""Prefixes of variables that point to other deployments. The local stack must never use those deployments."""
 FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TOPIC_ARN", "ANB_URL", "ANB_TOKEN"})
 
 
 def stack_environment(
     environ: Mapping[str, str], folder: Folder, *, emulator_url: str, emulator_secret: str, api_port: int
 ) -> dict[str, str]:
-    """The environment of API and workers.
+    """Return the environment of API and workers.
 
-    It has the person's own limits, but nothing that leads to another deployment or to modules of the current folder.
+    It keeps the user's variables, except those that point to other deployments or to modules in the current folder.
     """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
     }
     if "PYTHONPATH" in kept:
-        # An empty entry, as of a colon too many, means the current folder.
+        # An empty entry, such as after an extra colon, means the current folder.
         kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, kept["PYTHONPATH"].split(os.pathsep)))
     return kept | {
         "DATABASE_URL": f"sqlite:///{folder.database}",
@@ -69,11 +71,11 @@ def stack_environment(
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "anb",
         "AWS_SECRET_ACCESS_KEY": emulator_secret,
-        # No instance has a role to lend us here, and looking for one takes seconds.
+        # Without this, boto3 asks the EC2 metadata service for credentials, which takes seconds.
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # An idle worker stops only between two polls; here they cost nothing.
+        # Short polls, because an idle worker stops only between two polls. Polls of the emulator cost nothing.
         "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",
@@ -85,7 +87,12 @@ def stack_environment(
 
 
 class Supervisor:
-    """The stack of one folder. `say(source, text)` is for people, `on_line(source, line)` gets what children log."""
+    """Runs the stack of one folder.
+
+    `workers` is the number of worker processes. `port` is the API's port: None means the last one, 0 a free one.
+    `say(source, text)` gets the supervisor's messages, `on_line(source, line)` each log line of a child, from a thread,
+    and `on_ready(url)` the API's address when the API answers.
+    """
 
     def __init__(
         self,
@@ -111,14 +118,14 @@ class Supervisor:
         self._due: dict[str, float] = {}
 
     def run(self) -> None:
-        """Serve until SIGINT, SIGTERM or SIGHUP, then drain.
+        """Run the stack until SIGINT, SIGTERM or SIGHUP, then stop it.
 
         Raises:
-            StackTrouble: it can't start.
+            StackTrouble: the stack can't start.
         """
         self._folder.create()
         with self._folder.locked():
-            before = {
+            previous_handlers = {
                 number: signal.signal(number, self._on_signal)
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             }
@@ -129,11 +136,11 @@ class Supervisor:
                 self._say("anb", "stopping")
             finally:
                 self._end()
-                for number, handler in before.items():
+                for number, handler in previous_handlers.items():
                     signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """The first one ends whatever is being done; those that follow only hasten the end."""
+        """Interrupt the main thread at the first signal. Later signals are only counted, and make the stop faster."""
         self._signals += 1
         if self._signals == 1:
             raise KeyboardInterrupt
@@ -144,7 +151,7 @@ class Supervisor:
         api_port, emulator_port = self._choose_ports()
         for log in self._folder.logs.glob("*.log"):
             log.unlink()
-        # Another one at each start, and nowhere but in our children's environments.
+        # The secret is new at each start and exists only in the environments of the children.
         secret = secrets.token_urlsafe(32)
         emulator = self._emulator = Emulator(port=emulator_port, data=self._folder.emulator, secret=secret)
         environment = stack_environment(
@@ -173,14 +180,14 @@ class Supervisor:
         self._on_ready(url)
 
     def _choose_ports(self) -> tuple[int, int]:
-        known = self._folder.ports()
-        wanted = known.get("api", DEFAULT_PORT) if self._port is None else self._port
+        last_ports = self._folder.ports()
+        wanted = last_ports.get("api", DEFAULT_PORT) if self._port is None else self._port
         api = wanted or _free_port()
         if not _is_free(api):
             raise StackTrouble(
                 f"Port {api} is taken by another program: choose another with --port, or a free one with --port 0."
             )
-        emulator = known.get("emulator", 0)
+        emulator = last_ports.get("emulator", 0)
         while not emulator or emulator == api or not _is_free(emulator):
             emulator = _free_port()
         self._folder.keep_ports({"api": api, "emulator": emulator})
@@ -197,7 +204,7 @@ class Supervisor:
 
     def _migrated(self, migration: ChildProcess) -> None:
         if migration.wait() != 0:
-            raise StackTrouble(f"The database could not be brought up to date. It said:\n{migration.last_lines}")
+            raise StackTrouble(f"The database migration failed. The end of its output:\n{migration.last_lines}")
 
     def _await_api(self, url: str) -> None:
         api = self._children[0]
@@ -205,11 +212,15 @@ class Supervisor:
         with httpx.Client(trust_env=False, timeout=2.0) as http:
             while not _answers(http, f"{url}/readyz"):
                 if not api.running:
-                    ending = api.note_exit()
+                    exit_text = api.note_exit()
                     api.wait()
-                    raise StackTrouble(f"The API {ending} instead of starting. It said:\n{api.last_lines}")
+                    raise StackTrouble(
+                        f"The API {exit_text} during its start. The end of its output:\n{api.last_lines}"
+                    )
                 if time.monotonic() > deadline:
-                    raise StackTrouble(f"The API is not ready after {READY_WITHIN:g} s. It said:\n{api.last_lines}")
+                    raise StackTrouble(
+                        f"The API is not ready after {READY_WITHIN:g} s. The end of its output:\n{api.last_lines}"
+                    )
                 time.sleep(TICK / 2)
 
     # --- run ----------------------------------------------------------------------------------------------------------
@@ -217,24 +228,24 @@ class Supervisor:
     def _keep_running(self) -> Never:
         while True:
             now = time.monotonic()
-            self._look_after_emulator(now)
+            self._restart_emulator_if_ended(now)
             for child in self._children:
-                self._look_after(child, now)
+                self._restart_if_ended(child, now)
             time.sleep(TICK)
 
-    def _look_after(self, child: ChildProcess, now: float) -> None:
+    def _restart_if_ended(self, child: ChildProcess, now: float) -> None:
         if child.running:
             return
         due = self._due.get(child.name)
         if due is None:
-            ending = child.note_exit()
+            exit_text = child.note_exit()
             self._due[child.name] = now + child.crashes.delay
-            self._say(child.name, f"{ending}, starts again in {child.crashes.delay:g} s")
+            self._say(child.name, f"{exit_text}, starts again in {child.crashes.delay:g} s")
         elif now >= due:
             del self._due[child.name]
             child.start()
 
-    def _look_after_emulator(self, now: float) -> None:
+    def _restart_emulator_if_ended(self, now: float) -> None:
         if self._emulator is None or self._emulator.running:
             return
         due = self._due.get("emulator")
@@ -253,7 +264,7 @@ class Supervisor:
     # --- stop ---------------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """Workers and API drain side by side; the emulator goes last, because they need it for that, and saves."""
+        """Stop API and workers at the same time, then the emulator. Workers need the emulator to finish their jobs."""
         for child in self._children:
             child.send(signal.SIGTERM)
         self._await_end()
@@ -280,7 +291,7 @@ class Supervisor:
             if not explained and now > begun + EXPLAINED_AFTER:
                 explained = True
                 names = ", ".join(child.name for child in running)
-                self._say("anb", f"{names} may finish what is at hand within {drain:g} s; Ctrl-C again is quicker")
+                self._say("anb", f"waiting up to {drain:g} s for {names} to finish; press Ctrl-C again to stop faster")
 
 
 def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
@@ -289,7 +300,7 @@ def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
 
 
 def _drain_seconds(environ: Mapping[str, str]) -> float:
-    """As the workers take it; with a value that they refuse, there are none to wait for."""
+    """Return ANB_DRAIN_SECONDS, or the default if it is missing or invalid. Invalid values stop workers at startup."""
     try:
         return float(environ.get("ANB_DRAIN_SECONDS") or DEFAULT_DRAIN)
     except ValueError:
