@@ -1,7 +1,8 @@
-"""Builds the ffmpeg commands of a render. Nothing is run, read or written here: paths are only names.
+"""Builds the ffmpeg commands of a render. These functions run no command and open no file.
 
-Parts are encoded apart and joined without encoding them again. That works only while every part comes from `_encode`:
-x264 writes the same headers for all of them (stitchable), and clock, size and rate are the same.
+The parts of a video are encoded separately and joined without encoding them again. This works because every part is
+encoded with the options of `_encode`: x264 then writes the same headers for all parts (stitchable=1), and time base,
+size and frame rate are the same.
 """
 
 import re
@@ -18,41 +19,42 @@ from anb_core.domain.source_facts import Reading
 from anb_worker.render.layout import FADE_OUT_SECONDS, WATERMARK_MARGIN
 
 CLOCK = 15360
-"""Ticks a second of the picture's timestamps; 512 to a frame."""
+"""The time base of the output's video stream: ticks per second, 512 per frame."""
 
 _TICKS_A_TURN = 2**33
-"""After how many the clock of MPEG-TS begins anew."""
+"""The clock of MPEG-TS begins at 0 again after this many ticks."""
 
 MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
-"""x264's crf, less is better: of what is encoded once more, of cards, whose soft shades show every step, and of videos.
+"""x264's crf (lower is better). MASTER_QUALITY: for a card that is encoded once more. CARD_QUALITY: for other cards,
+whose soft gradients would show compression. _QUALITY: for main parts.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""How far sound may be from its time. Less than 40 ms, which are noticed; more than the jitter of honest timestamps."""
+"""How far sound may be off. People notice 40 ms; the jitter of correct timestamps is less than 30 ms."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-# Without it a phone's HDR clip comes out pale. 203 nits is what HDR calls white.
+# Without tone mapping the HDR clip of a phone looks pale. 203 nits is the reference white of HDR.
 _TONE_MAPPING = (
     "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
     "zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
 _NO_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
-# Neither where a phone's clip was taken nor who made it goes into the output.
+# The output must not reveal where a clip was recorded or by whom.
 _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """The ffmpeg that is run, and what it may use."""
+    """The ffmpeg program that is run, and its limits."""
 
     path: PurePath
     max_pixels: int
-    """The pixels of one picture of an upload."""
+    """The most pixels in one picture of an upload."""
     max_alloc: int
-    """The bytes of one block of memory."""
+    """The largest block of memory that ffmpeg allocates, in bytes."""
     threads: int
-    """The threads of one codec."""
+    """The number of threads of each codec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +62,37 @@ class Sound:
     """The sound of one part of the output."""
 
     frames: int
-    """How long it is, in frames of the output's picture."""
+    """The length of the part, in video frames of the output."""
     file: PurePath | None = None
-    """What extract_command wrote. None means silence."""
+    """The NUT file that extract_command wrote. None means silence."""
 
 
 def picture_command(
     tool: Tool, plan: RenderPlan, source: PurePath, *, watermark: PurePath | None, output: PurePath, decoded: PurePath
 ) -> list[str]:
-    """The kept part's picture, exactly `main_frames` frames. When each decoded one appears goes to file `decoded`."""
+    """Build the command that renders the picture of the main part: exactly `main_frames` frames.
+
+    The command also writes the time of each decoded frame to the file `decoded`, see parse_moments.
+    """
     seconds = plan.main_frames / FPS
-    # settb: a frame's time is not rounded to the file's own clock, which may have no more ticks than it has frames.
-    # max: a picture that was there before the cut is shown from the cut on; 15 ms round to that, but are not nothing
-    # where the picture ends before the cut.
+    # settb: with a fine time base, timestamps are not rounded to the file's own one, which may have one tick per frame.
+    # max: a picture that appeared before the cut is shown from the cut on. Its time becomes 15 ms, which rounds to
+    # frame 0, but which is not 0, so that the picture also remains when it ends before the cut.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
         f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
     if watermark is not None:
-        # format=yuv420: blending in rgb costs three to four times as much.
+        # format=yuv420: blending in RGB takes three to four times as much CPU time.
         graph += f"[main];[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:format=yuv420"
     graph += f",setparams={_COLOR}[v]"
     return [
         *_ffmpeg(tool),
-        # A picture that changes its size in mid-stream goes on through the same graph, which scales each frame by
-        # itself.
+        # The filter graph is not rebuilt when pictures change their size in mid-stream: it scales each frame by itself.
         *("-reinit_filter", "0"),
-        *_source(tool, plan, plan.video_index, plan.video_reading, source),
-        *(_own("png_pipe", watermark) if watermark is not None else ()),
+        *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
+        *(_trusted_input("png_pipe", watermark) if watermark is not None else ()),
         *("-filter_complex", graph),
         *("-map", "[v]", *_encode(tool, _QUALITY), _url(output)),
         *("-map", "[count]", "-c:v", "wrapped_avframe", "-fps_mode", "passthrough", "-enc_time_base", "filter"),
@@ -97,16 +101,17 @@ def picture_command(
 
 
 def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
-    """The kept part's sound as it is, but PCM, with its own timestamps; 0 is the part's beginning. When each piece of
-    it begins, and how many samples it has, goes to file `decoded`.
+    """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
-    A command of its own: where a stream changes its channels in midway, all filters begin anew, and so do their counts.
+    Timestamps are kept, with 0 at the begin of the main part. The command also writes the time and the number of
+    samples of each decoded frame to the file `decoded`, see parse_spans. This is a separate command, because ffmpeg
+    rebuilds the filter graph when a stream changes its channels midway, and the filters then count from 0 again.
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
     part = f"asetpts={_from_start(plan.audio_reading, plan)},atrim=start=0:end={plan.main_frames / FPS:.6f}"
     return [
-        *(*_ffmpeg(tool), *_source(tool, plan, plan.audio_index, plan.audio_reading, source)),
+        *(*_ffmpeg(tool), *_upload_input(tool, plan, plan.audio_index, plan.audio_reading, source)),
         *("-map", f"0:{plan.audio_index}", "-af", part),
         *("-ar", str(SAMPLE_RATE), "-ac", "2", "-c:a", "pcm_s16le", *_NO_METADATA),
         *("-stats_enc_pre", str(decoded), "-stats_enc_pre_fmt", "{t} {samp}", "-f", "nut", _url(output)),
@@ -114,10 +119,10 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 
 
 def take_two_channels(extracting: Sequence[str], stderr: str) -> list[str] | None:
-    """The same extraction of two channels as they are, where ffmpeg complains that it can't mix them all; else None.
+    """Return the same extract_command, but with two channels copied unmixed, if ffmpeg could not mix all channels.
 
-    It mixes loudspeakers in a room: not dual mono, nor discrete channels, nor Ambisonics, whose first channel is what
-    is heard from everywhere.
+    Returns None when `stderr` holds no such message. ffmpeg can mix channels that are loudspeakers in a room. It can't
+    mix dual mono, discrete channels or Ambisonics. The first channel of Ambisonics holds the sound from all directions.
     """
     found = _NO_MIX.search(stderr)
     if found is None or "-af" not in extracting:
@@ -128,20 +133,21 @@ def take_two_channels(extracting: Sequence[str], stderr: str) -> list[str] | Non
 
 
 def parse_moments(notes: str) -> list[float]:
-    """When each decoded frame is shown, in seconds, from the text that picture_command's `decoded` file holds."""
+    """Parse the `decoded` file of picture_command: the time in seconds at which each decoded frame is shown."""
     return [float(line) for line in notes.split()]
 
 
 def parse_spans(notes: str) -> list[tuple[float, float]]:
-    """From when to when there is sound, in seconds, from the text that extract_command's `decoded` file holds."""
+    """Parse the `decoded` file of extract_command: begin and end of each decoded frame of sound, in seconds."""
     spans = (line.split() for line in notes.splitlines())
     return [(float(begin), float(begin) + int(samples) / SAMPLE_RATE) for begin, samples in spans]
 
 
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
-    """The sound of a whole video, stretch by stretch, each with exactly as many samples as its picture needs.
+    """Build the command that encodes the sound of the whole video: each part gets as many samples as its frames need.
 
-    In one go, though the picture is joined from parts: each part's sound would end a little off, and the sum be heard.
+    The sound is not joined from encoded parts as the picture is: each part would end slightly off, and the error would
+    add up.
     """
     inputs: list[str] = []
     chains: list[str] = []
@@ -150,23 +156,26 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
         if sound.file is None:
             chain = f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
         else:
-            # async: what is missing becomes silence, once it is noticed; first_pts: what is late stays late.
+            # async: gaps longer than _UNNOTICED_SECONDS become silence. first_pts: sound that begins late stays late.
             chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
-            inputs += _own("nut", sound.file)
+            inputs += _trusted_input("nut", sound.file)
             files += 1
         exact = f"apad,atrim=end_sample={sound.frames * SAMPLES_PER_FRAME}"
         chains.append(f"{chain},{_SOUND_FORMAT},{exact}[s{len(chains)}]")
     joined = "".join(f"[s{number}]" for number in range(len(chains)))
     graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
     encode = ("-c:a", "aac", "-b:a", "160k", *_NO_METADATA, "-f", "mp4")
-    # copyts: else ffmpeg would move a sound that begins late to the beginning.
+    # -copyts: else ffmpeg would move sound that begins late to time 0.
     return [*_ffmpeg(tool), "-copyts", *inputs, "-filter_complex", graph, "-map", "[a]", *encode, _url(output)]
 
 
 def title_command(
     tool: Tool, intro: PurePath, frames: int, *, title: PurePath, top_left: tuple[int, int], output: PurePath
 ) -> list[str]:
-    """Our intro with a title, a transparent picture: it appears softly, and goes with the intro."""
+    """Build the command that draws a title (a transparent PNG) over the project's intro.
+
+    The title fades in, and fades out together with the intro. `top_left` is the position of the title in pixels.
+    """
     dark = frames / FPS - FADE_OUT_SECONDS
     graph = (
         f"[1:v]loop=loop={frames}:size=1,setpts=N/({FPS}*TB),format=yuva420p,"
@@ -176,53 +185,56 @@ def title_command(
     )
     return [
         *_ffmpeg(tool),
-        *(*_own("mov", intro), *_own("png_pipe", title)),
+        *(*_trusted_input("mov", intro), *_trusted_input("png_pipe", title)),
         *("-filter_complex", graph, "-map", "[v]", *_encode(tool, CARD_QUALITY), _url(output)),
     ]
 
 
 def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output: PurePath) -> list[str]:
-    """A card that we composed, made joinable."""
+    """Build the command that encodes a composed card, so that it can be joined. `quality` is x264's crf."""
     graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
-        *(*_ffmpeg(tool), *_own("mov", drawn)),
+        *(*_ffmpeg(tool), *_trusted_input("mov", drawn)),
         *("-filter_complex", graph, "-map", "[v]", *_encode(tool, quality), _url(output)),
     ]
 
 
 def join_list(parts: Sequence[tuple[str, int]]) -> str:
-    """The list that join_command reads: file names beside it, and how many frames each has."""
+    """Return the list that join_command reads. `parts`: names of files in the folder of the list, and frame counts."""
     return "".join(f"file '{name}'\nduration {frames / FPS:.9f}\n" for name, frames in parts)
 
 
 def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath) -> list[str]:
-    """The parts one after the other, with the sound, nothing encoded again; the index comes first."""
+    """Build the command that joins the parts and the sound without encoding them again.
+
+    +faststart puts the index at the beginning of the file.
+    """
     return [
         *_ffmpeg(tool),
-        *(*_own("concat", parts), *_own("mov", sound)),
+        *(*_trusted_input("concat", parts), *_trusted_input("mov", sound)),
         *("-map", "0:v", "-map", "1:a", "-c", "copy", "-video_track_timescale", str(CLOCK), *_NO_METADATA),
         *("-movflags", "+faststart", "-f", "mp4", _url(output)),
     ]
 
 
 def _from_start(reading: Reading, plan: RenderPlan) -> str:
-    """A frame's time from the beginning of the kept part on."""
+    """Return the expression for a frame's timestamp that counts from the begin of the kept part."""
     return f"PTS-{reading.origin + plan.start:.6f}/TB"
 
 
 def _looks(plan: RenderPlan) -> str:
-    """From [picture] to frames of the output: each look by a chain of its own, one after the other."""
+    """Return the filters from [picture] to frames of the output: one chain per look, joined by concat."""
     if len(plan.looks) == 1:
         return f"[picture]{_look(plan, plan.looks[0])}"
     count = len(plan.looks)
     ends = [*(look.first_frame for look in plan.looks[1:]), plan.main_frames]
     chains = [f"[picture]split={count}{''.join(f'[part{n}]' for n in range(count))}"]
     for n, (look, end) in enumerate(zip(plan.looks, ends, strict=True)):
-        # A change belongs to the frame that is nearest to it.
+        # A change of look takes effect at the nearest frame.
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
-        # Pictures of another size than the first one's would be too much for what follows, so each has its look's. What
-        # they say of their colors may be left over from the look before.
+        # The filters that follow can't handle pictures that change their size, so each picture is scaled to the size of
+        # its look. Color tags are set too, because a decoder may keep those of the look before.
         matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
         same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
@@ -232,9 +244,9 @@ def _looks(plan: RenderPlan) -> str:
 
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
-    # end_frame, not only a time: a file with a hole in its timestamps would make `fps` fill the hole. start_time: a
-    # picture that was there before the cut is shown from the cut on, one that comes later is shown early instead of
-    # black.
+    """Return the filters for pictures of one look: deinterlace, set the frame rate, fit into the frame."""
+    # start_time: a picture that appeared before the cut is shown from the cut on. A first picture that comes later is
+    # shown early, instead of black. Callers cut the result by `end_frame`, because `fps` fills holes in the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -242,23 +254,23 @@ def _look(plan: RenderPlan, look: PlannedLook) -> str:
 
 
 def _fit(color: ColorPlan) -> str:
-    """Into the frame, never stretched, with black bars; square pixels, 8 bits, BT.709."""
-    # By its display aspect ratio; of a picture that is no more than a line, at least a line is left.
+    """Return the filters that fit a picture into the frame: same shape, black bars, square pixels, 8 bits, BT.709."""
+    # `dar` is the display aspect ratio. max(2, ...): a picture that is as thin as a line does not vanish.
     fit = f"scale=w='max(2,2*round(min({WIDTH},{HEIGHT}*dar)/2))':h='max(2,2*round(min({HEIGHT},{WIDTH}/dar)/2))'"
     fit += ":flags=bicubic:eval=frame"
-    # What is transparent is shown as on black.
+    # Transparent pixels are shown on black.
     blend = ",premultiply=inplace=1" if color.alpha else ""
     if color.by == "scaler":
         assumed = f":in_color_matrix={color.matrix}" if color.assumed else ""
         steps = f"{fit}{assumed}:out_color_matrix=bt709:out_range=tv{blend}"
     else:
-        # Scaled first: there is less to convert then.
+        # Scaled first, so that fewer pixels have to be converted.
         steps = f"{_hide_matrix(color)}{fit}{blend},{_convert(color)}"
     return f"{steps},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """The scaler refuses matrices that it does not know, also where it has nothing to do with them."""
+    """Return a filter that hides the color matrix: the scaler refuses unknown ones even when it does not use them."""
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 
@@ -267,27 +279,28 @@ def _range(color: ColorPlan) -> str:
 
 
 def _convert(color: ColorPlan) -> str:
-    """What zimg does: from what the picture means to BT.709."""
-    said = (
+    """Return the filters of zimg (zscale) that convert a picture's colors to BT.709."""
+    tags = (
         f"setparams=colorspace={color.matrix}:color_primaries={color.primaries}:color_trc={color.transfer}"
         f":range={_range(color)}"
     )
     simple = "zscale=primaries=bt709:transfer=bt709:matrix=bt709:range=tv"
-    return f"{said},{_TONE_MAPPING if color.by == 'tone_mapping' else simple}"
+    return f"{tags},{_TONE_MAPPING if color.by == 'tone_mapping' else simple}"
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """The same for every part of a video but for `quality`, which leaves no trace in the headers."""
+    """Return the options of the video encoder. Only `quality` differs between parts. It does not change the headers."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
-        # What a player of that level must bear, even when a video is all noise; it also bounds the file.
+        # The bit rate that every player of level 3.1 must support, even for a video full of noise. It also limits the
+        # file's size.
         *("-maxrate", "10M", "-bufsize", "15M", "-x264-params", "stitchable=1", "-threads", str(tool.threads)),
         *("-g", str(2 * FPS), "-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
     ]
 
 
-def _own(demuxer: str, path: PurePath) -> list[str]:
-    """A file of ours as an input."""
+def _trusted_input(demuxer: str, path: PurePath) -> list[str]:
+    """Return the options for an input file that this project made."""
     return ["-protocol_whitelist", "file", "-f", demuxer, "-i", _url(path)]
 
 
@@ -298,10 +311,13 @@ def _ffmpeg(tool: Tool) -> list[str]:
     ]
 
 
-def _source(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
-    """A stranger's file. The demuxer is forced: else a playlist named .mp4 makes ffmpeg read other files."""
+def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
+    """Return the options for an uploaded file as input.
+
+    The demuxer is forced: else a playlist named .mp4 would make ffmpeg read other files.
+    """
     demuxer = DEMUXERS[plan.container]
-    # Not accurate: what is before the cut is decoded and handed on, and the graph decides what is shown at the cut.
+    # -noaccurate_seek: frames before the cut are decoded too. The filter graph decides which one is shown at the cut.
     seek: tuple[str, ...] = ()
     if reading.seek is not None:
         seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")
@@ -312,13 +328,14 @@ def _source(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source:
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
-        # The file's own times for all its streams: ffmpeg would move the beginning of each that it reads to 0.
+        # -copyts keeps the file's timestamps. Else each command would move the first timestamp that it reads to 0, and
+        # picture and sound, which two commands read, would no longer fit together.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 
 
 def _right_clock(container: Container, reading: Reading) -> str:
-    """A filter of packets that puts a jumping clock right, and leaves out what is not needed."""
+    """Return a bitstream filter that corrects a clock that jumps, and that drops the packets before the needed ones."""
     first = reading.stretches[0]
     since, moved = str(first.since), str(first.place - first.since)
     for before, stretch in pairwise(reading.stretches):
@@ -332,5 +349,5 @@ def _right_clock(container: Container, reading: Reading) -> str:
 
 
 def _url(path: PurePath) -> str:
-    """A path that can't be taken for anything else."""
+    """Return a path as a URL, so that ffmpeg does not read it as an option or as another protocol."""
     return f"file:{path}"

@@ -1,10 +1,12 @@
-"""Runs what touches an upload (ffmpeg, the probe) in a child with few rights that cannot outlive us, and kills it when
-asked to.
+"""Runs each program that reads an upload (ffmpeg, the probe) as a child process with few rights, and can kill it.
 
-Every child: a process group of its own, which is killed with it; SIGKILL and nothing gentler (a file with a hole in its
-timestamps made ffmpeg ignore SIGTERM); limits on memory, CPU time, file size and open files; an environment without our
-secrets. On Linux also: killed by the kernel when the worker dies; no sockets, and no leaving of the group (seccomp); no
-file but those named (Landlock, from 5.13); a Python child's memory is nobody's to read. Elsewhere those are missing.
+On every system a child has its own process group, limits on memory, CPU time, file size and open files, and an
+environment without secrets. The whole group is killed by SIGKILL, because ffmpeg can ignore SIGTERM: a file with a hole
+in its timestamps made it do so.
+
+On Linux the kernel also kills the child when the worker dies. The child can neither make sockets nor leave its process
+group (seccomp), and can open only the files that were named (Landlock, from Linux 5.13). No other process can read the
+memory of a Python child. Other systems lack these protections.
 """
 
 import json
@@ -30,31 +32,35 @@ _log = structlog.get_logger(__name__)
 
 _DROP_RIGHTS = Path(__file__).with_name("drop_rights.py")
 _POLL_SECONDS = 0.05
-"""How often `stop` is checked. A child may be killed so much too late."""
+"""The interval at which `stop` is checked, so a child may be killed this much late."""
 _DRAIN_SECONDS = 1.0
 """How long to go on reading a pipe that some process still holds open after the child's whole group was killed."""
 _KEPT_OF_STDOUT = 1024 * 1024
 _KEPT_OF_STDERR = 16 * 1024
+"""How many bytes of the end of each stream are kept."""
 _LOGGED_OF_STDERR = 2000
+"""How many characters of the end of stderr are logged."""
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
-"""How a decoder ends that trips over what it reads. Other signals come from outside."""
+"""The signals that end a decoder that crashes on its input. Other signals are sent by another process."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
-_OUR_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
-"""What no file's bytes can bring about, in the system's words."""
-# What any program needs to start: shared libraries, their cache, locales, the count of processors.
+_SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
+"""Messages of system errors that the content of a file can't cause."""
+# What every program needs at its start: shared libraries and their cache, locales, the number of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """The most that one child may use."""
+    """The limits of one child process."""
 
     cpu_seconds: int = 900
+    """CPU time."""
     wall_seconds: float = 1800.0
+    """Time from the start of the child to its end."""
     memory_bytes: int = 4 * 1024**3
-    """Of address space."""
+    """Address space."""
     file_bytes: int = 1024**3
-    """Of each file that it writes."""
+    """The size of each file that the child writes."""
     open_files: int = 256
 
 
@@ -63,12 +69,13 @@ class Finished:
     """How a child ended."""
 
     code: int
-    """Its exit code. Negative: the number of the signal that killed it."""
+    """The exit code, or the negative number of the signal that killed the child."""
     exhausted: bool
-    """Whether it used up its CPU time."""
+    """Whether the child used up its CPU time."""
     stdout: str
+    """The end of the output, at most _KEPT_OF_STDOUT bytes."""
     stderr: str
-    """The end of what it wrote, at most _KEPT_OF_STDOUT and _KEPT_OF_STDERR bytes."""
+    """The end of the error output, at most _KEPT_OF_STDERR bytes."""
 
 
 def run(
@@ -80,15 +87,15 @@ def run(
     read: Iterable[Path] = (),
     on_line: Callable[[str], None] | None = None,
 ) -> Finished:
-    """Run a command to its end, `workdir` being its current directory and the only place that it may write to.
+    """Run a command and wait for its end. `workdir` is its current directory and the only folder that it may write to.
 
-    `read` names the files and directories that it may read besides itself, the system's and workdir. `on_line` gets
-    each line of its output as it comes; without, the output is in the answer. Whatever way this ends, the child is dead
-    then.
+    `read` names the files and directories that the command may read in addition to its own file, the system's files and
+    `workdir`. `on_line` gets each line of standard output as it arrives; without `on_line` the output is in the result.
+    The child is dead when this function returns or raises.
 
     Raises:
-        Transient: `timed_out`.
-        AnbError: what `stop` was asked with.
+        Transient: `timed_out`, the child ran longer than `limits.wall_seconds`.
+        AnbError: the error that `stop` was asked with.
     """
     launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
     return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)
@@ -97,9 +104,9 @@ def run(
 def run_python(
     module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
 ) -> Finished:
-    """Run a module of ours as `run` runs a command."""
+    """Run one of the project's Python modules in the same way as `run` runs a command."""
     paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
-    # -I: nothing is imported that the environment or the current directory names.
+    # -I: Python ignores its environment variables, and imports nothing from the current directory.
     launcher = [
         sys.executable,
         "-I",
@@ -132,7 +139,7 @@ def _run(
                 stop.check()
                 if time.monotonic() > deadline:
                     raise Transient("timed_out", f"{name} took over {limits.wall_seconds:.0f} s and was killed.")
-            # What it leaves behind holds the pipes open, until it is killed.
+            # Processes that the child left behind hold the pipes open until they are killed.
             _kill(child)
             while selector.get_map() and _read_some(selector, _DRAIN_SECONDS):
                 pass
@@ -142,7 +149,7 @@ def _run(
 
 
 def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
-    """Read what arrives within so many seconds. Returns False where nothing arrives."""
+    """Read the data that arrives within this many seconds. Returns False when nothing arrives."""
     ready = selector.select(within)
     for key, _ in ready:
         if not key.data.take(os.read(key.fd, 65536)):
@@ -151,36 +158,37 @@ def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
 
 
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
-    """Return the error to raise for a child that failed, and log what it wrote to stderr.
+    """Return the error to raise for a child that failed, and log the end of its stderr.
 
-    `of_upload`: it read a stranger's file. Whatever the bytes of a file can cause is then the fault of that file, as
-    the next try would end the same way. The error never repeats stderr, which names our files.
+    `doing` says in the messages what the child did. `of_upload`: the child read an upload. Every error that the content
+    of a file can cause is then a BadInput, because the next try would end in the same way. The message never repeats
+    stderr, which contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
-    said = finished.stderr.lower()
-    if "no space left on device" in said:
+    stderr = finished.stderr.lower()
+    if "no space left on device" in stderr:
         return Unavailable("scratch", f"The worker's disk was full while {doing}.")
-    if of_upload and finished.code != NOT_STARTED and (error := _fault_of_bytes(finished, said)):
+    if of_upload and finished.code != NOT_STARTED and (error := _fault_of_upload(finished, stderr)):
         return error
     if finished.exhausted:
         return Transient("timed_out", f"The limit of CPU time was reached while {doing}.")
-    if any(words in said for words in (*_MEMORY_WORDS, "resource temporarily unavailable")):
+    if any(words in stderr for words in (*_MEMORY_WORDS, "resource temporarily unavailable")):
         return Transient("out_of_memory", f"The memory limit was reached while {doing}.")
     if finished.code < 0:
         return Transient("killed", f"The child was ended by {signal.Signals(-finished.code).name} while {doing}.")
     return Transient("child_failed", f"The child ended with {finished.code} while {doing}; the worker's log says more.")
 
 
-def _fault_of_bytes(finished: Finished, said: str) -> BadInput | None:
-    """What an upload did to the child that read it; None where the upload can't have done it."""
+def _fault_of_upload(finished: Finished, stderr: str) -> BadInput | None:
+    """Return the error if the upload made the child fail, or None if the content of a file can't cause this failure."""
     if finished.exhausted:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."
         )
-    if any(words in said for words in _MEMORY_WORDS):
-        # The limit is one of address space, and always the same: what reaches it once does so each time.
+    if any(words in stderr for words in _MEMORY_WORDS):
+        # The limit of address space is always the same, so the next try would reach it too.
         return BadInput("too_demanding", "The video takes far more memory than a video should; export it again.")
-    if any(words in said for words in _OUR_WORDS) or (finished.code < 0 and -finished.code not in _CRASHES):
+    if any(words in stderr for words in _SYSTEM_WORDS) or (finished.code < 0 and -finished.code not in _CRASHES):
         return None
     return BadInput("corrupt", "The video is damaged: it can't be decoded. Record or export it again.")
 
@@ -202,26 +210,28 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
             if child.returncode is None:
                 _kill(child)
                 child.wait()
-            # As the first process of a container, this process becomes the parent of orphans and has to reap them.
+            # The first process of a container (PID 1) becomes the parent of orphaned processes and has to reap them.
             with suppress(ChildProcessError):
                 while os.waitpid(-child.pid, 0):
                     pass
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End a child and all that it started. Only before it is waited for: afterwards the id may be another's."""
+    """Kill a child's process group. Call this before the child is reaped: later another process may have its id."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether a child has ended. It is not waited for, so that its id remains its own, and its group's."""
+    """Whether a child has ended. The child is not reaped here (WNOWAIT), so that no other process can get its id."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
-    """What a child used that has ended. Not Popen.wait: whether its CPU time was used up can only be asked here, as
-    ffmpeg catches the signal that says so.
+    """Reap a child that has ended, and return the resources that it used.
+
+    wait4 instead of Popen.wait: only the used CPU time shows whether the limit was reached, because ffmpeg catches the
+    limit's signal.
     """
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -229,13 +239,13 @@ def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 
 class _Tail:
-    """The end of a stream, bounded whatever is sent; or, with `on_line`, nothing but the line that is not yet whole."""
+    """Keeps at most the last `most` bytes of a stream. With `on_line`, keeps only the line that is not complete yet."""
 
     def __init__(self, most: int, on_line: Callable[[str], None] | None = None) -> None:
         self._most, self._on_line, self._bytes = most, on_line, bytearray()
 
     def take(self, chunk: bytes) -> bool:
-        """Add what was read; False at the end of the stream."""
+        """Add a chunk of the stream. Returns False at the end of the stream, which is an empty chunk."""
         self._bytes += chunk
         if self._on_line is not None:
             *lines, self._bytes = self._bytes.split(b"\n")
@@ -249,13 +259,13 @@ class _Tail:
 
 
 def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
-    """What drop_rights.py has to allow and to limit, as JSON."""
+    """Return the argument RIGHTS of drop_rights.py as JSON."""
     cpu, memory, file, files = limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files
     return json.dumps(
         {
             "parent": os.getpid(),
             "limits": {
-                # The soft limit's signal says what happened; the hard one's is for a program that ignores it.
+                # The signal of the soft limit tells the cause. The hard limit kills a program that ignores that signal.
                 "RLIMIT_CPU": (cpu, cpu + 5),
                 "RLIMIT_AS": (memory, memory),
                 "RLIMIT_FSIZE": (file, file),
@@ -269,8 +279,9 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
 
 
 def _environment(workdir: Path) -> dict[str, str]:
-    """Nothing of ours, above all no credentials. Two arenas: else each thread of glibc's malloc takes 64 MB of address
-    space.
+    """Return the environment of a child, without the worker's own variables such as credentials.
+
+    MALLOC_ARENA_MAX is 2, because glibc's malloc else reserves 64 MB of address space for each thread.
     """
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     own = {
