@@ -110,7 +110,7 @@ def test_going_back_to_a_bootstrap_token_that_was_replaced_is_told_and_revokes_n
         assert not add_bootstrap_token(store, "the-first-secret-of-all")
 
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
-        "the bootstrap token was revoked before, and lets nobody in: choose another"
+        "the bootstrap token was revoked earlier, so it gives no access: choose another one"
     ]
     assert authenticate(store, "the-first-secret-of-all") is None
     assert authenticate(store, "the-second-secret-of-all")

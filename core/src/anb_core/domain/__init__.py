@@ -1,1 +1,1 @@
-"""What ANB Video is about, as values and functions of values: no I/O, no clock, no randomness."""
+"""The rules of ANB Video, as immutable values and pure functions: no I/O, no clock, no randomness."""

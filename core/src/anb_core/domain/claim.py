@@ -57,7 +57,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
 ) -> Take | RecordLoss | Drop:
     """Decide what a worker does with a message.
 
-    `now` is the database's clock. `generation` is the message's, None in messages of older producers.
+    `now` is the database's clock. `generation` is that of the message, None for messages of older producers.
     """
     match job:
         case Job(status=status) if status.terminal:

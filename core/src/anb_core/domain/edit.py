@@ -33,7 +33,7 @@ class Switch(_Part):
 
 
 class EditSpec(_Part):
-    """The whole edit; what is left out takes its default, what is unknown is refused."""
+    """All options of an edit. A missing option has its default value, an unknown option is refused."""
 
     trim: Annotated[Trim, Field(description="The part of the upload that is kept.")] = Trim()
     watermark: Annotated[Switch, Field(description="The watermark over the main part.")] = Switch()

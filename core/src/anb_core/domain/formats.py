@@ -81,7 +81,7 @@ DECODERS = tuple(name for names in (*VIDEO_CODECS.values(), *AUDIO_CODECS.values
 """All decoders that are allowed for uploads. A render plan may also name one of ALPHA_DECODERS."""
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""For each codec whose default decoder ignores the alpha channel: the decoder that decodes it."""
+"""Decoders that decode the alpha channel, for the codecs whose default decoder ignores it."""
 
 INTERLACED_CODECS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
 """The codecs whose frames may be interlaced. Progressive frames pass the deinterlacing filter at almost no cost."""

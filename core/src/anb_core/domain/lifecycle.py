@@ -126,7 +126,10 @@ def source_taken(video: Video) -> Conflict:
 
 
 def holds(job: Job, lease: Lease) -> bool:
-    """Return whether the job still has this lease. A takeover, a cancel and an end each change a compared value."""
+    """Return whether the job still has this lease.
+
+    A new claim, a cancel or the end of the attempt changes at least one of the compared values.
+    """
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id
 
 
@@ -225,12 +228,12 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether this result is current already. So a writer can repeat a call whose answer was lost."""
+    """Return whether this result is current already, because an earlier call was committed but its answer was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether this attempt has this settlement already. So a writer can repeat a call whose answer was lost."""
+    """Return whether the attempt has this settlement already, because the answer to an earlier call was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 

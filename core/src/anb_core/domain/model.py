@@ -13,7 +13,7 @@ from anb_core.domain.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why something went wrong, as people see it."""
+    """The error of a job or of an attempt."""
 
     code: Code
     """A stable code that programs compare."""
@@ -30,12 +30,12 @@ class Source:
     size: int
     """Bytes."""
     sha256: str | None = None
-    """Hexadecimal SHA-256. None for an object whose bytes did not pass through us."""
+    """Hexadecimal SHA-256. None for a submitted object, because we did not read its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What a person uploaded."""
+    """A video that a person uploaded or submitted."""
 
     id: str
     owner: str
@@ -263,11 +263,11 @@ class JobEvent:
     """The job's version after the change."""
     status: Status
     progress: float
-    """From 0 to 1."""
+    """Progress of the attempt, from 0 to 1."""
     at: datetime
     """Time at which the entry was written, by the database's clock."""
     error: Problem | None = None
-    """Why the attempt ended without a result. If no attempt ended, the job's error. None without either."""
+    """Why the attempt ended without a result. If no attempt ended, the job's error or None."""
 
 
 class Scope(StrEnum):
@@ -299,7 +299,7 @@ class DeletionReason(StrEnum):
     """Why an object has to be deleted."""
 
     ABANDONED_UPLOAD = "abandoned_upload"
-    """The upload of the object broke off, was cancelled or was never finished."""
+    """The upload of the object was interrupted, cancelled or never finished."""
     LOSING_ATTEMPT = "losing_attempt"
     """The attempt that wrote the object did not produce the job's current result."""
     TOMBSTONE = "tombstone"

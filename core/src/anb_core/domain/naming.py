@@ -9,7 +9,7 @@ MAX_TITLE = 200
 """The maximum length of a title, in characters. A longer one does not fit on the intro card."""
 
 MAX_FILE_NAME_BYTES = 255
-"""The maximum length of a file name, in UTF-8 bytes. File systems take no longer name for a saved download."""
+"""The maximum length of a file name, in UTF-8 bytes. File systems refuse longer names."""
 
 VIDEO_ID_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
 """A video's id is part of object keys and URLs, so it has no slash and is neither `.` nor `..`."""

@@ -79,7 +79,7 @@ class QueueReceiver(Protocol):
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
         """Return the message to the queue. It becomes visible again after `pause`.
 
-        The pause may be a little longer, so that the next receipt has another age than the first one.
+        After a first receipt the pause may be longer, so that the next receipt has an `age` that is not None.
         """
         ...
 
@@ -105,7 +105,7 @@ class QueueAdmin(Protocol):
         ...
 
     def ping(self) -> None:
-        """Return if the queue answers."""
+        """Check that the queue answers."""
         ...
 
     def close(self) -> None: ...

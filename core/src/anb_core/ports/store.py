@@ -211,7 +211,7 @@ class Leases(Protocol):
         that holds the lease changes nothing and does not extend the lease, so a caller that got no answer may repeat
         the call.
 
-        A job that is not due yet gets a new outbox entry for its due time, because its last message may be this one.
+        A job that is not due yet gets an outbox entry for its due time, because this message may be the job's last one.
         """
         ...
 
@@ -270,7 +270,7 @@ class Outbox(Protocol):
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
-        """Make an entry whose message was refused due again after `delay`, and count the try."""
+        """Postpone an entry whose message was refused by `delay`, and count the try."""
         ...
 
 
@@ -283,7 +283,7 @@ class Housekeeping(Protocol):
     def exclusively(self, name: str, *, lifetime: timedelta) -> AbstractContextManager[bool]:
         """Enter a block that one process at a time may run. The value is True for that process, False for others.
 
-        The block of a crashed process counts as left after `lifetime`.
+        If the process crashes, another one may enter after `lifetime`.
         """
         ...
 
@@ -386,7 +386,7 @@ class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, Dead
     """A store with all protocols. Adapters and the in-memory fake implement it. Use cases take only what they need."""
 
     def ping(self) -> None:
-        """Return if the database answers.
+        """Check that the database answers.
 
         Raises:
             Unavailable: the database does not answer, or does not have the schema that this program needs.

@@ -1,1 +1,1 @@
-"""What ANB Video does: one module per use case, each written against the ports."""
+"""The use cases of ANB Video, one per module. They use only the domain and the ports."""

@@ -55,7 +55,7 @@ class Report:
     message_id: str
     video_id: str | None = None
     attempt_id: str | None = None
-    """None if no attempt began, as are `fence` and `counters`."""
+    """None if no attempt began. The same is true of `fence` and `counters`."""
     fence: int | None = None
     counters: Counters | None = None
     """The job's counters after the attempt."""

@@ -53,9 +53,9 @@ class Shutdown:
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Ask `stop` when the drain time ends while the block runs.
+        """Let a shutdown interrupt the work in the block, by asking `stop`.
 
-        If `drains` is False, the work in the block may be interrupted at the first shutdown request.
+        If `drains` is True, this happens at the end of the drain time. Otherwise it happens at the first request.
         """
         with self._lock:
             self._current, self._drains = stop, drains

@@ -81,5 +81,5 @@ class Submit:
             raise Conflict("video_exists", f"Video {video_id} exists with another object or owner; choose another id.")
         if created:
             self._wake_relay()
-            _log.info("object taken in", video_id=video_id, owner=owner, key=key)
+            _log.info("object submitted", video_id=video_id, owner=owner, key=key)
         return record, created

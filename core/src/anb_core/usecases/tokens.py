@@ -60,12 +60,12 @@ def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
     if store.find_token(token.hash) is None:
-        _log.warning("the bootstrap token was revoked before, and lets nobody in: choose another")
+        _log.warning("the bootstrap token was revoked earlier, so it gives no access: choose another one")
         return added
     for other in store.list_tokens():
         is_bootstrap = (other.owner, other.scope, other.expires_at) == (BOOTSTRAP_OWNER, Scope.OPS, None)
         if is_bootstrap and other.hash != token.hash and store.revoke_token(other.id):
-            _log.info("the bootstrap token before this one is revoked", token_id=other.id)
+            _log.info("an earlier bootstrap token was revoked", token_id=other.id)
     return added
 
 

@@ -184,7 +184,7 @@ class UploadSession:
         self._head = None
         check_first_bytes(head)
         parts, new = self._sessions, self._new
-        # Set before the call, because a call that fails may have committed all the same.
+        # Set before the call, because a call that fails may have committed in spite of its error.
         self._unfinished = True
         begun = parts.store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=self._idempotency)
         if isinstance(begun, Replay):
@@ -233,7 +233,7 @@ class UploadSession:
             self._remove_object()
             raise _ended(new.id) from None
         parts.wake_relay()
-        _log.info("video taken in", video_id=new.id, owner=new.owner, size=source.size)
+        _log.info("upload completed", video_id=new.id, owner=new.owner, size=source.size)
         return record
 
     def _remove_object(self) -> None:
