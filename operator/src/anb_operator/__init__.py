@@ -1,1 +1,1 @@
-"""The operator of ANB Video: it mirrors videos as VideoJobs, and does what people ask of them through these."""
+"""The Kubernetes operator of ANB Video: it mirrors videos as VideoJobs and runs the commands in their specs."""

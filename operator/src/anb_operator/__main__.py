@@ -1,4 +1,4 @@
-"""`python -m anb_operator [run | uninstall]`: the operator until SIGTERM, or the clean-up before an uninstall."""
+"""`python -m anb_operator [run | uninstall]` runs the operator until SIGTERM, or the clean-up before an uninstall."""
 
 import argparse
 import asyncio
@@ -21,11 +21,11 @@ from anb_operator.settings import OperatorSettings, UninstallSettings
 from anb_operator.uninstall import uninstall
 
 BUCKET_PATIENCE = timedelta(seconds=20)
-"""How long a call of the bucket may take. A worker's has to end within a heartbeat; the operator renews no lease."""
+"""Timeout of a call to the bucket. It may be longer than a worker's, because the operator renews no lease."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0 after a clean stop."""
+    """Run a command and return its exit code: 0 after a clean stop, 1 after an error."""
     parser = argparse.ArgumentParser(prog="python -m anb_operator", description=__doc__)
     parser.add_argument("command", nargs="?", choices=("run", "uninstall"), default="run")
     command = parser.parse_args(arguments).command
@@ -53,9 +53,9 @@ def _each(errors: BaseException) -> Iterator[BaseException]:
 def _run() -> None:
     settings = load_or_exit(OperatorSettings)
     configure_logging(settings.log_format, settings.log_level)
-    # It tells of each event that it handed to us, with all of its settings.
+    # At INFO, kopf logs each event that it passes to our handler.
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    # What ends a watch is told by us, in a sentence instead of tracebacks.
+    # When a watch ends, `watch.py` logs one sentence; kopf would log tracebacks.
     for part in ("orchestration", "running"):
         logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)
     with (

@@ -1,4 +1,4 @@
-"""Wires the operator together and runs it: kopf watches, our own tasks do the work."""
+"""Builds the parts of the operator and runs them: kopf watches VideoJobs, and the operator's own tasks do the work."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -31,25 +31,28 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""What specs ask for is done so often at once. Each takes a connection to the database, of which the chart gives 8."""
+"""Maximum number of commands that run at once. Each uses one of the database connections; the chart allows 8."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """One pool for each of those that ask the database on their own, so that none waits for commands."""
+    """Thread pools for blocking calls. Reads and health checks have their own, so that they never wait for commands."""
 
     reading: Executor
+    """For reads of the feed, of videos and of the jobs that workers process."""
     commands: Executor
+    """For the commands of specs: submit, cancel and retry."""
     checks: Executor
+    """For the pings of the readiness probe."""
 
 
 async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
-    """Work until SIGTERM or SIGINT, whatever is away meanwhile; the caller closes the parts.
+    """Run the operator until SIGTERM or SIGINT, also through outages. The caller closes `store` and `objects`.
 
     Raises:
-        kopf.LoginError: there is no Kubernetes to work with.
+        kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -59,7 +62,7 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
     with _threads() as threads:
         async with connection.open():
             cache = VideoJobCache()
-            # A deletion does not wait for the database, or not for long.
+            # Deletions go on while the queue is paused: no VideoJob may hang for long because the database is down.
             queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
             health = _health(
                 store, objects, kube=kube, connection=connection, cache=cache, metrics=metrics, threads=threads
@@ -83,7 +86,7 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
                 threads=threads.reading,
                 report=partial(health.report, "list of videos"),
             )
-            _show(metrics, cache, queue, feed)
+            _set_gauges(metrics, cache, queue, feed)
             async with serving(settings.listen, health):
                 while await unless_stopped(stop, resync.wait_for_videojobs(beat=health.beat)):
                     tasks = [
@@ -125,7 +128,7 @@ def _health(
         return lambda: asyncio.get_running_loop().run_in_executor(threads.checks, call)
 
     return Health(
-        # An API server that was away has to show what was written before only once it is back.
+        # During an outage of the API server the watch can show nothing, so the time counts from the end of the outage.
         watch_silence=lambda: min(cache.silence(), connection.answering()),
         parts={
             "database": in_thread(store.ping),
@@ -149,7 +152,7 @@ def _reconciler(
     return Reconciler(
         store=store,
         objects=objects,
-        # Another process relays what is owed, within a second.
+        # The operator runs no relay. The relays of the API and the workers send the message within a second.
         submit=make_submit(settings, store, objects, wake_relay=lambda: None),
         kube=kube,
         cache=cache,
@@ -168,7 +171,7 @@ def _deletion_costs(
     return DeletionCosts(store, kube, selector=settings.worker_selector, threads=threads.reading)
 
 
-def _show(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: FeedReader) -> None:
+def _set_gauges(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: FeedReader) -> None:
     metrics.videojobs.set_function(lambda: len(cache))
     metrics.queue_depth.set_function(lambda: len(queue))
     metrics.videos_failing.set_function(lambda: queue.failing)
@@ -178,7 +181,7 @@ def _show(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: FeedRe
 
 
 def policy_of(settings: OperatorSettings) -> Policy:
-    """What the settings say of mirrors."""
+    """Return the policy for mirrors that the settings describe."""
     return Policy(
         namespace=settings.namespace,
         instance=settings.instance,
@@ -191,7 +194,7 @@ def policy_of(settings: OperatorSettings) -> Policy:
 
 @asynccontextmanager
 async def _running(tasks: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run beside the block, and end with it. A task that ends by itself ends the block with its error."""
+    """Run the tasks while the block runs, and cancel them at its end. A task that fails ends the block too."""
     async with asyncio.TaskGroup() as group:
         started = [group.create_task(task) for task in tasks]
         try:

@@ -1,4 +1,4 @@
-"""The VideoJobs as they were seen last, found by their video."""
+"""A cache of the VideoJobs that the operator watches, indexed by video."""
 
 import time
 from collections import defaultdict
@@ -8,104 +8,113 @@ from anb_operator.naming import video_id_of
 from anb_operator.videojob import VideoJob
 
 Key = tuple[str, str]
+"""Namespace and name of a VideoJob."""
 
 
 class VideoJobCache:
-    """Kept current by the watch, by the answers to our own writes, and by lists now and then.
+    """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
 
-    What we write comes back by the watch, which shows what happens in its order: `silence` tells for how long something
-    that we wrote has not come, nor anything newer.
+    The watch shows all changes in order, the operator's own writes too. `silence` measures for how long the watch has
+    shown neither a write of the operator nor anything newer.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._videojobs: dict[Key, VideoJob] = {}
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        # Highest resource version that the watch has shown.
         self._shown = 0
+        # Writes that the watch has not shown yet: their resource version, and the monotonic time of the first one.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # By UID: as of which version it was dropped, while the watch may still show how it was before.
+        # By UID: the version at which a VideoJob was dropped, kept while the watch may still show an older one.
         self._dropped: dict[str, int] = {}
-        # While a list is awaited: what has changed since it was asked for.
+        # Keys that changed since a list was requested. None while no list is in progress.
         self._changed: set[Key] | None = None
 
     def __len__(self) -> int:
         return len(self._videojobs)
 
     def of(self, video_id: str) -> list[VideoJob]:
-        """All VideoJobs that speak of this video."""
+        """Return all VideoJobs of this video."""
         return [self._videojobs[key] for key in self._by_video.get(video_id, ())]
 
     def get(self, key: Key) -> VideoJob | None:
-        """The one with this namespace and name."""
+        """Return the VideoJob with this namespace and name, or None."""
         return self._videojobs.get(key)
 
     def unfinished(self) -> list[str]:
-        """The videos that are not over, as far as their VideoJobs say."""
+        """Return the ids of the videos whose VideoJobs show no terminal phase."""
         shown = self._videojobs.values()
         return [_video_of(videojob) for videojob in shown if not (phase := videojob.status.phase) or not phase.terminal]
 
     def seen(self, videojob: VideoJob) -> str | None:
-        """The watch shows it; the id of its video, None if it is just as it was known: most often we wrote it."""
+        """Store a VideoJob that the watch shows as added or modified.
+
+        Returns the id of its video, or None if the cache has this version already, which most often the operator wrote.
+        """
         self._show(videojob)
         if 0 < _version(videojob) <= self._dropped.get(videojob.metadata.uid, 0):
-            # How it was before it went; its end is still to be shown.
+            # An old version of a dropped VideoJob. The watch will show the deletion next.
             return None
         return self._put(videojob) if self._differs(videojob) else None
 
-    def gone(self, videojob: VideoJob) -> str:
-        """The watch says that it was deleted; the id of its video."""
+    def deleted(self, videojob: VideoJob) -> str:
+        """Drop a VideoJob that the watch shows as deleted. Returns the id of its video."""
         self._show(videojob)
         self.drop(videojob)
         return _video_of(videojob)
 
     def created(self, videojob: VideoJob) -> None:
-        """The API server answered with this when we made it."""
+        """Store a VideoJob that the operator created, as the API server returned it."""
         self._put(videojob)
         self._await(videojob)
 
     def written(self, videojob: VideoJob) -> None:
-        """The API server answered a change of ours with this."""
-        known = self._videojobs.get(videojob.key)
-        # One that is gone by now, as the watch has shown already, must not come back by this.
-        if known is not None and known.metadata.uid == videojob.metadata.uid and self._differs(videojob):
+        """Store a VideoJob that the operator changed, as the API server returned it."""
+        cached = self._videojobs.get(videojob.key)
+        # If the watch has shown its deletion already, this late answer must not put it back.
+        if cached is not None and cached.metadata.uid == videojob.metadata.uid and self._differs(videojob):
             self._put(videojob)
             self._await(videojob)
 
     def drop(self, videojob: VideoJob) -> None:
-        """It is not there any more."""
+        """Remove a VideoJob that no longer exists."""
         key = videojob.key
         self._note(key)
-        known = self._videojobs.get(key)
-        if known is None or known.metadata.uid != videojob.metadata.uid:
+        cached = self._videojobs.get(key)
+        if cached is None or cached.metadata.uid != videojob.metadata.uid:
             return
         del self._videojobs[key]
-        self._dropped[known.metadata.uid] = max(_version(known), _version(videojob))
+        self._dropped[cached.metadata.uid] = max(_version(cached), _version(videojob))
         self._awaited.pop(key, None)
-        keys = self._by_video[_video_of(known)]
+        keys = self._by_video[_video_of(cached)]
         del keys[key]
         if not keys:
-            del self._by_video[_video_of(known)]
+            del self._by_video[_video_of(cached)]
 
     def begin_list(self) -> None:
-        """A list is asked for: of what changes from now on it may tell how it was before."""
+        """Note that a list is requested. It may be older than changes that arrive from now on; those win."""
         self._changed = set()
 
     def replace(self, listed: Iterable[VideoJob]) -> set[str]:
-        """A list shows all that there was when it was begun; the ids of the videos of which something was news."""
+        """Replace the cache's content with a complete list of VideoJobs, as of the last `begin_list`.
+
+        Returns the ids of the videos whose VideoJobs differ from the cache.
+        """
         newer, self._changed = self._changed or set(), None
-        news, there = set(), set()
+        changed_videos, listed_keys = set(), set()
         for videojob in listed:
-            there.add(videojob.key)
+            listed_keys.add(videojob.key)
             if videojob.key not in newer and self._differs(videojob):
-                news.add(self._put(videojob))
-        for key in self._videojobs.keys() - there - newer:
+                changed_videos.add(self._put(videojob))
+        for key in self._videojobs.keys() - listed_keys - newer:
             videojob = self._videojobs[key]
             self.drop(videojob)
-            news.add(_video_of(videojob))
-        return news
+            changed_videos.add(_video_of(videojob))
+        return changed_videos
 
     def silence(self) -> float:
-        """For how many seconds the watch owes us something."""
+        """Return the seconds since the oldest write that the watch has not shown yet; 0.0 if it has shown all."""
         return self._monotonic() - min(since for _, since in self._awaited.values()) if self._awaited else 0.0
 
     def _show(self, videojob: VideoJob) -> None:
@@ -118,8 +127,8 @@ class VideoJobCache:
             self._awaited.setdefault(videojob.key, (version, self._monotonic()))
 
     def _differs(self, videojob: VideoJob) -> bool:
-        known = self._videojobs.get(videojob.key)
-        return known is None or known.metadata.resource_version != videojob.metadata.resource_version
+        cached = self._videojobs.get(videojob.key)
+        return cached is None or cached.metadata.resource_version != videojob.metadata.resource_version
 
     def _note(self, key: Key) -> None:
         if self._changed is not None:
@@ -129,13 +138,13 @@ class VideoJobCache:
         video_id = _video_of(videojob)
         key = videojob.key
         self._note(key)
-        known = self._videojobs.get(key)
-        if known is not None and _version(known) > _version(videojob):
-            # An answer overtook the watch.
+        cached = self._videojobs.get(key)
+        if cached is not None and _version(cached) > _version(videojob):
+            # An answer to a write arrived before the watch showed this older version.
             return video_id
-        if known is not None and _video_of(known) != video_id:
-            # Another object of its name, or one that can't be read any more.
-            self.drop(known)
+        if cached is not None and _video_of(cached) != video_id:
+            # Another object has taken the name, or the spec is now unreadable and names no video.
+            self.drop(cached)
         self._videojobs[key] = videojob
         self._by_video[video_id][key] = None
         return video_id
@@ -147,5 +156,5 @@ def _video_of(videojob: VideoJob) -> str:
 
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
-    # Kubernetes' own storage counts; from another one the last word is taken.
+    # etcd's resource versions are increasing numbers. Other storages' may not be: then the latest answer wins.
     return int(version) if version.isdecimal() else 0

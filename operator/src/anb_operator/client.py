@@ -1,4 +1,4 @@
-"""The ports of `kube.py`, by the API classes of the `kubernetes` package."""
+"""Implements the ports of `kube.py` with the API classes of the `kubernetes` package."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,7 +41,10 @@ _log = structlog.get_logger(__name__)
 
 
 class KubeClient:
-    """Implements the ports in `anb_operator.kube`. `watched` None means all namespaces."""
+    """Client of the Kubernetes API server, for the ports in `anb_operator.kube`.
+
+    `namespace` is the release's. `watched` is the namespace whose VideoJobs are watched, or None for all namespaces.
+    """
 
     def __init__(self, connection: Connection, *, namespace: str, watched: str | None) -> None:
         self._connection = connection
@@ -51,19 +54,20 @@ class KubeClient:
     # -- VideoJobs
 
     async def ping(self) -> None:
-        # Here, where kopf looks too, a definition that was made or deleted shows a little later than by its path.
+        # kopf looks for resources in this list of API groups, which shows a new or deleted CRD a little later than the
+        # CRD's own path does. VideoJobs exist for us only when both show them.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
-        known = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
+        exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:
             await self._page(limit=1)
         except Missing:
-            known = False
-        if not known:
+            exists = False
+        if not exists:
             raise Missing(
                 "no_videojobs",
                 "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
             )
-        # A watch that is refused is asked for again and again by kopf, which tells its log alone.
+        # kopf repeats a forbidden watch forever and only logs it, so ask for the permission here.
         watch = V1ResourceAttributes(group=GROUP, resource=PLURAL, verb="watch", namespace=self._watched or "")
         asked = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=watch))
         try:
@@ -71,7 +75,7 @@ class KubeClient:
                 lambda api: AuthorizationV1Api(api).create_self_subject_access_review(asked)
             )
         except KubeRefused:
-            # A cluster without the usual role for that (system:basic-user) tells nobody what they may.
+            # A cluster without the default role system:basic-user refuses this question itself: the answer is unknown.
             return
         if not (review.status and review.status.allowed):
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"
@@ -84,7 +88,7 @@ class KubeClient:
         return [videojob async for item in self._items() if (videojob := read_videojob(item)) is not None]
 
     async def list_held(self, finalizer: str) -> Sequence[VideoJob]:
-        """Those that bear this finalizer, without what they ask for, which need not be readable."""
+        """List the VideoJobs that have this finalizer. Their specs are left out, because a spec may be unreadable."""
         return [
             _without_spec(item) async for item in self._items() if finalizer in item["metadata"].get("finalizers", ())
         ]
@@ -128,7 +132,7 @@ class KubeClient:
 
     async def post_event(self, videojob: VideoJob, announcement: Announcement) -> None:
         about = videojob.metadata
-        # The same news about the same object has the same name, so it is posted once, whoever posts it again.
+        # The Event's name depends only on the object and the key, so that Kubernetes refuses a second copy.
         suffix = sha256(f"{about.uid}/{announcement.key}".encode()).hexdigest()[:16]
         now = datetime.now(UTC).replace(microsecond=0)
         event = CoreV1Event(
@@ -168,7 +172,7 @@ class KubeClient:
         )
 
     async def scale_deployment(self, name: str, replicas: int) -> None:
-        """How many pods a Deployment of the namespace has.
+        """Set the number of replicas of a Deployment in the release's namespace.
 
         Raises:
             Missing: there is no such Deployment.
@@ -181,7 +185,7 @@ class KubeClient:
         )
 
     async def has_config_map(self, name: str) -> bool:
-        """Whether the namespace has a ConfigMap of this name."""
+        """Return whether the release's namespace has a ConfigMap of this name."""
         try:
             await self._connection.call(lambda api: CoreV1Api(api).read_namespaced_config_map(name, self._namespace))
         except Missing:
@@ -220,9 +224,9 @@ class KubeClient:
 
 
 def read_videojob(manifest: Json) -> VideoJob | None:
-    """A VideoJob; None, and a line in the log, for one that another version of the schema let through.
+    """Parse a VideoJob. Returns None, and logs an error, if it does not fit this version's schema.
 
-    One that is being deleted is read all the same, as one that asks for nothing: its end is owed to it.
+    An unreadable VideoJob that is being deleted is returned with an empty spec, so that its finalizer can be removed.
     """
     try:
         return VideoJob.read(manifest)

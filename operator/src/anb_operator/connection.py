@@ -1,6 +1,6 @@
-"""The connection to the API server, by the `kubernetes` package: the login, time limits, and what counts as an outage.
+"""The connection to the API server through the `kubernetes` package: login, timeouts, and the mapping of errors.
 
-In a pod the login is the ServiceAccount's, elsewhere that of KUBECONFIG.
+In a pod the operator logs in with its ServiceAccount, elsewhere with KUBECONFIG.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from anb_core.domain.errors import AnbError, Unavailable
 from anb_operator.kube import Existing, KubeRefused, Missing, Outdated
 
 TIMEOUT_SECONDS = 15.0
-"""For one request. Writes are small and lists are paged."""
+"""Timeout of one request. No request is large: writes are small, and lists are paged."""
 
 Answer = TypeVar("Answer")
 
 
 async def log_in() -> Configuration:
-    """Where the API server is, its CA and our credentials. In a pod the token's file is read again every minute.
+    """Return the API server's address, its CA and the credentials. In a pod the token's file is reread every minute.
 
     Raises:
-        kopf.LoginError: there is no Kubernetes to work with.
+        kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
     """
     configuration = Configuration()
     try:
@@ -47,7 +47,10 @@ async def log_in() -> Configuration:
 
 
 class Connection:
-    """Makes calls as whoever `login` says we are. `on_answer` gets each request's verb, and its status or `none`."""
+    """Calls the API server with the credentials from `login`.
+
+    `on_answer` is called after each request, with its HTTP method and its status, which is `none` without an answer.
+    """
 
     def __init__(
         self,
@@ -63,20 +66,20 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        """Closed at the end of the block."""
+        """Allow calls within the block. All HTTP sessions are closed at its end."""
         async with self._opened:
             yield self
 
     def answering(self) -> float:
-        """For how many seconds no request was left without an answer."""
+        """Return the seconds since the last request that failed because of an outage; infinite if none did."""
         return time.monotonic() - self._failed
 
     async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
-        """Call a method of an API, with a new login if the present one has run out.
+        """Call a method of an API class. If the credentials have expired, log in again and repeat the call once.
 
         Raises:
             Unavailable: the API server did not answer, can't serve now, or its answer can't be read.
-            KubeRefused: it refuses.
+            KubeRefused: the API server refused the request.
         """
         for last in (False, True):
             api = await self._logged_in()
@@ -88,7 +91,7 @@ class Connection:
             except (ApiException, ValueError) as error:
                 self._failed = time.monotonic()
                 raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
-            # Another call may have logged in anew by now.
+            # Do not discard the newer login of a concurrent call.
             if self._api is api:
                 self._api = None
         raise AssertionError  # the loop above always returns or raises
@@ -97,11 +100,11 @@ class Connection:
         async with self._logging_in:
             if self._api is None:
                 configuration = await self._login()
-                # A proxy in the environment is for AWS, not for the API server; kopf ignores it too.
+                # HTTP_PROXY in the environment is meant for AWS, not for the API server. kopf ignores it too.
                 configuration.client_session_kwargs = {"trust_env": False}
                 self._api = ApiClient(configuration)
                 self._api.rest_client = _Requests(configuration, self._count)
-                # A new login disturbs no call that is under way: the old one's connections stay until the end.
+                # Sessions of older logins stay open until the end, because calls may still use them.
                 self._opened.push_async_callback(self._api.close)
             return self._api
 
@@ -112,7 +115,7 @@ class Connection:
 
 
 class _Requests(RESTClientObject):
-    """Limits the time of each request, reports its outcome, and tells an outage from a refusal."""
+    """Sets a timeout on each request, reports its status, and raises `Unavailable` or a `KubeRefused` for errors."""
 
     def __init__(self, configuration: Configuration, on_answer: Callable[[str, int | None], None]) -> None:
         super().__init__(configuration)
@@ -127,7 +130,7 @@ class _Requests(RESTClientObject):
         post_params: object = None,
         _request_timeout: object = None,
     ) -> RESTResponse:
-        what = f"{method} {url.removeprefix(self.configuration.host)}"
+        called = f"{method} {url.removeprefix(self.configuration.host)}"
         try:
             response: RESTResponse = await super().request(  # type: ignore[no-untyped-call]
                 method, url, headers, body, post_params, TIMEOUT_SECONDS
@@ -136,23 +139,23 @@ class _Requests(RESTClientObject):
         except (aiohttp.ClientError, TimeoutError) as error:
             self._on_answer(method, None)
             reason = str(error) or f"no answer within {TIMEOUT_SECONDS:.0f} s"
-            raise Unavailable("kubernetes", f"{what}: {reason}") from error
+            raise Unavailable("kubernetes", f"{called}: {reason}") from error
         self._on_answer(method, response.status)
         if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _error(response.status, data.decode(errors="replace"), what)
+            raise _error(response.status, data.decode(errors="replace"), called)
         return response
 
 
-def _error(status: int, text: str, what: str) -> AnbError:
+def _error(status: int, text: str, called: str) -> AnbError:
     try:
         answer = json.loads(text)
     except ValueError:
         answer = None
     if not isinstance(answer, Mapping):
-        # In plain words, as that no such path is known while there is no CRD.
+        # Some errors are plain text, such as the 404 for an unknown path while the CRD is missing.
         answer = {"message": text.strip()}
     reason = answer.get("reason") or str(status)
-    message = f"{what}: {answer.get('message') or reason}"
+    message = f"{called}: {answer.get('message') or reason}"
     match status:
         case HTTPStatus.UNAUTHORIZED:
             return KubeRefused("unauthorized", message)

@@ -1,4 +1,4 @@
-"""`python -m anb_operator.crd charts/anb-video/files/videojob-crd.yaml` writes the definition of VideoJobs there."""
+"""`python -m anb_operator.crd charts/anb-video/files/videojob-crd.yaml` writes the CRD of VideoJobs to that file."""
 
 import sys
 from pathlib import Path
@@ -12,29 +12,30 @@ from anb_operator.videojob import GROUP, KIND, PLURAL, RULES, VERSION, Spec, Sta
 HEADER = "# Written by `python -m anb_operator.crd` from the models in operator/src/anb_operator/videojob.py.\n"
 
 DESCRIPTION = (
-    "A video and the work on it. Every uploaded video is mirrored by a VideoJob named by its id; applying one with "
-    "spec.source.key submits an object that is in the bucket already."
+    "A video and the work on it. The operator makes a VideoJob for every uploaded video, with the video's id as its "
+    "name. A VideoJob with spec.source.key submits an object that is in the bucket already."
 )
 
-# One VideoJob a video: its name is taken. An id that is no name (of an older producer) is left to the operator.
+# A video has at most one VideoJob in a namespace, because the name is the video's id. Ids of older producers that are
+# no valid names are exempt from the rule.
 NAMED_BY_VIDEO = {
     "rule": "!has(self.spec.videoId) || self.metadata.name == self.spec.videoId || "
     f"!self.spec.videoId.matches('{NAME_PATTERN}')",
-    "message": "A VideoJob with spec.videoId is named by it, so that a video has one. "
-    "Set metadata.name to the same id.",
+    "message": "The name of a VideoJob with spec.videoId must be that id, so that a video has only one VideoJob. "
+    "Set metadata.name to the id.",
     "fieldPath": ".spec.videoId",
 }
 
-# Name, type, path, description, and 1 for what only `-o wide` shows.
+# Name, type, path, description and priority of each column. Columns with priority 1 appear only with `-o wide`.
 COLUMNS = (
     ("Status", "string", ".status.phase", "The video's status.", 0),
-    ("Progress", "string", ".status.progress", "How much of the present attempt is done.", 0),
-    ("Attempts", "integer", ".status.attempts", "How often workers have tried.", 0),
-    ("Reason", "string", ".status.error.code", "What went wrong last, as a code.", 0),
-    ("Age", "date", ".metadata.creationTimestamp", "When the VideoJob was made.", 0),
+    ("Progress", "string", ".status.progress", "Progress of the current attempt in percent.", 0),
+    ("Attempts", "integer", ".status.attempts", "The number of attempts, over all retries.", 0),
+    ("Reason", "string", ".status.error.code", "The code of the last error.", 0),
+    ("Age", "date", ".metadata.creationTimestamp", "When the VideoJob was created.", 0),
     ("Video", "string", ".status.videoId", "The video's id.", 1),
-    ("Result", "string", ".status.resultKey", "The object that holds the finished video.", 1),
-    ("Worker", "string", ".status.worker", "The pod that works on it.", 1),
+    ("Result", "string", ".status.resultKey", "The key of the object with the finished video.", 1),
+    ("Worker", "string", ".status.worker", "The pod of the worker that holds the lease.", 1),
 )
 
 _KEPT = ("description", "type", "format", "enum", "minLength", "maxLength", "pattern", "minimum", "maximum", "maxItems")
@@ -42,7 +43,7 @@ _SCALARS = (bool, int, float, str)
 
 
 def definition() -> dict[str, Any]:
-    """The CustomResourceDefinition."""
+    """Return the CustomResourceDefinition as a manifest."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -74,7 +75,7 @@ def definition() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The same as it stands in the chart."""
+    """Return the CustomResourceDefinition as the YAML file of the chart."""
     return f"{HEADER}{yaml.safe_dump(definition(), sort_keys=False, allow_unicode=True, width=116)}"
 
 
@@ -95,16 +96,16 @@ def _schema() -> dict[str, Any]:
 
 
 def structural(schema: dict[str, Any]) -> dict[str, Any]:
-    """A model's JSON schema as Kubernetes takes them: without references, nulls and defaults."""
+    """Convert a model's JSON schema to a structural schema of Kubernetes: without references, nulls and defaults."""
     return _structural(schema, schema.get("$defs", {}))
 
 
-def _structural(given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    schema = _merged(given, known)
+def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = _merged(given, definitions)
     made = {key: _whole(schema[key]) for key in _KEPT if key in schema}
     default = schema.get("default")
     if isinstance(default, _SCALARS):
-        # Told, not set: an object stays as it was applied.
+        # The default goes into the description only, so that the API server does not write it into objects.
         shown = str(default).lower() if isinstance(default, bool) else f"{default:g}"
         made["description"] = f"{made['description']} Default {shown}."
     if made.get("type") == "integer":
@@ -114,23 +115,23 @@ def _structural(given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     made |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     least = schema.get("minimum")
     if made.get("type") == "number" and least is not None and least != int(least):
-        # The API server compares a whole number with the whole part of a bound: 0 would pass for 0.1.
+        # The API server compares integers with the bound's integer part, so 0 would pass a minimum of 0.1.
         made[RULES] = [{"rule": f"self >= {least}", "message": f"It must be at least {least}."}]
     if "properties" in schema:
-        made["properties"] = {name: _structural(child, known) for name, child in schema["properties"].items()}
+        made["properties"] = {name: _structural(child, definitions) for name, child in schema["properties"].items()}
     if "items" in schema:
-        made["items"] = _structural(schema["items"], known)
+        made["items"] = _structural(schema["items"], definitions)
     return made
 
 
-def _merged(given: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """The schema with what it refers to; its own words go before those of the class."""
+def _merged(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys win over those of the definition it refers to."""
     inner: dict[str, Any] = {}
     if "$ref" in given:
-        inner = _merged(known[given["$ref"].rpartition("/")[2]], known)
+        inner = _merged(definitions[given["$ref"].rpartition("/")[2]], definitions)
     for choice in given.get("anyOf", ()):
         if choice != {"type": "null"}:
-            inner = _merged(choice, known)
+            inner = _merged(choice, definitions)
     return inner | given
 
 

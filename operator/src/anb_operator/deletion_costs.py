@@ -1,4 +1,4 @@
-"""Gives busy worker pods a higher deletion cost, so that scaling in takes an idle one."""
+"""Sets a higher pod deletion cost on busy worker pods, so that a scale-in removes idle pods first."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -13,28 +13,28 @@ from anb_operator.workqueue import plan_delay
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 BUSY = "1000"
-"""An idle pod has none, which counts as 0: it goes first."""
+"""Deletion cost of a pod that holds a lease. An idle pod has no annotation, which Kubernetes counts as 0."""
 
 PAUSE_SECONDS = 1.0
-"""Between two looks at least, however much happens."""
+"""Minimum seconds between two rounds, however often `wake` is called."""
 
 LIST_SECONDS = 60.0
-"""Between two lists of the pods, which show the new ones and what somebody changed by hand."""
+"""Seconds between two lists of the pods. A list shows new pods and annotations that somebody changed by hand."""
 
 MOST_JOBS = 5000
-"""Under way at once; beyond that a pod more or less is told wrong, and its drain still makes it safe."""
+"""Maximum number of jobs read in a round. Further busy pods count as idle; they still drain before they stop."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_costs(busy: Collection[str], costs: Mapping[str, str | None]) -> dict[str, str | None]:
-    """What to write: by pod its new cost, None to remove it. `costs` are what all pods have now."""
+    """Return the changes to write: the new cost by pod, None to remove it. `costs` has the current cost of all pods."""
     wanted = {pod: BUSY if pod in busy else None for pod in costs}
     return {pod: cost for pod, cost in wanted.items() if costs[pod] != cost}
 
 
 class DeletionCosts:
-    """Writes only what changes. `wake` says that an attempt began or ended."""
+    """Keeps the deletion costs of the worker pods up to date. Writes only changes."""
 
     def __init__(self, store: Reading, pods: Pods, *, selector: str, threads: Executor) -> None:
         self._store = store
@@ -45,11 +45,11 @@ class DeletionCosts:
         self._costs: dict[str, str | None] = {}
 
     def wake(self) -> None:
-        """Something may have changed."""
+        """Start the next round soon, because an attempt began or ended."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Update the deletion costs after each `wake`, and at least once a minute, until cancelled."""
         loop = asyncio.get_running_loop()
         listed, failures = float("-inf"), 0
         while True:
@@ -61,12 +61,12 @@ class DeletionCosts:
                 await self._write()
                 failures = 0
             except Exception as error:  # noqa: BLE001 - logged, and nothing else depends on it
-                # What happened is still to be written.
+                # This round's changes are not written yet, so begin the next round without waiting for `wake`.
                 self._woken.set()
                 failures += 1
                 pause = max(PAUSE_SECONDS, plan_delay(failures, jitter=0.0))
                 reason = str(error).partition("\n")[0] or type(error).__name__
-                _log.warning("deletion costs can't be told", reason=reason, again_in=pause)
+                _log.warning("deletion costs can't be written", reason=reason, again_in=pause)
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(LIST_SECONDS):
@@ -82,7 +82,7 @@ class DeletionCosts:
         self._woken.clear()
         busy = await asyncio.get_running_loop().run_in_executor(self._threads, self._busy)
         if busy - self._costs.keys():
-            # A pod that is newer than our list.
+            # A pod that started after the last list is busy.
             await self._list()
         failed: Exception | None = None
         for pod, cost in plan_costs(busy, self._costs).items():
@@ -91,7 +91,7 @@ class DeletionCosts:
             except Missing:
                 del self._costs[pod]
             except KubeRefused as error:
-                # Of this pod alone; the others are told all the same.
+                # The refusal may concern this pod only, so go on with the other pods.
                 failed = error
             else:
                 self._costs[pod] = cost

@@ -1,4 +1,4 @@
-"""Follows the feed of the database, and has the videos looked at that it tells of."""
+"""Follows the database's feed and adds the video of each event to the work queue."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from anb_core.usecases.follow import INTERVAL, Follower
 from anb_operator.workqueue import WorkQueue
 
 READER = "operator"
-"""The name of our cursor."""
+"""Name of the operator's cursor in the database."""
 
 
 class FeedReader:
-    """Adds each video that the feed tells of. The cursor moves past an event only when its video was seen to.
+    """Adds the video of each feed event to the queue. The cursor passes an event once its video has been reconciled.
 
-    While the feed can't be read the queue pauses: the rows of the videos can't be either.
+    While the feed can't be read, the queue is paused, because the videos can't be read either. `on_attempt` is called
+    when an attempt may have begun or ended, `beat` after each read, `report` with the error of each read or None.
     """
 
     def __init__(
@@ -43,16 +44,19 @@ class FeedReader:
         self._report = report
 
     def unanswered(self) -> int:
-        """How many events were read that nothing is done for yet."""
+        """Return the number of events that were read but not handled yet."""
         return self._follower.backlog(self._queue.pending())
 
     def lag(self) -> float:
-        """For how many seconds VideoJobs may be out of date: since an event, or since the feed was read at all."""
+        """Return for how many seconds VideoJobs may be out of date.
+
+        Counts from the oldest event not yet handled, or from the last read of the feed.
+        """
         return self._follower.lag(self._queue.pending(), datetime.now(UTC)).total_seconds()
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        # A thread that an earlier run left behind may still read on with its own follower, and nobody gets its events.
+        """Read the feed until cancelled."""
+        # A thread of a cancelled run may still be reading with the old follower. Its events are dropped, so start anew.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

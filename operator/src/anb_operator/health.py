@@ -1,4 +1,4 @@
-"""What the operator shows of itself over HTTP: whether its loops turn and its parts answer, and its metrics."""
+"""The operator's HTTP endpoints: liveness (/healthz), readiness (/readyz) and metrics (/metrics)."""
 
 import asyncio
 import time
@@ -14,19 +14,23 @@ from anb_core.domain.errors import AnbError
 from anb_operator.kube import KubeRefused
 
 CHECK_SECONDS = 3.0
-"""Of a readiness check: whoever asks gives up soon after."""
+"""Timeout of the ping of one part. It is shorter than the timeout of the readiness probe in the chart."""
 
 FEED_PATIENCE = 90.0
-"""Seconds in which the feed is asked at least once, if only to hear that the database is away."""
+"""Maximum seconds between two tries to read the feed, successful or not. After that the operator is not alive."""
 
 WATCH_PATIENCE = 120.0
-"""Seconds in which the watch shows what we wrote: kopf renews a silent one after 70."""
+"""Maximum seconds until the watch shows a write of the operator. kopf reopens a silent watch after 70 s."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Health:
-    """Alive while feed and watch get on; ready while every part answers. An outage of a part restarts nothing."""
+    """Decides liveness and readiness. The operator is alive while feed and watch advance, ready while all parts answer.
+
+    An outage of a part never makes the operator "not alive", so it restarts nothing. `parts` has a ping for each part;
+    `watch_silence` returns the seconds for which the watch has not shown a write.
+    """
 
     def __init__(
         self,
@@ -44,19 +48,19 @@ class Health:
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
-        """The feed was asked, or can't be followed yet."""
+        """Note that the feed reader, or the wait for VideoJobs before it, is still running."""
         self._beat = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """How reading something went. While an error stays the same it is worth one line in the log."""
+        """Note the outcome of reading `what`; None means success. The same error in a row is logged once."""
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now
         if now is not None and now != before:
-            # An outage is known by its sentence; what else can be wrong is not.
+            # An AnbError explains itself. Any other error is unexpected and is logged with its traceback.
             _log.warning("can't be read", what=what, reason=now, exc_info=not isinstance(error, AnbError) and error)
 
     def stuck(self) -> str | None:
-        """What does not get on, in a sentence; None: all does."""
+        """Return a sentence about the loop that no longer advances, or None if all do."""
         silence = self._monotonic() - self._beat
         if silence > FEED_PATIENCE:
             return f"the feed was not read for {silence:.0f} s"
@@ -66,12 +70,15 @@ class Health:
         return None
 
     async def missing(self) -> list[str]:
-        """A sentence for each part that does not answer; else for what can't be read although all do."""
-        answers = await asyncio.gather(*(self._ask(part, ping) for part, ping in self._parts.items()))
-        away = [answer for answer in answers if answer]
-        return away or [f"the {what} can't be read: {error}" for what, error in self._errors.items() if error]
+        """Return the reasons why the operator is not ready, empty if it is ready.
 
-    async def _ask(self, part: str, ping: Callable[[], Awaitable[None]]) -> str | None:
+        They are a sentence for each part that does not answer. If all answer: one for each thing that can't be read.
+        """
+        problems = await asyncio.gather(*(self._check(part, ping) for part, ping in self._parts.items()))
+        unanswered = [problem for problem in problems if problem]
+        return unanswered or [f"the {what} can't be read: {error}" for what, error in self._errors.items() if error]
+
+    async def _check(self, part: str, ping: Callable[[], Awaitable[None]]) -> str | None:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 await ping()
@@ -85,22 +92,22 @@ class Health:
         return None
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """Told to the liveness probe."""
+        """Answer the liveness probe: 200, or 503 with the reason."""
         return _answer([stuck] if (stuck := self.stuck()) else [])
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Told to the readiness probe."""
+        """Answer the readiness probe: 200, or 503 with the reasons."""
         return _answer(await self.missing())
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """Told to Prometheus."""
+        """Answer Prometheus with the metrics of the process."""
         body = generate_latest(self._registry)
         return _closing(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST}))
 
 
 @asynccontextmanager
 async def serving(listen: str, health: Health) -> AsyncIterator[None]:
-    """Answer at `HOST:PORT` while the block runs."""
+    """Serve the endpoints at `listen` (`HOST:PORT`) while the block runs."""
     host, _, port = listen.rpartition(":")
     app = web.Application()
     app.add_routes(
@@ -129,6 +136,6 @@ def _answer(problems: list[str]) -> web.Response:
 
 
 def _closing(response: web.Response) -> web.Response:
-    """So that no connection is kept alive which a stop would wait for."""
+    """Make the response close its connection, because a stop would wait for idle keep-alive connections."""
     response.force_close()
     return response

@@ -1,6 +1,6 @@
-"""What the operator needs of Kubernetes, as ports: the API server behind `client.py`, a fake in tests.
+"""Ports to the Kubernetes API server. `client.py` implements them; tests use a fake.
 
-All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or can't serve now.
+All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or answers with an outage.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,54 +12,55 @@ from anb_operator.mirror import Announcement
 from anb_operator.videojob import VideoJob
 
 Json = dict[str, Any]
+"""A JSON object, such as a manifest or a patch."""
 
 
 class KubeRefused(AnbError):
-    """The API server understood, and refuses."""
+    """The API server refused a request, and repeating the request alone does not help."""
 
 
 class Missing(KubeRefused):
-    """There is no such object (404)."""
+    """The object, or its kind, does not exist (404)."""
 
 
 class Existing(KubeRefused):
-    """There is an object of this name already (409)."""
+    """An object of this name exists already (409)."""
 
 
 class Outdated(KubeRefused):
-    """The object has changed, or is another one by now (409)."""
+    """The object has changed meanwhile, or another object has its name now (409)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A worker's pod."""
+    """A pod: its name and its annotations."""
 
     name: str
     annotations: Mapping[str, str]
 
 
 class VideoJobs(Protocol):
-    """The VideoJobs that are watched, and Events about them. Every write tells how the object is afterwards."""
+    """The VideoJobs in the watched namespaces, and Events about them. Writes return the changed object."""
 
     async def ping(self) -> None:
-        """Ask whether there are VideoJobs to work with.
+        """Check that the operator can work with VideoJobs.
 
         Raises:
-            Missing: the cluster knows none.
-            KubeRefused: we may not list or watch them.
+            Missing: the CRD is not installed.
+            KubeRefused: the operator may not list or watch VideoJobs.
         """
         ...
 
     async def list_videojobs(self) -> Sequence[VideoJob]:
-        """All that are watched, in no order.
+        """List all watched VideoJobs, in no particular order. Unreadable ones are left out.
 
         Raises:
-            Missing: the cluster knows no VideoJobs.
+            Missing: the CRD is not installed.
         """
         ...
 
     async def create_videojob(self, namespace: str, name: str, spec: Json, labels: Mapping[str, str]) -> VideoJob:
-        """Make one.
+        """Create a VideoJob.
 
         Raises:
             Existing: the name is taken.
@@ -70,34 +71,34 @@ class VideoJobs(Protocol):
         """Replace the finalizers.
 
         Raises:
-            Missing: it is gone.
-            Outdated: it is no longer as given.
+            Missing: the object no longer exists.
+            Outdated: the object has a newer resource version than `videojob`.
         """
         ...
 
     async def patch_status(self, videojob: VideoJob, patch: Json) -> VideoJob:
-        """Merge into the status; null removes.
+        """Apply a JSON merge patch to the status.
 
         Raises:
-            Missing: it is gone.
-            Outdated: another object has its name.
+            Missing: the object no longer exists.
+            Outdated: another object has its name now.
         """
         ...
 
     async def delete_videojob(self, videojob: VideoJob) -> None:
-        """Delete it.
+        """Delete a VideoJob.
 
         Raises:
-            Missing: it is gone.
-            Outdated: another object has its name.
+            Missing: the object no longer exists.
+            Outdated: another object has its name now.
         """
         ...
 
     async def post_event(self, videojob: VideoJob, announcement: Announcement) -> None:
-        """Post an Event about it.
+        """Post an Event about a VideoJob.
 
         Raises:
-            Existing: it was posted before.
+            Existing: an Event with the same key was posted before.
         """
         ...
 
@@ -106,13 +107,16 @@ class Pods(Protocol):
     """The pods of the release's namespace."""
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
-        """Those with these labels (`a=b,c=d`). Ended ones are left out: nobody takes away a pod that was evicted."""
+        """List the pods with these labels (`a=b,c=d`).
+
+        Ended pods are left out: pods that were evicted stay listed in Kubernetes for a long time.
+        """
         ...
 
     async def annotate_pod(self, name: str, annotations: Mapping[str, str | None]) -> None:
-        """Set annotations; None removes one.
+        """Set annotations of a pod. The value None removes an annotation.
 
         Raises:
-            Missing: it is gone.
+            Missing: the pod no longer exists.
         """
         ...

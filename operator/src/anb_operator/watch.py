@@ -101,7 +101,7 @@ def _on_event(cache: VideoJobCache, queue: WorkQueue) -> Callable[..., Coroutine
         videojob = read_videojob(event["object"])
         if videojob is None:
             return
-        video_id = cache.gone(videojob) if event["type"] == "DELETED" else cache.seen(videojob)
+        video_id = cache.deleted(videojob) if event["type"] == "DELETED" else cache.seen(videojob)
         if video_id is not None:
             queue.add(video_id)
 

@@ -79,7 +79,7 @@ class World:
         if videojob.key in self.cluster.keys:
             self.cache.seen(videojob)
         else:
-            self.cache.gone(videojob)
+            self.cache.deleted(videojob)
 
     def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
         """The watch shows a change once, in the middle of the next turn."""

@@ -33,7 +33,7 @@ def test_objects_are_found_by_their_video(cache: VideoJobCache, cluster: InMemor
     assert cache.seen(videojob) == "v"
     assert cache.of("v") == [videojob]
     assert cache.of("other") == []
-    assert cache.gone(videojob) == "v"
+    assert cache.deleted(videojob) == "v"
     assert cache.of("v") == []
 
 
@@ -72,7 +72,7 @@ def test_a_new_object_of_the_same_name_replaces_the_old_one(cache: VideoJobCache
     cluster.delete("v")
     new = mirror(cluster)
     cache.seen(new)
-    cache.gone(old)
+    cache.deleted(old)
     assert cache.of("v") == [new]
 
 
@@ -81,7 +81,7 @@ def test_one_that_does_not_tell_its_video_any_more_can_go_too(cache: VideoJobCac
     blank = cluster.apply("v", {})
     cache.seen(blank)
     assert cache.of("v") == []
-    cache.gone(blank)
+    cache.deleted(blank)
     assert (len(cache), cache.of("v")) == (0, [])
 
 
@@ -140,7 +140,7 @@ def test_an_answer_for_what_is_gone_brings_nothing_back(
 ) -> None:
     cache.seen(mirror(cluster))
     written = mirror(cluster, cancel=True)
-    cache.gone(cluster.delete("v"))
+    cache.deleted(cluster.delete("v"))
     cache.written(written)
     clock.advance(timedelta(seconds=7))
     assert (len(cache), cache.silence()) == (0, 0)
@@ -179,7 +179,7 @@ def test_what_we_made_is_known_before_the_watch_shows_it(
     clock.advance(timedelta(seconds=7))
     assert cache.silence() == 7
     cache.seen(late)
-    cache.gone(late)
+    cache.deleted(late)
     assert cache.of("v") == [made]
     cache.seen(made)
     assert cache.silence() == 0
@@ -206,7 +206,7 @@ def test_a_list_says_nothing_of_what_changed_while_it_was_read(cache: VideoJobCa
     cache.created(made)
     cache.seen(shown)
     cache.written(changed)
-    cache.gone(cluster.delete("gone"))
+    cache.deleted(cluster.delete("gone"))
     assert cache.replace(listed) == set()
     assert [cache.of(name) for name in ("made", "shown", "changed", "gone")] == [[made], [shown], [changed], []]
     assert cache.replace([changed, made]) == {"shown"}

@@ -82,7 +82,7 @@ class Interleavings(RuleBasedStateMachine):
         for videojob in self.world.cluster.history[self.shown :][:changes]:
             self.shown += 1
             if videojob.deleting and not videojob.metadata.finalizers:
-                self.world.cache.gone(videojob)
+                self.world.cache.deleted(videojob)
             else:
                 self.world.cache.seen(videojob)
 

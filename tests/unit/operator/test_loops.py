@@ -534,7 +534,7 @@ def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
 
     with capture_logs() as logs:
         asyncio.run(scenario())
-    assert [line["reason"] for line in logs if line["event"] == "deletion costs can't be told"] == [
+    assert [line["reason"] for line in logs if line["event"] == "deletion costs can't be written"] == [
         "a policy forbids it"
     ]
 
