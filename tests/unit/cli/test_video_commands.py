@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,26 @@ def test_without_a_terminal_there_are_no_control_codes(capsys: pytest.CaptureFix
         ("2", "processed", "y" * 300),
     ]
     assert err == "red\n[clip].mp4: uploading 100 B\n"
+
+
+def test_on_a_terminal_a_list_is_as_wide_as_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "70")
+    Terminal(as_json=False).videos([a_video(title="y" * 300)])
+    lines = re.sub(r"\x1b\[[\d;?]*\w", "", capsys.readouterr().out).splitlines()
+    assert lines
+    assert max(map(len, lines)) <= 70
+
+
+def test_of_a_file_whose_size_nobody_knows_the_bytes_are_told_as_they_go(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "70")
+    with Terminal(as_json=False).progress() as bars:
+        bars.add("-").bytes("uploading", 1_055_736, None)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "uploading 1.1 MB" in err
