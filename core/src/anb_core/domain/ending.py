@@ -23,12 +23,12 @@ _OUTAGE = "A part of the system did not answer for a while."
 _FULL = "There is no room left to store the result."
 _WITHHELD = "The bucket denies us access to a file that is needed for this video."
 
-_MOST_DETAIL = 2000
+_MAX_DETAIL = 2000
 """Maximum length of `Problem.detail`, in characters."""
 
 
 def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitter: float) -> Settlement:
-    """Decide what follows from the error that ended an attempt. Every error that is no AnbError counts as a failure.
+    """Decide what follows from the error that ended an attempt. An unexpected error counts as a failure.
 
     `jitter` is a random number from [0, 1).
     """
@@ -60,4 +60,4 @@ def _outage(error: Exception) -> Problem | None:
 
 
 def _detail(*errors: BaseException | None) -> str:
-    return "; ".join(f"{type(error).__name__}: {error}" for error in errors if error is not None)[:_MOST_DETAIL]
+    return "; ".join(f"{type(error).__name__}: {error}" for error in errors if error is not None)[:_MAX_DETAIL]

@@ -4,8 +4,8 @@ from anb_core.domain.errors import Invalid, TooLarge
 from anb_core.domain.formats import ACCEPTED, sniff_container
 
 
-def check_size(size: int, most: int) -> None:
-    """Check that a file of `size` bytes is not empty and has at most `most` bytes.
+def check_size(size: int, max_bytes: int) -> None:
+    """Check that a file of `size` bytes is not empty and has at most `max_bytes` bytes.
 
     Raises:
         Invalid: `file_empty`.
@@ -13,8 +13,8 @@ def check_size(size: int, most: int) -> None:
     """
     if size == 0:
         raise Invalid("file_empty", "The file is empty.")
-    if size > most:
-        raise TooLarge("file_too_large", f"The file has more than the {most} bytes that are allowed.")
+    if size > max_bytes:
+        raise TooLarge("file_too_large", f"The file has more than the {max_bytes} bytes that are allowed.")
 
 
 def check_first_bytes(head: bytes) -> None:

@@ -124,7 +124,7 @@ class Job:
     enqueued_to: str | None
     """Name of the queue that the message was last sent to."""
     error: Problem | None
-    """Why the job ended without a result. None for every other job."""
+    """Why the job failed or became a dead letter, otherwise None."""
     result: Result | None
     """The current result. None unless the job is processed."""
     receipts: Receipts
@@ -190,7 +190,7 @@ class Attempt:
     ending: Ending | None = None
     """None while the attempt runs."""
     error: Problem | None = None
-    """Why the attempt ended without a result."""
+    """The error that ended the attempt, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +267,7 @@ class JobEvent:
     at: datetime
     """Time at which the entry was written, by the database's clock."""
     error: Problem | None = None
-    """Why the attempt ended without a result. If no attempt ended, the job's error or None."""
+    """The error that ended the attempt, otherwise the job's error, if any."""
 
 
 class Scope(StrEnum):

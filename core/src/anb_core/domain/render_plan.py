@@ -9,7 +9,7 @@ from anb_core.domain.input_checks import InputLimits, check_source
 from anb_core.domain.output_format import FPS
 from anb_core.domain.source_facts import Reading, SourceFacts, VideoFacts
 
-_MOST_LOOKS = 64
+_MAX_LOOKS = 64
 """How many changes of picture size, format or color are handled. Each one needs a branch of the filter graph."""
 
 
@@ -121,7 +121,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
         ):  # the previous look ends before its first frame is shown
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
-        if different and planned.first_frame < frames and len(looks) < _MOST_LOOKS:
+        if different and planned.first_frame < frames and len(looks) < _MAX_LOOKS:
             looks.append(planned)
     return tuple(looks)
 

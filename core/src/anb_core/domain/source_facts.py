@@ -102,7 +102,7 @@ class SourceFacts:
     claimed_end: float | None = None
     """End of the file by its headers, in seconds. None if the headers have no value."""
     whole: bool = False
-    """Whether the structure of the file proves that it is complete. The durations in the headers are then ignored."""
+    """Whether the structure of the file proves that it is complete, even if its headers claim a longer duration."""
     jumps: tuple[float, ...] = ()
     """Times at which the timestamps jump, in seconds."""
     other_recording_at: float | None = None

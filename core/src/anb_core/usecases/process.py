@@ -40,7 +40,7 @@ class Process:
     worker: str
     """Name of the worker."""
     lease: timedelta
-    """Lifetime of a lease after its claim or a renewal."""
+    """Lifetime of a lease after its claim."""
     new_id: Callable[[], str]
     """Returns a new id for an attempt."""
     adopt: Callable[[str, str], object] | None = None
