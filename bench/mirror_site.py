@@ -1,4 +1,4 @@
-"""What the bench of the mirror runs on: a database, a Kubernetes API server, operators, and a watch of VideoJobs."""
+"""The environment of bench.mirror: a database, a Kubernetes API server, operators, and a watch of VideoJobs."""
 
 import json
 import ssl
@@ -27,13 +27,13 @@ from tests.support.postgres import running_postgres
 from tests.support.tether import free_port
 
 WORKERS = 100
-"""Are known to Kubernetes."""
+"""How many worker pods the cluster has."""
 
 CLAIMED, DONE = 1, 102
-"""How far a video is: 0 while it waits for a worker, then `CLAIMED` and its percents, then `DONE`."""
+"""A video's place: 0 while it waits for a worker, `CLAIMED` plus its percent while it is processed, then `DONE`."""
 
 PATIENCE = 900.0
-"""Seconds for what a working operator does sooner or later."""
+"""Timeout for anything that the operator does, in seconds."""
 
 NAMESPACE = "anb"
 WORKER = "app=worker"
@@ -41,7 +41,7 @@ SHOWN = r"jsonpath={.metadata.name} {.status.phase} {.status.progress}{'\n'}"
 
 
 class Change(NamedTuple):
-    """How far a video was brought, and when that was asked for, in seconds of the monotonic clock."""
+    """A change of a video: its place afterwards, and when the store was called, in seconds of the monotonic clock."""
 
     video_id: str
     place: int
@@ -49,14 +49,14 @@ class Change(NamedTuple):
 
 
 class Watch:
-    """What `kubectl get videojobs --watch` has printed so far, and when."""
+    """All lines that `kubectl get videojobs --watch` has printed so far, and when."""
 
     def __init__(self) -> None:
         self._printed: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
         self._ended = False
 
     def read(self, lines: Iterable[str]) -> None:
-        """Take in lines until they end."""
+        """Read lines until the stream ends."""
         for line in lines:
             video_id, phase, progress = line.rstrip("\n").split(" ")
             if phase:
@@ -64,40 +64,40 @@ class Watch:
         self._ended = True
 
     def videos(self) -> list[str]:
-        """All that were printed, by their ids."""
+        """The ids of all printed videos."""
         return list(self._printed)
 
     def lines(self, since: float) -> int:
-        """How many were printed since then."""
+        """How many lines were printed since this time of the monotonic clock."""
         return sum(at >= since for printed in self._printed.values() for at, _ in printed)
 
     def lag(self, change: Change) -> float | None:
-        """Seconds from a change to the first line that tells of it; None while there is none."""
+        """Seconds from a change to the first line that shows it. None if no line shows it yet."""
         for at, place in self._printed.get(change.video_id, ()):
             if at >= change.asked and place >= change.place:
                 return at - change.asked
         return None
 
     def wait_for(self, changes: Iterable[Change]) -> None:
-        """Until all are told.
+        """Wait until kubectl has printed all these changes.
 
         Raises:
-            AssertionError: one is not.
+            AssertionError: a change was not printed in time, or kubectl ended.
         """
         awaited = {change.video_id: change for change in changes}
 
-        def told() -> bool:
+        def all_printed() -> bool:
             for change in [change for change in awaited.values() if self.lag(change) is not None]:
                 del awaited[change.video_id]
             if awaited and self._ended:
                 raise AssertionError("kubectl get --watch has ended before it showed everything")
             return not awaited
 
-        eventually(told, within=PATIENCE, every=0.1)
+        eventually(all_printed, within=PATIENCE, every=0.1)
 
 
 class Site:
-    """A database, an API server with a namespace, and whatever operators are started on them."""
+    """A database and an API server with a namespace. Operators can be started on them."""
 
     def __init__(self, apiserver: ApiServer, database: str, moto: str, folder: Path) -> None:
         self.store: Store = SqlStore(database)
@@ -120,7 +120,7 @@ class Site:
 
     @contextmanager
     def operator(self) -> Iterator[psutil.Process]:
-        """A process of it, ready. What it said is shown if the block fails."""
+        """Run an operator process and wait until it is ready. If the block fails, its log is printed to stderr."""
         environment = self._environment | {"ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
         with self._log.open("wb") as log:
             process = subprocess.Popen([sys.executable, "-m", "anb_operator"], stdout=log, stderr=log, env=environment)
@@ -146,7 +146,7 @@ class Site:
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:
-        """It shows what is there, and then every change."""
+        """Run `kubectl get videojobs --watch`. It prints all existing VideoJobs, and then every change."""
         command = (*self._apiserver.command, "--namespace", NAMESPACE, "get", "videojobs", "--watch", "--output", SHOWN)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kubectl:
             watch = Watch()
@@ -160,7 +160,7 @@ class Site:
 
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:
-        """The API server over HTTP, for whom the operator is."""
+        """An HTTP client of the API server, with the operator's credentials."""
         config = json.loads(self._kubeconfig.read_text(encoding="utf-8"))
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         trusted = ssl.create_default_context(cafile=cluster["certificate-authority"])
@@ -171,7 +171,7 @@ class Site:
 
 @contextmanager
 def opened() -> Iterator[Site]:
-    """All servers, which end with the block."""
+    """Start all servers. They stop at the end of the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(running_postgres()).create_database()
@@ -200,12 +200,12 @@ def _place(phase: str, progress: str) -> int:
 
 
 def worker_names(number: int) -> list[str]:
-    """Of so many workers."""
+    """The names of this number of workers."""
     return [f"worker-{n}" for n in range(number)]
 
 
 def _pods() -> list[dict[str, object]]:
-    """The workers as Kubernetes knows them: the operator says there who is busy."""
+    """Pods for all workers. The operator sets the deletion costs of busy ones."""
     label, _, value = WORKER.partition("=")
     return [
         {

@@ -1,8 +1,8 @@
-"""Our render engine against idiomatic MoviePy, at the same job on the same clip in the same run.
+"""Compares our render engine with MoviePy, used as its documentation shows: the same edit of the same clip.
 
-`python -m bench.render` prints what each took, and the ratios. The job: intro with a title over it, half a minute of
-the clip fitted into 1280x720 with a watermark, outro; H.264 and AAC. The cards are the engine's own, composed before
-anything is measured.
+`python -m bench.render` prints the time and memory of each, and the ratios. The edit: an intro with a title, half a
+minute of the clip fitted into 1280x720 with a watermark, and an outro, as H.264 and AAC. Both use the engine's own
+cards, which are rendered before the measurement.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TITLE = "A walk in the park"
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run took: seconds of wall time and of all processors, megabytes of the largest process."""
+    """The cost of one run: wall time and CPU time in seconds, and the memory of its largest process in MiB."""
 
     wall: float
     cpu: float
@@ -40,10 +40,10 @@ class Cost:
 
 
 def main() -> None:
-    """Run both by turns and print what they took."""
+    """Run both in turn and print their costs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", type=Path, default=FOOTAGE, help="a clip; repeated up to half a minute")
-    parser.add_argument("--rounds", type=int, default=1, help="how often each is run; medians are printed")
+    parser.add_argument("--clip", type=Path, default=FOOTAGE, help="a clip; it is repeated to fill half a minute")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each runs; the medians are printed")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def run_engine(clip: Path, workdir: Path, cards: Path) -> None:
-    """Our engine."""
+    """Render with our engine."""
     RenderEngine(cards).render(
         clip,
         EditSpec(),
@@ -79,8 +79,8 @@ def run_engine(clip: Path, workdir: Path, cards: Path) -> None:
 
 
 def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
-    """MoviePy as its documentation shows it."""
-    from moviepy import (  # noqa: PLC0415 - must not weigh on the other side
+    """Render with MoviePy, used as its documentation shows."""
+    from moviepy import (  # noqa: PLC0415 - the engine's run must not pay for this import
         CompositeVideoClip,
         ImageClip,
         VideoFileClip,

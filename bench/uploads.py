@@ -1,8 +1,8 @@
-"""What memory a process of the API takes while as many uploads as it allows go into a slow bucket.
+"""Measures the memory of an API process while it sends the largest allowed number of uploads to a slow bucket.
 
-`python -m bench.uploads` runs the real API against a bucket that takes 1 MB a second over all its connections, sends it
-16 uploads at once (of 16 owners: none may hold all places) as fast as it takes them, and prints the most memory that
-the process had. docs/performance.md says what is promised.
+`python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections. It
+sends 16 uploads at the same time, as fast as the API reads them, and prints the process's peak memory. The uploads have
+16 owners, because one owner may not use all places. docs/performance.md has the promised limit.
 """
 
 import argparse
@@ -26,9 +26,9 @@ LIMIT = 384 * MEBIBYTE
 
 
 def main() -> int:
-    """Run it; 1 when the process took more than it may."""
+    """Run the measurement. Returns exit code 1 if the process used more memory than `LIMIT`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=90, help="for how long uploads go on (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=90, help="how long the uploads last (default %(default)s)")
     seconds = parser.parse_args().seconds
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "ANB_LOG_LEVEL": "warning"}
     with tempfile.TemporaryDirectory() as folder, s3_sink(RATE) as sink, running_moto() as aws:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def uploading(process: Process, sink: Sink, seconds: float) -> int:
-    """The most memory, in bytes, while all places are taken."""
+    """The peak memory in bytes while all upload places are in use."""
     owners = [f"owner-{number}" for number in range(MAX_UPLOADS)]
     tokens = [create_token(process.parts.store, owner=owner, scope=Scope.USER).secret for owner in owners]
     uploads = [Raw(process.url, token) for token in tokens]
@@ -59,12 +59,12 @@ def uploading(process: Process, sink: Sink, seconds: float) -> int:
             f"{under_way} uploads, {sink.part_bytes / MEBIBYTE:.0f} MiB stored, {peak(process) / MEBIBYTE:.0f} MiB\n"
         )
         if under_way < MAX_UPLOADS:
-            raise SystemExit("an upload was refused or ended: the figure would say nothing")
+            raise SystemExit("an upload was refused or ended: the measurement is worthless")
     return peak(process)
 
 
 def fill(upload: Raw) -> None:
-    """Send a file without an end, as fast as it is taken."""
+    """Send an endless file, as fast as the API reads it."""
     upload.begin("Transfer-Encoding: chunked")
     upload.send_chunk(part("title", b"Without end") + part("video_file", VIDEO, "a.mp4")[:-2])
     piece = bytes(MEBIBYTE)
@@ -72,11 +72,11 @@ def fill(upload: Raw) -> None:
         while True:
             upload.send_chunk(piece)
     except OSError:
-        """Refused, or the process was ended."""
+        """The API refused the upload, or the process was stopped."""
 
 
 def peak(process: Process) -> int:
-    """The most memory that the process ever had, in bytes."""
+    """The peak memory of the process so far, in bytes."""
     status = Path(f"/proc/{process.child.pid}/status").read_text(encoding="ascii")
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""What `helm test` runs: uploads a made-up clip, waits until it is processed, deletes it again."""
+"""The test that `helm test` runs: upload a generated clip, wait until it is processed, and delete it."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-# A Secret often ends with a line break, and what Python says of one in a header would show the token.
+# A Secret often ends with a line break. In a header it is an error, whose message would show the token.
 AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 
 
 def main() -> None:
-    """Exit with a sentence when something is not as it should be."""
+    """Run the test. On a failure, exit with a message."""
     video = f"{VIDEOS}/{upload(make_clip())}"
     try:
         result = wait_until_processed(video)["result"]
@@ -31,13 +31,13 @@ def main() -> None:
 
 
 def say(line: str) -> None:
-    """For `helm test --logs`, at once."""
+    """Print a line at once, for `helm test --logs`."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def make_clip() -> bytes:
-    """Two seconds of a test picture with a tone."""
+    """Generate a clip: two seconds of a test picture with a tone."""
     sources = ["-f", "lavfi", "-i", "testsrc=size=320x240:rate=30", "-f", "lavfi", "-i", "sine=frequency=440"]
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
@@ -47,7 +47,7 @@ def make_clip() -> bytes:
 
 
 def upload(clip: bytes) -> str:
-    """The id of the new video."""
+    """Upload a clip, and return the id of the new video."""
     boundary = uuid.uuid4().hex
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="title"\r\n\r\nhelm test\r\n'
@@ -62,27 +62,27 @@ def upload(clip: bytes) -> str:
 
 
 def wait_until_processed(video: str) -> dict[str, Any]:
-    """Follow a video to its end."""
+    """Poll a video until it is processed, and return it as the API shows it. Exit if it ends otherwise."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    told = None
+    status = None
     while True:
         state: dict[str, Any] = json.loads(call(video))
-        if state["status"] != told:
-            told = state["status"]
-            say(f"It is {told}.")
-        if told == "processed":
+        if state["status"] != status:
+            status = state["status"]
+            say(f"It is {status}.")
+        if status == "processed":
             return state
-        if told in {"failed", "dead_lettered", "cancelled"}:
+        if status in {"failed", "dead_lettered", "cancelled"}:
             sys.exit(f"It was not processed: {state['error']}")
         if time.monotonic() > deadline:
-            sys.exit(f"It is still {told} after {PATIENCE_SECONDS:.0f} s: {state}")
+            sys.exit(f"It is still {status} after {PATIENCE_SECONDS:.0f} s: {state}")
         time.sleep(1)
 
 
 def call(
     url: str, *, method: str | None = None, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> bytes:
-    """The body of the API's answer; of an error we show what the API says."""
+    """Call the API and return the body of its answer. On an error, exit with the API's message."""
     headers = AUTHORIZATION | (headers or {})
     request = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310 - the release's own API
     try:
