@@ -1,5 +1,5 @@
-"""The program that looks into an upload: its streams, and which part of them is really there.
+"""The program that examines an upload: its streams, and which packets of the kept part the file really has.
 
-`child_programs.probe_upload` starts it in the sandbox, because opening a stranger's file is the most dangerous thing
-that we do.
+`child_programs.probe_upload` starts the program in the sandbox, because a prepared file could attack the libraries that
+open it.
 """

@@ -1,4 +1,4 @@
-"""Collects what is in an upload."""
+"""Collects the facts about an upload (SourceFacts)."""
 
 from dataclasses import dataclass, replace
 from math import inf
@@ -25,7 +25,7 @@ from anb_core.domain.source_facts import SourceFacts
 from anb_worker.render.mp4_boxes import boxes
 from anb_worker.render.probe.kept_part import Part, thinned
 from anb_worker.render.probe.looks import Looks
-from anb_worker.render.probe.scan import Scan, Seen
+from anb_worker.render.probe.scan import Scan, ScannedPacket
 from anb_worker.render.probe.streams import (
     audio_facts,
     choose_audio,
@@ -37,17 +37,20 @@ from anb_worker.render.probe.streams import (
 from anb_worker.render.probe.wholeness import is_whole
 
 _MOST_HELD_BACK = 16
-"""How many pictures a decoder may hold back."""
+"""The most frames that a decoder may hold back before it returns the first one."""
 
 _SEEKS = (1.0, 10.0)
-"""How far before the kept part to begin reading, in seconds: sound is warmed up by then, and is often stored a little
-apart from its picture. If that is not enough, farther; then from the beginning on.
+"""How many seconds before the kept part reading begins, so that sound decoders are warmed up and sound that is stored
+apart from its frames is found. If the first value is not enough, the second is tried, then the beginning of the file.
 """
 
 
 def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds: float = inf) -> SourceFacts:
-    """What is in a file; of the kept part, what is really there. A picture over `max_pixels` is not opened. Whether
-    there is more than `max_seconds` is counted where the file does not say it itself.
+    """Return what a file contains, and which frames and sound of the kept part it really has.
+
+    `start` and `length` of the kept part are in seconds. A stream whose frames have more than `max_pixels` pixels is
+    not decoded. An MPEG-TS file that claims to be longer than `max_seconds` is read to its end, because the claim may
+    be wrong.
     """
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
@@ -57,23 +60,25 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         return SourceFacts(container=container, state="cut_off")
     window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
-        # A seek gains little near the beginning. MPEG-TS has no index; what its clock means is known once it is read.
+        # Near the beginning a seek saves little time. MPEG-TS has no index, and all its timestamps have to be read to
+        # find the jumps.
         for back in _SEEKS if start > _SEEKS[0] and container is not Container.MPEG_TS else ():
             facts = window.find_facts(back)
             if facts is not None:
                 return facts
         return window.find_facts(None) or SourceFacts(container=container)
-    except Exception:  # noqa: BLE001 - the file could be opened, so whatever a library says of its bytes is its fault
+    except Exception:  # noqa: BLE001 - the file could be opened, so any error of a library is caused by its content
         return SourceFacts(container=container, state="unreadable")
 
 
 def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
-    """Watch nothing."""
+    """Do nothing: the Watch callback of a scan that decodes no frames."""
 
 
 def _lacks_index(path: Path) -> bool:
-    """Whether an MP4 has sound structure up to its end, only that its end came too early: of half an index libavformat
-    makes a shorter video, without its sound.
+    """Return whether an MP4 file has valid boxes up to its end, but no complete index (`moov`).
+
+    Checked here, because libavformat reads an incomplete index as a shorter video without sound.
     """
     size, end = path.stat().st_size, 0
     for box in boxes(path):
@@ -85,7 +90,7 @@ def _lacks_index(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The part of a file from `start` to `until`, in seconds as a player counts them."""
+    """The part of a file from `start` to `until`, in seconds as a player shows them."""
 
     container: Container
     path: Path
@@ -95,8 +100,9 @@ class _Window:
     max_seconds: float
 
     def find_facts(self, back: float | None) -> SourceFacts | None:
-        """Open the file and describe it, reading from `back` seconds before the kept part on, None: from the beginning
-        on. None as answer: that did not show all of it.
+        """Open the file and describe it. Reading begins `back` seconds before the kept part, None: at the beginning.
+
+        Returns None when reading began too late to find all of the kept part.
         """
         options = {
             "protocol_whitelist": "file",
@@ -104,7 +110,7 @@ class _Window:
             "codec_whitelist": ",".join(DECODERS),
             "max_streams": str(MOST_STREAMS),
         }
-        # Tags may be in any encoding, or in none; nothing is done with their words.
+        # Text tags may have any encoding, even an invalid one. The probe does not use them.
         with av.open(
             f"file:{self.path}", format=DEMUXERS[self.container], options=options, metadata_errors="replace"
         ) as opened:
@@ -120,14 +126,14 @@ class _Window:
         if video is None:
             return facts
         facts = replace(facts, video=video_facts(video))
-        # A picture that is going to be refused is not decoded either.
+        # Nothing of an upload that will be rejected is decoded.
         if codec_name(video) not in VIDEO_CODECS or video.width * video.height > self.max_pixels:
             return facts
         if facts.audio is not None and not facts.audio.decodable:
             return facts
-        # One in mid-file may be larger than the headers say.
+        # A frame in the middle of the file may be larger than the headers say.
         video.codec_context.options = {"max_pixels": str(ffmpeg_max_pixels(self.max_pixels))}
-        video.codec_context.thread_count = 1  # one picture is wanted; threads cost memory
+        video.codec_context.thread_count = 1  # only a few frames are decoded, and more threads use more memory
         return self._read(opened, video, audio, back, facts)
 
     def _read(
@@ -139,7 +145,8 @@ class _Window:
         facts: SourceFacts,
     ) -> SourceFacts | None:
         looks = Looks(video)
-        # Where reading begins anew, nothing is decoded yet: a decoder forgets what the file says.
+        # This first scan decodes nothing when a seek follows (except in AVI): a decoder that is reset by a seek forgets
+        # what the headers of the file say.
         decode = back is None or self.container is Container.AVI
         found = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
@@ -159,9 +166,10 @@ class _Window:
             return None
         return self._describe_part(part, video, audio, facts, late=late, looks=looks)
 
-    def _lateness(self, looks: Looks, packets: list[Seen]) -> float:
-        """How much later ffmpeg takes a picture to be than it is: AVI only tells when it is decoded, and a picture gets
-        the time of the packet that let the decoder hand it out.
+    def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
+        """Return by how many seconds ffmpeg's timestamps of decoded frames are too late. 0 for all files but AVI.
+
+        AVI has only decoding times. ffmpeg gives a frame the time of the packet that made the decoder return the frame.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:
@@ -211,18 +219,18 @@ class _Window:
             claimed_end=claimed_end,
             whole=min(ends) < self.until and is_whole(self.container, self.path, streams),
             jumps=tuple(moment - part.origin for moment in found.timeline.jumps()),
-            other_recording_at=part.elsewhere(video),
+            other_recording_at=part.other_recording_at(video),
             video=of_video,
             audio=of_audio,
         )
 
     def _claimed_end(self, stream: VideoStream | AudioStream, origin: float) -> float | None:
-        """Where the file says that a stream ends."""
+        """Return the end of a stream according to the file's headers, in seconds. None when they do not say it."""
         if self.container is Container.AVI and isinstance(stream, VideoStream) and stream.average_rate:
-            # FFmpeg shortens the duration of a file that was cut off; the count of frames stays what the file says.
+            # libavformat shortens the duration of a truncated file. The number of frames stays as in the header.
             return float(stream.frames / stream.average_rate)
         if self.container is not Container.MP4 or stream.duration is None or stream.time_base is None:
             return None
-        # In fragments, what is before the first picture is a part of the duration.
+        # In a fragmented MP4 the duration includes the time before the first frame.
         begin = 0 if any(box.kind == "moof" for box in boxes(self.path)) else stream.start_time or 0
         return float((stream.duration + begin) * stream.time_base) - origin

@@ -1,4 +1,4 @@
-"""Looks for pictures in the bytes of MPEG-TS, where libavformat reports none: of streams that it found too late."""
+"""Searches the bytes of MPEG-TS for frames of video streams that libavformat found too late, and so does not report."""
 
 import re
 from math import inf
@@ -9,17 +9,17 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""Between what is reported; less holds no recording."""
+"""A gap of at most this many bytes between two reported packets holds no recording."""
 
 _SHORTEST_SECONDS = 0.5
-"""Of a recording. What goes on beside others is never alone for so long."""
+"""The shortest recording. Streams of one recording are interleaved, so a gap between their packets is shorter."""
 
 _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})", re.DOTALL)
-"""How a picture with a time begins; no coder of pictures or sound writes this."""
+"""The header of a video PES packet with a timestamp. Encoded video and audio never contain these bytes."""
 
 
 def holds_a_recording(path: Path, begin: int, end: int) -> bool:
-    """Whether there are pictures of more than a moment after the packet at `begin`, and before `end` (bytes)."""
+    """Return whether there is video of at least _SHORTEST_SECONDS between the packet at `begin` and `end` (offsets)."""
     if end - begin <= _UNNOTICED_BYTES:
         return False
     first, last = inf, -inf
@@ -33,6 +33,6 @@ def holds_a_recording(path: Path, begin: int, end: int) -> bool:
 
 
 def _seconds(stamp: bytes) -> float:
-    """33 bits, in parts of 3, 15 and 15 with a bit after each."""
+    """Decode a timestamp of 33 bits: groups of 3, 15 and 15 bits with a marker bit after each. Returns seconds."""
     number = int.from_bytes(stamp)
     return ((number >> 33 & 7) << 30 | (number >> 17 & 0x7FFF) << 15 | number >> 1 & 0x7FFF) / _CLOCK_RATE

@@ -1,4 +1,4 @@
-"""The kept part of what was read of a file: what it promises, and how ffmpeg comes to it."""
+"""The kept part of a scanned file: which frames and sound a render can expect, and how ffmpeg has to read them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,45 +10,45 @@ from av.video.stream import VideoStream
 from anb_core.domain.formats import Container
 from anb_core.domain.output_format import FPS
 from anb_core.domain.source_facts import Reading, Stretch
-from anb_worker.render.probe.scan import Scan, Seen
+from anb_worker.render.probe.scan import Scan, ScannedPacket
 
 _KEY_SECONDS = 0.15
-"""Libavformat looks for a key frame this much earlier than it is told to."""
+"""libavformat searches for a keyframe this much earlier than the requested time."""
 
 _MARGIN_SECONDS = 0.5
-"""How far before a key frame of MPEG-TS to begin, whose packets are found by their times."""
+"""How far before a keyframe of MPEG-TS a seek goes. Seeking finds MPEG-TS packets by their timestamps."""
 
 _WARM_UP_SECONDS = 2.0
-"""How far before the kept part sound is read where there is no index. It is stored a little apart from its picture."""
+"""How far before the kept part sound is read in a file without an index. Sound may be stored apart from its frames."""
 
 _HOLE_SECONDS = 0.1
-"""Between sounds that are farther apart there is silence."""
+"""A gap in the sound that is longer than this counts as silence."""
 
 _CLOSE_SECONDS = 1 / 60
-"""Pictures that are closer together count as one."""
+"""Frames that are closer together than this count as one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The kept part of an upload."""
+    """The kept part of an upload. Times that the methods return are seconds from the origin, unless they say else."""
 
     scan: Scan
     container: Container
     origin: float
-    """Where a player counts 0, in seconds on the time line."""
+    """Time on the timeline at which a player shows 0, in seconds."""
     start: float
     until: float
-    """Where the part begins and ends, in seconds from the origin."""
+    """Start and end of the kept part, in seconds from the origin."""
     back: float | None
-    """How many seconds before it the scan began. None means at the beginning of the file."""
+    """How many seconds before the kept part the scan began. None if it began at the beginning of the file."""
 
     @property
     def begin(self) -> float:
-        """Where it begins on the line of time."""
+        """Start of the kept part on the timeline, in seconds."""
         return self.origin + self.start
 
     def is_all_there(self, video: VideoStream, begins: Mapping[int, float | None]) -> bool:
-        """Whether the scan began early enough. `begins`: when each stream does."""
+        """Return whether the scan began early enough. `begins`: for each stream, its start on the timeline, or None."""
         for index, packets in self.scan.packets.items():
             first = begins[index]
             if not packets or first is None or first >= self.begin:
@@ -59,33 +59,36 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """When a stream ends, as far as it was read; None where there is nothing of it."""
+        """Return the end of a stream, at most the end of the kept part. None when the stream has no usable packet."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
-    def elsewhere(self, video: VideoStream) -> float | None:
-        """When another recording begins, with other streams; None for never."""
-        if self.scan.left is None:
+    def other_recording_at(self, video: VideoStream) -> float | None:
+        """Return when another recording, with its own streams, begins in the file. None when there is none."""
+        count = self.scan.packets_before_other_recording
+        if count is None:
             return None
-        before = self.scan.packets[video.index][: self.scan.left]
+        before = self.scan.packets[video.index][:count]
         return max((packet.end - self.origin for packet in before), default=0.0)
 
     def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
-        """When each picture appears that can be decoded, in seconds from the origin; the first is on the screen at the
-        start. `decoded`: when the first is shown that a decoder gave, in the file's time; None where that is not known.
+        """Return the presentation time of each frame of the kept part that can be decoded.
+
+        The first frame is the one that is visible at `start`, so its time may be earlier. `decoded`: the raw
+        presentation time of the first frame that the decoder returned, in seconds, or None when it is unknown.
         """
         packets = self.scan.packets[video.index]
         decodable = _decodable(packets)
         if self.container is Container.MPEG_TS and decoded is not None and packets and not packets[0].key:
-            decodable = _renewed(packets, decodable, decoded)
+            decodable = _after_refresh(packets, decodable, decoded)
         moments = sorted(packet.at - self.origin for packet in decodable)
         before = [moment for moment in moments if moment <= self.start]
         return before[-1:] + [moment for moment in moments if self.start < moment < self.until]
 
     def sounds(self, audio: AudioStream) -> list[tuple[float, float]]:
-        """From when to when there is sound."""
+        """Return start and end of each span of the kept part that has sound."""
         spans: list[tuple[float, float]] = []
         good = [packet for packet in self.scan.packets[audio.index] if packet.good]
         for packet in sorted(good, key=lambda packet: packet.at):
@@ -97,9 +100,9 @@ class Part:
         return spans
 
     def reading(self, stream: Stream, late: float = 0.0) -> Reading:
-        """How ffmpeg reads a stream. `late`: how much too late it takes its pictures to be."""
+        """Return how ffmpeg has to read a stream. `late`: by how many seconds its timestamps of frames are too late."""
         packets, pieces = self.scan.packets[stream.index], self.scan.timeline.pieces(stream.index)
-        # What has to be read: from the last key frame before the part on, or what warms a decoder up.
+        # The first packet that has to be read: the last keyframe before the part, or sound that warms up the decoder.
         needed = [packet for packet in packets if packet.key and packet.at <= self.begin][-1:] or packets[:1]
         if isinstance(stream, AudioStream):
             needed = [packet for packet in packets if packet.end >= self.begin - (self.back or _WARM_UP_SECONDS)][:1]
@@ -113,7 +116,7 @@ class Part:
             return Reading(origin=self.origin + late, stretches=stretches, skip=skip)
         return Reading(origin=self.origin + late, seek=self._seek(stream, needed))
 
-    def _seek(self, stream: Stream, needed: Sequence[Seen]) -> float | None:
+    def _seek(self, stream: Stream, needed: Sequence[ScannedPacket]) -> float | None:
         sound = isinstance(stream, AudioStream)
         if self.container is Container.MPEG_TS:
             decoded = needed[0].stamp.decoded_at if needed else self.begin - _WARM_UP_SECONDS
@@ -127,7 +130,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Without those that are close to the one before."""
+    """Return the moments without those that are less than _CLOSE_SECONDS after the last one that is kept."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:
@@ -135,8 +138,8 @@ def thinned(moments: Sequence[float]) -> tuple[float, ...]:
     return tuple(kept)
 
 
-def _decodable(packets: Sequence[Seen]) -> list[Seen]:
-    """Those from the first key frame on, of each piece: without one, nothing can be promised."""
+def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
+    """Return the packets of each piece from its first keyframe on. Frames before it may be impossible to decode."""
     since: dict[int, float] = {}
     decodable = []
     for packet in packets:
@@ -148,9 +151,13 @@ def _decodable(packets: Sequence[Seen]) -> list[Seen]:
     return decodable
 
 
-def _renewed(packets: Sequence[Seen], decodable: Sequence[Seen], decoded: float) -> list[Seen]:
-    """Without those before the first that was decoded. Where pictures are renewed a part at a time, none is complete
-    until all parts were: the next key frame is the last moment for that.
+def _after_refresh(
+    packets: Sequence[ScannedPacket], decodable: Sequence[ScannedPacket], decoded: float
+) -> list[ScannedPacket]:
+    """Return the packets from the first decoded frame on, but from the second keyframe on if that is earlier.
+
+    In a stream with intra refresh each frame renews a part of the picture, so no frame is complete before all parts are
+    renewed. That is done by the next keyframe at the latest.
     """
     first = packets[0].stamp.piece.first
     keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]

@@ -1,4 +1,4 @@
-"""How the pictures of a stream look, and when that changes in mid-file."""
+"""Finds the looks of a video stream: size, format and colors of its frames, and when they change in mid-file."""
 
 import re
 from contextlib import suppress
@@ -25,88 +25,93 @@ _HEADERS = {
     "mpeg2video": "extract_extradata",
     "mpeg4": "extract_extradata",
 }
-"""What finds the headers in a key frame's packet, where FFmpeg can."""
+"""For each codec, the bitstream filters that extract the headers from a keyframe's packet."""
 _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
-"""Where else a packet says how its picture is to be shown."""
+"""For each codec without such filters, the byte ranges of a packet that describe its frame."""
 _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
-"""Profile, and what a picture is compatible with: with nothing."""
+"""Profile and compatibility id of the Dolby Vision streams that can't be shown as any other format."""
 _FULL_RANGE = 2
+"""ffmpeg's number for full-range colors (AVCOL_RANGE_JPEG)."""
 _COLOR_FIELDS = {"colorspace": UNSPECIFIED, "color_primaries": UNSPECIFIED, "color_trc": UNSPECIFIED, "color_range": 0}
-_SAY_NO_COLORS = {"mpegts", "avi"}
-"""Containers, by FFmpeg's names, that leave this to their pictures."""
+_CONTAINERS_WITHOUT_COLORS = {"mpegts", "avi"}
+"""Containers, by ffmpeg's names, that do not describe colors. Only the frames do."""
 
 
 class Looks:
-    """Finds how a stream's pictures look, and when that changes: a picture is decoded wherever the headers change."""
+    """Finds the looks of a video stream. At each change of the headers, one frame is decoded."""
 
     def __init__(self, video: VideoStream) -> None:
         self.found: list[Look] = []
+        """The looks that were found, ordered by time."""
         self._video = video
         self._codec = codec_name(video)
-        self._headers: dict[bytes, Look] = {}
-        self._now: bytes | None = None
-        self._wanted: float | None = 0.0
-        """Since when a look holds that no picture was decoded of yet."""
+        self._known: dict[bytes, Look] = {}
+        """The look for each value of the headers."""
+        self._headers: bytes | None = None
+        """The current headers."""
+        self._undecoded_since: float | None = 0.0
+        """Start of a look that has no decoded frame yet, in seconds. None when the current look is known."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
-        said = video.container.format.name not in _SAY_NO_COLORS
-        self._said_by_file = {n: getattr(video.codec_context, n) if said else v for n, v in _COLOR_FIELDS.items()}
+        context, has_colors = video.codec_context, video.container.format.name not in _CONTAINERS_WITHOUT_COLORS
+        self._file_colors = {n: getattr(context, n) if has_colors else v for n, v in _COLOR_FIELDS.items()}
         self._file_aspect = _aspect(video.sample_aspect_ratio)
         self._first_aspect: float | None = None
         self.first: VideoFrame | None = None
-        """The first picture that could be decoded."""
+        """The first frame that could be decoded."""
 
     def take(self, packet: "Packet[Stream] | None", at: float | None) -> None:
-        """The stream's next packet, which is shown at `at` (seconds); None as packet: there are no more."""
+        """Take the next packet of the stream and its presentation time in seconds. A packet of None ends the stream."""
         if packet is not None and packet.is_keyframe and (headers := self._read_headers(packet)):
-            if self._now is not None and headers != self._now:
+            if self._headers is not None and headers != self._headers:
                 self._change(headers, at or 0.0)
-            self._now = headers
-        if self._wanted is not None and (frame := _decode(self._video, packet)) is not None:
+            self._headers = headers
+        if self._undecoded_since is not None and (frame := _decode(self._video, packet)) is not None:
             self.first = self.first or frame
-            look = self._look(frame, packet, self._wanted)
+            look = self._look(frame, packet, self._undecoded_since)
             self.found.append(look)
-            self._wanted = None
-            if self._now is not None:
-                self._headers[self._now] = look
+            self._undecoded_since = None
+            if self._headers is not None:
+                self._known[self._headers] = look
 
     def _change(self, headers: bytes, at: float) -> None:
-        if headers in self._headers:
-            self._wanted = None
-            self.found.append(replace(self._headers[headers], since=at))
+        if headers in self._known:
+            self._undecoded_since = None
+            self.found.append(replace(self._known[headers], since=at))
         elif self.found:
             context = self._video.codec_context
             context.flush_buffers()
-            # A decoder keeps what headers said before, where new ones say nothing.
-            for name, value in self._said_by_file.items():
+            # The decoder would keep the old headers' colors when the new headers describe none.
+            for name, value in self._file_colors.items():
                 setattr(context, name, value)
-            self._wanted = at
+            self._undecoded_since = at
 
     def _read_headers(self, packet: "Packet[Stream]") -> bytes:
-        """The part of a packet that tells how its picture is to be shown; nothing where it does not say."""
+        """Return the bytes of a packet that describe its frame. Empty when the packet has none."""
         data = memoryview(packet)
         headers = b"".join(data[begin:end] for begin, end in _HEAD_BYTES.get(self._codec, ()))
         if packet.has_sidedata("new_extradata"):
             headers += bytes(packet.get_sidedata("new_extradata"))
         if self._codec in _HEADERS:
-            with suppress(Exception):  # as in probe; what is damaged says nothing
+            with suppress(Exception):  # damaged headers count as none
                 headers += self._extract(data)
         return headers
 
     def _extract(self, data: memoryview) -> bytes:
-        """The headers in a packet, with FFmpeg's help."""
+        """Return the headers in a packet, found by ffmpeg's bitstream filters."""
         packet = Packet(bytes(data))
         packet.is_keyframe = True
-        found = BitStreamFilterContext(_HEADERS[self._codec], self._video).filter(packet)
-        return b"".join(bytes(one.get_sidedata("new_extradata")) for one in found if one.has_sidedata("new_extradata"))
+        filtered = BitStreamFilterContext(_HEADERS[self._codec], self._video).filter(packet)
+        with_headers = [packet for packet in filtered if packet.has_sidedata("new_extradata")]
+        return b"".join(bytes(packet.get_sidedata("new_extradata")) for packet in with_headers)
 
     def _look(self, frame: VideoFrame, packet: "Packet[Stream] | None", since: float) -> Look:
-        # What does not say its aspect has square pixels.
+        # A frame without an aspect ratio has square pixels.
         aspect: float | None = _aspect(self._video.codec_context.sample_aspect_ratio) or 1.0
         self._first_aspect = self._first_aspect or aspect
         turned = frame.rotation % 180 != 0
         if self._file_aspect not in {None, self._first_aspect} or aspect == self._first_aspect:
-            aspect = None  # the container's word counts, and holds for the whole file
+            aspect = None  # the container's value has priority, and holds for the whole file
         elif turned and aspect:
             aspect = 1 / aspect
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
@@ -127,7 +132,7 @@ class Looks:
             transfer=int(frame.color_trc),
             full_range=int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj"),
             rgb=frame.format.is_rgb,
-            # Of VP8 and VP9 it comes beside the picture.
+            # VP8 and VP9 have the alpha channel in side data of the packet.
             alpha=any(component.is_alpha for component in components)
             or (packet is not None and packet.has_sidedata("matroska_block_additional")),
             dolby_vision=self._dolby_vision,
@@ -135,10 +140,13 @@ class Looks:
 
 
 def _is_dolby_vision(video: VideoStream) -> bool:
-    """Whether the colors are Dolby Vision's own. PyAV does not tell, but what it would write into an MP4 does."""
+    """Return whether the colors can only be shown by Dolby Vision.
+
+    PyAV has no attribute for that. So the stream's header is written into an MP4 in memory, whose boxes show it.
+    """
     header = BytesIO()
-    how = {"strict": "unofficial", "movflags": "empty_moov"}
-    with suppress(Exception), av.open(header, "w", format="mp4", options=how) as copy:
+    options = {"strict": "unofficial", "movflags": "empty_moov"}
+    with suppress(Exception), av.open(header, "w", format="mp4", options=options) as copy:
         copy.add_stream_from_template(video)
         copy.start_encoding()
     record = re.search(rb"dv[cv]C..(?P<profile>.).(?P<compatible>.)", header.getvalue(), re.DOTALL)
@@ -149,13 +157,13 @@ def _is_dolby_vision(video: VideoStream) -> bool:
 
 
 def _aspect(ratio: Fraction | None) -> float | None:
-    """A pixel's width by its height; None where it is not said."""
+    """Return the width of a pixel divided by its height. None when the ratio is missing or 0."""
     return float(ratio) if ratio else None
 
 
 def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame | None:
-    """The first picture that this packet completes, if any; None as packet: the first that is still held back."""
+    """Return the first frame that the decoder returns for a packet, or None. A packet of None flushes the decoder."""
     try:
         return next(iter(video.decode(packet)), None)
-    except Exception:  # noqa: BLE001 - as in probe
-        return None  # what is broken is skipped, as ffmpeg does
+    except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
+        return None  # broken packets are skipped, as ffmpeg does

@@ -1,4 +1,4 @@
-"""Reads the packets of the streams that are used, and puts them on one line of time."""
+"""Reads the packets of the chosen streams, and places them on one timeline."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,117 +19,121 @@ _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
     Container.MP4: Tolerance(back=inf),
 }
-"""MPEG-TS is cut and joined as bytes, and its clock has 33 bits; other files keep lists of their times. Where MP4 goes
-back, it is for what has to be decoded before an edit's first picture.
+"""MPEG-TS files are cut and joined as bytes, and their timestamps have 33 bits at 90 kHz. Other containers store lists
+of timestamps. A step back in MP4 is no jump: the file then has packets that are only decoded, for the start of an edit.
 """
 
-_SMALLEST_PICTURE = 8
-"""Bytes. What is smaller says that nothing changed."""
+_EMPTY_PACKET_BYTES = 8
+"""A packet of at most this many bytes holds no new picture or sound: it only says that nothing changed."""
 
 _APART_SECONDS = 30.0
-"""How much later than the others a stream may come in a file."""
+"""How far one stream may be behind the others in the file, in seconds of their timestamps."""
 
 _HEAD_SECONDS = 2.0
-"""How much of a stream has to be seen to know its beginning: pictures come out of order."""
+"""How much of each stream is read to find its start. More than one packet, because frames are stored out of order."""
 
 _WARM_UP_SECONDS = 0.2
-"""The most that a sound's decoder throws away at the beginning."""
+"""The most sound that an audio decoder discards at the beginning."""
 
-_MOST_STRANGE = 1000
-"""So many packets of other streams in a row mean that those that are used have ended."""
+_MOST_UNKNOWN_PACKETS = 1000
+"""After this many packets of unknown streams in a row, the chosen streams count as ended."""
 
 _LONGEST_SOUND_SECONDS = 0.25
-"""Of one packet of sound; that of a coder, as bytes in a row may be any number."""
+"""The longest packet of compressed sound. A PCM packet may be longer."""
 
 
 Watch = Callable[["Packet[Stream] | None", float | None], None]
+"""A callback that gets each packet of the video stream, and its presentation time on the timeline in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A packet."""
+class ScannedPacket:
+    """A packet that the scan read."""
 
     stamp: Stamp
     duration: float
     """Seconds."""
     key: bool
-    """Whether it can be decoded without those before it."""
+    """Whether this is a keyframe, which can be decoded without earlier packets."""
     good: bool
-    """Whether something of it is shown or heard."""
+    """Whether the packet is undamaged and has a frame or sound that a player presents."""
 
     @property
     def at(self) -> float:
-        """When it is shown or heard, in seconds on the line of time."""
+        """Presentation time on the timeline, in seconds."""
         return self.stamp.at
 
     @property
     def end(self) -> float:
-        """When that ends."""
+        """End of the presentation on the timeline, in seconds."""
         return self.stamp.at + self.duration
 
 
 class Scan:
-    """What is read of the streams that are used. Times are seconds on the line, see Timeline.
+    """The packets that were read of the chosen streams. Times are seconds on the timeline, see Timeline.
 
-    `packets`: of each stream; `ended`: whether the file was read to its end; `left`: how many packets of the picture
-    come before another recording, with streams of its own, that was joined to it; None where there is none. `watch`
-    gets each packet of the picture, and when that is shown.
+    `packets`: the packets of each stream, by the stream's index. `ended`: whether the file was read to its end.
+    `packets_before_other_recording`: the number of video packets before another recording that was joined to this file,
+    with its own streams, or None when there is none.
     """
 
     def __init__(
         self, container: Container, path: Path, video: VideoStream, audio: AudioStream | None, watch: Watch
     ) -> None:
         self.timeline = Timeline(_TOLERANCES.get(container, Tolerance()))
-        self.packets: dict[int, list[Seen]] = {video.index: []}
+        self.packets: dict[int, list[ScannedPacket]] = {video.index: []}
         self._longest: dict[int, float] = {}
         if audio is not None:
             self.packets[audio.index] = []
-            # Where packets are missing, the one before them is said to last until the next.
+            # When packets are missing, libavformat gives the packet before the gap a duration up to the next one.
             if "pcm" not in audio.codec_context.name:
                 self._longest[audio.index] = _LONGEST_SOUND_SECONDS
         self.ended = False
-        self.left: int | None = None
+        self.packets_before_other_recording: int | None = None
         self._container, self._path, self._video, self._watch = container, path, video, watch
         self._now: dict[int, float] = {}
-        self._others: dict[int, int] = {}
-        self._place: int | None = None
+        """For each chosen stream: the decoding time of its last packet, in seconds."""
+        self._first_offsets: dict[int, int] = {}
+        """For each other stream: the offset of its first packet in the file."""
+        self._offset: int | None = None
+        """The offset up to which the file is known to hold this recording. None before the first video packet."""
 
     def read(self, opened: InputContainer, until: float | None) -> None:
-        """Read on until all streams have come to `until`, or to the end of the file.
+        """Read packets until all streams have reached the time `until`, or to the end of the file.
 
-        None as `until`: until the beginning of each is known.
+        With `until` None, packets are read until the start of each stream is known.
         """
         for packet in self._demux(opened):
-            self._follow(packet)
+            self._search_before(packet)
             if packet.stream_index in self.packets:
                 self._take(packet)
             if self._is_enough(until):
                 break
-        if self.ended and self._place is not None:
-            self._look_between(self._path.stat().st_size)
+        if self.ended and self._offset is not None:
+            self._search_up_to(self._path.stat().st_size)
         for index in self.packets:
             self.timeline.pieces(index)
 
     def begins(self, stream: Stream) -> float | None:
-        """When a stream's first picture is shown, or its first sound heard; None for never."""
+        """Return the presentation time of the first frame or sound of a stream. None when it has none."""
         first = min((packet.at for packet in self.packets[stream.index] if packet.good), default=None)
         if first is None or stream.type != "audio" or stream.start_time is None or stream.time_base is None:
             return first
-        # A coder's first samples are thrown away; libavformat leaves them out.
+        # Decoders discard the first samples of compressed sound. start_time is the time of the first sample after them.
         heard = float(stream.start_time * stream.time_base)
         return heard if first < heard < first + _WARM_UP_SECONDS else first
 
     def _demux(self, opened: InputContainer) -> Iterator["Packet[Stream]"]:
-        strange = 0
-        while strange < _MOST_STRANGE:
+        unknown = 0
+        while unknown < _MOST_UNKNOWN_PACKETS:
             try:
                 for packet in opened.demux():
-                    strange = 0 if packet.size else strange
+                    unknown = 0 if packet.size else unknown
                     yield packet
                 break
             except IndexError:
-                strange += 1  # of a stream that began later than the file, which PyAV does not know
-            except Exception:  # noqa: BLE001 - whatever a library says of a file's bytes is the file's fault
+                unknown += 1  # PyAV does not know a stream that appears only after the file was opened
+            except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
                 break
         self.ended = True
 
@@ -137,32 +141,34 @@ class Scan:
         index, base = packet.stream_index, float(packet.time_base or 0)
         dts, pts = (None if ticks is None else ticks * base for ticks in (packet.dts, packet.pts))
         if self._container is Container.AVI:
-            pts = dts  # the file has no other; what libavformat makes up is later
+            pts = dts  # AVI has only decoding times; the presentation times that libavformat invents are too late
         duration = min((packet.duration or 0) * base, self._longest.get(index, inf))
         stamp = self.timeline.add(index, dts, pts, duration)
         if index == self._video.index:
             self._watch(packet, stamp.at if stamp is not None else None)
         if stamp is None:
             return
-        good = not packet.is_discard and not packet.is_corrupt and packet.size > _SMALLEST_PICTURE
-        self.packets[index].append(Seen(stamp, duration, packet.is_keyframe, good))
+        good = not packet.is_discard and not packet.is_corrupt and packet.size > _EMPTY_PACKET_BYTES
+        self.packets[index].append(ScannedPacket(stamp, duration, packet.is_keyframe, good))
         self._now[index] = stamp.decoded_at
 
-    def _follow(self, packet: "Packet[Stream]") -> None:
-        """See whether there is another recording before a packet. PyAV keeps back the streams that it found late."""
-        place, index = packet.pos, packet.stream_index
-        if self._container is not Container.MPEG_TS or place is None or place < 0:
+    def _search_before(self, packet: "Packet[Stream]") -> None:
+        """Search for another recording before a packet. PyAV does not return packets of streams that it found late."""
+        offset, index = packet.pos, packet.stream_index
+        if self._container is not Container.MPEG_TS or offset is None or offset < 0:
             return
-        if self._place is None:
-            self._place = place if index == self._video.index else None
-        # What begins after all others ended goes on with nothing: another program goes on beside the picture.
-        elif index in self.packets or self._others.setdefault(index, place) < self._place:
-            self._look_between(place)
-            self._place = max(self._place, place)
+        if self._offset is None:
+            self._offset = offset if index == self._video.index else None
+        # This recording goes on if the packet's stream is a chosen one, or began before the last chosen packet.
+        elif index in self.packets or self._first_offsets.setdefault(index, offset) < self._offset:
+            self._search_up_to(offset)
+            self._offset = max(self._offset, offset)
 
-    def _look_between(self, place: int) -> None:
-        if self.left is None and self._place is not None and holds_a_recording(self._path, self._place, place):
-            self.left = len(self.packets[self._video.index])
+    def _search_up_to(self, end: int) -> None:
+        if self.packets_before_other_recording is not None or self._offset is None:
+            return
+        if holds_a_recording(self._path, self._offset, end):
+            self.packets_before_other_recording = len(self.packets[self._video.index])
 
     def _is_enough(self, until: float | None) -> bool:
         if until is None:
@@ -171,6 +177,6 @@ class Scan:
             if len(ends) < len(self.packets):
                 return max(spans) >= _APART_SECONDS
             return min(spans) >= _HEAD_SECONDS or max(spans) >= _APART_SECONDS
-        # Pictures may come out of order, but none comes before its own decoding time.
-        come_to = [self._now.get(index, -inf) for index in self.packets]
-        return min(come_to) >= until or max(come_to) >= until + _APART_SECONDS
+        # Compared by decoding times: frames are stored out of order, but none is presented before its decoding time.
+        reached = [self._now.get(index, -inf) for index in self.packets]
+        return min(reached) >= until or max(reached) >= until + _APART_SECONDS

@@ -1,4 +1,4 @@
-"""Which streams of an upload are used, and what is known of them without reading them."""
+"""Chooses the streams of an upload that are rendered, and describes them without reading packets."""
 
 import av
 from av.audio.stream import AudioStream
@@ -12,25 +12,26 @@ from anb_core.domain.source_facts import AudioFacts, VideoFacts
 
 
 def video_facts(video: VideoStream) -> VideoFacts:
-    """What is known of a stream without reading it."""
+    """Return the facts about a video stream that the headers of the file contain."""
     width, height = getattr(video, "width", 0), getattr(video, "height", 0)
     return VideoFacts(index=video.index, codec=codec_name(video), width=width, height=height)
 
 
 def audio_facts(audio: AudioStream) -> AudioFacts:
-    """What is known of a stream without reading it."""
+    """Return the facts about an audio stream that the headers of the file contain."""
     return AudioFacts(index=audio.index, codec=codec_name(audio), decodable=_can_decode(audio))
 
 
 def choose_video(opened: InputContainer) -> VideoStream | None:
-    """The one that the file prefers, of these the first; never a cover picture."""
+    """Return the first video stream that is marked as default, else the first one. Cover pictures do not count."""
     moving = [stream for stream in opened.streams.video if not stream.disposition & Disposition.attached_pic]
     return min(moving, key=lambda stream: not stream.disposition & Disposition.default, default=None)
 
 
 def choose_audio(opened: InputContainer) -> AudioStream | None:
-    """The one that the file prefers, of those that can be decoded if there are any: a phone may add one in a format of
-    its own.
+    """Return the first audio stream that can be decoded, preferably one marked as default. Else any audio stream.
+
+    A phone may add a second audio stream in a proprietary format.
     """
     return min(
         opened.streams.audio,
@@ -40,27 +41,27 @@ def choose_audio(opened: InputContainer) -> AudioStream | None:
 
 
 def _can_decode(audio: AudioStream) -> bool:
-    """Whether there is a decoder that takes the stream's headers. Nothing is decoded: of some layouts PyAV dies."""
+    """Return whether a decoder accepts the headers of a stream. No packet is decoded: some layouts crash PyAV."""
     if codec_name(audio) not in AUDIO_CODECS:
         return False
     try:
         audio.codec_context.open(strict=False)
-    except Exception:  # noqa: BLE001 - as in probe
+    except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
         return False
     return True
 
 
 def codec_name(stream: Stream) -> str:
-    """Ffmpeg's name of the codec, for comparison and for sentences."""
-    # PyAV's types do not say that it is None where there is no decoder.
+    """Return ffmpeg's name of the codec, for comparisons and for error messages."""
+    # Contrary to PyAV's types, codec_context is None when there is no decoder.
     context: CodecContext | None = getattr(stream, "codec_context", None)
     return "an unknown format" if context is None else context.codec.canonical_name
 
 
 def seek(opened: InputContainer, at: float) -> bool:
-    """Go to the key frame before `at` (seconds of the file's own clock); False where there is nothing so late."""
+    """Seek to the keyframe before the timestamp `at` (seconds). Returns False when the file ends before it."""
     try:
         opened.seek(round(at * av.time_base))
-    except Exception:  # noqa: BLE001 - as in probe
+    except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
         return False
     return True

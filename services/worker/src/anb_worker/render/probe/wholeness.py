@@ -1,4 +1,4 @@
-"""Whether nothing was cut off from a file, by its structure alone: what it claims of its length is often wrong."""
+"""Checks by the structure of a file that its end was not cut off. The length in a file's headers is often wrong."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,16 +10,17 @@ from anb_core.domain.formats import Container
 from anb_worker.render.mp4_boxes import boxes
 
 _MOST_ELEMENTS = 2_000_000
-"""An hour has some 300,000 blocks."""
+"""The most elements that are read. An hour of video has about 300,000 blocks."""
 
 _HOLDERS = {0x18538067, 0x1F43B675}
-"""Matroska's Segment and Cluster: where their size is unknown, they are looked into."""
+"""Matroska's Segment and Cluster. When the size of such an element is unknown, the elements inside it are read."""
 
 _LONGEST_ID, _LONGEST_SIZE = 4, 8
+"""The most bytes of an element's id and of its size."""
 
 
 def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> bool:
-    """Whether all is there that the structure tells of; False also where it does not tell."""
+    """Return whether the structure of a file proves that the file is complete. False when it proves nothing."""
     match container:
         case Container.MP4:
             return _has_all_samples(path, streams)
@@ -32,7 +33,7 @@ def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> boo
 
 
 def _has_all_samples(path: Path, streams: Iterable[Stream]) -> bool:
-    # The index of a file in fragments tells of those that are there.
+    # The index of a fragmented file lists only the fragments that exist, so a missing one can't be noticed.
     if any(box.kind == "moof" for box in boxes(path)):
         return False
     ends = [entry.pos + entry.size for stream in streams for entry in stream.index_entries]
@@ -60,7 +61,11 @@ def _has_all_elements(path: Path) -> bool:
 
 
 def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
-    """A number of EBML: as many bytes more as the first has leading zeros. `marked`: with the bit that tells that."""
+    """Read a variable-length number of EBML. None when the bytes are not a valid number.
+
+    The number of leading zero bits in the first byte is the number of bytes that follow. `marked`: keep the first 1
+    bit, which ends these zeros.
+    """
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -73,7 +78,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
 
 
 def _has_all_chunks(path: Path) -> bool:
-    """RIFF's outermost chunks: a large AVI has several."""
+    """Return whether all outermost RIFF chunks are complete. A large AVI file has several."""
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:
