@@ -83,7 +83,7 @@ def plan_colors(colors: Colors, width: int, height: int) -> ColorPlan:
     matrix, primaries = _matrix(colors, width, height), _primaries(colors)
     transfer = _HDR.get(colors.transfer) or _CONVERTED_TRANSFERS.get(colors.transfer, "bt709")
     if matrix == _ICTCP and colors.transfer not in _HDR:
-        raise _refusal("are coded with the matrix ICtCp, but are no HDR")
+        raise _refusal("are coded with the matrix ICtCp, but are not HDR")
     if matrix == _BT2020_CONSTANT and transfer != "bt709":
         raise _refusal(f"are coded with the matrix BT.2020 constant luminance and the transfer {transfer}")
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"

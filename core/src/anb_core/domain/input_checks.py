@@ -44,7 +44,7 @@ def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[
 
 def _check_file(source: SourceFacts) -> Container:
     if source.container is None:
-        raise BadInput("not_a_video", f"The file is no video of a kind that is accepted: {ACCEPTED}.")
+        raise BadInput("not_a_video", f"The file is not a video of an accepted kind: {ACCEPTED}.")
     if source.state == "cut_off":
         raise BadInput(
             "truncated", "The file is cut off: its end, where the index is, is missing. Record or export it again."
@@ -61,7 +61,7 @@ def _check_video(source: SourceFacts, limits: InputLimits) -> VideoFacts:
     if video is None:
         if source.audio is not None or source.has_cover:
             raise BadInput("audio_only", "The file has sound but no moving picture.")
-        raise BadInput("no_video_stream", "The file holds no video stream.")
+        raise BadInput("no_video_stream", "The file has no video stream.")
     if video.codec not in VIDEO_CODECS:
         raise BadInput(
             "unsupported_codec", f"The picture is coded in {video.codec}, which is not supported: export it as H.264."
@@ -99,7 +99,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
         if trim.start == 0:
-            raise BadInput("zero_duration", "The video has no length: there is no picture in it.")
+            raise BadInput("zero_duration", "The video has no length, because it has no frames.")
         end = max(claimed, end)
         where = f"the video ends at {end:.1f} s" if end else "the video ends before that"
         raise BadInput(

@@ -14,7 +14,7 @@ def check_size(size: int, max_bytes: int) -> None:
     if size == 0:
         raise Invalid("file_empty", "The file is empty.")
     if size > max_bytes:
-        raise TooLarge("file_too_large", f"The file has more than the {max_bytes} bytes that are allowed.")
+        raise TooLarge("file_too_large", f"The file has more than {max_bytes} bytes, which is the limit.")
 
 
 def check_first_bytes(head: bytes) -> None:
@@ -26,4 +26,6 @@ def check_first_bytes(head: bytes) -> None:
     if not head:
         raise Invalid("file_empty", "The file is empty.")
     if sniff_container(head) is None:
-        raise Invalid("not_a_video", f"The file is no video, whatever its name says; {ACCEPTED} are accepted.")
+        raise Invalid(
+            "not_a_video", f"The file is not a video of an accepted kind, whatever its name says: {ACCEPTED}."
+        )

@@ -121,7 +121,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
 def source_taken(video: Video) -> Conflict:
     """Return the error for an object that belongs to another video and will be deleted together with it."""
     return Conflict(
-        "source_taken", f"The object {video.source_key} belongs to another video, or did until it was deleted."
+        "source_taken", f"The object {video.source_key} belongs to another video, or to one that was deleted."
     )
 
 

@@ -82,7 +82,7 @@ def revoke_token(store: Tokens, token_id: str) -> None:
         NotFound: `token_not_found`.
     """
     if not store.revoke_token(token_id):
-        raise NotFound("token_not_found", f"There is no token {token_id} that could be revoked.")
+        raise NotFound("token_not_found", f"There is no token {token_id}, or it was revoked before.")
 
 
 def _add(store: TokenStore, secret: str, *, owner: str, scope: Scope, lifetime: timedelta | None) -> tuple[Token, bool]:

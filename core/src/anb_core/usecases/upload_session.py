@@ -256,9 +256,9 @@ def _check_same_upload(replay: Replay, fingerprint: str) -> Record:
 
 def _in_progress(replay: Replay) -> Held:
     wait = replay.held or SILENCE
-    sentence = f"An upload with this Idempotency-Key is under way; ask again in {math.ceil(wait.total_seconds())} s."
+    sentence = f"An upload with this Idempotency-Key is running; ask again in {math.ceil(wait.total_seconds())} s."
     return Held("upload_in_progress", sentence, wait)
 
 
 def _ended(video_id: str) -> Conflict:
-    return Conflict("upload_ended", f"Upload {video_id} was cancelled, deleted or given up meanwhile.")
+    return Conflict("upload_ended", f"Upload {video_id} was cancelled, deleted or abandoned before it was complete.")
