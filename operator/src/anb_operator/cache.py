@@ -14,8 +14,8 @@ Key = tuple[str, str]
 class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
 
-    The watch shows all changes in order, the operator's own writes too. `silence` measures for how long the watch has
-    shown neither a write of the operator nor anything newer.
+    The watch shows all changes in order, including the operator's own writes. A write that the watch does not show,
+    and nothing newer either, means that the watch hangs: `silence` measures for how long.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""What a VideoJob says of its video, and what is announced of it: functions of the row and of what was said before."""
+"""Pure functions that make a VideoJob's status and its Events from the video's row and the previous status."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,64 +10,74 @@ from anb_core.domain.status import Status as Phase
 from anb_operator.videojob import Condition, DeadLetter, Problem, Status, VideoJob
 
 EVENTS_KEPT = timedelta(hours=1)
-"""Kubernetes forgets Events after so long, so what is older is not announced any more."""
+"""Kubernetes deletes Events after this time, so older changes are not announced."""
 
-ENDED = {
+ENDING_TEXTS = {
     Ending.FAILED: ("AttemptFailed", "failed"),
-    Ending.INTERRUPTED: ("Interrupted", "was interrupted, because its worker goes away; another one takes over"),
-    Ending.LOST: ("WorkerLost", "ended without a word from its worker"),
+    Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
+    Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
 }
-"""How attempts end that don't end the job: reason and what is said."""
+"""For endings of an attempt that leave the job unfinished: the reason, and the predicate of the Event's message."""
 
-
-STANDING = {
+PHASE_MESSAGES = {
     Phase.UPLOADING: "The upload is under way.",
     Phase.UPLOADED: "It waits for a worker.",
     Phase.PROCESSED: "The finished video is in the bucket.",
     Phase.FAILED: "The uploaded video can't be processed.",
-    Phase.DEAD_LETTERED: "Its attempts are used up, and somebody has to look.",
+    Phase.DEAD_LETTERED: "Its attempts are used up. A person has to look at it.",
     Phase.CANCELLED: "The work was cancelled.",
 }
+"""Messages of the condition Progressing, except while the video is processed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A Kubernetes Event. Two with the same `key` for one object are one."""
+    """A Kubernetes Event to post about a VideoJob."""
 
     key: str
+    """Identifies the Event of one VideoJob: of two with the same key, only the first is posted."""
     reason: str
+    """The Event's reason in CamelCase."""
     message: str
+    """The Event's message, one or two sentences."""
     warning: bool = False
+    """Whether the Event's type is Warning instead of Normal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What of an object's spec has been answered: its generation, its last retry token, and its cancel."""
+    """The part of a VideoJob's spec that the operator has acted on."""
 
     generation: int
+    """The last `metadata.generation` that was acted on, 0 if none was."""
     retry: str | None
+    """The value of `spec.retry` at that generation."""
     cancel: bool | None
+    """The value of `spec.cancel` at that generation."""
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
-    """What the status answers (nothing while it had no video), and of a later generation what was done since then."""
-    status, done = videojob.status, job.receipts.get(videojob.metadata.uid)
+    """Return what was acted on, from the VideoJob's status or, if it is newer, from the job's receipt.
+
+    A status without a video counts as generation 0.
+    """
+    status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)
     if status.had_video:
         shown = Observed(status.observed_generation or 0, status.retry, status.cancel)
-    # A generation that is still to come was answered before Kubernetes was put back.
-    if done and shown.generation < done["generation"] <= videojob.metadata.generation:
-        return replace(shown, retry=done["retry"], cancel=done["cancel"])
+    # A receipt for a future generation was written before Kubernetes was restored from a backup: ignore it.
+    if receipt and shown.generation < receipt["generation"] <= videojob.metadata.generation:
+        return replace(shown, retry=receipt["retry"], cancel=receipt["cancel"])
     return shown
 
 
-def word(code: str) -> str:
-    """A code as a reason: `not_a_video` becomes `NotAVideo`."""
+def camel_case(code: str) -> str:
+    """Convert an error code to a reason: `not_a_video` becomes `NotAVideo`."""
     return "".join(part.capitalize() for part in code.split("_"))
 
 
 def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> Status:
-    """The whole status of a VideoJob whose video is there; `attempts` are all ever made, oldest first."""
+    """Return the status of a VideoJob whose video exists. `attempts` are all attempts of the job, oldest first."""
     job = record.job
     over = job.status.terminal
     at = _seconds(job.updated_at)
@@ -87,14 +97,14 @@ def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -
         created_at=_seconds(record.video.created_at),
         started_at=_seconds(attempts[-1].started_at) if attempts else None,
         finished_at=at if over else None,
-        conditions=_conditions(_truths(record, attempts, videojob), videojob, at),
+        conditions=_conditions(_states(record, attempts, videojob), videojob, at),
     )
 
 
 def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> Status:
-    """The status of a VideoJob that has no video, because it was refused or is gone."""
-    truths = {
-        "Accepted": (False, word(problem.code), problem.message),
+    """Return the status of a VideoJob that has no video, because its submission was refused or the video is deleted."""
+    states = {
+        "Accepted": (False, camel_case(problem.code), problem.message),
         "Progressing": (False, "NotAccepted", "There is nothing to work on."),
     }
     before = videojob.status
@@ -104,12 +114,12 @@ def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> 
         retry=before.retry,
         error=Problem(code=problem.code, message=problem.message),
         created_at=before.created_at,
-        conditions=_conditions(truths, videojob, at),
+        conditions=_conditions(states, videojob, at),
     )
 
 
 def announcements(before: Status, record: Record, attempts: Sequence[Attempt], now: datetime) -> list[Announcement]:
-    """What happened since `before` was written, as far as it is news."""
+    """Return the Events for what happened since the status `before` was written, if it is younger than an hour."""
     found = [
         *_of_attempts(before, attempts),
         *((record.job.updated_at, announcement) for announcement in _of_job(before, record)),
@@ -118,16 +128,16 @@ def announcements(before: Status, record: Record, attempts: Sequence[Attempt], n
 
 
 def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[datetime, Announcement]]:
-    known = before.attempts or 0
+    shown = before.attempts or 0
     for number, attempt in enumerate(attempts, start=1):
-        if number > known:
+        if number > shown:
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
-        # The last one that was known may have been under way then.
-        if number >= known and attempt.ended_at and attempt.ending in ENDED:
-            reason, what = ENDED[attempt.ending]
+        # The last attempt that `before` shows may have been running then, so its end is new.
+        if number >= shown and attempt.ended_at and attempt.ending in ENDING_TEXTS:
+            reason, ended = ENDING_TEXTS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."
-            message = f"Attempt {number} on worker {attempt.worker} {what}{because}"
+            message = f"Attempt {number} on worker {attempt.worker} {ended}{because}"
             yield (
                 attempt.ended_at,
                 Announcement(f"{attempt.id}/ended", reason, message, warning=attempt.ending is not Ending.INTERRUPTED),
@@ -171,11 +181,11 @@ def _dead_letter(job: Job, attempts: Sequence[Attempt], at: datetime) -> DeadLet
     )
 
 
-_Truths = dict[str, tuple[bool, str, str]]
-"""By type of condition: whether it holds, the reason and a sentence."""
+_States = dict[str, tuple[bool, str, str]]
+"""By type of condition: whether it is true, its reason and its message."""
 
 
-def _truths(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _Truths:
+def _states(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _States:
     job = record.job
     if videojob.spec.source:
         accepted = (True, "Submitted", f"The object was submitted as video {job.video_id}.")
@@ -183,21 +193,22 @@ def _truths(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> 
         accepted = (True, "Mirrored", f"This follows video {job.video_id}.")
     under_way = not job.status.terminal
     reason, message = _reason(job, attempts)
-    problem = job.error.message if job.error else "The reason is not known any more."
+    problem = job.error.message if job.error else "The reason is no longer known."
+    code = camel_case(job.error.code) if job.error else reason
     failed = job.status is Phase.FAILED
     dead = job.status is Phase.DEAD_LETTERED
     return {
         "Accepted": accepted,
         "Progressing": (under_way, reason, message),
         "Complete": (job.status is Phase.PROCESSED, reason, message),
-        "Failed": (failed, word(job.error.code) if failed and job.error else reason, problem if failed else message),
-        "DeadLettered": (dead, word(job.error.code) if dead and job.error else reason, problem if dead else message),
+        "Failed": (failed, code if failed else reason, problem if failed else message),
+        "DeadLettered": (dead, code if dead else reason, problem if dead else message),
     }
 
 
 def _reason(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
     if job.status is not Phase.PROCESSING:
-        return word(job.status), STANDING[job.status]
+        return camel_case(job.status), PHASE_MESSAGES[job.status]
     if job.lease_owner:
         return "Processing", f"Attempt {job.attempts} runs on worker {job.worker}."
     return _waiting(job, attempts)
@@ -205,17 +216,18 @@ def _reason(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
 
 def _waiting(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
     last = attempts[-1] if attempts else None
-    reason, what = ENDED.get(last.ending, ("Waiting", "is over")) if last and last.ending else ("Waiting", "is over")
+    over = ("Waiting", "is over")
+    reason, ended = ENDING_TEXTS.get(last.ending, over) if last and last.ending else over
     due = f" The next one begins after {_seconds(job.not_before):%H:%M:%S} UTC." if job.not_before else ""
-    return reason, f"Attempt {job.attempts} {what}.{due}"
+    return reason, f"Attempt {job.attempts} {ended}.{due}"
 
 
-def _conditions(truths: _Truths, videojob: VideoJob, at: datetime) -> tuple[Condition, ...]:
+def _conditions(states: _States, videojob: VideoJob, at: datetime) -> tuple[Condition, ...]:
     conditions = []
-    for kind, (holds, reason, message) in truths.items():
+    for kind, (holds, reason, message) in states.items():
         status = "True" if holds else "False"
         before = videojob.status.condition(kind)
-        # A row may be older than the VideoJob, whose conditions began with it.
+        # The row may be older than the VideoJob, but a condition can't be older than its object.
         began = max(at, videojob.metadata.creation_timestamp)
         since = before.last_transition_time if before and before.status == status else began
         conditions.append(
@@ -234,5 +246,5 @@ def _conditions(truths: _Truths, videojob: VideoJob, at: datetime) -> tuple[Cond
 
 
 def _seconds(time: datetime) -> datetime:
-    """As Kubernetes keeps times."""
+    """Return the time in UTC without fractions of a second, as Kubernetes stores times."""
     return time.astimezone(UTC).replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""What is done for a video and its VideoJobs, decided from values: first what is owed to the spec, then the mirror."""
+"""Pure functions that decide what to do for a video and its VideoJobs: first the specs' commands, then the mirror."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,44 +12,52 @@ from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
-"""A VideoJob that is being deleted waits so long for work that can't be cancelled; then it goes, and the work on."""
+"""How long the deletion of a VideoJob waits for the cancel of its work. After that the finalizer is removed anyway."""
 
 ASK_AGAIN = timedelta(seconds=30)
-"""Between the first two looks for an object that is submitted but not there yet."""
+"""Delay before the second try to submit an object that does not exist yet."""
 
 ASK_AGAIN_AT_MOST = timedelta(minutes=10)
-"""Between two looks for one that has been missing for long, apart from those at everything."""
+"""Maximum delay between two such tries, apart from those of the resync."""
 
-MAY_COME = {"source_missing", "object_withheld"}
-"""Why an object was not submitted that may be another time."""
+RETRYABLE_REFUSALS = {"source_missing", "object_withheld"}
+"""Error codes of submissions that may succeed later without a change of the spec."""
 
-CANCELLED_BEFORE = Problem("cancelled", "It was not submitted, because spec.cancel is true; false submits it.")
+CANCELLED_BEFORE = Problem(
+    "cancelled", "It was not submitted, because spec.cancel is true. Set spec.cancel to false to submit it."
+)
 VIDEO_DELETED = Problem("video_deleted", "The video was deleted. Delete this VideoJob too, or submit another one.")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is mirrored, where to, and for how long that is kept after the end."""
+    """Which videos are mirrored, in which namespace, and how long their mirrors are kept."""
 
     namespace: str
+    """Namespace of the mirrors."""
     instance: str
+    """The release's name, a label of its mirrors."""
     mirror: bool
+    """Whether videos without a VideoJob get a mirror."""
     mirror_max_age: timedelta | None
+    """Videos that were created longer ago than this get no mirror. None means no limit."""
     ttl_processed: timedelta
+    """How long the mirror of a processed video is kept."""
     ttl_failed: timedelta
+    """How long the mirror of a failed, dead-lettered or cancelled video is kept."""
 
     @property
     def labels(self) -> dict[str, str]:
-        """Of the mirrors of this release."""
+        """Labels of this release's mirrors."""
         return {**MADE_BY_OPERATOR, "app.kubernetes.io/instance": self.instance}
 
     def time_to_live(self, phase: Phase) -> timedelta:
-        """For how long a mirror is kept after the end of its video's work."""
+        """How long a mirror is kept after the work on its video has ended in this phase."""
         return self.ttl_processed if phase is Phase.PROCESSED else self.ttl_failed
 
 
 class Command(StrEnum):
-    """What the spec of a VideoJob asks of the system."""
+    """A command in the spec of a VideoJob."""
 
     SUBMIT = "submit"
     CANCEL = "cancel"
@@ -58,7 +66,7 @@ class Command(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a command was not done."""
+    """The reason why a command was refused."""
 
     command: Command
     problem: Problem
@@ -66,7 +74,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class CreateMirror:
-    """Make the VideoJob of a video."""
+    """Create a VideoJob that mirrors a video."""
 
     namespace: str
     name: str
@@ -76,7 +84,7 @@ class CreateMirror:
 
 @dataclass(frozen=True, slots=True)
 class WriteStatus:
-    """Replace the status."""
+    """Replace the VideoJob's status."""
 
     videojob: VideoJob
     status: Status
@@ -84,7 +92,7 @@ class WriteStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetFinalizer:
-    """Put our finalizer on, or take it off."""
+    """Add the operator's finalizer (`wanted`), or remove it."""
 
     videojob: VideoJob
     wanted: bool
@@ -92,14 +100,14 @@ class SetFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete the object, if it is still the same."""
+    """Delete the VideoJob, unless another object has its name now."""
 
     videojob: VideoJob
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Post a Kubernetes Event about the object."""
+    """Post a Kubernetes Event about the VideoJob."""
 
     videojob: VideoJob
     announcement: Announcement
@@ -110,22 +118,25 @@ Action = CreateMirror | WriteStatus | SetFinalizer | Delete | Announce
 
 @dataclass(slots=True)
 class Plan:
-    """What to do now, in this order, and when to look again at the latest (None: when something happens).
-
-    `expired_until`: a VideoJob goes earlier than others would, and until then no mirror may take its place.
-    """
+    """What to do for one video."""
 
     actions: list[Action] = field(default_factory=list)
+    """To be carried out in this order."""
     again_at: datetime | None = None
+    """Latest time of the next reconcile. None means after the next change."""
     expired_until: datetime | None = None
+    """Until this time no mirror may replace the VideoJob, which is deleted by its own, shorter time to live."""
 
     def look_again(self, at: datetime) -> None:
-        """At this time, or earlier."""
+        """Reconcile again at this time, or earlier if the plan says so already."""
         self.again_at = min(self.again_at or at, at)
 
 
 def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
-    """What is owed to a VideoJob. A cancel or retry is acted on once, so that the API may do otherwise later."""
+    """Return the command of a VideoJob's spec that was not done yet, or None.
+
+    Each cancel or retry is done once only, so that it does not undo what somebody does through the API afterwards.
+    """
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
         held = FINALIZER in videojob.metadata.finalizers
@@ -142,7 +153,7 @@ def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
 
 
 def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
-    """What comes before any work: a deletion must find our finalizer whenever it comes, else nobody cancels."""
+    """Plan the finalizers that must be set before work begins, so that every later deletion cancels the work."""
     made = Plan()
     for videojob in videojobs:
         if _may_begin(videojob):
@@ -162,12 +173,15 @@ def plan(
     expired: bool,
     refusals: Mapping[str, Refusal],
 ) -> Plan:
-    """All that makes the VideoJobs of a video say what its row says.
+    """Plan the actions that bring the VideoJobs of a video in line with its row.
 
-    `news`: the feed has told of the video. So it is, or was, one of ours: without that, what stands for a video that we
-    don't have may be another operator's. And one that is finished is worth a mirror too, unless one has had its time
-    (`expired`). Otherwise only unfinished ones are, else a mirror that somebody deleted would come back. `refusals` by
-    the object's UID.
+    `news` is True after a feed event for the video. It has two effects:
+    - The video exists or existed in this database. Without news, a VideoJob for an unknown video may belong to another
+      operator and is left alone.
+    - A finished video gets a mirror too, unless its VideoJob was deleted by its own time to live (`expired`). Without
+      news only unfinished videos get a mirror: otherwise a mirror that a person deleted would come back.
+
+    `refusals` has the refused commands by the VideoJob's UID.
     """
     made = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)
@@ -175,12 +189,12 @@ def plan(
         refusal = refusals.get(videojob.metadata.uid)
         if refusal and refusal.command is not Command.SUBMIT:
             made.actions.append(Announce(videojob, _refused(videojob, refusal)))
-        if record is None and not news and _anothers(videojob, policy):
-            _plan_anothers(made, videojob, now)
+        if record is None and not news and _may_be_foreign(videojob, policy):
+            _plan_foreign(made, videojob, now)
         elif videojob.deleting:
             made.actions += _finalizer(videojob, wanted=False)
         elif videojob.spec.source is None and submitter:
-            # The one that submitted the video takes the place of its mirror.
+            # The VideoJob that submitted the video shows it, so the mirror is not needed.
             made.actions.append(Delete(videojob))
         elif record is None:
             _plan_without_video(made, videojob, refusal, policy=policy, now=now)
@@ -192,12 +206,12 @@ def plan(
 
 
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
-    """What must go on while nobody knows how the video stands: no deletion may hang for long."""
+    """Plan the actions after a failed reconcile: deletions that have waited for `GIVE_UP` go on without a cancel."""
     made = Plan()
     for videojob in videojobs:
         deleted_at = videojob.metadata.deletion_timestamp
-        ours = FINALIZER in videojob.metadata.finalizers
-        if deleted_at is None or not ours or now - deleted_at < GIVE_UP:
+        held = FINALIZER in videojob.metadata.finalizers
+        if deleted_at is None or not held or now - deleted_at < GIVE_UP:
             continue
         made.actions.append(
             Announce(
@@ -205,8 +219,8 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
                 Announcement(
                     "not-cancelled",
                     "NotCancelled",
-                    f"For {GIVE_UP.total_seconds():.0f} s the operator could not see to video {video_id}, so its work "
-                    "was not cancelled; the operator's log says why. Cancel it by the API if that is still wanted.",
+                    f"The operator could not reconcile video {video_id} for {GIVE_UP.total_seconds():.0f} s, so its "
+                    "work was not cancelled. The operator's log says why. To cancel it, use the API.",
                     warning=True,
                 ),
             )
@@ -216,15 +230,18 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
-    """For how long a VideoJob is kept after the end of its work; None: until somebody deletes it."""
+    """How long a VideoJob is kept after the end of its work. None means until a person deletes it."""
     if videojob.ttl is not None:
         return videojob.ttl
-    # Whoever applies a manifest again would submit its object again, had the first VideoJob gone unasked.
+    # A VideoJob with a source is kept: if it were deleted, applying its manifest again would submit the object again.
     return None if videojob.spec.source else policy.time_to_live(phase)
 
 
 def ask_again_in(missing: timedelta) -> timedelta:
-    """When to look again for an object that has been missing for so long: it doubles that time."""
+    """Return the delay before the next try to submit an object that has been missing for this long.
+
+    The delay is as long as `missing`, so that the time between tries doubles.
+    """
     return min(max(missing, ASK_AGAIN), ASK_AGAIN_AT_MOST)
 
 
@@ -240,7 +257,7 @@ def _plan_mirror(
     if status != videojob.status:
         made.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # Not the row's own time: `now` is a whole second as this one is, and would be before the end until the next began.
+    # The status has whole seconds, as `now` has. The row's fraction would delay the deletion to the next second.
     if (finished_at := status.finished_at) is not None and ttl is not None:
         end = finished_at + ttl
         if end <= now:
@@ -251,19 +268,19 @@ def _plan_mirror(
             made.look_again(end)
 
 
-def _anothers(videojob: VideoJob, policy: Policy) -> bool:
-    """Perhaps another operator sees to it: it says more than we ever knew, unless we made it."""
-    if _ours(videojob, policy):
+def _may_be_foreign(videojob: VideoJob, policy: Policy) -> bool:
+    """Whether another operator may own a VideoJob whose video is unknown here: it was mirrored, but not by us."""
+    if _is_own_mirror(videojob, policy):
         return False
     return videojob.status.had_video or videojob.made_by_operator
 
 
-def _ours(videojob: VideoJob, policy: Policy) -> bool:
-    there = videojob.metadata
-    return there.namespace == policy.namespace and there.labels.items() >= policy.labels.items()
+def _is_own_mirror(videojob: VideoJob, policy: Policy) -> bool:
+    metadata = videojob.metadata
+    return metadata.namespace == policy.namespace and metadata.labels.items() >= policy.labels.items()
 
 
-def _plan_anothers(made: Plan, videojob: VideoJob, now: datetime) -> None:
+def _plan_foreign(made: Plan, videojob: VideoJob, now: datetime) -> None:
     deleted_at = videojob.metadata.deletion_timestamp
     if deleted_at is None:
         return
@@ -277,8 +294,8 @@ def _plan_without_video(
     made: Plan, videojob: VideoJob, refusal: Refusal | None, *, policy: Policy, now: datetime
 ) -> None:
     before = videojob.status
-    if videojob.spec.source is None and (before.video_id is not None or _ours(videojob, policy)):
-        # A mirror of nothing.
+    if videojob.spec.source is None and (before.video_id is not None or _is_own_mirror(videojob, policy)):
+        # The mirror's video was deleted.
         made.actions.append(Delete(videojob))
         return
     if refusal:
@@ -291,14 +308,14 @@ def _plan_without_video(
         problem = CANCELLED_BEFORE
     made.actions += _finalizer(videojob, wanted=_may_begin(videojob))
     status = refused_status(problem, videojob, now)
-    if problem.code in MAY_COME and (accepted := status.condition("Accepted")):
+    if problem.code in RETRYABLE_REFUSALS and (accepted := status.condition("Accepted")):
         made.look_again(now + ask_again_in(now - accepted.last_transition_time))
     if status != before:
         made.actions.append(WriteStatus(videojob, status))
 
 
 def _may_begin(videojob: VideoJob) -> bool:
-    """Its work is submitted or tried again next, unless that is refused."""
+    """Whether the next reconcile may submit the video or retry its work."""
     spec, status = videojob.spec, videojob.status
     if spec.source is None or spec.cancel or videojob.deleting:
         return False
@@ -306,14 +323,14 @@ def _may_begin(videojob: VideoJob) -> bool:
 
 
 def finalizers_of(videojob: VideoJob, *, wanted: bool) -> tuple[str, ...]:
-    """With ours or without; those of others stay."""
+    """Return the VideoJob's finalizers with or without the operator's. Finalizers of other programs stay."""
     others = tuple(finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER)
     return (*others, FINALIZER) if wanted else others
 
 
 def _finalizer(videojob: VideoJob, *, wanted: bool) -> list[Action]:
-    there = FINALIZER in videojob.metadata.finalizers
-    return [] if there == wanted else [SetFinalizer(videojob, wanted)]
+    held = FINALIZER in videojob.metadata.finalizers
+    return [] if held == wanted else [SetFinalizer(videojob, wanted)]
 
 
 def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: bool) -> bool:
@@ -324,7 +341,7 @@ def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: boo
     job = record.job
     if not job.status.terminal:
         return True
-    # Whoever cancels a video, or deletes the VideoJob that submitted it, does not want another one.
+    # A person who cancels a video, or deletes the VideoJob that submitted it, does not want a new mirror.
     wanted = news and job.status is not Phase.CANCELLED
     return wanted and now < job.updated_at + policy.time_to_live(job.status)
 

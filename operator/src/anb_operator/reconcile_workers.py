@@ -1,4 +1,4 @@
-"""The loop of a reconcile worker: it takes one video after the other from the queue and has it reconciled."""
+"""The loop of a reconcile worker: it takes one video at a time from the queue and reconciles it."""
 
 import asyncio
 import random
@@ -13,10 +13,10 @@ from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue, plan_delay
 
 RECONCILE_WORKERS = 16
-"""Videos reconciled at once. The API server's time, not ours, is what they wait for, and they are read together."""
+"""Number of videos reconciled at once. They wait mostly for the API server, and share their database reads."""
 
 LONGEST_PAUSE_SECONDS = 5.0
-"""A worker that Kubernetes did not answer pauses at most so long before it takes the next video."""
+"""Maximum pause of a reconcile worker before the next video, after the API server did not answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,11 +28,11 @@ class Reconcile(Protocol):
 
 
 async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metrics) -> None:
-    """Reconcile one video after the other until cancelled. What fails is tried again, ever more rarely."""
+    """Reconcile videos from the queue, one at a time, until cancelled. Failed ones are retried with backoff."""
     unanswered = 0
     while True:
         if unanswered:
-            # Otherwise ten thousand videos would be tried at once, and each would ask the database before.
+            # Without this pause all queued videos would be tried at once, each with a read of the database.
             await asyncio.sleep(min(plan_delay(unanswered, random.random()), LONGEST_PAUSE_SECONDS))  # noqa: S311
         work = await queue.take()
         try:
@@ -41,20 +41,21 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
             queue.failed(work.video_id)
             raise
         except Unreadable as error:
-            # Trying again is for a newer version; the feed must not wait for it, and the next resync looks again.
+            # Only a newer version can read this row. Count the video as done, so that the feed's cursor moves on. The
+            # next resync tries it again.
             unanswered = 0
             metrics.reconciles.labels("unreadable").inc()
             _log.warning("not mirrored", video_id=work.video_id, outcome="unreadable", reason=error.message)
             queue.done(work.video_id)
         except Exception as error:  # noqa: BLE001 - logged, and one video must not stop all others
             _failed(queue, work.video_id, error, metrics)
-            away = isinstance(error, Unavailable) and error.part == "kubernetes"
-            unanswered = unanswered + 1 if away else 0
+            is_outage = isinstance(error, Unavailable) and error.part == "kubernetes"
+            unanswered = unanswered + 1 if is_outage else 0
         else:
             unanswered = 0
             metrics.reconciles.labels("done").inc()
             if work.event is not None:
-                # The clock of the database may be a little ahead of ours.
+                # The event's time comes from the database's clock, which may be ahead of this machine's.
                 metrics.mirror_seconds.observe(max(0.0, (datetime.now(UTC) - work.event.at).total_seconds()))
             queue.done(work.video_id)
             if again is not None:
@@ -67,7 +68,7 @@ def _failed(queue: WorkQueue, video_id: str, error: Exception, metrics: Metrics)
         case Unavailable(part=part, message=reason):
             outcome = f"{part}_away"
             if part == "database":
-                # Till the feed is read again: it asks anyway, and for all.
+                # The feed reader tries the database twice a second. It resumes the queue when the database is back.
                 queue.pause()
         case KubeRefused(message=reason):
             outcome = "refused"

@@ -1,4 +1,4 @@
-"""Makes Kubernetes and the system agree about one video: reads, asks the plan, does what it says."""
+"""Reconciles one video with its VideoJobs: runs the specs' commands, makes a plan and carries it out."""
 
 import asyncio
 import time
@@ -38,10 +38,10 @@ from anb_operator.planning import (
 from anb_operator.videojob import DEFAULT_OWNER, FINALIZER, VideoJob
 
 CALLER = Caller("kubernetes", Scope.OPS)
-"""Whoever may write VideoJobs may cancel and retry what they speak of."""
+"""The caller of the use cases. Everyone who may write a VideoJob may cancel and retry its video."""
 
 GATHER_SECONDS = 0.05
-"""Between the beginnings of two reads: one for several videos costs little more than one for each."""
+"""Minimum time between the starts of two reads. Requests of that time share a read, which saves database work."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,38 +51,38 @@ def _utc_now() -> datetime:
 
 
 class Histories:
-    """Reads videos for those who see to one each: all that are asked for before a read begins come with it."""
+    """Reads the histories of videos in batches: all videos requested before a read begins are read together."""
 
     def __init__(self, store: Reading, threads: Executor) -> None:
         self._store = store
         self._threads = threads
         self._asked: set[str] = set()
         self._next: asyncio.Task[Mapping[str, History] | Exception] | None = None
-        # One connection is enough, and the others are for those who change something.
+        # Only one read at a time, which leaves the other database connections to commands.
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
     async def of(self, video_id: str) -> History:
-        """As it is now: the read begins after this was asked.
+        """Return the current record of a video and its attempts. The read begins after this call.
 
         Raises:
             Unavailable: the database did not answer.
-            Unreadable: this version can't read it.
+            Unreadable: a newer version has written the row.
         """
         self._asked.add(video_id)
         if self._next is None or self._next.done():
             self._next = asyncio.create_task(self._read())
-        # Who asks may be stopped, but not for the others.
+        # If this caller is cancelled, the read must go on for the other callers.
         found = await asyncio.shield(self._next)
         if isinstance(found, Unavailable):
             raise found
         if isinstance(found, Exception) or video_id not in found:
-            # Whose fault it is shows when each is read alone.
+            # One video of the batch made the read fail. Read each video alone, so that only that one fails.
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._store.history, video_id)
         return found[video_id]
 
     async def _read(self) -> Mapping[str, History] | Exception:
-        """What was found, or why not: nobody may be left to whom it could be raised."""
+        """Read the requested videos. Returns errors instead of raising them, because all callers may be cancelled."""
         async with self._reading:
             await asyncio.sleep(self._read_at + GATHER_SECONDS - time.monotonic())
             asked, self._asked, self._next = self._asked, set(), None
@@ -97,7 +97,10 @@ class Histories:
 
 
 class Reconciler:
-    """One for all videos, but for each one call at a time. `threads` is where commands are done: they block."""
+    """Reconciles videos. For each video only one call of `reconcile` may run at a time.
+
+    Commands block, so they run in `threads`. `on_command` is called with each command and `done` or `refused`.
+    """
 
     def __init__(
         self,
@@ -123,18 +126,21 @@ class Reconciler:
         self._threads = threads
         self._on_command = on_command
         self._clock = clock
-        # By video: until when no mirror may take the place of a VideoJob that has had its time.
+        # By video id: the time until which no mirror may replace a VideoJob that was deleted by its own time to live.
         self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """See to one video; in how many seconds it has to be seen to again (None: when something happens).
+        """Reconcile one video. `news` is True after a feed event for it.
+
+        Returns the seconds until the next reconcile, or None if only the next change needs one.
 
         Raises:
-            Unavailable: a part did not answer; nothing is lost by trying again.
-            KubeRefused: likewise, although it may take a person to mend it.
+            Unavailable: a part did not answer. A retry is safe.
+            KubeRefused: the API server refused a request. A retry is safe, but a person may have to help.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
-        # What changes from here on is for the next turn: nothing counts as observed that was not acted on.
+        # Work on one snapshot. Later changes are left to the next reconcile, so that no generation counts as observed
+        # without being acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"Somebody took {FINALIZER} off at once. Nothing begins without this finalizer.")
@@ -143,7 +149,7 @@ class Reconciler:
             refusals: Mapping[str, Refusal] = {}
             if any(command_of(videojob, record) for videojob in videojobs):
                 record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._obey, video_id, videojobs
+                    self._threads, self._run_commands, video_id, videojobs
                 )
         except Exception:
             await self._carry_out(plan_after_failure(video_id, videojobs, self._clock()))
@@ -151,11 +157,12 @@ class Reconciler:
         made = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
         created = await self._carry_out(made)
         if created:
-            # A status can't be given to an object that is being made.
+            # Creating an object ignores its status, so a second plan writes the status of the new mirrors.
             made = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(made)
         if _asked(self._cache.of(video_id)) - _asked((*videojobs, *created)):
-            # The watch may leave a change out that our own write came after.
+            # A change arrived during this reconcile. The watch may not show it, because the operator's own write
+            # replaced it, so reconcile again at once.
             return 0.0
         return (made.again_at - self._clock()).total_seconds() if made.again_at else None
 
@@ -186,12 +193,12 @@ class Reconciler:
             self._expired[video_id] = made.expired_until
         return made
 
-    # -- towards the system, in a thread
+    # -- commands for the system, in a thread
 
-    def _obey(
+    def _run_commands(
         self, video_id: str, videojobs: Sequence[VideoJob]
     ) -> tuple[Record | None, Sequence[Attempt], dict[str, Refusal]]:
-        """Do what the specs ask for; then the row, its attempts, and by UID what was refused."""
+        """Run the commands of the specs. Returns the record, its attempts, and the refusals by the VideoJob's UID."""
         refusals: dict[str, Refusal] = {}
         record, attempts = self._store.history(video_id)
         for videojob in videojobs:
@@ -207,7 +214,7 @@ class Reconciler:
             else:
                 self._on_command(command, "done")
                 _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
-            # Told by the store as it is now, whoever changed it.
+            # Read again, because the command, or somebody else, has changed the row.
             record, attempts = self._store.history(video_id)
         return record, attempts, refusals
 
@@ -225,21 +232,21 @@ class Reconciler:
                     receipts=receipts,
                 )
             case Command.RETRY:
-                # Another process relays what is owed, within a second.
+                # The operator runs no relay. The relays of the API and the workers send the message within a second.
                 try:
                     commands.retry(
                         self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # A refusal would use the token up, and what is withheld may be given in a while.
+                    # The bucket may allow access later. A refusal would use up the retry token, so raise an outage.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, CALLER, video_id, receipts=receipts)
 
-    # -- towards Kubernetes
+    # -- writes to Kubernetes
 
     async def _carry_out(self, made: Plan) -> list[VideoJob]:
-        """The mirrors that were made."""
+        """Carry out the actions of a plan. Returns the mirrors that were created."""
         created = []
         for action in made.actions:
             if isinstance(action, CreateMirror):
@@ -254,9 +261,9 @@ class Reconciler:
     async def _act(self, action: SetFinalizer | WriteStatus | Delete | Announce) -> None:
         match action:
             case SetFinalizer(videojob, wanted):
-                # Others may have changed theirs since it was planned, or have made another object of its name.
-                known = self._cache.get(videojob.key)
-                current = known if known and known.metadata.uid == videojob.metadata.uid else videojob
+                # Take the newest version of this object: other programs may have changed their finalizers meanwhile.
+                cached = self._cache.get(videojob.key)
+                current = cached if cached and cached.metadata.uid == videojob.metadata.uid else videojob
                 finalizers = finalizers_of(current, wanted=wanted)
                 self._written(await self._kube.set_finalizers(current, finalizers))
             case WriteStatus(videojob, status):
@@ -282,7 +289,7 @@ class Reconciler:
             )
         except Existing:
             if self._cache.get((action.namespace, action.name)) is None:
-                # The watch has not shown it yet.
+                # The watch has not shown that object yet. It may be this video's mirror, so try again later.
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
             return []
@@ -295,7 +302,7 @@ class Reconciler:
         except Existing:
             return
         except (KubeRefused, Unavailable) as error:
-            # News is worth less than the mirror, or the end of a deletion.
+            # A missing Event must not hold up the status or a deletion.
             _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
 
 
@@ -304,7 +311,7 @@ def _asked(videojobs: Iterable[VideoJob]) -> set[tuple[str, int, bool]]:
 
 
 def merge_patch(before: Json, after: Json) -> Json:
-    """What makes `after` of `before` when it is merged: only what differs, null for what is gone."""
+    """Return the JSON merge patch that turns `before` into `after`. None stands for a removed key."""
     patch: Json = {name: None for name in before if name not in after}
     for name, value in after.items():
         old = before.get(name)

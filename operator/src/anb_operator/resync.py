@@ -1,4 +1,4 @@
-"""The resync: everything is listed and compared now and then, for what the watch and the feed may have missed."""
+"""The resync: lists all VideoJobs and unfinished videos every five minutes, in case watch and feed missed a change."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,12 +14,13 @@ from anb_operator.kube import Missing, VideoJobs
 from anb_operator.workqueue import WorkQueue
 
 RESYNC_SECONDS = 300.0
-"""Between two looks at everything."""
+"""Seconds between two resyncs."""
 
 PAUSE_SECONDS = 2.0
-"""Between two tries to list what can't be listed."""
+"""Seconds before the next try after a list failed."""
 
 PAGE = 500
+"""Number of videos read at once."""
 
 UNFINISHED = frozenset(Status) - TERMINAL
 
@@ -27,7 +28,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Resync:
-    """Compares everything with what we believe, and has looked at what differs."""
+    """Lists all VideoJobs and unfinished videos, and adds them to the queue.
+
+    `report` is called after each read of the database, with its error or None.
+    """
 
     def __init__(
         self,
@@ -47,16 +51,16 @@ class Resync:
         self._report = report
 
     async def wait_for_videojobs(self, *, beat: Callable[[], None]) -> None:
-        """Wait until VideoJobs are known, and list them."""
+        """Wait until the CRD is installed and VideoJobs can be listed, then fill the cache. Each try calls `beat`."""
         logged = None
         while True:
             beat()
             try:
                 await self._kube.ping()
-                await self.take_in()
+                await self.fill_cache()
             except AnbError as error:
                 if isinstance(error, Missing):
-                    # They went with their definition.
+                    # Deleting the CRD deletes all VideoJobs.
                     self._cache.begin_list()
                     self._cache.replace(())
                 if error.message != logged:
@@ -66,14 +70,14 @@ class Resync:
             else:
                 return
 
-    async def take_in(self) -> None:
-        """List all VideoJobs."""
+    async def fill_cache(self) -> None:
+        """List all VideoJobs into the cache, and queue the videos whose VideoJobs changed."""
         self._cache.begin_list()
         for video_id in self._cache.replace(await self._kube.list_videojobs()):
             self._queue.add_to_compare(video_id)
 
     async def compare(self) -> None:
-        """Look at everything that is not over, here or there, now and every while, until cancelled."""
+        """Queue all videos that are unfinished in the database or in the cache, now and every five minutes."""
         while True:
             try:
                 unfinished = await asyncio.get_running_loop().run_in_executor(self._threads, self._unfinished)
@@ -87,11 +91,11 @@ class Resync:
             await asyncio.sleep(RESYNC_SECONDS)
 
     async def relist(self) -> None:
-        """List all VideoJobs every while, until cancelled."""
+        """List all VideoJobs every five minutes, until cancelled."""
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             try:
-                await self.take_in()
+                await self.fill_cache()
             except Exception as error:  # noqa: BLE001 - reported, and tried again
                 _log.warning("VideoJobs not listed", reason=str(error) or type(error).__name__)
 

@@ -1,4 +1,4 @@
-"""What the operator and its clean-up read from the environment."""
+"""The environment variables of the operator, and of the clean-up before an uninstall."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -18,73 +18,78 @@ _Selector = matching(r"[^=,\s]+=[^=,\s]*(,[^=,\s]+=[^=,\s]*)*", "it must be labe
 
 
 class WatchScope(FromEnvironment):
-    """Where the operator works."""
+    """The namespaces in which the operator works."""
 
     namespace: Annotated[str, _Name] = Field(
-        alias="ANB_OPERATOR_NAMESPACE", description="The release's namespace: mirrors and workers are there."
+        alias="ANB_OPERATOR_NAMESPACE", description="The release's namespace, with the mirrors and the workers."
     )
     watch: Literal["namespace", "cluster"] = Field(
         "namespace",
         alias="ANB_OPERATOR_WATCH",
-        description="Where VideoJobs are watched: in that `namespace`, or in the whole `cluster`.",
+        description="Where VideoJobs are watched: in the release's `namespace`, or in the whole `cluster`.",
     )
 
     @property
     def watched_namespace(self) -> str | None:
-        """None: all of them."""
+        """The namespace in which VideoJobs are watched, or None for all namespaces."""
         return self.namespace if self.watch == "namespace" else None
 
 
 class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, StoreSettings):
-    """What the operator reads. It has nothing to do with the queue, nor with leases."""
+    """The settings of the operator. It uses neither the queue nor leases."""
 
     listen: Address = Field(
         "127.0.0.1:8002",
         alias="ANB_OPERATOR_LISTEN",
-        description="Where the operator shows `/healthz`, `/readyz` and `/metrics`, as `HOST:PORT`.",
+        description="The address, `HOST:PORT`, at which the operator serves `/healthz`, `/readyz` and `/metrics`.",
     )
     instance: Annotated[str, _Label] = Field(
         "anb-video",
         alias="ANB_OPERATOR_INSTANCE",
-        description="The release's name. Mirrors have it as a label, which tells them from another release's.",
+        description="The release's name. It is a label of the release's mirrors.",
     )
     mirror: bool = Field(
-        default=True, alias="ANB_OPERATOR_MIRROR", description="Whether every video gets a VideoJob in the namespace."
+        default=True,
+        alias="ANB_OPERATOR_MIRROR",
+        description="Whether every video gets a VideoJob in the release's namespace.",
     )
     mirror_max_age: Annotated[timedelta, seconds(1, 10 * YEAR)] | None = Field(
         None,
         alias="ANB_OPERATOR_MIRROR_MAX_AGE_SECONDS",
-        description="Seconds after which a video is too old to get one. Default: none is.",
+        description="Videos older than this many seconds get no mirror. Default: no limit.",
     )
     ttl_processed: Annotated[timedelta, seconds(0, YEAR)] = Field(
         3600 * SECOND,
         alias="ANB_OPERATOR_TTL_PROCESSED_SECONDS",
-        description="Seconds for which the mirror of a processed video is kept. A VideoJob with a source goes by its "
-        "own time.",
+        description="Seconds for which the mirror of a processed video is kept. A VideoJob with a source is deleted "
+        "only by its own `spec.ttlSecondsAfterFinished`.",
     )
     ttl_failed: Annotated[timedelta, seconds(0, YEAR)] = Field(
         7 * DAY * SECOND,
         alias="ANB_OPERATOR_TTL_FAILED_SECONDS",
-        description="Seconds for which that of a failed, dead-lettered or cancelled one is kept.",
+        description="Seconds for which the mirror of a failed, dead-lettered or cancelled video is kept.",
     )
     worker_selector: Annotated[str, _Selector] | None = Field(
         None,
         alias="ANB_OPERATOR_WORKER_SELECTOR",
-        description="Labels of the worker pods, whose deletion cost tells who is busy. Default: none is told.",
+        description="Labels of the worker pods. The operator sets a pod deletion cost on those that are busy. "
+        "Default: it sets none.",
     )
 
 
 class UninstallSettings(WatchScope):
-    """What the clean-up before an uninstall reads: no database."""
+    """The settings of the clean-up before an uninstall. It uses no database."""
 
     deployment: Annotated[str, _Name] = Field(
-        alias="ANB_OPERATOR_DEPLOYMENT", description="The operator's Deployment, which is scaled to 0."
+        alias="ANB_OPERATOR_DEPLOYMENT",
+        description="The name of the operator's Deployment, which the clean-up scales to 0.",
     )
     selector: Annotated[str, _Selector] = Field(
-        alias="ANB_OPERATOR_SELECTOR", description="Labels of its pods, which are waited for."
+        alias="ANB_OPERATOR_SELECTOR",
+        description="Labels of the operator's pods. The clean-up waits until they have ended.",
     )
 
     @property
     def marker(self) -> str:
-        """The ConfigMap that Helm makes after the clean-up: where it is there before, this is no uninstall."""
+        """Name of the ConfigMap that Helm creates after the clean-up. If it exists before, this is no uninstall."""
         return f"{self.deployment}-uninstall"

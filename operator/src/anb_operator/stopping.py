@@ -1,4 +1,4 @@
-"""How a stop is asked for (SIGTERM, SIGINT), and how work ends early by it."""
+"""Stop signals (SIGTERM, SIGINT), and the cancellation of work by a stop."""
 
 import asyncio
 import signal
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set the event at SIGINT and SIGTERM, whoever handled them before."""
+    """Set the event on SIGINT and SIGTERM. Replaces earlier signal handlers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, or cancel it at a stop. True: there was no stop."""
+    """Run the work, and cancel it when `stop` is set. Returns whether the work ended without a stop."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Before an uninstall: the operator is stopped, then its finalizers are taken off, so that no deletion hangs."""
+"""The clean-up before an uninstall: stops the operator, then removes its finalizers, so that no deletion hangs."""
 
 import asyncio
 import time
@@ -13,25 +13,29 @@ from anb_operator.settings import UninstallSettings
 from anb_operator.videojob import FINALIZER, VideoJob
 
 PAUSE_SECONDS = 1.0
-TRIES = 5
+"""Seconds between two checks."""
 
-LOOKS = 6
-"""A tool that applies the chart as ordinary objects may apply the marker some seconds after what runs this."""
+TRIES = 5
+"""Number of rounds in which finalizers are removed."""
+
+MARKER_CHECKS = 6
+"""Number of checks for the marker. A tool without hooks may apply the marker some seconds after this Job."""
 
 PATIENCE_SECONDS = 60.0
-"""For the operator's pods, which are given 30 s to stop. The hook has time for more than one try."""
+"""How long to wait for the operator's pods, which have 30 s to stop. The Job's deadline allows more than one try."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
-    """Stop the operator and free its VideoJobs; they stay. It takes some minutes at most.
+    """Stop the operator and remove its finalizers from all VideoJobs. The VideoJobs stay. Takes a few minutes at most.
 
-    Nothing is done where this is no uninstall: where hooks are applied like everything else, and the marker with them.
+    Does nothing if the marker exists: then a tool without hooks has applied the whole chart, and this is no uninstall.
 
     Raises:
-        Unavailable: Kubernetes does not answer.
-        KubeRefused: the ServiceAccount may not do this, a pod does not stop, or finalizers are put back all the time.
+        Unavailable: the API server does not answer.
+        KubeRefused: the ServiceAccount lacks a permission, a pod does not stop, or another program keeps putting the
+            finalizers back.
     """
     if await _applied(kube, settings.marker):
         _log.info(
@@ -42,7 +46,7 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
         await kube.scale_deployment(settings.deployment, 0)
     except Missing:
         _log.info("there is no operator to stop", deployment=settings.deployment)
-    await _stopped(kube, settings.selector)
+    await _wait_for_stop(kube, settings.selector)
     for _ in range(TRIES):
         held = await _held(kube)
         if not held:
@@ -53,21 +57,21 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     if held := await _held(kube):
         raise KubeRefused(
             "held",
-            f"{len(held)} VideoJobs still have the finalizer {FINALIZER}, {'/'.join(held[0].key)} among them: "
-            "somebody changes them all the time. See to that, and uninstall again.",
+            f"{len(held)} VideoJobs still have the finalizer {FINALIZER}, such as {'/'.join(held[0].key)}: another "
+            "program keeps changing them. Stop that program, and uninstall again.",
         )
 
 
 async def _applied(kube: KubeClient, marker: str) -> bool:
-    for look in range(LOOKS):
-        if look:
+    for check in range(MARKER_CHECKS):
+        if check:
             await asyncio.sleep(PAUSE_SECONDS)
         if await kube.has_config_map(marker):
             return True
     return False
 
 
-async def _stopped(kube: KubeClient, selector: str) -> None:
+async def _wait_for_stop(kube: KubeClient, selector: str) -> None:
     give_up = time.monotonic() + PATIENCE_SECONDS
     while pods := await kube.list_pods(selector):
         if time.monotonic() >= give_up:
@@ -83,7 +87,7 @@ async def _held(kube: KubeClient) -> Sequence[VideoJob]:
     try:
         return await kube.list_held(FINALIZER)
     except Missing:
-        # The definition of VideoJobs is gone, and they with it.
+        # The CRD was deleted, and all VideoJobs with it.
         return []
 
 
@@ -91,5 +95,5 @@ async def _free(kube: KubeClient, videojob: VideoJob) -> None:
     try:
         await kube.set_finalizers(videojob, finalizers_of(videojob, wanted=False))
     except (Missing, Outdated) as error:
-        # The next look shows whether anything is left to do.
+        # The next round finds it again if it still has the finalizer.
         _log.info("changed meanwhile", videojob="/".join(videojob.key), reason=error.message)

@@ -1,7 +1,7 @@
-"""The VideoJob: what people want of a video (`spec`) and how it stands (`status`). The CRD is made from these models.
+"""The models of a VideoJob: its `spec`, written by people, and its `status`, written by the operator.
 
-What the API server checks beyond types is said here in CEL: an optional field is immutable only together with whether
-it is there at all, which `self == oldSelf` does not cover.
+`crd.py` makes the CRD from these models. CEL rules express the checks that types can't. An immutable optional field
+needs the long rule of `_immutable`, because `self == oldSelf` does not notice that a field was added or removed.
 """
 
 import re
@@ -33,18 +33,24 @@ KIND = "VideoJob"
 PLURAL = "videojobs"
 
 FINALIZER = f"{GROUP}/cancel"
-"""On VideoJobs that submit their video, from before that until its work is over: deleting one cancels it first."""
+"""The operator's finalizer. It is on VideoJobs with a source from before the submission until the work has ended.
+
+While it is there, a deletion of the VideoJob waits until the work is cancelled.
+"""
 
 DEFAULT_OWNER = "kubernetes"
+"""Owner of the videos whose VideoJobs have no `spec.owner`."""
 
 MADE_BY_OPERATOR = {"app.kubernetes.io/managed-by": "anb-operator"}
-"""The labels of mirrors that no person made, whichever release's operator did."""
+"""Labels of the mirrors that an operator created, of this release or another."""
 
 RULES = "x-kubernetes-validations"
+"""The key of CEL rules in an OpenAPI schema."""
 
 Time = Annotated[
     AwareDatetime, PlainSerializer(lambda time: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), when_used="json")
 ]
+"""A time, written as Kubernetes writes it: in UTC and in whole seconds."""
 
 
 def _immutable(field: str, sentence: str) -> dict[str, Any]:
@@ -55,18 +61,18 @@ def _immutable(field: str, sentence: str) -> dict[str, Any]:
     }
 
 
-# As `clean_title` has it.
+# The same rule as in `anb_core.domain.naming.clean_title`.
 _PRINTABLE = {
     "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
     "message": "It must not have control characters or line breaks.",
 }
-# In the way of RE2 and within a CEL string: code points in braces, and each backslash twice.
+# RE2, in which CEL matches, wants code points in braces. A CEL string wants each backslash twice.
 _INVISIBLE = re.sub(r"\\[uU]0*(\w+)", r"\\\\x{\1}", INVISIBLE)
 _VISIBLE = {
     "rule": rf"self.matches('[^\\s\\p{{Z}}{_INVISIBLE}]')",
     "message": "It must not be blank.",
 }
-_WORDS = [_PRINTABLE, _VISIBLE]
+_TEXT = [_PRINTABLE, _VISIBLE]
 
 
 class _Part(BaseModel):
@@ -74,7 +80,7 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """An object in the bucket that is submitted as a video, once. Immutable."""
+    """An object in the bucket. The operator submits it as a video, once. Immutable."""
 
     key: Annotated[
         str,
@@ -90,7 +96,7 @@ class Source(_Part):
                         "a slash at either end.",
                     },
                     {
-                        # S3 counts bytes, maxLength characters.
+                        # S3 limits a key's length in bytes, but maxLength counts characters.
                         "rule": "size(bytes(self)) <= 1024",
                         "message": "The key must not be longer than 1024 bytes in UTF-8: no bucket has such an object.",
                     },
@@ -101,7 +107,7 @@ class Source(_Part):
 
 
 class Spec(_Part):
-    """What is wanted."""
+    """The desired video: which one, its edit, and the commands for it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -143,150 +149,150 @@ class Spec(_Part):
             Field(
                 min_length=1,
                 max_length=MAX_TITLE,
-                json_schema_extra={RULES: _WORDS},
+                json_schema_extra={RULES: _TEXT},
             ),
         ]
         | None
     ) = Field(
-        None, description="The title over the intro. Without one, a submitted object's title is its name. Immutable."
+        None, description="The title shown over the intro. Default: the file name in the object's key. Immutable."
     )
-    owner: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra={RULES: _WORDS})] | None = Field(
+    owner: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra={RULES: _TEXT})] | None = Field(
         None,
-        description="Whom the video belongs to in the API. Without one, a submitted object belongs to "
-        f'"{DEFAULT_OWNER}". Immutable.',
+        description=f'The owner of the submitted video in the API. Default: "{DEFAULT_OWNER}". Immutable.',
     )
     edit: EditSpec | None = Field(
         None,
-        description="The whole edit; what is left out takes its default, what is unknown is refused. Immutable.",
+        description="The edit of the submitted video. Fields that are left out take their defaults. Unknown fields are "
+        "refused. Immutable.",
     )
     retry: Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={RULES: [_PRINTABLE]})] | None = Field(
         None,
-        description="A word of your choice. Every new value tries a failed, cancelled or dead-lettered video again, "
-        "with a fresh count of failures.",
+        description="Any text. Each new value retries a failed, cancelled or dead-lettered video. The count of "
+        "failures starts again at 0.",
     )
     cancel: bool | None = Field(
         None,
-        description="True stops the work on an unfinished video, once. To stop it again set it to false in between.",
+        description="True cancels the work on an unfinished video, once. To cancel it again after a retry, set this "
+        "field to false first.",
     )
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = Field(
         None,
-        description="Seconds after the end of the work in which this VideoJob is deleted; the video itself stays. "
-        "Without it one with spec.videoId is kept as long as the operator was told for this outcome, and one with "
-        "spec.source until somebody deletes it: one that is gone and applied again submits its object again.",
+        description="The operator deletes this VideoJob this many seconds after the end of the work. The video stays. "
+        "Default for a VideoJob with spec.videoId: the time in the operator's settings. A VideoJob with spec.source is "
+        "kept by default, because applying its manifest again after a deletion would submit the object again.",
     )
 
 
 class Problem(_Part):
-    """What went wrong last."""
+    """The last error."""
 
     model_config = ConfigDict(extra="forbid")
 
-    code: Annotated[str, Field(description="A stable word that programs may compare.")]
-    message: Annotated[str, Field(description="One or two sentences for a person.")]
+    code: Annotated[str, Field(description="A stable error code for programs.")]
+    message: Annotated[str, Field(description="One or two sentences for people.")]
 
 
 class DeadLetter(_Part):
-    """Why a person has to look."""
+    """Why the job was given up as a dead letter, so that a person has to look at it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    at: Annotated[Time, Field(description="When the verdict fell.")]
-    cause: Annotated[DeadLetterCause, Field(description="What brought it about.")]
-    failures: int | None = Field(None, description="Attempts that failed.")
-    lost: int | None = Field(None, description="Attempts whose worker vanished.")
-    body: str | None = Field(
-        None, description="The beginning of the message, where one arrived in the dead-letter queue."
-    )
+    at: Annotated[Time, Field(description="The time at which the job was given up.")]
+    cause: Annotated[DeadLetterCause, Field(description="Why the job or its message became a dead letter.")]
+    failures: int | None = Field(None, description="The number of failed attempts.")
+    lost: int | None = Field(None, description="The number of attempts that were lost because their lease expired.")
+    body: str | None = Field(None, description="The beginning of the message, if one arrived in the dead-letter queue.")
 
 
 class Condition(_Part):
-    """One of the conditions, as programs such as kubectl wait read them."""
+    """A condition in the standard form of Kubernetes, which kubectl wait and other programs read."""
 
     type: Annotated[
         Literal["Accepted", "Progressing", "Complete", "Failed", "DeadLettered"],
-        Field(description="Which of them this is."),
+        Field(description="The type of the condition."),
     ]
-    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether it holds.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether the condition is true.")]
     reason: Annotated[
         str,
         Field(
             min_length=1,
             max_length=1024,
             pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-            description="Why, in a word.",
+            description="The reason for the status, as one word in CamelCase.",
         ),
     ]
-    message: Annotated[str, Field(max_length=32768, description="Why, in a sentence.")]
+    message: Annotated[str, Field(max_length=32768, description="The reason for the status, as a sentence.")]
     observed_generation: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="The generation of the spec that it speaks of."
+        None, description="The generation of the spec for which the condition was set."
     )
-    last_transition_time: Annotated[Time, Field(description="When its status changed last.")]
+    last_transition_time: Annotated[Time, Field(description="The time at which the status changed last.")]
 
 
 class Status(_Part):
-    """How things stand, written by the operator."""
+    """The state of the video and its job. The operator writes it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    observed_generation: int | None = Field(None, description="The generation of the spec that this status answers.")
+    observed_generation: int | None = Field(None, description="The last generation of the spec that was acted on.")
     phase: Phase | None = Field(None, description="The video's status.")
     video_id: str | None = Field(None, description="The video's id.")
-    progress: str | None = Field(None, description='How much of the present attempt is done, such as "42%".')
-    attempts: int | None = Field(None, description="How often workers have tried, over all retries.")
-    worker: str | None = Field(None, description="The worker that holds the lease, by the name of its pod.")
+    progress: str | None = Field(None, description='Progress of the current attempt in percent, such as "42%".')
+    attempts: int | None = Field(None, description="The number of attempts, over all retries.")
+    worker: str | None = Field(None, description="The pod name of the worker that holds the lease.")
     result_key: str | None = Field(None, description="The key of the object that holds the finished video.")
-    retry: str | None = Field(None, description="The value of spec.retry that was acted on last.")
-    cancel: bool | None = Field(None, description="The value of spec.cancel that was acted on last.")
+    retry: str | None = Field(None, description="The last value of spec.retry that was acted on.")
+    cancel: bool | None = Field(None, description="The last value of spec.cancel that was acted on.")
     error: Problem | None = None
     dead_letter: DeadLetter | None = None
-    created_at: Time | None = Field(None, description="When the video was uploaded or submitted.")
-    started_at: Time | None = Field(None, description="When the last attempt began.")
+    created_at: Time | None = Field(None, description="The time at which the video was created in the API.")
+    started_at: Time | None = Field(None, description="The time at which the last attempt began.")
     finished_at: Time | None = Field(
-        None, description="When the video was processed, failed, dead-lettered or cancelled."
+        None, description="The time at which the video was processed, failed, dead-lettered or cancelled."
     )
     conditions: Annotated[
         tuple[Condition, ...],
         Field(
             max_length=16,
-            description="Accepted, Progressing, Complete, Failed and DeadLettered, as programs such as kubectl wait "
-            "read them.",
+            description="The conditions Accepted, Progressing, Complete, Failed and DeadLettered, in the standard form "
+            "of Kubernetes.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = ()
 
-    # By their names in the manifest: what another version of the operator wrote, for the next status to replace.
+    # Fields that this version can't read, by their names in the manifest. A newer version of the operator wrote them.
+    # They are kept so that the patch for the next status removes or replaces them.
     _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def had_video(self) -> bool:
-        """It was written of a video, whose phase need not be one that we know."""
+        """Whether the status was written for an existing video. Only a newer version may know the status's phase."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:
-        """The condition of this type, if it was told."""
+        """Return the condition of this type, or None if the status has none."""
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
     def manifest(self) -> dict[str, Any]:
-        """As it is written; what is None is absent."""
+        """Return the status as JSON for a manifest, without fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True) | self._unread
 
 
-def _as_far_as_readable(manifest: dict[str, Any], read: ValidatorFunctionWrapHandler) -> Status:
-    """A status of which a newer operator, before a rollback, may have written what we don't know."""
+def _read_known_fields(manifest: dict[str, Any], read: ValidatorFunctionWrapHandler) -> Status:
+    """Read a status, and keep apart the fields that only a newer version of the operator can read."""
     try:
         status: Status = read(manifest)
     except ValidationError as error:
-        wrong = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
-        if not wrong:
+        unreadable = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+        if not unreadable:
             raise
-        status = read({name: value for name, value in manifest.items() if name not in wrong})
-        unread = {name: value for name, value in manifest.items() if name in wrong}
+        status = read({name: value for name, value in manifest.items() if name not in unreadable})
+        unread = {name: value for name, value in manifest.items() if name in unreadable}
         status._unread.update(unread)  # noqa: SLF001 - pydantic has no private attribute in a constructor
     return status
 
 
 class Metadata(_Part):
-    """What we read of an object's metadata."""
+    """The part of an object's metadata that the operator uses."""
 
     name: str
     namespace: str
@@ -300,18 +306,18 @@ class Metadata(_Part):
 
 
 class VideoJob(_Part):
-    """A VideoJob as the API server shows it."""
+    """A VideoJob as the API server returns it."""
 
     metadata: Metadata
     spec: Spec
-    status: Annotated[Status, WrapValidator(_as_far_as_readable)] = Status()
+    status: Annotated[Status, WrapValidator(_read_known_fields)] = Status()
 
     @classmethod
     def read(cls, manifest: object) -> Self:
-        """Take an answer of the API server.
+        """Parse a manifest from the API server.
 
         Raises:
-            pydantic.ValidationError: an older or newer schema let through what we can't read.
+            pydantic.ValidationError: the manifest fits the CRD of another version only.
         """
         return cls.model_validate(manifest)
 
@@ -322,16 +328,16 @@ class VideoJob(_Part):
 
     @property
     def deleting(self) -> bool:
-        """Somebody has deleted it, and a finalizer still holds it."""
+        """Whether the VideoJob was deleted and waits for its finalizers."""
         return self.metadata.deletion_timestamp is not None
 
     @property
     def made_by_operator(self) -> bool:
-        """No person made it."""
+        """Whether an operator created the VideoJob, of this release or another."""
         return self.metadata.labels.items() >= MADE_BY_OPERATOR.items()
 
     @property
     def ttl(self) -> timedelta | None:
-        """What this object says about its own end."""
+        """The time to live in the spec (`ttlSecondsAfterFinished`), or None."""
         seconds = self.spec.ttl_seconds_after_finished
         return None if seconds is None else timedelta(seconds=seconds)

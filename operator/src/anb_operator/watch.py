@@ -1,4 +1,4 @@
-"""The watch for VideoJobs: kopf keeps it going, and what it shows goes into the cache and the queue."""
+"""The watch for VideoJobs: kopf runs it, and a handler passes each event to the cache and the queue."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -16,35 +16,35 @@ from anb_operator.videojob import GROUP, PLURAL, VERSION
 from anb_operator.workqueue import WorkQueue
 
 PAUSE_SECONDS = 2.0
-"""Before a watch that failed begins anew."""
+"""Seconds before a new watch begins after one failed."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Backoffs:
-    """Seconds before each further try of a request of kopf's. They never end: an outage may last."""
+    """The delays in seconds between kopf's tries of a request. They never end, because an outage may last long."""
 
     def __iter__(self) -> Iterator[float]:
         return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(10.0))
 
 
 class _NoDiff(kopf.DiffBaseStorage):
-    """Keeps nothing: nobody asks kopf what has changed in an object, and to find it out is a third of its work."""
+    """Stores nothing. The operator does not use kopf's diffs of objects, and they cost a third of kopf's work."""
 
     def build(self, **_: object) -> kopf.BodyEssence:
         return kopf.BodyEssence()
 
     def fetch(self, **_: object) -> None:
-        """There is none."""
+        """Return nothing, as if no essence had been stored."""
 
     def store(self, **_: object) -> None:
-        """Only handlers of changes ask for it, and there are none."""
+        """Do nothing."""
 
 
 async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, stop: asyncio.Event) -> None:
-    """Follow VideoJobs of one namespace, or of all (None), until a stop.
+    """Watch the VideoJobs of one namespace, or of all namespaces (None), until `stop` is set.
 
-    It also ends at an answer after which kopf does not ask again, as when the definition of VideoJobs is deleted.
+    Also returns after an error that kopf does not retry, such as the one after the CRD was deleted.
     """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_log_in)
@@ -59,7 +59,7 @@ async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, sto
             namespaces=[] if watched is None else [watched],
             stop_flag=stop,
         )
-        # It has installed handlers of its own, which nobody listens to when it has ended.
+        # kopf has installed its own signal handlers, which have no effect after kopf has ended.
         stop_on_signals(stop)
         await kopf.run_tasks(tasks, ignored=ours)
     except Exception as error:  # noqa: BLE001 - whatever it is, a new watch is the remedy
@@ -69,14 +69,14 @@ async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, sto
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
-    # VideoJobs are all that is watched, and all that is written is written by us.
+    # kopf need not look for CRDs and namespaces, and must post no Events: the operator posts its own.
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.watching.chunk_size = PAGE
     settings.persistence.diffbase_storage = _NoDiff()
     settings.networking.connect_timeout = TIMEOUT_SECONDS
     settings.networking.error_backoffs = Backoffs()
-    # By default it kills the process ten minutes after a watch has ended, whatever became of it.
+    # By default kopf kills the process ten minutes after a watch has ended, even if a new watch runs.
     settings.process.ultimate_exiting_timeout = None
     return settings
 

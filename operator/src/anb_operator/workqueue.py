@@ -1,6 +1,6 @@
-"""Which videos have to be looked at: each once, however often it is added; again after a failure; or at a time.
+"""The queue of the videos to reconcile: without duplicates, with retries after failures, and with delayed entries.
 
-What somebody told of goes before what is only compared: after a start that is everything, and takes a while.
+Videos with a change come before those of a resync, because the resync after a start adds all videos.
 """
 
 import asyncio
@@ -15,26 +15,30 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.model import JobEvent
 
 LONGEST_DELAY_SECONDS = 60.0
-"""After failures in a row no video waits longer for the next try."""
+"""Maximum delay before the next try, after any number of failures in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A video to be looked at. `event`: the first that the feed told of it since it was last done."""
+    """A video to reconcile."""
 
     video_id: str
     event: JobEvent | None = None
+    """The video's oldest feed event not yet handled, or None."""
 
 
 def plan_delay(failures: int, jitter: float) -> float:
-    """Seconds to wait after `failures` in a row, at least 1; `jitter` is drawn from [0, 1)."""
+    """Return the seconds to wait after `failures` (at least 1) in a row. `jitter` is a random number in [0, 1)."""
     return backoff(
         failures, base=timedelta(seconds=0.5), cap=timedelta(seconds=LONGEST_DELAY_SECONDS), jitter=jitter
     ).total_seconds()
 
 
 class WorkQueue:
-    """For one event loop. `take` work, then say `done` or `failed`; nobody else gets the same video meanwhile."""
+    """A work queue for one event loop. After `take`, call `done` or `failed`; until then nobody gets the same video.
+
+    While the queue is paused, `take` returns only videos for which `urgent` is True.
+    """
 
     def __init__(
         self,
@@ -58,26 +62,26 @@ class WorkQueue:
         self._woken = asyncio.Event()
 
     def pause(self) -> None:
-        """Give out only what is urgent until `resume`: what the rest needs is away."""
+        """Give out only urgent videos until `resume`, because the database is unavailable."""
         self._paused = True
 
     def resume(self) -> None:
-        """Give out everything again."""
+        """Give out all videos again."""
         if self._paused:
             self._paused = False
             self._woken.set()
 
     def __len__(self) -> int:
-        """How many videos could be looked at now."""
+        """Return the number of videos that are ready to be reconciled."""
         return len(self._ready) + len(self._compared)
 
     @property
     def failing(self) -> int:
-        """How many videos failed when they were looked at last."""
+        """Number of videos whose last reconcile failed."""
         return len(self._failures)
 
     def add(self, video_id: str, event: JobEvent | None = None) -> None:
-        """Look at this video; `event` where the feed told of it."""
+        """Add a video that changed. `event` is the feed event about the change, or None if there was none."""
         if event is not None:
             self._keep(video_id, event)
         if video_id in self._taken:
@@ -88,7 +92,7 @@ class WorkQueue:
             self._woken.set()
 
     def add_to_compare(self, video_id: str) -> None:
-        """Look at this video once nothing else is ready: nobody told of a change."""
+        """Add a video without a known change. It is taken only when no changed video is ready."""
         if video_id in self._taken:
             self._again.add(video_id)
         elif video_id not in self._ready:
@@ -96,7 +100,7 @@ class WorkQueue:
             self._woken.set()
 
     def add_later(self, video_id: str, delay: float) -> None:
-        """Look at this video in so many seconds, at the latest."""
+        """Add a video after `delay` seconds, unless it is due earlier already."""
         at = self._monotonic() + max(delay, 0.0)
         if self._due.get(video_id, at + 1) > at:
             self._due[video_id] = at
@@ -104,7 +108,7 @@ class WorkQueue:
             self._woken.set()
 
     async def take(self) -> Work:
-        """The next video; waits for one."""
+        """Wait for the next video and take it."""
         while True:
             wait = self._promote()
             if (video_id := self._next()) is not None:
@@ -118,13 +122,13 @@ class WorkQueue:
                 continue
 
     def done(self, video_id: str) -> None:
-        """It was looked at."""
+        """Note that a taken video was reconciled."""
         del self._taken[video_id]
         self._failures.pop(video_id, None)
         self._readd(video_id)
 
     def failed(self, video_id: str) -> float:
-        """It was not; in how many seconds it is tried again."""
+        """Note that the reconcile of a taken video failed. Returns the seconds until the next try."""
         event = self._taken.pop(video_id)
         if event is not None:
             self._keep(video_id, event)
@@ -136,13 +140,13 @@ class WorkQueue:
         return delay
 
     def pending(self) -> JobEvent | None:
-        """The first event that was added and for whose video nothing is done yet; None: all is."""
+        """Return the oldest event not yet handled, or None when every event is handled."""
         taken = (event for event in self._taken.values() if event is not None)
         return min((*self._events.values(), *taken), key=lambda event: event.id, default=None)
 
     def _keep(self, video_id: str, event: JobEvent) -> None:
-        """The first by its id: after a database was put back, earlier ones come again."""
-        self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda known: known.id)
+        """Keep the event with the lowest id. After a restore of the database, earlier events come again."""
+        self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda kept: kept.id)
 
     def _next(self) -> str | None:
         for waiting in (self._ready, self._compared):
@@ -159,7 +163,7 @@ class WorkQueue:
             self._woken.set()
 
     def _promote(self) -> float | None:
-        """Add what is due; seconds until the next one is, None if there is none."""
+        """Add the delayed videos that are due. Returns the seconds until the next is due, or None without any."""
         now = self._monotonic()
         while self._later:
             at, video_id = self._later[0]

@@ -6,7 +6,7 @@ import pytest
 
 from anb_core.domain.model import DeadLetterCause, Problem
 from anb_core.domain.retry import RetryPolicy
-from anb_operator.mirror import announcements, refused_status, status_of, word
+from anb_operator.mirror import announcements, camel_case, refused_status, status_of
 from anb_operator.videojob import Metadata, Spec, Status, VideoJob
 from tests.support.given import (
     HOUR,
@@ -152,7 +152,7 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id)[1]
     news = announcements(Status(), record, attempts, world.clock.now())
     assert [one.reason for one in news] == ["Started", "WorkerLost", "DeadLettered"]
-    assert news[1].message == "Attempt 1 on worker worker-1 ended without a word from its worker."
+    assert news[1].message == "Attempt 1 on worker worker-1 was lost, because its lease expired."
 
 
 def test_the_last_attempt_tells_the_cause_of_a_dead_letter(world: World) -> None:
@@ -248,4 +248,4 @@ def test_what_is_written_reads_back_as_it_was(world: World) -> None:
     ("code", "reason"), [("not_a_video", "NotAVideo"), ("processed", "Processed"), ("source_missing", "SourceMissing")]
 )
 def test_a_code_becomes_a_word(code: str, reason: str) -> None:
-    assert word(code) == reason
+    assert camel_case(code) == reason

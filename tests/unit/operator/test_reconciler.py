@@ -140,7 +140,7 @@ def test_a_mirror_that_is_made_while_all_are_listed_is_known_afterwards(
     async def scenario() -> None:
         queue = WorkQueue()
         resync = Resync(world.cluster, world.store, world.cache, queue, threads=world.threads, report=lambda _: None)
-        await resync.take_in()
+        await resync.fill_cache()
 
     video_id = uploaded(world.store)
     monkeypatch.setattr(world.cluster, "list_videojobs", slow)
