@@ -1,4 +1,4 @@
-"""Wires one worker together and runs it to its end."""
+"""Connects the parts of one worker, and runs the worker until it stops."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +55,7 @@ def run(
     `scratch` before this call, and closes store, bucket and queue after it. `on_step` is a callback for chaos tests.
     """
     metrics = Metrics()
-    # Longer than the longest silences: one long poll of an idle loop, one lease of an attempt that was asked to end.
+    # No beat comes during a long poll, nor from an attempt that uses the rest of its lease to finish.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(
@@ -128,13 +128,13 @@ def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> It
 
 
 def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
-    """Return the factory of lease keepers: they follow these settings, and report each sign of life to `pulse`."""
+    """Return a factory of lease keepers. The keepers use these settings, and report signs of life to `pulse`."""
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
     return partial(LeaseKeeper, store=store, queue=queue, terms=terms, runtime=runtime, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
-    """A Stop that calls `beat` at each check: work that checks its Stop is alive."""
+    """A Stop that calls `beat` at each check, because work that still checks its Stop is alive."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _LivingStop(Stop):
 
 
 def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Callable[[], None]) -> None:
-    """Run `prepare`, so that the first job does not have to wait for it. Each check of its Stop calls `beat`."""
+    """Run `prepare`, so that the first job does not have to wait for it. Each check of the Stop calls `beat`."""
     stop = _LivingStop(beat)
     try:
         with shutdown.interrupting(stop, drains=False):
@@ -170,7 +170,7 @@ def _adopter(
 
 @contextmanager
 def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
-    """Run the threads of relay and sweep while the block runs. Other processes do the work that is left at the end."""
+    """Run the threads of relay and sweep while the block runs. Later, other processes do the work that is left."""
     stop = runtime.event()
     loops = {"relay": relay.run, "sweep": sweep.run}
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

@@ -26,7 +26,7 @@ PROGRESS_INTERVAL = timedelta(seconds=1)
 """Short enough that people see progress within 2 s, and that a cancelled render is killed within 2 s."""
 
 TRIES_A_HEARTBEAT = 4
-"""After a failed renewal the next try comes after this fraction of the heartbeat interval: a quarter."""
+"""After a failed renewal, the next try comes after the heartbeat interval divided by this number."""
 
 LONGEST_CALL = timedelta(seconds=10)
 """How long the end of an attempt, or of the worker, waits for a call in progress. Then it goes on without that call."""
@@ -142,7 +142,7 @@ class LeaseKeeper:
     def watch(self) -> float:
         """End the attempt when its lease may have expired, or when the attempt takes too long.
 
-        Returns the seconds until the next check. This does not depend on the renewal thread, which may hang.
+        Returns the seconds until the next check. The check does not wait for the renewal thread, which may hang.
         """
         now = self._runtime.monotonic()
         if now >= self._deadline:
@@ -156,6 +156,6 @@ class LeaseKeeper:
         while not self._over.wait(seconds) and not self._stop.asked:
             try:
                 seconds = step()
-            except Exception as error:  # noqa: BLE001 - reported; the watchdog ends the attempt if the lease runs out
+            except Exception as error:  # noqa: BLE001 - reported; the watchdog ends the attempt if the lease expires
                 self._runtime.on_error("keeping the lease", error, video_id=self._lease.video_id)
                 seconds = PROGRESS_INTERVAL.total_seconds()

@@ -41,7 +41,7 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 _HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""How many versions of each part are kept, the last used ones: a running render may still use an older version."""
+"""How many versions of each part are kept: those that were used last. A running render may still use an older one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ class Card:
 
 
 class Cards:
-    """Returns cards and watermarks. Makes in `folder` what exists neither there nor in the read-only `shipped`.
+    """Returns cards and watermarks from `shipped` (read-only) or `folder`. Makes those that are missing in `folder`.
 
-    All methods raise Transient (`bad_resource`: the operator's file can't be used), OSError, and the error that their
-    `stop` was asked with.
+    All methods raise Transient (`bad_resource`: the operator's file can't be used), OSError, and the error that
+    `stop.ask` was called with.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Cards:
         return Card(self.project_parts(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
 
     def watermark(self, given: Path | None, stop: Stop) -> Path:
-        """Return the PNG file of the operator's watermark if there is one (`given`), else of the project's."""
+        """Return the PNG file of the operator's watermark if there is one (`given`), else of the project's own."""
         if given is None:
             return self.project_parts(stop) / "watermark.png"
 

@@ -16,16 +16,16 @@ from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-"""60 s of CPU time is about a hundred times what an ordinary file needs."""
+"""An ordinary file needs about a hundredth of these 60 s of CPU time."""
 
 
 def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
-    """Describe an upload: its streams, and which packets the part that `trim` keeps has. See the program `probe`.
+    """Describe an upload: its streams, and the packets of the part that `trim` keeps. See the program `probe`.
 
     Raises:
         BadInput: `too_demanding`, `corrupt`.
         Transient: the child process failed for another reason.
-        AnbError: the error that `stop` was asked with.
+        AnbError: the error that `stop.ask` was called with.
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(limits.max_pixels)]
     arguments.append(str(limits.max_seconds))
@@ -40,7 +40,7 @@ def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[
 
     Raises:
         Transient: the child process failed.
-        AnbError: the error that `stop` was asked with.
+        AnbError: the error that `stop.ask` was called with.
     """
     # The title is passed in a file, because other users of this machine can read the command line.
     text = output.with_suffix(".json")
@@ -75,7 +75,7 @@ def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: 
 
     Raises:
         Transient: the child process failed, most likely because the file is damaged.
-        AnbError: the error that `stop` was asked with.
+        AnbError: the error that `stop.ask` was called with.
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
     printed = _run("anb_worker.render.verify", arguments, [output, *(path for path, _ in parts)], workdir, stop)

@@ -140,7 +140,7 @@ def draw_title(title: str) -> Image.Image | None:
 
 
 def _printable(title: str) -> str:
-    """Return a title as one line of composed characters (NFC), without control characters but with _JOINERS."""
+    """Return a title in one line and in composed form (NFC). Control characters are removed, except _JOINERS."""
     kept = (
         letter
         for letter in unicodedata.normalize("NFC", title)[:_TITLE_CHARACTERS]

@@ -4,9 +4,8 @@
     python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
 
 `sandbox` starts this file by its path, in a new interpreter, and passes RIGHTS as JSON. The file imports only the
-standard library, so that it starts within 20 ms. The worker does not set limits between fork and exec instead, because
-running Python code there is unsafe in a process that has threads. Other systems than Linux have only the limits of
-setrlimit.
+standard library, so that it starts within 20 ms. Setting the limits between fork and exec would need Python code there,
+which is unsafe in a process that has threads. On systems other than Linux only the limits of setrlimit are set.
 """
 
 import contextlib
@@ -41,9 +40,8 @@ LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 _FILE_READ = 1 << 0 | 1 << 2  # execute, read file
 _FILE_WRITE = 1 << 1 | 1 << 14  # write file, truncate
 _DIRECTORY_READ = _FILE_READ | 1 << 3
-_DIRECTORY_WRITE = (
-    _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
-)  # and remove and make files and directories
+# Also: remove files and directories, make files and directories.
+_DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
 
 
 def main() -> None:
@@ -65,17 +63,17 @@ def main() -> None:
         os.nice(5)  # so that the worker's own threads, such as the heartbeat, come first
     if sys.platform == "linux":
         _drop_rights(wanted)
-    if os.path.isabs(command[0]):  # noqa: PTH117 - keeps the start short
-        os.execv(command[0], command)  # noqa: S606 - no shell is what we want
+    if os.path.isabs(command[0]):  # noqa: PTH117 - pathlib would make the start slower
+        os.execv(command[0], command)  # noqa: S606 - a shell is not wanted here
 
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel kills this process when the worker dies. The check covers a worker that died before this line.
+    # The kernel kills this process when the worker dies. The check of the parent finds a worker that died earlier.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - keeps the start short
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
         score.write("1000")  # when memory runs out, the kernel kills this process, and the worker reports the failure
     # No other process may read the memory of this one. A command that is exec'd loses this protection, unless its file
     # may be executed but not read.
@@ -95,7 +93,7 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
         return  # the kernel has no Landlock; the worker logged that at startup
     handled = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
     sockets = 3 if version >= 4 else 0  # noqa: PLR2004
-    scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - signals and abstract sockets
+    scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - scopes for signals and abstract sockets
     rules = struct.pack("=QQQ", handled, sockets, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]  # noqa: PLR2004
     ruleset = libc.syscall(LANDLOCK_CREATE, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0))
     _require(ruleset, "other files")
@@ -141,7 +139,7 @@ def filter_calls(libc: ctypes.CDLL) -> None:
 
 
 def _require(result: int, right: str) -> None:
-    """Exit when a call failed that should take a right away: the command must not run with that right."""
+    """Exit when the system call that takes a right away failed: the command must not run with that right."""
     if result < 0:
         sys.exit(f"this child could not be denied {right}: {os.strerror(ctypes.get_errno())}")
 

@@ -77,7 +77,7 @@ class RenderEngine:
 
         Raises:
             Transient: the cards can't be composed.
-            AnbError: the error that `stop` was asked with.
+            AnbError: the error that `stop.ask` was called with.
         """
         self._check_tool()
         if missing := [name for name, holds in protections().items() if not holds]:
@@ -142,7 +142,7 @@ class _Render:
     outro: Card = field(init=False)
 
     def probe(self, _report: Callable[[float], None]) -> None:
-        """Probe the upload and plan the render. Raises BadInput for most uploads that can't be rendered."""
+        """Probe the upload, choose the cards, and plan the render. Most unusable uploads are rejected in this step."""
         facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
         # A first plan without cards rejects bad input before any card has to be made.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
@@ -240,7 +240,7 @@ class _Render:
         return Rendered(path, size, digest, width=WIDTH, height=HEIGHT, duration=plan.duration, frames=plan.frames)
 
     def _parts(self) -> list[tuple[Path, int]]:
-        """Return the file and the number of frames of each part that the output has, in their order."""
+        """Return the parts of the output in their order: for each part its file and its number of frames."""
         frames = {"intro": self.plan.intro_frames, "main": self.plan.main_frames, "outro": self.plan.outro_frames}
         return [(self._file(f"{name}.mp4"), count) for name, count in frames.items() if count]
 

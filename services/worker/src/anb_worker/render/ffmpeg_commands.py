@@ -30,7 +30,7 @@ whose soft gradients would show compression. _QUALITY: for main parts.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""How far sound may be off. People notice 40 ms; the jitter of correct timestamps is less than 30 ms."""
+"""The largest error of sound timestamps that is not corrected. People notice 40 ms. Normal jitter is below 30 ms."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without tone mapping the HDR clip of a phone looks pale. 203 nits is the reference white of HDR.
@@ -75,9 +75,9 @@ def picture_command(
     The command also writes the time of each decoded frame to the file `decoded`, see parse_moments.
     """
     seconds = plan.main_frames / FPS
-    # settb: with a fine time base, timestamps are not rounded to the file's own one, which may have one tick per frame.
+    # settb: a finer time base. Timestamps would be rounded to the file's own one, which may have one tick per frame.
     # max: a picture that appeared before the cut is shown from the cut on. Its time becomes 15 ms, which rounds to
-    # frame 0, but which is not 0, so that the picture also remains when it ends before the cut.
+    # frame 0. With a time of 0, a picture that ends before the cut would be lost.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
@@ -119,10 +119,11 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 
 
 def take_two_channels(extracting: Sequence[str], stderr: str) -> list[str] | None:
-    """Return the same extract_command, but with two channels copied unmixed, if ffmpeg could not mix all channels.
+    """Return the command `extracting`, changed to copy two channels unmixed, if ffmpeg could not mix all channels.
 
-    Returns None when `stderr` holds no such message. ffmpeg can mix channels that are loudspeakers in a room. It can't
-    mix dual mono, discrete channels or Ambisonics. The first channel of Ambisonics holds the sound from all directions.
+    Returns None when `stderr` has no message about that. ffmpeg can mix channels that stand for loudspeakers in a room.
+    It can't mix dual mono, discrete channels or Ambisonics. The first channel of Ambisonics has the sound from all
+    directions, so it is used for both sides.
     """
     found = _NO_MIX.search(stderr)
     if found is None or "-af" not in extracting:
@@ -246,7 +247,7 @@ def _looks(plan: RenderPlan) -> str:
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for pictures of one look: deinterlace, set the frame rate, fit into the frame."""
     # start_time: a picture that appeared before the cut is shown from the cut on. A first picture that comes later is
-    # shown early, instead of black. Callers cut the result by `end_frame`, because `fps` fills holes in the timestamps.
+    # shown early, instead of black. Callers cut the result by `end_frame`, because `fps` fills gaps in the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -270,7 +271,7 @@ def _fit(color: ColorPlan) -> str:
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """Return a filter that hides the color matrix: the scaler refuses unknown ones even when it does not use them."""
+    """Return a filter that hides the color matrix. The scaler rejects an unknown one even when it does not use it."""
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 
@@ -335,7 +336,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
 
 
 def _right_clock(container: Container, reading: Reading) -> str:
-    """Return a bitstream filter that corrects a clock that jumps, and that drops the packets before the needed ones."""
+    """Return a bitstream filter that corrects timestamps that jump, and drops the packets before the needed ones."""
     first = reading.stretches[0]
     since, moved = str(first.since), str(first.place - first.since)
     for before, stretch in pairwise(reading.stretches):

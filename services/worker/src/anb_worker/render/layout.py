@@ -1,7 +1,7 @@
 """Positions, sizes and durations in the finished picture. Positions and sizes are pixels of a 1280x720 frame."""
 
 CARD_SECONDS, FADE_OUT_SECONDS = 3.0, 0.4
-"""The length of the project's intro and outro, and the length of the fade to black at their end. Seconds."""
+"""The length of the project's intro and outro, and of the fade to black at their end, in seconds."""
 
 TITLE_MIDDLE = 512
 """The vertical middle of the title in the intro, counted from the top. Horizontally the title is centered."""

@@ -95,7 +95,7 @@ def run(
 
     Raises:
         Transient: `timed_out`, the child ran longer than `limits.wall_seconds`.
-        AnbError: the error that `stop` was asked with.
+        AnbError: the error that `stop.ask` was called with.
     """
     launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
     return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)

@@ -40,8 +40,8 @@ _MOST_HELD_BACK = 16
 """The most frames that a decoder may hold back before it returns the first one."""
 
 _SEEKS = (1.0, 10.0)
-"""How many seconds before the kept part reading begins, so that sound decoders are warmed up and sound that is stored
-apart from its frames is found. If the first value is not enough, the second is tried, then the beginning of the file.
+"""Reading begins this many seconds before the kept part. Audio decoders need a warm-up, and sound may be stored apart
+from its frames. If the first value is not enough, the second is tried, then the beginning of the file.
 """
 
 
@@ -100,9 +100,9 @@ class _Window:
     max_seconds: float
 
     def find_facts(self, back: float | None) -> SourceFacts | None:
-        """Open the file and describe it. Reading begins `back` seconds before the kept part, None: at the beginning.
+        """Open the file and describe it, or return None when reading began too late to find all of the kept part.
 
-        Returns None when reading began too late to find all of the kept part.
+        Reading begins `back` seconds before the kept part. With `back` None, it begins at the beginning of the file.
         """
         options = {
             "protocol_whitelist": "file",
@@ -126,7 +126,7 @@ class _Window:
         if video is None:
             return facts
         facts = replace(facts, video=video_facts(video))
-        # Nothing of an upload that will be rejected is decoded.
+        # No packet is decoded of an upload that will be rejected.
         if codec_name(video) not in VIDEO_CODECS or video.width * video.height > self.max_pixels:
             return facts
         if facts.audio is not None and not facts.audio.decodable:
@@ -225,7 +225,7 @@ class _Window:
         )
 
     def _claimed_end(self, stream: VideoStream | AudioStream, origin: float) -> float | None:
-        """Return the end of a stream according to the file's headers, in seconds. None when they do not say it."""
+        """Return the end of a stream according to the file's headers, in seconds. None when the headers have no end."""
         if self.container is Container.AVI and isinstance(stream, VideoStream) and stream.average_rate:
             # libavformat shortens the duration of a truncated file. The number of frames stays as in the header.
             return float(stream.frames / stream.average_rate)

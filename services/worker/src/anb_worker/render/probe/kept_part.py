@@ -16,7 +16,7 @@ _KEY_SECONDS = 0.15
 """libavformat searches for a keyframe this much earlier than the requested time."""
 
 _MARGIN_SECONDS = 0.5
-"""How far before a keyframe of MPEG-TS a seek goes. Seeking finds MPEG-TS packets by their timestamps."""
+"""How far before a keyframe of MPEG-TS a seek goes. The seek finds packets by their timestamps, without an index."""
 
 _WARM_UP_SECONDS = 2.0
 """How far before the kept part sound is read in a file without an index. Sound may be stored apart from its frames."""
@@ -30,7 +30,7 @@ _CLOSE_SECONDS = 1 / 60
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The kept part of an upload. Times that the methods return are seconds from the origin, unless they say else."""
+    """The kept part of an upload. Methods return times in seconds from the origin."""
 
     scan: Scan
     container: Container

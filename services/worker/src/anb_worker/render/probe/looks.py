@@ -46,8 +46,8 @@ class Looks:
         """The looks that were found, ordered by time."""
         self._video = video
         self._codec = codec_name(video)
-        self._known: dict[bytes, Look] = {}
-        """The look for each value of the headers."""
+        self._looks_by_headers: dict[bytes, Look] = {}
+        """The look that belongs to each value of the headers."""
         self._headers: bytes | None = None
         """The current headers."""
         self._undecoded_since: float | None = 0.0
@@ -72,12 +72,12 @@ class Looks:
             self.found.append(look)
             self._undecoded_since = None
             if self._headers is not None:
-                self._known[self._headers] = look
+                self._looks_by_headers[self._headers] = look
 
     def _change(self, headers: bytes, at: float) -> None:
-        if headers in self._known:
+        if headers in self._looks_by_headers:
             self._undecoded_since = None
-            self.found.append(replace(self._known[headers], since=at))
+            self.found.append(replace(self._looks_by_headers[headers], since=at))
         elif self.found:
             context = self._video.codec_context
             context.flush_buffers()

@@ -20,7 +20,7 @@ _TOLERANCES = {
     Container.MP4: Tolerance(back=inf),
 }
 """MPEG-TS files are cut and joined as bytes, and their timestamps have 33 bits at 90 kHz. Other containers store lists
-of timestamps. A step back in MP4 is no jump: the file then has packets that are only decoded, for the start of an edit.
+of timestamps. A step back in MP4 is no jump: there an edit list starts at a frame that needs earlier frames to decode.
 """
 
 _EMPTY_PACKET_BYTES = 8
@@ -70,7 +70,7 @@ class ScannedPacket:
 
 
 class Scan:
-    """The packets that were read of the chosen streams. Times are seconds on the timeline, see Timeline.
+    """The packets of the chosen streams that were read. Times are seconds on the timeline, see Timeline.
 
     `packets`: the packets of each stream, by the stream's index. `ended`: whether the file was read to its end.
     `packets_before_other_recording`: the number of video packets before another recording that was joined to this file,
