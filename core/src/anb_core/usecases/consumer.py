@@ -53,7 +53,7 @@ class Consumer:
             try:
                 self._turn()
             except Unavailable as error:
-                self._gate.away(error)
+                self._gate.back_off(error)
             except Exception as error:  # noqa: BLE001 - reported; one bad turn must not end the program
                 # The message is received again later. If it fails every time, SQS moves it to the dead-letter queue.
                 self._runtime.on_error("a turn of the loop", error)
@@ -73,4 +73,4 @@ class Consumer:
             stop = Stop()
             with self._shutdown.interrupting(stop):
                 self._handle(delivery, stop)
-        self._gate.all_well()
+        self._gate.succeeded()

@@ -44,7 +44,7 @@ class Gate:
         """Return True if every part answers. Otherwise wait and return False."""
         error = self.missing()
         if error is not None:
-            self.away(error)
+            self.back_off(error)
         return error is None
 
     def missing(self) -> Unavailable | None:
@@ -56,7 +56,7 @@ class Gate:
                 return error
         return None
 
-    def away(self, error: Unavailable) -> None:
+    def back_off(self, error: Unavailable) -> None:
         """Log that a part does not answer, and wait. The wait grows with each failure in a row."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
@@ -64,7 +64,7 @@ class Gate:
         _log.warning(f"not receiving: the {error.part} is {state}", reason=error.message, again_in=round(delay, 1))
         self._wait(delay)
 
-    def all_well(self) -> None:
+    def succeeded(self) -> None:
         """Reset the count of failures, after a message was handled without an outage."""
         if self._tries:
             _log.info("receiving again: all parts answer")
