@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 _INTERLEAVING_SECONDS = 5.0
-"""The maximum difference between the timestamps of neighboring packets in a file, if both count from the same zero."""
+"""The maximum difference between the timestamps of neighboring packets of two streams, unless one stream jumped."""
 
 _CONTINUES_SECONDS = 2.0
 """A stream that continues for longer than this after a jump of another stream did not take part in the jump."""

@@ -51,9 +51,9 @@ class EmptyWatch:
     def observe(self, depth: Depth, now: float) -> timedelta | None:
         """Add a reading. Return None unless the queue counts as empty.
 
-        For an empty queue, return the age from which a sent message must be lost. That age is the time
-        spanned by the last EMPTY_READINGS readings. It is not the total time of the empty queue, because a message that
-        is sent and lost during that time would never be old enough.
+        For an empty queue, return an age: a message that was sent longer ago must be lost. The age is the time that the
+        last EMPTY_READINGS readings span. The total time of the empty queue would be wrong, because a message that is
+        sent and lost during that time would never be old enough.
         """
         if not depth.empty:
             self._since = None
