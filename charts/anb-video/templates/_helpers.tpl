@@ -1,4 +1,4 @@
-{{/* What the release's objects are named after. */}}
+{{/* The prefix of the names of the release's objects. */}}
 {{- define "anb-video.fullname" -}}
 {{- .Values.fullnameOverride | default .Release.Name -}}
 {{- end }}
@@ -27,7 +27,7 @@ annotations:
 {{- prepend (rest .) (include "anb-video.fullname" (index . 0)) | compact | join "-" -}}
 {{- end }}
 
-{{/* Takes (list root component). */}}
+{{/* All labels of an object. Takes (list root component). */}}
 {{- define "anb-video.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "anb-video.selectorLabels" . }}
@@ -37,7 +37,7 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name ($root.Chart.Version | replace "+" "_") | quote }}
 {{- end }}
 
-{{/* Takes (list root component). */}}
+{{/* The labels that select the pods of a component. Takes (list root component). */}}
 {{- define "anb-video.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ $root.Chart.Name | quote }}
@@ -45,7 +45,7 @@ app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- end }}
 
-{{/* The image of a component, by digest where one is given. Takes (list root component). */}}
+{{/* The image of a component, with its digest if there is one, otherwise with its tag. Takes (list root component). */}}
 {{- define "anb-video.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := (index $root.Values (index . 1)).image -}}
@@ -57,7 +57,7 @@ app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- end -}}
 {{- end }}
 
-{{/* Where the database's URL is kept; the migration, when it runs, has a copy of its own. Takes (list root component). */}}
+{{/* The name of the Secret with the database's URL. The migration has its own copy. Takes (list root component). */}}
 {{- define "anb-video.databaseSecret" -}}
 {{- $root := index . 0 -}}
 {{- $own := ternary "migrate" "database" (eq (index . 1) "migrate") -}}
@@ -65,8 +65,8 @@ app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- end }}
 
 {{/*
-How many connections to the database all pods may open together. A rollout may replace every pod of API and workers while
-the old ones still drain; there is one operator, and a migration opens one connection.
+The number of database connections that all pods together may open. In a rollout, old pods of API and workers may drain
+while the new ones work, so these pods count twice. There is one operator, and a migration opens one connection.
 */}}
 {{- define "anb-video.databaseConnections" -}}
 {{- $sum := add 1 .Values.database.connections.operator -}}
@@ -78,24 +78,24 @@ the old ones still drain; there is one operator, and a migration opens one conne
 {{- $sum -}}
 {{- end }}
 
-{{/* Where the access keys are kept, with `aws.credentials: secret`. */}}
+{{/* The name of the Secret with the access keys, for `aws.credentials: secret`. */}}
 {{- define "anb-video.awsSecret" -}}
 {{- .Values.aws.secret.existingSecret | default (include "anb-video.name" (list . "aws")) -}}
 {{- end }}
 
-{{/* The region of the queue: what its URL tells, as the programs read it, else the region of everything. */}}
+{{/* The region of the queue: the region in its URL, as the programs read it, otherwise `aws.region`. */}}
 {{- define "anb-video.queueRegion" -}}
 {{- $region := (.Files.Get "files/settings.yaml" | fromYaml).forms.region.pattern -}}
 {{- $told := regexFind "^https?://[^/]+" .Values.queue.url | regexFind (printf "[/.]%s[.]" $region) | trimAll "/." -}}
 {{- $told | default .Values.aws.region -}}
 {{- end }}
 
-{{/* Numbers in values are floats, and large ones would be written as 2e+09. */}}
+{{/* Writes a number without an exponent. Numbers in values are floats, so 2000000000 would become 2e+09. */}}
 {{- define "anb-video.plain" -}}
 {{- if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}
 
-{{/* The ServiceAccount of a component, whose token no pod gets unasked. Takes (list root component). */}}
+{{/* The ServiceAccount of a component. Its token is not mounted by default. Takes (list root component). */}}
 {{- define "anb-video.serviceAccount" -}}
 {{- $annotations := dict -}}
 {{- with (index (index . 0).Values (index . 1)).roleArn -}}
@@ -108,7 +108,7 @@ metadata:
 automountServiceAccountToken: false
 {{- end }}
 
-{{/* Takes (list root component maxUnavailable). A lone pod, or one that is unwell, keeps no node from being drained. */}}
+{{/* Takes (list root component maxUnavailable). Neither a single pod nor an unready one blocks the drain of a node. */}}
 {{- define "anb-video.podDisruptionBudget" -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget

@@ -1,13 +1,13 @@
 {{/*
-What all pods have in common, so that none is less guarded than another.
-Their parts are listed apart, because hooks, Deployments and tests put them together differently.
+The parts that all pods share, so that every pod has the same protections. They are separate templates, because hooks,
+Deployments and tests combine them differently.
 */}}
 
 {{/* The beginning of a pod's spec. Takes (list root values-with-nodeSelector-and-tolerations). */}}
 {{- define "anb-video.podSpec" -}}
 {{- $root := index . 0 -}}
 {{- $placement := index . 1 -}}
-# Nothing about other Services in the environment.
+# Adds no variables about other Services to the environment.
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
@@ -33,8 +33,8 @@ tolerations:
 
 {{/*
 The annotations of a Deployment's pods. Takes (list root component).
-Settings are in the pod's template itself. What is in a Secret is not, nor is the role that EKS gives a pod at its creation:
-they need a checksum to restart the pods.
+Settings are in the pod template. The content of Secrets, and the role that EKS gives to a pod when it is created, are not.
+So a checksum of them restarts the pods when they change.
 */}}
 {{- define "anb-video.podAnnotations" -}}
 {{- $root := index . 0 -}}
@@ -42,12 +42,12 @@ they need a checksum to restart the pods.
 {{- $keys := $root.Values.aws.secret -}}
 {{- $credentials := list $root.Values.database.url $keys.accessKeyId $keys.secretAccessKey $own.roleArn -}}
 {{- $checksum := dict "checksum/credentials" (toJson $credentials | sha256sum) -}}
-{{- /* What is in scratch may go with the node: without this the Cluster Autoscaler keeps every node that runs such a pod. */ -}}
+{{- /* Data in scratch may be lost with the node. Without this annotation the Cluster Autoscaler keeps every node with such a pod. */ -}}
 {{- $evictable := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "scratch" -}}
 {{- merge $checksum $own.podAnnotations $evictable | toYaml -}}
 {{- end }}
 
-{{/* The image and guards of a container. Takes (list root component). */}}
+{{/* The image and the security context of a container. Takes (list root component). */}}
 {{- define "anb-video.container" -}}
 {{- $root := index . 0 -}}
 image: {{ include "anb-video.image" . }}
@@ -57,37 +57,37 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-# /tmp itself stays read-only; TMPDIR points in here.
+# /tmp itself stays read-only. TMPDIR is this folder.
 volumeMounts:
   - name: scratch
     mountPath: /tmp/anb-temp
 {{- end }}
 
-{{/* Takes the size of the pod's scratch space. */}}
+{{/* The volume for scratch space. Takes its size in bytes. */}}
 {{- define "anb-video.scratch" -}}
 - name: scratch
   emptyDir:
     sizeLimit: {{ . | quote }}
 {{- end }}
 
-{{/* Spread evenly over the zones. Takes (list root component). */}}
+{{/* Spreads pods evenly over the zones. Takes (list root component). */}}
 {{- define "anb-video.spread" -}}
 topologySpreadConstraints:
   - topologyKey: topology.kubernetes.io/zone
     maxSkew: 1
     whenUnsatisfiable: {{ (index (index . 0).Values (index . 1)).whenUnsatisfiable }}
-    # A zone whose nodes are all out of reach is no zone to wait for.
+    # A zone does not count if taints exclude all of its nodes.
     nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
         {{- include "anb-video.selectorLabels" . | nindent 8 }}
-    # Each rollout is spread on its own; the pods that it replaces don't count.
+    # The pods of each rollout are spread separately; the replaced pods don't count.
     matchLabelKeys: [pod-template-hash]
 {{- end }}
 
 {{/*
-The environment of a container. Takes (list root component). A component is given what its program reads, as
-files/settings.yaml says, and who works with the bucket is given AWS.
+The environment of a container. Takes (list root component). A component gets the settings that its program reads, as
+files/settings.yaml says. A program that uses the bucket also gets the AWS settings.
 */}}
 {{- define "anb-video.env" -}}
 {{- $root := index . 0 -}}
@@ -138,7 +138,7 @@ files/settings.yaml says, and who works with the bucket is given AWS.
 {{- end }}
 {{- end }}
 
-{{/* A GET of a path on a container's port, as probes do it. Takes (list path port). */}}
+{{/* The HTTP GET request of a probe. Takes (list path port). */}}
 {{- define "anb-video.get" -}}
 httpGet:
   path: {{ index . 0 }}

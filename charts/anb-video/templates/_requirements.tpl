@@ -1,6 +1,6 @@
 {{/*
-Values that can't work, each with a sentence that says what to do. All are told at once.
-Sorts and bounds of single values are in values.schema.json; forms are here, where more can be said than a pattern.
+Checks for values that can't work. Each failed check has a sentence that says what to do, and all sentences are shown at
+once. values.schema.json checks types and bounds of single values. Formats are checked here, where the error can be a sentence.
 */}}
 {{- define "anb-video.requirements" -}}
 {{- $values := .Values -}}
@@ -18,7 +18,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $problems = append $problems (printf "The release's name %q has %d characters; with more than 38 the names of its pods are cut off: set fullnameOverride." $fullname (len $fullname)) -}}
 {{- end -}}
 
-{{- /* What every deployment needs */ -}}
+{{- /* Values that every release needs */ -}}
 {{- if not $values.queue.url -}}
 {{- $problems = append $problems "queue.url is not set: give the URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue." -}}
 {{- end -}}
@@ -41,7 +41,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $problems = append $problems "bootstrapToken.value and bootstrapToken.existingSecret are both set: keep one." -}}
 {{- end -}}
 
-{{- /* Forms. A value with a password in it is not repeated; before an @ there may be one. */ -}}
+{{- /* Formats. A value that may contain a password, for example before an @, is not shown. */ -}}
 {{- $forms := (.Files.Get "files/settings.yaml" | fromYaml).forms -}}
 {{- $queue := list (printf "^(%s)$" $forms.queueUrl.pattern) $forms.queueUrl.sentence -}}
 {{- $bucket := list (printf "^(%s)$" $forms.bucketName.pattern) $forms.bucketName.sentence -}}
@@ -103,7 +103,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- end -}}
 {{- end -}}
 
-{{- /* Times, as the programs want them: each would exit at its start */ -}}
+{{- /* Times. The programs have the same checks, and would exit at their start */ -}}
 {{- $config := $values.config -}}
 {{- $heartbeat := int64 $config.ANB_HEARTBEAT_SECONDS -}}
 {{- $lease := int64 $config.ANB_LEASE_SECONDS -}}
@@ -142,7 +142,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- end -}}
 {{- end -}}
 
-{{- /* Ways in */ -}}
+{{- /* Service and Ingress */ -}}
 {{- if and $values.service.nodePort (eq $values.service.type "ClusterIP") -}}
 {{- $problems = append $problems "service.nodePort is set, but service.type is ClusterIP: set it to NodePort." -}}
 {{- end -}}
@@ -157,7 +157,7 @@ Sorts and bounds of single values are in values.schema.json; forms are here, whe
 {{- $problems = append $problems (printf "ingress.alb is set, but ingress.className is %q: set it to alb." $values.ingress.className) -}}
 {{- end -}}
 
-{{- /* The operator: two for one VideoJob would each write what its own database says */ -}}
+{{- /* The operator. Two operators of one VideoJob would each write the state of their own database */ -}}
 {{- if eq $values.operator.watch "cluster" -}}
 {{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRole" "" "").items -}}
 {{- $labels := .metadata.labels | default dict -}}

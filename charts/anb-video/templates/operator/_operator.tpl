@@ -1,4 +1,4 @@
-{{/* Where the operator works, for itself and for the clean-up before an uninstall. */}}
+{{/* The namespaces that the operator and the cleanup before an uninstall work in, as environment variables. */}}
 {{- define "anb-video.operatorScope" -}}
 - name: ANB_OPERATOR_NAMESPACE
   value: {{ .Release.Namespace | quote }}
@@ -6,7 +6,7 @@
   value: {{ .Values.operator.watch | quote }}
 {{- end }}
 
-{{/* Labels as a selector: `a=b,c=d`. */}}
+{{/* Formats labels as a selector: `a=b,c=d`. */}}
 {{- define "anb-video.selector" -}}
 {{- $terms := list -}}
 {{- range $name, $value := . -}}
@@ -16,7 +16,8 @@
 {{- end }}
 
 {{/*
-What a ServiceAccount of the same name may do: `rules` in the release's namespace, `watched` where VideoJobs are watched.
+Roles and bindings of the ServiceAccount with the same name: `rules` apply to the release's namespace, `watched` to the
+namespaces in which VideoJobs are watched.
 Takes (dict root component suffix annotations rules watched), the rules as YAML.
 */}}
 {{- define "anb-video.permissions" -}}
@@ -49,7 +50,7 @@ subjects:
     name: {{ $name | quote }}
     namespace: {{ $root.Release.Namespace | quote }}
 {{- if $cluster }}
-{{- /* Two releases of one name in two namespaces must not share it. */}}
+{{- /* With the namespace in its name, because two namespaces may have releases with the same name. */}}
 {{- $global := printf "%s-%s" $root.Release.Namespace $name }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
