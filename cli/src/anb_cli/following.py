@@ -35,7 +35,7 @@ class Update:
     status: Status | None
     """None if the video was deleted."""
     progress: float
-    """Share of the current attempt that is done, from 0 to 1."""
+    """Share of the work that is done, from 0 to 1."""
     error: str | None = None
     """Message and error code of the video's error, or None."""
     at: datetime | None = field(default=None, compare=False)

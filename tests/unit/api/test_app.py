@@ -470,7 +470,7 @@ def test_an_upload_for_which_there_is_no_room_is_not_taken(world: World, part: s
 
     assert code_of(answer) == (507, "storage_full")
     assert answer.json()["detail"] == (
-        f"The {part} has no room left, so nothing was kept: make room on its disk, then try again."
+        f"The {part} has no space left, so nothing was stored: free space on its disk, then retry."
     )
     assert "retry-after" not in answer.headers
     assert world.client.get("/api/videos", headers=ana).json()["videos"] == []

@@ -106,7 +106,7 @@ def test_a_client_that_brings_too_little_is_given_up_however_often_it_brings_som
 ) -> None:
     async def scenario() -> None:
         body = Body(Dripping(b"x", every=0.005).receive, patience=0.1, rate=1000)
-        with pytest.raises(Stalled, match="less than 1 kB a second") as refusal:
+        with pytest.raises(Stalled, match="less than 1 kB per second") as refusal:
             await body.feed(executor, b"".join)
         assert refusal.value.code == "upload_stalled"
 

@@ -20,7 +20,7 @@ class Hanging:
 
 
 def test_a_part_that_hangs_is_asked_once_however_many_want_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anb_api.checks.GLANCE_SECONDS", 0.01)
+    monkeypatch.setattr("anb_api.checks.OPTIONAL_PATIENCE_SECONDS", 0.01)
     part = Hanging()
     check = PartCheck("queue", part.ping, required=False)
 

@@ -27,7 +27,7 @@ def test_a_refusal_says_how_many_uploads_are_the_owners() -> None:
         slots = Slots(16, too_many_uploads)
         take_all(slots, "ana", stack)
         stack.enter_context(slots.taken("bob"))
-        with pytest.raises(Busy, match="13 uploads are under way here, 12 of them yours"), slots.taken("ana"):
+        with pytest.raises(Busy, match="receiving 13 uploads, 12 of them yours"), slots.taken("ana"):
             pass
 
 

@@ -1,1 +1,1 @@
-"""The HTTP API: routes, schemas, authentication, problem details, server-sent events."""
+"""The HTTP API: routes, schemas, authentication, problem details and server-sent events."""

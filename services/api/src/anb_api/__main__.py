@@ -1,4 +1,4 @@
-"""`python -m anb_api [serve | migrate | token create|list|revoke]`."""
+"""The API's command line: `python -m anb_api [serve | migrate | token create|list|revoke]`."""
 
 import argparse
 import json
@@ -20,13 +20,14 @@ from anb_core.telemetry import configure_logging
 from anb_core.usecases.tokens import add_bootstrap_token, create_token, revoke_token
 
 MAX_DAYS = 36_500
+"""Maximum lifetime of a token in days."""
 
 S = TypeVar("S", bound=LogSettings)
 Command = Callable[[argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
+    """Run the command that the arguments name, and return the exit code."""
     chosen = _parser().parse_args(arguments)
     command: Command = chosen.command
     try:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(_: argparse.Namespace) -> None:
     settings = _settings(ApiSettings)
-    # It warns of every form that can't be read; the client is told, and that is enough.
+    # The parser logs a warning for every malformed form. The response already tells the client.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     with (
         closing(open_store(settings)) as store,
@@ -71,10 +72,10 @@ def _create(chosen: argparse.Namespace) -> None:
     finally:
         store.close()
     if chosen.json:
-        _say(json.dumps({**_shown(new.token), "secret": new.secret}))
+        _print(json.dumps({**_public_fields(new.token), "secret": new.secret}))
     else:
-        _say(new.secret)
-        sys.stderr.write("This secret is shown only once, and kept nowhere.\n")
+        _print(new.secret)
+        sys.stderr.write("This secret is shown only once and is not stored.\n")
 
 
 def _list(chosen: argparse.Namespace) -> None:
@@ -84,11 +85,11 @@ def _list(chosen: argparse.Namespace) -> None:
     finally:
         store.close()
     for token in tokens:
-        shown = _shown(token)
+        fields = _public_fields(token)
         if chosen.json:
-            _say(json.dumps(shown))
+            _print(json.dumps(fields))
         else:
-            _say("  ".join(f"{name}={value}" for name, value in shown.items() if value is not None))
+            _print("  ".join(f"{name}={value}" for name, value in fields.items() if value is not None))
 
 
 def _revoke(chosen: argparse.Namespace) -> None:
@@ -105,11 +106,11 @@ def _settings(kind: type[S]) -> S:
     return settings
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _shown(token: Token) -> dict[str, str | None]:
+def _public_fields(token: Token) -> dict[str, str | None]:
     return {
         "id": token.id,
         "owner": token.owner,
@@ -132,20 +133,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=_serve)
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("serve", help="serve the API (the default)").set_defaults(command=_serve)
-    commands.add_parser("migrate", help="bring the database's schema up to date").set_defaults(command=_migrate)
-    token = commands.add_parser("token", help="make, list and revoke API tokens")
+    commands.add_parser("migrate", help="migrate the database schema to this version").set_defaults(command=_migrate)
+    token = commands.add_parser("token", help="create, list and revoke API tokens")
     actions = token.add_subparsers(metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="make a token and print its secret, once")
-    create.add_argument("--owner", required=True, help="whose videos it is for")
-    create.add_argument("--scope", type=Scope, choices=list(Scope), default=Scope.USER, help="ops sees all owners")
-    create.add_argument("--days", type=_days, help="how long it is good for; for ever if left out")
+    create = actions.add_parser("create", help="create a token and print its secret once")
+    create.add_argument("--owner", required=True, help="owner of the videos that the token gives access to")
+    create.add_argument(
+        "--scope", type=Scope, choices=list(Scope), default=Scope.USER, help="ops gives access to all owners' videos"
+    )
+    create.add_argument("--days", type=_days, help="lifetime in days; without it the token does not expire")
     create.set_defaults(command=_create)
     listing = actions.add_parser("list", help="list all tokens, without their secrets")
     listing.set_defaults(command=_list)
     for action in (create, listing):
-        action.add_argument("--json", action="store_true", help="for programs")
+        action.add_argument("--json", action="store_true", help="print JSON, one object per line")
     revoke = actions.add_parser("revoke", help="revoke a token")
-    revoke.add_argument("token_id", metavar="ID", help="as `token list` shows it")
+    revoke.add_argument("token_id", metavar="ID", help="the token's id, as `token list` shows it")
     revoke.set_defaults(command=_revoke)
     return parser
 

@@ -1,4 +1,4 @@
-"""The application: routes, errors, and what runs beside them while the server does."""
+"""Builds the FastAPI application: routes, error handlers, and the background tasks of the process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +29,7 @@ from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
-"""Requests that ask the database at a time; the others wait. Each has one of its connections for some milliseconds."""
+"""Maximum number of requests that use the database at the same time. Others wait for a thread, for milliseconds."""
 
 DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
 
@@ -37,7 +37,7 @@ Every error is `application/problem+json` with a stable `code`."""
 
 
 def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> FastAPI:
-    """An app that works with these parts, which stay the caller's to close."""
+    """Return the app. The caller must close the store, the bucket and the queue."""
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     context = Context(
@@ -56,12 +56,12 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         version="1",
         description=DESCRIPTION,
         lifespan=_lifespan,
-        # The pages would load scripts from elsewhere; the schema itself is what programs need.
+        # No documentation pages, because they would load scripts from other servers. The schema has its own route.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         generate_unique_id_function=_operation_id,
-        # /api/videos/ is not /api/videos: a redirect would lose the body of an upload.
+        # A redirect from /api/videos/ to /api/videos would lose the body of an upload.
         redirect_slashes=False,
     )
     app.state.context = context
@@ -76,7 +76,7 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
 
 
 def end_streams(app: FastAPI) -> None:
-    """Let those who follow a video go elsewhere, because this server stops."""
+    """End all event streams, so that the server can stop. Clients reconnect to another server."""
     context: Context = app.state.context
     context.hub.close()
 
@@ -97,7 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         context.relay.wake()
         context.hub.close()
         await reader
-        # Uploads that the server cut short are clearing up behind themselves.
+        # Wait for interrupted uploads: their threads delete the incomplete objects.
         await asyncio.to_thread(context.upload_threads.shutdown)
         context.checks.close()
         for thread in threads:
@@ -105,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """What programs that make clients call a function after: the route's own name, without address and method."""
+    """Return the route's function name as operation id. Client generators use the id as name of a function."""
     return route.name
 
 
@@ -114,7 +114,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add the models that only hand-written parts of the schema refer to."""
+    """Add the models that only the handwritten parts of the schema refer to."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()
@@ -123,7 +123,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)
-        # The framework tells of its own kind of 422, which install() has replaced.
+        # FastAPI adds models of its own 422 response, which problems.install() has replaced.
         models.pop("HTTPValidationError", None)
         models.pop("ValidationError", None)
         return schema

@@ -1,4 +1,4 @@
-"""Gives a thread the body of a request that the event loop receives, piece by piece, each only when it is asked for."""
+"""Passes a request body from the event loop to a thread, piece by piece, each only when the thread asks for it."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,17 +11,19 @@ from starlette.types import Message, Receive
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
+"""Seconds of waiting for the client after which its rate is checked."""
+
 MIN_RATE = 8000
-"""A client that sends fewer bytes a second, while it is waited for so long, holds what others could use; or it is gone:
-a phone that lost its network never says goodbye."""
+"""Minimum bytes per second. A slower client blocks a slot, or has lost its network without closing the connection."""
 
 T = TypeVar("T")
 
 
 class Body:
-    """The bytes of one request. The backpressure is the server's: it reads on only while somebody waits for more.
+    """The body of one request. The server reads from the socket only while the thread waits, which is backpressure.
 
-    Only the time in which the client is waited for counts against it.
+    A client's rate counts only the time that the server waits for the client. `patience` is in seconds, `rate` in bytes
+    per second.
     """
 
     def __init__(self, receive: Receive, *, patience: float = PATIENCE_SECONDS, rate: float = MIN_RATE) -> None:
@@ -36,18 +38,18 @@ class Body:
         self._last = False
 
     def pieces(self) -> Iterator[bytes]:
-        """For the thread.
+        """Yield the pieces of the body. Call this in the thread, not in the event loop.
 
         Raises:
             ClientDisconnect: the connection broke.
-            Stalled: `upload_stalled`.
+            Stalled: the client is slower than the minimum rate.
             CancelledError: the server stops.
         """
         while not self._last:
             yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
-        """Run `work` on the pieces in a thread. When this is cancelled, `work` is told, and its end is waited for."""
+        """Run `work` on the pieces in a thread. A cancellation makes `pieces` raise and waits for the end of `work`."""
         running = self._loop.run_in_executor(executor, work, self.pieces())
         try:
             return await asyncio.shield(running)
@@ -81,12 +83,12 @@ class Body:
                 pass
             finally:
                 self._waited += self._loop.time() - began
-            self._judge()
+            self._check_rate()
 
-    def _judge(self) -> None:
-        """At the end of each time of patience."""
+    def _check_rate(self) -> None:
+        """Check the rate of the last `patience` seconds, then start to measure again."""
         if self._received < self._rate * self._patience:
-            reason = f"Over {self._patience:.0f} s less than {self._rate / 1000:g} kB a second arrived"
+            reason = f"In {self._patience:.0f} s of waiting, less than {self._rate / 1000:g} kB per second arrived"
             raise Stalled("upload_stalled", f"{reason}; send the file again over a better connection.")
         self._waited, self._received = 0.0, 0
 

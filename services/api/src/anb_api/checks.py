@@ -1,4 +1,4 @@
-"""Asks the parts this process needs whether they answer, however often and long that is."""
+"""Readiness checks: pings database, bucket and queue, with at most one running ping per part."""
 
 import asyncio
 import threading
@@ -15,25 +15,28 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 PATIENCE_SECONDS: Final = 3.0
-"""With a required part: whoever asks gives up soon after."""
+"""Maximum seconds of waiting for a required part. It is shorter than the timeout of a probe."""
 
-GLANCE_SECONDS: Final = 1.0
-"""With any other part: it must not make those who ask impatient."""
+OPTIONAL_PATIENCE_SECONDS: Final = 1.0
+"""Maximum seconds of waiting for a part that is not required, so that it does not delay the response."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a part said. `detail` None when it is well, else a sentence for anybody to read: the log says more."""
+    """The result of one check."""
 
     part: str
+    """Name of the part, such as `database`."""
     required: bool
+    """Whether the API is not ready without the part."""
     detail: str | None
+    """None if the part answered, else a sentence without internal names. The log has the reason."""
 
 
 class PartCheck:
-    """One part, asked once at a time: who comes while it is being asked waits for the same answer."""
+    """The check of one part. Callers during a running ping share its result."""
 
     def __init__(self, part: str, ping: Callable[[], None], *, required: bool) -> None:
         self.part = part
@@ -41,25 +44,25 @@ class PartCheck:
         self._ping = ping
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"check-{part}")
         self._lock = threading.Lock()
-        self._asked: Future[str | None] | None = None
+        self._running: Future[str | None] | None = None
 
     async def ask(self) -> Answer:
-        """Wait for the answer, but not for long."""
-        asked = asyncio.wrap_future(self._ask())
-        await asyncio.wait([asked], timeout=PATIENCE_SECONDS if self.required else GLANCE_SECONDS)
-        reason = asked.result() if asked.done() else "no answer in time"
+        """Return the result of a ping, or an error if the ping takes too long."""
+        ping = asyncio.wrap_future(self._start_or_join())
+        await asyncio.wait([ping], timeout=PATIENCE_SECONDS if self.required else OPTIONAL_PATIENCE_SECONDS)
+        reason = ping.result() if ping.done() else "no answer in time"
         if reason is None:
             return Answer(self.part, self.required, None)
         _log.warning("not ready", part=self.part, reason=reason)
         return Answer(self.part, self.required, f"The {self.part} does not answer.")
 
-    def _ask(self) -> Future[str | None]:
+    def _start_or_join(self) -> Future[str | None]:
         with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = self._thread.submit(self._reason)
-            return self._asked
+            if self._running is None or self._running.done():
+                self._running = self._thread.submit(self._ping_error)
+            return self._running
 
-    def _reason(self) -> str | None:
+    def _ping_error(self) -> str | None:
         try:
             self._ping()
         except AnbError as error:
@@ -67,26 +70,26 @@ class PartCheck:
         return None
 
     def close(self) -> None:
-        """Wait for nobody: a part that hangs is why one stops."""
+        """Stop the thread without waiting for a ping that hangs."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 class Checks:
-    """Database and bucket must answer; without the queue work is delayed, but uploads are taken all the same."""
+    """All checks of this process. The queue is not required: without it, uploads are stored and processed later."""
 
     def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
         self._checks = (
             PartCheck("database", store.ping, required=True),
-            # `ensure`, so that where creating is allowed an emulator that forgot its bucket is reminded of it.
+            # `ensure` creates a missing bucket again where creation is allowed. An emulator may lose its bucket.
             PartCheck("bucket", objects.ensure, required=True),
             PartCheck("queue", queue.ping, required=False),
         )
 
     async def ask(self) -> list[Answer]:
-        """Ask all parts at once."""
+        """Check all parts at the same time."""
         return await asyncio.gather(*(check.ask() for check in self._checks))
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the threads of all checks."""
         for check in self._checks:
             check.close()

@@ -1,6 +1,6 @@
-"""One client's connection: uvicorn's, with limits on how long and how much a client may take.
+"""Uvicorn's HTTP connection with limits for slow, large or too many requests.
 
-docs/decisions/0012-limits-in-uvicorns-connection.md tells why they are here.
+docs/decisions/0012-limits-in-uvicorns-connection.md explains why the limits are in this class.
 """
 
 import asyncio
@@ -19,31 +19,38 @@ from anb_api.middleware import HEADERS
 from anb_api.problems import RETRY_AFTER, problem
 
 MAX_HEADER_BYTES = 16 * 1024
-"""Of a request's first line and all its headers."""
+"""Maximum bytes of a request line and all headers together."""
 
 HEADER_SECONDS = 10.0
-"""From the first byte of a request to the end of its headers; also from the connection to that first byte."""
+"""Maximum seconds from a request's first byte to the end of its headers, and from the connect to the first byte."""
 
 WRITE_SECONDS = 30.0
-"""A client that takes nothing of its answer for so long is gone."""
+"""Maximum seconds that a client may read nothing of a response. Then the connection is aborted."""
 
 MAX_CONNECTIONS = 512
-"""Of one process. Beyond it only `SPARED` are answered, and beyond twice as many nobody: a process has 1024 files."""
+"""Maximum connections of one process. Further ones get a 503, except for `PROBE_PATHS`.
 
-SPARED: Final = frozenset({"/healthz", "/metrics", "/readyz"})
-"""Whoever keeps us alive must not take a crowd for a crash."""
+Connections beyond twice this number are aborted, because a process often may open only 1024 files.
+"""
+
+PROBE_PATHS: Final = frozenset({"/healthz", "/metrics", "/readyz"})
+"""Paths that are always served, so that a liveness probe does not restart a server that only has many clients."""
 
 LINGER_SECONDS = 2.0
+"""Seconds that a connection stays open after a refusal. Closing it at once would reset it before the client reads."""
+
 LINGER_BYTES = 1024 * 1024
-"""After a refusal so much is still read: closing at once would reset the connection before the client reads why."""
+"""Maximum bytes that are read and ignored after a refusal."""
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
-"""A client whose machine or network is gone without a word is noticed after 30 s, where the system can do that: by its
-silence, or (in milliseconds) by what it does not acknowledge, for while that is sent again nobody asks for its life."""
+"""Socket options, in seconds, except the last one in milliseconds. They detect a dead client within 30 s.
+
+TCP_USER_TIMEOUT is needed too, because the kernel sends no keepalive probes while sent data is not acknowledged.
+"""
 
 
 class Guarded(H11Protocol):
-    """Ends what is too slow, too large or too much, with a problem that says so."""
+    """A connection that refuses requests that are too slow, too large or too many, with problem details."""
 
     def __init__(
         self,
@@ -59,24 +66,24 @@ class Guarded(H11Protocol):
         self._left_to_read: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there."""
+        """Handle a new connection."""
         super().connection_made(transport)
         if len(self.connections) > 2 * MAX_CONNECTIONS:
             transport.abort()
             return
         if len(self.connections) > MAX_CONNECTIONS:
-            self.app = _Full(self.app)
-        _notice_death(transport.get_extra_info("socket"))
+            self.app = _RefuseWhenFull(self.app)
+        _enable_keepalive(transport.get_extra_info("socket"))
         self._waiting_for_headers = self.loop.call_later(HEADER_SECONDS, self._on_slow_headers)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """Cancel the timers of a closed connection."""
         self._stop_waiting()
         self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes."""
+        """Handle received bytes. After a refusal they are only counted."""
         if self._left_to_read is None:
             super().data_received(data)
             return
@@ -85,15 +92,15 @@ class Guarded(H11Protocol):
             self.transport.close()
 
     def handle_events(self) -> None:
-        """Make of the bytes what they are."""
+        """Parse the received bytes, and start or stop the timer for headers."""
         super().handle_events()
         if self.conn.their_state is not h11.IDLE or self._left_to_read is not None:
             self._stop_waiting()
         elif self._waiting_for_headers is None and self.conn.trailing_data[0]:
             self._waiting_for_headers = self.loop.call_later(HEADER_SECONDS, self._on_slow_headers)
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it says nothing that helps
-        """Refuse what can't be read."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's message does not help clients
+        """Refuse a request that h11 can't parse."""
         match self._requests.status:
             case HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
                 detail = (
@@ -101,28 +108,28 @@ class Guarded(H11Protocol):
                 )
                 refusal = problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
             case HTTPStatus.NOT_IMPLEMENTED:
-                detail = "Of the transfer encodings only 'chunked' is taken; send the body as it is."
+                detail = "The only supported transfer encoding is 'chunked'; send the body without another encoding."
                 refusal = problem(HTTPStatus.NOT_IMPLEMENTED, "transfer_encoding_unsupported", detail)
             case _:
-                detail = "This can't be read as an HTTP/1.1 request; let an HTTP library write it."
+                detail = "This is not a valid HTTP/1.1 request; use an HTTP library to send it."
                 refusal = problem(HTTPStatus.BAD_REQUEST, "request_malformed", detail)
         self._refuse(refusal)
 
     def shutdown(self) -> None:
-        """The server stops."""
+        """Close the connection when the server stops."""
         if self._left_to_read is None:
             super().shutdown()
         else:
-            # Refused past h11, which still thinks that it owes an answer.
+            # The refusal bypassed h11, so h11 still waits for a response.
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """The client does not take what it is sent."""
+        """Start a timer when the client does not read the response."""
         super().pause_writing()
         self._waiting_for_reader = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Stop the timer when the client reads again."""
         super().resume_writing()
         if self._waiting_for_reader is not None:
             self._waiting_for_reader.cancel()
@@ -130,7 +137,7 @@ class Guarded(H11Protocol):
 
     def _on_slow_headers(self) -> None:
         if not self.conn.trailing_data[0]:
-            # Browsers open connections that they may need, and want no answer on them.
+            # Browsers open spare connections without a request and expect no response on them.
             self.transport.close()
             return
         detail = f"The headers of the request did not end within {HEADER_SECONDS:.0f} s."
@@ -142,14 +149,14 @@ class Guarded(H11Protocol):
             self._waiting_for_headers = None
 
     def _refuse(self, answer: Response) -> None:
-        """Answer for the application, and hear no more of this request."""
+        """Send a response instead of the application, and ignore the rest of the request."""
         self._stop_waiting()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
                 self.transport.close()
                 return
-            # The application waits for the rest of a body.
+            # The application waits for the rest of the body. Tell it that the client disconnected.
             cycle.disconnected = True
             cycle.message_event.set()
         self._left_to_read = LINGER_BYTES
@@ -162,12 +169,17 @@ class Guarded(H11Protocol):
 
 
 class _Requests(h11.Connection):
-    """Judges the size of headers however they come (h11 alone takes any that come in one piece), and keeps why not."""
+    """An h11 connection that always limits the size of headers. h11 itself accepts any size that comes in one read."""
 
     status = HTTPStatus.BAD_REQUEST
+    """HTTP status of the refusal, if parsing failed."""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """What the client has sent."""
+        """Return the next parsed event.
+
+        Raises:
+            RemoteProtocolError: the request is malformed, or its headers are too large.
+        """
         try:
             event = super().next_event()
         except h11.RemoteProtocolError as error:
@@ -179,14 +191,14 @@ class _Requests(h11.Connection):
         return event
 
 
-class _Full:
-    """In front of the application on a connection that is too much."""
+class _RefuseWhenFull:
+    """ASGI middleware for a connection beyond MAX_CONNECTIONS. It serves only PROBE_PATHS."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in SPARED:
+        if scope["path"] in PROBE_PATHS:
             await self._app(scope, receive, send)
             return
         detail = f"This server has {MAX_CONNECTIONS} connections already; try again in a moment."
@@ -195,11 +207,11 @@ class _Full:
 
 
 def _size(request: h11.Request) -> int:
-    """With colon, blank and line end of each header."""
+    """Return the bytes of the request's target and headers, with separators and line ends."""
     return len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
 
 
-def _notice_death(connection: socket.socket) -> None:
+def _enable_keepalive(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():
         if hasattr(socket, name):

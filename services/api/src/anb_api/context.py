@@ -1,4 +1,4 @@
-"""What the routes work with."""
+"""The objects that routes need, as FastAPI dependencies."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ from anb_core.usecases.sweep import Sweep
 from anb_core.usecases.upload_session import UploadSessions
 
 MAX_UPLOADS = 16
-"""Uploads that one process receives at a time. Each has a thread; who writes to the bucket bounds their memory."""
+"""Maximum number of uploads that one process receives at the same time. Each upload has a thread."""
 
 MAX_STREAMS = 256
-"""Event streams that one process holds open at a time: half of its connections."""
+"""Maximum number of open event streams of one process: half of its connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Made once an app."""
+    """The objects that all requests of one app share."""
 
     settings: ApiSettings
     store: Store
@@ -49,7 +49,7 @@ def _context(request: Request) -> Context:
     return context
 
 
-Here = Annotated[Context, Depends(_context)]
+CurrentContext = Annotated[Context, Depends(_context)]
 
 
 def _prefix(request: Request) -> str:
@@ -58,4 +58,4 @@ def _prefix(request: Request) -> str:
 
 
 Prefix = Annotated[str, Depends(_prefix)]
-"""The path under which the caller sees the API; RequestMiddleware has found it."""
+"""The path prefix of the API as the client sees it, such as `/video`, or "". RequestMiddleware sets it."""

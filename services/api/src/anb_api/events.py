@@ -1,4 +1,4 @@
-"""The route of server-sent events: how a video stands, then every change, until nothing more happens to it."""
+"""The route of server-sent events: sends the state of a video, then every change until the status is terminal."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, closing
@@ -13,8 +13,8 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from anb_api.auth import CallerHere
-from anb_api.context import Here
+from anb_api.auth import CurrentCaller
+from anb_api.context import CurrentContext
 from anb_api.feed import Subscription
 from anb_api.problems import documented
 from anb_api.schemas import Event
@@ -25,7 +25,10 @@ from anb_core.usecases.follow import BATCH
 from anb_core.usecases.visibility import find
 
 HEARTBEAT_SECONDS = 15.0
-"""Proxies cut connections that are silent for a minute, and only by writing do we learn that a client is gone."""
+"""Seconds between two comments in a silent stream.
+
+Proxies close connections that are silent for a minute. A failed write also shows that the client has disconnected.
+"""
 
 HEARTBEAT = b": still here\n\n"
 
@@ -36,11 +39,11 @@ router = APIRouter(prefix="/api/videos", tags=["videos"])
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
-        "JSON. They come for as long as the video is worked on, so read them line by line.",
-        # Text, and not an object: clients that are made from this would wait for the end, and parse all of it as JSON.
+        "JSON. The stream stays open until the status is terminal, so read it line by line.",
+        # A string and not an object: generated clients would wait for the end and parse the whole body as JSON.
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
-    204: {"description": "All was told, and nothing more happens: do not ask again."},
+    204: {"description": "The client has seen all events and the status is terminal: do not reconnect."},
     **documented(
         HTTPStatus.UNAUTHORIZED,
         HTTPStatus.NOT_FOUND,
@@ -51,18 +54,18 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class EventStream(StreamingResponse):
-    """Frees what it holds however it ends, even before its first event."""
+    """A response that releases its slot and its subscription at the end, even if no event was sent."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes], holds: ExitStack, gauge: Gauge) -> None:
-        # Nginx would collect events before it passes them on, and who compresses an answer does so too.
+    def __init__(self, content: AsyncIterator[bytes], resources: ExitStack, gauge: Gauge) -> None:
+        # Without these headers, nginx would buffer events, and so would any proxy that compresses responses.
         super().__init__(content, headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
-        self._holds = holds
+        self._resources = resources
         self._gauge = gauge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._holds, self._gauge.track_inprogress():
+        with self._resources, self._gauge.track_inprogress():
             await super().__call__(scope, receive, send)
 
 
@@ -74,28 +77,28 @@ class EventStream(StreamingResponse):
     responses=RESPONSES,
 )
 async def follow_video(
-    here: Here,
-    caller: CallerHere,
+    context: CurrentContext,
+    caller: CurrentCaller,
     video_id: VideoIdInPath,
     last_event_id: Annotated[
         Annotated[int, Field(ge=0, le=MAX_EVENT_ID)] | SkipJsonSchema[None],
-        Header(alias="Last-Event-ID", description="The last id that was seen: resumes after it."),
+        Header(alias="Last-Event-ID", description="Id of the last event received. The stream resumes after it."),
     ] = None,
 ) -> Response:
-    """The first event tells how things stand; the stream ends after a terminal status, and when the server stops."""
-    store = here.store
+    """The first event has the current state. The stream ends after a terminal status, or when the server stops."""
+    store = context.store
     await run_in_threadpool(find, store, caller, video_id)
-    with ExitStack() as holds:
-        holds.enter_context(here.stream_slots.taken(caller.owner))
-        subscription = holds.enter_context(closing(await here.hub.subscribe(video_id)))
+    with ExitStack() as resources:
+        resources.enter_context(context.stream_slots.taken(caller.owner))
+        subscription = resources.enter_context(closing(await context.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
-        # In this order: what changes after the row was read comes with a later id.
+        # The position is read before the row, so that a change after the row was read has a later id.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         messages = _messages(missed, record, position, subscription)
-        return EventStream(messages, holds.pop_all(), here.metrics.streams)
+        return EventStream(messages, resources.pop_all(), context.metrics.streams)
 
 
 def _missed(store: Feed, video_id: str, last_event_id: int | None) -> Sequence[JobEvent]:

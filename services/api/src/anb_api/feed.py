@@ -1,4 +1,4 @@
-"""One reader of the feed a process, however many people watch: it hands each event to those who wait for it."""
+"""Distributes feed events to event streams. One reader per process serves all streams."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -17,33 +17,36 @@ from anb_core.ports.store import Feed
 from anb_core.usecases.follow import INTERVAL, Follower
 
 KEPT = 256
-"""Events kept for a client that reads slowly; more push out the oldest, and the last tells how things stand."""
+"""Maximum number of buffered events for a slow client. When the buffer is full, the oldest event is dropped.
+
+No status is lost in the end, because each event has the whole state of the job.
+"""
 
 _log = structlog.get_logger(__name__)
 
 
 class Subscription:
-    """The events of one video, from the moment of subscribing on."""
+    """The events of one video from the time of the subscription on."""
 
     def __init__(self, leave: Callable[["Subscription"], None]) -> None:
         self._leave = leave
         self._events: deque[JobEvent] = deque(maxlen=KEPT)
         self._woken = asyncio.Event()
         self.ended = False
-        """True once the server stops."""
+        """Whether the server stops."""
 
     def put(self, event: JobEvent) -> None:
-        """Here is one."""
+        """Add an event and wake the reader."""
         self._events.append(event)
         self._woken.set()
 
     def end(self) -> None:
-        """There will be no more."""
+        """Mark the subscription as ended and wake the reader."""
         self.ended = True
         self._woken.set()
 
-    async def next(self, timeout: float) -> JobEvent | None:  # noqa: ASYNC109 - None after it is an answer, not an error
-        """The next event; None after `timeout` seconds without one, or at the end."""
+    async def next(self, timeout: float) -> JobEvent | None:  # noqa: ASYNC109 - a timeout returns None, and is no error
+        """Return the next event, or None after `timeout` seconds without an event or at the end."""
         if not self._events and not self.ended:
             self._woken.clear()
             try:
@@ -54,12 +57,12 @@ class Subscription:
         return self._events.popleft() if self._events else None
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """Remove the subscription from the hub."""
         self._leave(self)
 
 
 class Hub:
-    """Reads the feed while somebody is subscribed."""
+    """Reads the feed while there are subscriptions, and gives each event to the subscriptions of its video."""
 
     def __init__(self, store: Feed, runtime: Runtime, *, interval: timedelta = INTERVAL) -> None:
         self._follower = Follower(store, runtime, interval=interval)
@@ -71,11 +74,11 @@ class Hub:
 
     @property
     def watched(self) -> int:
-        """How many subscriptions there are."""
+        """Number of subscriptions."""
         return sum(map(len, self._subscriptions.values()))
 
     async def subscribe(self, video_id: str) -> Subscription:
-        """From now on no event of this video is missed. Close what you get.
+        """Return a subscription that gets every event of the video from now on. The caller must close it.
 
         Raises:
             Unavailable: the database does not answer.
@@ -92,8 +95,8 @@ class Hub:
         return subscription
 
     async def run(self) -> None:
-        """Read until closed."""
-        # It waits in its thread, so it takes none of those that requests need.
+        """Read the feed until `close`."""
+        # The reader has a thread of its own, because it waits long and requests need the shared threads.
         threads = CapacityLimiter(1)
         while not self._closed:
             await self._wanted.wait()
@@ -104,11 +107,11 @@ class Hub:
                 self._deliver(await run_sync(self._follower.next, limiter=threads))
             except Unavailable as error:
                 _log.warning("feed waits", reason=error.message)
-            except Exception as error:  # noqa: BLE001 - reported, and the streams are better late than dead
+            except Exception as error:  # noqa: BLE001 - it is reported, and the streams must go on
                 self._runtime.on_error("feed", error)
 
     def close(self) -> None:
-        """End all streams and the reading, so that the server can stop."""
+        """End all subscriptions and `run`, so that the server can stop."""
         self._closed = True
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:

@@ -1,11 +1,11 @@
-"""The routes for those who run the API: is it alive, is it ready, what does it count."""
+"""The routes for operations: liveness, readiness and metrics."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from anb_api.context import Here
+from anb_api.context import CurrentContext
 from anb_api.schemas import Check, Health, Readiness
 
 router = APIRouter(tags=["operations"])
@@ -13,7 +13,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz", summary="Is the process alive?")
 async def check_health() -> Health:
-    """Answered by the event loop itself, so it fails exactly when that is stuck."""
+    """Responds if the event loop of the process works."""
     return Health()
 
 
@@ -22,9 +22,9 @@ async def check_health() -> Health:
     summary="Can requests be served?",
     responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness, "description": "A required part does not answer."}},
 )
-async def check_readiness(here: Here, response: Response) -> Readiness:
-    """Database and bucket must answer. Without the queue work is delayed, but uploads are taken all the same."""
-    answers = await here.checks.ask()
+async def check_readiness(context: CurrentContext, response: Response) -> Readiness:
+    """Database and bucket must answer. The queue is not required: without it, uploads are processed later."""
+    answers = await context.checks.ask()
     ready = all(answer.detail is None for answer in answers if answer.required)
     response.status_code = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     checks = {
@@ -36,10 +36,10 @@ async def check_readiness(here: Here, response: Response) -> Readiness:
 
 @router.get(
     "/metrics",
-    summary="Numbers for Prometheus",
+    summary="Metrics for Prometheus",
     response_class=Response,
     responses={HTTPStatus.OK: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def read_metrics(here: Here) -> Response:
-    """In Prometheus' text format."""
-    return Response(generate_latest(here.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def read_metrics(context: CurrentContext) -> Response:
+    """The metrics in Prometheus' text format."""
+    return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)

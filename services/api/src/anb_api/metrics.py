@@ -1,4 +1,4 @@
-"""What the API counts."""
+"""The API's Prometheus metrics."""
 
 from typing import Final
 
@@ -8,11 +8,11 @@ from anb_core.ports.store import Reading
 from anb_core.telemetry import JobsCollector
 
 UNKNOWN_ROUTE: Final = "unknown"
-"""One label for all addresses that are no route: a scanner must not make a series of each."""
+"""The `route` label of all paths without a route, so that a scanner can't create a series per path."""
 
 
 class Metrics:
-    """The numbers of one process; `registry` is what `/metrics` shows."""
+    """The metrics of one process. `/metrics` shows `registry`."""
 
     def __init__(self, store: Reading) -> None:
         self.registry = CollectorRegistry()
@@ -22,7 +22,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "anb_http_request_seconds",
-            "Time until a request was answered whole; event streams are left out.",
+            "Time until a request was answered completely; event streams are left out.",
             ["method", "route"],
             buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60, 300, 1800),
             registry=self.registry,

@@ -1,4 +1,4 @@
-"""What surrounds every request: headers, numbers, an answer to what nobody foresaw, and early answers that arrive."""
+"""Middleware for every request: security headers, metrics, path prefix, unexpected errors and early responses."""
 
 import asyncio
 import re
@@ -20,23 +20,27 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""For answers that don't say otherwise: they are data for programs, and nobody's to keep, embed or interpret."""
+"""Default headers of a response. Responses are data for programs, so browsers must not cache, embed or sniff them."""
 
 LINGER_SECONDS = 5.0
+"""Maximum seconds of reading a request body after an early response, which is sent before the body has ended.
+
+Without this, closing the connection would reset it, and a client that still sends would never read the response.
+"""
+
 LINGER_BYTES = 32 * 1024 * 1024
-"""After an answer that came before the request's end, so much is still read. Closing at once would reset the
-connection, and the client, busy sending, would never see the answer."""
+"""Maximum bytes of a request body that are read after an early response."""
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
-OURS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
-"""How our own paths begin, when a proxy has not taken its prefix away."""
+OWN_PATHS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
+"""Start of the API's own paths. The prefix is removed only from a path that continues with one of them."""
 
 _log = structlog.get_logger(__name__)
 
 
 class RequestMiddleware:
-    """ASGI middleware. It never holds a body, in neither direction."""
+    """ASGI middleware that never buffers a body. `prefix` is the default path prefix."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, prefix: str) -> None:
         self._app = app
@@ -54,24 +58,24 @@ class RequestMiddleware:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
-            _log.info("client went away", path=scope["path"])
+            _log.info("client disconnected", path=scope["path"])
         except Exception:
             _log.exception("request failed", method=method, path=scope["path"])
             if exchange.status is not None:
-                # Half an answer can't be mended: the server breaks the connection.
+                # The response has begun, so no error response can be sent: the server closes the connection.
                 raise
             await internal_error()(scope, exchange.receive, exchange.send)
         finally:
             self._count(method, scope, exchange, time.monotonic() - began)
 
     def _inner(self, scope: Scope) -> Scope:
-        """The request as the routes know it: HEAD is a GET, and paths begin where ours do."""
+        """Return the scope for the routes: HEAD becomes GET, and the path has no prefix."""
         prefix, path = prefix_of(Headers(scope=scope), self._prefix), scope["path"]
-        below = path.removeprefix(prefix)
+        without_prefix = path.removeprefix(prefix)
         return {
             **scope,
             "method": "GET" if scope["method"] == "HEAD" else scope["method"],
-            "path": below if below.startswith(OURS) else path,
+            "path": without_prefix if without_prefix.startswith(OWN_PATHS) else path,
             "state": {**scope.get("state", {}), "prefix": prefix},
         }
 
@@ -85,14 +89,14 @@ class RequestMiddleware:
 
 
 def prefix_of(headers: Headers, default: str) -> str:
-    """The path under which the client sees us: what a proxy that takes it away says of it, else the default."""
+    """Return the path prefix that the client sees: a valid X-Forwarded-Prefix header of a proxy, or else `default`."""
     prefix = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
-    # It becomes part of a Location: nothing that could lead to another host.
+    # The prefix becomes part of a Location header, so it must not lead to another host.
     return prefix if _PREFIX.fullmatch(prefix) else default
 
 
 class _Exchange:
-    """One request and its answer, as they pass."""
+    """One request and its response. Adds headers, hides the body of HEAD, and lingers after an early response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -102,7 +106,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        # Such a client sends nothing before it is told to go on, so there is nothing to wait for.
+        # A client that expects "100 Continue" sends no body before that response, so no body has to be read.
         self._waits = "100-continue" in headers.get("expect", "").lower()
         self._early = False
 

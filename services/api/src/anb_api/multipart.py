@@ -1,7 +1,7 @@
-"""An upload's form, parsed while it arrives: the file's bytes pass through, only the small fields are kept.
+"""Parses an upload's form as a stream: the file's bytes are passed on, only the small fields are kept in memory.
 
-Pulled by the thread that stores the file, so nothing is read that there is no room for. Forms are as RFC 7578 has them;
-what of that is not taken (encodings, other line ends) is refused in our own words: the parser's are for programmers.
+The thread that stores the file pulls the pieces, so memory use stays bounded. The format is RFC 7578. Encodings and
+other line ends are refused. The messages are for users, unlike the parser's own.
 """
 
 import codecs
@@ -27,46 +27,44 @@ from anb_core.usecases.visibility import Caller
 FILE = "video_file"
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Of `title` or `edit`: far more than either can need, so that a long title is told to be one."""
+"""Maximum bytes of `title` or `edit`. Far more than a valid title needs, so that a long title gets its own error."""
 
 OVERHEAD_BYTES = 1024 * 1024
-"""What a request may have beyond its file: fields, part headers and boundaries."""
+"""Maximum bytes of a request besides its file: fields, part headers and boundaries."""
 
 MAX_BOUNDARY_BYTES = 256
 MAX_PREAMBLE_BYTES = 64 * 1024
-"""Of what may come before the first boundary, for whoever reads the form without knowing what it is."""
+"""Maximum bytes before the first boundary. RFC 2046 allows text there, which parsers must ignore."""
 
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
-"""Of one of them, its name included."""
+"""Maximum bytes of one header of a part, with its name."""
 
 CHARSET = "_charset_"
-"""The field in which a form tells in what characters its others are."""
+"""Name of the field that gives the charset of the other fields (RFC 7578)."""
 
 FIELDS = frozenset({FILE, "title", "edit", CHARSET})
 
-AS_IT_IS = frozenset({"", "7bit", "8bit", "binary", "identity"})
+IDENTITY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary", "identity"})
 """Encodings that change no byte."""
 
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252"})
-"""In Python's words. Java's clients say Latin-1 when nobody tells them what to say."""
+"""Supported charsets, by Python's names. Some Java clients declare Latin-1 by default."""
 
 
 def boundary_of(content_type: str | None) -> bytes:
-    """What separates the parts.
+    """Return the boundary of the form from the Content-Type header.
 
     Raises:
-        UnsupportedMedia: it is no form with files.
-        Malformed: it names no boundary.
+        UnsupportedMedia: the type is not multipart/form-data.
+        Malformed: the boundary is missing or too long.
     """
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         raise UnsupportedMedia("not_a_form", f"The body must be multipart/form-data, not {content_type or 'untyped'}.")
     boundary = options.get(b"boundary")
     if not boundary:
-        raise Malformed(
-            "form_malformed", "The Content-Type names no boundary; let your HTTP library write this header."
-        )
+        raise Malformed("form_malformed", "The Content-Type has no boundary; let your HTTP library write this header.")
     if len(boundary) > MAX_BOUNDARY_BYTES:
         message = (
             f"The boundary in the Content-Type has {len(boundary)} bytes; at most {MAX_BOUNDARY_BYTES} are allowed."
@@ -76,30 +74,30 @@ def boundary_of(content_type: str | None) -> bytes:
 
 
 def check_length(body_bytes: int, max_file_bytes: int) -> None:
-    """Refuse a body that by its length alone has too large a file.
+    """Check the Content-Length of a body, in bytes.
 
     Raises:
-        TooLarge: `file_too_large`.
+        TooLarge: a body of this length must contain too large a file (`file_too_large`).
     """
     if body_bytes > OVERHEAD_BYTES:
         check_size(body_bytes - OVERHEAD_BYTES, max_file_bytes)
 
 
 def check_encoding(what: str, *encodings: str) -> None:
-    """Refuse what would have to be decoded first.
+    """Check the encodings of the body or of a part. `what` names it in the message.
 
     Raises:
-        UnsupportedMedia: `encoding_unsupported`.
+        UnsupportedMedia: an encoding changes the bytes (`encoding_unsupported`).
     """
     for encoding in encodings:
-        if encoding.strip().lower() not in AS_IT_IS:
-            message = f"{what} is encoded as {encoding.strip()}; send it as it is, without that encoding."
+        if encoding.strip().lower() not in IDENTITY_ENCODINGS:
+            message = f"{what} is encoded as {encoding.strip()}; send it without that encoding."
             raise UnsupportedMedia("encoding_unsupported", message)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part begins."""
+    """The start of a part, with its name, file name and charset."""
 
     name: str
     file_name: str | None
@@ -108,17 +106,18 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _PartEnd:
-    """The part is over."""
+    """The end of a part."""
 
 
 _Event = _Part | _PartEnd | bytes
 
 
-def take_in(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, idempotency_key: str | None) -> Record:
-    """Drive an upload session with a form.
+def store_form(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, idempotency_key: str | None) -> Record:
+    """Run an upload session with the data of a form, and return the video's record.
 
     Raises:
-        Invalid: the form, a field or the file is wrong; and what the session raises.
+        Invalid: the form, a field or the file is not valid.
+        AnbError: the upload session raised it.
     """
     file_name = form.open_file()
     with sessions.begin(
@@ -130,9 +129,9 @@ def take_in(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, ide
 
 
 class UploadForm:
-    """Reads a form out of the pieces of a request's body: `open_file`, then `read_file`.
+    """Parses a form from the pieces of a request body. Call `open_file`, then `read_file`.
 
-    `title` and `edit` are as sent; None while they are not read yet, or if they were not sent.
+    `title` and `edit` are None until they are read, and stay None if the client does not send them.
     """
 
     def __init__(self, pieces: Iterator[bytes], boundary: bytes, *, max_file_bytes: int) -> None:
@@ -160,19 +159,23 @@ class UploadForm:
                 "on_part_end": self._on_part_end,
                 "on_end": self._on_end,
             },
-            # Its own limits are far away: ours have sentences.
+            # The parser's limits are higher than this class's limits, which have better messages.
             max_header_count=MAX_PART_HEADERS + 1,
             max_header_size=OVERHEAD_BYTES,
         )
         self._events = self._parse()
 
     def open_file(self) -> str:
-        """Read up to the file's first byte; the name that came with it."""
+        """Read up to the first byte of the file, and return the file's name.
+
+        Raises:
+            Invalid: the form has no file, or the part has no file name (`file_missing`).
+        """
         for event in self._events:
             match event:
                 case _Part(name=name, file_name=file_name) if name == FILE:
                     if not file_name:
-                        message = f"The part '{FILE}' is no file: it has no file name (`filename`)."
+                        message = f"The part '{FILE}' is not a file: it has no file name (`filename`)."
                         raise Invalid("file_missing", message)
                     return file_name
                 case _Part() as part:
@@ -180,7 +183,7 @@ class UploadForm:
         raise Invalid("file_missing", f"The form has no file '{FILE}'.")
 
     def read_file(self) -> Iterator[bytes]:
-        """The file in pieces; it ends when all that follows the file was read too."""
+        """Yield the pieces of the file. Ends after the fields that follow the file were read too."""
         for event in self._events:
             if isinstance(event, bytes):
                 yield event
@@ -203,7 +206,7 @@ class UploadForm:
             case "title":
                 self.title = _title(text)
             case "edit":
-                # A form in a browser sends what was left empty, too.
+                # A browser sends empty fields too.
                 self.edit = _edit(text) if text.strip() else None
             case _:
                 self._charset = text.decode(errors="replace").strip()
@@ -213,24 +216,24 @@ class UploadForm:
         for piece in self._pieces:
             read += len(piece)
             if read > self._max_file_bytes + OVERHEAD_BYTES:
-                # What the file alone has is counted where it is stored; this bounds what follows its end.
+                # The upload session limits the file itself. This limits the bytes that follow the file.
                 raise TooLarge(
-                    "request_too_large", f"Besides its file the request has more than {OVERHEAD_BYTES} bytes."
+                    "request_too_large", f"The request has more than {OVERHEAD_BYTES} bytes besides its file."
                 )
             try:
                 self._parser.write(piece)
             except FormParserError as error:
                 raise Malformed(
                     "form_malformed",
-                    "The form can't be read: after each boundary come a part's headers, each as 'Name: value' on a "
-                    "line of its own that ends in CR LF, then an empty line.",
+                    "The form can't be parsed: each boundary must be followed by the headers of a part, one per line "
+                    "as 'Name: value' with CR LF at the end, and then by an empty line.",
                 ) from error
             while self._queue:
                 yield self._queue.popleft()
         if not self._whole:
             raise Malformed("form_truncated", "The form ends before its last boundary: the request was cut off.")
 
-    # -- the parser's callbacks
+    # --- callbacks of the parser --------------------------------------------------------------------------------------
 
     def _on_part_begin(self) -> None:
         self._headers.clear()
@@ -268,12 +271,12 @@ class UploadForm:
         kind, options = parse_options_header(disposition)
         raw_name = options.get(b"name")
         if kind != b"form-data" or raw_name is None:
-            raise Malformed("form_malformed", "A part of the form has no Content-Disposition that names it.")
+            raise Malformed("form_malformed", "A part of the form has no Content-Disposition with a name.")
         name = raw_name.decode(errors="replace")
         if name not in FIELDS:
-            raise Invalid("field_unknown", f"The form has a field {name!r}; there are title, {FILE} and edit.")
+            raise Invalid("field_unknown", f"The form has a field {name!r}; only title, {FILE} and edit are allowed.")
         if name in self._seen:
-            raise Invalid("field_repeated", f"The form has more than one '{name}'; send one video a request.")
+            raise Invalid("field_repeated", f"The form has more than one '{name}'; send one video per request.")
         self._seen.add(name)
         encodings = (self._headers.get(b"content-transfer-encoding", b""), self._headers.get(b"content-encoding", b""))
         check_encoding(f"The part '{name}'", *(encoding.decode(errors="replace") for encoding in encodings))
@@ -293,7 +296,7 @@ class UploadForm:
 
 
 def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[bytes]:
-    """Leave out what comes before the first boundary, and the blanks that pad it: the parser takes neither there."""
+    """Yield the body from its first boundary on, without spaces after that boundary: the parser accepts no spaces."""
     delimiter = b"--" + boundary
     line = re.compile(b"\n" + re.escape(delimiter) + rb"(?:--|[ \t]*(\r?\n))")
     kept = b"\n"
@@ -306,44 +309,48 @@ def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[b
             yield from pieces
             return
         if len(kept) > MAX_PREAMBLE_BYTES + len(b"\n" + delimiter + b"\r\n"):
-            message = f"The first boundary is not within {MAX_PREAMBLE_BYTES} bytes; no more may come before it."
+            message = f"The first boundary must be within the first {MAX_PREAMBLE_BYTES} bytes of the body."
             raise Malformed("form_malformed", message)
     if not (delimiter + b"\r\n").startswith(kept[1:]):
         message = (
-            f"No line of the body is '{delimiter.decode(errors='replace')}', the boundary that the Content-Type names."
+            f"The body has no line '{delimiter.decode(errors='replace')}', the boundary that the Content-Type gives."
         )
         raise Malformed("form_malformed", message)
 
 
 def _line_ends() -> Malformed:
     return Malformed(
-        "form_malformed", "The form's lines end in LF alone; those of boundaries and headers end in CR LF."
+        "form_malformed", "Lines of the form end in LF; lines of boundaries and headers must end in CR LF."
     )
 
 
 def _extended_file_name(disposition: bytes) -> str | None:
-    """`filename*`, in the way of RFC 2231: no form should have it, but what is meant is clear."""
+    """Return the file name from `filename*` (RFC 2231), or None. RFC 7578 forbids it, but some clients send it."""
     header = Message()
     header["Content-Disposition"] = disposition.decode("latin-1")
     try:
         return header.get_filename()
     except (TypeError, ValueError) as error:
-        # Of characters that are none, or in pieces that don't go together.
+        # The charset is unknown, or the numbered parts of the name do not fit together.
         message = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
         raise Malformed("form_malformed", message) from error
 
 
 def _utf8(value: bytes, name: str, charset: str) -> bytes:
-    """A field's value in UTF-8, whatever it came in."""
+    """Return a field's value converted from its charset to UTF-8.
+
+    Raises:
+        UnsupportedMedia: the charset is not supported (`charset_unsupported`).
+    """
     try:
-        known = codecs.lookup(charset).name
+        codec = codecs.lookup(charset).name
     except (LookupError, ValueError):
-        known = ""
-    if known not in _CHARSETS:
-        message = f"The field '{name}' is in the characters {charset!r}, which are not known here; send it in UTF-8."
+        codec = ""
+    if codec not in _CHARSETS:
+        message = f"The field '{name}' has the charset {charset!r}, which is not supported; send it in UTF-8."
         raise UnsupportedMedia("charset_unsupported", message)
-    # What UTF-8 and its part ASCII can't be is for whoever reads the field to say.
-    return value if known in {"utf-8", "ascii"} else value.decode(known, errors="replace").encode()
+    # UTF-8 is not checked context: the code that reads the field reports invalid bytes.
+    return value if codec in {"utf-8", "ascii"} else value.decode(codec, errors="replace").encode()
 
 
 def _title(raw: bytes) -> str:
@@ -355,7 +362,7 @@ def _title(raw: bytes) -> str:
 
 def _edit(raw: bytes) -> EditSpec:
     try:
-        # Strict, or a length of `true` would be one second, and "5" five.
+        # In lax mode, a length of `true` would mean one second, and the string "5" five seconds.
         return EditSpec.model_validate_json(raw, strict=True)
     except ValidationError as error:
         raise Invalid("edit_invalid", validation.describe(error.errors(), "edit")) from error

@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457 problem details with a stable `code`; the one mapping from errors to statuses."""
+"""Error responses: RFC 9457 problem details with a stable `code`, and the mapping from exceptions to HTTP statuses."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,30 +31,29 @@ from anb_core.domain.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "5"
-"""Seconds after which it is worth asking a part again that did not answer."""
-
+"""Value of the Retry-After header in seconds, for a part that did not answer."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Unauthenticated(Refused):
-    """The caller did not say, or not credibly, who they are."""
+    """The token is missing or not valid."""
 
 
 class Malformed(Invalid):
-    """The request can't even be read."""
+    """The request can't be parsed."""
 
 
 class UnsupportedMedia(Invalid):
-    """The body is of another kind than this route takes."""
+    """The media type or encoding of the body is not supported."""
 
 
 class Stalled(Refused):
-    """The client stopped sending in the middle of its request."""
+    """The client sent its request too slowly."""
 
 
 class Busy(Refused):
-    """This process has as much to do as it can."""
+    """This process has no free slot for the request."""
 
 
 STATUSES: Mapping[type[AnbError], HTTPStatus] = {
@@ -69,26 +68,24 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Full: HTTPStatus.INSUFFICIENT_STORAGE,
-    # By a newer process, while the system is upgraded, it may be served.
+    # During an upgrade, a newer process may be able to read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""By class; one that is not listed goes by the nearest it derives from, and all others are our own fault (500)."""
+"""HTTP status by exception class. A subclass has the status of its nearest listed base class, any other class 500."""
 
 
 class ProblemDetails(BaseModel):
-    """Why a request was not done, after RFC 9457."""
+    """Why a request failed, in the form of RFC 9457."""
 
-    type: Annotated[str, Field(description="Always `about:blank`: `code` tells one problem from another.")] = (
-        "about:blank"
-    )
+    type: Annotated[str, Field(description="Always `about:blank`. Use `code` to distinguish problems.")] = "about:blank"
     title: Annotated[str, Field(description="The HTTP status in words.")]
     status: Annotated[int, Field(description="The HTTP status.", ge=400, le=599)]
-    code: Annotated[str, Field(description="A stable word for programs.", pattern="^[a-z][a-z0-9_]*$")]
-    detail: Annotated[str, Field(description="One or two sentences for people: what was wrong, and what to do.")]
+    code: Annotated[str, Field(description="A stable error code for programs.", pattern="^[a-z][a-z0-9_]*$")]
+    detail: Annotated[str, Field(description="One or two sentences for people: what was wrong and what to do.")]
 
 
 def status_of(error: AnbError) -> HTTPStatus:
-    """The HTTP status that tells of an error."""
+    """Return the HTTP status for an error."""
     for kind in type(error).__mro__:
         if kind in STATUSES:
             return STATUSES[kind]
@@ -96,21 +93,21 @@ def status_of(error: AnbError) -> HTTPStatus:
 
 
 def problem(status: HTTPStatus, code: Code, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to a request that was not done."""
+    """Return a response with problem details."""
     body = ProblemDetails(title=status.phrase, status=status, code=code, detail=detail)
     return Response(body.model_dump_json(), status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
 def of_error(error: AnbError) -> Response:
-    """The answer that tells of one of our errors."""
+    """Return the response for an error of the core."""
     headers: dict[str, str] = {}
     detail = error.message
     if isinstance(error, Unavailable):
-        # What it says names hosts and users: that is for the log, and anybody may be asking.
+        # The message may contain internal host and user names, so it goes to the log and not to the client.
         _log.warning("request not served", part=error.part, reason=error.message)
         detail = f"The {error.part} does not answer; try again in a moment."
         if isinstance(error, Full):
-            detail = f"The {error.part} has no room left, so nothing was kept: make room on its disk, then try again."
+            detail = f"The {error.part} has no space left, so nothing was stored: free space on its disk, then retry."
     if isinstance(error, Unreadable):
         _log.warning("request not served", reason=error.message, because=str(error.__cause__))
     if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
@@ -124,16 +121,16 @@ def of_error(error: AnbError) -> Response:
 
 
 def internal_error() -> Response:
-    """The answer when something failed in a way nobody foresaw; the log has the details."""
+    """Return the response for an unexpected exception. The log has the details."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",
-        "Something failed on our side that nobody foresaw. It is in the server's log.",
+        "The server had an unexpected error. The server's log has the details.",
     )
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Have every error answered by problem details. `routes` are all there are, the more special ones first."""
+    """Register handlers that answer every error with problem details. `routes` has all routes, specific ones first."""
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, AnbError)  # noqa: S101 - registered for it only
@@ -152,15 +149,15 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
             case HTTPStatus.NOT_FOUND if request.scope["path"] == "*":
                 return _options(_methods(routes))
             case HTTPStatus.NOT_FOUND:
-                return problem(status, "route_not_found", f"There is nothing at {request.url.path}.")
+                return problem(status, "route_not_found", f"There is no route {request.url.path}.")
             case HTTPStatus.METHOD_NOT_ALLOWED:
                 methods = _methods(_same_path(routes, request))
                 if request.method == "OPTIONS":
                     return _options(methods)
                 allowed = ", ".join(methods)
-                detail = f"{request.url.path} does not take {request.method}, only {allowed}."
+                detail = f"{request.url.path} does not allow {request.method}, only {allowed}."
                 return problem(status, "method_not_allowed", detail, {"Allow": allowed})
-        # The framework has no code for it, so the status is one.
+        # Starlette's errors have no code, so the name of the status is used.
         return problem(status, cast("Code", status.name.lower()), error.detail, error.headers)
 
     app.add_exception_handler(AnbError, refused)
@@ -169,7 +166,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """How these problems are told of in the OpenAPI schema."""
+    """Return the OpenAPI description of problem responses with these statuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
@@ -179,7 +176,7 @@ def _options(methods: Iterable[str]) -> Response:
 
 
 def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
-    """All routes of an address. Several share a path, and each knows only its own methods."""
+    """Return all routes with the path of the request. Several routes share a path, each with its own methods."""
     matching = [
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
@@ -188,16 +185,19 @@ def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
 
 def _methods(routes: Iterable[BaseRoute]) -> list[str]:
     methods = {method for route in routes if isinstance(route, Route) for method in route.methods or ()}
-    # RequestMiddleware makes a GET of a HEAD.
+    # RequestMiddleware turns HEAD into GET.
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _of_parameters(errors: Sequence[Any]) -> Iterator[Any]:
-    """One error a parameter or element of it. That it may be left out is told as one more thing that it could be."""
-    named: set[object] = set()
+    """Yield one error per parameter or list element.
+
+    Pydantic reports several errors for an optional parameter: one for its type, and one that it is not None.
+    """
+    reported: set[object] = set()
     for error in errors:
         place, rest = error["loc"][:2], error["loc"][2:]
         path = (*place, *(step for step in rest if isinstance(step, int)))
-        if error["type"] != "none_required" and path not in named:
-            named.add(path)
+        if error["type"] != "none_required" and path not in reported:
+            reported.add(path)
             yield error | {"loc": path}

@@ -1,4 +1,4 @@
-"""What the API answers, as models; docs/api.md tells of them."""
+"""The models of the API's responses. docs/api.md describes them."""
 
 import base64
 import binascii
@@ -22,11 +22,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Time = Annotated[AwareDatetime, PlainSerializer(lambda time: time.astimezone(UTC).isoformat(timespec="milliseconds"))]
 
 VideoId = Annotated[str, Field(pattern=VIDEO_ID_PATTERN, description="The video's id.")]
-Progress = Annotated[float, Field(ge=0, le=1, description="How much of the work is done.")]
+Progress = Annotated[float, Field(ge=0, le=1, description="Share of the work that is done, from 0 to 1.")]
 
 
 class Links(BaseModel):
-    """What can be done next; null where the present status does not allow it."""
+    """Paths of the actions on a video. A path is null if the current status does not allow the action."""
 
     self: str
     events: str
@@ -36,47 +36,47 @@ class Links(BaseModel):
 
     @classmethod
     def of(cls, video_id: str, status: Status, prefix: str) -> "Links":
-        """The links of a video in this status, for somebody who sees the API under `prefix`."""
-        here = f"{prefix}/api/videos/{video_id}"
+        """Return the links of a video with this status. `prefix` is the API's path prefix as the client sees it."""
+        path = f"{prefix}/api/videos/{video_id}"
         return Links(
-            self=here,
-            events=f"{here}/events",
-            download=f"{here}/download" if status is Status.PROCESSED else None,
-            cancel=f"{here}/cancel" if _allowed(status, Change.CANCEL) else None,
-            retry=f"{here}/retry" if _allowed(status, Change.RETRY) else None,
+            self=path,
+            events=f"{path}/events",
+            download=f"{path}/download" if status is Status.PROCESSED else None,
+            cancel=f"{path}/cancel" if _allowed(status, Change.CANCEL) else None,
+            retry=f"{path}/retry" if _allowed(status, Change.RETRY) else None,
         )
 
 
 class Error(BaseModel):
-    """Why something went wrong: a stable word and a sentence."""
+    """An error of a job or an attempt: a stable error code and a sentence."""
 
     code: str
     message: str
 
     @classmethod
     def of(cls, problem: model.Problem | None) -> "Error | None":
-        """The same, or None."""
+        """Return the problem in the API's form, or None without a problem."""
         return Error(code=problem.code, message=problem.message) if problem else None
 
 
 class AttemptError(Error):
-    """Why an attempt went wrong."""
+    """The error of an attempt."""
 
     detail: Annotated[
         str | None,
-        Field(description="What the log says, with hosts and paths: with `detail=true`, for tokens of scope `ops`."),
+        Field(description="Technical details, such as hosts and paths. Null without `detail=true` and scope `ops`."),
     ]
 
 
 class Source(BaseModel):
-    """What was uploaded. `size` in bytes; `sha256` is null for an object that did not pass through us."""
+    """The uploaded file. `size` is in bytes. `sha256` is null for a file that was not uploaded through the API."""
 
     size: int
     sha256: str | None
 
 
 class Result(BaseModel):
-    """The finished video. `size` in bytes, `duration` in seconds."""
+    """The finished video. `size` is in bytes, `width` and `height` in pixels, `duration` in seconds."""
 
     size: int
     sha256: str
@@ -87,7 +87,7 @@ class Result(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One try of a worker."""
+    """One attempt of a worker to process the video."""
 
     attempt_id: str
     generation: int
@@ -99,7 +99,7 @@ class Attempt(BaseModel):
 
     @classmethod
     def of(cls, attempt: model.Attempt, *, detailed: bool) -> "Attempt":
-        """The public part of an attempt, and where `detailed` what only those may read who run the system."""
+        """Return the attempt in the API's form. `detailed` includes the technical details of its error."""
         problem = attempt.error
         error = problem and AttemptError(
             code=problem.code, message=problem.message, detail=problem.detail if detailed else None
@@ -116,7 +116,7 @@ class Attempt(BaseModel):
 
 
 class Receipt(BaseModel):
-    """An upload was taken in; the work on it is promised."""
+    """The confirmation that an upload is stored and will be processed."""
 
     video_id: VideoId
     task_id: str
@@ -125,7 +125,7 @@ class Receipt(BaseModel):
 
     @classmethod
     def of(cls, record: Record, prefix: str) -> "Receipt":
-        """The receipt says how things stood when it was first given, so that a repeated upload gets the same one."""
+        """Return the receipt of an upload. Its status is always `uploaded`, so that a repeated upload gets the same."""
         return Receipt(
             video_id=record.video.id,
             task_id=record.job.id,
@@ -135,7 +135,7 @@ class Receipt(BaseModel):
 
 
 class Video(BaseModel):
-    """A video and the work on it."""
+    """A video and its job."""
 
     video_id: VideoId
     task_id: str
@@ -144,11 +144,11 @@ class Video(BaseModel):
     file_name: str
     status: Status
     progress: Progress
-    generation: Annotated[int, Field(description="Grows with every retry by a person.")]
-    attempts: Annotated[int, Field(description="How many attempts were ever made.")]
-    failures: Annotated[int, Field(description="Attempts of this generation that failed.")]
-    lost: Annotated[int, Field(description="Attempts of this generation whose worker went away without a word.")]
-    interruptions: Annotated[int, Field(description="Attempts of this generation that were handed on.")]
+    generation: Annotated[int, Field(description="Increases with every retry by a person.")]
+    attempts: Annotated[int, Field(description="Number of all attempts, in all generations.")]
+    failures: Annotated[int, Field(description="Number of attempts in this generation that failed.")]
+    lost: Annotated[int, Field(description="Number of attempts in this generation whose lease expired.")]
+    interruptions: Annotated[int, Field(description="Number of attempts in this generation that were interrupted.")]
     error: Error | None
     created_at: Time
     updated_at: Time
@@ -159,12 +159,12 @@ class Video(BaseModel):
 
     @classmethod
     def of(cls, record: Record, prefix: str) -> Self:
-        """The public part of a record."""
+        """Return a record in the API's form."""
         return cls(**_fields_of(record, prefix))
 
 
 class VideoDetail(Video):
-    """A video with the history of its attempts, oldest first."""
+    """A video with all its attempts, oldest first."""
 
     history: list[Attempt]
 
@@ -172,16 +172,16 @@ class VideoDetail(Video):
     def with_history(
         cls, record: Record, attempts: Sequence[model.Attempt], prefix: str, *, detailed: bool
     ) -> "VideoDetail":
-        """The public part of a record and its attempts, whose errors may be `detailed`."""
+        """Return a record and its attempts in the API's form. `detailed` includes technical details of errors."""
         history = [Attempt.of(attempt, detailed=detailed) for attempt in attempts]
         return VideoDetail(**_fields_of(record, prefix), history=history)
 
 
 class VideoList(BaseModel):
-    """One page, newest first."""
+    """One page of videos, newest first."""
 
     videos: list[Video]
-    next_cursor: Annotated[str | None, Field(description="Give it as `cursor` to get the next page; null on the last.")]
+    next_cursor: Annotated[str | None, Field(description="Value of `cursor` for the next page; null on the last page.")]
 
 
 class Event(BaseModel):
@@ -190,13 +190,13 @@ class Event(BaseModel):
     video_id: VideoId
     status: Status
     progress: Progress
-    version: Annotated[int, Field(description="Grows with every change that people can see.")]
+    version: Annotated[int, Field(description="Increases with every visible change of the video.")]
     at: Time
     error: Error | None
 
     @classmethod
     def of(cls, event: model.JobEvent) -> "Event":
-        """The public part of a feed entry."""
+        """Return a feed event in the API's form."""
         return Event(
             video_id=event.video_id,
             status=event.status,
@@ -208,7 +208,7 @@ class Event(BaseModel):
 
     @classmethod
     def snapshot(cls, record: Record) -> "Event":
-        """How things stand."""
+        """Return an event with the current state of a video."""
         job = record.job
         return Event(
             video_id=job.video_id,
@@ -221,16 +221,16 @@ class Event(BaseModel):
 
 
 class Health(BaseModel):
-    """The process turns."""
+    """The process is alive."""
 
     status: Annotated[str, Field(pattern="^ok$")] = "ok"
 
 
 class Check(BaseModel):
-    """Whether a part answers, and if not, why this matters."""
+    """Whether a part, such as the database, answers."""
 
     ok: bool
-    required: Annotated[bool, Field(description="Whether the API is ready without it.")]
+    required: Annotated[bool, Field(description="Whether the API is not ready without this part.")]
     detail: str | None
 
 
@@ -242,23 +242,23 @@ class Readiness(BaseModel):
 
 
 def write_cursor(page: Page) -> str:
-    """Where a listing goes on, as one opaque word."""
-    place = json.dumps([(page.created_at - _EPOCH) // timedelta(microseconds=1), page.video_id])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    """Return the opaque cursor for the page that follows this position."""
+    position = json.dumps([(page.created_at - _EPOCH) // timedelta(microseconds=1), page.video_id])
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> Page:
-    """The opposite of `write_cursor`.
+    """Return the position that `write_cursor` encoded.
 
     Raises:
-        Invalid: `cursor_invalid`.
+        Invalid: the cursor was not made by `write_cursor` (`cursor_invalid`).
     """
     try:
         microseconds, video_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         check_video_id(video_id)
         return Page(_EPOCH + timedelta(microseconds=int(microseconds)), video_id)
     except (Invalid, ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
-        message = "The cursor is none of ours: take `next_cursor` from the page before, as it is."
+        message = "The cursor is not valid: use `next_cursor` from the previous page, without changes."
         raise Invalid("cursor_invalid", message) from error
 
 

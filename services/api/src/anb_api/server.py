@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn with limits, and a stop that ends event streams, finishes uploads and then goes."""
+"""The HTTP server: uvicorn with limits, and a shutdown that ends event streams and finishes uploads."""
 
 import signal
 import socket
@@ -14,27 +14,27 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than load balancers keep idle connections (AWS: 60 s), so that we never close one they are about to use."""
+"""Seconds that an idle connection is kept. AWS load balancers close idle connections first, after 60 s."""
 
 DRAIN_SECONDS = 60
-"""How long running requests, uploads above all, may go on after the order to stop."""
+"""Seconds that running requests, such as uploads, may take to finish after a stop signal."""
 
 
 class Server(uvicorn.Server):
-    """Ends the event streams first: they would keep the server from stopping."""
+    """A uvicorn server that ends event streams first at shutdown, because they would delay it."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self.app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop taking connections, let running requests finish, stop what runs beside them."""
+        """End the event streams, refuse new connections, wait for running requests and stop the app's lifespan."""
         end_streams(self.app)
         await super().shutdown(sockets)
 
 
 def make_server(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> Server:
-    """A server that is ready to run."""
+    """Return a server that is ready to run."""
     app = create_app(settings, store, objects, queue)
     host, _, port = settings.listen.rpartition(":")
     config = uvicorn.Config(
@@ -57,7 +57,7 @@ def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -
     server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
-        # While it runs uvicorn handles signals itself; once stopped it raises them again, when they have been obeyed.
+        # A running uvicorn handles signals itself, and raises them again after its shutdown. Those are ignored.
         if not server.should_exit:
             raise SystemExit(0)
 

@@ -1,4 +1,4 @@
-"""What the API's programs read from the environment."""
+"""The settings of the API's programs, read from environment variables."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -20,36 +20,36 @@ S3_MAX_PRESIGNED_SECONDS = 7 * DAY
 
 
 class ApiSettings(LogSettings, UploadSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
-    """What the API reads."""
+    """The settings of `serve`."""
 
     s3_public_endpoint: HttpUrl | None = Field(
         None,
         alias="ANB_S3_PUBLIC_ENDPOINT",
-        description="Where people reach the bucket's service, where we don't. For download URLs only.",
+        description="Address of the S3 service for people, if the API uses another one. For download URLs only.",
     )
     download_url_lifetime: Annotated[timedelta, seconds(1, S3_MAX_PRESIGNED_SECONDS)] = Field(
-        900 * SECOND, alias="ANB_DOWNLOAD_URL_SECONDS", description="Seconds for which a download URL is good."
+        900 * SECOND, alias="ANB_DOWNLOAD_URL_SECONDS", description="Seconds for which a download URL is valid."
     )
     listen: Address = Field(
-        "127.0.0.1:8000", alias="ANB_API_LISTEN", description="Where the API listens, as `HOST:PORT`."
+        "127.0.0.1:8000", alias="ANB_API_LISTEN", description="The address that the API listens on, as `HOST:PORT`."
     )
     prefix: PathPrefix = Field(
         "",
         alias="ANB_API_PREFIX",
-        description="The path under which a proxy shows the API, such as `/video`; goes before links. "
-        "A request's `X-Forwarded-Prefix` goes before this.",
+        description="Path prefix that a proxy adds to the API, such as `/video`. Links start with it. "
+        "A request's `X-Forwarded-Prefix` header overrides it.",
     )
 
 
 class CommandSettings(LogSettings, DatabaseSettings):
-    """What the token commands read."""
+    """The settings of the token commands."""
 
 
 class MigrationSettings(CommandSettings):
-    """What the migration reads."""
+    """The settings of `migrate`."""
 
     bootstrap_token: Token | None = Field(
         None,
         alias="ANB_BOOTSTRAP_TOKEN",
-        description="A first API token with scope `ops`, recorded by the migration. A new one revokes the one before.",
+        description="A first API token with scope `ops`. The migration saves it. A new value revokes the old token.",
     )

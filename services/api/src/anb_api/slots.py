@@ -1,4 +1,4 @@
-"""Room for what holds a part of the process for long, shared fairly between owners."""
+"""Limits how many uploads and event streams run at the same time, shared fairly between owners."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from anb_api.problems import Busy
 
 SHARE = 3
-"""How many times the free slots an owner may hold, so that none keeps the others out: 12 of 16, alone."""
+"""An owner may hold at most this multiple of the free slots, so that no owner locks the others out.
+
+A lone owner can take 12 of 16 slots.
+"""
 
 
 class Slots:
-    """Counts what is under way, of which there is at most `count`. For one event loop: nothing here waits.
+    """Up to `count` slots for requests that run long. For use in one event loop, without locks.
 
-    `refusal` is told how many slots are taken, and how many of them by the owner who wants one more.
+    `refusal` makes the error from two numbers: all slots in use, and those of the owner who asks for one more.
     """
 
     def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:
@@ -26,30 +29,32 @@ class Slots:
         """Hold a slot for an owner.
 
         Raises:
-            Busy: there is none, or the owner has their share.
+            Busy: no slot is free, or the owner holds their full share.
         """
-        mine, all_ = self._taken[owner], self._taken.total()
-        if mine >= SHARE * (self.count - all_):
-            if not mine:
+        by_owner, total = self._taken[owner], self._taken.total()
+        if by_owner >= SHARE * (self.count - total):
+            if not by_owner:
                 del self._taken[owner]
-            raise self._refusal(all_, mine)
+            raise self._refusal(total, by_owner)
         self._taken[owner] += 1
         try:
             yield
         finally:
             self._taken[owner] -= 1
             if not self._taken[owner]:
-                # Owners come and go for as long as the process runs.
+                # Remove the entry, because the process may serve many owners in its life.
                 del self._taken[owner]
 
 
-def too_many_uploads(count: int, mine: int) -> Busy:
-    """No room for an upload."""
-    message = f"{count} uploads are under way here, {mine} of them yours; try again in a moment."
+def too_many_uploads(count: int, by_owner: int) -> Busy:
+    """Return the error for an upload without a free slot."""
+    message = f"This server is receiving {count} uploads, {by_owner} of them yours; try again in a moment."
     return Busy("uploads_unavailable", message)
 
 
-def too_many_streams(count: int, mine: int) -> Busy:
-    """No room for an event stream."""
-    message = f"{count} event streams are open here, {mine} of them yours; close some, or ask for the video instead."
+def too_many_streams(count: int, by_owner: int) -> Busy:
+    """Return the error for an event stream without a free slot."""
+    message = (
+        f"This server has {count} open event streams, {by_owner} of them yours; close some, or poll the video instead."
+    )
     return Busy("streams_unavailable", message)

@@ -9,10 +9,10 @@ from fastapi.responses import RedirectResponse
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from anb_api.auth import CallerHere
+from anb_api.auth import CurrentCaller
 from anb_api.body import Body
-from anb_api.context import Here, Prefix
-from anb_api.multipart import FILE, UploadForm, boundary_of, check_encoding, check_length, take_in
+from anb_api.context import CurrentContext, Prefix
+from anb_api.multipart import FILE, UploadForm, boundary_of, check_encoding, check_length, store_form
 from anb_api.problems import documented
 from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
 from anb_core.domain.model import Record, Scope
@@ -39,7 +39,7 @@ NOT_FOUND = documented(HTTPStatus.NOT_FOUND)
 NOT_NOW = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
-# Programs that read a schema may not know of the characters beyond 16 bits.
+# Some tools that read the schema do not support characters beyond 16 bits.
 _BLANK = INVISIBLE.partition(r"\U")[0]
 TITLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s{_BLANK}][^{_CONTROLS}]*$"
 
@@ -60,7 +60,7 @@ UPLOAD_BODY: dict[str, Any] = {
                             "pattern": TITLE_PATTERN,
                         },
                         "edit": {"$ref": "#/components/schemas/EditSpec"},
-                        # Clients that are made from this send the fields in their order here.
+                        # Generated clients send the fields in the order of this schema.
                         FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
                     },
                 },
@@ -68,7 +68,7 @@ UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-"""Told by hand, because the framework would take the body in before the route sees it."""
+"""The OpenAPI schema of the form. It is written by hand, because FastAPI would read the body before the route runs."""
 
 
 @router.post(
@@ -93,28 +93,28 @@ UPLOAD_BODY: dict[str, Any] = {
 )
 async def upload_video(
     request: Request,
-    here: Here,
-    caller: CallerHere,
+    context: CurrentContext,
+    caller: CurrentCaller,
     *,
     prefix: Prefix,
     response: Response,
     idempotency_key: Annotated[
         Annotated[str, Field(pattern=IDEMPOTENCY_KEY_PATTERN)] | SkipJsonSchema[None],
-        Header(alias="Idempotency-Key", description="Makes it safe to send the same upload again."),
+        Header(alias="Idempotency-Key", description="Makes it safe to repeat the same upload."),
     ] = None,
 ) -> Receipt:
-    """Stream a file in. What can be known of it now is refused now; the rest shows on the video."""
+    """Store the file as a stream. A bad form is refused at once. A bad video file shows later, as the video's error."""
     check_encoding("The body", *request.headers.get("content-encoding", "").split(","))
     boundary = boundary_of(request.headers.get("content-type"))
-    max_bytes = here.uploads.max_bytes
+    max_bytes = context.uploads.max_bytes
     check_length(int(request.headers.get("content-length", 0)), max_bytes)
 
     def receive(pieces: Iterator[bytes]) -> Record:
         form = UploadForm(pieces, boundary, max_file_bytes=max_bytes)
-        return take_in(here.uploads, caller, form, idempotency_key=idempotency_key)
+        return store_form(context.uploads, caller, form, idempotency_key=idempotency_key)
 
-    with here.upload_slots.taken(caller.owner), here.metrics.uploads.track_inprogress():
-        record = await Body(request.receive).feed(here.upload_threads, receive)
+    with context.upload_slots.taken(caller.owner), context.metrics.uploads.track_inprogress():
+        record = await Body(request.receive).feed(context.upload_threads, receive)
     receipt = Receipt.of(record, prefix)
     response.headers["Location"] = receipt.links.self
     return receipt
@@ -122,21 +122,23 @@ async def upload_video(
 
 @router.get("", summary="List videos")
 def list_videos(
-    here: Here,
-    caller: CallerHere,
+    context: CurrentContext,
+    caller: CurrentCaller,
     *,
     prefix: Prefix,
-    status: Annotated[list[Status] | SkipJsonSchema[None], Query(description="Only videos in these statuses.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many videos a page has at most.")] = PAGE,
+    status: Annotated[
+        list[Status] | SkipJsonSchema[None], Query(description="Only videos with one of these statuses.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Maximum number of videos per page.")] = PAGE,
     cursor: Annotated[
         Annotated[str, Field(max_length=MAX_CURSOR, json_schema_extra={"format": CURSOR_FORMAT})]
         | SkipJsonSchema[None],
-        Query(description="`next_cursor` of the page before."),
+        Query(description="`next_cursor` of the previous page."),
     ] = None,
 ) -> VideoList:
-    """Newest first; a token of scope `ops` sees all owners' videos."""
+    """The newest videos come first. A token of scope `ops` sees the videos of all owners."""
     after = read_cursor(cursor) if cursor is not None else None
-    listing = browse(here.store, caller, statuses=status or (), after=after, limit=limit)
+    listing = browse(context.store, caller, statuses=status or (), after=after, limit=limit)
     return VideoList(
         videos=[Video.of(record, prefix) for record in listing.records],
         next_cursor=write_cursor(listing.after) if listing.after else None,
@@ -145,17 +147,17 @@ def list_videos(
 
 @router.get("/{video_id}", summary="Show a video", responses=NOT_FOUND)
 def show_video(
-    here: Here,
-    caller: CallerHere,
+    context: CurrentContext,
+    caller: CurrentCaller,
     prefix: Prefix,
     video_id: VideoIdInPath,
     *,
     detail: Annotated[
-        bool, Query(description="Whether errors of attempts tell hosts and paths, to tokens of scope `ops`.")
+        bool, Query(description="Show technical details in the errors of attempts. Only for tokens of scope `ops`.")
     ] = False,
 ) -> VideoDetail:
-    """The video, the work on it, and the history of its attempts."""
-    record, attempts = find_with_history(here.store, caller, video_id)
+    """The video with its job and all attempts."""
+    record, attempts = find_with_history(context.store, caller, video_id)
     return VideoDetail.with_history(record, attempts, prefix, detailed=detail and caller.scope is Scope.OPS)
 
 
@@ -166,26 +168,28 @@ def show_video(
     response_class=RedirectResponse,
     responses=NOT_NOW,
 )
-def download_video(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> RedirectResponse:
-    """A redirect to a URL of the bucket that is good for a while and needs no token."""
-    url = download_url(here.store, here.objects, caller, video_id, lifetime=here.settings.download_url_lifetime)
+def download_video(context: CurrentContext, caller: CurrentCaller, video_id: VideoIdInPath) -> RedirectResponse:
+    """Redirects to a URL of the bucket. The URL needs no token and expires."""
+    url = download_url(
+        context.store, context.objects, caller, video_id, lifetime=context.settings.download_url_lifetime
+    )
     return RedirectResponse(url, HTTPStatus.TEMPORARY_REDIRECT)
 
 
-@router.post("/{video_id}/cancel", summary="Cancel the work on a video", responses=NOT_NOW)
-def cancel_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> Video:
-    """End a job that is not over."""
-    return Video.of(commands.cancel(here.store, caller, video_id), prefix)
+@router.post("/{video_id}/cancel", summary="Cancel a video", responses=NOT_NOW)
+def cancel_video(context: CurrentContext, caller: CurrentCaller, prefix: Prefix, video_id: VideoIdInPath) -> Video:
+    """Cancel a job that is not in a terminal status."""
+    return Video.of(commands.cancel(context.store, caller, video_id), prefix)
 
 
 @router.post("/{video_id}/retry", summary="Retry a video", status_code=HTTPStatus.ACCEPTED, responses=NOT_NOW)
-def retry_video(here: Here, caller: CallerHere, prefix: Prefix, video_id: VideoIdInPath) -> Video:
-    """Begin anew what failed, was dead-lettered or cancelled, with all counters at 0."""
-    record = commands.retry(here.store, here.objects, caller, video_id, wake_relay=here.relay.wake)
+def retry_video(context: CurrentContext, caller: CurrentCaller, prefix: Prefix, video_id: VideoIdInPath) -> Video:
+    """Start a failed, dead-lettered or cancelled job again, with all its counters at 0."""
+    record = commands.retry(context.store, context.objects, caller, video_id, wake_relay=context.relay.wake)
     return Video.of(record, prefix)
 
 
 @router.delete("/{video_id}", summary="Delete a video", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
-def delete_video(here: Here, caller: CallerHere, video_id: VideoIdInPath) -> None:
-    """Cancel the work; from now on the video is not found. Its objects go a day later."""
-    commands.delete(here.store, caller, video_id)
+def delete_video(context: CurrentContext, caller: CurrentCaller, video_id: VideoIdInPath) -> None:
+    """Cancel the job and hide the video at once. Its objects are deleted a day later."""
+    commands.delete(context.store, caller, video_id)
