@@ -244,7 +244,7 @@ def test_a_wrong_query_is_refused_with_the_parameter_named(world: World, query: 
         ),
         (
             "/api/videos/a%0Ab",
-            'path.video_id: it has a character that is not allowed here, or too many of them (it is "a\\nb").',
+            'path.video_id: it has a character that is not allowed, or too many characters (it is "a\\nb").',
         ),
     ],
 )
