@@ -75,28 +75,28 @@ class Cards:
         self._child_limits = child_limits
         self._digests: dict[Path, str] = {}
 
-    def intro(self, given: Path | None, stop: Stop) -> Card:
-        """Return the operator's intro if there is one (`given`), else the project's, which takes the title."""
-        if given is not None:
-            return self._operator_card("intro", given, stop)
+    def intro(self, operator_file: Path | None, stop: Stop) -> Card:
+        """Return the operator's intro. With `operator_file` None: the project's own intro, which takes the title."""
+        if operator_file is not None:
+            return self._operator_card("intro", operator_file, stop)
         return Card(self.project_parts(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
 
-    def outro(self, given: Path | None, stop: Stop) -> Card:
-        """Return the operator's outro if there is one (`given`), else the project's."""
-        if given is not None:
-            return self._operator_card("outro", given, stop)
+    def outro(self, operator_file: Path | None, stop: Stop) -> Card:
+        """Return the operator's outro. With `operator_file` None: the project's own outro."""
+        if operator_file is not None:
+            return self._operator_card("outro", operator_file, stop)
         return Card(self.project_parts(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
 
-    def watermark(self, given: Path | None, stop: Stop) -> Path:
-        """Return the PNG file of the operator's watermark if there is one (`given`), else of the project's own."""
-        if given is None:
+    def watermark(self, operator_file: Path | None, stop: Stop) -> Path:
+        """Return the PNG file of the operator's watermark. With `operator_file` None: of the project's watermark."""
+        if operator_file is None:
             return self.project_parts(stop) / "watermark.png"
 
         def fit(entry: Path) -> None:
-            if fit_watermark(given, entry / "watermark.png", workdir=entry, stop=stop) is None:
+            if fit_watermark(operator_file, entry / "watermark.png", workdir=entry, stop=stop) is None:
                 raise Transient("bad_resource", "The operator's watermark can't be used: it is not a PNG picture.")
 
-        name = self._name("watermark", "drawing.py", "layout.py", "cards.py", given=given)
+        name = self._name("watermark", "drawing.py", "layout.py", "cards.py", operator_file=operator_file)
         return self._entry(name, fit, stop) / "watermark.png"
 
     def project_parts(self, stop: Stop) -> Path:
@@ -107,11 +107,11 @@ class Cards:
     def _compose(self, stop: Stop) -> Callable[[Path], None]:
         def compose(entry: Path) -> None:
             arguments = [str(entry)]
-            done = run_python(
+            finished = run_python(
                 "anb_worker.render.composing", arguments, workdir=entry, stop=stop, limits=self._child_limits
             )
-            if done.code != 0:
-                raise blame(done, "composing the cards")
+            if finished.code != 0:
+                raise blame(finished, "composing the cards")
             for name, quality in (("intro", MASTER_QUALITY), ("outro", CARD_QUALITY)):
                 drawn = entry / f"{name}.mov"
                 command = card_command(self._tool, drawn, round(CARD_SECONDS * FPS), quality, entry / f"{name}.mp4")
@@ -120,24 +120,24 @@ class Cards:
 
         return compose
 
-    def _operator_card(self, role: str, given: Path, stop: Stop) -> Card:
+    def _operator_card(self, role: str, operator_file: Path, stop: Stop) -> Card:
         def normalise(entry: Path) -> None:
-            source = probe_upload(given, Trim(), self._input_limits, workdir=entry, stop=stop)
+            source = probe_upload(operator_file, Trim(), self._input_limits, workdir=entry, stop=stop)
             plan = plan_render(source, _ONLY_MAIN, self._input_limits, intro_frames=0, outro_frames=0)
             decoded = entry / "decoded.txt"
             picture = picture_command(
-                self._tool, plan, given, watermark=None, output=entry / "picture.mp4", decoded=decoded
+                self._tool, plan, operator_file, watermark=None, output=entry / "picture.mp4", decoded=decoded
             )
-            self._run(picture, entry, stop, f"reading the operator's {role}", given)
+            self._run(picture, entry, stop, f"reading the operator's {role}", operator_file)
             check_pictures(plan, parse_moments(decoded.read_text()))
             if plan.audio_index is not None:
-                sound = extract_command(self._tool, plan, given, entry / "sound.nut", decoded)
-                self._run(sound, entry, stop, f"reading the operator's {role}", given)
+                sound = extract_command(self._tool, plan, operator_file, entry / "sound.nut", decoded)
+                self._run(sound, entry, stop, f"reading the operator's {role}", operator_file)
                 check_sound(plan, parse_spans(decoded.read_text()))
             decoded.unlink()
             (entry / "card.json").write_text(json.dumps({"frames": plan.frames}))
 
-        name = self._name(role, "ffmpeg_commands.py", "cards.py", given=given)
+        name = self._name(role, "ffmpeg_commands.py", "cards.py", operator_file=operator_file)
         try:
             entry = self._entry(name, normalise, stop)
         except BadInput as error:
@@ -148,22 +148,22 @@ class Cards:
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
         """Run an ffmpeg command. `read`: the operator's file; an error in it raises BadInput, as for an upload."""
-        done = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
-        if done.code != 0 and (other := take_two_channels(command, done.stderr)):
-            done = run(other, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
-        if done.code != 0:
-            raise blame(done, doing, of_upload=bool(read))
+        finished = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
+        if finished.code != 0 and (unmixed := take_two_channels(command, finished.stderr)):
+            finished = run(unmixed, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
+        if finished.code != 0:
+            raise blame(finished, doing, of_upload=bool(read))
 
-    def _name(self, role: str, *code: str, given: Path | None = None) -> str:
+    def _name(self, role: str, *code: str, operator_file: Path | None = None) -> str:
         """Return an entry's name: its role, and a digest of the code, the version of ffmpeg and the operator's file."""
         digest = hashlib.sha256(self._tool.path.name.encode())
         for name in code:
             digest.update(_HERE.joinpath(name).read_bytes())
-        if given is not None:
-            if given not in self._digests:
-                with given.open("rb") as file:
-                    self._digests[given] = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(self._digests[given].encode())
+        if operator_file is not None:
+            if operator_file not in self._digests:
+                with operator_file.open("rb") as file:
+                    self._digests[operator_file] = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(self._digests[operator_file].encode())
         return f"{role}-{digest.hexdigest()[:32]}"
 
     def _entry(self, name: str, make: Callable[[Path], None], stop: Stop) -> Path:

@@ -48,17 +48,17 @@ def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[
     return _draw("title", text, output, workdir, stop)
 
 
-def fit_watermark(given: Path, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
+def fit_watermark(source: Path, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
     """Convert an operator's watermark to the PNG file `output` in `workdir`.
 
-    Returns the picture's width and height in pixels, or None when `given` is not a PNG picture. Raises the same errors
-    as `draw_title`.
+    Returns the picture's width and height in pixels. Returns None when `source` is not a PNG picture.
+    Raises the same errors as `draw_title`.
     """
-    return _draw("watermark", given, output, workdir, stop)
+    return _draw("watermark", source, output, workdir, stop)
 
 
-def _draw(what: str, source: Path, output: Path, workdir: Path, stop: Stop) -> tuple[int, int] | None:
-    arguments = [what, str(source.absolute()), str(output.absolute())]
+def _draw(kind: str, source: Path, output: Path, workdir: Path, stop: Stop) -> tuple[int, int] | None:
+    arguments = [kind, str(source.absolute()), str(output.absolute())]
     limits = replace(_LIMITS, file_bytes=16 * 1024**2)
     try:
         printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)

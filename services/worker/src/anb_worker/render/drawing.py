@@ -6,8 +6,8 @@ only when the system has a font for that script.
 `child_programs` also starts this module as a program. The program writes a PNG file and prints the picture's width and
 height as JSON, or null when nothing can be drawn:
 
-    python -m anb_worker.render.drawing title TEXT PICTURE       draws the title in the file TEXT (JSON)
-    python -m anb_worker.render.drawing watermark GIVEN PICTURE  converts an operator's watermark, scaled down if needed
+    python -m anb_worker.render.drawing title TEXT PICTURE        draws the title in the file TEXT (JSON)
+    python -m anb_worker.render.drawing watermark SOURCE PICTURE  converts an operator's watermark, scaling it if needed
 """
 
 import json
@@ -263,10 +263,10 @@ def _gradient(size: tuple[int, int]) -> Image.Image:
     return Image.composite(second, first, Image.blend(across, down, 0.5))
 
 
-def fit_watermark(given: Path) -> Image.Image | None:
+def fit_watermark(source: Path) -> Image.Image | None:
     """Return an operator's watermark, scaled down to WATERMARK_BOX if larger. None when it is not a PNG picture."""
     try:
-        with Image.open(given, formats=["PNG"]) as picture:
+        with Image.open(source, formats=["PNG"]) as picture:
             fitted: Image.Image = picture.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
@@ -274,8 +274,8 @@ def fit_watermark(given: Path) -> Image.Image | None:
     return fitted
 
 
-def _main(what: str, source: Path, output: Path) -> None:
-    picture = draw_title(json.loads(source.read_text())) if what == "title" else fit_watermark(source)
+def _main(kind: str, source: Path, output: Path) -> None:
+    picture = draw_title(json.loads(source.read_text())) if kind == "title" else fit_watermark(source)
     if picture is not None:
         picture.save(output)
     sys.stdout.write(json.dumps(picture and picture.size))

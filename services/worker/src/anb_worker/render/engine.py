@@ -256,11 +256,12 @@ class _Render:
         *,
         of_upload: bool = False,
     ) -> None:
-        done = run(command, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read, on_line=on_line)
-        if done.code != 0 and (other := ffmpeg_commands.take_two_channels(command, done.stderr)):
-            done = run(other, workdir=self.workdir, stop=self.stop, limits=self.child_limits, read=read)
-        if done.code != 0:
-            raise blame(done, doing, of_upload=of_upload)
+        workdir, stop, limits = self.workdir, self.stop, self.child_limits
+        finished = run(command, workdir=workdir, stop=stop, limits=limits, read=read, on_line=on_line)
+        if finished.code != 0 and (unmixed := ffmpeg_commands.take_two_channels(command, finished.stderr)):
+            finished = run(unmixed, workdir=workdir, stop=stop, limits=limits, read=read)
+        if finished.code != 0:
+            raise blame(finished, doing, of_upload=of_upload)
 
 
 # Each step: its name, the progress at its begin and at its end (from measured durations), and its method.

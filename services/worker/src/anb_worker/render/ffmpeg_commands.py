@@ -39,7 +39,7 @@ _TONE_MAPPING = (
     "zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
-_NO_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
+_CAN_NOT_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
 # The output must not reveal where a clip was recorded or by whom.
 _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
@@ -118,19 +118,19 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
     ]
 
 
-def take_two_channels(extracting: Sequence[str], stderr: str) -> list[str] | None:
-    """Return the command `extracting`, changed to copy two channels unmixed, if ffmpeg could not mix all channels.
+def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
+    """Return an extract_command, changed to copy two channels unmixed, if ffmpeg could not mix all channels.
 
     Returns None when `stderr` has no message about that. ffmpeg can mix channels that stand for loudspeakers in a room.
     It can't mix dual mono, discrete channels or Ambisonics. The first channel of Ambisonics has the sound from all
     directions, so it is used for both sides.
     """
-    found = _NO_MIX.search(stderr)
-    if found is None or "-af" not in extracting:
+    message = _CAN_NOT_MIX.search(stderr)
+    if message is None or "-af" not in command:
         return None
-    taken = "0|0" if (found["layout"] or "").startswith(("ambisonic", "1 channel")) else "0|1"
-    at = extracting.index("-af") + 1
-    return [*extracting[:at], f"channelmap={taken}:stereo,{extracting[at]}", *extracting[at + 1 :]]
+    channels = "0|0" if (message["layout"] or "").startswith(("ambisonic", "1 channel")) else "0|1"
+    at = command.index("-af") + 1
+    return [*command[:at], f"channelmap={channels}:stereo,{command[at]}", *command[at + 1 :]]
 
 
 def parse_moments(notes: str) -> list[float]:

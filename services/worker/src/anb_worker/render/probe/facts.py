@@ -145,10 +145,10 @@ class _Window:
         facts: SourceFacts,
     ) -> SourceFacts | None:
         looks = Looks(video)
-        # This first scan decodes nothing when a seek follows (except in AVI): a decoder that is reset by a seek forgets
-        # what the headers of the file say.
+        # This first scan decodes nothing when a seek follows, because a seek resets the decoder, which then forgets the
+        # headers of the file. In AVI the first frame is needed for _lateness.
         decode = back is None or self.container is Container.AVI
-        found = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
+        scan = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
         begins = {stream.index: head.begins(stream) for stream in (video, audio) if stream is not None}
         origin = min((begin for begin in begins.values() if begin is not None), default=0.0)
@@ -157,11 +157,11 @@ class _Window:
             if not seek(opened, origin + self.start - back):
                 return None
             looks = Looks(video) if decode else looks
-            found = Scan(self.container, self.path, video, audio, looks.take)
+            scan = Scan(self.container, self.path, video, audio, looks.take)
         endless = self.container is Container.MPEG_TS and (facts.claimed_end or 0) > self.max_seconds
-        found.read(opened, inf if endless else origin + self.until)
+        scan.read(opened, inf if endless else origin + self.until)
         looks.take(None, None)
-        part = Part(found, self.container, origin, self.start, self.until, back)
+        part = Part(scan, self.container, origin, self.start, self.until, back)
         if back is not None and not part.is_all_there(video, begins):
             return None
         return self._describe_part(part, video, audio, facts, late=late, looks=looks)
@@ -187,7 +187,6 @@ class _Window:
         late: float,
         looks: Looks,
     ) -> SourceFacts:
-        found = part.scan
         first = looks.first
         decoded = float(first.pts * (first.time_base or 0)) if first is not None and first.pts is not None else None
         pictures = part.pictures(video, decoded)
@@ -213,12 +212,12 @@ class _Window:
         ends = [part.end(stream) or 0.0 for stream in streams]
         claimed_end = facts.claimed_end
         if self.container is Container.MPEG_TS:
-            claimed_end = max(ends) if found.ended else None
+            claimed_end = max(ends) if part.scan.ended else None
         return replace(
             facts,
             claimed_end=claimed_end,
             whole=min(ends) < self.until and is_whole(self.container, self.path, streams),
-            jumps=tuple(moment - part.origin for moment in found.timeline.jumps()),
+            jumps=tuple(moment - part.origin for moment in part.scan.timeline.jumps()),
             other_recording_at=part.other_recording_at(video),
             video=of_video,
             audio=of_audio,
