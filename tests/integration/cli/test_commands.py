@@ -1,6 +1,9 @@
 """What commands print and how they end, in this process, with a deployment that answers well."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +98,19 @@ def test_a_refused_command_names_the_video_and_the_reason(
 ) -> None:
     assert anb("retry", ID, videos=[a_video()]) == Exit.REFUSED
     assert "It is wrong_status. (wrong_status)" in capsys.readouterr().err
+
+
+def test_closed_streams_and_a_width_that_is_no_number_break_nothing(tmp_path: Path) -> None:
+    shell = ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-m", "anb_cli", "list"]
+    environment = {**os.environ, "COLUMNS": "wide"}
+    ended = subprocess.run(shell, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment, check=False)
+    assert ended.returncode == Exit.WRONG_USE
+    assert ended.stderr.startswith("anb: No stack was ever started")
+
+
+def test_a_demo_without_its_clip_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert perform(["demo"]) == Exit.WRONG_USE
+    assert "`make demo` fetches it" in capsys.readouterr().err

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -26,7 +30,9 @@ from anb_cli.emulator_guard import (
     Send,
     WriteFailureResponder,
     checked_persist,
+    main,
 )
+from tests.support import eventually
 
 SECRET = "of this start"
 SESSION = get_session()
@@ -338,3 +344,24 @@ def test_an_object_that_is_in_memory_alone_is_no_success(full: bool, status: int
     assert answers[0]["status"] == status
     assert list(s3.buckets["videos"]["objects"]) == ([] if full else ["a<b"])
     assert s3.deleted == (["a<b"] if full else [])
+
+
+def test_ministack_is_served_behind_the_guard_until_the_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[object] = []
+    stopped: list[tuple[int, int]] = []
+    app = SimpleNamespace(app=None)
+    app.main = lambda: served.append(app.app)
+    services = SimpleNamespace(s3=MiniStackS3(full=False))
+    monkeypatch.setitem(sys.modules, "ministack", SimpleNamespace(app=app, services=services))
+    monkeypatch.setitem(sys.modules, "ministack.services", services)
+    monkeypatch.setattr(os, "kill", lambda *told: stopped.append(told))
+    monkeypatch.setenv("ANB_EMULATOR_SECRET", SECRET)
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        main()
+        assert [type(behind) for behind in served] == [Guard]
+        assert "ANB_EMULATOR_SECRET" not in os.environ
+        assert stopped == []
+        os.close(write)
+        eventually(lambda: stopped == [(os.getpid(), signal.SIGTERM)])
