@@ -4,8 +4,8 @@
 {{- end }}
 
 {{/*
-The metadata of an object. Takes (list root component suffix annotations); the last two may be left out.
-Every name is quoted: a release may be called y, on or 7.
+The metadata of an object. Takes (list root component suffix annotations); the last two are optional.
+Names are quoted, because a release may be called y, on or 7, which YAML would not read as a string.
 */}}
 {{- define "anb-video.metadata" -}}
 {{- $root := index . 0 -}}
@@ -86,8 +86,8 @@ while the new ones work, so these pods count twice. There is one operator, and a
 {{/* The region of the queue: the region in its URL, as the programs read it, otherwise `aws.region`. */}}
 {{- define "anb-video.queueRegion" -}}
 {{- $region := (.Files.Get "files/settings.yaml" | fromYaml).forms.region.pattern -}}
-{{- $told := regexFind "^https?://[^/]+" .Values.queue.url | regexFind (printf "[/.]%s[.]" $region) | trimAll "/." -}}
-{{- $told | default .Values.aws.region -}}
+{{- $inUrl := regexFind "^https?://[^/]+" .Values.queue.url | regexFind (printf "[/.]%s[.]" $region) | trimAll "/." -}}
+{{- $inUrl | default .Values.aws.region -}}
 {{- end }}
 
 {{/* Writes a number without an exponent. Numbers in values are floats, so 2000000000 would become 2e+09. */}}

@@ -77,8 +77,8 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- $value := index . 1 -}}
 {{- $form := index . 2 -}}
 {{- if and $value (not (regexMatch (index $form 0) $value)) -}}
-{{- $told := ternary "can't be used" (printf "is %s" $value) (or (has $name (list "database.url" "bootstrapToken.value")) (contains "@" $value)) -}}
-{{- $problems = append $problems (printf "%s %s: %s." $name $told (index $form 1)) -}}
+{{- $fault := ternary "can't be used" (printf "is %s" $value) (or (has $name (list "database.url" "bootstrapToken.value")) (contains "@" $value)) -}}
+{{- $problems = append $problems (printf "%s %s: %s." $name $fault (index $form 1)) -}}
 {{- end -}}
 {{- end -}}
 
