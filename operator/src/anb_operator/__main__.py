@@ -1,4 +1,4 @@
-"""`python -m anb_operator [run | uninstall]` runs the operator until SIGTERM, or the clean-up before an uninstall."""
+"""`python -m anb_operator [run | uninstall]` runs the operator until SIGTERM, or the cleanup before an uninstall."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""The environment variables of the operator, and of the clean-up before an uninstall."""
+"""The environment variables of the operator, and of the cleanup before an uninstall."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -78,18 +78,18 @@ class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, 
 
 
 class UninstallSettings(WatchScope):
-    """The settings of the clean-up before an uninstall. It uses no database."""
+    """The settings of the cleanup before an uninstall. It uses no database."""
 
     deployment: Annotated[str, _Name] = Field(
         alias="ANB_OPERATOR_DEPLOYMENT",
-        description="The name of the operator's Deployment, which the clean-up scales to 0.",
+        description="The name of the operator's Deployment, which the cleanup scales to 0.",
     )
     selector: Annotated[str, _Selector] = Field(
         alias="ANB_OPERATOR_SELECTOR",
-        description="Labels of the operator's pods. The clean-up waits until they have ended.",
+        description="Labels of the operator's pods. The cleanup waits until they have ended.",
     )
 
     @property
     def marker(self) -> str:
-        """Name of the ConfigMap that Helm creates after the clean-up. If it exists before, this is no uninstall."""
+        """Name of the ConfigMap that Helm creates after the cleanup. If it exists before, this is no uninstall."""
         return f"{self.deployment}-uninstall"

@@ -1,4 +1,4 @@
-"""The clean-up before an uninstall: stops the operator, then removes its finalizers, so that no deletion hangs."""
+"""The cleanup before an uninstall: stops the operator, then removes its finalizers, so that no deletion hangs."""
 
 import asyncio
 import time
