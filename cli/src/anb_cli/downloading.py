@@ -118,7 +118,7 @@ class _PartialFile:
         self._file = path.with_name(f".{os.fsdecode(name)}{end}")
 
     @property
-    def have(self) -> int:
+    def bytes_done(self) -> int:
         """Number of bytes in the file."""
         try:
             found = self._file.lstat()
@@ -129,16 +129,16 @@ class _PartialFile:
         return found.st_size
 
     @contextmanager
-    def open(self, *, anew: bool) -> Iterator[Callable[[bytes], object]]:
-        """Open the file to append, or to start again if `anew`. Yields the function that writes the next bytes."""
+    def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
+        """Open the file to append, or to start again if `restart`. Yields the function that writes the next bytes."""
         # Unbuffered, because bytes in a buffer would be lost when the connection breaks.
-        with self._file.open("wb" if anew else "ab", buffering=0) as file:
+        with self._file.open("wb" if restart else "ab", buffering=0) as file:
             yield _writer(file)
 
     def finish(self, size: int, digest: str) -> None:
         """Check the file's size and checksum, then rename it to its final name."""
         with self._file.open("rb") as file:
-            if self.have != size or hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            if self.bytes_done != size or hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 self._file.unlink()
                 raise VideoFailed("The downloaded file has the wrong size or checksum, so it was deleted: try again.")
         self._file.replace(self._path)
@@ -148,21 +148,21 @@ class _DirectOutput:
     """A pipe, device or open descriptor. Bytes that were written can't be taken back."""
 
     def __init__(self, out: BinaryIO) -> None:
-        self.have = 0
+        self.bytes_done = 0
         self.digest = hashlib.sha256()
         self._write = _writer(out)
 
     @contextmanager
-    def open(self, *, anew: bool) -> Iterator[Callable[[bytes], object]]:
-        """Yield the function that writes the next bytes. With `anew`, it skips the bytes that were already written."""
-        skip = self.have if anew else 0
+    def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
+        """Yield the function that writes the next bytes. With `restart`, it skips bytes that were written before."""
+        skip = self.bytes_done if restart else 0
 
         def take(piece: bytes) -> None:
             nonlocal skip
             new_bytes, skip = piece[skip:], max(0, skip - len(piece))
             self._write(new_bytes)
             self.digest.update(new_bytes)
-            self.have += len(new_bytes)
+            self.bytes_done += len(new_bytes)
 
         yield take
 
@@ -190,10 +190,10 @@ def _fetch(
     try:
         for attempt in attempts(httpx.TransportError, most=TRIES):
             with attempt:
-                if out.have < size:
+                if out.bytes_done < size:
                     _stream(api.download_url(video["video_id"]), out, size, on_bytes)
-                if out.have < size:
-                    raise httpx.ReadError(f"{out.have} of {size} bytes received")
+                if out.bytes_done < size:
+                    raise httpx.ReadError(f"{out.bytes_done} of {size} bytes received")
     except httpx.TransportError as error:
         why = clean(str(error)) or type(error).__name__
         hint = " Run the same command again to resume it." if isinstance(out, _PartialFile) else ""
@@ -206,17 +206,17 @@ def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Ca
 
     The presigned URL is the permission. A separate HTTP client is used, so that the bucket never gets the API token.
     """
-    have = out.have
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    bytes_done = out.bytes_done
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={bytes_done}-"} if bytes_done else {})
     with (
         http_client(url, timeout=httpx.Timeout(30.0, connect=5.0)) as http,
         http.stream("GET", url, headers=headers) as response,
     ):
         if not response.is_success:
             raise Unreachable(f"The bucket answered with HTTP {response.status_code} instead of the video.")
-        anew = response.status_code != PARTIAL_CONTENT
-        received = 0 if anew else have
-        with out.open(anew=anew) as take:
+        restart = response.status_code != PARTIAL_CONTENT
+        received = 0 if restart else bytes_done
+        with out.open(restart=restart) as take:
             for piece in response.iter_raw():
                 take(piece)
                 received += len(piece)
@@ -232,7 +232,7 @@ def _open(path: Path) -> BinaryIO:
     if file.isatty() or stat.S_ISBLK(os.fstat(file.fileno()).st_mode):
         kind = "a terminal" if file.isatty() else "a disk"
         file.close()
-        raise WrongUse(f"{_shown(path)} is {kind}, which is no place for a video: name a file.")
+        raise WrongUse(f"{_shown(path)} is {kind}, which can't hold a video: name a file.")
     return file
 
 

@@ -24,7 +24,10 @@ def up(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Run the API, workers and an S3 and SQS emulator on this machine. The data is kept in .anb/."""
+    """Run the whole stack on this machine until Ctrl-C.
+
+    The stack is the API, the workers and an S3 and SQS emulator. Its data is kept in .anb/.
+    """
     from anb_cli.stack.output import run
 
     run(workers=workers, port=port, as_json=as_json)
@@ -113,7 +116,7 @@ def demo(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Start a stack, upload a video, download and verify the result, stop the stack."""
+    """Process a video in a separate stack, and verify the result."""
     from anb_cli.demo.tour import run
 
     run(video, title=title, out=out, as_json=as_json)

@@ -1,6 +1,6 @@
 """Replaces stdout and stderr by streams that never cause a traceback.
 
-The shell may have closed a stream, its disk may be full, its reader may be gone, its encoding may lack most letters.
+The shell may have closed a stream. The disk may be full, a pipe may have no reader, and the encoding may lack letters.
 """
 
 import errno

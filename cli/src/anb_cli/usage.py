@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 _PLAIN = (
-    (re.compile(r"Input should be a valid integer.*"), "it is no whole number"),
-    (re.compile(r"Input should be a valid number.*"), "it is no number"),
-    (re.compile(r"Input should be a finite number.*"), "it is no number"),
+    (re.compile(r"Input should be a valid integer.*"), "it is not a whole number"),
+    (re.compile(r"Input should be a valid number.*"), "it is not a number"),
+    (re.compile(r"Input should be a finite number.*"), "it is not a number"),
     (re.compile(r"Input should be greater than or equal to (\S+)"), r"it must be \1 or more"),
     (re.compile(r"Input should be less than or equal to (\S+)"), r"it must be \1 or less"),
     (re.compile(r"Input should be .*"), "it can't be understood"),
@@ -16,7 +16,7 @@ _PLAIN = (
 def usage_message(error: Exception) -> str | None:
     """Return the sentence for a usage error, or the whole help text if Typer gave that. None for any other error.
 
-    Typer's usage error has no public class, so it is recognised by its attributes.
+    Typer's usage error has no public class, so it is recognized by its attributes.
     """
     usage_error: Any = error
     if not (hasattr(usage_error, "format_message") and hasattr(usage_error, "exit_code")):
@@ -27,5 +27,5 @@ def usage_message(error: Exception) -> str | None:
     for pattern, words in _PLAIN:
         message = pattern.sub(words, message)
     context = getattr(usage_error, "ctx", None)
-    hint = f" `{context.command_path} -h` tells more." if context is not None else ""
+    hint = f" See `{context.command_path} -h`." if context is not None else ""
     return f"{message.rstrip('.')}.{hint}"

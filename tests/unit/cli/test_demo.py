@@ -134,11 +134,11 @@ def test_a_part_of_three_frames_shows_three() -> None:
 def test_the_sheet_shows_every_pick() -> None:
     parts = parts_of(90, 159, 60)
     picks = [number for part in parts for number in part.picks]
-    colours = {number: (number % 256, 255 - number % 256, 77) for number in picks}
-    pictures = {number: Image.new("RGB", (1280, 720), colour) for number, colour in colours.items()}
+    colors = {number: (number % 256, 255 - number % 256, 77) for number in picks}
+    pictures = {number: Image.new("RGB", (1280, 720), color) for number, color in colors.items()}
     sheet = draw("A title that is much too long for one line " * 10, "facts", parts, pictures, 30)
-    seen = {colour for _count, colour in sheet.getcolors(1 << 24) or []}
-    assert set(colours.values()) <= seen
+    seen = {color for _count, color in sheet.getcolors(1 << 24) or []}
+    assert set(colors.values()) <= seen
 
 
 def test_the_steps_and_the_wait_before_them_are_all_the_time_that_processing_takes() -> None:

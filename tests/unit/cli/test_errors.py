@@ -22,13 +22,13 @@ def answer(status: int, body: object, **headers: str) -> httpx.Response:
     [
         (
             ["list", "--limit", "x"],
-            "anb: Invalid value for '--limit': it is no whole number. `anb list -h` tells more.\n",
+            "anb: Invalid value for '--limit': it is not a whole number. See `anb list -h`.\n",
         ),
         (
             ["list", "--limit", "0"],
-            "anb: Invalid value for '--limit': it must be 1 or more. `anb list -h` tells more.\n",
+            "anb: Invalid value for '--limit': it must be 1 or more. See `anb list -h`.\n",
         ),
-        (["nothing"], "anb: No such command 'nothing'. `anb -h` tells more.\n"),
+        (["nothing"], "anb: No such command 'nothing'. See `anb -h`.\n"),
     ],
 )
 def test_what_is_wrong_with_a_command_line_is_one_sentence(

@@ -22,7 +22,7 @@ class Part:
     """One part of the video: intro, main part or outro."""
 
     name: str
-    colour: str
+    color: str
     """Color of the part's label, as a hex code."""
     first: int
     """Number of the part's first frame in the video, from 0."""
@@ -75,7 +75,7 @@ def _frame(sheet: Image.Image, picture: Image.Image, place: tuple[int, int], par
     sheet.paste(picture.resize(FRAME, Image.Resampling.LANCZOS), place, mask)
     pen.rounded_rectangle((left, top, left + FRAME[0] - 1, top + FRAME[1] - 1), 10, outline=LINE, width=2)
     under = top + FRAME[1] + 10
-    pen.ellipse((left + 2, under + 5, left + 14, under + 17), fill=part.colour)
+    pen.ellipse((left + 2, under + 5, left + 14, under + 17), fill=part.color)
     pen.text((left + 24, under), part.name, FAINT, _font(18))
     pen.text((left + FRAME[0] - 2, under), time, INK, _font(18), anchor="ra")
 
@@ -85,7 +85,7 @@ def _time_line(pen: ImageDraw.ImageDraw, parts: Sequence[Part], top: int, fps: i
     scale = (WIDTH - 2 * MARGIN) / total
     for part in parts:
         left, right = MARGIN + part.first * scale, MARGIN + (part.first + part.frames) * scale
-        pen.rounded_rectangle((left + 1, top, right - 2, top + 14), 7, fill=part.colour)
+        pen.rounded_rectangle((left + 1, top, right - 2, top + 14), 7, fill=part.color)
         for number in part.picks:
             pen.line((MARGIN + number * scale, top + 20, MARGIN + number * scale, top + 28), FAINT, 2)
         pen.text((left + 1, top + 36), f"{part.first / fps:.2f} s", FAINT, _font(18))

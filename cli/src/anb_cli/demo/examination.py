@@ -35,7 +35,7 @@ SOUND_RATE = 8_000
 SOUND_SECONDS = 10.0
 """Seconds of the upload's sound that are compared."""
 
-RECOGNISED = 0.5
+MIN_CORRELATION = 0.5
 """Minimum correlation of two sounds that count as the same."""
 
 SILENCE = 0.001
@@ -180,7 +180,7 @@ def sound_shift(source: Path, result: Path, expected: float) -> float | None:
     loudness = np.sqrt(np.maximum(0.0, energy[len(wanted) :] - energy[: -len(wanted)])) * np.linalg.norm(wanted)
     match = agreement / np.maximum(1e-6, loudness)
     best = int(np.argmax(match))
-    return best / SOUND_RATE - min(SOUND_SEARCH, expected) if match[best] >= RECOGNISED else math.inf
+    return best / SOUND_RATE - min(SOUND_SEARCH, expected) if match[best] >= MIN_CORRELATION else math.inf
 
 
 def _sound(path: Path, start: float, seconds: float) -> np.ndarray:

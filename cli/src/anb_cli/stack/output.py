@@ -20,7 +20,7 @@ from anb_cli.text import clean
 PROGRAMS = ("anb_api", "anb_worker")
 """Modules that only the install anb-cli[stack] has. The other commands do not need them."""
 
-COLOURS = {"warning": "yellow", "error": "red", "critical": "red"}
+COLORS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")
 
 READY = """
@@ -101,7 +101,7 @@ def _line_printer(terminal: Terminal, lost: list[OutputLost]) -> Callable[[str, 
                 Text.assemble(
                     (f"{now:%H:%M:%S} ", "dim"),
                     (f"{source:{SOURCE_WIDTH}} ", "cyan"),
-                    (clean(line.text), COLOURS.get(line.level, "")),
+                    (clean(line.text), COLORS.get(line.level, "")),
                 )
             )
 

@@ -30,7 +30,7 @@ class Answer:
     part: str
     """Name of the part, such as `database`."""
     required: bool
-    """Whether the API is not ready without the part."""
+    """True if the API is not ready without the part."""
     detail: str | None
     """None if the part answered, else a sentence without internal names. The log has the reason."""
 

@@ -19,7 +19,7 @@ from anb_core.usecases.follow import INTERVAL, Follower
 KEPT = 256
 """Maximum number of buffered events for a slow client. When the buffer is full, the oldest event is dropped.
 
-No status is lost in the end, because each event has the whole state of the job.
+A slow client still gets the latest state, because each event has the status and progress of the job.
 """
 
 _log = structlog.get_logger(__name__)

@@ -349,7 +349,7 @@ def _utf8(value: bytes, name: str, charset: str) -> bytes:
     if codec not in _CHARSETS:
         message = f"The field '{name}' has the charset {charset!r}, which is not supported; send it in UTF-8."
         raise UnsupportedMedia("charset_unsupported", message)
-    # UTF-8 is not checked context: the code that reads the field reports invalid bytes.
+    # UTF-8 is not checked at this place: the code that reads the field reports invalid bytes.
     return value if codec in {"utf-8", "ascii"} else value.decode(codec, errors="replace").encode()
 
 

@@ -230,7 +230,7 @@ class Check(BaseModel):
     """Whether a part, such as the database, answers."""
 
     ok: bool
-    required: Annotated[bool, Field(description="Whether the API is not ready without this part.")]
+    required: Annotated[bool, Field(description="True if the API is not ready without this part.")]
     detail: str | None
 
 
