@@ -62,7 +62,7 @@ class Connection:
         self._api: ApiClient | None = None
         self._logging_in = asyncio.Lock()
         self._opened = AsyncExitStack()
-        self._failed = float("-inf")
+        self._failed_at = float("-inf")
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
@@ -72,7 +72,7 @@ class Connection:
 
     def answering(self) -> float:
         """Return the seconds since the last request that failed because of an outage; infinite if none did."""
-        return time.monotonic() - self._failed
+        return time.monotonic() - self._failed_at
 
     async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
         """Call a method of an API class. If the credentials have expired, log in again and repeat the call once.
@@ -89,7 +89,7 @@ class Connection:
                 if error.code != "unauthorized" or last:
                     raise
             except (ApiException, ValueError) as error:
-                self._failed = time.monotonic()
+                self._failed_at = time.monotonic()
                 raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
             # Do not discard the newer login of a concurrent call.
             if self._api is api:
@@ -111,7 +111,7 @@ class Connection:
     def _count(self, method: str, status: int | None) -> None:
         self._on_answer(method, "none" if status is None else str(status))
         if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            self._failed = time.monotonic()
+            self._failed_at = time.monotonic()
 
 
 class _Requests(RESTClientObject):

@@ -102,26 +102,28 @@ def structural(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     schema = _merged(given, definitions)
-    made = {key: _whole(schema[key]) for key in _KEPT if key in schema}
+    converted = {key: _whole(schema[key]) for key in _KEPT if key in schema}
     default = schema.get("default")
     if isinstance(default, _SCALARS):
         # The default goes into the description only, so that the API server does not write it into objects.
         shown = str(default).lower() if isinstance(default, bool) else f"{default:g}"
-        made["description"] = f"{made['description']} Default {shown}."
-    if made.get("type") == "integer":
-        made["format"] = "int64"
+        converted["description"] = f"{converted['description']} Default {shown}."
+    if converted.get("type") == "integer":
+        converted["format"] = "int64"
     if "required" in schema:
-        made["required"] = schema["required"]
-    made |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
+        converted["required"] = schema["required"]
+    converted |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     least = schema.get("minimum")
-    if made.get("type") == "number" and least is not None and least != int(least):
+    if converted.get("type") == "number" and least is not None and least != int(least):
         # The API server compares integers with the bound's integer part, so 0 would pass a minimum of 0.1.
-        made[RULES] = [{"rule": f"self >= {least}", "message": f"It must be at least {least}."}]
+        converted[RULES] = [{"rule": f"self >= {least}", "message": f"It must be at least {least}."}]
     if "properties" in schema:
-        made["properties"] = {name: _structural(child, definitions) for name, child in schema["properties"].items()}
+        converted["properties"] = {
+            name: _structural(child, definitions) for name, child in schema["properties"].items()
+        }
     if "items" in schema:
-        made["items"] = _structural(schema["items"], definitions)
-    return made
+        converted["items"] = _structural(schema["items"], definitions)
+    return converted
 
 
 def _merged(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -44,12 +44,12 @@ class Health:
         self._parts = parts
         self._registry = registry
         self._monotonic = monotonic
-        self._beat = monotonic()
+        self._beat_at = monotonic()
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
         """Note that the feed reader, or the wait for VideoJobs before it, is still running."""
-        self._beat = self._monotonic()
+        self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
         """Note the outcome of reading `what`; None means success. The same error in a row is logged once."""
@@ -61,7 +61,7 @@ class Health:
 
     def stuck(self) -> str | None:
         """Return a sentence about the loop that no longer advances, or None if all do."""
-        silence = self._monotonic() - self._beat
+        silence = self._monotonic() - self._beat_at
         if silence > FEED_PATIENCE:
             return f"the feed was not read for {silence:.0f} s"
         silence = self._watch_silence()

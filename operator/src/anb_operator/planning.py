@@ -154,11 +154,11 @@ def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
 
 def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
     """Plan the finalizers that must be set before work begins, so that every later deletion cancels the work."""
-    made = Plan()
+    new_plan = Plan()
     for videojob in videojobs:
         if _may_begin(videojob):
-            made.actions += _finalizer(videojob, wanted=True)
-    return made
+            new_plan.actions += _finalizer(videojob, wanted=True)
+    return new_plan
 
 
 def plan(
@@ -183,37 +183,37 @@ def plan(
 
     `refusals` has the refused commands by the VideoJob's UID.
     """
-    made = Plan()
+    new_plan = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)
     for videojob in videojobs:
         refusal = refusals.get(videojob.metadata.uid)
         if refusal and refusal.command is not Command.SUBMIT:
-            made.actions.append(Announce(videojob, _refused(videojob, refusal)))
+            new_plan.actions.append(Announce(videojob, _refused(videojob, refusal)))
         if record is None and not news and _may_be_foreign(videojob, policy):
-            _plan_foreign(made, videojob, now)
+            _plan_foreign(new_plan, videojob, now)
         elif videojob.deleting:
-            made.actions += _finalizer(videojob, wanted=False)
+            new_plan.actions += _finalizer(videojob, wanted=False)
         elif videojob.spec.source is None and submitter:
             # The VideoJob that submitted the video shows it, so the mirror is not needed.
-            made.actions.append(Delete(videojob))
+            new_plan.actions.append(Delete(videojob))
         elif record is None:
-            _plan_without_video(made, videojob, refusal, policy=policy, now=now)
+            _plan_without_video(new_plan, videojob, refusal, policy=policy, now=now)
         else:
-            _plan_mirror(made, videojob, record, attempts, policy=policy, now=now)
+            _plan_mirror(new_plan, videojob, record, attempts, policy=policy, now=now)
     if not videojobs and record and _deserves_mirror(record, policy, now, news=news and not expired):
-        made.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), policy.labels, video_id))
-    return made
+        new_plan.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), policy.labels, video_id))
+    return new_plan
 
 
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
     """Plan the actions after a failed reconcile: deletions that have waited for `GIVE_UP` go on without a cancel."""
-    made = Plan()
+    new_plan = Plan()
     for videojob in videojobs:
         deleted_at = videojob.metadata.deletion_timestamp
         held = FINALIZER in videojob.metadata.finalizers
         if deleted_at is None or not held or now - deleted_at < GIVE_UP:
             continue
-        made.actions.append(
+        new_plan.actions.append(
             Announce(
                 videojob,
                 Announcement(
@@ -225,8 +225,8 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
                 ),
             )
         )
-        made.actions += _finalizer(videojob, wanted=False)
-    return made
+        new_plan.actions += _finalizer(videojob, wanted=False)
+    return new_plan
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
@@ -246,26 +246,26 @@ def ask_again_in(missing: timedelta) -> timedelta:
 
 
 def _plan_mirror(
-    made: Plan, videojob: VideoJob, record: Record, attempts: Sequence[Attempt], *, policy: Policy, now: datetime
+    new_plan: Plan, videojob: VideoJob, record: Record, attempts: Sequence[Attempt], *, policy: Policy, now: datetime
 ) -> None:
     job = record.job
     status = status_of(record, attempts, videojob)
-    made.actions += (
+    new_plan.actions += (
         Announce(videojob, announcement) for announcement in announcements(videojob.status, record, attempts, now)
     )
-    made.actions += _finalizer(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
+    new_plan.actions += _finalizer(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
     if status != videojob.status:
-        made.actions.append(WriteStatus(videojob, status))
+        new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
     # The status has whole seconds, as `now` has. The row's fraction would delay the deletion to the next second.
     if (finished_at := status.finished_at) is not None and ttl is not None:
         end = finished_at + ttl
         if end <= now:
-            made.actions.append(Delete(videojob))
+            new_plan.actions.append(Delete(videojob))
             if videojob.ttl is not None:
-                made.expired_until = finished_at + policy.time_to_live(job.status)
+                new_plan.expired_until = finished_at + policy.time_to_live(job.status)
         else:
-            made.look_again(end)
+            new_plan.look_again(end)
 
 
 def _may_be_foreign(videojob: VideoJob, policy: Policy) -> bool:
@@ -280,23 +280,23 @@ def _is_own_mirror(videojob: VideoJob, policy: Policy) -> bool:
     return metadata.namespace == policy.namespace and metadata.labels.items() >= policy.labels.items()
 
 
-def _plan_foreign(made: Plan, videojob: VideoJob, now: datetime) -> None:
+def _plan_foreign(new_plan: Plan, videojob: VideoJob, now: datetime) -> None:
     deleted_at = videojob.metadata.deletion_timestamp
     if deleted_at is None:
         return
     if now - deleted_at < GIVE_UP:
-        made.look_again(deleted_at + GIVE_UP)
+        new_plan.look_again(deleted_at + GIVE_UP)
     else:
-        made.actions += _finalizer(videojob, wanted=False)
+        new_plan.actions += _finalizer(videojob, wanted=False)
 
 
 def _plan_without_video(
-    made: Plan, videojob: VideoJob, refusal: Refusal | None, *, policy: Policy, now: datetime
+    new_plan: Plan, videojob: VideoJob, refusal: Refusal | None, *, policy: Policy, now: datetime
 ) -> None:
     before = videojob.status
     if videojob.spec.source is None and (before.video_id is not None or _is_own_mirror(videojob, policy)):
         # The mirror's video was deleted.
-        made.actions.append(Delete(videojob))
+        new_plan.actions.append(Delete(videojob))
         return
     if refusal:
         problem = refusal.problem
@@ -306,12 +306,12 @@ def _plan_without_video(
         problem = VIDEO_DELETED
     else:
         problem = CANCELLED_BEFORE
-    made.actions += _finalizer(videojob, wanted=_may_begin(videojob))
+    new_plan.actions += _finalizer(videojob, wanted=_may_begin(videojob))
     status = refused_status(problem, videojob, now)
     if problem.code in RETRYABLE_REFUSALS and (accepted := status.condition("Accepted")):
-        made.look_again(now + ask_again_in(now - accepted.last_transition_time))
+        new_plan.look_again(now + ask_again_in(now - accepted.last_transition_time))
     if status != before:
-        made.actions.append(WriteStatus(videojob, status))
+        new_plan.actions.append(WriteStatus(videojob, status))
 
 
 def _may_begin(videojob: VideoJob) -> bool:

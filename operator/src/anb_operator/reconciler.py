@@ -154,17 +154,17 @@ class Reconciler:
         except Exception:
             await self._carry_out(plan_after_failure(video_id, videojobs, self._clock()))
             raise
-        made = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
-        created = await self._carry_out(made)
+        new_plan = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
+        created = await self._carry_out(new_plan)
         if created:
             # Creating an object ignores its status, so a second plan writes the status of the new mirrors.
-            made = self._plan(video_id, created, record, attempts, news=news, refusals={})
-            await self._carry_out(made)
-        if _asked(self._cache.of(video_id)) - _asked((*videojobs, *created)):
+            new_plan = self._plan(video_id, created, record, attempts, news=news, refusals={})
+            await self._carry_out(new_plan)
+        if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
             # A change arrived during this reconcile. The watch may not show it, because the operator's own write
             # replaced it, so reconcile again at once.
             return 0.0
-        return (made.again_at - self._clock()).total_seconds() if made.again_at else None
+        return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 
     def _plan(
         self,
@@ -177,7 +177,7 @@ class Reconciler:
         refusals: Mapping[str, Refusal],
     ) -> Plan:
         now = self._clock().replace(microsecond=0)
-        made = plan(
+        new_plan = plan(
             video_id,
             videojobs,
             record,
@@ -188,10 +188,10 @@ class Reconciler:
             expired=video_id in self._expired,
             refusals=refusals,
         )
-        if made.expired_until:
+        if new_plan.expired_until:
             self._expired = {name: until for name, until in self._expired.items() if until > now}
-            self._expired[video_id] = made.expired_until
-        return made
+            self._expired[video_id] = new_plan.expired_until
+        return new_plan
 
     # -- commands for the system, in a thread
 
@@ -213,7 +213,7 @@ class Reconciler:
                 _log.warning("refused", command=command, video_id=video_id, reason=error.message)
             else:
                 self._on_command(command, "done")
-                _log.info("done as asked", command=command, video_id=video_id, videojob="/".join(videojob.key))
+                _log.info("command done", command=command, video_id=video_id, videojob="/".join(videojob.key))
             # Read again, because the command, or somebody else, has changed the row.
             record, attempts = self._store.history(video_id)
         return record, attempts, refusals
@@ -245,10 +245,10 @@ class Reconciler:
 
     # -- writes to Kubernetes
 
-    async def _carry_out(self, made: Plan) -> list[VideoJob]:
+    async def _carry_out(self, new_plan: Plan) -> list[VideoJob]:
         """Carry out the actions of a plan. Returns the mirrors that were created."""
         created = []
-        for action in made.actions:
+        for action in new_plan.actions:
             if isinstance(action, CreateMirror):
                 created += await self._create(action)
                 continue
@@ -306,7 +306,7 @@ class Reconciler:
             _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
 
 
-def _asked(videojobs: Iterable[VideoJob]) -> set[tuple[str, int, bool]]:
+def _spec_versions(videojobs: Iterable[VideoJob]) -> set[tuple[str, int, bool]]:
     return {(videojob.metadata.uid, videojob.metadata.generation, videojob.deleting) for videojob in videojobs}
 
 

@@ -50,12 +50,17 @@ class WorkQueue:
         self._urgent = urgent
         self._monotonic = monotonic
         self._jitter = jitter
+        # Videos to take, in order: those that changed, and those that are only compared by the resync.
         self._ready: dict[str, None] = {}
         self._compared: dict[str, None] = {}
+        # By video: the oldest event not yet handled, before the video is taken and while it is taken.
         self._events: dict[str, JobEvent] = {}
         self._taken: dict[str, JobEvent | None] = {}
+        # Taken videos that were added again meanwhile.
         self._again: set[str] = set()
+        # By video: the number of failures in a row.
         self._failures: dict[str, int] = {}
+        # A heap of due times (monotonic) and videos, and the valid due time of each video. Other heap entries are stale.
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._paused = False
