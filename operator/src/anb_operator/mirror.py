@@ -147,7 +147,7 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
 def _of_job(before: Status, record: Record) -> Iterator[Announcement]:
     job = record.job
     if before.phase and before.phase.terminal and (job.status, job.attempts) != (before.phase, before.attempts):
-        yield Announcement(f"{job.generation}/retried", "Retried", f"It was {before.phase}, and is tried again.")
+        yield Announcement(f"{job.generation}/retried", "Retried", f"The job was {before.phase} and is retried.")
     if before.phase is job.status and before.attempts == job.attempts:
         return
     key, message = f"{job.generation}/{job.status}", job.error.message if job.error else ""
@@ -190,7 +190,7 @@ def _states(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> 
     if videojob.spec.source:
         accepted = (True, "Submitted", f"The object was submitted as video {job.video_id}.")
     else:
-        accepted = (True, "Mirrored", f"This follows video {job.video_id}.")
+        accepted = (True, "Mirrored", f"This VideoJob follows video {job.video_id}.")
     under_way = not job.status.terminal
     reason, message = _reason(job, attempts)
     problem = job.error.message if job.error else "The reason is no longer known."

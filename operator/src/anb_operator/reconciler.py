@@ -143,7 +143,7 @@ class Reconciler:
         # without being acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
-            raise Outdated("not_held", f"Somebody took {FINALIZER} off at once. Nothing begins without this finalizer.")
+            raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
         try:
             record, attempts = await self._histories.of(video_id)
             refusals: Mapping[str, Refusal] = {}

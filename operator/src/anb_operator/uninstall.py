@@ -53,7 +53,7 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
             return
         for videojob in held:
             await _free(kube, videojob)
-        _log.info("took our finalizer off VideoJobs", tried=len(held))
+        _log.info("removed the finalizer from VideoJobs", tried=len(held))
     if held := await _held(kube):
         raise KubeRefused(
             "held",

@@ -60,7 +60,7 @@ class WorkQueue:
         self._again: set[str] = set()
         # By video: the number of failures in a row.
         self._failures: dict[str, int] = {}
-        # A heap of due times (monotonic) and videos, and the valid due time of each video. Other heap entries are stale.
+        # A heap of due times (monotonic) and videos, and the valid due time by video. Other heap entries are stale.
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._paused = False
