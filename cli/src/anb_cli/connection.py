@@ -84,11 +84,11 @@ def _checked_url(given: str) -> str:
         url = httpx.URL(given)
         good = _is_host(url.raw_host.decode()) and (url.port is None or 0 < url.port <= LAST_PORT)
     except (httpx.InvalidURL, ValueError) as error:
-        raise WrongUse(f"ANB_URL names the deployment, but {shown} is no address.") from error
+        raise WrongUse(f"ANB_URL names the deployment, but {shown} is not a valid address.") from error
     if url.userinfo:
-        raise WrongUse("ANB_URL holds a user name or a password: leave it out, ANB_TOKEN is what lets you in.")
+        raise WrongUse("ANB_URL contains a user name or a password: remove it. ANB_TOKEN is the permission.")
     if not good:
-        raise WrongUse(f"ANB_URL names the deployment, but {shown} is no address.")
+        raise WrongUse(f"ANB_URL names the deployment, but {shown} is not a valid address.")
     return str(url.copy_with(path=_PAGES.sub("", url.path), query=None, fragment=None)).rstrip("/")
 
 
@@ -109,5 +109,5 @@ def _checked_token(given: str, what: str = "ANB_TOKEN") -> str:
     token = given.strip()
     for place, letter in enumerate(token, start=1):
         if not "!" <= letter <= "~":
-            raise WrongUse(f"{what} is no token: its character {place} of {len(token)} is U+{ord(letter):04X}.")
+            raise WrongUse(f"{what} is not a token: its character {place} of {len(token)} is U+{ord(letter):04X}.")
     return token

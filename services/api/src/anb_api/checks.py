@@ -53,7 +53,7 @@ class PartCheck:
         reason = ping.result() if ping.done() else "no answer in time"
         if reason is None:
             return Answer(self.part, self.required, None)
-        _log.warning("not ready", part=self.part, reason=reason)
+        _log.warning("part is not ready", part=self.part, reason=reason)
         return Answer(self.part, self.required, f"The {self.part} does not answer.")
 
     def _start_or_join(self) -> Future[str | None]:

@@ -185,7 +185,7 @@ class _Requests(h11.Connection):
         except h11.RemoteProtocolError as error:
             self.status = HTTPStatus(error.error_status_hint)
             raise
-        if isinstance(event, h11.Request) and _size(event) > MAX_HEADER_BYTES:
+        if isinstance(event, h11.Request) and _head_size(event) > MAX_HEADER_BYTES:
             self.status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise h11.RemoteProtocolError("the headers are too large")
         return event
@@ -206,7 +206,7 @@ class _RefuseWhenFull:
         await problem(HTTPStatus.SERVICE_UNAVAILABLE, "server_full", detail, headers)(scope, receive, send)
 
 
-def _size(request: h11.Request) -> int:
+def _head_size(request: h11.Request) -> int:
     """Return the bytes of the request's target and headers, with separators and line ends."""
     return len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
 

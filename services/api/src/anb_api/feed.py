@@ -106,7 +106,7 @@ class Hub:
             try:
                 self._deliver(await run_sync(self._follower.next, limiter=threads))
             except Unavailable as error:
-                _log.warning("feed waits", reason=error.message)
+                _log.warning("feed is not available", reason=error.message)
             except Exception as error:  # noqa: BLE001 - it is reported, and the streams must go on
                 self._runtime.on_error("feed", error)
 

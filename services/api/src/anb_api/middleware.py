@@ -54,7 +54,7 @@ class RequestMiddleware:
         began = time.monotonic()
         exchange = _Exchange(scope, receive, send)
         method = scope["method"]
-        scope = self._inner(scope)
+        scope = self._scope_for_routes(scope)
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
@@ -68,7 +68,7 @@ class RequestMiddleware:
         finally:
             self._count(method, scope, exchange, time.monotonic() - began)
 
-    def _inner(self, scope: Scope) -> Scope:
+    def _scope_for_routes(self, scope: Scope) -> Scope:
         """Return the scope for the routes: HEAD becomes GET, and the path has no prefix."""
         prefix, path = prefix_of(Headers(scope=scope), self._prefix), scope["path"]
         without_prefix = path.removeprefix(prefix)
