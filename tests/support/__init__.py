@@ -1,4 +1,4 @@
-"""What the tests of all rooms share: waiting for a condition, and real servers."""
+"""Helpers that all tests share: `eventually`, fakes, and real servers."""
 
 from tests.support.waiting import eventually
 

@@ -1,4 +1,4 @@
-"""The real API, in this process or in one of its own, and connections on which anything can be sent."""
+"""The real API, in this process or in its own process, and raw connections to it."""
 
 import http.client
 import os
@@ -35,7 +35,7 @@ BOUNDARY = "----anb-42"
 
 
 def environment(folder: Path, aws_url: str, **others: str) -> dict[str, str]:
-    """What an API of its own is told."""
+    """The environment variables of an API."""
     return {
         "DATABASE_URL": f"sqlite:///{folder / 'anb.db'}",
         "S3_BUCKET": BUCKET,
@@ -50,11 +50,11 @@ def environment(folder: Path, aws_url: str, **others: str) -> dict[str, str]:
 
 
 @contextmanager
-def in_environment(told: dict[str, str]) -> Iterator[tuple[ApiSettings, Parts]]:
-    """What an API of this environment reads, and the real parts in this process."""
+def in_environment(variables: dict[str, str]) -> Iterator[tuple[ApiSettings, Parts]]:
+    """The API's settings in this environment, and the real parts, opened in this process."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in told.items():
+            for name, value in variables.items():
                 patch.setenv(name, value)
             settings = load(ApiSettings)
             parts = stack.enter_context(opened_parts())
@@ -63,7 +63,7 @@ def in_environment(told: dict[str, str]) -> Iterator[tuple[ApiSettings, Parts]]:
 
 @dataclass(slots=True)
 class Api:
-    """A running API, and what it works with."""
+    """A running API, and its context."""
 
     url: str
     context: Context
@@ -80,7 +80,7 @@ class Api:
         return list(self.context.store.listing(owner=owner))
 
     def unfinished(self) -> list[str]:
-        """Keys of multipart uploads that the bucket still holds parts of."""
+        """Keys of unfinished multipart uploads in the bucket."""
         s3: Any = boto3.client("s3", endpoint_url=self.aws_url, region_name="us-east-1")
         try:
             return [found["Key"] for found in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
@@ -92,7 +92,7 @@ class Api:
 
 
 class Raw:
-    """A connection on which anything can be sent."""
+    """A raw connection to the API. A test can send any bytes."""
 
     def __init__(self, url: str, token: str) -> None:
         place = urlsplit(url)
@@ -106,7 +106,7 @@ class Raw:
         self._socket.close()
 
     def begin(self, *headers: str, content_type: str | None = f"multipart/form-data; boundary={BOUNDARY}") -> None:
-        """The head of an upload."""
+        """Send the request line and the headers of an upload."""
         lines = ["POST /api/videos/upload HTTP/1.1", "Host: anb", f"Authorization: Bearer {self._token}", *headers]
         if content_type is not None:
             lines.append(f"Content-Type: {content_type}")
@@ -119,33 +119,35 @@ class Raw:
         self.send(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def receive(self) -> bytes:
-        """Whatever has arrived."""
+        """Read the bytes that have arrived; empty if the API closed the connection."""
         return self._socket.recv(65536)
 
     def silent_for(self, seconds: float) -> bool:
-        """Whether nothing comes, not even the end, for so long."""
+        """Whether no byte arrives for this time, and the connection stays open."""
         readable, _, _ = select.select([self._socket], [], [], seconds)
         return not readable
 
     def answer(self) -> http.client.HTTPResponse:
-        """The status and headers, as soon as they are there."""
+        """Wait for the response's status and headers."""
         answer = http.client.HTTPResponse(self._socket, method="POST")
         answer.begin()
         return answer
 
     def reset(self) -> None:
-        """Break the connection as a killed process does."""
+        """Reset the connection, as the system does for a killed process."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
 
 def part(name: str, value: bytes, file_name: str | None = None) -> bytes:
-    told = f'; filename="{file_name}"' if file_name is not None else ""
-    return f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{told}\r\n\r\n'.encode() + value + b"\r\n"
+    file_part = f'; filename="{file_name}"' if file_name is not None else ""
+    return (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file_part}\r\n\r\n'.encode() + value + b"\r\n"
+    )
 
 
 def form(title: str = "A title", data: bytes = VIDEO) -> bytes:
-    """A whole and right form."""
+    """A complete and valid form."""
     return part("title", title.encode()) + part("video_file", data, "clip.mp4") + END
 
 
@@ -170,13 +172,13 @@ class Process:
 @contextmanager
 def running(folder: Path, aws_url: str, **others: str) -> Iterator[Process]:
     port = free_port()
-    told = environment(folder, aws_url, ANB_API_LISTEN=f"127.0.0.1:{port}", ANB_LOG_FORMAT="json", **others)
+    variables = environment(folder, aws_url, ANB_API_LISTEN=f"127.0.0.1:{port}", ANB_LOG_FORMAT="json", **others)
     url = f"http://127.0.0.1:{port}"
-    with in_environment(told) as (_, parts):
+    with in_environment(variables) as (_, parts):
         token = create_token(parts.store, owner="ana", scope=Scope.USER).secret
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "anb_api"], env={**os.environ, **told}, stdout=log, stderr=log
+                [sys.executable, "-m", "anb_api"], env={**os.environ, **variables}, stdout=log, stderr=log
             )
         try:
             eventually(lambda: answers(url) or child.poll() is not None)

@@ -1,4 +1,4 @@
-"""A real Kubernetes API server with an etcd of its own, as envtest has it: no nodes, no controllers."""
+"""A real Kubernetes API server with its own etcd, but without nodes and controllers, as envtest runs it."""
 
 import json
 import os
@@ -23,16 +23,16 @@ ASSETS = "KUBEBUILDER_ASSETS"
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
-    """A running server; `kubeconfig` is an administrator's, and `command` kubectl with it."""
+    """A running server. `kubeconfig` is an administrator's; `command` is kubectl with this kubeconfig."""
 
     kubeconfig: Path
     command: tuple[str, ...]
 
     def kubectl(self, *arguments: str) -> str:
-        """What it prints.
+        """Run kubectl and return its stdout.
 
         Raises:
-            RuntimeError: it fails; what it said is part of the message.
+            RuntimeError: kubectl failed. The message contains its stderr.
         """
         done = subprocess.run([*self.command, *arguments], check=False, capture_output=True, text=True)
         if done.returncode:
@@ -40,7 +40,7 @@ class ApiServer:
         return done.stdout
 
     def service_account(self, namespace: str, name: str) -> Path:
-        """A KUBECONFIG for a new ServiceAccount that may do everything, but waits its turn as every other one does."""
+        """A KUBECONFIG for a new ServiceAccount with all rights. The server throttles it, unlike an administrator."""
         self.kubectl("-n", namespace, "create", "serviceaccount", name)
         binding = ("--clusterrole=cluster-admin", f"--serviceaccount={namespace}:{name}")
         self.kubectl("create", "clusterrolebinding", f"{namespace}-{name}", *binding)
@@ -53,10 +53,10 @@ class ApiServer:
 
 @contextmanager
 def running_apiserver() -> Iterator[ApiServer]:
-    """A server on a free port of 127.0.0.1, with data that lasts as long as it runs.
+    """Run a server on a free port of 127.0.0.1. Its data is deleted when it stops.
 
     Raises:
-        RuntimeError: KUBEBUILDER_ASSETS names no folder with etcd, kube-apiserver and kubectl.
+        RuntimeError: KUBEBUILDER_ASSETS does not name a folder with etcd, kube-apiserver and kubectl.
     """
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="anb-apiserver-"))
@@ -77,14 +77,14 @@ def running_apiserver() -> Iterator[ApiServer]:
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "secure-port": port,
-            "cert-dir": folder,  # where it puts a certificate that it signs itself
+            "cert-dir": folder,  # for its self-signed certificate
             "token-auth-file": folder / "tokens.csv",
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": signing,
             "service-account-signing-key-file": signing,
             "service-cluster-ip-range": "10.0.0.0/24",
-            # Nobody is there who would make the ServiceAccount `default` that pods are given.
+            # No controller creates the ServiceAccount `default`, which pods get.
             "disable-admission-plugins": "ServiceAccount",
         }
         command = [str(programs / "kube-apiserver"), *(f"--{name}={value}" for name, value in options.items())]

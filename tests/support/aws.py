@@ -1,4 +1,4 @@
-"""Stand-ins for S3 and SQS: moto's server and the embedded emulator, as `anb up` runs it."""
+"""Emulators of S3 and SQS: moto's server, and the embedded emulator of `anb up`."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from tests.support.tether import free_port, tethered
 
 @contextmanager
 def running_moto() -> Iterator[str]:
-    """moto's server on a free port of 127.0.0.1; the value is its URL."""
+    """Run moto's server on a free port of 127.0.0.1. Yields its URL."""
     port = free_port()
 
     def answers() -> bool:
@@ -32,7 +32,7 @@ def running_moto() -> Iterator[str]:
 
 @contextmanager
 def running_ministack(data: Path) -> Iterator[str]:
-    """The embedded emulator on a free port of 127.0.0.1; the value is its URL."""
+    """Run the embedded emulator on a free port of 127.0.0.1. Yields its URL."""
     emulator = Emulator(port=free_port(), data=data, secret=os.environ["AWS_SECRET_ACCESS_KEY"])
     emulator.start(within=60)
     try:
@@ -42,7 +42,7 @@ def running_ministack(data: Path) -> Iterator[str]:
 
 
 def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
-    """All clients that boto3 makes from now on, oldest first: for a Stubber."""
+    """A list of all clients that boto3 creates from now on, oldest first, for use with a Stubber."""
     clients: list[BaseClient] = []
     make = boto3.session.Session.client
 

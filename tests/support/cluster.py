@@ -1,4 +1,4 @@
-"""The cluster of KUBECONFIG, as kubectl shows it."""
+"""The cluster of KUBECONFIG, used through kubectl."""
 
 import json
 import shutil
@@ -18,33 +18,33 @@ from tests.support.waiting import eventually
 Json = dict[str, Any]
 
 EVIDENCE = Path(__file__).parents[2] / "build" / "e2e"
-"""What failed end-to-end tests leave for a person to read."""
+"""The folder with logs and manifests of failed end-to-end tests."""
 
 ZONE = "topology.kubernetes.io/zone"
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """One namespace of it."""
+    """One namespace of the cluster."""
 
     name: str
 
     def kubectl(self, *arguments: str) -> str:
-        """What the command says on stdout; the test fails when it fails."""
+        """Run kubectl in the namespace and return its stdout. The test fails if kubectl fails."""
         return tool("kubectl", "--namespace", self.name, *arguments).stdout
 
     def apply(self, manifest: Json) -> None:
-        """As `kubectl apply` does it."""
+        """Apply a manifest with `kubectl apply`."""
         tool("kubectl", "--namespace", self.name, "apply", "--filename=-", given=json.dumps(manifest))
 
     def refused(self, *arguments: str) -> str:
-        """What a command says that must fail."""
+        """Run a kubectl command that must fail, and return its stderr."""
         done = tool("kubectl", "--namespace", self.name, *arguments, check=False)
         assert done.returncode, f"kubectl {' '.join(arguments)} was expected to fail, but said: {done.stdout}"
         return done.stderr
 
     def get(self, *what: str) -> Json:
-        """An object, or a list."""
+        """Get an object or a list, as JSON."""
         found: Json = json.loads(self.kubectl("get", *what, "--output=json"))
         return found
 
@@ -54,19 +54,19 @@ class Namespace:
         return found
 
     def status(self, videojob: str) -> Json:
-        """The status of a VideoJob; empty while there is none, or no such VideoJob."""
+        """The status of a VideoJob. Empty if it has no status yet, or does not exist."""
         found = self.kubectl("get", "videojob", videojob, "--ignore-not-found", "--output=json")
         status: Json = json.loads(found).get("status", {}) if found else {}
         return status
 
     def pods(self, component: str) -> list[Json]:
-        """The release's pods of this component that are not being deleted."""
+        """The release's pods of this component, without those that are being deleted."""
         pods = self.items("pods", "--selector", f"app.kubernetes.io/component={component}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     @contextmanager
     def forwarded(self, service: str, port: int, *, to: int | None = None) -> Iterator[str]:
-        """The service's port on 127.0.0.1, on a free port or this one; the value is its URL."""
+        """Forward the service's port to port `to` of 127.0.0.1, or to a free one. Yields its URL."""
         local = to or free_port()
 
         def answers() -> bool:
@@ -81,7 +81,7 @@ class Namespace:
             yield f"http://127.0.0.1:{local}"
 
     def save_evidence(self, folder: Path) -> None:
-        """Write what may explain a failure: manifests and logs of all pods, events, VideoJobs, scaling."""
+        """Save data that may explain a failure: manifests and logs of all pods, events, VideoJobs, scaling."""
         folder.mkdir(parents=True, exist_ok=True)
         for what in ("pods", "events", "videojobs", "scaledobjects", "horizontalpodautoscalers", "deployments", "jobs"):
             self._save(folder / f"{what}.yaml", "get", what, "--output=yaml")
@@ -101,7 +101,7 @@ class Namespace:
 
 @contextmanager
 def watched(command: list[str], output: Path) -> Iterator[Path]:
-    """What a command that never ends says, in a file."""
+    """Run an endless command in the background, with its output in a file. Yields the file's path."""
     with output.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -118,25 +118,25 @@ def zones(pods: list[Json]) -> set[str]:
 
 
 def ready(pod: Json) -> bool:
-    """Whether it says so itself."""
+    """Whether the pod has the condition Ready."""
     conditions = pod["status"].get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def delete_videojobs(namespace: str) -> None:
-    """Delete those of a namespace, whatever holds them: nobody may be there to take the finalizers off.
+    """Delete all VideoJobs of a namespace and remove their finalizers, because perhaps no operator is running.
 
-    The namespace may be emptied by Kubernetes at the same time.
+    Kubernetes may be deleting the namespace's objects at the same time.
     """
     ours = ("kubectl", "--namespace", namespace)
-    # No finalizer can be put on what is being deleted.
+    # Delete first: then nobody can add a finalizer again.
     tool(*ours, "delete", "videojobs", "--all", "--wait=false", check=False)
     for name in tool(*ours, "get", "videojobs", "--output=name").stdout.split():
         tool(*ours, "patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)
 
 
 def delete_namespaces(*names: str) -> None:
-    """Delete namespaces and wait until they are gone."""
+    """Delete namespaces and wait until they no longer exist."""
     tool("kubectl", "delete", "namespace", *names, "--ignore-not-found", "--wait=false")
     for name in names:
         eventually(

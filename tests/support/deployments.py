@@ -1,4 +1,4 @@
-"""An HTTP server that answers what a test wants, well or badly."""
+"""An HTTP server with scripted answers, right or wrong, for tests of the command line."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Notes each request, and lets the test's next answer deal with it; the last answer is given again and again."""
+    """Records each request and answers with the next of the test's answers. The last answer repeats."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
-        # Said, because it is done: a client must not send its next request into a connection that closes.
+        # The server closes the connection, so tell the client not to reuse it.
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
@@ -64,7 +64,7 @@ class Seen:
 
 @dataclass
 class Deployment:
-    """A server, what it will answer, and what it was asked."""
+    """A server, its coming answers, and the requests that it got."""
 
     url: str
     answers: list[Answer]
@@ -80,12 +80,12 @@ class Server(ThreadingHTTPServer):
     seen: list[Seen]
 
     def handle_error(self, *_: Any) -> None:
-        """A client that hangs up is no news."""
+        """Ignore clients that close the connection."""
 
 
 @contextmanager
 def deployments() -> Iterator[Callable[..., Deployment]]:
-    """Starts deployments, each with the answers it gives one after the other, and stops them at the end."""
+    """Returns a function that starts a server with these answers, in order. All servers stop at the end."""
     servers: list[Server] = []
 
     def deployed(*answers: Answer) -> Deployment:

@@ -1,7 +1,7 @@
-"""Runs `anb` again and again in forks of one process that has imported everything, in circumstances of their own.
+"""Runs `anb` many times, each time in a fork of one process that has imported everything.
 
-A fork takes a twentieth of what a start takes. Each has its arguments, environment, folder and streams as the kernel
-and Python would have given them to a new process; time that it would sleep passes at once.
+A fork takes a twentieth of the time of a new process. Each fork has its own arguments, environment, working folder and
+streams, set up as for a new process. Sleeping returns at once and advances the clock.
 """
 
 import contextlib
@@ -26,12 +26,16 @@ from typing import IO, Any, Literal
 Stream = Literal["file", "closed", "full", "broken", "empty"]
 
 GIVEN_UP_AFTER = 30
-"""Seconds after which a fork is ended."""
+"""Seconds after which a fork is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a command finds. `gone`: the folder is removed under it. `powerless`: root without power over modes."""
+    """The surroundings of a command.
+
+    With `removed`, the working folder is deleted before the command starts. With `powerless`, root obeys file
+    permissions as other users do.
+    """
 
     folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -39,13 +43,13 @@ class Circumstances:
     stdout: Stream = "file"
     stderr: Stream = "file"
     encoding: str = "utf-8"
-    gone: bool = False
+    removed: bool = False
     powerless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Exit code, negative for a signal, and what was written."""
+    """The exit code (negative for a signal), and the output to stdout and stderr."""
 
     code: int
     out: str
@@ -54,12 +58,12 @@ class Ended:
 
 @dataclass(slots=True)
 class Forks:
-    """The process that forks."""
+    """The process that forks for each command."""
 
     _process: "subprocess.Popen[str]"
 
     def run(self, arguments: Sequence[str], there: Circumstances) -> Ended:
-        """Run a command to its end."""
+        """Run a command and wait until it ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         asked = {"arguments": list(arguments), "there": asdict(there)}
@@ -70,8 +74,8 @@ class Forks:
 
 @contextmanager
 def forks() -> Iterator[Forks]:
-    """Start it, and end it."""
-    # Not measured: thousands of forks would each write what they covered, some with closed streams or without a folder.
+    """Start the process, and stop it at the end."""
+    # Without coverage: each of thousands of forks would write a file, some with closed streams or without a folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii", env=environment
@@ -82,8 +86,8 @@ def forks() -> Iterator[Forks]:
 
 
 def _serve() -> None:
-    _let_time_fly()
-    import anb_cli  # noqa: PLC0415 - after time has learned to fly
+    _skip_sleeps()
+    import anb_cli  # noqa: PLC0415 - only after time.sleep is replaced
 
     for module in pkgutil.walk_packages(anb_cli.__path__, "anb_cli."):
         if not module.name.endswith(("__main__", "emulator_guard", "die_with_parent")):
@@ -97,7 +101,7 @@ def _serve() -> None:
 
 
 def _warm_up() -> None:
-    """What libraries load at first use is loaded once, and not again by every fork."""
+    """Run a few commands, so that modules which libraries import at first use are imported once, not in every fork."""
     from anb_cli.__main__ import perform  # noqa: PLC0415 - see _serve
 
     os.environ |= {"ANB_URL": "http://127.0.0.1:9", "ANB_TOKEN": "x"}
@@ -111,8 +115,8 @@ def _warm_up() -> None:
     gc.freeze()
 
 
-def _let_time_fly() -> None:
-    """Who sleeps finds it later, at once."""
+def _skip_sleeps() -> None:
+    """Replace `time.sleep`: it returns at once and advances `time.monotonic`."""
     real, skipped = time.monotonic, 0.0
 
     def sleep(seconds: Any) -> None:
@@ -138,7 +142,7 @@ def _read(file: IO[bytes]) -> str:
 
 
 def _become(arguments: Sequence[str], there: Circumstances, out: IO[bytes], err: IO[bytes]) -> None:
-    """Never returns."""
+    """Run the command in the fork. Never returns."""
     from anb_cli.__main__ import main  # noqa: PLC0415 - see _serve
 
     try:
@@ -147,7 +151,7 @@ def _become(arguments: Sequence[str], there: Circumstances, out: IO[bytes], err:
         os.environ.update(there.environment)
         with contextlib.suppress(OSError):
             os.chdir(there.folder)
-        if there.gone:
+        if there.removed:
             Path(there.folder).rmdir()
         if there.powerless:
             _drop_powers()
@@ -158,7 +162,7 @@ def _become(arguments: Sequence[str], there: Circumstances, out: IO[bytes], err:
         sys.stdout = _text(1, there.stdout, there.encoding, "strict")
         sys.stderr = _text(2, there.stderr, there.encoding, "backslashreplace")
         main()
-    except BaseException:  # noqa: BLE001 - whatever comes out of it is what is to be found
+    except BaseException:  # noqa: BLE001 - the test looks for any exception
         err.write(traceback.format_exc().encode())
         err.flush()
     os._exit(99)
@@ -189,7 +193,7 @@ def _text(number: int, kind: Stream, encoding: str, errors: str) -> Any:
 
 
 def _drop_powers() -> None:
-    """Be a root whom modes of files stop, as they stop everybody else."""
+    """Drop root's capabilities, so that file permissions apply to it, too."""
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     if ctypes.CDLL(None, use_errno=True).capset(header, nothing) != 0:
         raise OSError(ctypes.get_errno(), "capset")

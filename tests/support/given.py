@@ -1,4 +1,4 @@
-"""How tests bring a video to where their sentence begins."""
+"""Functions that bring a video into the state where a test begins."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -41,14 +41,14 @@ def uploading(store: Store, *, owner: str = "ada", idempotency: Idempotency | No
 
 
 def uploaded(store: Store, *, owner: str = "ada") -> str:
-    """A video whose message waits in the outbox."""
+    """Create an uploaded video, whose message is in the outbox. Returns its id."""
     video_id = uploading(store, owner=owner).video.id
     store.complete_upload(video_id, SOURCE)
     return video_id
 
 
 def sent(store: Store, video_id: str, *, broker: str = "queue") -> OutboxEntry:
-    """Send what is due for a video."""
+    """Mark a video's due message as sent."""
     held = store.hold_outbox(limit=100, hold=timedelta(0))
     [entry] = [entry for entry in held if entry.video_id == video_id]
     store.mark_sent(entry, broker=broker)
@@ -56,14 +56,14 @@ def sent(store: Store, video_id: str, *, broker: str = "queue") -> OutboxEntry:
 
 
 def claim(store: Store, video_id: str, *, worker: str = "worker-1", lease: timedelta = LEASE) -> Lease:
-    """Claim a video that can be claimed."""
+    """Claim a video. The test fails if that is not possible."""
     claimed = store.claim(video_id, generation=None, attempt_id=new_id(), worker=worker, lease=lease, policy=POLICY)
     assert isinstance(claimed, Claimed), claimed
     return claimed.lease
 
 
 def processing(store: Store, *, owner: str = "ada") -> Lease:
-    """A video under way."""
+    """Create a video that is being processed. Returns its lease."""
     return claim(store, uploaded(store, owner=owner))
 
 
@@ -104,5 +104,5 @@ def record_of(store: Store, video_id: str) -> Record:
 
 
 def due(store: Store) -> list[str]:
-    """The videos whose message is due, held for no time at all so that they stay due."""
+    """The ids of videos with a due message. The hold has no duration, so the messages stay due."""
     return [entry.video_id for entry in store.hold_outbox(limit=100, hold=timedelta(0))]

@@ -1,4 +1,4 @@
-"""Virtual environments that hold only a part of what the tests run in, made without an index."""
+"""Creates virtual environments with a few of the installed packages, without a package index."""
 
 import importlib.util
 import re
@@ -11,9 +11,9 @@ from packaging.requirements import Requirement
 
 
 def install(folder: Path, name: str) -> Path:
-    """Make a virtual environment with a distribution and all that it requires without extras. Returns its interpreter.
+    """Make a virtual environment with a distribution and its requirements without extras. Returns its interpreter.
 
-    What is installed here is linked there.
+    The packages are symbolic links to those installed here.
     """
     venv.create(folder, symlinks=True)
     [site] = folder.glob("lib/python*/site-packages")
@@ -23,21 +23,21 @@ def install(folder: Path, name: str) -> Path:
     return folder / "bin" / "python"
 
 
-def _closure(name: str, known: set[str], extras: frozenset[str] = frozenset()) -> Iterator[Distribution]:
+def _closure(name: str, seen: set[str], extras: frozenset[str] = frozenset()) -> Iterator[Distribution]:
     found = distribution(name)
-    if name not in known:
-        known.add(name)
+    if name not in seen:
+        seen.add(name)
         yield found
     for line in found.requires or ():
         required = Requirement(line)
         if required.marker is None or any(required.marker.evaluate({"extra": extra}) for extra in extras or {""}):
             needed = re.sub(r"[-_.]+", "-", required.name).lower()
-            if needed not in known or required.extras:
-                yield from _closure(needed, known, frozenset(required.extras))
+            if needed not in seen or required.extras:
+                yield from _closure(needed, seen, frozenset(required.extras))
 
 
 def _tops(found: Distribution) -> set[Path]:
-    """The modules, packages and metadata of a distribution, each once; of an editable one, where its code lies."""
+    """The top-level files and folders of a distribution. For an editable one, the folder of its source code, too."""
     parts = {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}
     tops = {Path(str(found.locate_file(part))) for part in parts if not part.endswith(".pth")}
     if any(part.endswith(".pth") for part in parts):

@@ -1,4 +1,4 @@
-"""A cluster in memory: it keeps VideoJobs as the API server does, counts what is written, and can be away."""
+"""An in-memory cluster. It stores VideoJobs as the API server does, and records writes. It can be made unavailable."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,10 @@ NAMESPACE = "video"
 
 
 class InMemoryCluster:
-    """Implements both ports. Set `fault` to an error and every method raises it, and counts that as `refused`.
+    """Implements both ports of `anb_operator.kube`.
 
-    `writes` are the calls that write; `lists` counts those that list.
+    If `fault` is set to an error, every method raises it, and `refused` counts these calls.
+    `writes` lists the calls that write; `lists` counts the calls that list.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -34,7 +35,7 @@ class InMemoryCluster:
         self._versions = count(1)
         self._uids = count(1)
 
-    # -- what people and the test do
+    # -- actions of people and of tests
 
     def apply(self, name: str, spec: Json, *, namespace: str = NAMESPACE, labels: Mapping[str, str] = {}) -> VideoJob:
         kept = self.objects.get((namespace, name))
@@ -56,7 +57,7 @@ class InMemoryCluster:
         return self._changed(kept)
 
     def delete(self, name: str) -> VideoJob:
-        """As `kubectl delete` does; a finalizer holds it."""
+        """Delete as `kubectl delete` does. A finalizer delays the deletion."""
         kept = self._find(self.get(name))
         kept["metadata"].setdefault("deletionTimestamp", self._now())
         return self._changed(kept)
@@ -65,18 +66,18 @@ class InMemoryCluster:
         return VideoJob.read(deepcopy(self.objects[namespace, name]))
 
     def write_status(self, name: str, patch: Json) -> VideoJob:
-        """As an operator of another version does."""
+        """Change the status as an operator of another version may do."""
         kept = self._find(self.get(name))
         kept["status"] = merged(kept["status"], patch)
         return self._changed(kept)
 
     def status(self, name: str) -> Json:
-        """As it is kept, whoever can read it."""
+        """The stored status, even if this version can't read it."""
         return deepcopy(self.objects[NAMESPACE, name]["status"])
 
     @property
     def keys(self) -> set[tuple[str, str]]:
-        """Namespace and name of all."""
+        """Namespace and name of all VideoJobs."""
         return set(self.objects)
 
     @property
@@ -84,11 +85,11 @@ class InMemoryCluster:
         return {name for _, name in self.objects}
 
     @property
-    def told(self) -> list[str]:
+    def event_reasons(self) -> list[str]:
         """The reasons of all Events, oldest first."""
         return [announcement.reason for announcement in self.events.values()]
 
-    # -- the port
+    # -- methods of the ports
 
     async def ping(self) -> None:
         self._answer()
@@ -172,7 +173,7 @@ class InMemoryCluster:
 
 
 def merged(before: Any, patch: Any) -> Any:
-    """RFC 7396."""
+    """Apply a JSON merge patch (RFC 7396). Returns the result."""
     if not isinstance(patch, Mapping):
         return patch
     made = dict(before) if isinstance(before, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The real parts of the deployment that the environment names, for tests that act as one of its processes."""
+"""The real store, bucket and queue that the environment names, for tests that act as a process of the deployment."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +25,7 @@ class Parts:
 
 @contextmanager
 def opened_parts() -> Iterator[Parts]:
-    """The environment is read once, the database is migrated, and the bucket is there."""
+    """Read the environment, migrate the database, create the bucket, and open the parts."""
     settings = load(PartsSettings)
     migrate(settings)
     with (

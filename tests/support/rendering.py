@@ -1,4 +1,4 @@
-"""Renders real clips, and looks and listens at what comes out."""
+"""Renders real clips, and measures the pictures and the sound of the result."""
 
 import io
 import runpy
@@ -23,17 +23,17 @@ from anb_worker.render.engine import RenderEngine
 
 OFF = Switch(enabled=False)
 ONLY_MAIN = EditSpec(watermark=OFF, intro=OFF, outro=OFF)
-"""The quickest edit."""
+"""The fastest edit: no cards and no watermark."""
 
 
 class MakeClip(Protocol):
-    """Makes a clip: its name, and ffmpeg's arguments but for the output."""
+    """Makes a clip with this file name, from ffmpeg's arguments without the output."""
 
     def __call__(self, name: str, *arguments: object) -> Path: ...
 
 
 class Render(Protocol):
-    """Renders a clip, only its main part unless told."""
+    """Renders a clip, by default without cards and watermark."""
 
     def __call__(
         self, source: Path, edit: EditSpec = ONLY_MAIN, *, title: str = "A title", resources: Resources | None = None
@@ -42,7 +42,7 @@ class Render(Protocol):
 
 @dataclass(frozen=True)
 class Output:
-    """A finished render, and what can be seen and heard of it."""
+    """A finished render, with measurements of its pictures and its sound."""
 
     rendered: Rendered
     steps: list[str]
@@ -53,7 +53,7 @@ class Output:
         return self.rendered.path
 
     def frame(self, seconds: float) -> npt.NDArray[np.uint8]:
-        """The picture that is shown at a time: rows of columns of red, green and blue."""
+        """The picture at this time, as an array of rows, columns and RGB values."""
         with av.open(self.path) as opened:
             for frame in opened.decode(video=0):
                 if frame.time + 1 / 30 > seconds:
@@ -61,12 +61,12 @@ class Output:
         raise AssertionError(f"nothing is shown at {seconds} s")
 
     def brightness(self) -> npt.NDArray[np.float64]:
-        """Of each frame, from 0 to 255."""
+        """The mean brightness of each frame, from 0 to 255."""
         with av.open(self.path) as opened:
             return np.array([frame.to_ndarray(format="gray").mean() for frame in opened.decode(video=0)])
 
     def loudness(self) -> npt.NDArray[np.float64]:
-        """Of each sample, from 0 to 1, the first one at 0 s."""
+        """The absolute value of each audio sample, from 0 to 1. The first sample is at 0 s."""
         with av.open(self.path) as opened:
             frames = list(opened.decode(audio=0))
         samples: npt.NDArray[np.float64] = np.abs(np.concatenate([frame.to_ndarray() for frame in frames], axis=1)).max(
@@ -77,15 +77,16 @@ class Output:
 
 
 def make_clip(path: Path, *arguments: object) -> Path:
-    """Run ffmpeg with these arguments to make a file."""
+    """Make a file with ffmpeg and these arguments."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *map(str, arguments), str(path)]
     subprocess.run(command, check=True)
     return path
 
 
 def run_here(module: str, *arguments: object) -> str:
-    """What a child program prints when it runs in this process, where its lines are measured: in the sandbox it can
-    write no file, not even what it covered.
+    """Run a child program's module in this process and return its output.
+
+    So its coverage is measured. In its sandbox it can't write any file, not even coverage data.
     """
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
         patched.setattr(sys, "argv", [module, *map(str, arguments)])
@@ -103,7 +104,7 @@ def render_clip(
     title: str = "A title",
     resources: Resources | None = None,
 ) -> Output:
-    """Render a file in a folder that is made for it."""
+    """Render a file. The folder `workdir` must not exist yet."""
     workdir.mkdir()
     steps: list[str] = []
     progress: list[float] = []

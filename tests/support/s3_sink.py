@@ -1,4 +1,4 @@
-"""A bucket that takes everything over real HTTP and keeps nothing: emulators would keep a gigabyte in memory."""
+"""A bucket over real HTTP that accepts all uploads and stores nothing. Emulators would keep gigabytes in memory."""
 
 import socket
 import threading
@@ -14,9 +14,10 @@ COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartU
 
 
 class Sink(ThreadingHTTPServer):
-    """Counts the bytes of parts, their encoding included; `completed` are the paths of finished uploads.
+    """A server that counts the uploaded bytes. `completed` lists the paths of finished uploads.
 
-    It takes at most `rate` bytes a second, over all connections.
+    `part_bytes` counts the bytes of all parts, as they are encoded on the wire. `rate` is the largest number of bytes
+    per second over all connections, or None for no limit.
     """
 
     daemon_threads = True
@@ -26,7 +27,8 @@ class Sink(ThreadingHTTPServer):
         self.rate = rate
         self._busy_until = 0.0
         if rate:
-            # As from far away. Over the loopback megabytes wait in the kernel, and move on in steps of seconds.
+            # Small buffers, as for a remote server. On the loopback, the kernel would buffer megabytes and pass them on
+            # in bursts.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         self.part_bytes = 0
@@ -42,7 +44,7 @@ class Sink(ThreadingHTTPServer):
             self.part_bytes += size
 
     def take(self, size: int) -> None:
-        """Take so long for some bytes as the rate demands."""
+        """Sleep for as long as the rate demands for this number of bytes."""
         if self.rate is None:
             return
         with self._lock:
@@ -76,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(COMPLETED)
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
     def _query(self) -> dict[str, list[str]]:
         return parse_qs(urlsplit(self.path).query, keep_blank_values=True)

@@ -1,4 +1,4 @@
-"""How workers followed the queue, as a picture."""
+"""Draws a chart of the queue's length and the number of workers over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ QUEUE, WORKERS, GRID, TEXT = "#4477aa", "#cc6633", "#dddddd", "#444444"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look: seconds since the beginning, messages visible and in flight, worker pods."""
+    """One sample: seconds since the beginning, numbers of visible messages, messages in flight, and worker pods."""
 
     at: float
     visible: int
@@ -18,7 +18,7 @@ class Sample:
 
 
 def draw(samples: Sequence[Sample], title: str) -> str:
-    """An SVG: messages as an area against the left scale, workers as steps against the right one."""
+    """Draw an SVG: messages as an area with the left scale, workers as steps with the right scale."""
     end = max(sample.at for sample in samples)
     most = max(10, *(sample.visible + sample.in_flight for sample in samples))
     pods = max(1, *(sample.workers for sample in samples))

@@ -1,4 +1,4 @@
-"""The three stores under one contract, and what a test must be able to do to each: let time pass, look into tables."""
+"""The three stores that share one contract. Tests can let time pass in each of them, and read their tables."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from anb_core.testing.store import InMemoryStore
 
 
 class DueDeletion(NamedTuple):
-    """An object that is to be deleted, in how long from now, in whole minutes."""
+    """An object that is scheduled for deletion. `minutes` is the time until then, rounded to minutes."""
 
     key: str
     reason: str
@@ -23,7 +23,7 @@ class DueDeletion(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A row of dead_letters."""
+    """A row of the table dead_letters."""
 
     cause: str
     detail: str
@@ -34,26 +34,26 @@ class DeadLetter(NamedTuple):
 
 
 class Backend(Protocol):
-    """A store in the hands of a test."""
+    """A store under test."""
 
     store: Store
 
     def another(self) -> Store:
-        """The store as another process has it."""
+        """A second store on the same data, as another process has it."""
         ...
 
     def pass_time(self, by: timedelta) -> None:
-        """Less than none puts the clock back."""
+        """Let time pass. A negative time puts the clock back."""
         ...
 
     def deletions(self) -> Sequence[DueDeletion]:
-        """All rows of object_deletions, the first one due first."""
+        """All rows of object_deletions, sorted by their due time."""
         ...
 
     def dead_letters(self) -> Sequence[DeadLetter]: ...
 
     def spoil(self, video_id: str) -> None:
-        """Make of a video what this version can't read."""
+        """Make a video unreadable for this version."""
         ...
 
     def close(self) -> None: ...
@@ -75,7 +75,7 @@ class InMemory:
             self._clock.advance(by)
 
     def in_outbox(self, video_id: str) -> bool:
-        """Whether there is a message to send for this video, due or not."""
+        """Whether the outbox has an entry for this video, due or not."""
         return video_id in self._kept.outbox
 
     def deletions(self) -> Sequence[DueDeletion]:
@@ -102,7 +102,7 @@ class InMemory:
 
 
 def statements_of(engine: Engine) -> list[list[str]]:
-    """A list that grows by the statements of each transaction that is committed, in their order."""
+    """Record the statements of all transactions that commit from now on, as one list for each transaction."""
     transactions: list[list[str]] = []
 
     def execute(connection: Connection, _cursor: object, statement: str, *_: Any) -> None:
@@ -121,7 +121,7 @@ def statements_of(engine: Engine) -> list[list[str]]:
 
 
 class Sql:
-    """`transactions` are the statements that its own store has committed, for each transaction."""
+    """A store on a database. `transactions` has the committed statements of `store`, one list per transaction."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -136,7 +136,7 @@ class Sql:
         return self._others[-1]
 
     def pass_time(self, by: timedelta) -> None:
-        """Nobody can turn the server's clock, so everything that was written down becomes older."""
+        """Make all stored times older, because a test can't change the server's clock."""
         with self.database.transaction() as connection:
             for table in metadata.sorted_tables:
                 times = [column for column in table.c if isinstance(column.type, Time)]
@@ -164,20 +164,20 @@ class Sql:
             return [DeadLetter(*row) for row in rows]
 
     def spoil(self, video_id: str) -> None:
-        """As a newer program does that lets people keep more than 30 s."""
+        """Write an edit as a newer program might: its trim may be longer than 30 s."""
         newer = {"trim": {"length": 45}}
         with self.database.transaction() as connection:
             connection.execute(update(videos).where(videos.c.id == video_id).values(edit=newer))
 
     def check_events_come_last(self) -> int:
-        """Fail if a statement followed an event in its transaction; else the number of transactions with an event."""
+        """Fail if a transaction has a statement after its event. Returns the number of transactions with an event."""
         with_event = [sent for sent in self.transactions if any(_is_event(statement) for statement in sent)]
         for sent in with_event:
-            assert _is_event(sent[-1]), f"everybody who writes to the feed waits for what follows the event: {sent}"
+            assert _is_event(sent[-1]), f"other writers of the feed wait for the statements after the event: {sent}"
         return len(with_event)
 
     def close_others(self) -> None:
-        """A server has so many connections to give and no more."""
+        """Close the other stores, because the server's connections are limited."""
         while self._others:
             self._others.pop().close()
 

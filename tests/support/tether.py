@@ -1,4 +1,4 @@
-"""A server for tests that can't outlive them: not after Ctrl-C, and not after the test process was killed."""
+"""Runs servers for tests. They end with the test process, even if it is killed or interrupted by Ctrl-C."""
 
 import os
 import socket
@@ -12,8 +12,7 @@ from secrets import randbelow
 
 from tests.support.waiting import eventually
 
-# Runs the command until our standard input, a pipe from the tests, is closed: by them, or by the kernel if they were
-# killed.
+# Runs the command until stdin is closed. It is a pipe from the test process. The kernel closes it if that is killed.
 _WATCH = """
 signal=$1 folder=$2; shift 2
 exec 3<&0
@@ -26,14 +25,14 @@ exit $status
 """
 
 
-# Of each process of a test run its own, and below those that the kernel gives to whoever asks for any: what was found
-# free is still so when a slow server comes to listen on it.
+# Each process of a test run has its own range of ports, below the kernel's ephemeral ports. So a port that was free is
+# still free when a slow server starts to listen on it.
 _FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A free port of 127.0.0.1."""
     while True:
         port = next(_ports)
         with socket.socket() as probe, suppress(OSError):
@@ -50,7 +49,10 @@ def tethered(
     stop: str = "TERM",
     as_user: tuple[int, int] | None = None,
 ) -> Iterator[None]:
-    """Run a server until the block ends; `folder`, which holds its data, goes with it."""
+    """Run a server until the end of the block, and then delete `folder`, which has its data.
+
+    `ready` tells whether the server answers. `stop` is the signal that stops it. `as_user` is its user and group id.
+    """
     user, group = as_user or (None, None)
     with tempfile.TemporaryFile() as output:
         watch = subprocess.Popen(
@@ -59,7 +61,7 @@ def tethered(
             stdout=output,
             stderr=output,
             cwd="/",
-            start_new_session=True,  # Ctrl-C is for pytest
+            start_new_session=True,  # so that Ctrl-C reaches only pytest
             user=user,
             group=group,
             extra_groups=None if as_user is None else [],

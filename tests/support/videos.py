@@ -1,10 +1,10 @@
-"""Videos as the API tells them."""
+"""Videos in the API's JSON form."""
 
 from typing import Any
 
 
 def a_video(**changes: Any) -> dict[str, Any]:
-    """A processed one, unless the changes say otherwise."""
+    """A processed video, with these fields changed."""
     return {
         "video_id": "0f9e8d7c-6b5a-4000-8000-000000000000",
         "task_id": "t",

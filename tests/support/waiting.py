@@ -6,7 +6,11 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], *, within: float = 60.0, every: float = 0.02) -> T:
-    """Wait until `condition()` is truthy and return its value; after `within` seconds, fail with the last value."""
+    """Call `condition` every `every` seconds until its result is truthy, and return that result.
+
+    Raises:
+        AssertionError: it is still not truthy after `within` seconds.
+    """
     deadline = time.monotonic() + within
     while not (value := condition()):
         if time.monotonic() > deadline:

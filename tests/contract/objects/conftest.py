@@ -1,4 +1,4 @@
-"""The bucket's stand-ins: in memory, and S3 as moto and the embedded emulator speak it."""
+"""The buckets under test: in memory, and S3 from moto and from the embedded emulator."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -21,25 +21,25 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Stand:
-    """A bucket, and what a look behind it shows."""
+    """A bucket under test, and ways to inspect it without the adapter."""
 
     objects: Objects
     unfinished: Callable[[], set[str]]
-    """Keys to which somebody began to write."""
+    """The keys of unfinished writes."""
     begin: Callable[[str], object]
-    """Begin to write to a key and be gone."""
+    """Begin to write to a key and never finish, as a crashed process."""
     content_type: Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Server:
-    """S3 at a URL, with a client that looks behind the adapter."""
+    """S3 at a URL, with a client that does not use the adapter."""
 
     url: str
     s3: Any
 
     def objects(self, bucket: str = "", **options: Any) -> S3Objects:
-        """The adapter for a bucket, by default one that nobody has used; the environment names its server."""
+        """An adapter for a bucket, by default a new one. The environment names its server."""
         chosen: dict[str, Any] = {"region": "us-east-1", "patience": PATIENCE, "may_create": True} | options
         return S3Objects(bucket or f"anb-{next(_numbers)}", **chosen)
 
@@ -75,7 +75,7 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(scope="session", params=["memory", *SERVERS])
 def shared_stand(request: pytest.FixtureRequest) -> Iterator[tuple[Server, S3Objects] | None]:
-    """An adapter for a server, made once: making one takes longer than most tests."""
+    """An adapter for a server. It is shared, because creating one takes longer than most tests."""
     if request.param == "memory":
         yield None
         return

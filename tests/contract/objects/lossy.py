@@ -1,4 +1,4 @@
-"""An HTTP server between adapter and S3 that loses answers, and one that swallows uploads."""
+"""An HTTP proxy between adapter and S3 that loses answers, and a server that accepts uploads but stores nothing."""
 
 import http.client
 import threading
@@ -43,7 +43,7 @@ def _serving(handler: type[_Handler]) -> Iterator[str]:
 
 @contextmanager
 def losing_answers(upstream: str, lose: Callable[[str, str], bool]) -> Iterator[str]:
-    """Pass every request on; where `lose(method, path)` says so, close the connection instead of answering."""
+    """Forward every request. If `lose(method, path)` is true, close the connection instead of answering."""
     address = urlsplit(upstream)
 
     class Handler(_Handler):
@@ -71,7 +71,7 @@ def losing_answers(upstream: str, lose: Callable[[str, str], bool]) -> Iterator[
 
 @contextmanager
 def swallowing() -> Iterator[str]:
-    """Answer a multipart upload as S3 does, and keep nothing of it."""
+    """Answer a multipart upload as S3 does, but store nothing."""
 
     class Handler(_Handler):
         def _answer(self) -> None:

@@ -1,4 +1,4 @@
-"""What every bucket promises."""
+"""The contract of every bucket."""
 
 import random
 from datetime import timedelta
@@ -135,8 +135,8 @@ def test_deleting_takes_these_objects_and_no_other(stand: Stand) -> None:
 
     stand.objects.delete(["uploads/a.mp4", "uploads/c.mp4", "uploads/never-there.mp4"])
 
-    there = [name for name in ("a", "b", "c") if stand.objects.head(f"uploads/{name}.mp4")]
-    assert there == ["b"]
+    existing = [name for name in ("a", "b", "c") if stand.objects.head(f"uploads/{name}.mp4")]
+    assert existing == ["b"]
 
 
 def test_deleting_ends_unfinished_uploads_to_these_keys_and_to_no_other(stand: Stand) -> None:

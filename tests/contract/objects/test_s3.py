@@ -1,4 +1,4 @@
-"""What S3 alone does: URLs for people, and its many ways of being away."""
+"""Behaviour of the S3 adapter alone: download URLs, and an S3 that fails or does not answer."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ def objects(server: Server) -> S3Objects:
 
 @pytest.fixture
 def silent_url() -> Iterator[str]:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections but never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -70,10 +70,10 @@ def test_a_download_url_names_the_endpoint_that_people_reach_and_works_there(ser
 def test_a_missing_bucket_is_named_with_its_endpoint_and_what_to_do(server: Server) -> None:
     objects = server.objects("anb-never-made", may_create=False)
 
-    told = rf"Bucket anb-never-made at {server.url} does not exist: create it, or set S3_BUCKET"
+    message = rf"Bucket anb-never-made at {server.url} does not exist: create it, or set S3_BUCKET"
     calls: list[Callable[[], object]] = [objects.ping, objects.ensure, lambda: objects.head(KEY), lambda: put(objects)]
     for call in calls:
-        with pytest.raises(Unavailable, match=told) as error:
+        with pytest.raises(Unavailable, match=message) as error:
             call()
         assert error.value.part == "bucket"
 
@@ -238,7 +238,7 @@ def test_parts_in_flight_are_waited_for_before_an_upload_is_aborted(
 
     def slow_parts(method: str, _: str) -> bool:
         if method == "PUT":
-            # Time enough for an abort that does not wait.
+            # Long enough for an abort that does not wait for this part.
             aborted.wait(0.5)
             order.append("part")
         elif method == "DELETE":

@@ -1,4 +1,4 @@
-"""The queue's stand-ins: in memory, and SQS as moto and the embedded emulator speak it."""
+"""The queues under test: in memory, and SQS from moto and from the embedded emulator."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -23,27 +23,27 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Stand:
-    """A queue, and what a look behind it shows. Its visibility timeout is `SHORT` or `LONG`."""
+    """A queue under test, and ways to inspect it without the adapter. Its visibility timeout is `SHORT` or `LONG`."""
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """What is received while so much time passes, on the server's clock or the fake's."""
+    """Let this time pass, on the server's clock or the fake's, and return a message received meanwhile, or None."""
     dead_letters: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
 class Server:
-    """SQS at a URL, with a client that looks behind the adapter."""
+    """SQS at a URL, with a client that does not use the adapter."""
 
     url: str
     sqs: Any
 
     def queue_url(self, name: str = "", *, fifo: bool = False) -> str:
-        """The URL of a queue that nobody has used."""
+        """The URL of a new queue."""
         return f"{self.url}/000000000000/{name or f'anb-{next(_numbers)}'}{'.fifo' if fifo else ''}"
 
     def queue(self, url: str, **options: Any) -> SqsQueue:
-        """The adapter for a queue; the environment names its server."""
+        """An adapter for a queue. The environment names its server."""
         chosen: dict[str, Any] = {
             "region": "us-east-1",
             "patience": timedelta(seconds=20),
@@ -62,7 +62,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def look_behind() -> Callable[[str], Any]:
-    """A client for the server at a URL."""
+    """Returns a client for the server at a URL."""
     session = boto3.session.Session()
     return lambda url: session.client("sqs", endpoint_url=url)
 
@@ -81,7 +81,7 @@ MakeStand = Callable[..., Stand]
 
 @pytest.fixture(params=["memory", *SERVERS])
 def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStand]:
-    """Makes a stand with a queue of its own: `visibility=SHORT` or `LONG`, `fifo`."""
+    """Returns a function that creates a `Stand` with a new queue. Its arguments are `visibility` and `fifo`."""
     if request.param == "memory":
         yield _in_memory
         return
@@ -103,13 +103,13 @@ def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def stand(make_stand: MakeStand) -> Stand:
-    """A standard queue whose messages stay hidden for long."""
+    """A standard queue with a long visibility timeout."""
     return make_stand()
 
 
 @pytest.fixture
 def fifo(make_stand: MakeStand) -> Stand:
-    """A FIFO queue whose messages stay hidden for long."""
+    """A FIFO queue with a long visibility timeout."""
     return make_stand(fifo=True)
 
 

@@ -1,4 +1,4 @@
-"""What every queue promises."""
+"""The contract of every queue."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What SQS alone does: queues that are made, forgotten and missing, and its ways of being away."""
+"""Behaviour of the SQS adapter alone: creating queues, missing queues, and an SQS that fails or does not answer."""
 
 import json
 import socket
@@ -18,13 +18,13 @@ MESSAGE = Outgoing(body="body", group="video", owner="ana", deduplication="1")
 
 
 def attributes(server: Server, url: str) -> dict[str, Any]:
-    told: dict[str, Any] = server.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    return told
+    attributes: dict[str, Any] = server.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return attributes
 
 
 @pytest.fixture
 def silent_url() -> Iterator[str]:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections but never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -104,10 +104,10 @@ def test_a_missing_queue_is_named_with_its_endpoint_and_what_to_do(server: Serve
     url = server.queue_url()
     queue = server.queue(url, may_create=False)
 
-    told = rf"Queue {url} at {server.url} does not exist: create it, or set SQS_QUEUE_URL"
+    message = rf"Queue {url} at {server.url} does not exist: create it, or set SQS_QUEUE_URL"
     calls = (queue.ping, queue.ensure, queue.depth, lambda: queue.send([MESSAGE]), lambda: queue.receive(wait=NOW))
     for call in calls:
-        with pytest.raises(Unavailable, match=told) as error:
+        with pytest.raises(Unavailable, match=message) as error:
             call()
         assert error.value.part == "queue"
 

@@ -1,4 +1,4 @@
-"""What every runtime does. The real one runs programs, the manual one unit tests."""
+"""The contract of every runtime: the system's, which programs use, and the manual one of unit tests."""
 
 import threading
 import time

@@ -43,7 +43,7 @@ def postgresql_store(postgres: Postgres, postgres_template: str) -> Iterator[Sql
 
 @pytest.fixture
 def postgresql(postgresql_store: Sql) -> Iterator[Sql]:
-    """A store on PostgreSQL, emptied: quicker than a new database a test."""
+    """A store on PostgreSQL with empty tables, which is faster than a new database for each test."""
     postgresql_store.clear()
     yield postgresql_store
     postgresql_store.close_others()
@@ -52,7 +52,7 @@ def postgresql(postgresql_store: Sql) -> Iterator[Sql]:
 
 @pytest.fixture
 def memory() -> Backend:
-    """A store in memory."""
+    """The in-memory store."""
     return InMemory()
 
 

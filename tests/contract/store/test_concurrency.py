@@ -1,4 +1,4 @@
-"""What holds when several threads or processes are at it at once."""
+"""The store's promises when several threads or processes call it at the same time."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ THREADS = 8
 
 
 def at_once(*calls: Callable[[], T]) -> Sequence[T]:
-    """Start all calls in the same moment, each in a thread; their answers in order."""
+    """Start all calls at the same moment, each in its own thread. Returns their results in order."""
     gate = threading.Barrier(len(calls))
 
     def begin(call: Callable[[], T]) -> T:
@@ -48,7 +48,7 @@ def at_once(*calls: Callable[[], T]) -> Sequence[T]:
 
 
 def stores(backend: Backend, count: int = THREADS) -> list[Store]:
-    """Two processes, so to speak, share the threads."""
+    """`count` stores for as many threads. Two stores alternate, as if the threads ran in two processes."""
     pair = (backend.store, backend.another())
     return [pair[number % 2] for number in range(count)]
 
@@ -254,7 +254,7 @@ def test_a_reader_of_the_feed_skips_nothing_while_many_write(backend: Backend) -
 
 
 def test_every_loser_knows_that_it_lost(backend: Backend) -> None:
-    """Eight workers, each of which took the job from the one before; only the last one's word counts."""
+    """Each of eight workers takes the job from the one before. Only the last one may settle the job."""
     store = backend.store
     video_id = uploaded(store)
     leases = []

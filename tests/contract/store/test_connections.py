@@ -1,4 +1,4 @@
-"""How many connections a store opens, and what it says of a server that has too few."""
+"""How many connections a store opens, and its warning about a server that allows too few."""
 
 import threading
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from tests.support.given import MINUTE, processed
 from tests.support.stores import Sql
 
 MAX_CONNECTIONS = 60
-"""As tests.support.postgres starts the server, which keeps three of them for superusers."""
+"""The setting of the server that tests.support.postgres starts. The server reserves three of them for superusers."""
 
 
 @pytest.fixture
 def limited(postgresql: Sql) -> Iterator[Sql]:
-    """A database that allows four connections to those who are no superusers."""
+    """A database that allows four connections to users who are not superusers."""
     name = make_url(postgresql.url).database
     with postgresql.database.transaction() as connection:
         connection.exec_driver_sql(f'ALTER DATABASE "{name}" CONNECTION LIMIT 4')
@@ -58,7 +58,7 @@ def test_a_store_opens_no_more_connections_than_it_may_and_serves_all_who_ask(po
 
 def test_nothing_stays_on_a_connection_that_a_pooler_may_lend_to_somebody_else(postgresql: Sql) -> None:
     with closing(SqlStore(postgresql.url, connections=3)) as store:
-        # More often than the driver waits before it prepares what it is asked again and again.
+        # The driver would prepare a statement after a few executions; this is more than a few.
         for _ in range(10):
             with store.exclusively("sweep", lifetime=MINUTE):
                 processed(store)
@@ -97,7 +97,7 @@ def test_a_limit_of_the_database_counts_too(limited: Sql) -> None:
 
 @pytest.fixture
 def common(postgresql: Sql) -> Iterator[str]:
-    """Our database's URL for a role that sees only that others have connections, as roles do in production."""
+    """Our database's URL with a role that, as in production, may not see details of other roles' connections."""
     name = f"common_{uuid4().hex}"
     with postgresql.database.transaction() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")

@@ -1,4 +1,4 @@
-"""Another server takes over: whoever has a connection to the one before has to leave it, and needs no restart."""
+"""Failover: after another server takes over, a store leaves its old connections and continues without a restart."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 
 def pid(database: Database) -> int:
-    """Which connection the next transaction has."""
+    """The server process id of the connection that the next transaction gets."""
     with database.reading() as connection:
         return int(connection.scalar(text("SELECT pg_backend_pid()")) or 0)
 
@@ -65,7 +65,7 @@ def test_no_connection_is_used_for_longer_than_it_may_be(
 
 
 def read_only(server: Postgres, *, whether: bool) -> None:
-    """Also for who is connected already."""
+    """Make the server read-only or writable, for existing connections, too."""
     server.execute("ALTER SYSTEM SET default_transaction_read_only = on" if whether else "ALTER SYSTEM RESET ALL")
     server.execute("SELECT pg_reload_conf()")
 
@@ -117,10 +117,10 @@ def test_who_was_connected_to_the_server_before_goes_on_with_the_one_that_took_o
         assert "read-only" in (away(follower) or "")
         eventually(lambda: has_followed(after, name, waiting))
 
-        # It stays up, as one does whose place in the network goes to another.
+        # The old server stays up, as when only its network address moves to another server.
         read_only(before, whether=True)
-        told = str(eventually(lambda: away(store)))
-        assert told.startswith(f"The database postgresql:///{name}?host=127.0.0.1%3A{before.port}&host=127.0.0.1%3A")
+        message = str(eventually(lambda: away(store)))
+        assert message.startswith(f"The database postgresql:///{name}?host=127.0.0.1%3A{before.port}&host=127.0.0.1%3A")
         after.execute("SELECT pg_promote()")
         eventually(lambda: not away(store), within=15)
 

@@ -1,4 +1,4 @@
-"""What a store does when its database is slow, away, or gone in the very moment of a commit."""
+"""A store whose database is slow or unavailable, or disappears at the moment of a commit."""
 
 import socket
 import threading
@@ -55,7 +55,7 @@ def proxy(postgresql: Sql) -> Iterator[Proxy]:
 
 @pytest.fixture
 def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
-    """The same database, seen through the proxy."""
+    """A store on the same database, connected through the proxy."""
     url = make_url(postgresql.url).set(port=proxy.port)
     store = SqlStore(url.render_as_string(hide_password=False))
     store.ping()
@@ -64,7 +64,7 @@ def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
 
 
 COMMIT = b"COMMIT\0"
-"""As PostgreSQL is told it; a transaction also begins with the word, in READ COMMITTED."""
+"""The bytes of a COMMIT on the wire. The NUL tells it from READ COMMITTED, which begins a transaction."""
 
 BOTH = pytest.mark.parametrize("when", list(Cut))
 
@@ -139,13 +139,13 @@ def test_what_cannot_be_repeated_says_that_the_database_is_away(postgresql: Sql,
     proxy.cut(Cut.AFTER, COMMIT)
     with pytest.raises(Unavailable):
         far.cancel(video_id)
-    # Nothing was concluded, and the person who asks again is told how it stands.
+    # The store did not guess whether the commit succeeded. A second call gets the current state.
     with pytest.raises(Conflict):
         far.cancel(video_id)
 
 
 def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: Proxy, far: SqlStore) -> None:
-    """The failure was committed, its answer lost, and another worker was at it before the first one asked again."""
+    """The settlement was committed, but its answer was lost. Another worker claims the job before the repetition."""
     lease = processing(postgresql.store)
     proxy.cut(Cut.AFTER, COMMIT)
     assert interrupt(far, lease)
@@ -156,7 +156,7 @@ def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: P
 
 
 def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
-    """The connection broke while the server was still at the commit: the first try's locks are still held."""
+    """The connection broke while the server was still committing, so the first try still holds its locks."""
     lease = processing(postgresql.store)
     answers: list[bool] = []
     with postgresql.database.engine.begin() as first_try:
@@ -171,11 +171,11 @@ def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql
 
 
 def test_the_clock_is_read_after_the_wait_for_the_row(postgresql: Sql) -> None:
-    """A claim that waited for a row judges by the time after the wait, not before."""
+    """A claim that waited for a row uses the time after the wait, not before."""
     lease = processing(postgresql.store)
     read = []
 
-    def look() -> None:
+    def lock_and_read() -> None:
         with postgresql.database.transaction() as connection:
             locked = lock(connection, lease.video_id)
             assert locked is not None
@@ -183,7 +183,7 @@ def test_the_clock_is_read_after_the_wait_for_the_row(postgresql: Sql) -> None:
 
     with postgresql.database.engine.begin() as holder:
         lock(holder, lease.video_id)
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=lock_and_read)
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
         released = postgresql.store.now()
@@ -201,7 +201,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # Had the one that waits its id by now, it would stand before this one.
+        # If the waiting writer had an id already, its event would come before this one.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
@@ -229,7 +229,7 @@ def test_a_sqlite_writer_that_waits_too_long_is_told_as_busy(sqlite: Sql, monkey
     with sqlite.database.transaction():
         with pytest.raises(Busy) as unavailable:
             impatient.renew(lease, duration=LEASE)
-        # Who only reads waits for nobody.
+        # A reader does not wait for a writer.
         assert impatient.get(lease.video_id) is not None
     assert "locked" in unavailable.value.message
     assert impatient.renew(lease, duration=LEASE)
@@ -241,7 +241,7 @@ def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -
 
         def fill(connection: DBAPIConnection, _: object) -> None:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA max_page_count = 1")  # as many as there are
+            cursor.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the current number of pages
             cursor.close()
 
         event.listen(full.database.engine, "connect", fill)
@@ -314,14 +314,14 @@ def test_a_database_that_is_away_is_told_as_unavailable(kind: str) -> None:
 
 
 def test_a_database_that_is_not_there_is_named_without_its_password(postgresql: Sql) -> None:
-    there = make_url(postgresql.url)
-    url = there.set(password="hunter2", database="nowhere")
+    server = make_url(postgresql.url)
+    url = server.set(password="hunter2", database="nowhere")
     wrong = SqlStore(url.render_as_string(hide_password=False))
     with pytest.raises(Unavailable) as unavailable:
         wrong.ping()
-    told = unavailable.value.message
-    assert told.startswith(f"The database postgresql://127.0.0.1:{there.port}/nowhere is not available: ")
-    assert told.endswith('FATAL:  database "nowhere" does not exist')
+    message = unavailable.value.message
+    assert message.startswith(f"The database postgresql://127.0.0.1:{server.port}/nowhere is not available: ")
+    assert message.endswith('FATAL:  database "nowhere" does not exist')
     wrong.close()
 
 

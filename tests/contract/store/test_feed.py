@@ -46,7 +46,7 @@ def test_the_feed_tells_the_whole_story_in_order(store: Store) -> None:
 
 
 def test_the_event_is_the_last_statement_of_its_transaction(sql: Sql) -> None:
-    """After every test the fixtures of the databases look at this. Here they must have something to look at."""
+    """The database fixtures check this after every test. This test makes sure that there are events to check."""
     store = sql.store
     lost = claim(store, uploaded(store))
     assert store.report_progress(lost, 0.5)

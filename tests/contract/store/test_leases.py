@@ -37,7 +37,7 @@ TODAY_AND_TOMORROW = (0, 24 * 60)
 
 
 def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> object:
-    """One more message for this video."""
+    """Claim the video as a worker does after one more message."""
     return store.claim(
         video_id, generation=generation, attempt_id=new_id(), worker="worker-2", lease=LEASE, policy=POLICY
     )
@@ -252,10 +252,10 @@ def test_a_relay_that_had_not_noted_yet_what_it_sent_leaves_the_message_that_is_
     assert deliver(store, lease.video_id) == Dropped(Reason.NOT_DUE)
     store.mark_sent(early, broker="queue")
     backend.pass_time(4 * SECOND)
-    [owed] = store.hold_outbox(limit=10, hold=MINUTE)
-    # By its id a FIFO queue takes it for another message.
-    assert owed.id > early.id
-    assert owed.video_id == lease.video_id
+    [newer] = store.hold_outbox(limit=10, hold=MINUTE)
+    # A new id, so that a FIFO queue does not drop it as a repetition.
+    assert newer.id > early.id
+    assert newer.video_id == lease.video_id
 
 
 @pytest.mark.parametrize("status", ["uploading", "leased", "over", "deleted", "retried"])

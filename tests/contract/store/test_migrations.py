@@ -52,7 +52,7 @@ def test_the_migrations_make_what_the_tables_say(empty_url: str, database: Engin
 def test_the_migrations_make_the_same_database_as_the_tables_would(
     request: pytest.FixtureRequest, empty_url: str, database: Engine, tmp_path: Path
 ) -> None:
-    """Alembic compares neither check constraints nor the conditions of indexes nor collations."""
+    """Alembic's own comparison ignores check constraints, conditions of indexes and collations."""
     upgrade(empty_url)
     made = shape_of(database)
     if empty_url.startswith("sqlite"):
@@ -65,7 +65,7 @@ def test_the_migrations_make_the_same_database_as_the_tables_would(
 
 
 def shape_of(database: Engine) -> dict[str, object]:
-    """All that a database tells of its tables."""
+    """The full description of all tables in the database's catalog."""
     inspector = inspect(database)
     return {
         table: {
@@ -187,8 +187,8 @@ def test_a_database_with_an_older_schema_is_not_ready_and_says_why(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upgrade(empty_url)
-    newest = migrations.known()[0]
-    monkeypatch.setattr(migrations, "known", lambda: ("9999", newest))
+    newest = migrations.revisions()[0]
+    monkeypatch.setattr(migrations, "revisions", lambda: ("9999", newest))
     store = SqlStore(empty_url)
     with pytest.raises(Unavailable, match=f"schema is {newest}, this program needs 9999: run the migrations"):
         store.ping()
@@ -201,7 +201,7 @@ def test_a_server_that_is_away_cannot_be_upgraded() -> None:
 
 
 def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:
-    """Our own timeouts would end a migration that waits for another; it waits for as long as it takes."""
+    """A migration waits for another one without a limit. Our usual timeouts would end it."""
     engine = make_engine(postgres_url)
     with engine.connect() as other:
         other.execute(text("SET LOCAL lock_timeout = 0"))
@@ -218,7 +218,7 @@ def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url:
 def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they ask queues behind a change that waits, and their own patience is 3 s."""
+    """Queries of running programs wait behind a blocked ALTER TABLE, and they give up after 3 s."""
     engine, to = make_engine(postgres_url), command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
@@ -232,7 +232,7 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
 
 
 def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql) -> None:
-    """Both run during a rolling upgrade, and after a rollback: the one before knows the column `answered` alone."""
+    """Both run during a rolling upgrade, and after a rollback. The older program knows only the column `answered`."""
     store, video_id = sql.store, processing(sql.store).video_id
     kept = text("SELECT answered, receipts FROM jobs WHERE video_id = :id").columns(answered=JSON, receipts=JSON)
     write = text("UPDATE jobs SET answered = :written, version = version + 1 WHERE video_id = :id")
@@ -251,7 +251,7 @@ def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql
 def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rows are as that program wrote them, the fingerprint too."""
+    """The rows, including the fingerprint, are as the first version wrote them."""
     to = command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))

@@ -1,6 +1,6 @@
-"""Every query that runs all day finds its rows by an index, however many there are."""
+"""Every frequent query uses an index, so that its cost does not grow with the tables."""
 
-# ruff: noqa: S608 - every statement here is made of constants
+# ruff: noqa: S608 - all statements are built from constants
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from tests.support.stores import Sql
 MANY = 3000
 
 SMALL = {"api_tokens", "feed_cursors", "locks"}
-"""Tables that never hold enough rows for an index to matter."""
+"""Tables that always stay too small for an index to matter."""
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
@@ -29,13 +29,14 @@ READ_IN_ORDER = {
     "pk_job_events",
     "ix_object_deletions_video_id",
 }
-"""Indexes read from an end on, to a limit: everybody's newest videos, all jobs that wait for a message, all that are
-worked on, the last event; and beside all the videos that are to be purged, where they are many."""
+"""Indexes that queries read from one end, up to a limit: the newest videos of all owners, jobs that wait for a message,
+jobs that are being processed, and the last event. The last index is also read beside many videos that wait for the
+purge."""
 
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database with thousands of videos, events and all the rest, as after some months; statistics are fresh."""
+    """A database with thousands of rows in each table, as after some months, and with fresh statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():
@@ -100,7 +101,7 @@ def _multiplied() -> Iterator[str]:
 
 @contextmanager
 def explained(sql: Sql) -> Iterator[list[str]]:
-    """Collects whatever is read from end to end, by the databases' own account of every statement in the block."""
+    """Collect the full table scans of every statement in the block, found with the database's EXPLAIN."""
     scans: list[str] = []
     engine = sql.store.database.engine  # type: ignore[attr-defined]
     find = _postgresql_scans if engine.dialect.name == "postgresql" else _sqlite_scans
@@ -118,8 +119,8 @@ def explained(sql: Sql) -> Iterator[list[str]]:
 
 
 def _postgresql_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
-    # Thousands of rows are few enough for the planner to prefer a scan at times; told not to, it scans only where no
-    # index serves.
+    # With only thousands of rows, the planner sometimes prefers a scan. With this setting it scans only if it can't use
+    # an index.
     cursor.execute("SET LOCAL enable_seqscan = off")
     cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
     nodes = [cursor.fetchone()[0][0]["Plan"]]

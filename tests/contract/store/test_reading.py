@@ -46,7 +46,7 @@ def test_a_video_that_comes_while_somebody_pages_moves_nothing(backend: Backend)
     old = [uploading(store).video.id for _ in range(4)]
     first = store.listing(owner="ada", limit=2)
     backend.pass_time(SECOND)
-    # Time passes by making rows older, so the place is taken from the row as it is now.
+    # `pass_time` changes the rows' times, so read the row again.
     last = store.get(first[-1].video.id)
     assert last is not None
     uploading(store)
@@ -84,13 +84,13 @@ def test_attempts_are_told_in_their_order(store: Store) -> None:
     first = processing(store)
     assert interrupt(store, first)
     second = claim(store, first.video_id, worker="worker-2")
-    told = store.history(first.video_id)[1]
-    assert [attempt.id for attempt in told] == [first.attempt_id, second.attempt_id]
-    assert [(attempt.worker, attempt.fence, attempt.ending) for attempt in told] == [
+    attempts = store.history(first.video_id)[1]
+    assert [attempt.id for attempt in attempts] == [first.attempt_id, second.attempt_id]
+    assert [(attempt.worker, attempt.fence, attempt.ending) for attempt in attempts] == [
         ("worker-1", 1, "interrupted"),
         ("worker-2", 2, None),
     ]
-    assert [attempt.result_key for attempt in told] == [first.result_key, second.result_key]
+    assert [attempt.result_key for attempt in attempts] == [first.result_key, second.result_key]
     assert store.history("unknown")[1] == []
 
 
@@ -101,11 +101,11 @@ def test_several_histories_are_told_at_once_each_with_its_own_attempts(store: St
     tried_once = processing(store)
     store.delete(deleted.video_id, grace=DAY)
     ids = [tried_twice.video_id, waiting, deleted.video_id, tried_once.video_id, "unknown"]
-    told = store.histories(ids)
-    assert {video_id: record for video_id, (record, _) in told.items()} == {
+    histories = store.histories(ids)
+    assert {video_id: record for video_id, (record, _) in histories.items()} == {
         video_id: store.get(video_id) for video_id in ids
     }
-    assert {video_id: [attempt.id for attempt in attempts] for video_id, (_, attempts) in told.items()} == {
+    assert {video_id: [attempt.id for attempt in attempts] for video_id, (_, attempts) in histories.items()} == {
         tried_twice.video_id: [tried_twice.attempt_id, second.attempt_id],
         waiting: [],
         deleted.video_id: [],

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the store in memory and a real one tell the same, and the promises hold."""
+"""Random sequences of calls: the in-memory store and a real one give the same answers and keep the promises."""
 
 import shutil
 import tempfile
@@ -35,8 +35,8 @@ from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, U
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
-# All times that pass are multiples of 30 s and nothing is due at one, so that the real milliseconds between the two
-# stores decide nothing. The clock of a server that takes over may be behind.
+# All steps are about multiples of 30 s, and no deadline is one. So the milliseconds between the calls of the two stores
+# do not matter. The negative step is a failover to a server whose clock is behind.
 STEPS = [
     timedelta(seconds=-30),
     timedelta(seconds=30),
@@ -57,13 +57,13 @@ receipts = st.none() | st.dictionaries(st.sampled_from(["one", "two"]), st.just(
 
 
 class Pair:
-    """Two stores that are told the same."""
+    """Two stores that get the same calls."""
 
     def __init__(self, left: Backend, right: Backend) -> None:
         self.sides = (left, right)
 
     def both(self, call: Callable[[Store], Any]) -> tuple[Any, Any]:
-        """Both answers; they must mean the same."""
+        """Call both stores. Returns both results, which must be equal apart from times and row ids."""
         left, right = (self._answer(backend.store, call) for backend in self.sides)
         assert plain(left) == plain(right)
         return left, right
@@ -76,7 +76,7 @@ class Pair:
 
 
 def plain(value: Any) -> str:
-    """A value without what may differ: times, ids of rows, tokens of holds."""
+    """The value without parts that may differ: times, row ids, tokens of holds."""
     return repr(_timeless(value))
 
 
@@ -103,7 +103,7 @@ def _timeless(value: Any) -> Any:
 
 
 class Stores(RuleBasedStateMachine):
-    """What everybody does to a store."""
+    """All calls of API, workers, relay and sweep."""
 
     template: Path
 
@@ -270,7 +270,7 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
-        """L3: a lease that expires, an upload that expires, an entry in the outbox, or a message that was sent."""
+        """Promise L3: each unfinished job has a lease, an outbox entry or a sent message, so that it is continued."""
         backend = self.pair.sides[0]
         assert isinstance(backend, InMemory)
         for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
@@ -292,7 +292,7 @@ def test_memory_and_sqlite_tell_the_same_whatever_happens(sqlite_template: Path)
             max_examples=5,
             stateful_step_count=40,
             deadline=None,
-            # Shrinking would take minutes; a story of forty steps can be read.
+            # Without shrinking, which would take minutes. A person can read forty steps.
             phases=[Phase.reuse, Phase.generate],
             suppress_health_check=[HealthCheck.too_slow],
         ),

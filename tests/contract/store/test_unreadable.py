@@ -1,4 +1,4 @@
-"""One row that this version can't read is reported, and keeps nobody from the others."""
+"""A row that this version can't read is reported and skipped; all other rows stay usable."""
 
 from datetime import timedelta
 
@@ -87,10 +87,10 @@ def ids(store: Store, limit: int = 50) -> list[str]:
 def test_histories_of_the_others_are_told(backend: Backend) -> None:
     store = backend.store
     good, bad = processed(store), spoiled(backend, processed(store))
-    told = store.histories([good, bad, "unknown"])
-    assert set(told) == {good, "unknown"}
-    assert len(told[good][1]) == 1
-    assert told["unknown"] == (None, [])
+    histories = store.histories([good, bad, "unknown"])
+    assert set(histories) == {good, "unknown"}
+    assert len(histories[good][1]) == 1
+    assert histories["unknown"] == (None, [])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])
@@ -120,15 +120,15 @@ def test_the_uploads_of_the_others_end(backend: Backend) -> None:
 
 
 def test_it_is_counted_sent_and_purged_like_the_others(backend: Backend) -> None:
-    """What asks for no more than this version knows goes on, also for the newer program's sake."""
+    """Operations that do not need the unreadable value still work, also for the newer program's rows."""
     store = backend.store
     bad = spoiled(backend, uploaded(store))
-    gone = uploaded(store)
-    store.delete(gone, grace=timedelta(0))
-    spoiled(backend, gone)
+    deleted = uploaded(store)
+    store.delete(deleted, grace=timedelta(0))
+    spoiled(backend, deleted)
     assert store.count_by_status() == {Status.UPLOADED: 1}
     sent(store, bad)
-    assert {event.video_id for event in store.events_after(0)} == {bad, gone}
+    assert {event.video_id for event in store.events_after(0)} == {bad, deleted}
     backend.pass_time(HOUR)
     assert store.requeue_overdue(slack=MINUTE, limit=10) == 1
     assert due(store) == [bad]
@@ -162,7 +162,7 @@ def test_whatever_of_it_cannot_be_read(sql: Sql, damage: str) -> None:
 
 @pytest.fixture
 def lax(sqlite: Sql) -> Sql:
-    """A database that checks as little as one does whose newer program checks other things."""
+    """A database without check constraints. A newer program may have changed them, so unknown values are possible."""
     with sqlite.database.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
@@ -266,7 +266,7 @@ def test_a_lease_of_a_row_that_somebody_holds_keeps_nobody_waiting(postgresql: S
 
 
 def test_an_unreadable_row_is_no_other_error(backend: Backend) -> None:
-    """Whoever catches what is refused, or what is away, does not catch this."""
+    """Code that catches `Refused` or `Unavailable` does not catch this error."""
     assert Unreadable.__mro__[1] is AnbError
     new = new_video()
     backend.store.begin_upload(new, lifetime=MINUTE)

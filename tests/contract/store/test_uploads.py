@@ -173,7 +173,7 @@ def test_beginning_the_same_upload_again_gives_the_same_record(store: Store) -> 
     for _ in range(2):
         assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
     assert len(store.events_after(0)) == 1
-    # By now it has the key, whoever named it first.
+    # The upload has the key now, although its first call did not name it.
     assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
 
 
@@ -192,7 +192,7 @@ def test_an_id_that_is_taken_is_refused(store: Store) -> None:
     with pytest.raises(Conflict) as refused:
         store.begin_upload(taken, lifetime=MINUTE, idempotency=KEY)
     assert refused.value.code == "video_exists"
-    # Nothing of it stays, its key neither.
+    # The refused call left nothing in the store, not even its key.
     assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
 
 

@@ -210,7 +210,7 @@ def test_a_current_folder_that_is_gone(place: Place, command: list[str]) -> None
     for environment in environments:
         gone = place.path / "gone"
         gone.mkdir()
-        expect_civil(place.run(*command, folder=str(gone), gone=True, environment=environment))
+        expect_civil(place.run(*command, folder=str(gone), removed=True, environment=environment))
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o100, 0o500])

@@ -27,7 +27,7 @@ PATIENCE = timedelta(seconds=4)
 
 @pytest.fixture(autouse=True)
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the environment says that it is."""
+    """The path of the database that the environment names."""
     database = tmp_path / "anb.db"
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database}")
     monkeypatch.setenv("S3_BUCKET", "anb-videos")
@@ -36,7 +36,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_opening_asks_nobody_anything(database: Path) -> None:
-    # Sockets are forbidden here, and the database's file would be there if it had been opened.
+    # Unit tests must not open sockets, and an opened database would have created its file.
     with (
         closing(open_store(load(StoreSettings))),
         closing(open_store_for_command(load(StoreSettings))),
@@ -82,7 +82,7 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
             stub.add_response("create_queue", {"QueueUrl": queue.name}, {"QueueName": "anb", "Attributes": own})
             queue.ensure()
             stub.assert_no_pending_responses()
-        # A call with all its tries ends within the heartbeat.
+        # A call ends within the heartbeat, with all its retries.
         for client in (sqs, s3):
             assert vars(client.meta.config)["read_timeout"] <= 4
 

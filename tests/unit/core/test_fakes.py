@@ -1,4 +1,4 @@
-"""What the fakes have beside the contract: faults to inject."""
+"""Behaviour of the fakes that the contract tests do not cover: injected faults."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What S3 may answer and no emulator does."""
+"""Answers of S3 that no emulator gives."""
 
 import threading
 from collections import Counter
@@ -30,13 +30,13 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
 
 
 @pytest.fixture
-def objects(clients: list[BaseClient]) -> S3Objects:  # noqa: ARG001 - recorded as it is made
+def objects(clients: list[BaseClient]) -> S3Objects:  # noqa: ARG001 - the fixture records the new client
     return S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
 
 
 @pytest.fixture
 def stub(objects: S3Objects, clients: list[BaseClient]) -> Iterator[Stubber]:  # noqa: ARG001
-    """What S3 answers; all of it has to be asked for."""
+    """Prepared answers of S3. The test fails if one is not used."""
     with Stubber(clients[0]) as stub:
         yield stub
         stub.assert_no_pending_responses()
@@ -67,8 +67,8 @@ def test_more_objects_than_one_call_takes_are_deleted_in_several(objects: S3Obje
     keys = [f"uploads/{number}.mp4" for number in range(1001)]
     stub.add_response("list_multipart_uploads", {}, {"Bucket": "anb-videos", "Prefix": "uploads/"})
     for batch in (keys[:1000], keys[1000:]):
-        told = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
-        stub.add_response("delete_objects", {}, {"Bucket": ANY, "Delete": told})
+        deletion = {"Objects": [{"Key": key} for key in batch], "Quiet": True}
+        stub.add_response("delete_objects", {}, {"Bucket": ANY, "Delete": deletion})
 
     assert objects.delete(keys) == frozenset()
 
@@ -96,7 +96,7 @@ def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_t
         with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}\).*s3:GetObject") as withheld:
             objects.head(KEY)
 
-    # Whoever tries a video again reads this; whose account and role it is stands in the log.
+    # The video's owner may read this message. Account and role are only in the log.
     assert "arn:" not in withheld.value.message
     assert ARN in logs[0]["reason"]
     assert ARN in str(withheld.value.__cause__)
@@ -140,7 +140,7 @@ def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_i
 
 
 class Held:
-    """A client of S3 that stores no part before it is let go."""
+    """An S3 client that finishes no part until the test sets `go`."""
 
     meta = SimpleNamespace(endpoint_url="http://127.0.0.1:9")
 
@@ -178,7 +178,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     with ThreadPoolExecutor(4) as pool:
         writing = [pool.submit(write, number) for number in range(4)]
-        # One may be full, and wait behind others of its writer.
+        # The fifth part may be full and wait, because its writer already sends two parts.
         eventually(lambda: len(held.parts) >= 4)
         with pytest.raises(AssertionError):
             eventually(lambda: len(held.parts) > 5, within=0.3)
@@ -188,7 +188,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     assert held.completed == 4
     assert Counter(held.parts) == {**{bytes([number]) * 4096: 4 for number in range(4)}, b"the rest": 4}
-    # All the room is free again: with a part less after each writer, one of these would wait for good.
+    # All parts are free again. If each writer had kept one, one of these writers would wait forever.
     for number in range(4, 10):
         write(number)
     assert held.completed == 10

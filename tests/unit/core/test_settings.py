@@ -27,7 +27,7 @@ def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Settings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
-    """All that a program can do."""
+    """The settings of all capabilities."""
 
 
 def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
@@ -80,11 +80,11 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = problems(
+    found = problems(
         monkeypatch, DATABASE_URL="", SQS_QUEUE_URL="my-queue", ANB_LEASE_SECONDS="10 min", ANB_LOG_FORMAT="xml"
     )
 
-    assert [problem.split()[0] for problem in told] == [
+    assert [problem.split()[0] for problem in found] == [
         "DATABASE_URL",
         "ANB_LEASE_SECONDS",
         "SQS_QUEUE_URL",
@@ -93,7 +93,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "message"),
     [
         ({"ANB_LEASE_SECONDS": "10x"}, "ANB_LEASE_SECONDS is 10x: it must be a whole number from 3 to 3600."),
         ({"SQS_VISIBILITY_TIMEOUT": "43201"}, "SQS_VISIBILITY_TIMEOUT is 43201: it must be a whole number"),
@@ -148,16 +148,16 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], told: str
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
 ) -> None:
     [problem] = problems(monkeypatch, **environment)
 
-    assert problem.startswith(told)
+    assert problem.startswith(message)
 
 
 def test_a_secret_is_told_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    [told] = problems(monkeypatch, DATABASE_URL="mysql://ana:hunter2@db/anb")
-    assert "hunter2" not in told
+    [problem] = problems(monkeypatch, DATABASE_URL="mysql://ana:hunter2@db/anb")
+    assert "hunter2" not in problem
     assert "secret" not in repr(given(monkeypatch))
 
 
@@ -174,9 +174,9 @@ def test_what_is_wrong_with_a_secret_or_beside_one_is_told_without_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv("SQS_REGION", "us-east-1")
-    told = problems(monkeypatch, **{name: value})
-    assert any(name in problem for problem in told)
-    assert not [problem for problem in told if "hunter2" in problem or "ter2" in problem]
+    found = problems(monkeypatch, **{name: value})
+    assert any(name in problem for problem in found)
+    assert not [problem for problem in found if "hunter2" in problem or "ter2" in problem]
 
 
 @pytest.mark.parametrize(

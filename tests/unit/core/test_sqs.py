@@ -1,4 +1,4 @@
-"""What SQS may answer and no emulator does."""
+"""Answers of SQS that no emulator gives."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
 
 
 @pytest.fixture
-def queue(clients: list[BaseClient]) -> SqsQueue:  # noqa: ARG001 - recorded as it is made
+def queue(clients: list[BaseClient]) -> SqsQueue:  # noqa: ARG001 - the fixture records the new client
     return SqsQueue(
         URL,
         region="us-east-1",
@@ -38,7 +38,7 @@ def queue(clients: list[BaseClient]) -> SqsQueue:  # noqa: ARG001 - recorded as 
 
 @pytest.fixture
 def stub(queue: SqsQueue, clients: list[BaseClient]) -> Iterator[Stubber]:  # noqa: ARG001
-    """What SQS answers to all but long polls; all of it has to be asked for."""
+    """Prepared answers of SQS to all calls except long polls. The test fails if one is not used."""
     with Stubber(clients[0]) as stub:
         yield stub
         stub.assert_no_pending_responses()

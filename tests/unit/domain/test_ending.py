@@ -44,21 +44,21 @@ def test_what_follows_from_an_error(error: Exception, counters: Counters, ending
     ids=lambda error: f"{type(error).__name__}-{getattr(error, 'part', '')}",
 )
 def test_hosts_and_paths_are_told_to_those_who_run_the_system_alone(error: Exception) -> None:
-    told = plan_ending(error, Counters(), POLICY, jitter=0.5).error
-    assert told is not None
-    assert not [word for word in ("secret", "10.", "/", "9000") if word in told.message]
-    assert told.message.endswith(".")
-    assert told.detail is not None
-    assert "secret.host" in told.detail
-    assert "/secret/path" in told.detail
+    problem = plan_ending(error, Counters(), POLICY, jitter=0.5).error
+    assert problem is not None
+    assert not [word for word in ("secret", "10.", "/", "9000") if word in problem.message]
+    assert problem.message.endswith(".")
+    assert problem.detail is not None
+    assert "secret.host" in problem.detail
+    assert "/secret/path" in problem.detail
 
 
 def test_why_an_object_is_withheld_is_told_to_those_who_run_the_system_in_the_buckets_own_words() -> None:
     withheld = Withheld("object_withheld", "Bucket b does not give us k.")
     withheld.__cause__ = RuntimeError("arn:aws:iam::123456789012:role/anb is not authorized")
-    told = plan_ending(withheld, Counters(), POLICY, jitter=0.5).error
-    assert told is not None
-    assert "arn:" not in told.message
-    assert told.detail is not None
-    assert told.detail.startswith("Withheld: Bucket b does not give us k.")
-    assert "arn:aws:iam::123456789012:role/anb is not authorized" in told.detail
+    problem = plan_ending(withheld, Counters(), POLICY, jitter=0.5).error
+    assert problem is not None
+    assert "arn:" not in problem.message
+    assert problem.detail is not None
+    assert problem.detail.startswith("Withheld: Bucket b does not give us k.")
+    assert "arn:aws:iam::123456789012:role/anb is not authorized" in problem.detail

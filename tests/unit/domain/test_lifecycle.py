@@ -96,15 +96,15 @@ def test_an_upload_that_was_never_whole_cannot_be_retried() -> None:
 @given(st.lists(st.floats(), max_size=20))
 def test_progress_only_grows_and_stays_between_none_and_all(reports: list[float]) -> None:
     job = claimed(uploaded()).job
-    told = 0
+    new_percents = 0
     for value in reports:
         step = lifecycle.progressed(job, value, NOW)
         if step is None:
             assert not min(value, 1.0) > job.progress
             continue
-        after, tell = step
+        after, new_percent = step
         assert job.progress < after.progress <= 1.0
         assert after.version == job.version + 1
-        told += tell
+        new_percents += new_percent
         job = after
-    assert told <= 100
+    assert new_percents <= 100

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Invalid
 from anb_core.domain.naming import clean_title, result_file_name, safe_file_name, title_from_file_name
 
 SCOTLAND = "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
-"""Its flag: a black one, and the letters gbsct in characters that show nothing."""
+"""Scotland's flag as an emoji: a black flag, and the letters gbsct as invisible tag characters."""
 
 
 @pytest.mark.parametrize(

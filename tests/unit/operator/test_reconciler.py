@@ -520,7 +520,7 @@ def test_nothing_is_cancelled_that_is_over(world: World, asked: str) -> None:
         world.cluster.delete("clip")
     world.follow()
     assert record_of(world.store, video_id).job.status is Status.FAILED
-    assert "CancelRefused" not in world.cluster.told
+    assert "CancelRefused" not in world.cluster.event_reasons
 
 
 def test_each_new_token_retries_once(world: World) -> None:
@@ -714,13 +714,13 @@ def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: Worl
     world.cluster.apply(video_id, {"videoId": video_id, "retry": "a"})
     world.follow()
     world.follow()
-    assert world.cluster.told.count("RetryRefused") == 1
+    assert world.cluster.event_reasons.count("RetryRefused") == 1
     [refused] = [told for told in world.cluster.events.values() if told.reason == "RetryRefused"]
     assert "processed" in refused.message
     assert phase(world, video_id) is Status.PROCESSED
     world.cluster.apply(video_id, {"videoId": video_id, "retry": "b"})
     world.follow()
-    assert world.cluster.told.count("RetryRefused") == 2
+    assert world.cluster.event_reasons.count("RetryRefused") == 2
 
 
 def test_a_retry_is_tried_until_the_bucket_gives_the_object_that_it_withheld(world: World) -> None:
@@ -933,7 +933,7 @@ def test_a_deletion_that_only_others_hold_is_none_of_ours(world: World) -> None:
     world.store.fault = DATABASE_AWAY
     with pytest.raises(Unavailable):
         world.reconcile(video_id)
-    assert world.cluster.told == []
+    assert world.cluster.event_reasons == []
 
 
 def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
@@ -1093,7 +1093,7 @@ def test_the_story_of_a_video_is_told_once(world: World) -> None:
     world.follow()
     world.cache.replace([])
     world.follow()
-    assert world.cluster.told == ["Started", "AttemptFailed", "Started", "Processed"]
+    assert world.cluster.event_reasons == ["Started", "AttemptFailed", "Started", "Processed"]
 
 
 def test_news_is_told_before_the_status_makes_it_old(world: World) -> None:
@@ -1110,7 +1110,7 @@ def test_of_what_was_coalesced_the_attempts_are_told_and_the_last_end(world: Wor
     lease = claim(world.store, video_id)
     world.store.publish(lease, result(lease))
     world.follow()
-    assert world.cluster.told == ["Started", "Started", "Processed"]
+    assert world.cluster.event_reasons == ["Started", "Started", "Processed"]
 
 
 def test_what_fails_again_is_told_again_however_quickly(world: World) -> None:
@@ -1121,14 +1121,14 @@ def test_what_fails_again_is_told_again_however_quickly(world: World) -> None:
         world.store.retry(video_id)
         reject(world.store, claim(world.store, video_id))
         world.follow()
-    assert world.cluster.told == ["Started", "Failed", *["Started", "Retried", "Failed"] * 2]
+    assert world.cluster.event_reasons == ["Started", "Failed", *["Started", "Retried", "Failed"] * 2]
 
 
 def test_what_is_older_than_kubernetes_keeps_events_is_not_told(world: World) -> None:
     failed(world.store)
     world.clock.advance(HOUR + SECOND)
     world.follow()
-    assert world.cluster.told == []
+    assert world.cluster.event_reasons == []
     assert len(world.cluster.names) == 1
 
 

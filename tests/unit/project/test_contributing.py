@@ -1,4 +1,4 @@
-"""The names that CONTRIBUTING gives to people who change the code."""
+"""CONTRIBUTING names only modules and functions that exist."""
 
 import importlib
 import re

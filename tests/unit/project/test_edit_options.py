@@ -1,4 +1,4 @@
-"""Each option of an edit is offered wherever people ask for edits. One that is missing somewhere fails by name."""
+"""Each edit option must be in the command line, the CRD and the docs. A failing test names the missing option."""
 
 import json
 import re
@@ -28,14 +28,14 @@ def options(model: type[BaseModel], *within: str) -> Iterator[tuple[str, ...]]:
 
 
 def at(path: tuple[str, ...], values: Any) -> Any:
-    """What `values` has there; None where it has nothing."""
+    """The value at this path, or None if there is none."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     return values
 
 
 def argument(path: tuple[str, ...]) -> str:
-    """`--start` for trim.start; `--no-intro` for a step that is on by default, `--intro` for one that is off."""
+    """The CLI option of a path: `--start` for trim.start, `--no-intro` for a step that is on by default."""
     *steps, name = path
     if name != "enabled":
         return f"--{name}"

@@ -39,9 +39,9 @@ def test_each_code_has_a_meaning(code: object, table: Sequence[str]) -> None:
 def test_a_guide_tells_the_same_of_each_code(guide: str, table: Sequence[tuple[str, str]]) -> None:
     text = (REPOSITORY / "docs" / guide).read_text(encoding="utf-8")
     rows = re.findall(r"^\| (?:\d{3} \| )?(`\w+`(?:, `\w+`)*) \| (.+) \|$", text, re.MULTILINE)
-    told = [(code, meaning) for cell, meaning in rows for code in re.findall(r"\w+", cell)]
+    listed = [(code, meaning) for cell, meaning in rows for code in re.findall(r"\w+", cell)]
 
-    assert [f"{code}: {meaning}" for code, meaning in table if (code, meaning) not in told] == []
+    assert [f"{code}: {meaning}" for code, meaning in table if (code, meaning) not in listed] == []
 
 
 def test_each_code_is_in_use() -> None:
@@ -52,7 +52,7 @@ def test_each_code_is_in_use() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    # Of these the code is made from the name of the part.
+    # These codes are built from the name of the part.
     words |= {f"{part}_unavailable" for part in PARTS if part in words}
 
     assert [code for _, table in TABLES for code in table if code not in words] == []

@@ -1,4 +1,4 @@
-"""What holds the folders of this repository together and no tool checks."""
+"""Rules about this repository's folders that no tool checks."""
 
 import ast
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_o
 
 
 def test_tests_patch_no_private_member() -> None:
-    """Ruff's SLF001 finds those that are written out, this one those that are named by a string."""
+    """Ruff's SLF001 finds private members in code. This test finds those in strings."""
     named = [
         f"{path}:{node.lineno} patches {argument.value}"
         for path in TESTS

@@ -17,14 +17,14 @@ PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(?P<name>anb_\w+)` \| (?P<labels>[^|]*)\|", re.MULTILINE)
 
 
-def told(section: str) -> dict[str, set[str]]:
-    """The labels of each metric in the table of a section."""
+def documented(section: str) -> dict[str, set[str]]:
+    """The labels of each metric in a section's table in docs/metrics.md."""
     text = PAGE.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
     return {row["name"]: set(re.findall(r"`(\w+)`", row["labels"])) for row in ROW.finditer(text)}
 
 
 def shown(registry: CollectorRegistry) -> dict[str, set[str]]:
-    """The labels of each metric that has a sample, but those of Python and of the process."""
+    """The labels of each metric that has a sample, without the metrics of Python and of the process."""
     return {
         family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels) - {"le"}
         for family in registry.collect()
@@ -44,12 +44,12 @@ def shown(registry: CollectorRegistry) -> dict[str, set[str]]:
 def test_the_page_tells_each_metric_that_is_registered_with_its_labels(
     section: str, metrics: anb_api.metrics.Metrics | anb_worker.metrics.Metrics | anb_operator.metrics.Metrics
 ) -> None:
-    table = told(section)
+    table = documented(section)
     for part in vars(metrics).values():
         if isinstance(part, MetricWrapperBase):
             [family] = part.describe()
             labels = table.get(family.name, table.get(f"{family.name}_total", set()))
             if labels:
-                # A metric with labels shows nothing before the first value of them; other labels are an error.
+                # A metric with labels has no sample before its first use. Wrong labels raise an error here.
                 part.labels(**dict.fromkeys(labels, "any"))
     assert shown(metrics.registry) == table

@@ -1,4 +1,4 @@
-"""What the programs read is written down where people and the chart look for it."""
+"""The settings of all programs are in docs/configuration.md and in the chart's files/settings.yaml."""
 
 import pytest
 

@@ -1,11 +1,11 @@
-"""What fits on a screen or two can be read at once: functions and modules have a limit."""
+"""Limits for the length of functions and modules, so that people can read each at once."""
 
 import ast
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
 LONGEST_FUNCTION, LONGEST_MODULE = 60, 400
-"""Lines."""
+"""The largest number of lines of a function, and of a module."""
 
 SOURCES = sorted(
     path

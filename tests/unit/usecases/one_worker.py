@@ -1,4 +1,4 @@
-"""One worker with fakes around it, and one video."""
+"""One worker with fakes around it, and one video, for the tests of `process`, `attempt` and others."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ STEPS = ["claim", "download", "probe", "main", "upload", "publish", "delete", "c
 
 
 class Death(BaseException):
-    """kill -9, as far as one process can tell."""
+    """Simulates kill -9: no handler may catch it."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """Loses what it is told to: `silent` methods commit and their answer is lost, once each."""
+    """A store that loses answers: each method in `silent` commits and then raises, once."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)
@@ -128,7 +128,7 @@ class FaultyStore(InMemoryStore):
 
 @dataclass
 class CheckedQueue(InMemoryQueue):
-    """A queue that lets nobody delete a message unless committed state takes its place (promise L3)."""
+    """A queue that checks promise L3: a message may be deleted only if committed state takes its place."""
 
     store: InMemoryStore = field(default_factory=InMemoryStore)
     deleted: int = 0
@@ -159,7 +159,7 @@ def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
 
 
 class World:
-    """One video that was uploaded, and a worker with fakes around it."""
+    """One uploaded video, and a worker with fakes around it."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
@@ -242,12 +242,12 @@ class World:
 
     @property
     def results(self) -> list[str]:
-        """The objects that somebody wrote as a result and no row schedules for deletion."""
+        """The keys of result objects that are not scheduled for deletion."""
         scheduled = {kept.scheduled.key for kept in self.store.deletions}
         return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
 
     def after_the_lease(self) -> None:
-        """The sweep of another process finds the expired lease, and the relay sends."""
+        """Let the lease expire. The sweep of another process ends it, and the relay sends the new message."""
         self.clock.advance(LEASE)
         self.store.end_expired_leases(limit=10, policy=POLICY)
         self.relay.send_due()

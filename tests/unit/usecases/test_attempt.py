@@ -1,4 +1,4 @@
-"""What becomes of attempts."""
+"""How attempts end."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -22,7 +22,7 @@ BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
 
 
 class World:
-    """A loop around fakes. `during` is the work on a delivery; `script` ends each wait of the gate."""
+    """A consumer with fakes around it. `during` handles a delivery; `on_wait` is called when the gate waits."""
 
     def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
         self.queue = queue or InMemoryQueue()
@@ -38,7 +38,7 @@ class World:
         self.beats = 0
 
     def sigterm(self) -> None:
-        """The signal, and all that follows from it where there is no budget to drain."""
+        """Request a shutdown, and wait until its drain time is over."""
         self.shutdown.request("SIGTERM")
         eventually(lambda: not self.runtime.threads["drain"].is_alive())
 
@@ -58,7 +58,7 @@ class World:
                 raise error
 
     def receive_after_sigterm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The signal comes during the long poll, which brings a message all the same."""
+        """Make the signal arrive during a long poll that still returns a message."""
 
         def long_poll(queue: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
             self.sigterm()
@@ -239,7 +239,7 @@ def test_without_a_budget_the_job_at_hand_is_interrupted_at_once(world: World) -
 
 @pytest.fixture
 def draining() -> World:
-    """A worker with more time to drain than any test has."""
+    """A worker whose drain time is longer than any test."""
     return World(drain=timedelta(hours=1))
 
 

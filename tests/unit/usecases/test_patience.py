@@ -18,7 +18,7 @@ def runtime() -> ManualRuntime:
 
 
 def failing(*errors: Exception) -> Callable[[], str]:
-    """Raises one after the other, then answers."""
+    """A call that raises these errors, one each time, and then returns a result."""
     left = list(errors)
 
     def call() -> str:

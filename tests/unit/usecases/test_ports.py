@@ -1,4 +1,4 @@
-"""What the use cases ask of the ports."""
+"""The ports that the use cases depend on."""
 
 import pkgutil
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What becomes of messages."""
+"""How a worker handles messages."""
 
 import json
 from datetime import timedelta
@@ -198,7 +198,7 @@ def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_
     world.store.fault = fault
     taken = []
     while world.clock.monotonic() < 55:
-        # Each time another worker: none of them knows of the others' tries.
+        # Each try is by another worker, which does not know the earlier tries.
         if delivery := world.queue.receive(wait=timedelta(0)):
             taken.append(world.clock.monotonic())
             assert world.handle(delivery, worker=f"worker-{len(taken)}").outcome is Outcome.GIVEN_BACK

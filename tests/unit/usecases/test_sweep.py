@@ -78,7 +78,7 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep as often as it takes to believe that the queue is empty; tells what was requeued."""
+        """Sweep until the sweep believes that the queue is empty. Returns how many jobs were requeued."""
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()
@@ -247,15 +247,15 @@ def test_a_message_near_the_end_of_its_retention_is_sent_anew_whatever_is_ahead_
 
     world.clock.advance(near - timedelta(seconds=1))
     world.sweep.sweep()
-    before = owed(world)
+    before = pending(world)
     world.clock.advance(timedelta(seconds=2))
     world.sweep.sweep()
 
     assert set(names) - before
-    assert owed(world) == set(names)
+    assert pending(world) == set(names)
 
 
-def owed(world: World) -> set[str]:
+def pending(world: World) -> set[str]:
     return {entry.video_id for entry in world.store.hold_outbox(limit=1000, hold=timedelta(0))}
 
 
@@ -293,7 +293,7 @@ def test_objects_go_because_a_row_says_so_and_others_stay(world: World) -> None:
 
 
 class Stubborn(InMemoryObjects):
-    """Keeps one object, whoever wants it deleted."""
+    """A bucket that never deletes one of its objects."""
 
     def __init__(self, kept: str) -> None:
         super().__init__()
@@ -379,7 +379,7 @@ def test_old_events_are_purged(world: World) -> None:
 
 
 def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
-    """What a busy day writes and leaves behind in one interval is more than one step takes."""
+    """One interval of a busy day leaves more rows than the limit of one step, so a pass needs several steps."""
     many = 2 * LIMIT + LIMIT // 2
     for number in range(many):
         world.upload(f"leased-{number}")
@@ -392,7 +392,7 @@ def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
 
     assert swept is not None
     assert (swept.lost, swept.abandoned, swept.purged) == (many, many, events)
-    # What a lost attempt and a dead upload may have written.
+    # The objects that a lost attempt and an abandoned upload may have written.
     assert swept.deleted == 2 * many
     assert [kept for kept in world.store.deletions if kept.due <= world.clock.now()] == []
 

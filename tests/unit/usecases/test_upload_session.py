@@ -26,7 +26,7 @@ NO_INTRO = EditSpec(intro=Switch(enabled=False))
 
 
 class FakeForm:
-    """A form whose file arrives in the given pieces; `before` each piece something may happen."""
+    """A form whose file arrives in these pieces. `before` is called before each piece, with its number."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class FakeForm:
         name: str = "clip.mp4",
     ) -> None:
         self._pieces = pieces
-        self._told = (title, edit)
+        self._fields = (title, edit)
         self._name = name
         self._late = late
         self._before = before
@@ -49,19 +49,19 @@ class FakeForm:
 
     def open_file(self) -> str:
         if not self._late:
-            self.title, self.edit = self._told
+            self.title, self.edit = self._fields
         return self._name
 
     def read_file(self) -> Iterator[bytes]:
         for number, piece in enumerate(self._pieces):
             self._before(number)
             yield piece
-        self.title, self.edit = self._told
+        self.title, self.edit = self._fields
         self.finished = True
 
 
 class ObservedRuntime(ManualRuntime):
-    """Notes how long it slept."""
+    """A runtime that records each sleep, in seconds."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -129,12 +129,12 @@ def test_an_upload_becomes_an_object_and_a_promise_to_process_it(world: World) -
 def test_the_row_is_there_before_the_object_so_that_no_object_is_ever_without_one(world: World) -> None:
     seen: list[tuple[Status, bool]] = []
 
-    def look(number: int) -> None:
+    def record_state(number: int) -> None:
         if number == 1:
             (record,) = world.videos()
             seen.append((record.job.status, record.video.source_key in world.objects.unfinished))
 
-    world.upload(ANA, FakeForm([VIDEO, b"more"], before=look))
+    world.upload(ANA, FakeForm([VIDEO, b"more"], before=record_state))
 
     assert seen == [(Status.UPLOADING, True)]
 
@@ -158,7 +158,7 @@ def test_a_bad_title_leaves_neither_row_nor_object(world: World, title: str, cod
 
     assert refusal.value.code == code
     assert world.holds_nothing()
-    assert form.finished is late  # said before the file, nothing of the file was read
+    assert form.finished is late  # if the field came before the file, nothing of the file was read
 
 
 def test_a_form_without_a_title_is_refused_and_leaves_nothing(world: World) -> None:
@@ -246,7 +246,7 @@ def test_an_upload_is_renewed_every_few_seconds_and_once_more_when_its_file_is_t
     world = World(store)
     world.clock.advance(timedelta(hours=1))
 
-    # A piece a second: the first at 1 s, and renewals at 6, 11 and the end.
+    # One piece per second, the first at 1 s. The upload is renewed at 6 s, at 11 s and at the end.
     world.upload(ANA, FakeForm([VIDEO, *[b"x"] * 11], before=lambda _: world.clock.advance(timedelta(seconds=1))))
 
     assert store.renewals == 3
@@ -274,7 +274,7 @@ def test_an_upload_that_is_cancelled_with_its_last_byte_never_becomes_an_object(
 def test_an_upload_whose_process_died_is_ended_by_the_sweep(world: World) -> None:
     def dies(number: int) -> None:
         if number == 1:
-            # Nobody answers any more, so that not even the abandoning works.
+            # The database is unavailable, so that abandoning the upload fails, too.
             world.store.fault = Unavailable("database", "The database is away.")
             raise SystemExit
 
@@ -317,7 +317,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """Commits, or not, and then the answer is lost, so many times."""
+    """A store that loses the answers of the first `times` completions, committed or not (`commits`)."""
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()
@@ -360,7 +360,7 @@ def test_when_no_answer_comes_at_all_nothing_is_deleted(status: Status, *, commi
 
 
 class EndsBeforeItIsComplete(InMemoryStore):
-    """Somebody deletes the video in the moment between the last renewal and the completion."""
+    """A store in which the video is deleted between the last renewal and the completion."""
 
     def complete_upload(self, video_id: str, *args: object, **kwargs: object) -> Record:
         self.delete(video_id, grace=timedelta(hours=24))

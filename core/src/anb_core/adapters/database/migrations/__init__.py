@@ -45,7 +45,7 @@ def upgrade(url: str) -> None:
                 # An ALTER TABLE that waits for a lock, such as that of a dump, blocks all later queries of the table.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
-            if before is not None and before not in known():
+            if before is not None and before not in revisions():
                 _log.warning("database is newer than this program", revision=before)
                 return
             config = _config()
@@ -67,7 +67,7 @@ def check(connection: Connection) -> None:
     revision = _revision(connection)
     if revision is None:
         raise Unavailable("database", "The database has no schema yet: run the migrations.")
-    newest, *older = known()
+    newest, *older = revisions()
     if revision in older:
         raise Unavailable(
             "database", f"The database's schema is {revision}, this program needs {newest}: run the migrations."
@@ -81,7 +81,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 @cache
-def known() -> tuple[str, ...]:
+def revisions() -> tuple[str, ...]:
     """All revisions that this program contains, newest first."""
     return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
