@@ -155,10 +155,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(
         "    raise RuntimeError('half-way')\n"
     )
     monkeypatch.setattr(migrations, "FOLDER", broken)
-    migrations.known.cache_clear()
+    migrations.revisions.cache_clear()
     with pytest.raises(RuntimeError, match="half-way"):
         upgrade(empty_url)
-    migrations.known.cache_clear()
+    migrations.revisions.cache_clear()
     assert inspect(database).get_table_names() == []
 
 

@@ -30,8 +30,8 @@ READ_IN_ORDER = {
     "ix_object_deletions_video_id",
 }
 """Indexes that queries read from one end, up to a limit: the newest videos of all owners, jobs that wait for a message,
-jobs that are being processed, and the last event. The last index is also read beside many videos that wait for the
-purge."""
+jobs that are being processed, and the last event. The purge reads the last of these indexes, because it looks for many
+videos at once."""
 
 
 @pytest.fixture

@@ -122,12 +122,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-field_names = st.sampled_from(
-    ["video_id", "task_id", "generation", "video_path", "file_path", "created_at", "timestamp"]
-)
+names = st.sampled_from(["video_id", "task_id", "generation", "video_path", "file_path", "created_at", "timestamp"])
 
 
-@given(st.text() | json_values.map(json.dumps) | st.dictionaries(field_names, json_values).map(json.dumps))
+@given(st.text() | json_values.map(json.dumps) | st.dictionaries(names, json_values).map(json.dumps))
 def test_whatever_arrives_is_read_or_refused(wire: str) -> None:
     with suppress(UnreadableMessage):
         assert decode(wire).video_id
