@@ -1,1 +1,1 @@
-"""What stands behind the ports: PostgreSQL and SQLite, S3, SQS."""
+"""Implementations of the ports: the store on PostgreSQL and SQLite, the bucket on S3, the queue on SQS."""

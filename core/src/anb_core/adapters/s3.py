@@ -198,7 +198,7 @@ class _Bucket:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """If access is denied, tell whether to one object (`Withheld`) or to the whole bucket: HeadBucket fails too."""
+        """Raise `Withheld` if access is denied to this object only, `Unavailable` if HeadBucket is denied, too."""
         try:
             yield
         except ClientError as error:

@@ -177,7 +177,7 @@ class QueueSettings(AwsSettings, LeaseSettings):
     def _dlq_beside_queue(cls, value: str, info: ValidationInfo) -> str:
         if value:
             return value
-        # If the queue's URL is wrong, that is reported already. This placeholder avoids a second error for the same cause.
+        # A wrong queue URL is reported already. This placeholder avoids a second error for the same cause.
         return re.sub(r"(\.fifo)?$", r"-dlq\1", info.data.get("sqs_queue_url", "http://unknown/queue"), count=1)
 
     @field_validator("sqs_dlq_url")
