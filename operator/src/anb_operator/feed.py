@@ -20,7 +20,7 @@ class FeedReader:
     """Adds the video of each feed event to the queue. The cursor passes an event once its video has been reconciled.
 
     While the feed can't be read, the queue is paused, because the videos can't be read either. `on_attempt` is called
-    when an attempt may have begun or ended, `beat` after each read, `report` with the error of each read or None.
+    when an attempt may have begun or ended. After each read, `beat` is called, and `report` with the error or None.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ PHASE_MESSAGES = {
     Phase.DEAD_LETTERED: "Its attempts are used up. A person has to look at it.",
     Phase.CANCELLED: "The work was cancelled.",
 }
-"""Messages of the condition Progressing, except while the video is processed."""
+"""Messages of the conditions in each phase except `processing`."""
 
 
 @dataclass(frozen=True, slots=True)
