@@ -79,12 +79,12 @@ class _Clock(FunctionElement[int]):
 
 
 @compiles(_Clock, "postgresql")
-def _postgresql_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001, ANN401 - its interface
+def _postgresql_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001, ANN401 - interface
     return "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)"
 
 
 @compiles(_Clock, "sqlite")
-def _sqlite_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001, ANN401 - its interface
+def _sqlite_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001, ANN401 - interface
     return "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 
 
