@@ -9,7 +9,7 @@ _LACKS = {
     "files": "other files, which takes a Linux kernel with Landlock (5.13 or newer, `landlock` in "
     "/sys/kernel/security/lsm, and no seccomp profile that forbids it)",
     "network": "the network, which takes Linux with seccomp on x86_64 or aarch64",
-    "escape": "leaving its process group, which is killed as one; that takes Linux with seccomp on x86_64 or aarch64",
+    "escape": "leaving its process group (killed as one), which takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
 """What a child process can't be kept from when a protection is missing, and what the protection needs."""

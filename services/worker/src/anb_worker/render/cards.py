@@ -1,8 +1,8 @@
-"""A cache of intros, outros and watermarks, the project's own and the operator's, ready to be joined to a main part.
+"""A cache of intros, outros and watermarks that are ready to be joined to a main part.
 
 Any number of processes may share the folder. A lock lets one process at a time make an entry, and a rename makes the
-complete entry visible. An entry's name holds a digest of everything that the entry depends on, so a new version of this
-code makes new entries.
+complete entry visible. An entry's name holds a digest of the operator's file, of the code in this folder that makes the
+entry, and of ffmpeg's file name. A change of one of them makes a new entry.
 """
 
 import fcntl
@@ -155,7 +155,7 @@ class Cards:
             raise blame(finished, doing, of_upload=bool(read))
 
     def _name(self, role: str, *code: str, operator_file: Path | None = None) -> str:
-        """Return an entry's name: its role, and a digest of the code, the version of ffmpeg and the operator's file."""
+        """Return an entry's name: its role, and a digest of ffmpeg's name, the files `code` and the operator's file."""
         digest = hashlib.sha256(self._tool.path.name.encode())
         for name in code:
             digest.update(_HERE.joinpath(name).read_bytes())

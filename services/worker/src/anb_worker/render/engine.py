@@ -264,7 +264,7 @@ class _Render:
             raise blame(finished, doing, of_upload=of_upload)
 
 
-# Each step: its name, the progress at its begin and at its end (from measured durations), and its method.
+# Each step: its name, the progress at its start and at its end (from measured durations), and its method.
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),

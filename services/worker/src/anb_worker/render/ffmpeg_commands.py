@@ -103,7 +103,7 @@ def picture_command(
 def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
     """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
-    Timestamps are kept, with 0 at the begin of the main part. The command also writes the time and the number of
+    Timestamps are kept, with 0 at the start of the main part. The command also writes the time and the number of
     samples of each decoded frame to the file `decoded`, see parse_spans. This is a separate command, because ffmpeg
     rebuilds the filter graph when a stream changes its channels midway, and the filters then count from 0 again.
     """
@@ -139,7 +139,7 @@ def parse_moments(notes: str) -> list[float]:
 
 
 def parse_spans(notes: str) -> list[tuple[float, float]]:
-    """Parse the `decoded` file of extract_command: begin and end of each decoded frame of sound, in seconds."""
+    """Parse the `decoded` file of extract_command: start and end of each decoded frame of sound, in seconds."""
     spans = (line.split() for line in notes.splitlines())
     return [(float(begin), float(begin) + int(samples) / SAMPLE_RATE) for begin, samples in spans]
 
@@ -219,7 +219,7 @@ def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath)
 
 
 def _from_start(reading: Reading, plan: RenderPlan) -> str:
-    """Return the expression for a frame's timestamp that counts from the begin of the kept part."""
+    """Return the expression for a frame's timestamp that counts from the start of the kept part."""
     return f"PTS-{reading.origin + plan.start:.6f}/TB"
 
 

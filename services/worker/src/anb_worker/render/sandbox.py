@@ -180,7 +180,7 @@ def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbErro
 
 
 def _fault_of_upload(finished: Finished, stderr: str) -> BadInput | None:
-    """Return the error if the upload made the child fail, or None if the content of a file can't cause this failure."""
+    """Return the error to raise if the upload made the child fail, or None if no upload can cause this failure."""
     if finished.exhausted:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."

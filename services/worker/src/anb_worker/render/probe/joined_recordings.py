@@ -19,7 +19,7 @@ _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})"
 
 
 def holds_a_recording(path: Path, begin: int, end: int) -> bool:
-    """Return whether there is video of at least _SHORTEST_SECONDS between the packet at `begin` and `end` (offsets)."""
+    """Return whether there is video of at least _SHORTEST_SECONDS after the packet at `begin` and before `end`."""
     if end - begin <= _UNNOTICED_BYTES:
         return False
     first, last = inf, -inf

@@ -59,7 +59,7 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """Return the end of a stream, at most the end of the kept part. None when the stream has no usable packet."""
+        """Return the end of a stream, or of the kept part if more packets follow. None when no packet is usable."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
