@@ -8,7 +8,7 @@ from anb_core.domain.input_checks import InputLimits
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
 from anb_core.usecases.shutdown import Shutdown
-from anb_worker import app, confinement
+from anb_worker import app, sandbox_requirement
 from anb_worker.render.drop_rights import protections
 from anb_worker.render.engine import RenderEngine
 from anb_worker.scratch import ScratchDisk, default_root
@@ -21,7 +21,7 @@ def main() -> None:
     settings = load_or_exit(WorkerSettings)
     configure_logging(settings.log_format, settings.log_level)
     if settings.sandbox == "require":
-        confinement.demand(protections())
+        sandbox_requirement.demand(protections())
     runtime = SystemRuntime()
     shutdown = Shutdown(settings.drain, runtime)
     stop_on_signals(shutdown)

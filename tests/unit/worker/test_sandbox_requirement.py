@@ -1,7 +1,7 @@
 import pytest
 
 from anb_worker import __main__
-from anb_worker.confinement import demand
+from anb_worker.sandbox_requirement import demand
 
 ALL = {"files": True, "network": True, "escape": True, "survival": True}
 
