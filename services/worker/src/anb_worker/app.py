@@ -154,7 +154,7 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job tries again. If it fails too, it reports the error.
+        # The first job prepares again. If that fails too, the job reports the error.
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 

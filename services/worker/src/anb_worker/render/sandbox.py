@@ -1,8 +1,8 @@
 """Runs each program that reads an upload (ffmpeg, the probe) as a child process with few rights, and can kill it.
 
 On every system a child has its own process group, limits on memory, CPU time, file size and open files, and an
-environment without secrets. The whole group is killed by SIGKILL, because ffmpeg can ignore SIGTERM: a file with a hole
-in its timestamps made it do so.
+environment without secrets. The whole group is killed by SIGKILL, because ffmpeg can ignore SIGTERM, for example when a
+file has a gap in its timestamps.
 
 On Linux the kernel also kills the child when the worker dies. The child can neither make sockets nor leave its process
 group (seccomp), and can open only the files that were named (Landlock, from Linux 5.13). No other process can read the
@@ -160,9 +160,9 @@ def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
     """Return the error to raise for a child that failed, and log the end of its stderr.
 
-    `doing` says in the messages what the child did. `of_upload`: the child read an upload. Every error that the content
-    of a file can cause is then a BadInput, because the next try would end in the same way. The message never repeats
-    stderr, which contains paths of this machine.
+    `doing`: what the child did, as part of a sentence for the messages. `of_upload`: the child read an upload. Then
+    every error that the content of a file can cause becomes BadInput, because the next try would end in the same way.
+    The message never repeats stderr, which contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
     stderr = finished.stderr.lower()

@@ -167,7 +167,7 @@ class _Window:
         return self._describe_part(part, video, audio, facts, late=late, looks=looks)
 
     def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
-        """Return by how many seconds ffmpeg's timestamps of decoded frames are too late. 0 for all files but AVI.
+        """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. 0 for all files except AVI.
 
         AVI has only decoding times. ffmpeg gives a frame the time of the packet that made the decoder return the frame.
         """
