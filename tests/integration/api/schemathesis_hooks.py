@@ -1,6 +1,6 @@
-"""What schemathesis can't learn from a schema: a video, a cursor, and videos that exist.
+"""Gives schemathesis what it can't learn from a schema: a video file, valid cursors, and ids of videos that exist.
 
-Its process imports this, told by SCHEMATHESIS_HOOKS.
+The process of schemathesis imports this module, because SCHEMATHESIS_HOOKS names it.
 """
 
 import os
@@ -20,7 +20,7 @@ from anb_core.ports.store import Page
 from tests.support.api import VIDEO
 
 FINISHED = os.environ["ANB_TEST_FINISHED"]
-"""A video that stays as it is: its event stream ends."""
+"""Id of a finished video. Its event stream ends."""
 
 CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
 
@@ -39,7 +39,7 @@ EVENT = {
         },
     },
 }
-"""What schemathesis wants to hear of a stream: how one event looks. Our schema calls the whole of it a text."""
+"""The schema of one event, which schemathesis needs. Our own schema describes the whole stream as one string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
 schemathesis.openapi.format(
@@ -58,14 +58,14 @@ def _is_id(path_parameters: Any) -> bool:
 
 @schemathesis.hook
 def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
-    """Have each event judged."""
+    """Let schemathesis check each event of a stream against EVENT."""
     responses = schema["paths"]["/api/videos/{video_id}/events"]["get"]["responses"]
     responses["200"]["content"]["text/event-stream"]["schema"] = EVENT
 
 
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStrategy[Any]:
-    """Ask for videos that exist in half of the cases that are meant to be right."""
+    """In half of the valid cases, use the id of a video that exists."""
     if not _is_id(path_parameters):
         return st.just(path_parameters)
     real = CANCELLED if context.operation.method.upper() in CHANGES else [FINISHED]
@@ -74,10 +74,10 @@ def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStra
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Keep cases from getting in one another's way."""
+    """Change a case so that it neither hangs nor conflicts with an earlier one."""
     if case.path.endswith("/events") and _is_id(case.path_parameters):
-        # The stream of any other video that exists has no end.
+        # The event stream of an unfinished video would not end.
         case.path_parameters["video_id"] = FINISHED
-    # A key that was used for another upload is rightly refused.
+    # The API refuses an idempotency key that an earlier case used for another upload.
     if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, str((case.headers or {}).get("Idempotency-Key", ""))):
         case.headers["Idempotency-Key"] = str(uuid.uuid4())

@@ -19,9 +19,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command as a person does: exit code, stdout, stderr."""
+    """Return a function that runs a command as a person does, and gives its exit code, stdout and stderr."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'anb.db'}")
-    # Else it would take over the logs of the tests.
+    # The command would replace the tests' own logging configuration.
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -63,14 +63,14 @@ def test_a_token_is_made_shown_once_listed_and_revoked(run: Run) -> None:
     assert listed(run)[0]["revoked_at"]
 
 
-def test_a_token_for_programs_has_scope_and_end_as_told(run: Run) -> None:
+def test_a_token_for_programs_has_the_scope_and_lifetime_that_were_asked_for(run: Run) -> None:
     run("migrate")
 
-    told = json.loads(run("token", "create", "--owner", "olga", "--scope", "ops", "--days", "0.5", "--json")[1])
+    created = json.loads(run("token", "create", "--owner", "olga", "--scope", "ops", "--days", "0.5", "--json")[1])
 
-    assert (told["owner"], told["scope"]) == ("olga", "ops")
-    assert told["expires_at"]
-    assert caller_of(told["secret"]) == Caller("olga", Scope.OPS)
+    assert (created["owner"], created["scope"]) == ("olga", "ops")
+    assert created["expires_at"]
+    assert caller_of(created["secret"]) == Caller("olga", Scope.OPS)
 
 
 def test_a_token_that_is_not_there_cannot_be_revoked(run: Run) -> None:

@@ -18,30 +18,30 @@ from tests.support.api import VIDEO, Api
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Event:
     id: str
     name: str
     data: dict[str, Any]
 
 
 class Stream:
-    """The lines of an event stream, as events."""
+    """Parses the lines of an event stream into events."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
         self._lines = answer.iter_lines()
 
-    def __iter__(self) -> Iterator[Told]:
+    def __iter__(self) -> Iterator[Event]:
         fields: dict[str, str] = {}
         for line in self._lines:
             name, _, value = line.partition(": ")
             if not line and fields:
-                yield Told(fields["id"], fields["event"], json.loads(fields["data"]))
+                yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
                 fields = {}
             elif line:
                 fields[name] = value
 
-    def next(self) -> Told:
+    def next(self) -> Event:
         return next(iter(self))
 
     def line(self) -> str:
@@ -49,7 +49,7 @@ class Stream:
 
 
 class World:
-    """Ana, her video, and a worker."""
+    """An uploaded video, its owner's client, and what a worker does to the video."""
 
     def __init__(self, api: Api, client: httpx.Client) -> None:
         self.api = api
@@ -88,7 +88,7 @@ def world(api: Api, request: pytest.FixtureRequest) -> Iterator[World]:
         yield World(api, client)
 
 
-def test_the_first_event_tells_how_things_stand_and_the_last_one_ends_the_stream(world: World) -> None:
+def test_the_first_event_tells_the_present_status_and_the_last_one_ends_the_stream(world: World) -> None:
     with world.stream() as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
         first = stream.next()
@@ -98,12 +98,12 @@ def test_the_first_event_tells_how_things_stand_and_the_last_one_ends_the_stream
         assert (stream.next().data["status"]) == "processing"
         for value in (0.25, 0.5):
             world.progress(lease, value)
-            told = stream.next()
-            assert (told.name, told.data["progress"]) == ("progress", value)
+            event = stream.next()
+            assert (event.name, event.data["progress"]) == ("progress", value)
         world.publish(lease)
 
         rest = list(stream)
-        assert [(told.name, told.data["status"], told.data["progress"]) for told in rest] == [
+        assert [(event.name, event.data["status"], event.data["progress"]) for event in rest] == [
             ("status", "processed", 1.0)
         ]
 
@@ -122,7 +122,7 @@ def test_a_reader_that_lost_its_connection_resumes_without_a_gap_or_a_repeat(wor
         world.publish(lease)
         rest = list(stream)
 
-    assert [told.data["status"] for told in rest] == ["processed"]
+    assert [event.data["status"] for event in rest] == ["processed"]
     assert int(rest[0].id) > int(seen.id)
 
 
@@ -142,7 +142,7 @@ def test_a_reader_that_missed_the_end_gets_it(world: World) -> None:
     world.client.post(f"/api/videos/{world.video_id}/cancel")
 
     with world.stream(seen.id) as stream:
-        assert [told.data["status"] for told in stream] == ["cancelled"]
+        assert [event.data["status"] for event in stream] == ["cancelled"]
 
 
 def test_a_retry_can_be_followed_from_the_end_before_it(world: World) -> None:
@@ -156,11 +156,11 @@ def test_a_retry_can_be_followed_from_the_end_before_it(world: World) -> None:
         assert stream.next().data["status"] == "uploaded"
 
 
-def test_a_video_that_is_over_tells_so_and_ends(world: World) -> None:
+def test_the_stream_of_a_finished_video_tells_its_status_and_ends(world: World) -> None:
     world.client.post(f"/api/videos/{world.video_id}/cancel")
 
     with world.stream() as stream:
-        assert [told.data["status"] for told in stream] == ["cancelled"]
+        assert [event.data["status"] for event in stream] == ["cancelled"]
 
 
 def test_deleting_a_video_ends_its_stream(world: World) -> None:
@@ -168,7 +168,7 @@ def test_deleting_a_video_ends_its_stream(world: World) -> None:
         stream.next()
         world.client.delete(f"/api/videos/{world.video_id}")
 
-        assert [told.name for told in stream] == ["deleted"]
+        assert [event.name for event in stream] == ["deleted"]
 
 
 def test_a_silent_stream_is_kept_open_by_comments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_silent_stream_is_kept_open_by_comments(world: World, monkeypatch: pyt
         assert stream.line() == ": still here"
 
 
-def test_who_stops_listening_is_forgotten(world: World) -> None:
+def test_a_reader_that_disconnects_is_unsubscribed(world: World) -> None:
     hub = world.api.context.hub
     with world.stream() as stream:
         stream.next()
@@ -188,12 +188,12 @@ def test_who_stops_listening_is_forgotten(world: World) -> None:
 
 
 @pytest.mark.parametrize("last_event_id", ["-1", "x", "1.5", str(2**63)])
-def test_an_event_id_that_is_none_is_refused(world: World, last_event_id: str) -> None:
+def test_an_invalid_event_id_is_refused(world: World, last_event_id: str) -> None:
     with world.stream(last_event_id) as stream:
         assert stream.answer.status_code == 422
 
 
-def test_an_event_id_from_another_world_does_no_harm(world: World) -> None:
+def test_an_event_id_that_is_not_in_the_feed_does_no_harm(world: World) -> None:
     with world.stream(str(2**62)) as stream:
         assert stream.next().data["status"] == "uploaded"
 

@@ -1,4 +1,4 @@
-"""What the server does to clients that take too long or too much. The limits are shortened here."""
+"""How the server treats clients that are too slow or send too much. The tests set shorter limits."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.support.api import VIDEO, Api, Raw, form, part
 
 @pytest.fixture
 def owner(request: pytest.FixtureRequest) -> str:
-    """Somebody who has nothing yet."""
+    """The name of an owner without videos."""
     return str(request.node.name)
 
 
@@ -35,7 +35,7 @@ def raw(api: Api) -> Iterator[Raw]:
 
 
 def refusal_of(answer: HTTPResponse) -> tuple[int, str]:
-    """The status and the code of a problem after which the connection ends."""
+    """Return status and code of a problem, and check that it is complete and that the server closes the connection."""
     problem = json.loads(answer.read())
     assert (answer.headers["Content-Type"], answer.headers["Connection"]) == ("application/problem+json", "close")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -80,13 +80,13 @@ def test_headers_of_almost_the_largest_size_are_taken(raw: Raw) -> None:
         ),
     ],
 )
-def test_what_is_no_request_is_refused_with_a_problem(raw: Raw, head: bytes, expected: tuple[int, str]) -> None:
+def test_a_malformed_request_is_refused_with_a_problem(raw: Raw, head: bytes, expected: tuple[int, str]) -> None:
     raw.send(head)
 
     assert refusal_of(raw.answer()) == expected
 
 
-def test_a_chunk_that_is_none_ends_the_upload_with_a_problem_and_leaves_nothing(api: Api, owner: str) -> None:
+def test_a_malformed_chunk_ends_the_upload_with_a_problem_and_leaves_nothing(api: Api, owner: str) -> None:
     with api.raw(owner) as raw:
         raw.begin("Transfer-Encoding: chunked")
         raw.send_chunk(part("title", b"T") + part("video_file", VIDEO, "a.mp4")[:-2])
@@ -143,32 +143,32 @@ def test_an_upload_that_brings_too_little_is_ended_and_leaves_nothing(
     eventually(lambda: not api.records(owner))
 
 
-def test_beyond_so_many_connections_only_those_who_keep_us_alive_are_answered(
+def test_beyond_the_limit_of_connections_only_health_checks_are_answered(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = [api.raw("ana") for _ in range(3)]
+    connections = [api.raw("ana") for _ in range(3)]
     try:
-        for one in held:
+        for one in connections:
             one.send(b"GET /healthz HTTP/1.1\r\nHost: anb\r\n\r\n")
             assert one.answer().read()
-        monkeypatch.setattr(connection, "MAX_CONNECTIONS", len(held))
+        monkeypatch.setattr(connection, "MAX_CONNECTIONS", len(connections))
 
         answer = httpx.get(f"{api.url}/api/videos", trust_env=False)
         assert (answer.status_code, answer.json()["code"]) == (503, "server_full")
         assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
         assert httpx.get(f"{api.url}/healthz", trust_env=False).status_code == 200
 
-        # Twice as many are closed before they say anything.
+        # Beyond twice the limit, the server closes a connection before it reads a request.
         more = [api.raw("ana") for _ in range(4)]
-        held += more
+        connections += more
         assert [is_closed(one) for one in more] == [False, False, False, True]
     finally:
-        for one in held:
+        for one in connections:
             one.__exit__()
     eventually(lambda: httpx.get(f"{api.url}/api/videos", trust_env=False).status_code == 401)
 
 
-def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_its_answer_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "WRITE_SECONDS", 0.2)
     place = urlsplit(api.url)
     with socket.socket() as client:
@@ -187,7 +187,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(api: Api, monkeypa
 
 def test_a_server_may_stop_while_a_refused_client_still_sends() -> None:
     async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        """Never asked."""
+        """An app that gets no request."""
 
     async def scenario() -> None:
         state = ServerState()
@@ -227,7 +227,7 @@ def test_a_client_whose_machine_is_gone_is_noticed_whether_it_is_waited_for_or_w
     asyncio.run(scenario())
 
 
-def test_options_of_the_whole_server_are_told(raw: Raw) -> None:
+def test_a_request_for_the_options_of_the_whole_server_is_answered(raw: Raw) -> None:
     raw.send(b"OPTIONS * HTTP/1.1\r\nHost: anb\r\n\r\n")
     answer = raw.answer()
 
@@ -264,22 +264,22 @@ def test_of_one_callers_event_streams_some_are_refused_and_others_still_get_one(
 
 
 class dripping:  # noqa: N801 - used as a context manager
-    """Sends something again and again until it is left, or nobody takes it any more."""
+    """Context manager: sends the data again and again, until it is left or the connection is closed."""
 
     def __init__(self, raw: Raw, data: bytes) -> None:
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._drip, args=(raw, data))
 
     def __enter__(self) -> None:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
     def _drip(self, raw: Raw, data: bytes) -> None:
         try:
-            while not self._over.wait(0.02):
+            while not self._stopped.wait(0.02):
                 raw.send(data)
         except OSError:
             pass

@@ -14,7 +14,7 @@ from tests.support.api import BOUNDARY, END, MAX_UPLOAD, VIDEO, Api, form, part
 
 @pytest.fixture
 def owner(request: pytest.FixtureRequest) -> str:
-    """Somebody who has nothing yet."""
+    """The name of an owner without videos."""
     return str(request.node.name)
 
 
@@ -57,10 +57,10 @@ def test_a_large_file_arrives_whole(api: Api, owner: str) -> None:
         ({"title": "T", "owner": "bob"}, ("a.mp4", VIDEO), (422, "field_unknown")),
     ],
 )
-def test_what_can_be_known_at_upload_is_refused_at_upload(
+def test_a_fault_that_the_upload_shows_is_refused_at_upload(
     api: Api, owner: str, data: dict[str, str], file: tuple[str, bytes] | None, expected: tuple[int, str]
 ) -> None:
-    # A file without a name would not be sent as multipart: a field does as well.
+    # httpx sends multipart only when it gets files, so a case without a video file sends a field this way.
     files = {"video_file": file} if file else {"edit": (None, b"{}")}
     with api.client(owner) as client:
         answer = client.post("/api/videos/upload", data=data, files=files)
@@ -121,7 +121,7 @@ def test_a_body_that_is_not_a_form_with_a_boundary_is_refused(
     assert code_of(answer) == expected
 
 
-def test_names_that_lead_elsewhere_lose_their_way(api: Api, owner: str) -> None:
+def test_a_file_name_with_a_path_loses_its_path(api: Api, owner: str) -> None:
     with api.client(owner) as client:
         client.post("/api/videos/upload", data={"title": "T"}, files={"video_file": ("../../../etc/a.mp4", VIDEO)})
 
@@ -166,10 +166,10 @@ def test_a_file_over_the_limit_is_refused_by_its_length_before_it_is_sent(api: A
         assert b"file_too_large" in answer.read()
 
 
-def test_a_client_that_waits_to_be_told_is_not_told_to_send_what_is_refused(
+def test_a_client_that_expects_100_continue_does_not_get_it_when_the_upload_is_refused(
     api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(middleware, "LINGER_SECONDS", 3600.0)  # nobody waits for what such a client won't send
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 3600.0)  # the test would hang if the server waited for the body
     with api.raw(owner) as connection:
         connection.begin(f"Content-Length: {10 * 1024**3}", "Expect: 100-continue")
         answer = connection.answer()
@@ -179,7 +179,7 @@ def test_a_client_that_waits_to_be_told_is_not_told_to_send_what_is_refused(
         assert connection.receive() == b""
 
 
-def test_a_client_that_waits_to_be_told_is_told_to_send_what_is_not(api: Api, owner: str) -> None:
+def test_a_client_that_expects_100_continue_gets_it_when_the_upload_is_accepted(api: Api, owner: str) -> None:
     with api.raw(owner) as connection:
         connection.begin(f"Content-Length: {len(form())}", "Expect: 100-continue")
         assert connection.receive().startswith(b"HTTP/1.1 100 ")
@@ -267,7 +267,7 @@ def test_more_uploads_than_there_is_room_for_are_asked_to_come_back(api: Api, ow
         assert code_of(answer) == (503, "uploads_unavailable")
         assert answer.headers["retry-after"] == "5"
 
-        # What one owner could take, all others still have room beside.
+        # The slots that one owner cannot take are still free for other owners.
         with api.client(f"not-{owner}") as client:
             answer = client.post("/api/videos/upload", data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)})
         assert answer.status_code == 202

@@ -37,7 +37,7 @@ PLANTED = (
     "anb_core.py",
     "anb_worker.py",
 )
-"""Modules that lie in every place, under names that the stack imports. None of them may ever run."""
+"""Files that lie in every place, named like modules that the stack imports. None of them may ever be imported."""
 
 
 @pytest.fixture
@@ -47,22 +47,22 @@ def deploy() -> Iterator[Callable[..., Deployment]]:
 
 
 def processes_in(place: Path) -> dict[int, str]:
-    """Every process that works in this folder or below it: its id, and its command line."""
+    """Return the command line of every process whose working directory is in this folder, by process id."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            where = (process / "cwd").readlink()
+            directory = (process / "cwd").readlink()
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if where.is_relative_to(place):
+        if directory.is_relative_to(place):
             found[int(process.name)] = command
     return found
 
 
 @dataclass
 class Place:
-    """A folder in which `anb` is used, as a person would."""
+    """A folder in which a test uses `anb` as a person would."""
 
     path: Path
 
@@ -71,13 +71,13 @@ class Place:
         return Folder(self.path / NAME)
 
     def plant(self) -> None:
-        """Lay foreign modules where `anb` is used."""
-        for where in (self.path, self.path / "out"):
+        """Write the foreign modules into the folders in which `anb` runs."""
+        for directory in (self.path, self.path / "out"):
             for name in PLANTED:
-                (where / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")
+                (directory / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")
 
     def imported(self) -> str:
-        """Which of the foreign modules have run."""
+        """Return the names of the foreign modules that were imported."""
         return self._imported.read_text() if self._imported.exists() else ""
 
     @property
@@ -85,7 +85,7 @@ class Place:
         return self.path / "imported"
 
     def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
-        """Begin a command, in a session of its own; all it writes comes out of its stdout unless that is changed."""
+        """Start a command in a new session. Its stderr goes to its stdout, unless `streams` says otherwise."""
         return subprocess.Popen(
             [*ANB, *arguments],
             cwd=self.path,
@@ -96,7 +96,7 @@ class Place:
         )
 
     def up(self) -> tuple[subprocess.Popen[str], Running]:
-        """Start a stack and wait until it serves."""
+        """Start a stack and wait until it serves. Returns the process and what the stack wrote about itself."""
         stack = self.start("up", "--port", "0")
 
         def serves() -> Running | None:
@@ -109,7 +109,7 @@ class Place:
         return stack, running
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command and wait for its end."""
         return subprocess.run(
             [*ANB, *arguments],
             cwd=self.path,
@@ -120,22 +120,22 @@ class Place:
         )
 
     def records(self, *arguments: str) -> list[dict[str, Any]]:
-        """What a command with `--json` writes."""
+        """Run a command with `--json` and return the objects that it writes."""
         done = self.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def upload(self, *arguments: str | Path) -> str:
-        """Upload a file; its id."""
+        """Upload a file and return the video's id."""
         return str(self.records("upload", *map(str, arguments))[0]["video_id"])
 
     def statuses(self) -> dict[str, str]:
-        """Every video's status, asked of the API without the expense of a process."""
+        """Return the status of every video by its id. Asks the API itself, which is cheaper than a command."""
         with Api(connection({}, self.path)) as api:
             return {video["video_id"]: video["status"] for video in api.videos()}
 
     def answers(self) -> bool:
-        """Whether the API does."""
+        """Return whether the API answers."""
         try:
             self.statuses()
         except Unreachable:
@@ -143,18 +143,18 @@ class Place:
         return True
 
     def pid_of(self, part: str) -> int | None:
-        """The one process here whose command line has this in it; None while there is none."""
+        """Return the id of the process in this place whose command line contains `part`, or None."""
         commands = processes_in(self.path).items()
         found = [pid for pid, command in commands if part in command and "die_with_parent" not in command]
         return found[0] if found else None
 
     def secret(self) -> str:
-        """With what the stack signs its requests to the emulator."""
-        told = Path(f"/proc/{self.pid_of('anb_api')}/environ").read_text().split("\0")
-        return next(pair for pair in told if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
+        """Return the secret with which the stack signs its requests to the emulator."""
+        environment = Path(f"/proc/{self.pid_of('anb_api')}/environ").read_text().split("\0")
+        return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
 
     def kill(self, part: str) -> int:
-        """Kill a part without a warning; the process id it had."""
+        """Kill a part of the stack by SIGKILL and return the process id that it had."""
         pid = eventually(lambda: self.pid_of(part))
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -162,7 +162,7 @@ class Place:
 
 
 def ended(process: subprocess.Popen[str], *, within: float = 60) -> int:
-    """Wait for the end of a process; its exit code. What it wrote is read, so that it never waits for us."""
+    """Wait for the end of a process and return its exit code. Reads the output, so that the process never blocks."""
     process.communicate(timeout=within)
     return process.returncode
 
@@ -178,10 +178,13 @@ def shared_place(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> I
 
 
 def _cleared(path: Path, cards: Path) -> Iterator[Place]:
-    """A test that fails leaves nothing running either. Composing cards takes seconds, so the stacks share them."""
+    """Yield a place, and kill every process in it afterwards, also when the test failed.
+
+    All stacks share the composed cards, because composing them takes seconds.
+    """
     cards.mkdir(exist_ok=True)
-    for where in (path, path / "out"):
-        folder = Folder(where / NAME)
+    for directory in (path, path / "out"):
+        folder = Folder(directory / NAME)
         folder.create()
         scratch = folder.scratch / default_root().name
         scratch.mkdir(mode=0o700)

@@ -66,7 +66,7 @@ def test_an_object_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(r
             writer.write(bytes(size))
             writer.commit()
 
-    # As on a full disk: no file of this process may become larger.
+    # RLIMIT_FSIZE plays a full disk: no file of the emulator's process may become larger.
     with closing(objects):
         _limit_files(running, 2**19)
         with pytest.raises(Full, match="InsufficientStorage"):
@@ -83,7 +83,7 @@ def _limit_files(server: Emulator, size: int) -> None:
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_it_ends_with_the_process_that_started_it_however_that_ended(tmp_path: Path) -> None:
+def test_the_emulator_ends_when_the_process_that_started_it_ends_even_by_a_kill(tmp_path: Path) -> None:
     port = free_port()
     script = (
         "import os; from pathlib import Path; from anb_cli.emulator import Emulator\n"
@@ -96,7 +96,7 @@ def test_it_ends_with_the_process_that_started_it_however_that_ended(tmp_path: P
         assert answers(f"http://127.0.0.1:{port}")
         parent.kill()
     eventually(lambda: not answers(f"http://127.0.0.1:{port}"))
-    eventually(lambda: list(tmp_path.glob("state/*.json")))  # it was stopped, not cut off
+    eventually(lambda: list(tmp_path.glob("state/*.json")))  # written by an orderly stop only
 
 
 def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> Non
         Emulator(port=int(port), data=tmp_path / "other", secret="test").start()
 
 
-def test_one_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_emulator_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit('no memory left on this machine')")
     monkeypatch.setattr(emulator, "CHILD", broken)
@@ -115,13 +115,13 @@ def test_one_that_can_not_start_says_why(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installing begins from nothing, and in a moment: without pip."""
+    """An empty cache folder, and virtual environments without pip, so that an installation takes only a moment."""
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
     monkeypatch.setattr("venv.create", lambda home, **_: venv.EnvBuilder().create(home))
 
 
 @pytest.mark.usefixtures("empty_cache")
-def test_of_many_that_need_it_at_once_one_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_threads_that_need_the_emulator_at_once_one_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[Path] = []
     monkeypatch.setattr(emulator, "install_lock", installed.append)
 

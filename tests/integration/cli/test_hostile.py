@@ -1,4 +1,4 @@
-"""No traceback, ever: every command in every circumstance ends with an exit code and a sentence."""
+"""Whatever the circumstances, every command ends with an exit code and a sentence, never with a traceback."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ TITLE = "A\u00f1os \u65e5\u672c \U0001f469\u200d\U0001f467 \x1b[2J\u202e\ud800"
 
 COMMANDS = {info.name or "": info for info in build().registered_commands}
 
-# A command that is not here fails every test.
+# Arguments for each command. test_every_command_is_tried fails when a command is missing here.
 ARGUMENTS: dict[str, list[str]] = {
     "up": ["--port", "0"],
     "demo": ["--video", "clip.mp4", "--out", "."],
@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, list[str]] = {
 
 
 def serve(request: Handler) -> None:
-    """A deployment with one processed video."""
+    """Answer like a deployment with one processed video."""
     video = a_video(
         video_id=VIDEO_ID,
         title=TITLE,
@@ -59,8 +59,8 @@ def serve(request: Handler) -> None:
     elif request.command == "DELETE":
         request.reply(204)
     elif request.path.endswith("/events"):
-        said = json.dumps(video | {"at": video["updated_at"]}).encode()
-        request.reply(200, b"id: 1\nevent: status\ndata: " + said + b"\n\n", Content_Type="text/event-stream")
+        data = json.dumps(video | {"at": video["updated_at"]}).encode()
+        request.reply(200, b"id: 1\nevent: status\ndata: " + data + b"\n\n", Content_Type="text/event-stream")
     elif request.path.endswith("/download"):
         request.reply(307, Location="/object")
     elif request.path == "/object":
@@ -73,7 +73,7 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A folder with a clip, where no stack and no demo starts: another holds the lock, and nothing can be installed."""
+    """A folder with a clip, in which `up` and `demo` fail: its lock is held, and the emulator can't be installed."""
 
     forks: Forks
     circumstances: Circumstances
@@ -117,13 +117,13 @@ def command(request: pytest.FixtureRequest) -> list[str]:
     return [request.param, *ARGUMENTS[request.param]]
 
 
-def expect_civil(ended: Ended, *, told: bool = True, exits: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> None:
+def expect_civil(ended: Ended, *, explained: bool = True, exits: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> None:
     assert ended.code in exits, ended
     assert "Traceback" not in ended.out + ended.err
     assert "fault of anb" not in ended.err
     assert TOKEN not in ended.out + ended.err
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", ended.out + ended.err)
-    if told and ended.code:
+    if explained and ended.code:
         assert re.search(r"^(anb: .+[.:?)]|Usage: .*|Invalid completion instruction\.)$", ended.err, re.MULTILINE), (
             ended
         )
@@ -156,7 +156,7 @@ def test_in_good_circumstances_commands_do_what_they_should(place: Place, comman
 def test_streams(place: Place, streams: dict[str, Any], options: list[str]) -> None:
     for command, arguments in ARGUMENTS.items():
         ended = place.run(command, *arguments, *options, **streams)
-        expect_civil(ended, told=streams.get("stderr") is None and streams.get("stdout") != "broken")
+        expect_civil(ended, explained=streams.get("stderr") is None and streams.get("stdout") != "broken")
         if streams.get("stdout") == "full" and command not in {"up", "demo"} and (options or command != "watch"):
             assert (command, ended.code) == (command, 2)
             assert ended.err.endswith("anb: The output can't be written: No space left on device.\n")
@@ -234,7 +234,7 @@ def test_folders_that_cannot_be_read_entered_or_written(
         closed.chmod(0o700)
 
 
-# A demo makes the folder that it is given: none of these may be one outside of the test's own.
+# `demo` creates the folder that it is given, so none of these may name a folder outside the test's own.
 VALUES = [
     "",
     "\n",
@@ -259,7 +259,7 @@ VALUES = [
 
 
 def parameters(info: CommandInfo) -> list[str | None]:
-    """Each parameter that takes a value: its option, None for an argument."""
+    """Return the option of each parameter that takes a value, and None for each argument."""
     command: Any = typer.main.get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None)
     taking = [parameter for parameter in command.params if not getattr(parameter, "is_flag", False)]
     return [parameter.opts[0] if parameter.param_type_name == "option" else None for parameter in taking]
@@ -344,9 +344,9 @@ def test_ctrl_c_while_a_command_starts_ends_it_at_once(place: Place, module: str
 
 
 def test_ctrl_c_while_a_server_says_nothing_ends_a_command_at_once(place: Place) -> None:
-    there = place.deploy(lambda request: request.rfile.read())
-    with started(place, there.url) as process:
-        eventually(lambda: there.seen)
+    deployment = place.deploy(lambda request: request.rfile.read())
+    with started(place, deployment.url) as process:
+        eventually(lambda: deployment.seen)
         expect_interrupted(process)
 
 

@@ -33,7 +33,7 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds of each pause, which passes at once."""
+    """Replace the sleep between tries. Returns the seconds of each pause that was asked for."""
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     return slept
@@ -51,7 +51,7 @@ def hang_up(request: Handler) -> None:
 def refuse_early(request: Handler) -> None:
     problem(413, "too_large")(request)
     request.wfile.flush()
-    # What is in flight has to be taken, or the kernel takes our answer back.
+    # Read what is in flight. Otherwise the kernel resets the connection, and the client loses the answer.
     request.body()
 
 
@@ -68,33 +68,33 @@ def test_a_file_is_sent_whole_with_its_title_before_it(deploy: Callable[..., Dep
         bodies.append(head + request.body())
         request.reply_json(202, {"video_id": "v"})
 
-    there, told = deploy(keep), list[int]()
-    with there.api() as api:
-        receipt = upload(api, clip, title="Ein Hündchen", edit={"trim": {"start": 1.0}}, on_bytes=told.append)
+    deployment, progress = deploy(keep), list[int]()
+    with deployment.api() as api:
+        receipt = upload(api, clip, title="Ein Hündchen", edit={"trim": {"start": 1.0}}, on_bytes=progress.append)
     assert receipt == {"video_id": "v"}
-    assert told[-1] == len(CONTENT)
-    assert len(told) > 10
+    assert progress[-1] == len(CONTENT)
+    assert len(progress) > 10
     title, edit, file = message_from_bytes(bodies[0], policy=policy.default).iter_parts()
     assert title.get_payload(decode=True).decode() == "Ein Hündchen"  # type: ignore[union-attr]
     assert json.loads(edit.get_payload(decode=True)) == {"trim": {"start": 1.0}}  # type: ignore[arg-type]
     assert file.get_filename() == "clip.mp4"
     assert file.get_payload(decode=True) == CONTENT
-    assert there.seen[0].headers["Authorization"] == "Bearer secret"
+    assert deployment.seen[0].headers["Authorization"] == "Bearer secret"
 
 
 def test_an_upload_that_breaks_off_is_sent_again_under_the_same_key(
     deploy: Callable[..., Deployment], clip: Path, pauses: list[float]
 ) -> None:
-    there = deploy(hang_up, problem(409, "upload_in_progress"), accept)
-    with there.api() as api:
+    deployment = deploy(hang_up, problem(409, "upload_in_progress"), accept)
+    with deployment.api() as api:
         assert upload(api, clip, title="x", edit={}, on_bytes=lambda _: None)["video_id"] == "v"
-    keys = {seen.headers["Idempotency-Key"] for seen in there.seen}
-    assert len(there.seen) == 3
+    keys = {seen.headers["Idempotency-Key"] for seen in deployment.seen}
+    assert len(deployment.seen) == 3
     assert len(keys) == 1
     assert pauses == [1.0, 4.0]
 
 
-def test_how_long_the_sending_took_counts_for_nothing_and_nobody_but_the_bars_tells_of_a_pause(
+def test_the_time_that_sending_takes_does_not_use_up_the_tries_and_no_log_line_tells_of_a_pause(
     deploy: Callable[..., Deployment],
     clip: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -110,9 +110,9 @@ def test_how_long_the_sending_took_counts_for_nothing_and_nobody_but_the_bars_te
 
 
 def held(retry_after: str | None) -> Answer:
-    said = {"status": 409, "code": "upload_in_progress", "detail": "It is under way."}
+    body = {"status": 409, "code": "upload_in_progress", "detail": "It is under way."}
     headers = {"Retry_After": retry_after} if retry_after is not None else {}
-    return lambda request: request.reply(409, json.dumps(said).encode(), claimed=None, **headers)
+    return lambda request: request.reply(409, json.dumps(body).encode(), claimed=None, **headers)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def held(retry_after: str | None) -> Answer:
 def test_an_upload_that_is_held_is_waited_for_as_long_as_the_api_says_and_that_is_shown(
     deploy: Callable[..., Deployment], clip: Path, pauses: list[float], *, retry_after: str | None, pause: float
 ) -> None:
-    there, waits = deploy(hang_up, held(retry_after), accept), list[str]()
-    with there.api() as api:
+    deployment, waits = deploy(hang_up, held(retry_after), accept), list[str]()
+    with deployment.api() as api:
         receipt = upload(
             api,
             clip,
@@ -154,19 +154,19 @@ def test_a_pipe_is_sent_again_too(deploy: Callable[..., Deployment], tmp_path: P
 
 
 def test_two_uploads_have_two_keys(deploy: Callable[..., Deployment], clip: Path) -> None:
-    there = deploy(accept)
-    with there.api() as api:
+    deployment = deploy(accept)
+    with deployment.api() as api:
         for _ in range(2):
             upload(api, clip, title="x", edit={}, on_bytes=lambda _: None)
-    assert len({seen.headers["Idempotency-Key"] for seen in there.seen}) == 2
+    assert len({seen.headers["Idempotency-Key"] for seen in deployment.seen}) == 2
 
 
 def test_a_refusal_in_the_middle_of_an_upload_is_understood(deploy: Callable[..., Deployment], clip: Path) -> None:
-    there = deploy(refuse_early)
-    with there.api() as api, pytest.raises(Refused, match=r"It is too_large\. \(too_large\)") as refused:
+    deployment = deploy(refuse_early)
+    with deployment.api() as api, pytest.raises(Refused, match=r"It is too_large\. \(too_large\)") as refused:
         upload(api, clip, title="x", edit={}, on_bytes=lambda _: None)
     assert (refused.value.code, refused.value.status) == ("too_large", 413)
-    assert len(there.seen) == 1
+    assert len(deployment.seen) == 1
 
 
 def test_pages_are_read_as_far_as_they_are_wanted(deploy: Callable[..., Deployment]) -> None:
@@ -174,10 +174,10 @@ def test_pages_are_read_as_far_as_they_are_wanted(deploy: Callable[..., Deployme
         videos = [a_video(video_id=str(number)) for number in numbers]
         return lambda request: request.reply_json(200, {"videos": videos, "next_cursor": cursor})
 
-    there = deploy(page([1, 2], "more"), page([3], "still more"))
-    with there.api() as api:
+    deployment = deploy(page([1, 2], "more"), page([3], "still more"))
+    with deployment.api() as api:
         assert [video["video_id"] for video in api.videos(["failed", "processed"], limit=3)] == ["1", "2", "3"]
-    assert [seen.path for seen in there.seen] == [
+    assert [seen.path for seen in deployment.seen] == [
         "/api/videos?status=failed&status=processed&limit=3",
         "/api/videos?status=failed&status=processed&limit=1&cursor=more",
     ]
@@ -189,17 +189,17 @@ def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callabl
             f"id: {number}\nevent: status\ndata: {json.dumps({'status': status, 'progress': progress})}\n\n"
             for number, status, progress in events
         ).encode()
-        # More is announced than comes, so the connection is seen to break.
+        # The announced length is larger than the body, so that the client sees a broken connection.
         return lambda request: request.reply(200, text, claimed=len(text) + 100, Content_Type="text/event-stream")
 
     def standing(request: Handler) -> None:
         request.reply_json(200, a_video(status="processing", progress=0.5, result=None))
 
-    there = deploy(stream((7, "processing", 0.5)), standing, stream((8, "processed", 1.0)))
-    with there.api() as api:
+    deployment = deploy(stream((7, "processing", 0.5)), standing, stream((8, "processed", 1.0)))
+    with deployment.api() as api:
         assert [update.progress for update in follow(api, "v", sleep=lambda _: None)] == [0.5, 1.0]
-    assert "Last-Event-ID" not in there.seen[0].headers
-    assert there.seen[2].headers["Last-Event-ID"] == "7"
+    assert "Last-Event-ID" not in deployment.seen[0].headers
+    assert deployment.seen[2].headers["Last-Event-ID"] == "7"
 
 
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -221,8 +221,8 @@ def fetch(api: Api, path: Path) -> None:
 
 def test_a_download_that_breaks_off_is_continued(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
     bucket = deploy(lambda request: request.reply(200, CONTENT[:3_000_000], claimed=len(CONTENT)), ranged)
-    there = deploy(redirect_to(bucket))
-    with there.api() as api:
+    deployment = deploy(redirect_to(bucket))
+    with deployment.api() as api:
         fetch(api, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
@@ -231,17 +231,17 @@ def test_a_download_that_breaks_off_is_continued(deploy: Callable[..., Deploymen
 
 def test_the_bucket_never_sees_the_token(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
     bucket = deploy(lambda request: request.reply(200, CONTENT))
-    there = deploy(redirect_to(bucket))
-    with there.api() as api:
+    deployment = deploy(redirect_to(bucket))
+    with deployment.api() as api:
         fetch(api, tmp_path / "out.mp4")
     assert "secret" not in json.dumps(bucket.seen[0].headers)
-    assert there.seen[0].headers["Authorization"] == "Bearer secret"
+    assert deployment.seen[0].headers["Authorization"] == "Bearer secret"
 
 
 def test_the_next_command_continues_what_the_last_one_left(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
     bucket = deploy(lambda request: request.reply(200, CONTENT[:1_000_000], claimed=len(CONTENT)), problem(403, "x"))
-    there = deploy(redirect_to(bucket))
-    with there.api() as api:
+    deployment = deploy(redirect_to(bucket))
+    with deployment.api() as api:
         with pytest.raises(Unreachable, match="HTTP 403"):
             fetch(api, tmp_path / "out.mp4")
         bucket.answers[:] = [ranged]
@@ -274,12 +274,12 @@ def test_a_pipe_gets_each_byte_once_and_stays_a_pipe(deploy: Callable[..., Deplo
     assert list(tmp_path.iterdir()) == [pipe]
 
 
-def test_a_pipe_that_got_something_else_is_said_to(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+def test_a_pipe_that_got_wrong_content_is_reported(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader, _ = through(pipe)
-    there = deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT[:-1] + b"?"))))
-    with there.api() as api, pytest.raises(VideoFailed, match="do not use it"):
+    deployment = deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT[:-1] + b"?"))))
+    with deployment.api() as api, pytest.raises(VideoFailed, match="do not use it"):
         fetch(api, pipe)
     reader.join()
 
@@ -300,22 +300,24 @@ def test_a_name_may_be_as_long_as_the_file_system_takes(deploy: Callable[..., De
     assert path.read_bytes() == CONTENT
 
 
-def test_what_lies_where_the_part_would_be_is_not_written_to(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(
+    deploy: Callable[..., Deployment], tmp_path: Path
+) -> None:
     victim = tmp_path / "victim"
     victim.touch()
     (tmp_path / f".out.mp4.{DIGEST[:16]}.part").symlink_to(victim)
-    there = deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT))))
-    with there.api() as api, pytest.raises(WrongUse, match="in the way"):
+    deployment = deploy(redirect_to(deploy(lambda request: request.reply(200, CONTENT))))
+    with deployment.api() as api, pytest.raises(WrongUse, match="in the way"):
         fetch(api, tmp_path / "out.mp4")
     assert victim.read_bytes() == b""
 
 
 @pytest.mark.parametrize("status", [204, 301, 304])
-def test_a_bucket_that_answers_with_anything_but_the_video_is_said_to(
+def test_a_bucket_that_answers_with_anything_but_the_video_is_unreachable(
     deploy: Callable[..., Deployment], tmp_path: Path, status: int
 ) -> None:
-    there = deploy(redirect_to(deploy(lambda request: request.reply(status, Location="/elsewhere"))))
-    with there.api() as api, pytest.raises(Unreachable):
+    deployment = deploy(redirect_to(deploy(lambda request: request.reply(status, Location="/elsewhere"))))
+    with deployment.api() as api, pytest.raises(Unreachable):
         fetch(api, tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 
@@ -327,16 +329,18 @@ def test_a_bucket_that_ignores_ranges_is_read_from_the_beginning(
         lambda request: request.reply(200, CONTENT[:3_000_000], claimed=len(CONTENT)),
         lambda request: request.reply(200, CONTENT),
     )
-    there = deploy(redirect_to(bucket))
-    with there.api() as api:
+    deployment = deploy(redirect_to(bucket))
+    with deployment.api() as api:
         fetch(api, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == CONTENT
 
 
-def test_what_is_not_what_was_announced_is_thrown_away(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+def test_a_file_that_does_not_match_its_checksum_is_thrown_away(
+    deploy: Callable[..., Deployment], tmp_path: Path
+) -> None:
     bucket = deploy(lambda request: request.reply(200, CONTENT[:-1] + b"?"))
-    there = deploy(redirect_to(bucket))
-    with there.api() as api, pytest.raises(VideoFailed, match="wrong size or checksum"):
+    deployment = deploy(redirect_to(bucket))
+    with deployment.api() as api, pytest.raises(VideoFailed, match="wrong size or checksum"):
         fetch(api, tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
 
@@ -345,8 +349,8 @@ def test_a_result_that_is_always_too_short_is_given_up(
     deploy: Callable[..., Deployment], tmp_path: Path, pauses: list[float]
 ) -> None:
     bucket = deploy(lambda request: request.reply(200, CONTENT[:10]), lambda request: request.reply(206))
-    there = deploy(redirect_to(bucket))
-    with there.api() as api, pytest.raises(Unreachable, match=f"10 of {len(CONTENT)} bytes"):
+    deployment = deploy(redirect_to(bucket))
+    with deployment.api() as api, pytest.raises(Unreachable, match=f"10 of {len(CONTENT)} bytes"):
         fetch(api, tmp_path / "out.mp4")
     assert pauses == [1.0, 2.0, 4.0]
 
@@ -374,13 +378,15 @@ def test_a_command_ends_with_one_sentence_and_the_right_code(
     _expect_one_line(capsys, sentence)
 
 
-def test_where_nobody_listens_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_does_not_listen_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("ANB_URL", "http://127.0.0.1:9")
     assert run(monkeypatch, "cancel", "0" * 36) == Exit.UNREACHABLE
     _expect_one_line(capsys, "Nothing answers at http://127.0.0.1:")
 
 
-def test_programs_get_one_object_a_line(
+def test_programs_get_one_json_object_per_line(
     deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:
     monkeypatch.setenv("ANB_URL", deploy(accept, problem(413, "too_large")).url)
@@ -400,13 +406,13 @@ def test_a_beginning_of_an_id_is_enough_when_it_is_the_only_one(
         videos = [a_video(video_id="abcdefgh1"), a_video(video_id="abcdefgi2", title="Another")]
         request.reply_json(200, {"videos": videos, "next_cursor": None})
 
-    there = deploy(
+    deployment = deploy(
         listing, lambda request: request.reply_json(200, a_video(video_id="abcdefgi2", status="cancelled", result=None))
     )
-    monkeypatch.setenv("ANB_URL", there.url)
+    monkeypatch.setenv("ANB_URL", deployment.url)
     assert run(monkeypatch, "cancel", "abcdefgi") == Exit.OK
-    assert there.seen[-1].path == "/api/videos/abcdefgi2/cancel"
-    there.answers[:] = [listing]
+    assert deployment.seen[-1].path == "/api/videos/abcdefgi2/cancel"
+    deployment.answers[:] = [listing]
     assert run(monkeypatch, "watch", "ab") == Exit.WRONG_USE
     err = capsys.readouterr().err
     assert "2 videos have an id that begins with 'ab'" in err
@@ -424,11 +430,11 @@ def test_nothing_is_done_to_any_video_while_one_of_the_ids_is_not_good_enough(
         else:
             problem(404, "video_not_found")(request)
 
-    there = deploy(answer)
-    monkeypatch.setenv("ANB_URL", there.url)
+    deployment = deploy(answer)
+    monkeypatch.setenv("ANB_URL", deployment.url)
     assert run(monkeypatch, name, "abcdefgh1", bad) in {Exit.WRONG_USE, Exit.REFUSED}
     assert run(monkeypatch, name, bad, "abcdefgh1") in {Exit.WRONG_USE, Exit.REFUSED}
-    assert {seen.method for seen in there.seen} <= {"GET"}
+    assert {seen.method for seen in deployment.seen} <= {"GET"}
 
 
 def test_a_video_that_is_named_twice_is_deleted_once(
@@ -440,14 +446,14 @@ def test_a_video_that_is_named_twice_is_deleted_once(
         else:
             request.reply(204)
 
-    there = deploy(answer)
-    monkeypatch.setenv("ANB_URL", there.url)
+    deployment = deploy(answer)
+    monkeypatch.setenv("ANB_URL", deployment.url)
     assert run(monkeypatch, "delete", "abcdefgh1", "abcdefgh") == Exit.OK
-    assert [seen.path for seen in there.seen if seen.method == "DELETE"] == ["/api/videos/abcdefgh1"]
+    assert [seen.path for seen in deployment.seen if seen.method == "DELETE"] == ["/api/videos/abcdefgh1"]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code of `anb` with these arguments, in this process."""
+    """Run `anb` with these arguments in this process and return its exit code."""
     monkeypatch.setenv("ANB_TOKEN", "secret")
     return perform(arguments)
 

@@ -1,4 +1,4 @@
-"""`anb demo` breaks off cleanly, whenever it is told to, and else shows a whole video."""
+"""`anb demo` stops cleanly at any moment when it is interrupted, and otherwise shows a whole processed video."""
 
 import signal
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, mome
     eventually(lambda: moment(place))
     demo.send_signal(signal.SIGINT)
     assert ended(demo) == Exit.INTERRUPTED
-    # What was interrupted while it started the stack does not know of it: the kernel ends that.
+    # A demo that is interrupted while it starts the stack cannot stop the stack. The kernel ends it.
     eventually(lambda: processes_in(place.path) == {})
     assert not (place.path / "out" / "processed.mp4").exists()
 

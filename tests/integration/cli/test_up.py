@@ -1,4 +1,4 @@
-"""`anb up` as a person uses it: the real API, worker and emulator, on free ports, in a folder of their own."""
+"""`anb up` as a person uses it, with the real API, worker and emulator, on free ports and in a new folder."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
 
 @pytest.fixture(scope="module")
 def stack(shared_place: Place) -> Iterator[Place]:
-    """One stack for all tests that leave it well."""
+    """One stack for all tests that leave it in order."""
     process, _ = shared_place.up()
     yield shared_place
     process.send_signal(signal.SIGINT)
@@ -35,21 +35,21 @@ def stack(shared_place: Place) -> Iterator[Place]:
 
 
 def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
-    told = stack.records("upload", "--watch", *SHORT, str(footage / "carphone_pristine.mp4"))
-    video_id = told[0]["video_id"]
-    assert told[-1] == {"video_id": video_id, "status": "processed", "progress": 1.0, "error": None}
+    records = stack.records("upload", "--watch", *SHORT, str(footage / "carphone_pristine.mp4"))
+    video_id = records[0]["video_id"]
+    assert records[-1] == {"video_id": video_id, "status": "processed", "progress": 1.0, "error": None}
     [video] = stack.records("list", "--status", "processed")
     [downloaded] = stack.records("download", video_id[:8])
     content = (stack.path / downloaded["path"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == video["result"]["sha256"]
     assert video["result"]["frames"] == 30
-    # Nothing of what lies in the folder was taken for a module, from the first process to the last child of the worker.
+    # No process, from `anb` itself to the worker's last child, imported a file of the folder as a module.
     assert stack.imported() == ""
 
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a virtual environment with the command line alone, without its `stack` extra."""
+    """The interpreter of a virtual environment with anb-cli alone, without its `stack` extra."""
     return install(tmp_path_factory.mktemp("lean"), "anb-cli")
 
 
@@ -84,7 +84,7 @@ def test_nobody_but_the_stack_gets_into_its_bucket(stack: Place) -> None:
     assert not [name for answer in (emptied, listed) for name in answer.headers if name.startswith("access-control-")]
 
 
-def test_what_opens_the_bucket_stands_in_no_file_and_on_no_command_line(stack: Place) -> None:
+def test_the_secret_of_the_bucket_is_in_no_file_and_on_no_command_line(stack: Place) -> None:
     secret = stack.secret()
     assert len(secret) > 32
     assert not [command for command in processes_in(stack.path).values() if secret in command]
@@ -92,7 +92,7 @@ def test_what_opens_the_bucket_stands_in_no_file_and_on_no_command_line(stack: P
     assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
-def test_a_stack_whose_lines_nobody_reads_any_more_stops(place: Place) -> None:
+def test_a_stack_that_cannot_write_its_output_stops(place: Place) -> None:
     with Path("/dev/full").open("w") as full:
         stack = place.start("up", "--port", "0", stdout=full, stderr=subprocess.PIPE)
     _, err = stack.communicate(timeout=60)
@@ -111,7 +111,7 @@ def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None
 
 
 def bad_clips(folder: Path) -> dict[str, Path]:
-    """Files that begin like videos, by the code that tells what is wrong with them."""
+    """Write files that begin like videos. Returns their paths by the error code that each must cause."""
     folder.mkdir()
     picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-c:v", "libx264", "-preset", "ultrafast")
     (folder / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n\n")
@@ -131,10 +131,10 @@ def bad_clips(folder: Path) -> dict[str, Path]:
     return clips
 
 
-def test_what_only_a_look_inside_shows_fails_once_with_its_own_code(stack: Place, footage: Path) -> None:
+def test_a_fault_that_only_the_probe_finds_fails_the_job_once_with_its_own_code(stack: Place, footage: Path) -> None:
     clips = bad_clips(stack.path / "bad")
-    told = stack.records("upload", *map(str, clips.values()))
-    wanted = {video["video_id"]: code for video, code in zip(told, clips, strict=True)}
+    records = stack.records("upload", *map(str, clips.values()))
+    wanted = {video["video_id"]: code for video, code in zip(records, clips, strict=True)}
     wanted[stack.upload("--start", "20", footage / "carphone_pristine.mp4")] = "trim_beyond_end"
 
     def failed() -> dict[str, dict[str, Any]]:
@@ -163,9 +163,9 @@ def test_a_child_that_was_killed_is_started_again(stack: Place, part: str) -> No
 
 
 def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(stack: Place, footage: Path) -> None:
-    # By one command: on a slow machine the first would be done before another one has begun.
+    # One command for both: on a slow machine the first job would be done before a second command has started.
     clips = (str(footage / name) for name in ("bigbuckbunny.mp4", "bikes.mp4"))
-    at_work, waiting = (told["video_id"] for told in stack.records("upload", *SHORT[2:], *clips))
+    at_work, waiting = (record["video_id"] for record in stack.records("upload", *SHORT[2:], *clips))
     eventually(lambda: stack.statuses().get(at_work) == "processing", every=0.1)
     assert stack.statuses()[waiting] == "uploaded"
     killed = stack.kill("emulator_guard")
@@ -192,7 +192,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Pla
     assert after.pid != before.pid
     second.kill()
     ended(second)
-    # Killed, it could stop nobody: the kernel did.
+    # A killed stack could not stop its children. The kernel did.
     eventually(lambda: processes_in(place.path) == {})
 
 
@@ -207,7 +207,7 @@ def test_a_taken_port_is_named(place: Place) -> None:
     assert processes_in(place.path) == {}
 
 
-def test_wrong_settings_are_told_in_a_sentence(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_settings_are_explained_in_a_sentence(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANB_MAX_UPLOAD_BYTES", "a lot")
     done = place.run("up", "--port", "0")
     assert done.returncode == Exit.STACK_TROUBLE

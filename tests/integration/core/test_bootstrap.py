@@ -7,7 +7,7 @@ from anb_core.ports.queue import Outgoing
 from tests.support.parts import opened_parts
 
 
-def test_what_the_environment_names_is_what_works_together(
+def test_database_bucket_and_queue_that_the_environment_names_are_opened_and_work(
     tmp_path: Path, ministack_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {

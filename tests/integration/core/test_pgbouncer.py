@@ -1,4 +1,4 @@
-"""Several processes share a few connections to PostgreSQL, as PgBouncer lends them for one transaction at a time."""
+"""Several processes share a few connections to PostgreSQL through PgBouncer in transaction mode."""
 
 import threading
 from collections.abc import Iterator
@@ -39,13 +39,13 @@ def pooler(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def clients(pooler: str) -> Iterator[list[SqlStore]]:
-    """Processes, each with a pool of its own."""
+    """Stores that stand for processes, each with a connection pool of its own."""
     with ExitStack() as stack:
         yield [stack.enter_context(closing(SqlStore(pooler))) for _ in range(CLIENTS)]
 
 
 def life(store: SqlStore, client: int) -> list[tuple[str, str, int]]:
-    """Videos that were uploaded, failed at times and done; what of each must be read again: owner, id, failures."""
+    """Upload videos and process each with a random number of failures. Returns owner, id and failures of each video."""
     seeded, done = Random(client), []
     for number in range(VIDEOS):
         owner = f"owner-{client}-{number}"
@@ -71,7 +71,7 @@ def life(store: SqlStore, client: int) -> list[tuple[str, str, int]]:
     return done
 
 
-def test_clients_that_share_connections_never_see_or_do_what_another_one_meant(clients: list[SqlStore]) -> None:
+def test_clients_that_share_connections_never_mix_up_their_data(clients: list[SqlStore]) -> None:
     with ThreadPoolExecutor(CLIENTS) as threads:
         lives = [threads.submit(life, store, number) for number, store in enumerate(clients)]
         done = [video for one in lives for video in one.result(timeout=120)]
@@ -96,7 +96,7 @@ def test_one_client_at_a_time_sweeps(clients: list[SqlStore]) -> None:
 
     def enter(store: SqlStore) -> bool:
         with store.exclusively("sweep", lifetime=MINUTE) as ours:
-            # All of them come and go on the same connections to the server.
+            # Every client runs a transaction meanwhile, on the server connections that they share.
             assert store.get("unknown") is None
             leave.wait(timeout=30)
             return ours
@@ -106,14 +106,14 @@ def test_one_client_at_a_time_sweeps(clients: list[SqlStore]) -> None:
             assert sum(threads.map(enter, clients)) == 1
 
 
-def test_nothing_of_ours_stays_on_a_connection_that_goes_to_somebody_else(
+def test_no_setting_statement_or_lock_of_ours_stays_on_a_connection_that_another_client_gets(
     clients: list[SqlStore], pooler: str, postgres_url: str
 ) -> None:
     with ThreadPoolExecutor(CLIENTS) as threads:
         list(threads.map(life, clients, range(CLIENTS)))
     stranger = make_url(pooler).set(drivername="postgresql").render_as_string()
     with ExitStack() as stack:
-        # In transactions at once, so that they have all connections there are.
+        # Keep transactions open at the same time, so that together they use every server connection.
         for _ in range(CONNECTIONS):
             connection = stack.enter_context(psycopg.connect(stranger, prepare_threshold=None))
             for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
@@ -131,7 +131,7 @@ def test_nothing_of_ours_stays_on_a_connection_that_goes_to_somebody_else(
 def test_a_row_that_is_locked_is_not_waited_for_longer_than_without_a_pooler(
     clients: list[SqlStore], postgres_url: str
 ) -> None:
-    """The timeouts hold although no connection keeps a setting."""
+    """The lock timeout holds although no connection keeps a setting."""
     holder, waiter = clients[:2]
     video_id = uploaded(holder)
     direct = make_url(postgres_url).set(drivername="postgresql").render_as_string()

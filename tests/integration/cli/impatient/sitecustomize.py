@@ -1,7 +1,7 @@
-"""Found by Python through PYTHONPATH in the API that a test's `anb up` starts.
+"""Shortens a pause of the sweep in the API that a test's `anb up` starts. Python imports it through PYTHONPATH.
 
-The sweep takes two minutes to believe that the queue has forgotten what it held. The emulator's counts do not lag, and
-a test has less time.
+The sweep waits two minutes before it trusts the queue's count of messages, because the counts of SQS lag. Those of the
+emulator do not, and a test has less time.
 """
 
 import sys
