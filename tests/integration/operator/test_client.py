@@ -1,4 +1,4 @@
-"""The client against an API server that misbehaves; the real one is asked in tests/e2e/operator."""
+"""The Kubernetes client against an API server that misbehaves. tests/e2e/operator uses a real API server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,10 +31,10 @@ def ask(
     watched: str | None = "video",
     on_answer: Callable[[str, str], None] = lambda *_: None,
 ) -> object:
-    """What the question comes to; each login gets the next token: t1, t2 ..."""
+    """Call the client against this server and return the result. Each login gets the next token: t1, t2 ..."""
     tokens = (f"t{number}" for number in count(1))
 
-    async def asked() -> object:
+    async def served_and_asked() -> object:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
         runner = web.AppRunner(app, access_log=None)
@@ -54,7 +54,7 @@ def ask(
         finally:
             await runner.cleanup()
 
-    return asyncio.run(asked())
+    return asyncio.run(served_and_asked())
 
 
 def status(code: int, reason: str) -> Answer:
@@ -89,14 +89,14 @@ def item(name: str) -> Json:
         (503, "ServiceUnavailable", Unavailable),
     ],
 )
-def test_refusals_and_outages_are_told_apart(code: int, reason: str, error: type[AnbError]) -> None:
+def test_refusals_and_outages_are_distinguished(code: int, reason: str, error: type[AnbError]) -> None:
     with pytest.raises(AnbError) as raised:
         ask(status(code, reason), lambda client: client.list_videojobs())
     assert type(raised.value) is error
     assert f"it is {reason}" in raised.value.message
 
 
-def test_nobody_there_is_an_outage() -> None:
+def test_a_closed_port_is_an_outage() -> None:
     with pytest.raises(Unavailable) as raised:
         ask(status(500, "none"), lambda client: client.list_videojobs(), served=False)
     assert raised.value.part == "kubernetes"
@@ -126,7 +126,7 @@ def test_a_list_that_is_cut_off_is_an_outage() -> None:
         ask(half, lambda client: client.list_videojobs())
 
 
-def test_a_token_that_ran_out_is_read_anew() -> None:
+def test_an_expired_token_is_read_again() -> None:
     seen = []
 
     async def strict(request: web.Request) -> web.StreamResponse:
@@ -139,12 +139,12 @@ def test_a_token_that_ran_out_is_read_anew() -> None:
     assert seen == ["Bearer t1", "Bearer t2"]
 
 
-def test_a_token_that_runs_out_under_many_calls_fails_none_of_them_and_is_read_anew_once() -> None:
+def test_a_token_that_expires_during_many_calls_fails_none_of_them_and_is_read_again_once() -> None:
     seen = set()
 
     async def strict(request: web.Request) -> web.StreamResponse:
         seen.add(request.headers["Authorization"])
-        # Some are told sooner than others.
+        # Answer some of the calls later than others.
         await asyncio.sleep(0.02 if "slow" in request.query["labelSelector"] else 0)
         if request.headers["Authorization"] == "Bearer t1":
             return await status(401, "Unauthorized")(request)
@@ -205,7 +205,7 @@ def test_a_proxy_in_the_environment_is_not_for_the_api_server(monkeypatch: pytes
     assert ask(nothing, lambda client: client.list_videojobs()) == []
 
 
-def test_without_a_pod_and_without_a_kubeconfig_there_is_nothing_to_work_with(
+def test_without_a_pod_and_without_a_kubeconfig_there_is_no_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -216,7 +216,7 @@ def test_without_a_pod_and_without_a_kubeconfig_there_is_nothing_to_work_with(
 
 @pytest.mark.parametrize("body", ["", "null", "[]", '"no"', "<html>"])
 @pytest.mark.parametrize(("code", "error"), [(502, Unavailable), (403, KubeRefused), (200, Unavailable)])
-def test_an_answer_that_is_not_an_object_is_told_by_its_status(body: str, code: int, error: type[AnbError]) -> None:
+def test_an_answer_that_is_not_an_object_is_judged_by_its_status(body: str, code: int, error: type[AnbError]) -> None:
     async def odd(_: web.Request) -> web.Response:
         return web.Response(text=body, status=code)
 
@@ -225,7 +225,7 @@ def test_an_answer_that_is_not_an_object_is_told_by_its_status(body: str, code: 
     assert type(raised.value) is error
 
 
-def test_long_lists_are_read_page_by_page_and_what_is_unreadable_is_left_out() -> None:
+def test_long_lists_are_read_page_by_page_and_unreadable_objects_are_left_out() -> None:
     asked = []
 
     async def paged(request: web.Request) -> web.Response:
@@ -242,7 +242,7 @@ def test_long_lists_are_read_page_by_page_and_what_is_unreadable_is_left_out() -
     assert asked == [{"limit": "500"}, {"limit": "500", "continue": "on"}]
 
 
-def test_what_is_written_is_for_the_very_object_that_was_seen() -> None:
+def test_a_write_names_the_uid_of_the_object_that_was_read() -> None:
     bodies: list[Json] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -262,7 +262,7 @@ def test_what_is_written_is_for_the_very_object_that_was_seen() -> None:
     assert deletion["preconditions"] == {"uid": "a"}
 
 
-def test_where_all_is_watched_it_is_asked_whether_that_is_allowed() -> None:
+def test_with_the_whole_cluster_watched_the_client_asks_whether_that_is_allowed() -> None:
     async def forbids(request: web.Request) -> web.Response:
         if request.method == "GET":
             return web.json_response({"metadata": {}, "items": [], "groups": GROUPS})
@@ -274,7 +274,7 @@ def test_where_all_is_watched_it_is_asked_whether_that_is_allowed() -> None:
         ask(forbids, lambda client: client.ping(), watched=None)
 
 
-def test_a_cluster_that_does_not_say_what_is_allowed_is_worked_with() -> None:
+def test_a_cluster_that_refuses_access_reviews_counts_as_available() -> None:
     async def keeps_it(request: web.Request) -> web.Response:
         if request.method == "GET":
             return web.json_response({"metadata": {}, "items": [], "groups": GROUPS})
@@ -284,7 +284,7 @@ def test_a_cluster_that_does_not_say_what_is_allowed_is_worked_with() -> None:
 
 
 def unreadable(name: str, **metadata: object) -> Json:
-    """As a newer operator's definition lets through."""
+    """Return a VideoJob with a field that only a newer operator's CRD allows."""
     return (
         item(name)
         | {"spec": {"source": {"key": name}, "edit": {"fade": True}}}
@@ -292,7 +292,7 @@ def unreadable(name: str, **metadata: object) -> Json:
     )
 
 
-def test_what_is_unreadable_can_still_be_deleted() -> None:
+def test_an_unreadable_videojob_can_still_be_deleted() -> None:
     going = {"deletionTimestamp": "2026-01-02T00:00:00Z", "finalizers": [FINALIZER]}
 
     async def answer(request: web.Request) -> web.Response:
@@ -313,29 +313,29 @@ def test_what_is_unreadable_can_still_be_deleted() -> None:
 
 
 class Uninstalled:
-    """An API server with the operator's pods; a stubborn one does not take finalizers off."""
+    """An API server during an uninstall, with these pods of the operator. If `stubborn`, it removes no finalizer."""
 
     def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]
-        self.kept = {name: unreadable(name, finalizers=["other", FINALIZER]) for name in ("a", "b")}
-        self.known = True
+        self.videojobs = {name: unreadable(name, finalizers=["other", FINALIZER]) for name in ("a", "b")}
+        self.crd_exists = True
         self.applied = False
         self.stopped = False
         self._stubborn = stubborn
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         name = request.path.rpartition("/")[2]
-        if request.method == "PATCH" and name in self.kept:
+        if request.method == "PATCH" and name in self.videojobs:
             if not self._stubborn:
-                self.kept[name]["metadata"] |= (await request.json())["metadata"]
-            return web.json_response(self.kept[name])
+                self.videojobs[name]["metadata"] |= (await request.json())["metadata"]
+            return web.json_response(self.videojobs[name])
         if name == "scale":
             self.stopped = True
         if name == "anb-operator-uninstall" and not self.applied:
             return web.json_response({"reason": "NotFound", "message": "there is no marker"}, status=404)
-        if name == "videojobs" and not self.known:
+        if name == "videojobs" and not self.crd_exists:
             return web.Response(text="404 page not found\n", status=404)
-        items = {"videojobs": [*self.kept.values()], "pods": self._pods}
+        items = {"videojobs": [*self.videojobs.values()], "pods": self._pods}
         return web.json_response({"metadata": {}, "items": items.get(name, [])})
 
     def uninstall(self) -> None:
@@ -348,17 +348,20 @@ class Uninstalled:
         )
         ask(self.answer, lambda client: uninstall(client, settings))
 
+    def finalizers(self) -> list[list[str]]:
+        return [videojob["metadata"]["finalizers"] for videojob in self.videojobs.values()]
+
 
 @pytest.fixture(autouse=True)
 def _no_marker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_operator.uninstall.LOOKS", 1)
 
 
-def test_an_uninstall_takes_our_finalizer_off_what_is_unreadable_too() -> None:
+def test_an_uninstall_takes_our_finalizer_off_unreadable_videojobs_too() -> None:
     cluster = Uninstalled()
     cluster.uninstall()
     assert cluster.stopped
-    assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other"], ["other"]]
+    assert cluster.finalizers() == [["other"], ["other"]]
 
 
 def test_a_clean_up_that_was_applied_like_everything_else_does_nothing() -> None:
@@ -366,24 +369,24 @@ def test_a_clean_up_that_was_applied_like_everything_else_does_nothing() -> None
     cluster.applied = True
     cluster.uninstall()
     assert not cluster.stopped
-    assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other", FINALIZER]] * 2
+    assert cluster.finalizers() == [["other", FINALIZER]] * 2
 
 
 def test_a_marker_that_is_applied_a_moment_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_operator.uninstall.LOOKS", 3)
     monkeypatch.setattr("anb_operator.uninstall.PAUSE_SECONDS", 0.01)
     cluster = Uninstalled()
-    looks = []
+    requests = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/anb-operator-uninstall"):
-            looks.append(request.path)
-            cluster.applied = len(looks) == 3
+            requests.append(request.path)
+            cluster.applied = len(requests) == 3
         return await Uninstalled.answer(cluster, request)
 
     monkeypatch.setattr(cluster, "answer", answer)
     cluster.uninstall()
-    assert len(looks) == 3
+    assert len(requests) == 3
     assert not cluster.stopped
 
 
@@ -397,10 +400,10 @@ def test_an_uninstall_beside_a_pod_that_does_not_stop_fails_and_names_it(monkeyp
     cluster = Uninstalled(pods=["anb-operator-1"])
     with pytest.raises(KubeRefused, match=r"pod anb-operator-1 has not stopped .* Delete the pod"):
         cluster.uninstall()
-    assert [kept["metadata"]["finalizers"] for kept in cluster.kept.values()] == [["other", FINALIZER]] * 2
+    assert cluster.finalizers() == [["other", FINALIZER]] * 2
 
 
 def test_an_uninstall_after_the_definition_was_deleted_has_nothing_to_do() -> None:
     cluster = Uninstalled()
-    cluster.known = False
+    cluster.crd_exists = False
     cluster.uninstall()

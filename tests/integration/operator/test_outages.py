@@ -1,4 +1,4 @@
-"""A whole operator whose database is away, or whose API server is, refuses to watch, or forgets what VideoJobs are."""
+"""A whole operator during outages: of the database, of the API server, of its right to watch, and of the CRD."""
 
 import asyncio
 import copy
@@ -61,11 +61,12 @@ DISCOVERY: dict[str, Json] = {
 
 
 class ApiServer:
-    """As much of one as the operator asks for. `away`: it can't serve.
+    """Fakes the part of an API server that the operator uses.
 
-    `known`: whether VideoJobs are by their own path; `discovered`: whether they are among what the server has.
-    `watchable`: whether the operator's role lets it watch them. `mute`: its watches show nothing.
-    `told`: the reasons of all Events.
+    `away`: it answers every request with 503. `known`: VideoJobs can be read by their path.
+    `discovered`: its discovery lists VideoJobs. `watchable`: the operator's role allows to watch VideoJobs.
+    `mute`: its watches show no change. `event_reasons`: the reasons of all Events that were posted.
+    `requests`: the number of requests by method; a watch counts as WATCH. `videojobs`: the VideoJobs by name.
     """
 
     def __init__(self) -> None:
@@ -74,9 +75,9 @@ class ApiServer:
         self.discovered = True
         self.watchable = True
         self.mute = False
-        self.told: list[str] = []
-        self.asked: Counter[str] = Counter()
-        self.kept: dict[str, Json] = {}
+        self.event_reasons: list[str] = []
+        self.requests: Counter[str] = Counter()
+        self.videojobs: dict[str, Json] = {}
         self._version = 10
         self._changes: list[Json] = []
         self.watching: set[asyncio.Queue[Json | None]] = set()
@@ -87,7 +88,7 @@ class ApiServer:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         watching = "watch" in request.query
-        self.asked["WATCH" if watching else request.method] += 1
+        self.requests["WATCH" if watching else request.method] += 1
         if self.away:
             return web.json_response({"message": "the server can't serve now"}, status=503)
         if request.path.startswith(GROUP) and not self.known:
@@ -105,19 +106,19 @@ class ApiServer:
                 ours = [group("anb.video", "v1alpha1")] if self.discovered else []
                 return {"groups": [group(*CRDS.split("/")), *ours]}
             case "GET", path if path == VIDEOJOBS:
-                return {"metadata": {"resourceVersion": str(self._version)}, "items": list(self.kept.values())}
+                return {"metadata": {"resourceVersion": str(self._version)}, "items": list(self.videojobs.values())}
             case "POST", path if path == VIDEOJOBS:
                 return self.create(json.loads(body))
             case "PATCH", path:
                 name = path.removeprefix(f"{VIDEOJOBS}/").removesuffix("/status")
-                return self._changed(merged(self.kept[name], json.loads(body)), "MODIFIED")
+                return self._changed(merged(self.videojobs[name], json.loads(body)), "MODIFIED")
             case "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
                 asked = json.loads(body)["spec"]["resourceAttributes"]
                 assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
                 return {"spec": {}, "status": {"allowed": self.watchable}}
         if method == "POST":
-            # What else is posted are Events.
-            self.told.append(json.loads(body)["reason"])
+            # Every other POST is an Event.
+            self.event_reasons.append(json.loads(body)["reason"])
         answer: Json = DISCOVERY[path] if method == "GET" else json.loads(body)
         return answer
 
@@ -132,35 +133,35 @@ class ApiServer:
         return self._changed(body, "ADDED")
 
     def ask(self, name: str, spec: Json) -> None:
-        """As a person does with `kubectl patch`."""
-        generation = self.kept[name]["metadata"]["generation"] + 1
-        self._changed(merged(self.kept[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
+        """Change the spec, as a person does with `kubectl patch`."""
+        generation = self.videojobs[name]["metadata"]["generation"] + 1
+        self._changed(merged(self.videojobs[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def delete(self, name: str) -> None:
-        """As `kubectl delete` did long ago; a finalizer holds it."""
-        self._changed(merged(self.kept[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
+        """Begin the deletion, as `kubectl delete` does. A finalizer delays its end."""
+        self._changed(merged(self.videojobs[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
 
-    def _changed(self, kept: Json, kind: str) -> Json:
-        # Of its own: what is still on its way to a watch must stay as it was.
-        kept = copy.deepcopy(kept)
-        metadata = kept["metadata"]
+    def _changed(self, videojob: Json, kind: str) -> Json:
+        # Copy it, because changes that are queued for a watch must not change later.
+        videojob = copy.deepcopy(videojob)
+        metadata = videojob["metadata"]
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
-        self.kept[metadata["name"]] = kept
+        self.videojobs[metadata["name"]] = videojob
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             kind = "DELETED"
-            del self.kept[metadata["name"]]
-        change = {"type": kind, "object": kept}
+            del self.videojobs[metadata["name"]]
+        change = {"type": kind, "object": videojob}
         self._changes.append(change)
         for watch in () if self.mute else self.watching:
             watch.put_nowait(change)
-        return kept
+        return videojob
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[Json | None] = asyncio.Queue()
-        # What has happened since the list belongs to the watch, too.
+        # A watch also gets the changes since the list that it starts from.
         for before in self._changes:
             if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
                 changes.put_nowait(before)
@@ -173,8 +174,8 @@ class ApiServer:
         return response
 
 
-class Beside:
-    """An operator that runs, what it works with, and the lines of its log."""
+class RunningOperator:
+    """A running operator, the fakes that it works with, and the lines of its log."""
 
     def __init__(
         self,
@@ -198,7 +199,7 @@ class Beside:
             return answer.status, await answer.text()
 
     async def until(self, condition: Callable[[], Awaitable[object] | object]) -> None:
-        """Wait for it, as long as the operator runs."""
+        """Wait until the condition is true. Fails if the operator ends, or after 60 s."""
         async with asyncio.timeout(60):
             while True:
                 if self._running.done():
@@ -216,7 +217,7 @@ class Beside:
             return False
 
     async def names(self, sentence: str, path: str = "/readyz") -> bool:
-        """Whether readiness, or what else is at this path, fails for this reason."""
+        """Return whether readiness, or the check at another path, fails and gives this sentence."""
         try:
             status, text = await self.get(path)
         except aiohttp.ClientError:
@@ -224,28 +225,28 @@ class Beside:
         return status == 503 and sentence in text
 
     async def counts(self, line: str) -> bool:
-        """Whether this is a line of the metrics."""
+        """Return whether the metrics contain this line."""
         return line in (await self.get("/metrics"))[1].splitlines()
 
     async def alive(self) -> bool:
         return (await self.get("/healthz"))[0] == 200
 
     async def mirrors(self) -> None:
-        """A video that is uploaded now gets a VideoJob with a status; what a person asks for in one is done."""
+        """Check that a new video gets a VideoJob with a status, and that a cancel in its spec takes effect."""
         video_id = uploaded(self.store)
-        await self.until(lambda: "status" in self.api.kept.get(video_id, {}))
+        await self.until(lambda: "status" in self.api.videojobs.get(video_id, {}))
         self.api.ask(video_id, {"cancel": True})
-        await self.until(lambda: self.api.kept[video_id]["status"]["phase"] == "cancelled")
+        await self.until(lambda: self.api.videojobs[video_id]["status"]["phase"] == "cancelled")
 
 
-Scenario = Callable[[Beside], Awaitable[None]]
+Scenario = Callable[[RunningOperator], Awaitable[None]]
 Run = Callable[[ApiServer, Scenario], list[Any]]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the scenario beside an operator, end that by SIGTERM, and give the lines of its log."""
-    # What is waited for in an outage is short here, and endless all the same.
+    """Return a function that runs a scenario beside an operator, stops it by SIGTERM, and gives its log lines."""
+    # Shorten the pauses of an outage. Their number stays unlimited.
     for module in ("resync", "watch"):
         monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
@@ -279,7 +280,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         running = asyncio.create_task(app.run(settings, store, objects))
         try:
             url = f"http://{settings.listen}"
-            await scenario(Beside(api, store=store, objects=objects, logs=logs, url=url, running=running))
+            await scenario(RunningOperator(api, store=store, objects=objects, logs=logs, url=url, running=running))
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(60):
                 await running
@@ -296,17 +297,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return ran
 
 
-def test_an_api_server_that_is_away_at_the_start_is_named_and_waited_for(
+def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anb_operator.health.FEED_PATIENCE", 1.0)
     api = ApiServer()
     api.away = True
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Twice as long as the feed may stay unread.
-        await operator.until(lambda: api.asked["GET"] > 40)
+        # Wait for longer than the feed may stay unread.
+        await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False
         await operator.until(operator.ready)
@@ -319,20 +320,20 @@ def test_a_stop_is_obeyed_before_the_api_server_has_answered(run: Run) -> None:
     api = ApiServer()
     api.away = True
 
-    async def scenario(operator: Beside) -> None:
-        await operator.until(lambda: api.asked["GET"] > 2)
+    async def scenario(operator: RunningOperator) -> None:
+        await operator.until(lambda: api.requests["GET"] > 2)
 
     run(api, scenario)
 
 
-def test_however_often_the_watch_is_refused_it_is_asked_for_again(run: Run) -> None:
+def test_however_often_the_watch_is_refused_it_is_retried(run: Run) -> None:
     api = ApiServer()
 
-    async def scenario(operator: Beside) -> None:
-        await operator.until(lambda: api.asked["WATCH"])
+    async def scenario(operator: RunningOperator) -> None:
+        await operator.until(lambda: api.requests["WATCH"])
         api.away = True
         api.end_watches()
-        await operator.until(lambda: api.asked["WATCH"] > 30)
+        await operator.until(lambda: api.requests["WATCH"] > 30)
         assert await operator.alive()
         api.away = False
         await operator.until(operator.ready)
@@ -342,11 +343,11 @@ def test_however_often_the_watch_is_refused_it_is_asked_for_again(run: Run) -> N
     assert [line for line in logs if "watch" in line["event"]] == []
 
 
-def test_whoever_may_not_watch_is_told_so_and_begins_once_he_may(run: Run) -> None:
+def test_an_operator_that_may_not_watch_says_so_and_starts_once_it_may(run: Run) -> None:
     api = ApiServer()
     api.watchable = False
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("may not watch videojobs.anb.video in namespace video"))
         assert await operator.alive()
         api.watchable = True
@@ -363,10 +364,10 @@ def test_whoever_may_not_watch_is_told_so_and_begins_once_he_may(run: Run) -> No
     assert len([line for line in logs if line["event"] == "waiting for VideoJobs"]) == 1
 
 
-def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_that_fails_for_another_reason_is_started_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     api = ApiServer()
     killed: list[object] = []
-    monkeypatch.setattr("signal.pthread_kill", lambda *told: killed.append(told))
+    monkeypatch.setattr("signal.pthread_kill", lambda *arguments: killed.append(arguments))
 
     def impatient() -> kopf.OperatorSettings:
         settings = kopf.OperatorSettings()
@@ -375,7 +376,7 @@ def test_a_watch_that_fails_otherwise_is_begun_anew(run: Run, monkeypatch: pytes
 
     monkeypatch.setattr("anb_operator.watch.kopf", SimpleNamespace(**vars(kopf) | {"OperatorSettings": impatient}))
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
         watch = next(iter(api.watching))
         watch.put_nowait({"type": "ERROR", "object": {"code": 500, "message": "etcdserver: leader changed"}})
@@ -393,14 +394,14 @@ def test_a_cluster_without_videojobs_is_waited_for(run: Run) -> None:
     api = ApiServer()
     api.known = api.discovered = False
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("This cluster knows no VideoJobs: install the chart with"))
-        await operator.until(lambda: api.asked["GET"] > 10)
+        await operator.until(lambda: api.requests["GET"] > 10)
         assert await operator.alive()
-        # By its own path a new definition is known a little earlier than kopf finds it.
+        # A new CRD can be read by its path a little earlier than kopf discovers it.
         api.known = True
-        await operator.until(lambda: api.asked["GET"] > 30)
-        assert api.asked["WATCH"] == 0
+        await operator.until(lambda: api.requests["GET"] > 30)
+        assert api.requests["WATCH"] == 0
         api.discovered = True
         await operator.until(operator.ready)
         await operator.mirrors()
@@ -411,21 +412,21 @@ def test_a_cluster_without_videojobs_is_waited_for(run: Run) -> None:
     ]
 
 
-def test_videojobs_that_are_forgotten_under_the_operator_are_waited_for_and_made_again(run: Run) -> None:
+def test_after_the_crd_was_deleted_the_operator_waits_for_it_and_makes_the_mirrors_again(run: Run) -> None:
     api = ApiServer()
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
         video_id = uploaded(operator.store)
-        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
         api.known = False
-        api.kept.clear()
+        api.videojobs.clear()
         api.end_watches()
         await operator.until(lambda: operator.names("This cluster knows no VideoJobs"))
         assert await operator.alive()
         api.known = True
         await operator.until(operator.ready)
-        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
         await operator.mirrors()
 
     logs = run(api, scenario)
@@ -435,23 +436,23 @@ def test_videojobs_that_are_forgotten_under_the_operator_are_waited_for_and_made
 def test_a_mirror_that_is_deleted_while_its_video_is_unfinished_comes_back(run: Run) -> None:
     api = ApiServer()
 
-    async def scenario(operator: Beside) -> None:
-        await operator.until(lambda: api.asked["WATCH"])
+    async def scenario(operator: RunningOperator) -> None:
+        await operator.until(lambda: api.requests["WATCH"])
         video_id = uploaded(operator.store)
-        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
         api.delete(video_id)
-        await operator.until(lambda: "status" in api.kept.get(video_id, {}))
+        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
 
     run(api, scenario)
 
 
-def test_what_was_written_has_to_be_shown_by_the_watch_but_not_while_the_api_server_is_away(
+def test_a_write_that_the_watch_does_not_show_fails_liveness_but_not_while_the_api_server_is_away(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anb_operator.health.WATCH_PATIENCE", 0.5)
     api = ApiServer()
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         async def spared() -> bool:
             return await operator.names("the kubernetes API does not answer") and await operator.alive()
 
@@ -473,27 +474,27 @@ def test_what_was_written_has_to_be_shown_by_the_watch_but_not_while_the_api_ser
 def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run) -> None:
     api = ApiServer()
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         operator.objects.put("mobile/clip.mp4", b"a video")
         api.create({"metadata": {"name": "clip"}, "spec": {"source": {"key": "mobile/clip.mp4"}}})
-        await operator.until(lambda: api.kept["clip"].get("status", {}).get("phase") == "uploaded")
+        await operator.until(lambda: api.videojobs["clip"].get("status", {}).get("phase") == "uploaded")
         operator.store.fault = Unavailable("database", "away")
-        # From here on nothing is looked at but what is urgent.
+        # From this line on, the operator handles only urgent VideoJobs.
         await operator.until(lambda: any(line.get("what") == "feed" for line in operator.logs))
         api.delete("clip")
-        assert "clip" in api.kept
-        await operator.until(lambda: "clip" not in api.kept)
-        assert api.told[-1] == "NotCancelled"
+        assert "clip" in api.videojobs
+        await operator.until(lambda: "clip" not in api.videojobs)
+        assert api.event_reasons[-1] == "NotCancelled"
 
     run(api, scenario)
 
 
-def test_metrics_show_what_was_done(run: Run) -> None:
+def test_metrics_count_mirrors_commands_and_requests(run: Run) -> None:
     shown: dict[str, str] = {}
 
-    async def scenario(operator: Beside) -> None:
+    async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
-        # Its turn is counted after what it has written.
+        # A reconciliation is counted only after its writes.
         await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
         _, text = await operator.get("/metrics")
         for line in text.splitlines():
@@ -509,7 +510,7 @@ def test_metrics_show_what_was_done(run: Run) -> None:
     assert shown["anb_operator_videos_failing"] == "0.0"
 
 
-def test_the_pauses_between_requests_never_end_and_begin_anew_for_each() -> None:
+def test_the_series_of_pauses_between_requests_never_ends_and_starts_again_for_each_request() -> None:
     backoffs = Backoffs()
     for _ in range(2):
         pauses = [pause for pause, _ in zip(backoffs, range(100), strict=False)]

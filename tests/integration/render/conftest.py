@@ -1,4 +1,4 @@
-"""Real clips and a real engine."""
+"""Fixtures that make real clips and render them with a real engine."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def clip(tmp_path: Path) -> MakeClip:
 
 @pytest.fixture(scope="session")
 def warm_cards(cards_dir: Path) -> Path:
-    """The cards, made by two processes that need them at the same time; this installation's own are none of theirs."""
+    """The folder of the composed cards, made by two processes at the same time, without the installed cards."""
     processes = [subprocess.Popen([sys.executable, "-c", WARM, str(cards_dir)]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     return cards_dir

@@ -1,4 +1,4 @@
-"""What is wrong with an upload is told by a code; nothing of it is our failure, and nothing of ours is its."""
+"""A bad upload is refused with the right code. Faults of uploads and faults of the worker are never mixed up."""
 
 from pathlib import Path
 
@@ -27,14 +27,14 @@ def code_of(render: Render, source: Path, edit: EditSpec = ONLY_MAIN) -> str:
 
 
 def cut(source: Path, share: float) -> Path:
-    """The first part of a file, as a broken upload leaves it."""
+    """Cut a file off after this share of its bytes, as a broken upload would."""
     data = source.read_bytes()
     source.write_bytes(data[: round(len(data) * share)])
     return source
 
 
 def overwrite(source: Path, kind: str, share: float, data: bytes) -> Path:
-    """Damage a part of a file's box."""
+    """Overwrite an MP4 box with this data, from this share of its length to its end."""
     content = bytearray(source.read_bytes())
     box = next(box for box in boxes(source) if box.kind == kind)
     start = round(box.start + 8 + (box.end - box.start) * share)
@@ -90,12 +90,12 @@ def test_a_file_that_lost_its_second_half_is_truncated(
     assert code_of(render, cut(clip(name, *GRAY, *FAST, *arguments), 0.5)) == "truncated"
 
 
-def test_a_file_that_lost_what_is_cut_away_anyhow_is_rendered(clip: MakeClip, render: Render) -> None:
+def test_a_file_that_lost_only_what_the_trim_cuts_away_is_rendered(clip: MakeClip, render: Render) -> None:
     source = cut(clip("clip.mp4", *GRAY, *FAST, *INDEX_FIRST), 0.6)
     assert render(source, ONLY_MAIN.model_copy(update={"trim": Trim(length=1)})).rendered.frames == 30
 
 
-def test_a_file_with_sound_only_is_told_so(clip: MakeClip, render: Render) -> None:
+def test_a_file_with_sound_only_is_refused_as_audio_only(clip: MakeClip, render: Render) -> None:
     assert code_of(render, clip("song.m4a", *TONE)) == "audio_only"
 
 
@@ -120,7 +120,7 @@ def test_a_video_without_a_single_picture_has_zero_duration(clip: MakeClip, rend
 
 def test_a_claim_of_ten_hours_is_refused_at_once(clip: MakeClip, render: Render) -> None:
     source = clip("clip.mkv", *GRAY, *FAST, "-t", 1)
-    # Matroska's duration: element 0x4489, a double, in milliseconds.
+    # Overwrite Matroska's duration: element 0x4489, a double in milliseconds.
     content = bytearray(source.read_bytes())
     at = content.index(b"\x44\x89\x88")
     content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # 36,000,000.0
@@ -133,7 +133,7 @@ def test_a_hole_of_ten_hours_in_the_timestamps_is_refused_as_too_long(clip: Make
     assert code_of(render, source) == "too_long"
 
 
-def test_a_hole_that_is_short_enough_is_shown_as_a_picture_that_stays(clip: MakeClip, render: Render) -> None:
+def test_during_a_hole_that_is_short_enough_the_last_picture_stays(clip: MakeClip, render: Render) -> None:
     source = clip("hole.mp4", *GRAY, *FAST, "-bsf:v", "setts=ts='if(gte(N,30),TS+3600/TB,TS)'", "-t", 3)
     output = render(source, ONLY_MAIN.model_copy(update={"trim": Trim(length=2)}))
     assert output.rendered.frames == 60
@@ -147,7 +147,7 @@ def test_an_image_bomb_is_refused_before_it_is_opened(clip: MakeClip, render: Re
 def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
     clip: MakeClip, cards_dir: Path, tmp_path: Path
 ) -> None:
-    # The limit is lowered to what the headers claim: the pictures inside are larger.
+    # The limit is exactly the size in the headers, and later pictures are larger.
     small = clip("small.ts", *GRAY, *FAST, "-t", 1)
     large = clip("large.ts", "-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=2", *FAST, "-output_ts_offset", 1)
     small.write_bytes(small.read_bytes() + large.read_bytes())
@@ -161,7 +161,7 @@ def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
 def test_a_picture_that_is_as_large_as_is_allowed_is_rendered(
     clip: MakeClip, cards_dir: Path, tmp_path: Path, codec: str
 ) -> None:
-    # Decoders allocate margins, which are no pixels of the picture.
+    # Decoders allocate margins around the picture. These must not count as its pixels.
     source = clip("clip.mkv", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=0.1", "-c:v", codec)
     engine = RenderEngine(cards_dir, input_limits=InputLimits(max_pixels=320 * 180))
     assert render_clip(engine, source, ONLY_MAIN, tmp_path / "work").rendered.frames == 3

@@ -1,4 +1,4 @@
-"""The intro, outro and watermark: ours or the operator's, made once and shared by all processes."""
+"""Intro, outro and watermark, the project's or an operator's: made once and shared by all processes."""
 
 import shutil
 from pathlib import Path
@@ -23,14 +23,14 @@ def extradata(path: Path) -> bytes | None:
         return opened.streams.video[0].codec_context.extradata
 
 
-def test_every_part_has_the_headers_of_the_whole(render: Render, footage: Path) -> None:
+def test_every_part_has_the_same_codec_headers_as_the_joined_file(render: Render, footage: Path) -> None:
     output = render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT))
     parts = [output.path.with_name(f"{name}.mp4") for name in ("intro", "main", "outro")]
     assert {extradata(part) for part in parts} == {extradata(output.path)}
 
 
 def test_an_operators_intro_and_outro_are_shown_and_heard(clip: MakeClip, render: Render, footage: Path) -> None:
-    # A square red intro with a tone of 1 s, an outro in blue without sound: of other sizes, rates and codecs than ours.
+    # A square red intro with a tone of 1 s, and a blue outro without sound. Sizes, rates and codecs differ from ours.
     intro = clip(
         "intro.mp4",
         *("-f", "lavfi", "-i", "color=red:s=480x480:r=25:d=1", "-f", "lavfi", "-i", "sine=r=22050:d=1"),
@@ -91,7 +91,7 @@ def test_an_operators_part_whose_sound_can_not_be_decoded_is_not_the_uploads_fau
     broken = clip("broken.mkv", *picture, *tone, "-c:v", "libx264", "-c:a", "libopus")
     data = broken.read_bytes()
     head = data.index(b"OpusHead")
-    # Its channels are mapped by a family that nobody knows.
+    # Opus does not define this channel mapping family, so no decoder accepts the stream.
     broken.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
     with pytest.raises(Transient, match=part) as caught:
         render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT), resources=Resources(**{part: broken}))

@@ -1,4 +1,4 @@
-"""The programs that the worker starts for a render tell the same in the sandbox as without it."""
+"""The child programs of a render give the same results in the sandbox as without it."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=6", "-f", "lavfi", "-i
 
 
 def probed(source: Path, trim: Trim, workdir: Path) -> SourceFacts:
-    """What the probe finds, with and without the sandbox."""
+    """Probe a file with and without the sandbox, check that both find the same, and return it."""
     limits = LIMITS.max_pixels, LIMITS.max_seconds
     printed = run_here("anb_worker.render.probe.__main__", source, trim.start, trim.length, *limits)
     facts = TypeAdapter(SourceFacts).validate_json(printed)
@@ -86,19 +86,19 @@ def test_a_title_is_drawn_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(4000, 20), None], ids=["wide", "no picture"])
 def test_a_watermark_is_fitted_the_same(tmp_path: Path, size: tuple[int, int] | None) -> None:
-    given = tmp_path / "given.png"
+    watermark_file = tmp_path / "given.png"
     if size is None:
-        given.write_bytes(b"no picture")
+        watermark_file.write_bytes(b"no picture")
     else:
-        Image.new("RGB", size, "red").save(given)
-    fitted = child_programs.fit_watermark(given, tmp_path / "sandboxed.png", workdir=tmp_path, stop=Stop())
-    printed = run_here("anb_worker.render.drawing", "watermark", given, tmp_path / "here.png")
+        Image.new("RGB", size, "red").save(watermark_file)
+    fitted = child_programs.fit_watermark(watermark_file, tmp_path / "sandboxed.png", workdir=tmp_path, stop=Stop())
+    printed = run_here("anb_worker.render.drawing", "watermark", watermark_file, tmp_path / "here.png")
     assert TypeAdapter(tuple[int, int] | None).validate_json(printed) == fitted
     assert (fitted is None) == (size is None)
 
 
 def test_cards_are_composed_of_as_many_frames_as_they_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The real ones take ten seconds of computing.
+    # Shorter cards, since the real ones take ten seconds to compose.
     monkeypatch.setattr("anb_worker.render.layout.CARD_SECONDS", 0.2)
     monkeypatch.setattr("anb_worker.render.layout.FADE_OUT_SECONDS", 0.1)
     run_here("anb_worker.render.composing", tmp_path)

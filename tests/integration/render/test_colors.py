@@ -1,4 +1,4 @@
-"""Colors as they were meant, whatever a file says or does not say of them, also where that changes in mid-file."""
+"""Colors are rendered as they were meant, with wrong, missing and changing color tags in the file."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
 HD, SD = "1280x720", "720x576"
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 TS = ("-f", "mpegts")
-# Pure red, as code values of Y, Cb and Cr.
+# Pure red as code values of Y, Cb and Cr, by matrix.
 RED_709, RED_601, RED_2020, RED_YCGCO = (63, 102, 240), (81, 90, 240), (97, 93, 192), (71, 72, 240)
 
 
 def plain(codes: tuple[int, int, int], size: str, *, seconds: float = 0.3, aspect: str = "1") -> list[str]:
-    """One color as code values, whatever they are going to be taken for."""
+    """Return ffmpeg's input arguments for one color, given as code values and without color tags."""
     y, u, v = codes
     untagged = "setparams=range=unknown:colorspace=unknown:color_primaries=unknown:color_trc=unknown"
     picture = f"color=s={size}:r=30:d={seconds},format=yuv420p,lutyuv={y}:{u}:{v},setsar={aspect},{untagged}"
@@ -30,13 +30,13 @@ def says(matrix: int, primaries: int, transfer: int = 1) -> list[str]:
     return [*X264, "-bsf:v", f"h264_metadata={tags}"]
 
 
-def shows(output: Output, wanted: tuple[int, int, int], *, at: float = 0.1, x: int = 640, within: int = 12) -> bool:
-    """Whether a place in the middle line has a color."""
-    return bool(np.abs(output.frame(at)[360, x].astype(int) - wanted).max() <= within)
+def shows(output: Output, color: tuple[int, int, int], *, at: float = 0.1, x: int = 640, within: int = 12) -> bool:
+    """Return whether column `x` of the middle line shows this RGB color `at` this second."""
+    return bool(np.abs(output.frame(at)[360, x].astype(int) - color).max() <= within)
 
 
 def joined(path: Path, *parts: list[str]) -> Path:
-    """An MPEG-TS of several H.264 streams, one after the other."""
+    """Make an MPEG-TS file of several H.264 streams, one after the other."""
     stream = path.with_suffix(".h264")
     pieces = [make_clip(stream, *part, "-f", "h264").read_bytes() for part in parts]
     stream.write_bytes(b"".join(pieces))
@@ -67,10 +67,10 @@ def test_red_stays_red(clip: MakeClip, render: Render, name: str, arguments: lis
         ("editor.mov", ["-c:v", "prores_ks", "-profile:v", 4444, "-pix_fmt", "yuva444p10le"]),
     ],
 )
-def test_what_is_transparent_is_shown_as_on_black(
+def test_transparent_pictures_are_shown_on_black(
     clip: MakeClip, render: Render, name: str, codec: list[object]
 ) -> None:
-    # The left third is opaque, the middle half transparent, the right third wholly.
+    # The left third is opaque, the middle third half transparent, the right third fully transparent.
     thirds = "geq='lum(X,Y)':'cb(X,Y)':'cr(X,Y)':'if(lt(X,W/3),255,if(lt(X,2*W/3),128,0))'"
     source = clip(name, "-f", "lavfi", "-i", f"color=lime:s=480x270:r=30:d=0.2,format=yuva444p,{thirds}", *codec)
     output = render(source)

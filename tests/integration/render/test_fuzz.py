@@ -1,6 +1,6 @@
-"""Damaged files of all kinds: each is rendered as promised, or refused with a code; none is our failure, none hangs.
+"""Damaged files of all kinds: each is rendered or refused with a code. None makes the worker fail or hang.
 
-60 of them run with the other tests, 500 by `make fuzz` (FUZZ_FILES tells how many).
+60 files run with the other tests, and 500 by `make fuzz`. FUZZ_FILES sets the number.
 """
 
 import os
@@ -24,7 +24,7 @@ CODES = {
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The whole files by their names."""
+    """The undamaged files by their names."""
     folder = tmp_path_factory.mktemp("seeds")
     return {
         name: make_clip(folder / name, *PICTURE, *TONE, *how, "-bitexact").read_bytes() for name, how in SEEDS.items()

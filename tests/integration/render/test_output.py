@@ -1,4 +1,4 @@
-"""What a finished video looks like, whatever was uploaded."""
+"""A finished video has the promised form and picture for all kinds of uploads."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ from anb_worker.render.mp4_boxes import boxes
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, render_clip
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-# A quarter of the picture each: red, green in the upper half, blue, white in the lower.
+# The four quarters of the picture: red and green in the upper half, blue and white in the lower half.
 QUARTERS = (
     "drawbox=iw/2:0:iw/2:ih/2:lime:fill,drawbox=0:ih/2:iw/2:ih/2:blue:fill,drawbox=iw/2:ih/2:iw/2:ih/2:white:fill"
 )
@@ -28,7 +28,7 @@ def shows(output: Output, x: int, y: int, color: tuple[int, int, int], *, at: fl
 
 
 def bars(output: Output, *, at: float = 0.5) -> tuple[int, int, int, int]:
-    """How wide the black bars are: left, right, above, below."""
+    """Return the width of the black bars in pixels: left, right, top, bottom."""
     lit = output.frame(at).max(axis=2) > 40
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     return int(columns[0]), 1279 - int(columns[-1]), int(rows[0]), 719 - int(rows[-1])
@@ -36,7 +36,7 @@ def bars(output: Output, *, at: float = 0.5) -> tuple[int, int, int, int]:
 
 @pytest.fixture(scope="module")
 def finished(engine: RenderEngine, footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Output:
-    """Real footage with everything on it."""
+    """Real footage, rendered with intro, outro and watermark."""
     workdir = tmp_path_factory.mktemp("finished") / "work"
     return render_clip(engine, footage / "bigbuckbunny.mp4", EditSpec(trim=Trim(start=1, length=2)), workdir)
 
@@ -68,7 +68,7 @@ def test_a_player_can_begin_before_the_whole_file_is_there(finished: Output) -> 
     assert kinds.index("moov") < kinds.index("mdat")
 
 
-def test_what_is_told_of_the_file_is_true(finished: Output) -> None:
+def test_the_reported_facts_of_the_file_are_true(finished: Output) -> None:
     data = finished.path.read_bytes()
     assert finished.rendered.size == len(data)
     assert finished.rendered.sha256 == hashlib.sha256(data).hexdigest()
@@ -148,7 +148,7 @@ def test_a_clip_that_a_phone_turned_comes_out_upright_and_letterboxed(
     clip: MakeClip, render: Render, rotation: int, corners: tuple[tuple[int, int, int], ...]
 ) -> None:
     flat = clip("flat.mp4", *quarters(640, 360, seconds=0.5))
-    # ffmpeg counts against the clock, a phone with it.
+    # ffmpeg's option counts counterclockwise, a phone counts clockwise.
     turned = clip("turned.mp4", "-display_rotation", -rotation, "-i", flat, "-c", "copy")
     output = render(turned)
     portrait = rotation != 180
@@ -192,8 +192,8 @@ def test_a_picture_that_changes_its_size_in_mid_stream_is_fitted_anew(clip: Make
     assert np.abs(np.subtract(bars(output, at=1.5), (437, 437, 0, 0))).max() <= 3
 
 
-def test_a_bright_hdr_clip_keeps_its_brightness_and_its_color(clip: MakeClip, render: Render) -> None:
-    # What HDR calls white is at 75 % of the HLG signal; red of that brightness stays red.
+def test_white_in_an_hdr_clip_stays_bright_and_neutral(clip: MakeClip, render: Render) -> None:
+    # HDR's reference white is at 75 % of the HLG signal. It must stay bright and neutral.
     source = clip(
         "hdr.mp4",
         *("-f", "lavfi", "-i", "color=black:s=640x360:r=30:d=0.5,format=yuv420p10le"),
@@ -213,7 +213,7 @@ def test_a_bright_hdr_clip_keeps_its_brightness_and_its_color(clip: MakeClip, re
 
 
 def test_an_interlaced_picture_has_no_combs(clip: MakeClip, render: Render) -> None:
-    # A bar that moves by 16 pixels a field: woven together, every other line of its edge is elsewhere.
+    # The bar moves by 16 pixels per field. Without deinterlacing, every second line of its edge would be shifted.
     source = clip(
         "interlaced.ts",
         *("-f", "lavfi", "-i", "color=black:s=720x576:r=50:d=1"),
@@ -228,7 +228,7 @@ def test_an_interlaced_picture_has_no_combs(clip: MakeClip, render: Render) -> N
 
 
 def test_frames_that_come_at_uneven_times_are_shown_when_they_are_due(clip: MakeClip, render: Render) -> None:
-    # Brightness 40 from 0 s, 120 from 0.2 s, 200 from 1.5 s on, as a screen recorder writes it.
+    # A screen recorder's variable frame rate: brightness 40 from 0 s, 120 from 0.2 s, 200 from 1.5 s on.
     levels = clip(
         "uneven.mkv",
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=10:d=2,format=yuv420p"),
@@ -245,7 +245,7 @@ def test_frames_that_come_at_uneven_times_are_shown_when_they_are_due(clip: Make
 
 
 def test_a_cut_begins_with_what_was_on_the_screen_at_that_moment(clip: MakeClip, render: Render) -> None:
-    # One picture a second, key frames every third: brightness tells the second.
+    # One frame per second, every third a keyframe. Each second has a brightness of its own.
     source = clip(
         "slides.mp4",
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=1:d=10,format=yuv420p,geq=lum='20+20*N':cb=128:cr=128"),
@@ -261,7 +261,7 @@ def test_a_cut_begins_with_what_was_on_the_screen_at_that_moment(clip: MakeClip,
 
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv", "cut.ts", "cut.avi"])
 def test_a_cut_is_exact_in_every_kind_of_file(clip: MakeClip, render: Render, name: str) -> None:
-    # White from 3 s on; a key frame only every 4 s.
+    # White from 3 s on, with a keyframe every 4 s only.
     source = clip(
         name,
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=30:d=5,drawbox=t=fill:color=white:enable='gte(t,3)'"),

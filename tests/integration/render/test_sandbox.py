@@ -1,4 +1,4 @@
-"""What a child that opens strangers' files can and can't do."""
+"""What a sandboxed child, which opens strangers' files, can and can't do."""
 
 import ctypes
 import fcntl
@@ -27,7 +27,7 @@ RunCode = Callable[..., Finished]
 
 @pytest.fixture
 def run_code(tmp_path: Path) -> RunCode:
-    """Run Python code in a child."""
+    """Return a function that runs Python code in a sandboxed child."""
     workdir = tmp_path / "work"
     workdir.mkdir()
 
@@ -108,7 +108,7 @@ print(left.pid, flush=True)
 
 
 def alive(process: int) -> bool:
-    """A zombie is dead: whoever adopted it takes its time."""
+    """Return whether a process still runs. A zombie does not, even if its parent has not reaped it yet."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -119,16 +119,18 @@ def alive(process: int) -> bool:
 @linux
 @pytest.mark.parametrize("how", ["start_new_session=True", "process_group=0"])
 @pytest.mark.parametrize("holds", ["subprocess.DEVNULL", "None"])
-def test_what_a_child_leaves_in_another_session_is_killed_with_it(run_code: RunCode, holds: str, how: str) -> None:
-    begun = time.monotonic()
+def test_a_process_that_a_child_leaves_in_another_session_is_killed_with_it(
+    run_code: RunCode, holds: str, how: str
+) -> None:
+    started = time.monotonic()
     finished = run_code(ABANDONS.replace("HOLDS", holds).replace("HOW", how))
     assert (finished.code, finished.stderr) == (0, "")
     eventually(lambda: not alive(int(finished.stdout)), within=10)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started < 10
 
 
 @linux
-def test_what_a_killed_child_left_in_another_session_is_killed_too(run_code: RunCode, tmp_path: Path) -> None:
+def test_a_process_that_a_killed_child_left_in_another_session_is_killed_too(run_code: RunCode, tmp_path: Path) -> None:
     code = (
         ABANDONS.replace("HOLDS", "None").replace("HOW", "start_new_session=True")
         + "open('pid', 'w').write(str(left.pid)); time.sleep(60)"
@@ -139,7 +141,7 @@ def test_what_a_killed_child_left_in_another_session_is_killed_too(run_code: Run
 
 
 @linux
-def test_the_first_process_of_a_container_keeps_no_dead_of_a_child(run_code: RunCode) -> None:
+def test_the_first_process_of_a_container_keeps_no_zombies_of_a_child(run_code: RunCode) -> None:
     adopt_orphans = partial(ctypes.CDLL(None).prctl, 36)
     adopt_orphans(1, 0, 0, 0)
     try:
@@ -150,7 +152,7 @@ def test_the_first_process_of_a_container_keeps_no_dead_of_a_child(run_code: Run
 
 
 @linux
-def test_nobody_may_look_into_a_child_of_python(tmp_path: Path) -> None:
+def test_a_python_child_is_not_dumpable(tmp_path: Path) -> None:
     asks = "import ctypes; print('dumpable', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     finished = run_python("timeit", ["-n1", "-r1", asks], workdir=tmp_path, stop=Stop(), limits=ChildLimits())
     assert finished.stdout.startswith("dumpable 0")
@@ -181,7 +183,7 @@ def test_a_child_has_limits(run_code: RunCode, code: str, limits: ChildLimits, s
     assert says in run_code(code, limits=limits).stderr
 
 
-def test_a_child_that_computes_too_long_is_ended_and_that_is_known(run_code: RunCode) -> None:
+def test_a_child_that_computes_too_long_is_ended_and_reported_as_exhausted(run_code: RunCode) -> None:
     finished = run_code("import signal; signal.signal(24, print)\nwhile True: pass", limits=ChildLimits(cpu_seconds=1))
     assert finished.exhausted
     assert finished.code != 0
@@ -193,7 +195,7 @@ def test_a_child_that_waits_too_long_is_killed(run_code: RunCode) -> None:
     assert caught.value.code == "timed_out"
 
 
-def test_a_child_that_ignores_signals_is_killed_all_the_same(run_code: RunCode) -> None:
+def test_a_child_that_ignores_signals_is_killed_too(run_code: RunCode) -> None:
     code = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(60)"
     with pytest.raises(Transient):
         run_code(code, limits=ChildLimits(wall_seconds=0.5))
@@ -214,7 +216,7 @@ def test_a_child_whose_worker_is_already_gone_does_not_begin(tmp_path: Path) -> 
 
 
 @linux
-def test_a_module_goes_on_where_its_rights_were_given_up_with_its_own_arguments() -> None:
+def test_after_giving_up_its_rights_the_process_runs_a_module_with_its_own_arguments() -> None:
     rights = {"parent": os.getpid(), "limits": {"RLIMIT_NOFILE": (64, 64)}, "read": ["/"], "write": ["/"]}
     command = [
         sys.executable,
@@ -226,6 +228,6 @@ def test_a_module_goes_on_where_its_rights_were_given_up_with_its_own_arguments(
         "--bind",
         "127.0.0.1",
     ]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "socket.socket.__init__" in ended.stderr
-    assert ended.stderr.endswith("PermissionError: [Errno 1] Operation not permitted\n")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "socket.socket.__init__" in done.stderr
+    assert done.stderr.endswith("PermissionError: [Errno 1] Operation not permitted\n")

@@ -1,4 +1,4 @@
-"""Sound: there, in step with the picture, and as long as it."""
+"""The sound of a finished video is there, in sync with the picture, and as long as the picture."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ IN_STEP = 0.040
 WITH_INTRO = EditSpec(watermark=OFF, outro=OFF)
 INTRO = 3.0
 
-# Black, but for a white flash from 1.0 to 1.2 s; silent, but for a beep at the same time.
+# A black picture with a white flash from 1.0 to 1.2 s, and silence with a beep at the same time.
 FLASH = (
     "-f",
     "lavfi",
@@ -30,19 +30,19 @@ def beep(rate: int = 48_000, layout: str = "stereo") -> list[str]:
 
 
 def flash_at(output: Output, *, after: float = 0.0) -> float:
-    """When the picture turns white."""
+    """Return the first second, from `after` on, at which the picture is white."""
     first = round(after / FRAME)
     return (first + int(np.argmax(output.brightness()[first:] > 128))) * FRAME
 
 
 def beep_at(output: Output, *, after: float = 0.0) -> float:
-    """When the sound begins."""
+    """Return the first second, from `after` on, at which the sound is loud."""
     first = round(after * 48_000)
     return (first + int(np.argmax(output.loudness()[first:] > 0.2))) / 48_000
 
 
 def ends(output: Output) -> tuple[float, float]:
-    """When picture and sound end."""
+    """Return the ends of picture and sound in seconds."""
     with av.open(output.path) as opened:
         last = {"video": 0.0, "audio": 0.0}
         for packet in opened.demux():
@@ -69,7 +69,7 @@ def test_after_the_intro_the_sound_is_in_step_with_the_picture(clip: MakeClip, r
 def test_a_stream_that_begins_later_than_the_other_stays_in_step(
     clip: MakeClip, render: Render, name: str, arguments: list[object]
 ) -> None:
-    # The beep's stream is moved, then cut, so that flash and beep still come together.
+    # The sound's timestamps are shifted, and its beep is shifted back, so that flash and beep stay together.
     offset = float(str(arguments[1]))
     sound = ["-f", "lavfi", "-i", f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{1 - offset},{1.2 - offset})':s=48000:d=2"]
     output = render(clip(name, *FLASH, *arguments, *sound, *H264, *AAC))
@@ -135,7 +135,7 @@ def test_of_two_sounds_the_one_that_the_file_prefers_is_taken(clip: MakeClip, re
 
 @pytest.mark.parametrize("end", [0.36, 0.9], ids=["short", "long"])
 def test_a_hole_in_the_sound_becomes_silence_and_nothing_moves(clip: MakeClip, render: Render, end: float) -> None:
-    # The packets from 0.3 s on are missing.
+    # The packets from 0.3 s to `end` are missing.
     source = clip(
         "hole.mkv",
         *(*FLASH, *beep(), *H264, "-c:a", "pcm_s16le"),
@@ -145,7 +145,7 @@ def test_a_hole_in_the_sound_becomes_silence_and_nothing_moves(clip: MakeClip, r
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP
 
 
-def test_sound_that_changes_its_channels_in_midway_stays_in_step(clip: MakeClip, render: Render) -> None:
+def test_sound_that_changes_its_channels_in_mid_file_stays_in_step(clip: MakeClip, render: Render) -> None:
     first = clip("first.ts", *FLASH, *beep(48_000, "stereo"), *H264, "-bf", 0, *AAC)
     second = clip("second.ts", *FLASH, *beep(44_100, "5.1"), *H264, "-bf", 0, *AAC, "-output_ts_offset", 2)
     both = first.with_name("both.ts")
@@ -166,7 +166,7 @@ NINE = "|".join(["0.8*sin(2*PI*1000*t)*between(t,1,1.2)"] * 9)
         ("nine.mov", ["-f", "lavfi", "-i", f"aevalsrc='{NINE}':s=48000:d=2"], ["pcm_s16le"]),
     ],
 )
-def test_channels_that_nobody_can_mix_are_heard_all_the_same(
+def test_channel_layouts_that_ffmpeg_can_not_mix_are_still_heard(
     clip: MakeClip, render: Render, name: str, sound: list[object], codec: list[object]
 ) -> None:
     output = render(clip(name, *FLASH, *sound, *H264, "-c:a", *codec))
@@ -179,7 +179,7 @@ def test_of_two_sounds_one_that_can_not_be_decoded_is_left_out(clip: MakeClip, r
     source = clip("two.mkv", *FLASH, *silence, *beep(), *tracks, "-disposition:a:0", "default")
     data = source.read_bytes()
     head = data.index(b"OpusHead")
-    # Its channels are mapped by a family that nobody knows.
+    # Opus does not define this channel mapping family, so no decoder accepts the stream.
     source.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
     output = render(source)
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP

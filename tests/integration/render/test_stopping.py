@@ -1,4 +1,4 @@
-"""A render ends when it is told to, or when its worker dies, and leaves nothing that runs or lies about."""
+"""A render ends when it is asked to stop or when its worker dies, and leaves no processes and no files."""
 
 import signal
 import subprocess
@@ -34,7 +34,7 @@ RenderEngine(Path(sys.argv[3])).render(
 
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It takes a minute to render."""
+    """A clip that takes a minute to render."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
     return make_clip(
         path, "-f", "lavfi", "-i", "testsrc2=s=1280x720:r=10:d=30", "-c:v", "libx264", "-preset", "ultrafast"
@@ -48,22 +48,22 @@ def workdir(tmp_path: Path) -> Path:
 
 
 def children_in(workdir: Path) -> list[int]:
-    """The processes that work in a folder."""
+    """Return the ids of all processes whose working directory is this folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.joinpath("cwd").resolve(strict=True) == workdir:
                 found.append(int(process.name))
         except OSError:
-            continue  # it ended meanwhile, or is another user's
+            continue  # the process ended meanwhile, or belongs to another user
     return found
 
 
 def start(
     engine: RenderEngine, source: Path, workdir: Path, stop: Stop, **callbacks: Callable[..., None]
 ) -> list[BaseException]:
-    """Render in a thread; its error is put into what this returns, as soon as the thread ends."""
-    ended: list[BaseException] = []
+    """Render in a thread. Returns a list, to which the thread appends the error that ends the render."""
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
@@ -76,24 +76,24 @@ def start(
                 stop=stop,
                 resources=Resources(),
             )
-        except BaseException as error:  # noqa: BLE001 - it is what the test looks at
-            ended.append(error)
+        except BaseException as error:  # noqa: BLE001 - the test checks it
+            errors.append(error)
 
     threading.Thread(target=work, daemon=True).start()
-    return ended
+    return errors
 
 
 def test_a_render_that_is_asked_to_stop_ends_at_once_with_the_reason(
     engine: RenderEngine, long_clip: Path, workdir: Path
 ) -> None:
     stop, shares = Stop(), [0.0]
-    ended = start(engine, long_clip, workdir, stop, on_progress=shares.append)
+    errors = start(engine, long_clip, workdir, stop, on_progress=shares.append)
     eventually(lambda: shares[-1] > 0.05)
     (child,) = children_in(workdir)
     stop.ask(LeaseLost())
     stop.ask(Interrupted())
-    eventually(lambda: ended)
-    assert isinstance(ended[0], LeaseLost)
+    eventually(lambda: errors)
+    assert isinstance(errors[0], LeaseLost)
     assert shares[-1] < 0.5
     assert not children_in(workdir)
     assert not Path(f"/proc/{child}").exists()
@@ -108,19 +108,21 @@ def test_a_render_can_be_stopped_in_every_step(engine: RenderEngine, footage: Pa
         if name == step:
             stop.ask(Interrupted())
 
-    ended = start(engine, footage / "carphone_distorted.mp4", workdir, stop, on_step=on_step)
-    eventually(lambda: ended)
-    assert isinstance(ended[0], Interrupted)
+    errors = start(engine, footage / "carphone_distorted.mp4", workdir, stop, on_step=on_step)
+    eventually(lambda: errors)
+    assert isinstance(errors[0], Interrupted)
     assert steps[-1] == step
     assert not children_in(workdir)
 
 
-def test_a_stop_that_was_asked_for_before_starts_no_process(engine: RenderEngine, footage: Path, workdir: Path) -> None:
+def test_a_render_that_was_stopped_before_its_start_starts_no_process(
+    engine: RenderEngine, footage: Path, workdir: Path
+) -> None:
     stop = Stop()
     stop.ask(Interrupted())
-    ended = start(engine, footage / "bikes.mp4", workdir, stop)
-    eventually(lambda: ended)
-    assert isinstance(ended[0], Interrupted)
+    errors = start(engine, footage / "bikes.mp4", workdir, stop)
+    eventually(lambda: errors)
+    assert isinstance(errors[0], Interrupted)
     assert list(workdir.iterdir()) == []
 
 
@@ -131,9 +133,9 @@ def test_an_error_in_a_callback_passes_through_and_kills_the_render(
         if share > 0.05:
             raise LookupError("the caller's own")
 
-    ended = start(engine, long_clip, workdir, Stop(), on_progress=on_progress)
-    eventually(lambda: ended)
-    assert isinstance(ended[0], LookupError)
+    errors = start(engine, long_clip, workdir, Stop(), on_progress=on_progress)
+    eventually(lambda: errors)
+    assert isinstance(errors[0], LookupError)
     assert not children_in(workdir)
 
 
@@ -146,18 +148,18 @@ def test_a_worker_that_is_killed_leaves_no_process_behind(long_clip: Path, workd
     eventually(lambda: not children_in(workdir))
 
 
-def test_all_that_is_written_lies_in_the_workdir(
+def test_a_render_writes_only_into_its_workdir(
     engine: RenderEngine, footage: Path, tmp_path: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    monkeypatch.setenv("TMPDIR", str(other))
-    monkeypatch.setenv("HOME", str(other))
-    monkeypatch.chdir(other)
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    monkeypatch.setenv("HOME", str(elsewhere))
+    monkeypatch.chdir(elsewhere)
     before = sorted(footage.iterdir())
-    ended = start(engine, footage / "carphone_distorted.mp4", workdir, Stop())
-    eventually(lambda: (workdir / "output.mp4").exists() or ended)
+    errors = start(engine, footage / "carphone_distorted.mp4", workdir, Stop())
+    eventually(lambda: (workdir / "output.mp4").exists() or errors)
     eventually(lambda: not children_in(workdir))
-    assert ended == []
-    assert list(other.iterdir()) == []
+    assert errors == []
+    assert list(elsewhere.iterdir()) == []
     assert sorted(footage.iterdir()) == before

@@ -1,6 +1,6 @@
-"""Picture and sound are where they were, whichever begins first, whatever is missing, wherever the cut is.
+"""Picture and sound keep their times in all kinds of files, with late starts, holes, cuts and joins.
 
-Each clip flashes and beeps at PULSES; what comes out is judged by decoding that.
+Each clip flashes and beeps at PULSES. The tests decode the output and compare its flashes and beeps.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from anb_core.ports.renderer import Resources
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, make_clip
 
 PULSES = (0.5, 1.3, 2.6, 3.2, 4.4, 5.2)
-"""Seconds; each is 0.2 s long, and no two are equally far apart."""
+"""Start of each pulse in seconds. A pulse lasts 0.2 s. All gaps differ, so that a shift is always noticed."""
 SECONDS = 6.0
 LATE = 0.8
-"""How much later one stream begins, in seconds."""
+"""Seconds by which one stream begins after the other."""
 FRAME, IN_STEP = 1 / 30 + 0.005, 0.040
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf", 2, "-g", 250)
@@ -30,19 +30,20 @@ CODECS: dict[str, tuple[object, ...]] = {
     "avi": ("-c:v", "mpeg4", "-q:v", 3, "-bf", 2, "-g", 250, "-c:a", "pcm_s16le"),
     "ts": (*X264, "-c:a", "aac", "-output_ts_offset", 700),
 }
-"""Long groups of pictures with B frames; MPEG-TS whose clock does not begin at 0, as in nothing that was broadcast."""
+"""Encoder arguments by container: long groups of pictures with B-frames. The clock of MPEG-TS starts at 700 s, because
+that of a broadcast does not start at 0 either."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """From when to when there is a picture, and a sound; the picture stands still in `hole`. Seconds."""
+    """Start and end of picture and sound in seconds. In `hole` the picture has no frames."""
 
     picture: tuple[float, float] = (0.0, SECONDS)
     sound: tuple[float, float] = (0.0, SECONDS)
     hole: tuple[float, float] = (0.0, 0.0)
 
     def inputs(self) -> list[object]:
-        """ffmpeg's arguments, up to the codecs."""
+        """Return ffmpeg's arguments that make this signal, without the codecs."""
         begin, end = self.picture
         flash = "+".join(f"between(t,{at - begin - 0.001:.3f},{at - begin + 0.199:.3f})" for at in PULSES)
         keep = f"not(between(t,{self.hole[0] - begin:.3f},{self.hole[1] - begin:.3f}))" if self.hole[1] else "1"
@@ -56,13 +57,13 @@ class Signal:
         ]
 
     def flashes(self, trim: Trim) -> list[float]:
-        """When the picture of the kept part turns white."""
+        """Return the seconds, counted from the trim's start, at which the picture turns white."""
         begin, end = self.picture
         shown = [at for at in PULSES if begin <= at < end and not self.hole[0] < at + 0.2 <= self.hole[1] + 0.2]
         return _kept(shown, trim)
 
     def beeps(self, trim: Trim) -> list[float]:
-        """When the sound of the kept part becomes loud."""
+        """Return the seconds, counted from the trim's start, at which the sound becomes loud."""
         return _kept([at for at in PULSES if self.sound[0] <= at < self.sound[1]], trim)
 
 
@@ -77,7 +78,7 @@ PICTURE_SHORT = Signal(picture=(0.0, 4.0))
 
 
 def rises(levels: npt.NDArray[np.float64], over: float, rate: float, quiet: float) -> list[float]:
-    """When the levels rise over a limit after `quiet` seconds below it; the first one counts from 0 on."""
+    """Return the seconds at which the levels rise above `over`, after at least `quiet` seconds below it."""
     loud = np.flatnonzero(levels > over)
     starts = [at for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > quiet * rate]
     return [float(at) / rate for at in starts]
@@ -105,7 +106,7 @@ def edit(trim: Trim) -> EditSpec:
 def test_flashes_and_beeps_are_where_they_were(
     clip: MakeClip, render: Render, kind: str, signal: Signal, trim: Trim
 ) -> None:
-    if kind == "avi":  # whose streams begin together, and have no holes
+    if kind == "avi":  # AVI has no timestamps: its streams begin together and have no holes
         signal = TOGETHER if signal is SOUND_LATE else PICTURE_SHORT
     check(render(clip(f"clip.{kind}", *signal.inputs(), *CODECS[kind]), edit(trim)), signal, trim)
 
@@ -122,7 +123,7 @@ def test_a_recording_that_was_joined_to_another_follows_it(
     output = render(whole, edit(trim))
     wanted = _kept([*PULSES, *(at + SECONDS for at in PULSES)], trim)
     flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
-    # How far the second is from the first depends on which of its streams was longer.
+    # The distance of the two recordings depends on which stream of the first one is longer.
     assert flashes == pytest.approx(wanted, abs=0.1)
     assert beeps == pytest.approx(flashes, abs=IN_STEP)
 
@@ -149,7 +150,7 @@ def test_another_recording_between_two_with_the_same_streams_is_refused_with_the
 
 
 @pytest.mark.parametrize("size", [188, 192, 204])
-def test_packets_of_every_size_may_begin_in_the_middle_of_one(clip: MakeClip, render: Render, size: int) -> None:
+def test_a_file_may_begin_in_the_middle_of_a_packet_of_any_size(clip: MakeClip, render: Render, size: int) -> None:
     source = clip("clip.ts", *Signal().inputs(), *CODECS["ts"], "-g", 30)
     data = source.read_bytes()
     before, after = bytes(4 if size == 192 else 0), bytes(16 if size == 204 else 0)
@@ -163,7 +164,7 @@ def test_packets_of_every_size_may_begin_in_the_middle_of_one(clip: MakeClip, re
 
 @pytest.mark.parametrize("cut", [100, 300])
 def test_a_recording_without_key_frames_may_begin_anywhere(clip: MakeClip, render: Render, cut: int) -> None:
-    # Its pictures are renewed a part at a time; what comes before the first that is complete is not shown.
+    # Intra refresh renews the picture part by part. Frames before the first complete one are not shown.
     refresh = (*X264, "-bf", 0, "-s", "640x360", "-x264-params", "intra-refresh=1:keyint=30", "-c:a", "aac")
     source = clip("clip.ts", *Signal().inputs(), *refresh)
     source.write_bytes(source.read_bytes()[188 * cut :])
@@ -173,14 +174,14 @@ def test_a_recording_without_key_frames_may_begin_anywhere(clip: MakeClip, rende
     assert flashes == pytest.approx(beeps[-len(flashes) :], abs=IN_STEP)
 
 
-def test_an_edit_that_leaves_out_the_beginning_moves_nothing(clip: MakeClip, render: Render) -> None:
+def test_an_edit_list_that_leaves_out_the_beginning_moves_nothing(clip: MakeClip, render: Render) -> None:
     shifted = ("-output_ts_offset", -1, "-avoid_negative_ts", "disabled")
     output = render(clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], *shifted), edit(Trim(length=2)))
     assert rises(output.brightness(), 225, 30, 0.1) == pytest.approx([0.3, 1.6], abs=FRAME)
     assert rises(output.loudness(), 0.3, 48_000, 0.1) == pytest.approx([0.3, 1.6], abs=IN_STEP)
 
 
-def test_an_empty_edit_in_a_file_in_fragments_is_no_part_of_its_length(clip: MakeClip, render: Render) -> None:
+def test_an_empty_edit_in_a_fragmented_file_does_not_count_for_its_length(clip: MakeClip, render: Render) -> None:
     fragments = ("-movflags", "+dash+delay_moov+frag_keyframe")
     trim = Trim(start=4.2)
     check(render(clip("c.mp4", *PICTURE_LATE.inputs(), *CODECS["mp4"], *fragments), edit(trim)), PICTURE_LATE, trim)
@@ -188,7 +189,7 @@ def test_an_empty_edit_in_a_file_in_fragments_is_no_part_of_its_length(clip: Mak
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Resources:
-    """An operator's cards of one picture and of two."""
+    """An operator's cards: an intro of one frame and an outro of two frames."""
     folder = tmp_path_factory.mktemp("few")
     cards = [
         make_clip(
@@ -212,8 +213,8 @@ def test_one_picture_is_a_video_whatever_comes_before_and_after_it(
     frames, kind = int(name[0]), name[2:]
     source = clip(name, "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30", "-frames:v", frames, *CODECS[kind])
     intro, outro = "intro" in cards, "outro" in cards
-    asked = EditSpec(watermark=OFF, intro=Switch(enabled=intro), outro=Switch(enabled=outro))
-    assert render(source, asked, resources=few).rendered.frames == intro + frames + 2 * outro
+    wanted = EditSpec(watermark=OFF, intro=Switch(enabled=intro), outro=Switch(enabled=outro))
+    assert render(source, wanted, resources=few).rendered.frames == intro + frames + 2 * outro
 
 
 @pytest.mark.parametrize("kind", ["mp4", "ts"])
@@ -232,8 +233,8 @@ def test_another_program_of_a_broadcast_beside_the_picture_does_not_follow_it(cl
     check(render(source, edit(Trim(start=4.2))), Signal(), Trim(start=4.2))
 
 
-def test_an_edit_that_shows_a_part_twice_is_followed(clip: MakeClip, render: Render) -> None:
-    # The second edit is far from a key frame, so what has to be decoded before it goes back in time.
+def test_an_edit_list_that_shows_a_part_twice_is_followed(clip: MakeClip, render: Render) -> None:
+    # The second edit starts far from a keyframe, so that the decoder has to go back in time for it.
     source = clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], "-bf", 0, "-output_ts_offset", 1)
     data = bytearray(source.read_bytes())
     seconds = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4])

@@ -1,4 +1,4 @@
-"""What the last step notices in a file that was joined from parts."""
+"""The last step of a render notices every fault in a file that was joined from parts."""
 
 import subprocess
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ LENGTHS = (1, 2, 3, 5)
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Parts by how many pictures they have."""
+    """Encoded parts by their number of frames."""
     folder = tmp_path_factory.mktemp("parts")
     drawn = make_clip(folder / "drawn.mp4", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=0.2", "-c:v", "libx264")
     made = {frames: folder / f"{frames}.mp4" for frames in LENGTHS}
@@ -46,31 +46,31 @@ def join(paths: Sequence[Path], frames: Sequence[int], folder: Path) -> Path:
     return output
 
 
-def look(output: Path, told: Sequence[tuple[Path, int]]) -> OutputFacts:
-    return examine_output(output, told, workdir=output.parent, stop=Stop())
+def examine(output: Path, expected: Sequence[tuple[Path, int]]) -> OutputFacts:
+    return examine_output(output, expected, workdir=output.parent, stop=Stop())
 
 
 @pytest.mark.parametrize("frames", [(1,), (1, 1, 1), (5, 1, 5), (2, 2), (5, 2, 5), (1, 5), (5, 3), (3, 1)], ids=str)
 def test_parts_of_a_few_pictures_are_fine(parts: dict[int, Path], tmp_path: Path, frames: tuple[int, ...]) -> None:
     paths = [parts[count] for count in frames]
-    facts = look(join(paths, frames, tmp_path), list(zip(paths, frames, strict=True)))
+    facts = examine(join(paths, frames, tmp_path), list(zip(paths, frames, strict=True)))
     assert (facts.frames, facts.uneven_frames, facts.undecodable_parts, facts.unlike_parts) == (sum(frames), 0, 0, 0)
 
 
-def test_the_same_is_told_in_the_sandbox_as_without_it(parts: dict[int, Path], tmp_path: Path) -> None:
+def test_the_facts_are_the_same_in_the_sandbox_as_without_it(parts: dict[int, Path], tmp_path: Path) -> None:
     frames = (5, 1, 5)
-    told = [(parts[count], count) for count in frames]
-    output = join([path for path, _ in told], frames, tmp_path)
-    printed = run_here("anb_worker.render.verify", output, *(f"{count}:{path}" for path, count in told))
-    assert TypeAdapter(OutputFacts).validate_json(printed) == look(output, told)
+    expected = [(parts[count], count) for count in frames]
+    output = join([path for path, _ in expected], frames, tmp_path)
+    printed = run_here("anb_worker.render.verify", output, *(f"{count}:{path}" for path, count in expected))
+    assert TypeAdapter(OutputFacts).validate_json(printed) == examine(output, expected)
 
 
 @pytest.mark.parametrize("told", [(2, 9), (4, 7), (11, 1)], ids=["a later picture", "one out of turn", "none"])
 def test_a_part_that_begins_with_no_key_frame_is_noticed(
-    parts: dict[int, Path], tmp_path: Path, told: tuple[int, int]
+    parts: dict[int, Path], tmp_path: Path, expected: tuple[int, int]
 ) -> None:
     output = join([parts[5], parts[1], parts[5]], [5, 1, 5], tmp_path)
-    assert look(output, [(parts[5], count) for count in told]).undecodable_parts == 1
+    assert examine(output, [(parts[5], count) for count in expected]).undecodable_parts == 1
 
 
 def test_a_part_whose_first_picture_is_damaged_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
@@ -81,21 +81,21 @@ def test_a_part_whose_first_picture_is_damaged_is_noticed(parts: dict[int, Path]
     data = bytearray(output.read_bytes())
     data[begin + size // 2 : begin + size] = bytes(size - size // 2)
     output.write_bytes(data)
-    assert look(output, [(parts[5], 5), (parts[1], 1), (parts[5], 5)]).undecodable_parts == 1
+    assert examine(output, [(parts[5], 5), (parts[1], 1), (parts[5], 5)]).undecodable_parts == 1
 
 
 def test_a_part_that_no_player_can_seek_to_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
     output = join([parts[5], parts[1]], [5, 1], tmp_path)
     data = output.read_bytes()
-    at = data.index(b"stss") + 8  # the key frames: how many, then their numbers from 1 on
+    at = data.index(b"stss") + 8  # the table of keyframes: their count, then their numbers from 1 on
     assert data[at : at + 12] == bytes([0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 6])
     output.write_bytes(data[: at + 11] + b"\x05" + data[at + 12 :])
-    assert look(output, [(parts[5], 5), (parts[1], 1)]).undecodable_parts == 1
+    assert examine(output, [(parts[5], 5), (parts[1], 1)]).undecodable_parts == 1
 
 
 def test_a_part_that_begins_late_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
     output = join([parts[5], parts[1]], [6, 1], tmp_path)
-    assert look(output, [(parts[5], 5), (parts[1], 1)]).undecodable_parts == 1
+    assert examine(output, [(parts[5], 5), (parts[1], 1)]).undecodable_parts == 1
 
 
 def test_a_part_of_another_encoder_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
@@ -103,4 +103,4 @@ def test_a_part_of_another_encoder_is_noticed(parts: dict[int, Path], tmp_path: 
         tmp_path / "other.mp4",
         *("-i", parts[5], "-c:v", "libx264", "-profile:v", "baseline", "-video_track_timescale", ffmpeg_commands.CLOCK),
     )
-    assert look(join([parts[1], other], [1, 5], tmp_path), [(parts[1], 1), (other, 5)]).unlike_parts == 1
+    assert examine(join([parts[1], other], [1, 5], tmp_path), [(parts[1], 1), (other, 5)]).unlike_parts == 1

@@ -12,7 +12,7 @@ AUDIT = Path(__file__).parents[3] / "requirements" / "audit"
 
 
 class Database(BaseHTTPRequestHandler):
-    """Answers as OSV does, which knows of one vulnerability: in pillow."""
+    """Answers like the OSV database, with one vulnerability: in pillow."""
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -24,7 +24,7 @@ class Database(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Print nothing."""
 
 
 @contextmanager
@@ -41,15 +41,15 @@ def audit(url: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_known_vulnerability_of_a_pinned_version_fails_the_audit_by_name() -> None:
     with database() as url:
-        ended = audit(url)
-    assert ended.returncode == 1
-    assert "Found 1 known vulnerability in 1 package" in ended.stdout
-    assert "pillow" in ended.stdout
-    assert "OSV-1" in ended.stdout
+        done = audit(url)
+    assert done.returncode == 1
+    assert "Found 1 known vulnerability in 1 package" in done.stdout
+    assert "pillow" in done.stdout
+    assert "OSV-1" in done.stdout
 
 
 def test_an_audit_without_an_answer_says_why_and_passes() -> None:
-    ended = audit(f"http://127.0.0.1:{free_port()}")
-    assert ended.returncode == 0
-    assert "The locks were not audited, because the OSV database did not answer" in ended.stdout
-    assert "Connection refused" in ended.stdout
+    done = audit(f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 0
+    assert "The locks were not audited, because the OSV database did not answer" in done.stdout
+    assert "Connection refused" in done.stdout

@@ -38,7 +38,7 @@ def test_each_stand_in_for_aws_takes_a_queue_and_a_bucket(url_fixture: str, requ
 
 @pytest.fixture
 def folder_for_all() -> Iterator[Path]:
-    """A temporary folder in which any user may make and remove something."""
+    """A temporary folder in which every user may create and remove files."""
     with TemporaryDirectory() as name:
         Path(name).chmod(0o777)
         yield Path(name)

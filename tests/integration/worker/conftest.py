@@ -1,4 +1,4 @@
-"""Real workers as processes of their own. A site has a database, a bucket, a queue and a scratch disk of its own."""
+"""Real worker processes. Each site has its own database, bucket, queue and scratch disk."""
 
 import os
 import signal
@@ -35,13 +35,13 @@ _numbers = count(1)
 
 
 class Worker:
-    """One worker process; its log goes to a file."""
+    """One worker process. It writes its log to a file."""
 
     def __init__(self, name: str, command: list[str | Path], environment: dict[str, str], log: Path) -> None:
         self.name = name
         self._log = log
         with log.open("wb") as output:
-            # A session of its own, so that whatever it starts and leaves behind can be told from the rest.
+            # A new session, so that the processes that the worker leaves behind can be recognized.
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=os.environ | environment, start_new_session=True
             )
@@ -54,22 +54,22 @@ class Worker:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, then wait until the kernel has done it."""
+        """Send SIGKILL and wait for the end of the process."""
         self.process.kill()
         self.process.wait(10)
 
     def exit_code(self) -> int:
-        """Wait for its end."""
+        """Wait for the end of the process and return its exit code."""
         return self.process.wait(60)
 
     def receiving(self) -> bool:
-        """Whether its loop has begun."""
+        """Return whether the worker has started to receive messages. Fails if the process has ended."""
         assert self.process.poll() is None, self.log
         return "worker started" in self.log
 
 
 class Site:
-    """All that workers share. What the tests do to it they do through `parts`, as an API process would."""
+    """The database, bucket, queue and disk that workers share. Tests use them through `parts`, as an API would."""
 
     def __init__(self, folder: Path, parts: Parts, policy: RetryPolicy, database: Sql, tmpdir: Path) -> None:
         self.parts = parts
@@ -80,11 +80,11 @@ class Site:
         self.workers: list[Worker] = []
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
-        """A worker whose renders wait for `let_go`."""
+        """Start a worker whose renders wait for `let_go`. At step `die_at` it kills itself."""
         return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
     def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
-        """The one that has begun to render this video, and the other one."""
+        """Start two held workers. Returns the one that renders this video, then the idle one."""
         workers = [self.held_worker(**environment) for _ in range(2)]
 
         def rendering() -> list[Worker]:
@@ -97,21 +97,21 @@ class Site:
         return busy, idle
 
     def worker(self, **environment: str) -> Worker:
-        """The worker as it is shipped, render engine included."""
+        """Start the real worker with the real render engine."""
         return self._start([sys.executable, "-m", "anb_worker"], environment)
 
     def silence(self, worker: Worker) -> None:
-        """Stop it by a signal, but in no transaction of its own: the others would wait for the end of that."""
+        """Freeze a worker by SIGSTOP while it is in no transaction, since other workers would wait for its locks."""
         with self.database.database.transaction():
             worker.send(signal.SIGSTOP)
             os.waitpid(worker.process.pid, os.WUNTRACED)
 
     def let_go(self) -> None:
-        """Held renders finish from now on."""
+        """Let held renders finish from now on."""
         (self.folder / "go").touch()
 
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
-        """A whole upload, committed; nobody sends its message but a relay."""
+        """Upload a video and return its id. The test sends no message, because that is a relay's work."""
         video_id = str(uuid4())
         with self.parts.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
             writer.write(data)
@@ -139,11 +139,11 @@ class Site:
         return self.record(video_id).job
 
     def sweep(self) -> int:
-        """What an API process does every few seconds."""
+        """Sweep once, as an API process does every few seconds."""
         return self.parts.store.end_expired_leases(limit=10, policy=self._policy)
 
     def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
-        """Sweep as the API does, until the job has this status."""
+        """Sweep as the API does until the job has this status, and return the job."""
 
         def reached() -> Job | None:
             self.sweep()
@@ -156,7 +156,7 @@ class Site:
         return job
 
     def until_rendering(self, worker: Worker, video_id: str) -> None:
-        """Wait, sweeping, until this worker is in the middle of a held render, and people can see it."""
+        """Sweep until this worker holds a render of this video and its progress is stored."""
 
         def begun() -> bool:
             self.sweep()
@@ -166,20 +166,20 @@ class Site:
         eventually(lambda: self.job(video_id).progress > 0)
 
     def held(self, worker: Worker) -> Path:
-        """The file that appears when this worker's render is held."""
+        """Return the path of the file that appears when this worker holds a render."""
         return self.folder / f"rendering-{worker.process.pid}"
 
     def results(self, video_id: str) -> list[str]:
-        """The keys of all attempts' objects that are in the bucket."""
+        """Return the keys of all results in the bucket, those of earlier attempts included."""
         keys = [attempt.result_key for attempt in self.parts.store.history(video_id)[1]]
         return [key for key in keys if self.parts.objects.head(key)]
 
     def left_on_disk(self) -> list[Path]:
-        """What lies in scratch, the shared cache apart."""
+        """Return the files and folders on the scratch disk, without the shared cache."""
         return [path for path in self.tmpdir.glob("anb-worker-*/worker-*/*") if path.name not in {"alive", "resources"}]
 
     def processes(self) -> list[str]:
-        """The command lines of all processes that work inside the scratch disk."""
+        """Return the command lines of all processes whose working directory is on the scratch disk."""
         found = []
         for process in Path("/proc").iterdir():
             try:
@@ -251,13 +251,13 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def site(make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Site:
-    """On SQLite and the embedded emulator, as `anb up` has it."""
+    """A site on SQLite and the embedded emulator, like that of `anb up`."""
     return make_site(sqlite_url, ministack_url)
 
 
 @pytest.fixture
 def postgresql_site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Site:
-    """On PostgreSQL and the embedded emulator."""
+    """A site on PostgreSQL and the embedded emulator."""
     return make_site(postgres_url, ministack_url)
 
 

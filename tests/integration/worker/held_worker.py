@@ -1,6 +1,7 @@
-"""A worker whose renderer waits: `held_worker.py FOLDER [STEP]`. It renders until FOLDER/go exists.
+"""A worker whose renderer waits until FOLDER/go exists. Started as `held_worker.py FOLDER [STEP]`.
 
-All the rest of it is the real worker. FOLDER/rendering-PID appears once a render has begun; at STEP it kills itself.
+Everything except the renderer is the real worker. FOLDER/rendering-PID appears when a render starts. At STEP the worker
+kills itself.
 """
 
 import os

@@ -16,8 +16,8 @@ from tests.integration.worker.conftest import LEASE, MakeSite, Site
 from tests.support import eventually
 
 
-def test_a_video_that_was_promised_but_never_sent_is_processed_all_the_same(site: Site) -> None:
-    """The API died between the commit and the send: the worker's own relay sends."""
+def test_a_video_whose_message_was_never_sent_is_processed_too(site: Site) -> None:
+    """The API died between the commit and the send, so the worker's own relay sends the message."""
     site.let_go()
     video = site.upload(b"holiday")
     worker = site.held_worker()
@@ -125,7 +125,7 @@ def test_a_cancelled_render_ends_and_the_worker_takes_the_next_job(site: Site) -
     assert site.results(video) == []
 
 
-def test_a_row_that_somebody_else_holds_for_a_while_is_waited_for(postgresql_site: Site) -> None:
+def test_a_worker_waits_for_a_row_that_another_transaction_locks(postgresql_site: Site) -> None:
     site = postgresql_site
     site.let_go()
     video = site.upload()
@@ -140,7 +140,7 @@ def test_a_row_that_somebody_else_holds_for_a_while_is_waited_for(postgresql_sit
 
 
 class Fourfold:
-    """A queue to which each message is sent four times."""
+    """Sends each message to the queue four times."""
 
     def __init__(self, queue: QueueSender) -> None:
         self.name = queue.name
@@ -150,7 +150,7 @@ class Fourfold:
         return [self._queue.send([message] * 4)[0] for message in batch]
 
 
-def test_one_message_too_many_changes_nothing(site: Site) -> None:
+def test_duplicate_messages_change_nothing(site: Site) -> None:
     video = site.upload()
     sender = Fourfold(site.parts.queue)
     Relay(site.parts.store, sender, bucket=site.parts.objects.bucket, runtime=SystemRuntime()).send_due()
@@ -206,7 +206,7 @@ def test_a_bucket_and_queue_that_go_away_in_mid_job_lose_nothing(
 
 
 def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> None:
-    """A worker that hangs as a whole: it is stopped by a signal, and goes on when its job is another's already."""
+    """SIGSTOP freezes the first worker. It continues only after the second worker has taken its job over."""
     video = site.upload()
     first, second = site.two_held_workers(video)
     site.silence(first)

@@ -1,4 +1,4 @@
-"""The worker as it is shipped, on real footage."""
+"""The real worker with the real render engine, on real footage."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.support.tether import free_port
 
 @pytest.fixture(scope="module")
 def tmpdir(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> Path:
-    """A scratch disk with the cards that this test run composed before, if it did."""
+    """A scratch disk that shares the composed cards of this test run."""
     tmpdir = tmp_path_factory.mktemp("tmpdir")
     cards_dir.mkdir(exist_ok=True)
     root = tmpdir / f"anb-worker-{os.getuid()}"
@@ -29,7 +29,7 @@ def tmpdir(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Real footage, repeated so that a render of it can be met in the middle."""
+    """Real footage, repeated so that a test has time to act in the middle of its render."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     subprocess.run(
         [
