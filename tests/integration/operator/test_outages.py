@@ -64,7 +64,7 @@ class ApiServer:
     """Fakes the part of an API server that the operator uses.
 
     `away`: it answers every request with 503. `known`: VideoJobs can be read by their path.
-    `discovered`: its discovery lists VideoJobs. `watchable`: the operator's role allows to watch VideoJobs.
+    `discovered`: its discovery lists VideoJobs. `watchable`: the operator's role allows watching VideoJobs.
     `mute`: its watches show no change. `event_reasons`: the reasons of all Events that were posted.
     `requests`: the number of requests by method; a watch counts as WATCH. `videojobs`: the VideoJobs by name.
     """

@@ -65,7 +65,7 @@ def test_the_facts_are_the_same_in_the_sandbox_as_without_it(parts: dict[int, Pa
     assert TypeAdapter(OutputFacts).validate_json(printed) == examine(output, expected)
 
 
-@pytest.mark.parametrize("told", [(2, 9), (4, 7), (11, 1)], ids=["a later picture", "one out of turn", "none"])
+@pytest.mark.parametrize("expected", [(2, 9), (4, 7), (11, 1)], ids=["a later picture", "one out of turn", "none"])
 def test_a_part_that_begins_with_no_key_frame_is_noticed(
     parts: dict[int, Path], tmp_path: Path, expected: tuple[int, int]
 ) -> None:

@@ -41,7 +41,7 @@ def test_every_route_needs_a_token(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", ["Bearer wrong", "bearer wrong", "Bearer \xff"])
-def test_a_wrong_token_is_told_apart_from_none(world: World, value: str) -> None:
+def test_a_wrong_token_gets_another_code_than_a_missing_one(world: World, value: str) -> None:
     answer = world.client.get("/api/videos", headers={"Authorization": value.encode("latin-1")})
 
     assert code_of(answer) == (401, "token_invalid")
@@ -248,7 +248,7 @@ def test_a_wrong_query_is_refused_with_the_parameter_named(world: World, query: 
         ),
     ],
 )
-def test_a_wrong_parameter_is_told_in_words_of_ours(world: World, path: str, detail: str) -> None:
+def test_a_wrong_parameter_is_explained_in_our_own_words(world: World, path: str, detail: str) -> None:
     answer = world.client.get(path, headers=world.caller("ana"))
 
     detail = detail.replace("%s", f"{', '.join(map(repr, map(str, [*Status][:-1])))} or {str([*Status][-1])!r}")
@@ -256,7 +256,7 @@ def test_a_wrong_parameter_is_told_in_words_of_ours(world: World, path: str, det
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!", "bnVsbA", "WzEsMl0", "WzFlOTk5LCAiYSJd", "W10", "ZG9n", "é"])
-def test_a_cursor_that_is_none_of_ours_is_refused(world: World, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(world: World, cursor: str) -> None:
     answer = world.client.get("/api/videos", params={"cursor": cursor}, headers=world.caller("ana"))
 
     assert code_of(answer) == (422, "cursor_invalid")
@@ -296,7 +296,7 @@ def test_wrong_addresses_and_methods_are_problems_too(
     assert code_of(world.client.request(method, path)) == expected
 
 
-def test_a_wrong_method_is_told_all_that_are_right(world: World) -> None:
+def test_a_wrong_method_is_answered_with_all_allowed_methods(world: World) -> None:
     answer = world.client.put("/api/videos/v1")
 
     assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS"
@@ -321,7 +321,7 @@ def test_options_tell_what_an_address_takes_without_a_token(world: World, path: 
     assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allow, b"")
 
 
-def test_there_are_no_options_where_there_is_nothing(world: World) -> None:
+def test_options_of_an_unknown_path_are_not_found(world: World) -> None:
     assert code_of(world.client.request("OPTIONS", "/nowhere")) == (404, "route_not_found")
 
 
@@ -357,7 +357,7 @@ def test_a_head_where_only_post_is_taken_is_refused(world: World) -> None:
 def test_the_functions_of_generated_clients_have_names_of_their_own(world: World) -> None:
     paths = world.client.get("/openapi.json").json()["paths"]
 
-    names = [told["operationId"] for methods in paths.values() for told in methods.values()]
+    names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
     assert sorted(names) == [
         "cancel_video",
         "check_health",
@@ -376,8 +376,8 @@ def test_the_functions_of_generated_clients_have_names_of_their_own(world: World
 def test_the_schema_describes_events_as_text_and_the_file_as_the_last_field(world: World) -> None:
     paths = world.client.get("/openapi.json").json()["paths"]
 
-    told = paths["/api/videos/{video_id}/events"]["get"]["responses"]["200"]["content"]
-    assert told == {"text/event-stream": {"schema": {"type": "string"}}}
+    content = paths["/api/videos/{video_id}/events"]["get"]["responses"]["200"]["content"]
+    assert content == {"text/event-stream": {"schema": {"type": "string"}}}
     form = paths["/api/videos/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert list(form["properties"]) == ["title", "edit", "video_file"]
 
@@ -428,18 +428,18 @@ def test_a_prefix_that_could_lead_elsewhere_is_passed_over(world: World, prefix:
     assert answer["videos"][0]["links"]["self"].startswith("/api/videos/")
 
 
-@pytest.mark.parametrize(("told", "prefix"), [("/a, /b/", "/a/b"), ("/", ""), ("", ""), ("/api", "/api")])
-def test_prefixes_of_several_proxies_are_joined(world: World, told: str, prefix: str) -> None:
+@pytest.mark.parametrize(("header", "prefix"), [("/a, /b/", "/a/b"), ("/", ""), ("", ""), ("/api", "/api")])
+def test_prefixes_of_several_proxies_are_joined(world: World, header: str, prefix: str) -> None:
     ana = world.caller("ana")
     world.upload(ana)
 
-    answer = world.client.get("/api/videos", headers={**ana, "X-Forwarded-Prefix": told}).json()
+    answer = world.client.get("/api/videos", headers={**ana, "X-Forwarded-Prefix": header}).json()
 
     assert answer["videos"][0]["links"]["self"].startswith(f"{prefix}/api/videos/")
 
 
 @pytest.mark.parametrize(("part", "code"), [("database", "database_unavailable"), ("bucket", "bucket_unavailable")])
-def test_a_part_that_is_away_is_told_with_the_time_to_come_back(world: World, part: str, code: str) -> None:
+def test_an_unavailable_part_is_named_with_the_time_to_try_again(world: World, part: str, code: str) -> None:
     ana = world.caller("ana")
     video_id = world.upload(ana)
     world.client.post(f"/api/videos/{video_id}/cancel", headers=ana)
@@ -476,7 +476,7 @@ def test_an_upload_for_which_there_is_no_room_is_not_taken(world: World, part: s
     assert world.client.get("/api/videos", headers=ana).json()["videos"] == []
 
 
-def test_a_video_that_this_version_cannot_read_is_told_of_and_hides_no_other(world: World) -> None:
+def test_a_video_that_this_version_cannot_read_is_reported_and_hides_no_other(world: World) -> None:
     ana = world.caller("ana")
     bad, good = world.upload(ana), world.upload(ana)
     world.store.unreadable.add(bad)
@@ -494,7 +494,7 @@ def test_a_video_that_this_version_cannot_read_is_told_of_and_hides_no_other(wor
     assert [video["video_id"] for video in listed] == [good]
 
 
-def test_what_nobody_foresaw_is_a_problem_that_tells_nothing_of_the_inside(world: World) -> None:
+def test_an_unexpected_error_is_a_problem_without_internal_details(world: World) -> None:
     ana = world.caller("ana")
     world.store.fault = ZeroDivisionError("secret detail")
 
@@ -532,8 +532,8 @@ def test_every_answer_carries_the_security_headers(world: World) -> None:
 def test_readiness_names_what_does_not_answer_and_does_without_the_queue(world: World) -> None:
     def readiness() -> tuple[int, bool, set[str]]:
         answer = world.client.get("/readyz")
-        told = answer.json()
-        return answer.status_code, told["ready"], {part for part, check in told["checks"].items() if not check["ok"]}
+        body = answer.json()
+        return answer.status_code, body["ready"], {part for part, check in body["checks"].items() if not check["ok"]}
 
     assert readiness() == (200, True, set())
     world.queue.fault = Unavailable("queue", "secret.host is away.")
@@ -570,12 +570,12 @@ def test_metrics_count_jobs_and_requests_by_route_and_not_by_address(world: Worl
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "två", "a b"])
-def test_an_idempotency_key_that_is_none_is_refused_before_the_body_is_read(world: World, key: str) -> None:
+def test_an_invalid_idempotency_key_is_refused_before_the_body_is_read(world: World, key: str) -> None:
     answer = world.client.post(
         "/api/videos/upload", headers={**world.caller("ana"), "Idempotency-Key": key.encode()}, content=b"unread"
     )
 
-    # The form is judged after the headers, so a 422 for the key tells that it came first.
+    # The body is no form. A 422 for the key shows that the key was checked before the body was read.
     assert code_of(answer) == (422, "request_invalid")
     assert "header.idempotency-key: it has a character that is not allowed" in answer.json()["detail"].lower()
 
@@ -604,7 +604,7 @@ def test_a_compressed_upload_is_refused_with_the_encoding_named(world: World, en
     assert encoding.removeprefix("identity, ") in answer.json()["detail"]
 
 
-def test_an_upload_that_says_it_is_as_it_is_is_taken(world: World) -> None:
+def test_an_upload_with_the_encoding_identity_is_accepted(world: World) -> None:
     answer = world.client.post(
         "/api/videos/upload",
         headers={**world.caller("ana"), "Content-Encoding": "identity"},
@@ -615,7 +615,7 @@ def test_an_upload_that_says_it_is_as_it_is_is_taken(world: World) -> None:
     assert answer.status_code == 202
 
 
-def test_what_a_part_says_of_itself_is_told_to_nobody(world: World) -> None:
+def test_the_error_text_of_a_part_is_shown_to_no_client(world: World) -> None:
     ana = world.caller("ana")
     world.store.fault = Unavailable("database", 'connection to "secret.host" failed for user "anb".')
 

@@ -13,7 +13,7 @@ from anb_api.problems import Stalled
 
 
 class Client:
-    """Sends the given messages, then nothing more."""
+    """A client that sends these messages and then falls silent."""
 
     def __init__(self, *messages: Message) -> None:
         self._messages = list(messages)
@@ -58,7 +58,7 @@ def test_a_piece_is_received_only_when_the_thread_asks_for_it(executor: ThreadPo
     assert asyncio.run(scenario()) == [1, 2, 3]
 
 
-def test_a_client_that_goes_away_is_told_of_at_once(executor: ThreadPoolExecutor) -> None:
+def test_a_disconnect_of_the_client_is_raised_at_once(executor: ThreadPoolExecutor) -> None:
     async def scenario() -> None:
         client = Client(request(b"a"), {"type": "http.disconnect"})
         with pytest.raises(ClientDisconnect):
@@ -75,7 +75,7 @@ def test_a_client_that_falls_silent_is_given_up(executor: ThreadPoolExecutor) ->
     asyncio.run(scenario())
 
 
-def test_what_the_work_raises_arrives(executor: ThreadPoolExecutor) -> None:
+def test_an_error_of_the_work_is_raised(executor: ThreadPoolExecutor) -> None:
     def work(pieces: Iterator[bytes]) -> None:
         next(pieces)
         raise ZeroDivisionError
@@ -88,7 +88,7 @@ def test_what_the_work_raises_arrives(executor: ThreadPoolExecutor) -> None:
 
 
 class Dripping:
-    """Sends a piece each `every` seconds, until `pieces` are sent."""
+    """A client that sends one piece every `every` seconds, `pieces` in all."""
 
     def __init__(self, piece: bytes, *, every: float, pieces: int = 10_000) -> None:
         self._piece = piece
@@ -121,7 +121,7 @@ def test_a_client_that_brings_enough_may_take_as_long_as_it_likes(executor: Thre
     asyncio.run(scenario())
 
 
-def test_a_client_that_was_quick_at_first_is_given_up_all_the_same(executor: ThreadPoolExecutor) -> None:
+def test_a_client_that_was_quick_at_first_and_then_falls_silent_is_given_up(executor: ThreadPoolExecutor) -> None:
     async def scenario() -> None:
         client = Client(request(b"x" * 1_000_000))
         with pytest.raises(Stalled):

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Unavailable
 
 
 class Hanging:
-    """A part that answers when it is let go."""
+    """A part that answers only after `go` is set. Counts its pings in `asked`."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -19,7 +19,7 @@ class Hanging:
         assert self.go.wait(30)
 
 
-def test_a_part_that_hangs_is_asked_once_however_many_want_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_hangs_is_asked_once_for_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_api.checks.OPTIONAL_PATIENCE_SECONDS", 0.01)
     part = Hanging()
     check = PartCheck("queue", part.ping, required=False)
@@ -52,7 +52,7 @@ def test_a_part_is_asked_anew_once_it_has_answered() -> None:
     assert part.asked == 2
 
 
-def test_why_a_part_does_not_answer_is_told_to_nobody() -> None:
+def test_the_reason_why_a_part_does_not_answer_is_shown_to_no_client() -> None:
     def ping() -> None:
         raise Unavailable("bucket", "secret.host is away.")
 

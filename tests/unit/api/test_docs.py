@@ -11,19 +11,16 @@ ROOT = Path(__file__).parents[3]
 USECASES = ("commands", "reading", "submit", "upload_session", "visibility")
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
-    *(
-        ROOT / "core/src/anb_core/usecases" / f"{name}.py"
-        for name in ("visibility", "commands", "reading", "submit", "upload_session")
-    ),
+    *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in USECASES),
     *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("intake", "naming", "status")),
 ]
 
 PARTS = {"database", "bucket"}
-"""The ports raise `Unavailable` for these; that the queue is away is no request's problem."""
+"""The parts that requests need. The queue is not among them: an outage of the queue fails no request."""
 
 
 def raised(source: Path) -> Iterator[tuple[int, str]]:
-    """Status and code of every error and problem that a file makes with a literal code."""
+    """Yield status and code of every error and problem that a source file creates with a literal code."""
     for node in ast.walk(ast.parse(source.read_text())):
         match node:
             case ast.Call(func=ast.Name(id="Unavailable"), args=[ast.Constant(value=str(part)), *_]):
@@ -36,16 +33,16 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="problem"),
                 args=[ast.Attribute(attr=status) | ast.Name(id=status), ast.Constant(value=str(code)), *_],
             ):
-                # In the handler of the framework's own errors the status is a name, and told by the code.
-                told = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
-                yield int(HTTPStatus[told]), code
+                # The handler of the framework's errors passes the status in a variable, so take it from the code.
+                name = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
+                yield int(HTTPStatus[name]), code
 
 
 def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
     made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in codes.PROGRAMS}
-    # submit_existing tells of a missing source too, as something that was not found.
+    # Workers and the operator alone submit existing objects, so no request gets this 404.
     made -= {(404, "source_missing")}
-    # The port's, not the use case's own.
+    # Errors that the ports raise, not the use cases.
     made |= {
         (409, "object_withheld"),
         (503, "video_unreadable"),
@@ -60,6 +57,6 @@ def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
 
 def test_every_route_is_in_the_table_of_requests(world_routes: set[str]) -> None:
     text = (ROOT / "docs/api.md").read_text()
-    told = {f"{method} {path}" for method, path in re.findall(r"^\| `(\w+) ([^?`]+)", text, re.MULTILINE)}
+    documented = {f"{method} {path}" for method, path in re.findall(r"^\| `(\w+) ([^?`]+)", text, re.MULTILINE)}
 
-    assert told == world_routes
+    assert documented == world_routes

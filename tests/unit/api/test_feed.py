@@ -72,7 +72,7 @@ def hub(store: CountingStore) -> Hub:
     return Hub(store, SystemRuntime(), interval=timedelta(milliseconds=1))
 
 
-def test_what_happens_after_subscribing_arrives_in_order_and_nothing_else_does(store: CountingStore, hub: Hub) -> None:
+def test_only_events_after_subscribing_arrive_and_in_order(store: CountingStore, hub: Hub) -> None:
     async def scenario() -> None:
         submit(store, "v1")
         submit(store, "v2")
@@ -147,20 +147,20 @@ def test_a_subscriber_that_does_not_read_keeps_the_newest_events_only(store: Cou
     async def scenario() -> None:
         submit(store, "v1")
         slow, quick = await hub.subscribe("v1"), await hub.subscribe("v1")
-        told = []
+        received = []
         for _ in range(KEPT):
             store.cancel("v1")
             store.retry("v1")
-            told += [await next_of(quick), await next_of(quick)]
+            received += [await next_of(quick), await next_of(quick)]
 
         kept = [await next_of(slow) for _ in range(KEPT)]
-        assert kept == told[-KEPT:]
+        assert kept == received[-KEPT:]
         assert await slow.next(0) is None
 
     run(hub, scenario())
 
 
-def test_nothing_within_the_time_is_none(hub: Hub) -> None:
+def test_without_an_event_within_the_timeout_the_result_is_none(hub: Hub) -> None:
     async def scenario() -> None:
         subscription = await hub.subscribe("v1")
         assert await subscription.next(0.001) is None
@@ -169,7 +169,7 @@ def test_nothing_within_the_time_is_none(hub: Hub) -> None:
     run(hub, scenario())
 
 
-def test_closing_ends_those_who_wait_and_those_who_come_later(hub: Hub) -> None:
+def test_closing_ends_present_and_later_subscriptions(hub: Hub) -> None:
     async def scenario() -> None:
         early = await hub.subscribe("v1")
         waiting = asyncio.create_task(early.next(PATIENCE))
@@ -192,14 +192,14 @@ def test_subscribing_without_a_database_says_so(store: CountingStore, hub: Hub) 
     run(hub, scenario())
 
 
-def test_closing_ends_the_reading_at_once_though_the_next_look_is_far_away(store: CountingStore) -> None:
+def test_closing_ends_the_reader_at_once_though_its_next_read_is_far_away(store: CountingStore) -> None:
     hub = Hub(store, SystemRuntime(), interval=timedelta(hours=1))
 
     async def scenario() -> None:
         async with asyncio.timeout(PATIENCE):
             reader = asyncio.create_task(hub.run())
             await hub.subscribe("v1")
-            # Two looks at most are without a wait: the first one, and the one that subscribing asks for.
+            # At most two reads happen without a wait: the first one, and the one that the subscription causes.
             while store.reads < 1:  # noqa: ASYNC110 - the reader can't set an event for us
                 await asyncio.sleep(0.001)
             hub.close()

@@ -22,8 +22,8 @@ BOUNDARY = b"----anb-42"
 
 
 def part(name: str, value: bytes, *, file_name: str | None = None, headers: bytes = b"") -> bytes:
-    told = f'; filename="{file_name}"' if file_name is not None else ""
-    disposition = f'Content-Disposition: form-data; name="{name}"{told}\r\n'.encode()
+    parameter = f'; filename="{file_name}"' if file_name is not None else ""
+    disposition = f'Content-Disposition: form-data; name="{name}"{parameter}\r\n'.encode()
     return b"--" + BOUNDARY + b"\r\n" + disposition + headers + b"\r\n" + value + b"\r\n"
 
 
@@ -143,7 +143,7 @@ def test_a_form_that_is_wrong_is_refused(pieces: list[bytes], code: str) -> None
 
 
 def read(*pieces: bytes) -> tuple[str, str | None, EditSpec | None, bytes]:
-    """All that a form says: the file's name, title, edit and bytes."""
+    """Return everything that a form contains: the file's name, title, edit and the file's bytes."""
     upload = form(*pieces)
     name = upload.open_file()
     data = b"".join(upload.read_file())

@@ -1,4 +1,4 @@
-"""Each part of the API goes by the setting that is meant for it."""
+"""Each part of the API uses its own setting."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock(world: World) -> ManualClock:
-    """The database's."""
+    """The clock of the database."""
     clock = ManualClock(world.store.now())
     world.store.clock = clock.now
     return clock
@@ -105,8 +105,8 @@ def test_what_the_api_cannot_use_is_refused(
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured) as error:
         load(ApiSettings)
-    [told] = error.value.problems
-    assert told.startswith(problem)
+    [found] = error.value.problems
+    assert found.startswith(problem)
 
 
 @pytest.mark.usefixtures("_deployment")
@@ -150,14 +150,14 @@ def test_the_api_opens_its_bucket_by_its_settings(monkeypatch: pytest.MonkeyPatc
         "hunter2-hunter2-hünter2",
     ],
 )
-def test_what_is_wrong_with_a_bootstrap_token_is_told_without_it(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+def test_a_wrong_bootstrap_token_is_explained_without_showing_it(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite:///anb.db")
     monkeypatch.setenv("ANB_BOOTSTRAP_TOKEN", token)
     with pytest.raises(Misconfigured) as error:
         load(MigrationSettings)
-    [told] = error.value.problems
-    assert told.startswith("ANB_BOOTSTRAP_TOKEN can't be used: ")
-    assert "hunter2" not in told
+    [found] = error.value.problems
+    assert found.startswith("ANB_BOOTSTRAP_TOKEN can't be used: ")
+    assert "hunter2" not in found
 
 
 def test_a_line_break_at_the_end_of_a_bootstrap_token_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from anb_api.slots import Slots, too_many_uploads
 
 
 def take_all(slots: Slots, owner: str, stack: ExitStack) -> int:
-    """How many slots an owner gets who wants as many as there are."""
+    """Take slots for an owner until one is refused, and return how many were granted."""
     for taken in range(100):
         try:
             stack.enter_context(slots.taken(owner))
@@ -16,7 +16,7 @@ def take_all(slots: Slots, owner: str, stack: ExitStack) -> int:
     raise AssertionError
 
 
-def test_whoever_wants_all_slots_leaves_some_to_the_others() -> None:
+def test_an_owner_who_wants_all_slots_leaves_some_to_the_others() -> None:
     with ExitStack() as stack:
         slots = Slots(16, too_many_uploads)
         assert [take_all(slots, owner, stack) for owner in ("ana", "bob", "eva", "leo")] == [12, 3, 1, 0]

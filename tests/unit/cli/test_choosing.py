@@ -11,7 +11,7 @@ LONG = "0f9e8d7c-6b5a-4000-8000-000000000000"
 
 
 class Videos:
-    """A deployment with videos of these ids."""
+    """A client of a deployment with videos of these ids."""
 
     def __init__(self, *ids: str) -> None:
         self.ids = ids
@@ -34,7 +34,7 @@ def test_no_id_at_all_means_no_video_even_where_there_is_only_one(given: str, en
 
 
 @pytest.mark.parametrize("given", ["a/b", "..", "a b", "%2e", "\udce9", "caf\xe9", "x" * 129, "x\n", "\x00"])
-def test_what_cannot_be_an_id_is_refused_before_it_is_part_of_an_address(given: str) -> None:
+def test_an_invalid_id_is_refused_before_it_is_part_of_a_url(given: str) -> None:
     with pytest.raises(WrongUse, match="can't be a video's id"):
         whole_id(Videos(LONG), given)
 
@@ -55,7 +55,7 @@ def test_a_short_id_is_enough_when_it_is_the_whole_of_it() -> None:
     assert whole_id(Videos("abcdefgh", "abcdefghi"), "abcdefgh", enough=ENOUGH_TO_ACT) == "abcdefgh"
 
 
-def test_several_that_begin_so_are_listed() -> None:
+def test_several_videos_with_the_same_beginning_are_listed() -> None:
     ids = [f"video-of-{number}" for number in range(12)]
     with pytest.raises(WrongUse) as wrong:
         whole_id(Videos(*ids), "video-of", enough=ENOUGH_TO_ACT)
@@ -65,18 +65,18 @@ def test_several_that_begin_so_are_listed() -> None:
     assert (len(lines), last) == (10, "  and 2 more")
 
 
-def test_what_acts_does_not_take_a_newer_video_for_an_old_one() -> None:
+def test_a_command_that_changes_a_video_does_not_take_a_newer_video_for_an_old_one() -> None:
     newer = [f"holiday-{number}" for number in range(LOOKED_THROUGH - 1)]
-    there = Videos("holidays-2024", *newer, "holidays")
+    client = Videos("holidays-2024", *newer, "holidays")
 
-    assert whole_id(there, "holidays", enough=ENOUGH_TO_ACT) == "holidays"
-    assert whole_id(there, "holidays-") == "holidays-2024"
+    assert whole_id(client, "holidays", enough=ENOUGH_TO_ACT) == "holidays"
+    assert whole_id(client, "holidays-") == "holidays-2024"
     with pytest.raises(WrongUse, match="501 videos"):
-        whole_id(there, "holiday", enough=7)
+        whole_id(client, "holiday", enough=7)
 
 
 @pytest.mark.parametrize("given", ["nothing", LONG[:-1] + "x"])
-def test_what_is_older_than_the_newest_is_left_to_the_api(given: str) -> None:
+def test_an_id_that_is_not_among_the_newest_videos_is_left_to_the_api(given: str) -> None:
     class Older(Videos):
         def videos(self, **_: int | None) -> Iterator[dict[str, Any]]:
             return iter(())

@@ -45,7 +45,7 @@ def test_an_upload_is_sent_again_only_when_that_may_help(tries: int, error: CliE
 
 
 def waited(error: CliError, *, begun: bool) -> float:
-    """How long an upload waits in all when it always ends so."""
+    """Return the seconds that an upload waits in all if every try ends with this error."""
     seconds, tries = 0.0, 1
     while (pause := plan_resend(tries, seconds, error, begun=begun)) is not None:
         seconds, tries = seconds + pause, tries + 1
@@ -56,7 +56,7 @@ def test_a_deployment_that_was_never_there_is_given_up_soon() -> None:
     assert waited(AWAY, begun=False) == PATIENCE_AT_FIRST
 
 
-def test_one_that_took_a_part_is_waited_for_as_long_as_a_network_needs_to_change() -> None:
+def test_a_deployment_that_took_a_part_is_waited_for_as_long_as_a_network_needs_to_change() -> None:
     assert PATIENCE - 8 < waited(AWAY, begun=True) <= PATIENCE
 
 
@@ -66,7 +66,7 @@ def test_an_upload_that_is_held_for_a_minute_is_waited_for(retry_after: float | 
     assert 62 <= waited(held, begun=True) <= PATIENCE_WHILE_HELD
 
 
-def test_who_is_told_to_come_back_tomorrow_is_told_so_at_once() -> None:
+def test_a_pause_until_tomorrow_is_not_waited_for() -> None:
     assert plan_resend(1, 0.0, refused("too_many_requests", 429, 86_400.0), begun=True) is None
 
 
@@ -79,7 +79,7 @@ def test_who_is_told_to_come_back_tomorrow_is_told_so_at_once() -> None:
         ("SSL_CERT_FILE", "/nowhere/secret.pem", "SSL_CERT_FILE"),
     ],
 )
-def test_an_environment_that_cannot_be_used_is_said_without_its_secrets(
+def test_an_unusable_environment_is_reported_without_its_secrets(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -48,7 +48,9 @@ def test_a_stacks_token_never_goes_to_another_address(stack: Folder, tmp_path: P
         ({"ANB_URL": "videos.example", "ANB_TOKEN": "x"}, WrongUse, "'videos.example' does not begin with http"),
     ],
 )
-def test_what_is_missing_is_said(tmp_path: Path, environ: dict[str, str], error: type[CliError], sentence: str) -> None:
+def test_a_missing_setting_is_named(
+    tmp_path: Path, environ: dict[str, str], error: type[CliError], sentence: str
+) -> None:
     with pytest.raises(error, match=sentence):
         connection(environ, tmp_path)
 
@@ -92,7 +94,7 @@ def test_an_address_is_understood_however_it_is_written(tmp_path: Path, given: s
         "http:/videos.example",
     ],
 )
-def test_what_is_no_address_is_refused_before_anything_is_sent(tmp_path: Path, given: str) -> None:
+def test_an_invalid_address_is_refused_before_anything_is_sent(tmp_path: Path, given: str) -> None:
     with pytest.raises(WrongUse, match="ANB_URL names the deployment, but"):
         connection({"ANB_URL": given, "ANB_TOKEN": "x"}, tmp_path)
 
@@ -123,7 +125,9 @@ def test_blanks_around_a_token_are_no_part_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("running", ["[]", "{", "\xff", '{"pid": "x", "url": 1}', '{"pid": 1}', "[" * 100_000])
-def test_a_folder_that_holds_what_no_stack_wrote_is_no_crash(stack: Folder, tmp_path: Path, running: str) -> None:
+def test_a_damaged_file_in_the_stacks_folder_is_a_plain_error_and_no_crash(
+    stack: Folder, tmp_path: Path, running: str
+) -> None:
     stack.token()
     (stack.path / "running.json").write_text(running, encoding="latin-1")
     with pytest.raises(CliError):
@@ -134,13 +138,13 @@ def test_a_folder_above_that_nobody_may_enter_holds_no_stack(tmp_path: Path, mon
     def closed(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    # A real one would let root in.
+    # Root can enter every real folder, so the error is raised by hand.
     monkeypatch.setattr(os, "stat", closed)
     with pytest.raises(WrongUse, match="start one with `anb up`"):
         connection({}, tmp_path)
 
 
-def test_a_current_folder_that_is_gone_is_said_only_where_it_matters(
+def test_a_deleted_current_folder_is_reported_only_where_it_matters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "gone"
@@ -153,7 +157,7 @@ def test_a_current_folder_that_is_gone_is_said_only_where_it_matters(
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_stack_that_does_not_run_is_said_to_be_down(stack: Folder, tmp_path: Path) -> None:
+def test_a_stack_that_does_not_run_is_reported_as_down(stack: Folder, tmp_path: Path) -> None:
     stack.token()
     with pytest.raises(Unreachable, match="does not run: start it with `anb up`"):
         connection({}, tmp_path)

@@ -43,7 +43,7 @@ def test_a_good_file_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "flaw"),
     [
         ({"index_first": False}, "faststart"),
         ({"video_codec": "hevc"}, "picture codec"),
@@ -58,8 +58,8 @@ def test_a_good_file_passes() -> None:
         ({"video_end": 11.2666, "audio_end": 11.2666}, "duration"),
     ],
 )
-def test_each_flaw_is_found(changes: dict[str, object], what: str) -> None:
-    assert wrong(replace(GOOD, **changes)) == [what]  # type: ignore[arg-type]
+def test_each_flaw_is_found(changes: dict[str, object], flaw: str) -> None:
+    assert wrong(replace(GOOD, **changes)) == [flaw]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

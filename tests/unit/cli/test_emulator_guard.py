@@ -1,4 +1,4 @@
-"""Whom the guard before the emulator lets through. Requests are signed as boto3 signs them."""
+"""The guard in front of the emulator lets only signed requests through. boto3 signs the requests of these tests."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ Change = Callable[[Message], Message]
 
 @dataclass
 class Answered:
-    """What came back, and what the app behind the guard got to see."""
+    """The answer's status and headers, and the requests and bodies that reached the app behind the guard."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Answered:
 
 
 class Sent(Exception):
-    """Nothing is there that could answer."""
+    """Stops boto3 before it sends a request."""
 
 
 @cache
@@ -66,28 +66,28 @@ def client(service: str, secret: str) -> Any:
 
 
 def signed(service: str, call: Callable[[Any], object], secret: str = SECRET) -> tuple[Message, bytes]:
-    """The request that boto3 would send, and its body."""
+    """Return the request that boto3 would send, as an ASGI scope, and its body."""
     sent: list[AWSPreparedRequest] = []
 
     def keep(request: AWSPreparedRequest, **_: object) -> NoReturn:
         sent.append(request)
         raise Sent
 
-    there = client(service, secret)
-    there.meta.events.register("before-send", keep, unique_id="keep")
+    aws = client(service, secret)
+    aws.meta.events.register("before-send", keep, unique_id="keep")
     with pytest.raises(Sent):
-        call(there)
-    there.meta.events.unregister("before-send", unique_id="keep")
+        call(aws)
+    aws.meta.events.unregister("before-send", unique_id="keep")
     body: Any = sent[0].body or b""
     whole = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else body.read()
     return scope(sent[0].method, sent[0].url, dict(sent[0].headers)), whole
 
 
 def scope(method: str, url: str, headers: dict[str, Any] | None = None) -> Message:
-    """As the server gives it to the guard."""
+    """Return a request as the ASGI scope that the server gives to the guard."""
     parts = urlsplit(url)
-    told = {"host": parts.netloc} | {name.lower(): value for name, value in (headers or {}).items()}
-    raw = [(n.encode(), v if isinstance(v, bytes) else str(v).encode()) for n, v in told.items()]
+    named = {"host": parts.netloc} | {name.lower(): value for name, value in (headers or {}).items()}
+    raw = [(n.encode(), v if isinstance(v, bytes) else str(v).encode()) for n, v in named.items()]
     return {
         "type": "http",
         "method": method,
@@ -99,12 +99,16 @@ def scope(method: str, url: str, headers: dict[str, Any] | None = None) -> Messa
 
 
 def presigned(secret: str = SECRET, life: int = 60) -> Message:
-    told = {"Bucket": "videos", "Key": "a b/ü.mp4", "ResponseContentDisposition": 'attachment; filename="a b.mp4"'}
-    return scope("GET", client("s3", secret).generate_presigned_url("get_object", Params=told, ExpiresIn=life))
+    parameters = {
+        "Bucket": "videos",
+        "Key": "a b/ü.mp4",
+        "ResponseContentDisposition": 'attachment; filename="a b.mp4"',
+    }
+    return scope("GET", client("s3", secret).generate_presigned_url("get_object", Params=parameters, ExpiresIn=life))
 
 
 def ask(asked: Message, body: bytes = b"", *, clock: float = 0.0, pieces: int = 2) -> Answered:
-    """Send a request through the guard; `clock` is by how many seconds its clock is ahead."""
+    """Send a request through the guard, whose clock is ahead by `clock` seconds."""
     answered = Answered()
     cuts = [len(body) * n // pieces for n in range(pieces + 1)]
     messages = [
@@ -121,16 +125,16 @@ def ask(asked: Message, body: bytes = b"", *, clock: float = 0.0, pieces: int = 
             answered.status = message["status"]
             answered.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
 
-    async def app(seen: Message, hear: Callable[[], Any], say: Callable[[Message], Any]) -> None:
-        heard, more = b"", True
+    async def app(seen: Message, receive: Callable[[], Any], send: Callable[[Message], Any]) -> None:
+        received, more = b"", True
         while more:
-            message = await hear()
+            message = await receive()
             assert message["type"] == "http.request"
-            heard, more = heard + message["body"], message["more_body"]
-        answered.seen.append((seen, heard))
+            received, more = received + message["body"], message["more_body"]
+        answered.seen.append((seen, received))
         headers = [(b"Access-Control-Allow-Origin", b"*"), (b"etag", b"x")]
-        await say({"type": "http.response.start", "status": 200, "headers": headers})
-        await say({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
 
     asyncio.run(Guard(app, secret=SECRET, clock=lambda: time.time() + clock)(asked, receive, send))
     return answered
@@ -161,7 +165,9 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("service", "call"), CALLS)
-def test_what_is_signed_with_the_secret_comes_through_unchanged(service: str, call: Callable[[Any], object]) -> None:
+def test_a_request_that_is_signed_with_the_secret_comes_through_unchanged(
+    service: str, call: Callable[[Any], object]
+) -> None:
     asked, body = signed(service, call)
     answered = ask(asked, body)
     assert answered.status == 200
@@ -199,7 +205,7 @@ def test_a_request_that_was_changed_is_refused(change: Change) -> None:
     assert ask(change(asked), body).status == 403
 
 
-def test_of_another_body_than_was_signed_the_end_never_arrives() -> None:
+def test_a_body_that_differs_from_the_signed_one_never_arrives_whole() -> None:
     asked, body = signed(*PUT)
     answered = ask(asked, body[:-1] + b"!")
     assert (answered.status, answered.seen) == (403, [])
@@ -271,7 +277,7 @@ def test_the_emulators_own_addresses_are_closed_even_to_those_who_sign(path: str
     assert ask(asked).status == 403
 
 
-def test_whether_it_is_ready_is_told_to_those_who_sign() -> None:
+def test_only_signed_requests_learn_whether_the_emulator_is_ready() -> None:
     assert ask(own_address("GET", "/_ministack/ready")).status == 200
     assert ask(scope("GET", "http://127.0.0.1:4566/_ministack/ready")).status == 403
 
@@ -285,9 +291,9 @@ def test_no_answer_may_be_read_by_pages_of_other_origins() -> None:
     assert not [name for name in refused.headers if name.startswith("access-control-")]
 
 
-def test_a_websocket_is_closed_and_the_start_of_the_app_is_its_own() -> None:
+def test_a_websocket_is_closed_and_lifespan_events_reach_the_app() -> None:
     seen: list[str] = []
-    said: list[Message] = []
+    sent: list[Message] = []
 
     async def app(asked: Message, *_: object) -> None:
         seen.append(asked["type"])
@@ -296,16 +302,16 @@ def test_a_websocket_is_closed_and_the_start_of_the_app_is_its_own() -> None:
         return {}
 
     async def send(message: Message) -> None:
-        said.append(message)
+        sent.append(message)
 
     for kind in ("websocket", "lifespan"):
         asyncio.run(Guard(app, secret=SECRET)({"type": kind}, receive, send))
     assert seen == ["lifespan"]
-    assert said == [{"type": "websocket.close"}]
+    assert sent == [{"type": "websocket.close"}]
 
 
 class MiniStackS3:
-    """Its module as far as the guard knows it: an object is written, or a warning is logged."""
+    """The part of MiniStack's S3 module that the guard uses. When `full`, no object can be written to the disk."""
 
     def __init__(self, *, full: bool) -> None:
         self.full = full
@@ -323,14 +329,14 @@ class MiniStackS3:
 
 
 @pytest.mark.parametrize(("full", "status"), [(False, 200), (True, 507)])
-def test_an_object_that_is_in_memory_alone_is_no_success(full: bool, status: int) -> None:  # noqa: FBT001
+def test_an_object_that_was_not_written_to_the_disk_is_no_success(full: bool, status: int) -> None:  # noqa: FBT001
     s3 = MiniStackS3(full=full)
     persist = checked_persist(s3)
     answers: list[Message] = []
 
     async def put(_scope: Message, _receive: Receive, send: Send) -> None:
         record = s3.buckets["videos"]["objects"]["a<b"] = {"body": b"x"}
-        with contextlib.suppress(Exception):  # as MiniStack does everywhere
+        with contextlib.suppress(Exception):  # MiniStack suppresses every error, too
             persist("videos", "a<b", record)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 

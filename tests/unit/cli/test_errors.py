@@ -31,14 +31,14 @@ def answer(status: int, body: object, **headers: str) -> httpx.Response:
         (["nothing"], "anb: No such command 'nothing'. See `anb -h`.\n"),
     ],
 )
-def test_what_is_wrong_with_a_command_line_is_one_sentence(
+def test_a_wrong_command_line_is_explained_in_one_sentence(
     capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     assert perform(arguments) == Exit.WRONG_USE
     assert capsys.readouterr() == ("", sentence)
 
 
-def test_an_error_of_the_system_is_told_with_the_file_it_is_about() -> None:
+def test_an_error_of_the_system_names_its_file() -> None:
     assert describe(PermissionError(13, "Permission denied", "clip.mp4")) == (
         Exit.WRONG_USE,
         "clip.mp4: Permission denied.",
@@ -46,7 +46,7 @@ def test_an_error_of_the_system_is_told_with_the_file_it_is_about() -> None:
     assert describe(OSError("the disk is gone")) == (Exit.WRONG_USE, "the disk is gone.")
 
 
-def test_a_fault_of_our_own_is_told_by_its_kind_and_place_and_never_by_its_words() -> None:
+def test_a_fault_of_our_own_is_reported_with_its_kind_and_place_but_never_its_text() -> None:
     with pytest.raises(KeyError) as caught:
         raise KeyError("a token")
     code, sentence = describe(caught.value)
@@ -67,10 +67,12 @@ def test_a_fault_of_our_own_is_told_by_its_kind_and_place_and_never_by_its_words
         (httpx.ReadError(""), "broke: ReadError."),
     ],
 )
-def test_why_nothing_answered_is_told_without_what_may_quote_a_token(error: Exception, sentence: str) -> None:
-    told = str(answers.unreachable(URL, error))
-    assert sentence in told
-    assert "secret" not in told
+def test_the_reason_of_a_failed_connection_is_given_without_text_that_may_quote_a_token(
+    error: Exception, sentence: str
+) -> None:
+    message = str(answers.unreachable(URL, error))
+    assert sentence in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_why_nothing_answered_is_told_without_what_may_quote_a_token(error: Exce
         (answer(302, {}, location="http://elsewhere/"), NotOurs, "redirects to http://elsewhere/"),
     ],
 )
-def test_what_is_no_answer_of_ours_is_said_to_be_none(
+def test_an_answer_that_is_not_from_anb_video_is_reported_as_such(
     answered: httpx.Response, kind: type[CliError], sentence: str
 ) -> None:
     with pytest.raises(kind, match=sentence):
@@ -89,12 +91,12 @@ def test_what_is_no_answer_of_ours_is_said_to_be_none(
 
 
 @pytest.mark.parametrize("said", [{}, {"videos": "all", "next_cursor": None}, {"videos": [], "next_cursor": 1}])
-def test_a_page_that_is_none_of_ours_is_refused(said: answers.Json) -> None:
+def test_a_page_that_is_not_from_anb_video_is_refused(said: answers.Json) -> None:
     with pytest.raises(NotOurs, match="not a list of ANB Video"):
         answers.page_of(said)
 
 
-def test_a_video_and_a_receipt_that_are_none_of_ours_are_refused() -> None:
+def test_a_video_and_a_receipt_that_are_not_from_anb_video_are_refused() -> None:
     with pytest.raises(NotOurs, match="not a video of ANB Video"):
         answers.video_of([])
     with pytest.raises(NotOurs, match="not an upload receipt of ANB Video"):
@@ -109,19 +111,19 @@ def test_a_page_without_videos_is_the_last() -> None:
     ("header", "least", "most"),
     [("7", 7, 7), ("-7", 0, 0), ("in an hour", 3500, 3600), ("soon", None, None), ("inf", None, None)],
 )
-def test_how_long_to_wait_is_told_in_seconds_or_as_a_time(header: str, least: float | None, most: float | None) -> None:
+def test_retry_after_is_read_in_seconds_or_as_a_time(header: str, least: float | None, most: float | None) -> None:
     if header == "in an hour":
         header = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    told = answers.refusal_of(answer(503, {"code": "uploads_unavailable"}, **{"retry-after": header}))
-    assert isinstance(told, Unreachable)
+    refusal = answers.refusal_of(answer(503, {"code": "uploads_unavailable"}, **{"retry-after": header}))
+    assert isinstance(refusal, Unreachable)
     if least is None or most is None:
-        assert told.retry_after is None
+        assert refusal.retry_after is None
     else:
-        assert told.retry_after is not None
-        assert least <= told.retry_after <= most
+        assert refusal.retry_after is not None
+        assert least <= refusal.retry_after <= most
 
 
-def test_an_answer_of_ours_is_told_apart_from_a_proxys() -> None:
+def test_an_answer_of_ours_is_distinguished_from_a_proxys() -> None:
     refused = answers.refusal_of(answer(409, {"code": "wrong_status", "detail": "Not\nnow."}))
     assert isinstance(refused, Refused)
     assert refused.as_json() == {"code": "wrong_status", "status": 409, "message": "Not now. (wrong_status)"}

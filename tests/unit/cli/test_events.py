@@ -5,7 +5,7 @@ from anb_cli.events import events_of
 
 
 def read(*lines: str, end: str = "\n", content_type: str = "text/event-stream") -> list[tuple[str, str, str]]:
-    """Each event's id, name and data."""
+    """Parse these lines and return the id, name and data of each event."""
     content = "".join(line + end for line in lines).encode()
     answer = httpx.Response(200, headers={"Content-Type": content_type}, content=content)
     return [(event.id, event.event, event.data) for event in events_of(answer)]
@@ -15,7 +15,7 @@ def test_an_event_ends_at_an_empty_line() -> None:
     assert read("id: 7", "event: status", 'data: {"a": 1}', "") == [("7", "status", '{"a": 1}')]
 
 
-def test_an_event_that_was_cut_off_is_not_told() -> None:
+def test_an_event_that_was_cut_off_is_not_yielded() -> None:
     assert read("id: 7", "event: status", "data: {") == []
 
 
@@ -33,7 +33,7 @@ def test_the_id_stays_until_another_one_comes_and_the_name_does_not() -> None:
 
 
 @pytest.mark.parametrize("line", [": keep the connection open", "retry: 5000", "unknown: x", "nothing at all"])
-def test_comments_and_unknown_fields_say_nothing(line: str) -> None:
+def test_comments_and_unknown_fields_are_ignored(line: str) -> None:
     assert read(line, "") == []
     assert len(read("id: 1", "data: x", "", line, "")) == 1
 
@@ -48,6 +48,6 @@ def test_a_line_ends_where_the_standard_says_and_nowhere_else(end: str) -> None:
     assert read(f"data: {said}", "", end=end) == [("", "message", said)]
 
 
-def test_what_is_no_stream_of_events_is_none() -> None:
+def test_an_answer_of_another_content_type_is_no_event_stream() -> None:
     with pytest.raises(httpx.TransportError):
         read("data: x", "", content_type="text/html")

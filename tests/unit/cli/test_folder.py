@@ -52,7 +52,7 @@ def test_two_folders_have_two_tokens(folder: Folder, tmp_path: Path) -> None:
     assert folder.token() != other.token()
 
 
-def test_a_second_stack_is_told_about_the_first(folder: Folder) -> None:
+def test_the_error_of_a_second_stack_names_the_first(folder: Folder) -> None:
     with folder.locked():
         folder.announce("http://127.0.0.1:8123")
         with pytest.raises(StackTrouble, match=r"runs in .*\.anb already \(process \d+, http://127\.0\.0\.1:8123\)"):
@@ -85,7 +85,7 @@ def test_a_stack_that_is_killed_leaves_no_lock(folder: Folder) -> None:
         pass
 
 
-def test_where_nothing_can_be_locked_that_is_said(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_reported(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 

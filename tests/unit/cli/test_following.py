@@ -27,7 +27,10 @@ GONE = Refused("gone", code="video_not_found", status=404)
 
 
 class Deployment:
-    """Plays streams and answers back in order; the last answer is repeated. An error in either is raised."""
+    """A fake API that plays back these streams and answers in order. Errors among them are raised.
+
+    The last answer is repeated. `now` is the time in seconds, which sleeping advances.
+    """
 
     def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:
         self.after: list[str | None] = []
@@ -57,11 +60,11 @@ class Deployment:
         return list(follow(self, "v", sleep=self.sleep, monotonic=lambda: self.now))
 
 
-def test_every_change_is_told_until_nothing_more_can_happen() -> None:
-    there = Deployment(
+def test_every_change_is_yielded_until_the_video_is_finished() -> None:
+    api = Deployment(
         [[event(1, "uploaded"), event(2, "processing"), event(3, "processing", 0.5), event(4, "processed", 1.0)]], []
     )
-    assert there.follow() == [
+    assert api.follow() == [
         Update(Status.UPLOADED, 0.0),
         Update(Status.PROCESSING, 0.0),
         Update(Status.PROCESSING, 0.5),
@@ -70,55 +73,55 @@ def test_every_change_is_told_until_nothing_more_can_happen() -> None:
 
 
 def test_a_stream_that_breaks_is_picked_up_where_it_broke() -> None:
-    there = Deployment(
+    api = Deployment(
         [[event(1, "uploaded"), event(2, "processing", 0.2), AWAY], [event(3, "processed", 1.0)]],
         [video("processing", 0.2)],
     )
-    assert [update.progress for update in there.follow()] == [0.0, 0.2, 1.0]
-    assert there.after == [None, "2"]
+    assert [update.progress for update in api.follow()] == [0.0, 0.2, 1.0]
+    assert api.after == [None, "2"]
 
 
 def test_an_end_that_was_missed_is_asked_for() -> None:
-    there = Deployment([[event(1, "processing"), AWAY]], [video("processed", 1.0)])
-    assert there.follow()[-1] == Update(Status.PROCESSED, 1.0)
+    api = Deployment([[event(1, "processing"), AWAY]], [video("processed", 1.0)])
+    assert api.follow()[-1] == Update(Status.PROCESSED, 1.0)
 
 
 def test_where_no_events_come_through_the_api_is_asked_again_and_again() -> None:
     refused = Refused("no events here", code="http_405", status=405)
-    there = Deployment(
+    api = Deployment(
         [[refused], [refused], [refused]],
         [video("uploaded"), video("processing", 0.4), video("processing", 0.4), video("processed", 1.0)],
     )
-    assert [update.progress for update in there.follow()] == [0.0, 0.4, 1.0]
+    assert [update.progress for update in api.follow()] == [0.0, 0.4, 1.0]
 
 
 def test_a_deleted_video_has_no_status_any_more() -> None:
     assert Deployment([[event(1, "cancelled", name="deleted")]], []).follow() == [Update(None, 0.0)]
 
 
-def test_the_reason_of_a_failure_is_told() -> None:
-    there = Deployment([[]], [video("failed", 0.1, {"code": "corrupt", "message": "The picture is damaged."})])
-    assert there.follow() == [Update(Status.FAILED, 0.1, "The picture is damaged. (corrupt)")]
+def test_the_reason_of_a_failure_is_yielded() -> None:
+    api = Deployment([[]], [video("failed", 0.1, {"code": "corrupt", "message": "The picture is damaged."})])
+    assert api.follow() == [Update(Status.FAILED, 0.1, "The picture is damaged. (corrupt)")]
 
 
-def test_events_that_nobody_knows_yet_are_passed_over() -> None:
+def test_unknown_events_are_skipped() -> None:
     unknown = ServerSentEvent(id="1", event="applause", data="{}")
-    there = Deployment(
+    api = Deployment(
         [[unknown, ServerSentEvent(id="2", event="status", data="no JSON"), event(3, "processed", 1.0)]], []
     )
-    assert there.follow() == [Update(Status.PROCESSED, 1.0)]
+    assert api.follow() == [Update(Status.PROCESSED, 1.0)]
 
 
 def test_a_restart_of_the_api_is_waited_for() -> None:
-    there = Deployment([[event(1, "uploaded"), AWAY]], [AWAY, AWAY, AWAY, video("processed", 1.0)])
-    assert there.follow()[-1] == Update(Status.PROCESSED, 1.0)
+    api = Deployment([[event(1, "uploaded"), AWAY]], [AWAY, AWAY, AWAY, video("processed", 1.0)])
+    assert api.follow()[-1] == Update(Status.PROCESSED, 1.0)
 
 
 def test_an_api_that_stays_away_is_given_up() -> None:
-    there = Deployment([], [AWAY])
+    api = Deployment([], [AWAY])
     with pytest.raises(Unreachable):
-        there.follow()
-    assert PATIENCE < there.now < 2 * PATIENCE
+        api.follow()
+    assert PATIENCE < api.now < 2 * PATIENCE
 
 
 def at(second: int, status: str, progress: float = 0.0) -> dict[str, Any]:
@@ -126,12 +129,12 @@ def at(second: int, status: str, progress: float = 0.0) -> dict[str, Any]:
 
 
 def event_at(number: int, second: int, status: str, progress: float = 0.0) -> ServerSentEvent:
-    said = at(second, status, progress)
-    return ServerSentEvent(id=str(number), event="status", data=json.dumps({**said, "at": said["updated_at"]}))
+    answer = at(second, status, progress)
+    return ServerSentEvent(id=str(number), event="status", data=json.dumps({**answer, "at": answer["updated_at"]}))
 
 
 class Withholding(Deployment):
-    """A proxy before it passes no event on until the API has been asked so many times, and then all at once."""
+    """A deployment behind a proxy that holds events back until the API was asked `until` times."""
 
     def __init__(self, events: list[ServerSentEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
         super().__init__([events], answers)
@@ -154,15 +157,15 @@ class Withholding(Deployment):
 
 
 def test_behind_a_proxy_that_holds_events_back_the_api_is_asked() -> None:
-    there = Withholding([], [video("uploaded"), video("processing"), video("processed", 1.0)], until=9)
-    assert [update.status for update in there.follow()] == [Status.UPLOADED, Status.PROCESSING, Status.PROCESSED]
-    there.asked.set()
+    api = Withholding([], [video("uploaded"), video("processing"), video("processed", 1.0)], until=9)
+    assert [update.status for update in api.follow()] == [Status.UPLOADED, Status.PROCESSING, Status.PROCESSED]
+    api.asked.set()
 
 
-def test_events_that_come_later_than_what_they_tell_was_asked_are_passed_over() -> None:
+def test_events_that_are_older_than_the_last_answer_of_the_api_are_skipped() -> None:
     late = [event_at(1, 1, "uploaded"), event_at(2, 2, "processing"), event_at(3, 4, "processed", 1.0)]
-    there = Withholding([*late], [at(1, "uploaded"), at(3, "processing", 0.5)], until=2)
-    assert [(update.status, update.progress) for update in there.follow()] == [
+    api = Withholding([*late], [at(1, "uploaded"), at(3, "processing", 0.5)], until=2)
+    assert [(update.status, update.progress) for update in api.follow()] == [
         (Status.UPLOADED, 0.0),
         (Status.PROCESSING, 0.5),
         (Status.PROCESSED, 1.0),
@@ -170,28 +173,26 @@ def test_events_that_come_later_than_what_they_tell_was_asked_are_passed_over() 
 
 
 def test_a_silent_api_that_stays_away_is_given_up() -> None:
-    there = Withholding([], [AWAY], until=10**9)
-    there.now = -PATIENCE - 1
+    api = Withholding([], [AWAY], until=10**9)
+    api.now = -PATIENCE - 1
 
     def advance() -> float:
-        there.now += 10.0
-        return there.now
+        api.now += 10.0
+        return api.now
 
     with pytest.raises(Unreachable):
-        list(follow(there, "v", sleep=there.sleep, monotonic=advance, silence=0.01))
-    there.asked.set()
+        list(follow(api, "v", sleep=api.sleep, monotonic=advance, silence=0.01))
+    api.asked.set()
 
 
-def test_a_status_that_this_program_does_not_know_is_said() -> None:
-    there = Deployment(
-        [[ServerSentEvent(id="1", event="status", data="[]"), event(2, "archived")]], [video("archived")]
-    )
+def test_a_status_that_this_program_does_not_know_is_reported() -> None:
+    api = Deployment([[ServerSentEvent(id="1", event="status", data="[]"), event(2, "archived")]], [video("archived")])
     with pytest.raises(NotOurs, match="'archived', which this version of anb does not know"):
-        there.follow()
-    assert there.now == 0
+        api.follow()
+    assert api.now == 0
 
 
-def test_a_stream_that_breaks_in_a_way_that_nobody_foresaw_is_a_break() -> None:
+def test_an_unexpected_error_of_a_stream_counts_as_a_break() -> None:
     class Closed(Deployment):
         def events(self, *_: Any, **__: Any) -> Iterator[ServerSentEvent]:
             raise RuntimeError("the client has been closed")
@@ -200,10 +201,10 @@ def test_a_stream_that_breaks_in_a_way_that_nobody_foresaw_is_a_break() -> None:
 
 
 def test_a_video_that_is_not_there_is_not_waited_for() -> None:
-    there = Deployment([[GONE]], [GONE])
+    api = Deployment([[GONE]], [GONE])
     with pytest.raises(Refused):
-        there.follow()
-    assert there.now == 0
+        api.follow()
+    assert api.now == 0
 
 
 @pytest.mark.parametrize(("breaks", "pause"), [(0, 0.25), (1, 0.5), (2, 1.0), (5, 3.0), (10_000, 3.0)])

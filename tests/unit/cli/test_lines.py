@@ -36,7 +36,7 @@ def test_a_person_sees_jobs_and_trouble(said: dict[str, object], shown: Line | N
     assert readable(json.dumps(said)) == shown
 
 
-def test_what_is_no_log_line_is_shown_as_it_is() -> None:
+def test_a_line_that_is_no_log_line_is_shown_unchanged() -> None:
     assert readable("configuration: S3_BUCKET is missing") == Line("configuration: S3_BUCKET is missing", "error")
     assert readable("[1]") == Line("[1]", "error")
 

@@ -61,21 +61,21 @@ def test_seventy_columns_have_room_for_the_beginning_of_a_title() -> None:
         (18, "0f9e8d…  processed"),
     ],
 )
-def test_what_matters_less_makes_room_first(width: int, shown: str) -> None:
+def test_less_important_columns_are_left_out_first(width: int, shown: str) -> None:
     assert lines(width, a_video(title="A rather long title"))[1] == shown
 
 
-def test_beginnings_of_ids_tell_the_videos_of_a_list_apart() -> None:
+def test_the_shortened_ids_of_a_list_are_all_different() -> None:
     ids = ["campaign-summer-1", "campaign-summer-2", "campaign-autumn"]
     shown = lines(60, *(a_video(video_id=video_id, title="x" * 60) for video_id in ids))
     assert [line.split()[0] for line in shown[1:]] == ["campaign-summer-1", "campaign-summer-2", "campaign-autumn"]
     assert lines(60, a_video(video_id=ids[0], title="x" * 60))[1].split()[0] == "campaign"
 
 
-def test_a_family_is_not_cut_apart() -> None:
+def test_an_emoji_of_several_characters_is_not_cut_apart() -> None:
     family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
     assert lines(40, a_video(title=family * 20))[1].endswith(f"  {family * 6}…")
 
 
-def test_a_list_of_nothing_has_its_headings() -> None:
+def test_an_empty_list_still_has_its_headings() -> None:
     assert lines(70)[0].split() == ["ID", "STATUS", "DONE", "UPLOADED", "TITLE"]

@@ -26,14 +26,14 @@ def feed(pipe: Path, content: bytes) -> threading.Thread:
 def test_a_file_is_read_again_from_its_beginning(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(CONTENT)
-    told: list[int] = []
-    with opened(clip, told.append) as source:
+    progress: list[int] = []
+    with opened(clip, progress.append) as source:
         assert (source.name, source.title, source.size) == ("clip.mp4", "clip", len(CONTENT))
         for _ in range(2):
-            reader = source.reader(told.append)
+            reader = source.reader(progress.append)
             assert (reader.seek(0, os.SEEK_END), reader.seek(0), reader.tell()) == (len(CONTENT), 0, 0)
             assert reader.read(1000) + reader.read() == CONTENT
-    assert told == [1000, len(CONTENT)] * 2
+    assert progress == [1000, len(CONTENT)] * 2
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_file_gives_a_fit_title_whatever_its_name(tmp_path: Path, file_name: s
 def test_a_pipe_can_be_read_again_too(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
-    writer, told = feed(pipe, CONTENT), list[int]()
-    with opened(pipe, told.append) as source:
-        assert (source.name, source.size, told[-1]) == ("pipe.mp4", len(CONTENT), len(CONTENT))
-        assert source.reader(told.append).read() == source.reader(told.append).read() == CONTENT
+    writer, progress = feed(pipe, CONTENT), list[int]()
+    with opened(pipe, progress.append) as source:
+        assert (source.name, source.size, progress[-1]) == ("pipe.mp4", len(CONTENT), len(CONTENT))
+        assert source.reader(progress.append).read() == source.reader(progress.append).read() == CONTENT
     writer.join()
 
 
@@ -106,7 +106,7 @@ def test_where_there_are_no_temporary_files_a_pipe_is_refused(tmp_path: Path, mo
     writer.join()
 
 
-def test_what_is_added_to_a_file_while_it_is_sent_is_left_out(tmp_path: Path) -> None:
+def test_bytes_that_are_added_to_a_file_while_it_is_sent_are_left_out(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(CONTENT)
     with opened(clip, lambda _: None) as source:
@@ -114,7 +114,7 @@ def test_what_is_added_to_a_file_while_it_is_sent_is_left_out(tmp_path: Path) ->
         assert source.reader(lambda _: None).read() == CONTENT
 
 
-def test_a_file_that_becomes_shorter_while_it_is_sent_is_said_to(tmp_path: Path) -> None:
+def test_a_file_that_becomes_shorter_while_it_is_sent_is_reported(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(CONTENT)
     with opened(clip, lambda _: None) as source:
@@ -146,7 +146,7 @@ def test_devices_hold_no_videos(name: str, sentence: str) -> None:
         ("loop", "can't be read"),
     ],
 )
-def test_what_cannot_be_read_is_refused_before_anything_is_sent(tmp_path: Path, name: str, sentence: str) -> None:
+def test_an_unreadable_source_is_refused_before_anything_is_sent(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(WrongUse, match=sentence):
         check(tmp_path / name)
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_refused_before_anything_is_sent(tmp_path: Path, 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.mp4").touch()
-    # Root may read everything.
+    # Root can read every file, so the error is raised by hand.
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(WrongUse, match="Permission denied"):
         check(tmp_path / "clip.mp4")

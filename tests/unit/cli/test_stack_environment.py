@@ -37,7 +37,7 @@ def test_nothing_leads_to_another_deployment(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["DATABASE_URL", "S3_BUCKET", "SQS_QUEUE_URL", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID"]
 )
-def test_what_points_elsewhere_is_replaced(name: str) -> None:
+def test_a_variable_that_points_to_another_deployment_is_replaced(name: str) -> None:
     assert environment(**{name: "elsewhere"})[name] == environment()[name] != "elsewhere"
 
 
@@ -53,8 +53,8 @@ def test_a_persons_own_limits_are_kept() -> None:
 
 @pytest.mark.parametrize(("given", "kept"), [(":/own", "/own"), (".:/own::sub", "/own"), ("/a:/b", "/a:/b"), (":", "")])
 def test_modules_of_the_current_folder_are_out_of_reach(given: str, kept: str) -> None:
-    told = environment(PYTHONPATH=given, PYTHONSAFEPATH="")
-    assert (told["PYTHONPATH"], told["PYTHONSAFEPATH"]) == (kept, "1")
+    replaced = environment(PYTHONPATH=given, PYTHONSAFEPATH="")
+    assert (replaced["PYTHONPATH"], replaced["PYTHONSAFEPATH"]) == (kept, "1")
 
 
 def test_the_emulator_knows_api_and_workers_by_the_secret_of_this_start() -> None:

@@ -30,7 +30,7 @@ def test_other_peoples_text_cannot_steer_the_terminal(text: str, shown: str) -> 
         "e\u0301 \u2764\ufe0f",
     ],
 )
-def test_every_writing_is_shown_as_it_is(text: str) -> None:
+def test_text_in_every_script_is_shown_unchanged(text: str) -> None:
     assert clean(text) == text
 
 

@@ -41,7 +41,7 @@ def test_a_download_is_named_after_the_upload(tmp_path: Path) -> None:
     assert target(video("clip.mov"), tmp_path) == tmp_path / "clip-processed.mp4"
 
 
-def test_a_name_from_the_server_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_file_name_from_the_server_cannot_leave_the_folder(tmp_path: Path) -> None:
     assert target(video("../../etc/x.mp4"), tmp_path).parent == tmp_path
 
 
@@ -104,9 +104,9 @@ def test_the_first_failure_decides_the_exit_code(capsys: pytest.CaptureFixture[s
     failures = Failures(Terminal(as_json=True))
     failures.add(Refused("Not now.", code="wrong_status", status=409), video_id="a")
     failures.add(Unreachable("Gone."), video_id="b")
-    with pytest.raises(typer.Exit) as ended:
+    with pytest.raises(typer.Exit) as exit_info:
         failures.raise_exit()
-    assert ended.value.exit_code == Exit.REFUSED
+    assert exit_info.value.exit_code == Exit.REFUSED
     out, err = capsys.readouterr()
     assert [json.loads(line) for line in out.splitlines()] == [
         {"video_id": "a", "error": {"code": "wrong_status", "status": 409, "message": "Not now."}},
@@ -123,7 +123,7 @@ def test_without_a_failure_the_command_goes_on() -> None:
     ("size", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_055_736, "1.1 MB"), (2_500_000_000, "2.50 GB")],
 )
-def test_sizes_are_told_in_round_numbers(size: int, text: str) -> None:
+def test_sizes_are_shown_in_round_numbers(size: int, text: str) -> None:
     assert size_text(size) == text
 
 

@@ -28,10 +28,10 @@ POLICY = Policy(
 
 
 class World:
-    """An operator's parts around fakes; the test is the watch and the feed."""
+    """The parts of an operator, with fakes around them. The test plays the watch and the feed."""
 
     def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
-        """`beside`: a world of which it has the clock and the cluster."""
+        """Make a world. If `beside` is given, both share the clock and the cluster."""
         self.clock: ManualClock = beside.clock if beside else ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
@@ -42,7 +42,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """An operator that remembers nothing of an earlier one."""
+        """Start a new operator, which knows nothing of an earlier one."""
         submit = Submit(
             self.store,
             self.objects,
@@ -64,7 +64,7 @@ class World:
         )
 
     def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """One turn; the watch has shown everything before it."""
+        """Reconcile one video, after the watch has shown every VideoJob. Returns the seconds until it is due again."""
 
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None
@@ -75,14 +75,14 @@ class World:
         return asyncio.run(turn())
 
     def show(self, videojob: VideoJob) -> None:
-        """The watch shows how it is now."""
+        """Let the watch show this VideoJob, or its deletion if the cluster does not have it any more."""
         if videojob.key in self.cluster.keys:
             self.cache.seen(videojob)
         else:
             self.cache.deleted(videojob)
 
     def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
-        """The watch shows a change once, in the middle of the next turn."""
+        """Let the watch show this change in the middle of the next reconciliation."""
         histories = self.store.histories
 
         def slow(video_ids: Collection[str]) -> Mapping[str, History]:
@@ -94,7 +94,7 @@ class World:
         monkeypatch.setattr(self.store, "histories", slow)
 
     def follow(self) -> None:
-        """As the feed does: one turn for every video that it ever told of."""
+        """Reconcile every video in the feed once, as news."""
         for video_id in dict.fromkeys(event.video_id for event in self.store.events_after(0, limit=10_000)):
             self.reconcile(video_id, news=True)
 

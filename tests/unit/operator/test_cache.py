@@ -37,7 +37,7 @@ def test_objects_are_found_by_their_video(cache: VideoJobCache, cluster: InMemor
     assert cache.of("v") == []
 
 
-def test_what_the_watch_shows_late_does_not_replace_what_is_newer(
+def test_an_old_version_that_the_watch_shows_late_does_not_replace_a_newer_one(
     cache: VideoJobCache, cluster: InMemoryCluster
 ) -> None:
     cache.seen(mirror(cluster))
@@ -47,7 +47,9 @@ def test_what_the_watch_shows_late_does_not_replace_what_is_newer(
     assert cache.of("v") == [new]
 
 
-def test_only_what_nobody_knew_yet_is_news_of_the_watch(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
+def test_only_a_change_that_was_not_known_yet_is_news_of_the_watch(
+    cache: VideoJobCache, cluster: InMemoryCluster
+) -> None:
     made, written = mirror(cluster), mirror(cluster, cancel=True)
     assert cache.seen(made) == "v"
     assert cache.seen(made) is None, "a new list shows it again"
@@ -76,7 +78,7 @@ def test_a_new_object_of_the_same_name_replaces_the_old_one(cache: VideoJobCache
     assert cache.of("v") == [new]
 
 
-def test_one_that_does_not_tell_its_video_any_more_can_go_too(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
+def test_a_videojob_without_its_video_id_can_be_removed_too(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
     cache.seen(mirror(cluster))
     blank = cluster.apply("v", {})
     cache.seen(blank)
@@ -85,7 +87,7 @@ def test_one_that_does_not_tell_its_video_any_more_can_go_too(cache: VideoJobCac
     assert (len(cache), cache.of("v")) == (0, [])
 
 
-def test_a_list_tells_what_was_missed(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
+def test_a_list_shows_changes_that_the_watch_missed(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
     same, changed, gone = (mirror(cluster, name) for name in ("same", "changed", "gone"))
     for videojob in (same, changed, gone):
         cache.seen(videojob)
@@ -112,7 +114,7 @@ def test_a_watch_that_does_not_show_what_we_wrote_is_noticed(
     assert cache.silence() == 0
 
 
-def test_what_the_watch_showed_before_the_answer_came_is_not_waited_for(
+def test_a_write_that_the_watch_showed_before_the_answer_came_is_not_waited_for(
     cache: VideoJobCache, cluster: InMemoryCluster, clock: ManualClock
 ) -> None:
     cache.seen(mirror(cluster))
@@ -125,7 +127,7 @@ def test_what_the_watch_showed_before_the_answer_came_is_not_waited_for(
     assert cache.of("v") == [theirs]
 
 
-def test_anything_newer_shows_that_the_watch_goes_on(
+def test_any_newer_version_shows_that_the_watch_goes_on(
     cache: VideoJobCache, cluster: InMemoryCluster, clock: ManualClock
 ) -> None:
     cache.seen(mirror(cluster))
@@ -135,7 +137,7 @@ def test_anything_newer_shows_that_the_watch_goes_on(
     assert cache.silence() == 0
 
 
-def test_an_answer_for_what_is_gone_brings_nothing_back(
+def test_a_late_answer_does_not_bring_a_deleted_videojob_back(
     cache: VideoJobCache, cluster: InMemoryCluster, clock: ManualClock
 ) -> None:
     cache.seen(mirror(cluster))
@@ -150,9 +152,7 @@ def test_an_answer_for_what_is_gone_brings_nothing_back(
     assert cache.of("v") == [another]
 
 
-def test_one_that_is_gone_is_not_brought_back_by_a_watch_that_is_behind(
-    cache: VideoJobCache, cluster: InMemoryCluster
-) -> None:
+def test_a_late_watch_does_not_bring_a_deleted_videojob_back(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
     old, new = mirror(cluster), mirror(cluster, cancel=True)
     cache.created(new)
     cache.drop(new)
@@ -164,12 +164,12 @@ def test_one_that_is_gone_is_not_brought_back_by_a_watch_that_is_behind(
     assert cache.of("v") == [later]
 
 
-def test_one_that_has_no_phase_yet_is_not_over(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
+def test_a_videojob_without_a_phase_is_not_finished(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
     cache.seen(mirror(cluster))
     assert cache.unfinished() == ["v"]
 
 
-def test_what_we_made_is_known_before_the_watch_shows_it(
+def test_a_videojob_that_we_made_is_known_before_the_watch_shows_it(
     cache: VideoJobCache, cluster: InMemoryCluster, clock: ManualClock
 ) -> None:
     cache.seen(mirror(cluster))
@@ -185,7 +185,7 @@ def test_what_we_made_is_known_before_the_watch_shows_it(
     assert cache.silence() == 0
 
 
-def test_only_the_object_itself_is_dropped_and_not_one_that_has_its_name(
+def test_only_the_deleted_videojob_is_dropped_and_not_a_new_one_of_its_name(
     cache: VideoJobCache, cluster: InMemoryCluster
 ) -> None:
     old = cluster.apply("clip", {"source": {"key": "uploads/clip.mp4"}})
@@ -196,7 +196,9 @@ def test_only_the_object_itself_is_dropped_and_not_one_that_has_its_name(
     assert cache.of(video_id_of(new.spec, new.metadata.uid)) == [new]
 
 
-def test_a_list_says_nothing_of_what_changed_while_it_was_read(cache: VideoJobCache, cluster: InMemoryCluster) -> None:
+def test_a_list_does_not_replace_changes_that_arrived_while_it_was_read(
+    cache: VideoJobCache, cluster: InMemoryCluster
+) -> None:
     gone, changed = mirror(cluster, "gone"), mirror(cluster, "changed")
     for videojob in (gone, changed):
         cache.seen(videojob)

@@ -12,7 +12,7 @@ from anb_operator.crd import definition, text
 WRITTEN = Path(__file__).parents[3] / "charts" / "anb-video" / "files" / "videojob-crd.yaml"
 
 
-def test_the_chart_has_the_definition_that_the_models_give() -> None:
+def test_the_crd_in_the_chart_is_the_one_that_the_models_give() -> None:
     assert WRITTEN.read_text(encoding="utf-8") == text(), f"run `python -m anb_operator.crd {WRITTEN}`"
 
 
@@ -26,13 +26,13 @@ def test_every_field_says_what_it_is() -> None:
 
 
 def test_the_schema_is_structural() -> None:
-    """What the API server refuses in a CRD: types that are not told, and words that only JSON schema has."""
+    """The API server refuses a CRD with a field without a type, or with keywords that structural schemas lack."""
     for path, schema in _fields(_schema(), ""):
         assert schema.get("type"), path
         assert not {"$ref", "$defs", "anyOf", "default", "title", "additionalProperties", "const"} & schema.keys(), path
 
 
-def test_a_bound_with_a_fraction_is_a_rule_too_because_the_api_server_cuts_it_off() -> None:
+def test_a_bound_with_a_fraction_is_a_rule_too_because_the_api_server_drops_the_fraction() -> None:
     trim = _schema()["properties"]["spec"]["properties"]["edit"]["properties"]["trim"]["properties"]
     assert trim["length"]["x-kubernetes-validations"] == [
         {"rule": "self >= 0.1", "message": "It must be at least 0.1."}
@@ -40,7 +40,7 @@ def test_a_bound_with_a_fraction_is_a_rule_too_because_the_api_server_cuts_it_of
     assert "x-kubernetes-validations" not in trim["start"]
 
 
-def test_defaults_are_told_and_not_set() -> None:
+def test_defaults_are_described_and_not_set() -> None:
     edit = _schema()["properties"]["spec"]["properties"]["edit"]["properties"]
     assert edit["trim"]["properties"]["length"]["description"].endswith("Default 30.")
     assert edit["intro"]["properties"]["enabled"]["description"].endswith("Default true.")
@@ -51,10 +51,10 @@ def test_defaults_are_told_and_not_set() -> None:
 )
 def test_a_title_is_blank_to_the_api_server_when_it_is_to_the_api(title: str) -> None:
     rules = _schema()["properties"]["spec"]["properties"]["title"]["x-kubernetes-validations"]
-    (rule,) = [told["rule"] for told in rules if told["message"] == "It must not be blank."]
-    # From a CEL string and RE2's words to Python's, whose \s has all of \p{Z}.
+    (rule,) = [rule["rule"] for rule in rules if rule["message"] == "It must not be blank."]
+    # Translate the CEL string and its RE2 syntax to Python's re. Python's \s includes all of \p{Z}.
     pattern = rule.removeprefix("self.matches('").removesuffix("')").replace("\\\\", "\\").replace(r"\p{Z}", "")
-    pattern = re.sub(r"\\x\{(\w+)\}", lambda found: chr(int(found[1], 16)), pattern)
+    pattern = re.sub(r"\\x\{(\w+)\}", lambda match: chr(int(match[1], 16)), pattern)
 
     assert bool(re.search(pattern, title)) is not refused_as_empty(title)
 

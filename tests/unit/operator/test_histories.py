@@ -1,4 +1,4 @@
-"""Reading videos at once for those who see to one each."""
+"""Histories reads many videos in one query, for tasks that each need one video."""
 
 import asyncio
 import gc
@@ -18,7 +18,10 @@ from tests.support.given import claim, uploaded
 
 
 class SlowStore(InMemoryStore):
-    """Notes what is read at once. Its first read is `begun` when the row is read, and ends when it may `go_on`."""
+    """A store that notes which videos each query reads.
+
+    A query sets `begun` when it has read the rows, and returns when `go_on` is set.
+    """
 
     def __init__(self) -> None:
         super().__init__(ManualClock().now)
@@ -46,7 +49,9 @@ def status_of(history: History) -> Status | None:
     return record.job.status if record else None
 
 
-def test_those_that_are_asked_for_at_once_are_read_at_once(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+def test_videos_that_are_asked_for_together_are_read_in_one_query(
+    store: SlowStore, threads: ThreadPoolExecutor
+) -> None:
     one, other = uploaded(store), uploaded(store)
     store.go_on.set()
 
@@ -58,7 +63,9 @@ def test_those_that_are_asked_for_at_once_are_read_at_once(store: SlowStore, thr
     assert store.reads == [{one, other, "unknown"}]
 
 
-def test_nobody_is_told_how_a_video_was_before_it_was_asked_for(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+def test_a_task_never_gets_a_history_that_was_read_before_it_asked(
+    store: SlowStore, threads: ThreadPoolExecutor
+) -> None:
     one, other = uploaded(store), uploaded(store)
 
     async def scenario() -> None:
@@ -67,7 +74,7 @@ def test_nobody_is_told_how_a_video_was_before_it_was_asked_for(store: SlowStore
         await asyncio.get_running_loop().run_in_executor(threads, store.begun.wait, 10)
         claim(store, one)
         later = asyncio.gather(histories.of(one), histories.of(other))
-        # Both have asked by the time that the first read ends.
+        # Let both tasks ask before the first query ends.
         await asyncio.sleep(0)
         store.go_on.set()
         assert status_of(await first) is Status.UPLOADED
@@ -77,7 +84,7 @@ def test_nobody_is_told_how_a_video_was_before_it_was_asked_for(store: SlowStore
     assert store.reads == [{one}, {one, other}]
 
 
-def test_who_is_stopped_does_not_stop_the_others(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+def test_a_cancelled_task_does_not_cancel_the_others(store: SlowStore, threads: ThreadPoolExecutor) -> None:
     one, other = uploaded(store), uploaded(store)
 
     async def scenario() -> None:
@@ -93,7 +100,7 @@ def test_who_is_stopped_does_not_stop_the_others(store: SlowStore, threads: Thre
     asyncio.run(scenario())
 
 
-def test_a_read_that_is_cancelled_is_begun_anew_by_the_next(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+def test_after_a_cancelled_query_the_next_task_starts_a_new_one(store: SlowStore, threads: ThreadPoolExecutor) -> None:
     one, other = uploaded(store), uploaded(store)
     store.go_on.set()
 
@@ -101,7 +108,7 @@ def test_a_read_that_is_cancelled_is_begun_anew_by_the_next(store: SlowStore, th
         histories = Histories(store, threads)
         waiting = asyncio.create_task(histories.of(one))
         await asyncio.sleep(0)
-        # As kopf does at its end with tasks that it does not know.
+        # kopf cancels unknown tasks like this when it ends.
         for task in asyncio.all_tasks() - {asyncio.current_task(), waiting}:
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -111,15 +118,15 @@ def test_a_read_that_is_cancelled_is_begun_anew_by_the_next(store: SlowStore, th
     asyncio.run(scenario())
 
 
-def test_nothing_is_left_of_a_read_that_fails_when_all_have_gone(
+def test_a_query_that_fails_after_its_tasks_were_cancelled_logs_nothing(
     store: SlowStore, threads: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.fails = lambda _: Unavailable("database", "away")
 
     async def scenario() -> None:
-        gone = asyncio.create_task(Histories(store, threads).of("one"))
+        cancelled = asyncio.create_task(Histories(store, threads).of("one"))
         await asyncio.sleep(0)
-        gone.cancel()
+        cancelled.cancel()
         await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
 
     asyncio.run(scenario())
@@ -128,7 +135,7 @@ def test_nothing_is_left_of_a_read_that_fails_when_all_have_gone(
     assert caplog.records == []
 
 
-def test_one_that_can_not_be_read_is_in_nobodys_way(store: SlowStore, threads: ThreadPoolExecutor) -> None:
+def test_an_unreadable_video_does_not_hold_up_the_others(store: SlowStore, threads: ThreadPoolExecutor) -> None:
     good, bad = uploaded(store), uploaded(store)
     store.go_on.set()
     store.fails = lambda video_ids: ValueError("what is this?") if bad in video_ids else None
@@ -143,7 +150,7 @@ def test_one_that_can_not_be_read_is_in_nobodys_way(store: SlowStore, threads: T
     assert isinstance(error, ValueError)
 
 
-def test_a_database_that_is_away_is_asked_once_for_all_and_again_by_the_next(
+def test_an_outage_of_the_database_fails_all_waiting_tasks_with_one_query_and_the_next_task_asks_again(
     store: SlowStore, threads: ThreadPoolExecutor
 ) -> None:
     one, other = uploaded(store), uploaded(store)
@@ -152,8 +159,8 @@ def test_a_database_that_is_away_is_asked_once_for_all_and_again_by_the_next(
 
     async def scenario() -> None:
         histories = Histories(store, threads)
-        told = await asyncio.gather(*map(histories.of, (one, other)), return_exceptions=True)
-        assert [type(error) for error in told] == [Unavailable, Unavailable]
+        errors = await asyncio.gather(*map(histories.of, (one, other)), return_exceptions=True)
+        assert [type(error) for error in errors] == [Unavailable, Unavailable]
         store.fails = lambda _: None
         assert status_of(await histories.of(one)) is Status.UPLOADED
 

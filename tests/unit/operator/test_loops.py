@@ -1,4 +1,4 @@
-"""The loops around the decisions: feed, writers, deletion costs, health."""
+"""The operator's loops: feed reader, reconcile workers, resync and deletion costs. Also its health."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -30,12 +30,12 @@ DATABASE_AWAY = Unavailable("database", "the database does not answer")
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows nothing of tests
+        while not condition():  # noqa: ASYNC110 - the code under test sets no event
             await asyncio.sleep(0.001)
 
 
 def beside(loop: Coroutine[Any, Any, None], scenario: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-    """The scenario while the loop runs."""
+    """Run a scenario while the loop runs, and cancel the loop at its end."""
 
     async def both() -> None:
         task = asyncio.create_task(loop)
@@ -51,7 +51,7 @@ def reader(
     world: World,
     queue: WorkQueue,
     *,
-    looks: list[str],
+    attempts: list[str],
     beats: list[str],
     reported: list[Exception | None] | None = None,
 ) -> FeedReader:
@@ -60,21 +60,21 @@ def reader(
         queue,
         ManualRuntime(world.clock),
         threads=world.threads,
-        on_attempt=lambda: looks.append("look"),
+        on_attempt=lambda: attempts.append("attempt"),
         beat=lambda: beats.append("beat"),
         report=lambda error: reported.append(error) if reported is not None else None,
         interval=timedelta(milliseconds=1),
     )
 
 
-def test_the_feed_is_read_from_the_cursor_which_follows_what_is_done(world: World) -> None:
+def test_the_feed_is_read_from_the_cursor_which_follows_handled_events(world: World) -> None:
     first, second = uploaded(world.store), uploaded(world.store)
     last = world.store.last_event_id()
 
     async def scenario() -> None:
         queue = WorkQueue()
 
-        async def see_to_them() -> None:
+        async def handle_both() -> None:
             works = [await queue.take(), await queue.take()]
             assert {work.video_id for work in works} == {first, second}
             assert all(work.event for work in works)
@@ -85,7 +85,7 @@ def test_the_feed_is_read_from_the_cursor_which_follows_what_is_done(world: Worl
             await until(lambda: world.store.cursor(READER) == last)
 
         beats: list[str] = []
-        await beside(reader(world, queue, looks=[], beats=beats).run(), see_to_them)
+        await beside(reader(world, queue, attempts=[], beats=beats).run(), handle_both)
         third = uploaded(world.store)
         again = WorkQueue()
 
@@ -93,12 +93,12 @@ def test_the_feed_is_read_from_the_cursor_which_follows_what_is_done(world: Worl
             assert (await again.take()).video_id == third
             assert len(again) == 0
 
-        await beside(reader(world, again, looks=[], beats=[]).run(), only_the_new_one)
+        await beside(reader(world, again, attempts=[], beats=[]).run(), only_the_new_one)
 
     asyncio.run(scenario())
 
 
-def test_a_feed_that_was_put_back_is_read_from_its_beginning(world: World) -> None:
+def test_after_a_restore_without_these_events_the_feed_is_read_from_its_beginning(world: World) -> None:
     video_id = uploaded(world.store)
     world.store.move_cursor(READER, 1000)
 
@@ -108,12 +108,12 @@ def test_a_feed_that_was_put_back_is_read_from_its_beginning(world: World) -> No
         async def taken() -> None:
             assert (await queue.take()).video_id == video_id
 
-        await beside(reader(world, queue, looks=[], beats=[]).run(), taken)
+        await beside(reader(world, queue, attempts=[], beats=[]).run(), taken)
 
     asyncio.run(scenario())
 
 
-def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_its_own_cursor_stands(
+def test_after_a_restore_under_a_running_reader_the_feed_is_read_from_the_restored_cursor(
     world: World,
 ) -> None:
     kept = uploaded(world.store)
@@ -122,9 +122,9 @@ def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_
 
     async def scenario() -> None:
         queue, reported = WorkQueue(), list[Exception | None]()
-        feed = reader(world, queue, looks=[], beats=[], reported=reported)
+        feed = reader(world, queue, attempts=[], beats=[], reported=reported)
 
-        async def put_back() -> None:
+        async def restore() -> None:
             assert {(await queue.take()).video_id for _ in range(2)} == {kept, lost}
             queue.done(kept)
             queue.done(lost)
@@ -141,18 +141,18 @@ def test_a_database_that_was_put_back_under_a_running_reader_is_read_from_where_
             queue.done(new)
             await until(lambda: world.store.cursor(READER) == world.store.last_event_id())
 
-        await beside(feed.run(), put_back)
+        await beside(feed.run(), restore)
 
     asyncio.run(scenario())
 
 
-def test_what_is_not_done_yet_is_counted_through_an_outage(world: World) -> None:
+def test_unhandled_events_are_counted_during_an_outage(world: World) -> None:
     uploaded(world.store)
     last = world.store.last_event_id()
 
     async def scenario() -> None:
         queue, reported = WorkQueue(), list[Exception | None]()
-        feed = reader(world, queue, looks=[], beats=[], reported=reported)
+        feed = reader(world, queue, attempts=[], beats=[], reported=reported)
 
         async def away() -> None:
             assert feed.unanswered() == 0
@@ -166,9 +166,9 @@ def test_what_is_not_done_yet_is_counted_through_an_outage(world: World) -> None
     asyncio.run(scenario())
 
 
-def test_the_lag_is_that_of_the_oldest_event_that_is_not_done(world: World) -> None:
+def test_the_lag_is_the_age_of_the_oldest_unhandled_event(world: World) -> None:
     queue = WorkQueue()
-    feed = reader(world, queue, looks=[], beats=[])
+    feed = reader(world, queue, attempts=[], beats=[])
     assert feed.lag() < HOUR.total_seconds()
     uploaded(world.store)
     [event, *_] = world.store.events_after(0, limit=1)
@@ -179,7 +179,7 @@ def test_the_lag_is_that_of_the_oldest_event_that_is_not_done(world: World) -> N
 def test_while_the_feed_is_not_read_the_lag_grows_although_no_event_is_known(world: World) -> None:
     async def scenario() -> None:
         reported = list[Exception | None]()
-        feed = reader(world, WorkQueue(), looks=[], beats=[], reported=reported)
+        feed = reader(world, WorkQueue(), attempts=[], beats=[], reported=reported)
         world.store.fault = DATABASE_AWAY
 
         async def comes_back() -> None:
@@ -207,13 +207,13 @@ def test_an_outage_of_the_database_ends_nothing_and_the_feed_beats_on(world: Wor
             world.store.fault = None
             assert (await queue.take()).video_id == video_id
 
-        await beside(reader(world, queue, looks=[], beats=beats).run(), comes_back)
+        await beside(reader(world, queue, attempts=[], beats=beats).run(), comes_back)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("add", [WorkQueue.add, WorkQueue.add_to_compare])
-def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(
+def test_while_the_feed_cannot_be_read_only_urgent_videos_are_handled(
     world: World, add: Callable[[WorkQueue, str], None]
 ) -> None:
     missing_table = RuntimeError("no such table: events")
@@ -235,15 +235,15 @@ def test_while_the_feed_cannot_be_read_only_what_is_urgent_is_seen_to(
             assert (await taken).video_id == "waiting"
             assert reported[-1] is None
 
-        await beside(reader(world, queue, looks=[], beats=[], reported=reported).run(), comes_back)
+        await beside(reader(world, queue, attempts=[], beats=[], reported=reported).run(), comes_back)
 
     asyncio.run(scenario())
 
 
-def test_one_video_that_finds_the_database_away_is_enough_for_all() -> None:
+def test_one_video_that_meets_an_outage_of_the_database_pauses_all_others() -> None:
     calls: list[str] = []
 
-    async def away(video_id: str, *, news: bool) -> float | None:  # noqa: ARG001 - as a writer calls it
+    async def away(video_id: str, *, news: bool) -> float | None:  # noqa: ARG001 - the signature of reconcile
         calls.append(video_id)
         raise DATABASE_AWAY
 
@@ -289,7 +289,7 @@ def test_videojobs_are_listed_and_videos_compared_whatever_fails(world: World, m
     asyncio.run(beside(both(), goes_on))
 
 
-def test_videojobs_are_forgotten_while_the_cluster_knows_none_and_listed_once_it_does(
+def test_while_the_crd_is_missing_the_cache_is_empty_and_it_is_filled_once_the_crd_exists(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anb_operator.resync.PAUSE_SECONDS", 0.001)
@@ -312,7 +312,7 @@ def test_videojobs_are_forgotten_while_the_cluster_knows_none_and_listed_once_it
     assert [line["reason"] for line in logs] == ["This cluster knows no VideoJobs."]
 
 
-def test_all_that_is_unfinished_is_compared_however_much_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_unfinished_videos_are_compared_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_operator.resync.PAGE", 2)
     unfinished = {uploaded(world.store) for _ in range(5)}
     processed(world.store)
@@ -330,27 +330,27 @@ def test_all_that_is_unfinished_is_compared_however_much_it_is(world: World, mon
     asyncio.run(scenario())
 
 
-def test_progress_alone_is_no_reason_to_look_at_the_pods(world: World) -> None:
+def test_progress_alone_is_no_reason_to_list_the_pods(world: World) -> None:
     lease = processing(world.store)
     world.store.move_cursor(READER, world.store.last_event_id())
     world.store.report_progress(lease, 0.5)
 
     async def scenario() -> None:
-        queue, looks = WorkQueue(), list[str]()
+        queue, attempts = WorkQueue(), list[str]()
 
         async def progress_then_end() -> None:
             await queue.take()
-            assert looks == []
+            assert attempts == []
             world.store.publish(lease, result(lease))
-            await until(lambda: looks)
+            await until(lambda: attempts)
 
-        await beside(reader(world, queue, looks=looks, beats=[]).run(), progress_then_end)
+        await beside(reader(world, queue, attempts=attempts, beats=[]).run(), progress_then_end)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("error", [KUBERNETES_AWAY, RuntimeError("a defect")])
-def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) -> None:
+def test_a_video_that_fails_is_tried_again_and_does_not_stop_the_others(error: Exception) -> None:
     calls: list[str] = []
 
     async def flaky(video_id: str, *, news: bool) -> float | None:
@@ -358,7 +358,7 @@ def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) 
         assert news is False
         if calls == ["bad"]:
             raise error
-        # The good one wants to be seen to once more.
+        # "good" asks to be reconciled once more.
         return 0.0 if video_id == "good" and calls.count("good") == 1 else None
 
     async def scenario() -> None:
@@ -381,7 +381,7 @@ def test_what_fails_is_tried_again_and_does_not_stop_the_rest(error: Exception) 
     assert [line["video_id"] for line in logs if line["event"] == "not mirrored"] == ["bad"]
 
 
-def test_what_cannot_be_read_is_told_and_holds_the_feed_up_no_longer(world: World) -> None:
+def test_an_unreadable_video_is_counted_and_does_not_hold_up_the_feed(world: World) -> None:
     uploaded(world.store)
     [event, *_] = world.store.events_after(0, limit=1)
     calls: list[str] = []
@@ -408,7 +408,7 @@ def test_what_cannot_be_read_is_told_and_holds_the_feed_up_no_longer(world: Worl
     assert metrics.registry.get_sample_value("anb_operator_reconciles_total", {"outcome": "unreadable"}) == 1
 
 
-def test_only_of_what_the_feed_told_is_it_shown_how_long_it_took(world: World) -> None:
+def test_the_mirror_time_is_measured_for_events_of_the_feed_only(world: World) -> None:
     uploaded(world.store)
     [event, *_] = world.store.events_after(0, limit=1)
     hour_ago = replace(event, at=datetime.now(UTC) - HOUR)
@@ -416,19 +416,19 @@ def test_only_of_what_the_feed_told_is_it_shown_how_long_it_took(world: World) -
     calls: list[str] = []
 
     async def fails_first(video_id: str, *, news: bool) -> float | None:
-        assert news == (video_id == "told")
+        assert news == (video_id == "from the feed")
         calls.append(video_id)
-        if calls == ["told"]:
+        if calls == ["from the feed"]:
             raise KUBERNETES_AWAY
         return None
 
     async def scenario() -> None:
         queue = WorkQueue(jitter=lambda: 0.0)
-        queue.add("told", hour_ago)
+        queue.add("from the feed", hour_ago)
         queue.add("compared")
 
         async def all_done() -> None:
-            await until(lambda: calls.count("told") == 2 and "compared" in calls)
+            await until(lambda: calls.count("from the feed") == 2 and "compared" in calls)
 
         await beside(reconcile_worker(queue, fails_first, metrics), all_done)
 
@@ -470,7 +470,7 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
             pods.wake()
             await asyncio.sleep(0.01)
             world.cluster.fault = None
-            # A pod that no list has shown yet.
+            # A new pod, which no list has shown yet.
             world.cluster.pods["worker-3"] = {}
             claim(world.store, uploaded(world.store), worker="worker-3")
             pods.wake()
@@ -484,7 +484,7 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
 
 
 @pytest.mark.parametrize("error", [KUBERNETES_AWAY, KubeRefused("refused", "may not"), RuntimeError("no such table")])
-def test_a_cost_that_could_not_be_told_is_told_without_another_event(
+def test_a_cost_that_could_not_be_written_is_written_without_another_event(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
@@ -493,7 +493,7 @@ def test_a_cost_that_could_not_be_told_is_told_without_another_event(
     async def scenario() -> None:
         pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
-        async def tells() -> None:
+        async def written() -> None:
             await until(lambda: world.cluster.lists)
             world.cluster.fault = error
             processing(world.store)
@@ -502,14 +502,12 @@ def test_a_cost_that_could_not_be_told_is_told_without_another_event(
             world.cluster.fault = None
             await until(lambda: world.cluster.pods["worker-1"] == {DELETION_COST: BUSY})
 
-        await beside(pods.run(), tells)
+        await beside(pods.run(), written)
 
     asyncio.run(scenario())
 
 
-def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_whose_cost_is_refused_does_not_hold_up_other_pods(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
     annotate = world.cluster.annotate_pod
 
@@ -526,11 +524,11 @@ def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
     async def scenario() -> None:
         pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
-        async def tells() -> None:
+        async def written() -> None:
             await until(lambda: world.cluster.pods["worker-2"] == {DELETION_COST: BUSY})
 
         pods.wake()
-        await beside(pods.run(), tells)
+        await beside(pods.run(), written)
 
     with capture_logs() as logs:
         asyncio.run(scenario())
@@ -539,14 +537,12 @@ def test_a_pod_whose_cost_is_refused_does_not_keep_those_of_others(
     ]
 
 
-def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pause_grows_while_pods_cannot_be_listed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anb_operator.deletion_costs.PAUSE_SECONDS", 0.001)
-    asked: list[int] = []
+    failures_in_a_row: list[int] = []
 
-    def delay(failures: int, jitter: float) -> float:  # noqa: ARG001 - the same signature
-        asked.append(failures)
+    def delay(failures: int, jitter: float) -> float:  # noqa: ARG001 - the signature of plan_delay
+        failures_in_a_row.append(failures)
         return 0.001
 
     monkeypatch.setattr("anb_operator.deletion_costs.plan_delay", delay)
@@ -556,18 +552,18 @@ def test_pods_that_cannot_be_listed_are_asked_for_ever_more_rarely(
         pods = DeletionCosts(world.store, world.cluster, selector="app=worker", threads=world.threads)
 
         async def grows() -> None:
-            await until(lambda: asked[3:])
-            assert asked[:4] == [1, 2, 3, 4]
+            await until(lambda: failures_in_a_row[3:])
+            assert failures_in_a_row[:4] == [1, 2, 3, 4]
             world.cluster.pods = {"worker-1": {}}
             lease = processing(world.store)
             world.cluster.fault = None
             await until(lambda: world.cluster.pods["worker-1"])
             world.cluster.fault = KUBERNETES_AWAY
-            asked.clear()
+            failures_in_a_row.clear()
             world.store.publish(lease, result(lease))
             pods.wake()
-            await until(lambda: asked)
-            assert asked[0] == 1
+            await until(lambda: failures_in_a_row)
+            assert failures_in_a_row[0] == 1
 
         await beside(pods.run(), grows)
 
@@ -610,7 +606,7 @@ def test_no_answer_keeps_its_connection_alive(world: World, path: str) -> None:
     assert (answer.status, answer.keep_alive) == (200, False)
 
 
-def test_a_part_that_is_away_is_named_and_nothing_is_stuck_for_it(world: World) -> None:
+def test_an_unavailable_part_is_named_and_does_not_count_as_stuck(world: World) -> None:
     shown = health(world)
     assert asyncio.run(shown.missing()) == []
     world.objects.fault = Unavailable("bucket", "no answer")
@@ -620,7 +616,7 @@ def test_a_part_that_is_away_is_named_and_nothing_is_stuck_for_it(world: World) 
     assert shown.stuck() is None
 
 
-def test_what_cannot_be_read_although_all_parts_answer_is_named_and_logged_once(world: World) -> None:
+def test_a_read_that_fails_although_all_parts_answer_is_named_and_logged_once(world: World) -> None:
     shown = health(world)
     error = RuntimeError('permission denied for table "jobs"\n[SQL: SELECT ...]')
     with capture_logs() as logs:

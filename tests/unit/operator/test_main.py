@@ -1,4 +1,4 @@
-"""How the operator's process ends: with an exit code, and a sentence for each thing that is wrong."""
+"""The operator's process ends with an exit code, and with a sentence for each error."""
 
 import logging
 from collections.abc import Iterator
@@ -69,6 +69,6 @@ def test_a_missing_setting_is_named_before_anything_begins(
     assert "ANB_OPERATOR_NAMESPACE" in capsys.readouterr().err
 
 
-def test_kopf_tells_of_no_single_event(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kopf_does_not_log_single_events(monkeypatch: pytest.MonkeyPatch) -> None:
     ends(monkeypatch, None)
     assert [logging.getLogger(name).level for name in LOGGERS] == [logging.WARNING, logging.CRITICAL, logging.CRITICAL]

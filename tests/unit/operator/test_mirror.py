@@ -1,4 +1,4 @@
-"""What a status says, as a function of the row."""
+"""The status of a VideoJob as a function of the job's row."""
 
 from collections.abc import Callable
 
@@ -39,8 +39,8 @@ def status(world: World, video_id: str, before: Status | None = None) -> Status:
     return status_of(record, world.store.history(video_id)[1], videojob(world, before))
 
 
-def conditions(told: Status) -> dict[str, tuple[str, str]]:
-    return {condition.type: (condition.status, condition.reason) for condition in told.conditions}
+def conditions(shown: Status) -> dict[str, tuple[str, str]]:
+    return {condition.type: (condition.status, condition.reason) for condition in shown.conditions}
 
 
 def dead(world: World) -> str:
@@ -92,23 +92,23 @@ def dead(world: World) -> str:
 def test_conditions_follow_the_row(
     world: World, given: Callable[[World], str], expected: dict[str, tuple[str, str]]
 ) -> None:
-    told = conditions(status(world, given(world)))
-    assert told.items() >= expected.items()
-    assert told.keys() == {"Accepted", "Progressing", "Complete", "Failed", "DeadLettered"}
-    assert told["Accepted"] == ("True", "Mirrored")
+    shown = conditions(status(world, given(world)))
+    assert shown.items() >= expected.items()
+    assert shown.keys() == {"Accepted", "Progressing", "Complete", "Failed", "DeadLettered"}
+    assert shown["Accepted"] == ("True", "Mirrored")
 
 
-def test_a_job_between_attempts_says_what_became_of_the_last_one(world: World) -> None:
+def test_a_job_between_attempts_shows_how_the_last_one_ended(world: World) -> None:
     lease = processing(world.store)
     fail(world.store, lease)
-    told = status(world, lease.video_id)
-    assert conditions(told)["Progressing"] == ("True", "AttemptFailed")
-    assert told.error is not None
-    assert told.error.code == "verification_failed"
-    progressing = told.condition("Progressing")
+    shown = status(world, lease.video_id)
+    assert conditions(shown)["Progressing"] == ("True", "AttemptFailed")
+    assert shown.error is not None
+    assert shown.error.code == "verification_failed"
+    progressing = shown.condition("Progressing")
     assert progressing is not None
     assert "The next one begins after" in progressing.message
-    assert told.worker is None
+    assert shown.worker is None
     world.clock.advance(HOUR)
     claim(world.store, lease.video_id)
     assert status(world, lease.video_id).error is None
@@ -117,23 +117,23 @@ def test_a_job_between_attempts_says_what_became_of_the_last_one(world: World) -
 def test_a_job_that_was_handed_on_says_so_and_shows_no_error(world: World) -> None:
     lease = processing(world.store)
     interrupt(world.store, lease)
-    told = status(world, lease.video_id)
-    assert conditions(told)["Progressing"] == ("True", "Interrupted")
-    assert told.error is None
+    shown = status(world, lease.video_id)
+    assert conditions(shown)["Progressing"] == ("True", "Interrupted")
+    assert shown.error is None
 
 
 def test_an_attempt_tells_its_worker_and_progress_and_in_the_end_the_finished_object(world: World) -> None:
     video_id = uploaded(world.store)
-    told = status(world, video_id)
-    assert (told.worker, told.progress, told.result_key) == (None, None, None)
+    shown = status(world, video_id)
+    assert (shown.worker, shown.progress, shown.result_key) == (None, None, None)
     lease = claim(world.store, video_id)
     world.store.report_progress(lease, 0.429)
-    told = status(world, video_id)
-    assert (told.worker, told.progress, told.result_key) == ("worker-1", "42%", None)
+    shown = status(world, video_id)
+    assert (shown.worker, shown.progress, shown.result_key) == ("worker-1", "42%", None)
     published = result(lease)
     world.store.publish(lease, published)
-    told = status(world, video_id)
-    assert (told.worker, told.progress, told.result_key) == (None, "100%", published.key)
+    shown = status(world, video_id)
+    assert (shown.worker, shown.progress, shown.result_key) == (None, "100%", published.key)
 
 
 def test_a_dead_letter_tells_its_cause_and_counts(world: World) -> None:
@@ -146,9 +146,9 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     lease = processing(world.store)
     world.clock.advance(2 * MINUTE)
     world.store.end_expired_leases(limit=10, policy=ONE_TRY)
-    told = status(world, lease.video_id)
-    assert told.dead_letter is not None
-    assert (told.dead_letter.cause, told.dead_letter.lost) == (DeadLetterCause.WORKER_LOST, 1)
+    shown = status(world, lease.video_id)
+    assert shown.dead_letter is not None
+    assert (shown.dead_letter.cause, shown.dead_letter.lost) == (DeadLetterCause.WORKER_LOST, 1)
     record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id)[1]
     news = announcements(Status(), record, attempts, world.clock.now())
     assert [one.reason for one in news] == ["Started", "WorkerLost", "DeadLettered"]
@@ -175,24 +175,26 @@ def test_a_condition_keeps_its_time_until_it_changes(world: World) -> None:
     assert status(world, lease.video_id, before).conditions == before.conditions
     fail(world.store, lease)
     after = status(world, lease.video_id, before)
-    kept, told = before.condition("Progressing"), after.condition("Progressing")
-    assert kept is not None
-    assert told is not None
-    assert told.last_transition_time == kept.last_transition_time
-    assert told.reason != kept.reason
+    first, second = before.condition("Progressing"), after.condition("Progressing")
+    assert first is not None
+    assert second is not None
+    assert second.last_transition_time == first.last_transition_time
+    assert second.reason != first.reason
 
 
-def test_a_refusal_answers_the_spec_and_keeps_the_token_that_was_acted_on_last(world: World) -> None:
-    told = refused_status(Problem("video_deleted", "Gone."), videojob(world, Status(retry="before")), world.clock.now())
-    assert (told.observed_generation, told.retry) == (3, "before")
+def test_a_refusal_is_for_the_present_spec_and_keeps_the_last_token_that_was_acted_on(world: World) -> None:
+    shown = refused_status(
+        Problem("video_deleted", "Gone."), videojob(world, Status(retry="before")), world.clock.now()
+    )
+    assert (shown.observed_generation, shown.retry) == (3, "before")
 
 
 def test_conditions_tell_the_generation_that_they_speak_of(world: World) -> None:
-    told = status(world, uploaded(world.store))
-    assert {condition.observed_generation for condition in told.conditions} == {3}
+    shown = status(world, uploaded(world.store))
+    assert {condition.observed_generation for condition in shown.conditions} == {3}
 
 
-def test_the_present_attempts_begin_is_told(world: World) -> None:
+def test_the_start_of_the_present_attempt_is_shown(world: World) -> None:
     lease = processing(world.store)
     fail(world.store, lease)
     world.clock.advance(HOUR)
@@ -206,16 +208,20 @@ def test_only_what_went_wrong_is_a_warning(world: World) -> None:
     fail(world.store, claim(world.store, lease.video_id))
     record, attempts = world.store.history(lease.video_id)
     assert record is not None
-    told = announcements(Status(), record, attempts, world.clock.now())
-    assert {one.reason: one.warning for one in told} == {"Started": False, "Interrupted": False, "AttemptFailed": True}
+    events = announcements(Status(), record, attempts, world.clock.now())
+    assert {event.reason: event.warning for event in events} == {
+        "Started": False,
+        "Interrupted": False,
+        "AttemptFailed": True,
+    }
 
 
 def test_no_condition_is_older_than_its_videojob(world: World) -> None:
     video_id = processed(world.store)
     world.clock.advance(HOUR)
-    told = status(world, video_id)
-    assert {condition.last_transition_time for condition in told.conditions} == {world.clock.now()}
-    assert told.finished_at == world.clock.now() - HOUR
+    shown = status(world, video_id)
+    assert {condition.last_transition_time for condition in shown.conditions} == {world.clock.now()}
+    assert shown.finished_at == world.clock.now() - HOUR
 
 
 def test_times_are_those_of_the_row(world: World) -> None:
@@ -223,13 +229,13 @@ def test_times_are_those_of_the_row(world: World) -> None:
     world.clock.advance(MINUTE)
     lease = claim(world.store, video_id)
     world.clock.advance(MINUTE)
-    told = status(world, video_id)
-    assert told.created_at is not None
-    assert told.started_at == told.created_at + MINUTE
-    assert told.finished_at is None
+    shown = status(world, video_id)
+    assert shown.created_at is not None
+    assert shown.started_at == shown.created_at + MINUTE
+    assert shown.finished_at is None
     interrupt(world.store, lease)
     world.store.cancel(video_id)
-    assert status(world, video_id).finished_at == told.created_at + 2 * MINUTE
+    assert status(world, video_id).finished_at == shown.created_at + 2 * MINUTE
 
 
 def test_what_is_written_reads_back_as_it_was(world: World) -> None:
@@ -239,9 +245,9 @@ def test_what_is_written_reads_back_as_it_was(world: World) -> None:
         processed(world.store),
         dead(world),
     ):
-        told = status(world, video_id)
-        assert Status.model_validate(told.manifest()) == told
-        assert (told.observed_generation, told.retry) == (3, "token")
+        shown = status(world, video_id)
+        assert Status.model_validate(shown.manifest()) == shown
+        assert (shown.observed_generation, shown.retry) == (3, "token")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Those who see to one video after the other, when Kubernetes does not answer."""
+"""Reconcile workers during an outage of Kubernetes."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def test_a_writer_pauses_ever_longer_while_kubernetes_does_not_answer_and_no_mor
     async def slept(seconds: float) -> None:
         pauses.append(seconds)
 
-    async def turn(video_id: str, *, news: bool) -> None:  # noqa: ARG001 - as reconcile is called
+    async def turn(video_id: str, *, news: bool) -> None:  # noqa: ARG001 - the signature of reconcile
         turns.append(video_id)
         if len(turns) <= 12:
             raise Unavailable("kubernetes", "away")

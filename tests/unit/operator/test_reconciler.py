@@ -1,4 +1,4 @@
-"""What becomes of videos and VideoJobs: a real store, a cluster in memory, one turn at a time."""
+"""The reconciler with an in-memory store and cluster, one reconciliation at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ KUBERNETES_AWAY = Unavailable("kubernetes", "the API server does not answer")
 
 
 def submit(world: World, name: str = "clip", **spec: object) -> str:
-    """A VideoJob that submitted its object; the video's id."""
+    """Apply a VideoJob that submits its object, reconcile it, and return the video's id."""
     world.objects.put(KEY, b"a video")
     video_id = video_of(world.cluster.apply(name, {**SOURCE, **spec}))
     world.reconcile(video_id)
@@ -84,7 +84,7 @@ def test_a_new_video_gets_a_videojob_of_its_name_with_its_status(world: World) -
     assert (videojob.status.phase, videojob.status.video_id) == (Status.UPLOADING, video_id)
 
 
-def test_what_says_everything_already_is_not_written_again(world: World) -> None:
+def test_an_up_to_date_status_is_not_written_again(world: World) -> None:
     processing(world.store)
     world.follow()
     world.cluster.writes.clear()
@@ -92,7 +92,7 @@ def test_what_says_everything_already_is_not_written_again(world: World) -> None
     assert world.cluster.writes == []
 
 
-def test_only_what_changed_is_written(world: World) -> None:
+def test_only_changed_fields_are_written(world: World) -> None:
     lease = processing(world.store)
     world.follow()
     world.cluster.writes.clear()
@@ -213,7 +213,7 @@ def test_a_videojob_for_a_video_that_is_not_there_waits_for_it(world: World) -> 
     assert (status.phase, status.error) == (Status.UPLOADING, None)
 
 
-# -- the end
+# -- finished videos
 
 
 @pytest.mark.parametrize(("end", "lifetime"), [(processed, HOUR), (failed, 7 * DAY)])
@@ -297,7 +297,7 @@ def test_a_mirror_that_has_had_its_own_time_comes_back_for_new_work_only(world: 
     assert phase(world, video_id) is Status.FAILED
 
 
-def test_mirrors_that_have_had_their_own_time_stay_away_whatever_of_theirs_is_told_again(world: World) -> None:
+def test_mirrors_whose_own_time_is_over_stay_away_when_old_events_are_read_again(world: World) -> None:
     for video_id in (uploaded(world.store), uploaded(world.store)):
         world.cluster.apply(video_id, {"videoId": video_id, "ttlSecondsAfterFinished": 0})
         reject(world.store, claim(world.store, video_id))
@@ -315,7 +315,7 @@ def test_of_several_objects_the_one_that_ends_first_is_waited_for(world: World, 
     assert world.reconcile(video_id) == 5
 
 
-def test_what_ended_long_before_the_first_operator_is_not_dug_up(world: World) -> None:
+def test_a_video_that_ended_long_before_the_first_operator_gets_no_mirror(world: World) -> None:
     processed(world.store)
     world.clock.advance(HOUR)
     world.follow()
@@ -385,7 +385,7 @@ def test_the_one_that_submitted_takes_the_mirrors_place(world: World) -> None:
     assert world.cluster.names == {"clip"}
 
 
-def test_a_missing_object_is_told_and_looked_for_again(world: World) -> None:
+def test_a_missing_object_is_reported_and_looked_for_again(world: World) -> None:
     videojob = world.cluster.apply("clip", SOURCE)
     assert world.reconcile(video_of(videojob)) == ASK_AGAIN.total_seconds()
     status = world.cluster.get("clip").status
@@ -418,7 +418,7 @@ def test_an_object_that_stays_missing_is_looked_for_ever_more_rarely(world: Worl
     assert delays == [30, 30, 60, 120, 240, 480, 600]
 
 
-def test_what_is_refused_is_told_and_not_asked_again_and_again(world: World) -> None:
+def test_a_refused_submission_is_reported_and_not_tried_again(world: World) -> None:
     videojob = world.cluster.apply("clip", {"source": {"key": "private/clip.mp4"}})
     assert world.reconcile(video_of(videojob)) is None
     world.cluster.writes.clear()
@@ -440,7 +440,7 @@ def test_what_is_cancelled_before_it_was_submitted_is_submitted_once_that_is_tak
     assert phase(world, "clip") is Status.UPLOADED
 
 
-def test_a_submitted_video_that_somebody_deleted_is_told_and_not_submitted_again(world: World) -> None:
+def test_a_submitted_video_that_was_deleted_is_reported_and_not_submitted_again(world: World) -> None:
     video_id = submit(world)
     before = world.cluster.get("clip").status
     world.store.delete(video_id, grace=DAY)
@@ -715,7 +715,7 @@ def test_a_retry_that_can_not_be_is_refused_with_a_sentence_and_once(world: Worl
     world.follow()
     world.follow()
     assert world.cluster.event_reasons.count("RetryRefused") == 1
-    [refused] = [told for told in world.cluster.events.values() if told.reason == "RetryRefused"]
+    [refused] = [event for event in world.cluster.events.values() if event.reason == "RetryRefused"]
     assert "processed" in refused.message
     assert phase(world, video_id) is Status.PROCESSED
     world.cluster.apply(video_id, {"videoId": video_id, "retry": "b"})
@@ -864,7 +864,7 @@ def test_a_deletion_in_the_middle_of_a_submission_cancels_it(world: World, monke
     assert world.cluster.names == set()
 
 
-def test_what_is_deleted_before_it_was_submitted_is_not_submitted(world: World) -> None:
+def test_a_videojob_that_is_deleted_before_its_submission_is_not_submitted(world: World) -> None:
     world.objects.put(KEY, b"a video")
     video_id = video_of(world.cluster.apply("clip", SOURCE))
     world.cluster.objects["video", "clip"]["metadata"]["finalizers"] = ["example.com/other"]
@@ -874,7 +874,7 @@ def test_what_is_deleted_before_it_was_submitted_is_not_submitted(world: World) 
     assert world.store.listing(owner=None) == []
 
 
-def test_what_is_refused_is_free_to_go(world: World) -> None:
+def test_a_refused_videojob_can_be_deleted_at_once(world: World) -> None:
     video_id = video_of(world.cluster.apply("clip", {"source": {"key": "private/clip.mp4"}}))
     world.reconcile(video_id)
     world.cluster.delete("clip")
@@ -919,12 +919,12 @@ def test_a_deletion_waits_for_the_database_only_for_a_while(
     with pytest.raises(type(fault)):
         world.reconcile(video_id)
     assert world.cluster.names == set()
-    [*_, told] = world.cluster.events.values()
-    assert told.reason == "NotCancelled"
-    assert video_id in told.message
+    [*_, event] = world.cluster.events.values()
+    assert event.reason == "NotCancelled"
+    assert video_id in event.message
 
 
-def test_a_deletion_that_only_others_hold_is_none_of_ours(world: World) -> None:
+def test_a_deletion_that_only_foreign_finalizers_hold_is_left_alone(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
     world.cluster.objects["video", video_id]["metadata"]["finalizers"] = ["example.com/other"]
@@ -1001,12 +1001,12 @@ def test_deleting_a_submission_of_which_a_newer_operator_wrote_cancels_it(world:
     assert world.cluster.names == set()
 
 
-# -- another operator, which sees the same VideoJobs
+# -- another operator that sees the same VideoJobs
 
 
 @pytest.fixture(params=[{"instance": "other"}, {"namespace": "elsewhere"}], ids=["namespace-mate", "neighbour"])
 def other(world: World, request: pytest.FixtureRequest) -> World:
-    """Of another release, with a database and a bucket of its own."""
+    """The operator of another release in the same cluster, with its own database and bucket."""
     return World(world.threads, beside=world, policy=replace(world.policy, **request.param))
 
 
@@ -1071,7 +1071,7 @@ def test_what_an_operator_that_is_gone_has_held_is_let_go_after_a_while(world: W
     assert world.cluster.names == set()
 
 
-def test_a_mirror_of_our_own_without_a_video_goes_although_nobody_told(world: World) -> None:
+def test_a_mirror_without_a_video_is_deleted_without_an_event(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
     world.store.delete(video_id, grace=DAY)
@@ -1082,7 +1082,7 @@ def test_a_mirror_of_our_own_without_a_video_goes_although_nobody_told(world: Wo
 # -- events
 
 
-def test_the_story_of_a_video_is_told_once(world: World) -> None:
+def test_the_events_of_a_video_are_posted_once(world: World) -> None:
     lease = processing(world.store)
     world.follow()
     fail(world.store, lease)
@@ -1096,13 +1096,13 @@ def test_the_story_of_a_video_is_told_once(world: World) -> None:
     assert world.cluster.event_reasons == ["Started", "AttemptFailed", "Started", "Processed"]
 
 
-def test_news_is_told_before_the_status_makes_it_old(world: World) -> None:
+def test_an_event_is_posted_before_the_status_is_written(world: World) -> None:
     lease = processing(world.store)
     world.follow()
     assert world.cluster.writes == [f"create {lease.video_id}", "event Started", f"status {lease.video_id}"]
 
 
-def test_of_what_was_coalesced_the_attempts_are_told_and_the_last_end(world: World) -> None:
+def test_of_coalesced_changes_the_attempts_and_the_last_end_are_posted(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
     reject(world.store, claim(world.store, video_id))
@@ -1113,7 +1113,7 @@ def test_of_what_was_coalesced_the_attempts_are_told_and_the_last_end(world: Wor
     assert world.cluster.event_reasons == ["Started", "Started", "Processed"]
 
 
-def test_what_fails_again_is_told_again_however_quickly(world: World) -> None:
+def test_a_second_failure_is_posted_however_soon_it_follows(world: World) -> None:
     video_id = uploaded(world.store)
     reject(world.store, claim(world.store, video_id))
     world.follow()
@@ -1124,7 +1124,7 @@ def test_what_fails_again_is_told_again_however_quickly(world: World) -> None:
     assert world.cluster.event_reasons == ["Started", "Failed", *["Started", "Retried", "Failed"] * 2]
 
 
-def test_what_is_older_than_kubernetes_keeps_events_is_not_told(world: World) -> None:
+def test_changes_older_than_kubernetes_keeps_events_are_not_posted(world: World) -> None:
     failed(world.store)
     world.clock.advance(HOUR + SECOND)
     world.follow()

@@ -20,7 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_the_namespace_is_all_that_must_be_told(environment: pytest.MonkeyPatch) -> None:
+def test_only_the_namespace_has_no_default(environment: pytest.MonkeyPatch) -> None:
     settings = load(OperatorSettings)
     assert (settings.watched_namespace, settings.mirror, settings.mirror_max_age) == ("video", True, None)
     assert (settings.ttl_processed, settings.ttl_failed) == (timedelta(hours=1), timedelta(days=7))
@@ -52,8 +52,8 @@ def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) ->
     environment.setenv("ANB_OPERATOR_WORKER_SELECTOR", "worker")
     with pytest.raises(Misconfigured) as error:
         load(OperatorSettings)
-    told = {problem.partition(" ")[0] for problem in error.value.problems}
-    assert told == {
+    variables = {problem.partition(" ")[0] for problem in error.value.problems}
+    assert variables == {
         "ANB_OPERATOR_NAMESPACE",
         "ANB_OPERATOR_INSTANCE",
         "ANB_OPERATOR_LISTEN",

@@ -27,7 +27,7 @@ def run(scenario: Scenario) -> None:
 
 
 async def waits(queue: WorkQueue) -> bool:
-    """Whether there is nothing to take."""
+    """Return whether the queue has nothing to take now."""
     try:
         async with asyncio.timeout(0):
             await queue.take()
@@ -36,7 +36,7 @@ async def waits(queue: WorkQueue) -> bool:
     return False
 
 
-def test_what_is_added_often_is_taken_once() -> None:
+def test_a_video_that_is_added_often_is_taken_once() -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a")
         queue.add("a")
@@ -48,7 +48,7 @@ def test_what_is_added_often_is_taken_once() -> None:
     run(scenario)
 
 
-def test_what_is_added_while_it_is_done_is_taken_again_afterwards() -> None:
+def test_a_video_that_is_added_while_it_is_handled_is_taken_again_afterwards() -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a")
         await queue.take()
@@ -60,7 +60,7 @@ def test_what_is_added_while_it_is_done_is_taken_again_afterwards() -> None:
     run(scenario)
 
 
-def test_what_is_added_while_it_fails_is_seen_to_by_the_next_try() -> None:
+def test_a_video_that_is_added_while_it_fails_is_handled_by_the_next_try() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         queue.add("a")
         await queue.take()
@@ -73,17 +73,17 @@ def test_what_is_added_while_it_fails_is_seen_to_by_the_next_try() -> None:
     run(scenario)
 
 
-def test_what_somebody_told_of_goes_before_what_is_only_compared() -> None:
+def test_news_goes_before_videos_that_are_only_compared() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         for video_id in ("a", "b", "c"):
             queue.add_to_compare(video_id)
-        queue.add("told", event(4))
+        queue.add("news", event(4))
         queue.add("b")
-        queue.add_to_compare("told")
+        queue.add_to_compare("news")
         queue.add_later("due", 1)
         clock.advance(timedelta(seconds=1))
         taken = [(await queue.take()).video_id for _ in range(5)]
-        assert taken == ["told", "b", "due", "a", "c"]
+        assert taken == ["news", "b", "due", "a", "c"]
         queue.add_to_compare("a")
         assert await waits(queue), "it is being done"
         queue.done("a")
@@ -92,7 +92,7 @@ def test_what_somebody_told_of_goes_before_what_is_only_compared() -> None:
     run(scenario)
 
 
-def test_what_fails_is_tried_again_after_a_growing_while_and_is_still_news() -> None:
+def test_a_video_that_fails_is_tried_again_after_a_growing_pause_and_is_still_news() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         queue.add("a", event(3))
         delays = []
@@ -111,7 +111,7 @@ def test_what_fails_is_tried_again_after_a_growing_while_and_is_still_news() -> 
     run(scenario)
 
 
-def test_what_fails_waits_for_its_next_try_whatever_was_due_before() -> None:
+def test_a_video_that_fails_waits_for_its_next_try_whatever_was_due_before() -> None:
     async def scenario(queue: WorkQueue, clock: ManualClock) -> None:
         queue.add("a")
         for _ in range(3):
@@ -152,9 +152,9 @@ def test_the_earliest_of_several_times_counts() -> None:
         lambda queue: queue.add_later("b", 0),
         lambda queue: queue.done("a"),
     ],
-    ids=["told", "compared", "due", "done"],
+    ids=["news", "compared", "due", "done"],
 )
-def test_whoever_waits_is_woken_by_what_comes_earlier(comes: Callable[[WorkQueue], None]) -> None:
+def test_a_waiting_task_is_woken_by_work_that_is_due_earlier(comes: Callable[[WorkQueue], None]) -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a")
         await queue.take()
@@ -193,7 +193,7 @@ def test_an_event_is_pending_until_its_video_and_all_before_it_are_done() -> Non
 
 
 @pytest.mark.parametrize("end", ["waiting", "failed"])
-def test_after_an_earlier_state_of_the_database_came_back_the_first_of_its_events_is_pending(end: str) -> None:
+def test_after_a_restore_of_the_database_the_first_of_its_events_is_pending(end: str) -> None:
     async def scenario(queue: WorkQueue, _: ManualClock) -> None:
         queue.add("a", event(1000))
         if end == "failed":

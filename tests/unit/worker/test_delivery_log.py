@@ -53,7 +53,7 @@ def test_a_job_is_one_line_with_the_time_of_each_step(logs: list[EventDict]) -> 
     ],
     ids=lambda value: value.outcome if isinstance(value, Report) else "",
 )
-def test_a_line_tells_what_became_of_it_and_why(report: Report, line: str) -> None:
+def test_a_line_names_the_outcome_and_its_reason(report: Report, line: str) -> None:
     assert sentence(report) == line
 
 

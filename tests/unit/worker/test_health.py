@@ -12,10 +12,10 @@ from anb_worker.health import Pulse, answer, one_at_a_time
 
 
 def all_there() -> None:
-    """No part is missing."""
+    """Report that no part is missing."""
 
 
-def test_a_worker_lives_while_it_gets_on_and_not_when_it_is_silent() -> None:
+def test_a_worker_is_alive_while_it_beats_and_not_when_it_is_silent() -> None:
     clock, registry = ManualClock(), CollectorRegistry()
     pulse = Pulse(timedelta(seconds=140), ManualRuntime(clock))
     clock.advance(timedelta(seconds=139))
@@ -27,7 +27,7 @@ def test_a_worker_lives_while_it_gets_on_and_not_when_it_is_silent() -> None:
     assert answer("/healthz?verbose", pulse, registry, all_there)[0] is HTTPStatus.OK
 
 
-def test_metrics_are_shown_and_nothing_else() -> None:
+def test_metrics_are_served_and_unknown_paths_are_not_found() -> None:
     registry = CollectorRegistry()
     Counter("anb_things", "Things.", registry=registry).inc()
     pulse = Pulse(timedelta(seconds=1), SystemRuntime())
@@ -47,7 +47,7 @@ def test_a_worker_is_ready_while_it_may_take_work() -> None:
     assert answer("/healthz", pulse, registry, lambda: away)[0] is HTTPStatus.OK
 
 
-def test_however_many_ask_whether_a_worker_is_ready_its_parts_are_asked_by_one_at_a_time() -> None:
+def test_requests_for_readiness_check_the_parts_one_at_a_time() -> None:
     met: list[bool] = []
     both = threading.Barrier(2)
 

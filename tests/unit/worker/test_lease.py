@@ -26,7 +26,7 @@ QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
 
 
 class World:
-    """A job that was claimed at 0 s."""
+    """A job that was claimed at 0 s on a manual clock, and the parts that its lease keeper uses."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -106,7 +106,7 @@ def test_a_message_that_can_not_be_kept_hidden_ends_nothing(world: World) -> Non
     assert keeper.deadline == 80
 
 
-def test_a_lease_that_somebody_took_ends_the_attempt(world: World) -> None:
+def test_a_lease_that_another_worker_took_ends_the_attempt(world: World) -> None:
     keeper = world.keeper()
     world.store.cancel("v1")
     keeper.heartbeat()
@@ -181,7 +181,7 @@ def test_an_attempt_that_never_ends_fails(world: World) -> None:
 
 @pytest.fixture
 def quick(world: World) -> LeaseKeeper:
-    """A keeper that renews at once. Its lease is on the clock that stands still: no slow machine lets it run out."""
+    """A keeper with a real heartbeat of 0.05 s. Its lease is on the manual clock, so it never expires by itself."""
     return world.keeper(replace(TERMS, heartbeat=timedelta(seconds=0.05)))
 
 
@@ -219,7 +219,7 @@ def test_a_renewal_that_hangs_does_not_keep_the_watchdog_from_ending_the_attempt
     assert isinstance(reason(world.stop), Unavailable)
 
 
-def test_nothing_is_renewed_once_the_attempt_was_told_to_end(world: World, quick: LeaseKeeper) -> None:
+def test_after_the_attempt_was_asked_to_stop_its_lease_is_not_renewed(world: World, quick: LeaseKeeper) -> None:
     renewals = []
     renew = world.store.renew
 
@@ -236,14 +236,14 @@ def test_nothing_is_renewed_once_the_attempt_was_told_to_end(world: World, quick
     assert len(renewals) == seen
 
 
-def test_a_keeper_that_is_left_has_no_call_under_way(world: World, quick: LeaseKeeper) -> None:
+def test_after_a_keeper_was_left_none_of_its_threads_runs(world: World, quick: LeaseKeeper) -> None:
     with quick:
         assert set(world.runtime.threads) == {"lease-heartbeat", "lease-progress", "lease-watchdog"}
     assert not any(thread.is_alive() for thread in world.runtime.threads.values())
     assert not world.stop.asked
 
 
-def test_an_error_nobody_foresaw_does_not_silence_the_heartbeat(
+def test_an_unexpected_error_does_not_stop_the_heartbeat(
     world: World, quick: LeaseKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anb_worker.lease.PROGRESS_INTERVAL", timedelta(seconds=0.05))
@@ -262,7 +262,7 @@ def test_an_error_nobody_foresaw_does_not_silence_the_heartbeat(
     assert [(where, str(error)) for where, error in world.runtime.errors] == [("keeping the lease", "a defect")]
 
 
-def test_a_busy_worker_shows_that_it_lives_only_while_its_attempt_gets_on(world: World) -> None:
+def test_a_busy_worker_beats_only_while_its_attempt_makes_progress(world: World) -> None:
     keeper = world.keeper()
     keeper.write_progress()
     assert world.beats == 1

@@ -41,8 +41,10 @@ def test_twenty_interruptions_raise_an_alarm(
     assert metrics.registry.get_sample_value("anb_worker_interruption_alarms_total") == alarms
 
 
-def test_the_metric_tells_each_protection(metrics: Metrics) -> None:
-    held = {"files": False, "network": True, "escape": True, "survival": True}
-    metrics.show_protections(held)
-    values = {name: metrics.registry.get_sample_value("anb_worker_sandbox", {"protection": name}) for name in held}
+def test_the_metric_shows_each_protection(metrics: Metrics) -> None:
+    protections = {"files": False, "network": True, "escape": True, "survival": True}
+    metrics.show_protections(protections)
+    values = {
+        name: metrics.registry.get_sample_value("anb_worker_sandbox", {"protection": name}) for name in protections
+    }
     assert values == {"files": 0, "network": 1, "escape": 1, "survival": 1}

@@ -18,7 +18,7 @@ def cache(objects: InMemoryObjects, tmp_path: Path) -> ResourceCache:
     return ResourceCache(objects, tmp_path / "resources")
 
 
-def test_absent_parts_are_left_to_the_project(cache: ResourceCache) -> None:
+def test_for_absent_parts_the_projects_own_are_used(cache: ResourceCache) -> None:
     assert cache.load() == Resources()
 
 

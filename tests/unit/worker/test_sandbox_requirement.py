@@ -6,7 +6,7 @@ from anb_worker.sandbox_requirement import demand
 ALL = {"files": True, "network": True, "escape": True, "survival": True}
 
 
-def test_where_all_is_there_the_demand_is_met_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_every_protection_possible_the_demand_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     demand(ALL)
     assert capsys.readouterr() == ("", "")
 
@@ -14,28 +14,28 @@ def test_where_all_is_there_the_demand_is_met_without_a_word(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("name", "words"), [("files", "Landlock"), ("network", "seccomp"), ("escape", "group"), ("survival", "Linux")]
 )
-def test_a_worker_that_demands_what_is_missing_says_what_and_what_to_do(
+def test_a_worker_that_demands_a_missing_protection_names_it_and_says_what_to_do(
     capsys: pytest.CaptureFixture[str], name: str, words: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         demand(ALL | {name: False})
     assert caught.value.code == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert "ANB_SANDBOX" in said
-    assert "worker.sandbox" in said
-    assert "prefer" in said
+    message = capsys.readouterr().err
+    assert words in message
+    assert "ANB_SANDBOX" in message
+    assert "worker.sandbox" in message
+    assert "prefer" in message
 
 
 @pytest.mark.parametrize(("setting", "goes_on"), [(None, True), ("prefer", True), ("require", False)])
 def test_without_landlock_a_worker_starts_unless_it_is_required(
     monkeypatch: pytest.MonkeyPatch, setting: str | None, *, goes_on: bool
 ) -> None:
-    class GoesOn(Exception):
+    class Continues(Exception):
         pass
 
     def open_store(*_: object) -> None:
-        raise GoesOn
+        raise Continues
 
     monkeypatch.setenv("DATABASE_URL", "sqlite:///none.db")
     monkeypatch.setenv("S3_BUCKET", "none")
@@ -46,5 +46,5 @@ def test_without_landlock_a_worker_starts_unless_it_is_required(
     monkeypatch.setattr(__main__, "configure_logging", lambda *_: None)
     monkeypatch.setattr(__main__, "open_store", open_store)
     monkeypatch.setattr(__main__, "stop_on_signals", lambda _: None)
-    with pytest.raises(GoesOn if goes_on else SystemExit):
+    with pytest.raises(Continues if goes_on else SystemExit):
         __main__.main()

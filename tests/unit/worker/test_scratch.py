@@ -39,8 +39,8 @@ def test_nothing_of_a_worker_stays_but_the_shared_cache(tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "card").exists()
 
 
-def test_what_a_killed_worker_left_goes_and_what_a_living_one_has_stays(tmp_path: Path) -> None:
-    # A worker that makes a folder and dies without a word.
+def test_folders_of_a_killed_worker_are_removed_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
+    # A worker that makes a folder and exits without cleaning up.
     code = (
         "import os, sys; from pathlib import Path; from anb_worker.scratch import ScratchDisk\n"
         "ScratchDisk(Path(sys.argv[1])).__enter__().make('attempt-1', 1); os._exit(9)"
@@ -68,7 +68,7 @@ def test_a_source_that_leaves_no_room_for_its_render_is_refused(tmp_path: Path, 
             assert error.value.part == "scratch"
 
 
-def test_a_limit_below_what_is_free_counts_all_that_is_there(tmp_path: Path) -> None:
+def test_with_a_limit_below_the_free_space_everything_on_the_disk_counts(tmp_path: Path) -> None:
     with disk(tmp_path, limit=RENDER_ALLOWANCE + 1000) as scratch:
         scratch.make("attempt-1", 1000)
         scratch.ping()
@@ -89,7 +89,7 @@ def test_scratch_is_inside_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert default_root().parent == tmp_path
 
 
-def test_what_can_not_be_removed_is_only_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_can_not_be_removed_is_only_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with disk(tmp_path) as scratch, capture_logs() as logs:
         folder = scratch.make("attempt-1", 1)
         with monkeypatch.context() as patched:

@@ -1,4 +1,4 @@
-"""A whole worker around fakes: each of its parts goes by the setting that is meant for it."""
+"""Each part of a worker uses its own setting. The tests run a whole worker with fakes around it."""
 
 import json
 import socket
@@ -41,7 +41,7 @@ KEY = "uploads/clip.mp4"
 
 
 class WatchedQueue(InMemoryQueue):
-    """Notes for how long a delivery was kept from others."""
+    """A queue that remembers in `kept` for how long a delivery was last hidden."""
 
     kept = timedelta(0)
 
@@ -51,7 +51,7 @@ class WatchedQueue(InMemoryQueue):
 
 
 class World:
-    """What a worker works with, and an object that somebody put into the bucket."""
+    """The fakes that a worker works with, and an object in the bucket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ class World:
         Relay(self.store, self.queue, bucket=self.objects.bucket, runtime=ManualRuntime(self.clock)).send_due()
 
     def work(self, renderer: Renderer, **environment: str) -> None:
-        """Run a worker until the queue is empty."""
+        """Run a worker with these settings until the queue is empty."""
         settings = WorkerSettings(
             DATABASE_URL="sqlite:///unused.db",
             S3_BUCKET=self.objects.bucket,
@@ -107,7 +107,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_a_lease_and_its_message_are_each_kept_for_a_time_of_their_own(world: World) -> None:
+def test_a_lease_and_its_message_are_kept_for_different_times(world: World) -> None:
     def lease() -> float:
         expires = world.job().lease_expires_at
         assert expires is not None
@@ -164,7 +164,7 @@ def test_how_often_an_attempt_may_fail_is_a_setting(world: World) -> None:
 
 
 @pytest.mark.parametrize(("most", "owner"), [(len(SOURCE), "legacy"), (len(SOURCE) - 1, None)])
-def test_what_an_older_producer_tells_of_is_adopted_unless_it_is_too_large(
+def test_an_object_in_an_older_producers_message_is_adopted_unless_it_is_too_large(
     world: World, most: int, owner: str | None
 ) -> None:
     world.queue.put(json.dumps({"video_id": VIDEO, "file_path": KEY}))
@@ -217,7 +217,7 @@ def _deployment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_deployment")
-def test_what_nobody_says_of_a_worker_has_a_default() -> None:
+def test_optional_settings_of_a_worker_have_defaults() -> None:
     settings = load(WorkerSettings)
     assert (settings.wait_time, settings.drain) == (timedelta(seconds=20), timedelta(seconds=120))
     assert settings.worker_name == socket.gethostname()
@@ -233,11 +233,11 @@ def test_what_nobody_says_of_a_worker_has_a_default() -> None:
         ("ANB_HEARTBEAT_SECONDS", "21", "ANB_HEARTBEAT_SECONDS is 21: it must be at most a third of ANB_LEASE_SECONDS"),
     ],
 )
-def test_what_a_worker_cannot_use_is_refused(
+def test_an_unusable_setting_of_a_worker_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(Misconfigured) as error:
         load(WorkerSettings)
-    [told] = error.value.problems
-    assert told.startswith(problem)
+    [found] = error.value.problems
+    assert found.startswith(problem)

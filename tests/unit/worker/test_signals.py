@@ -13,7 +13,7 @@ from tests.support import eventually
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Gives pytest its own handlers back."""
+    """Restore pytest's own signal handlers after the test."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in kept.items():

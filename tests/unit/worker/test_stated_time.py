@@ -1,4 +1,4 @@
-"""docs/worker.md states by when a video is done (promise L1); its figures must be those of the program."""
+"""docs/worker.md states the longest time until a video is done (promise L1). Its figures must match the program."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +49,6 @@ def test_the_stated_time_is_made_of_the_programs_own_figures(quantity: str, seco
     assert row.endswith(f"| {seconds} s |")
 
 
-def test_so_many_tries_are_stated_as_are_made() -> None:
+def test_the_stated_number_of_tries_is_that_of_the_program() -> None:
     [row] = [line for line in DOCUMENT.splitlines() if line.startswith("| F |")]
     assert row.endswith(f"| {F} |")

@@ -25,7 +25,7 @@ def finished(*, code: int = 1, exhausted: bool = False, stderr: str = "") -> Fin
         (finished(code=-signal.SIGFPE), "corrupt"),
     ],
 )
-def test_an_upload_is_at_fault_for_all_that_its_bytes_can_do(child: Finished, code: str) -> None:
+def test_an_upload_is_at_fault_for_every_failure_that_its_bytes_can_cause(child: Finished, code: str) -> None:
     error = blame(child, "rendering the picture", of_upload=True)
     assert (type(error), error.code) == (BadInput, code)
     assert error.message.endswith(".")
@@ -44,7 +44,9 @@ def test_an_upload_is_at_fault_for_all_that_its_bytes_can_do(child: Finished, co
         (finished(stderr="pthread_create: Resource temporarily unavailable"), Transient, "out_of_memory"),
     ],
 )
-def test_no_upload_is_at_fault_for_what_bytes_can_not_do(child: Finished, kind: type[AnbError], code: str) -> None:
+def test_no_upload_is_at_fault_for_a_failure_that_bytes_can_not_cause(
+    child: Finished, kind: type[AnbError], code: str
+) -> None:
     error = blame(child, "rendering the picture", of_upload=True)
     assert (type(error), error.code) == (kind, code)
 
@@ -58,12 +60,12 @@ def test_no_upload_is_at_fault_for_what_bytes_can_not_do(child: Finished, kind: 
         (finished(), "child_failed"),
     ],
 )
-def test_no_upload_is_at_fault_where_a_child_read_our_own_files(child: Finished, code: str) -> None:
+def test_no_upload_is_at_fault_when_the_child_read_our_own_files(child: Finished, code: str) -> None:
     error = blame(child, "joining the parts")
     assert (type(error), error.code) == (Transient, code)
 
 
-def test_what_a_child_complains_of_is_for_the_log_alone() -> None:
+def test_the_error_output_of_a_child_is_for_the_log_alone() -> None:
     for of_upload in (False, True):
         error = blame(finished(stderr="/tmp/anb-worker/secret: Invalid data"), "rendering", of_upload=of_upload)
         assert "secret" not in error.message

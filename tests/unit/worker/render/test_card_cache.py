@@ -22,17 +22,17 @@ def cards(folder: Path, tmp_path: Path) -> Cards:
     return Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
 
 
-def test_a_part_is_there_however_old_its_clock_makes_it_and_whoever_owns_the_folder(
+def test_a_new_part_is_kept_even_if_others_seem_newer_and_is_used_even_if_its_time_can_not_be_set(
     cards: Cards, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
         (folder / f"watermark-{number}").mkdir(parents=True)
-        # The clock was put back since.
+        # These timestamps lie in the future, as after the clock was set back.
         os.utime(folder / f"watermark-{number}", (2**33, 2**33 + number))
-    given = tmp_path / "given.png"
-    Image.new("RGBA", (20, 20)).save(given)
+    operators_file = tmp_path / "given.png"
+    Image.new("RGBA", (20, 20)).save(operators_file)
 
-    made = cards.watermark(given, Stop())
+    made = cards.watermark(operators_file, Stop())
     assert made.exists()
     left = {"watermark-3", "watermark-4", "watermark-5", made.parent.name}
     assert {entry.name for entry in folder.glob("watermark-*")} == left
@@ -41,20 +41,20 @@ def test_a_part_is_there_however_old_its_clock_makes_it_and_whoever_owns_the_fol
         raise PermissionError
 
     monkeypatch.setattr("os.utime", refuse)
-    assert cards.watermark(given, Stop()) == made
+    assert cards.watermark(operators_file, Stop()) == made
 
 
-def test_of_an_operators_part_the_versions_that_were_used_last_are_kept(
+def test_the_versions_of_an_operators_part_that_were_used_last_are_kept(
     cards: Cards, folder: Path, tmp_path: Path
 ) -> None:
 
     def used(version: int) -> Path:
         for entry in folder.glob("watermark-*"):
-            # Older by a second: a disk's clock may not tell two uses apart that follow each other at once.
+            # Make every entry a second older, because two quick uses may get the same timestamp.
             os.utime(entry, ns=(0, entry.stat().st_mtime_ns - 10**9))
-        given = tmp_path / f"{version}.png"
-        Image.new("RGBA", (20, 20), (version, 0, 0, 255)).save(given)
-        return cards.watermark(given, Stop())
+        operators_file = tmp_path / f"{version}.png"
+        Image.new("RGBA", (20, 20), (version, 0, 0, 255)).save(operators_file)
+        return cards.watermark(operators_file, Stop())
 
     first, second, third, fourth, again, fifth = (used(version) for version in (1, 2, 3, 4, 1, 5))
 

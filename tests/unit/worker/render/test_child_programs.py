@@ -25,22 +25,22 @@ def test_a_title_is_drawn_by_a_child(tmp_path: Path) -> None:
         assert drawn.size == size
 
 
-def test_of_a_title_that_can_not_be_drawn_there_is_no_picture(tmp_path: Path) -> None:
+def test_a_title_that_can_not_be_drawn_gives_no_picture(tmp_path: Path) -> None:
     picture = tmp_path / "title.png"
     assert draw_title("\U0001f469\u200d\U0001f680", picture, workdir=tmp_path, stop=Stop()) is None
     assert not picture.exists()
 
 
 def test_a_watermark_is_fitted_by_a_child(tmp_path: Path) -> None:
-    given, fitted = tmp_path / "given.png", tmp_path / "fitted.png"
-    Image.new("RGB", (2400, 600)).save(given)
-    assert fit_watermark(given, fitted, workdir=tmp_path, stop=Stop()) == (240, 60)
-    given.write_text("no picture")
-    assert fit_watermark(given, fitted, workdir=tmp_path, stop=Stop()) is None
+    operators_file, fitted = tmp_path / "given.png", tmp_path / "fitted.png"
+    Image.new("RGB", (2400, 600)).save(operators_file)
+    assert fit_watermark(operators_file, fitted, workdir=tmp_path, stop=Stop()) == (240, 60)
+    operators_file.write_text("no picture")
+    assert fit_watermark(operators_file, fitted, workdir=tmp_path, stop=Stop()) is None
 
 
 @pytest.mark.parametrize("how", [broken(-11), broken(-24, exhausted=True)])
-def test_letters_that_break_what_draws_them_are_not_drawn(
+def test_a_title_that_crashes_the_child_gives_no_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Finished
 ) -> None:
     monkeypatch.setattr(child_programs, "run_python", lambda *_, **__: how)
@@ -56,7 +56,7 @@ def test_a_child_that_fails_for_another_reason_is_no_fault_of_the_title(
         draw_title("fine", tmp_path / "title.png", workdir=tmp_path, stop=Stop())
 
 
-def test_others_on_this_machine_can_not_read_a_title_off_the_command_line(
+def test_the_command_line_which_other_users_can_read_does_not_contain_the_title(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[object] = []
@@ -70,7 +70,7 @@ def test_others_on_this_machine_can_not_read_a_title_off_the_command_line(
     assert "business" not in str(commands)
 
 
-def test_nothing_that_reads_pictures_fonts_or_videos_is_loaded_by_the_worker_itself() -> None:
+def test_the_worker_itself_loads_no_library_that_reads_pictures_fonts_or_videos() -> None:
     code = "import anb_worker.__main__, json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
     assert not {"PIL", "av", "moviepy"} & set(json.loads(done.stdout))

@@ -9,7 +9,7 @@ from anb_worker.render.drawing import draw_mark, draw_title, draw_watermark
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
 HEBREW = "\u05e9\u05dc\u05d5\u05dd"
 ROOM = (1040 + 8, 130)
-"""What the intro has for a title, in pixels."""
+"""Room for a title in the intro: width and height in pixels."""
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def _no_fonts_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ink(picture: Image.Image) -> int:
-    """How many pixels can be seen well."""
+    """Return the number of clearly visible pixels."""
     return sum(picture.getchannel("A").histogram()[200:])
 
 
@@ -62,7 +62,7 @@ def test_a_title_is_drawn_within_its_room(title: str) -> None:
         "\u2800",
     ],
 )
-def test_of_a_title_that_no_font_can_draw_nothing_is_drawn(title: str) -> None:
+def test_a_title_that_no_font_can_draw_gives_no_picture(title: str) -> None:
     assert draw_title(title) is None
 
 

@@ -11,7 +11,7 @@ REFUSED, LANDLOCK_VERSION = -1, 6
 
 
 class Kernel:
-    """Answers every call with 0 but those it refuses, and tells Landlock's version when asked for it."""
+    """Fakes libc: every call succeeds except `refuses`. `landlock` is the version of Landlock, or -1 without it."""
 
     def __init__(self, refuses: object, landlock: int = LANDLOCK_VERSION) -> None:
         self.refuses = refuses
@@ -26,9 +26,9 @@ class Kernel:
     def prctl(self, option: int, *_: Any) -> int:
         return self._answer(option)
 
-    def _answer(self, what: int) -> int:
-        self.forbidden.append(what)
-        return REFUSED if what == self.refuses else sys.stderr.fileno() + 1000
+    def _answer(self, call: int) -> int:
+        self.forbidden.append(call)
+        return REFUSED if call == self.refuses else sys.stderr.fileno() + 1000
 
 
 @pytest.mark.parametrize("refuses", [drop_rights.LANDLOCK_CREATE, drop_rights.LANDLOCK_RESTRICT])
@@ -43,7 +43,7 @@ def test_a_child_that_can_still_make_sockets_does_not_begin() -> None:
         drop_rights.filter_calls(Kernel(drop_rights.PR_SET_SECCOMP))  # type: ignore[arg-type]
 
 
-def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_other_systems_than_linux_no_protection_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert drop_rights.protections() == {"files": False, "network": False, "escape": False, "survival": False}
 
@@ -58,12 +58,12 @@ def test_elsewhere_than_on_linux_nothing_is_taken_away_but_resources(monkeypatch
     ],
 )
 @pytest.mark.parametrize("landlock", [-1, 1, 6])
-def test_what_this_linux_can_not_take_away_is_known(
+def test_protections_that_this_linux_lacks_are_reported(
     monkeypatch: pytest.MonkeyPatch, refuses: object, machine: str, lacks: set[str], landlock: int
 ) -> None:
     kernel = Kernel(refuses, landlock=landlock)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(machine=machine))
-    missing = {name for name, there in drop_rights.protections().items() if not there}
+    missing = {name for name, possible in drop_rights.protections().items() if not possible}
     assert missing == (lacks if landlock > 0 else lacks | {"files"})

@@ -1,4 +1,4 @@
-"""What must never be missing from a command; that the commands work is tested with real clips."""
+"""Options that every ffmpeg command must have. tests/integration/render runs the commands on real clips."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]
 
 
 def input_options(command: list[str], url: str) -> dict[str, str]:
-    """What stands before one input, from the input before it on."""
+    """Return the options of one input: those between the previous input and this one."""
     end = command.index(url) - 1
     begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
     part = command[begin:end]
@@ -115,7 +115,7 @@ def test_silence_needs_no_file() -> None:
     assert sound[sound.index("-filter_complex") + 1].count("anullsrc") == 2
 
 
-def test_a_file_is_sought_in_only_where_the_plan_says_so_and_by_its_own_clock() -> None:
+def test_a_command_seeks_only_if_the_plan_says_so_and_by_the_files_own_timestamps() -> None:
     assert "-ss" not in picture()
     options = input_options(SOUND, f"file:{SOURCE}")
     assert (options["-ss"], options["-seek_timestamp"]) == ("20.500000", "1")
@@ -127,8 +127,8 @@ def test_all_streams_have_one_origin(command: list[str]) -> None:
     assert "setpts=PTS-21.500000/TB" in " ".join(command)
 
 
-def test_a_clock_that_jumps_is_put_right_packet_by_packet() -> None:
-    # The second stretch begins anew; the clock of the third is a second ahead.
+def test_timestamps_that_jump_are_corrected_packet_by_packet() -> None:
+    # The clock of the second stretch starts again at the same value. The clock of the third is a second ahead.
     stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
     plan = replace(PLAN, container=Container.MPEG_TS, video_reading=Reading(stretches=stretches, skip=60))
     options = input_options(picture(plan), f"file:{SOURCE}")
@@ -139,12 +139,12 @@ def test_a_clock_that_jumps_is_put_right_packet_by_packet() -> None:
     assert options["-bsf:2"] == f"setts=pts='{pts}':dts='{dts}',noise=drop='lt(n,60)'"
 
 
-def test_there_is_no_sound_to_extract_where_there_is_none() -> None:
+def test_a_plan_without_sound_extracts_no_sound() -> None:
     with pytest.raises(ValueError, match="no sound"):
         extract_command(TOOL, replace(PLAN, audio_index=None), SOURCE, OUT, DECODED)
 
 
-def test_what_was_decoded_is_parsed_from_the_notes() -> None:
+def test_the_decoded_packets_are_parsed_from_the_notes() -> None:
     assert parse_moments("-0.5\n0\n0.033333\n") == [-0.5, 0.0, 0.033333]
     assert parse_spans("0.5 960\n0.52 480\n") == [(0.5, 0.52), (0.52, 0.53)]
 
@@ -155,7 +155,7 @@ def test_the_watermark_stands_in_the_lower_right_corner() -> None:
     assert f"[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:" in graph
 
 
-def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
+def test_slow_filters_are_used_only_when_they_are_needed() -> None:
     def graph(plan: RenderPlan) -> str:
         command = picture(plan)
         return command[command.index("-filter_complex") + 1]
@@ -169,7 +169,7 @@ def test_steps_that_cost_time_are_taken_only_where_they_are_needed() -> None:
     assert "premultiply" in graph(replace(PLAN, looks=(replace(LOOK, color=ColorPlan(alpha=True)),)))
 
 
-def test_no_strange_decoder_is_let_in_but_the_one_that_the_plan_names() -> None:
+def test_the_only_extra_decoder_is_the_one_that_the_plan_names() -> None:
     assert "libvpx-vp9" not in " ".join(picture())
     command = picture(replace(PLAN, video_decoder="libvpx-vp9"))
     options = input_options(command, f"file:{SOURCE}")
@@ -207,7 +207,7 @@ def test_the_list_of_parts_says_how_long_each_is() -> None:
         ("[SWR @ 0x1] Rematrix is needed between 9 channels and stereo but there is not enough information", "0|1"),
     ],
 )
-def test_where_ffmpeg_has_no_mix_of_all_channels_two_are_taken(complaint: str, channels: str) -> None:
+def test_when_ffmpeg_can_not_mix_all_channels_two_are_taken(complaint: str, channels: str) -> None:
     command = extract_command(TOOL, PLAN, SOURCE, OUT, DECODED)
     other = take_two_channels(command, f"[auto_aresample_0 @ 0x2] {complaint}\nConversion failed!")
     assert other is not None

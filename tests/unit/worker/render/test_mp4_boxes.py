@@ -23,7 +23,7 @@ def box(kind: bytes, content: bytes = b"") -> bytes:
         (b"\0\0\0\1mdat" + (2**64 - 1).to_bytes(8), [Box("mdat", 0, 2**64 - 1)]),
     ],
 )
-def test_boxes_are_found_up_to_what_is_none(tmp_path: Path, data: bytes, found: list[Box]) -> None:
+def test_boxes_are_found_up_to_the_first_invalid_one(tmp_path: Path, data: bytes, found: list[Box]) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
     assert list(boxes(path)) == found

@@ -1,4 +1,4 @@
-"""Whatever a library makes of a file's bytes, the probe tells it as the file's."""
+"""The probe turns every error of its libraries into a fault of the file."""
 
 import builtins
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ REALLY_OPEN = av.open
 
 
 def raised(kind: type[Exception]) -> Exception:
-    """One error of a kind; some want more than words."""
+    """Make an error of this class. Some classes need more arguments than a message."""
     code = ("utf-8", b"\xff", 0, 1, "no sense"), ("utf-8", "\udcff", 0, 1, "no sense"), ("\udcff", 0, 1, "no sense")
     for arguments in ((), ("no sense",), (1, "no sense"), *code, ("no sense", [KeyError()])):
         try:
@@ -43,7 +43,7 @@ def raised(kind: type[Exception]) -> Exception:
 
 @dataclass
 class Faulty:
-    """A container or stream that raises `error` where it is asked for `place`."""
+    """A container or stream that raises `error` when the attribute `place` is read."""
 
     real: Any
     place: str
@@ -112,7 +112,7 @@ def test_tags_that_are_no_text_do_not_matter(tmp_path: Path, name: str) -> None:
 
 
 def with_dolby_vision(data: bytes, profile: int) -> bytes:
-    """An MP4, whose index comes last, that says of its only stream that it is Dolby Vision."""
+    """Mark the only stream of an MP4 file as Dolby Vision. The file's index must come last."""
     patched = bytearray(data)
     index = patched.index(b"moov")
     entry = patched.index(b"hvc1", index) - 4
@@ -127,7 +127,7 @@ def with_dolby_vision(data: bytes, profile: int) -> bytes:
 
 @pytest.mark.parametrize(("profile", "own"), [(5, True), (8, False)])
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
-def test_colors_of_dolby_visions_own_are_told_from_those_that_others_can_show(
+def test_dolby_vision_with_colors_of_its_own_is_distinguished_from_a_compatible_profile(
     tmp_path: Path, profile: int, name: str, *, own: bool
 ) -> None:
     picture = ("-f", "lavfi", "-i", "testsrc2=s=64x64:r=30:d=0.1", "-c:v", "libx265", "-x265-params", "log-level=none")

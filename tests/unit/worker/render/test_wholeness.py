@@ -1,4 +1,4 @@
-"""What a file's structure tells of whether it was cut off."""
+"""Whether a file is whole or was cut off, judged by its structure."""
 
 from pathlib import Path
 from types import SimpleNamespace
