@@ -36,13 +36,13 @@ from bench.mirror_site import CLAIMED, DONE, NAMESPACE, PATIENCE, WORKERS, Chang
 from tests.support import eventually
 
 RATES = (10, 50, WORKERS)
-"""Changes per second. The promised lag is about the last rate. Each worker makes one change per second."""
+"""The rates in changes per second. The promised lag is for the last rate. Each worker makes one change per second."""
 
 THREADS = 5
-"""Threads that simulate the workers. Each uses one connection of the store's pool. All rates are multiples of it."""
+"""Number of threads that simulate workers. Each uses one connection of the store's pool. It divides each of `RATES`."""
 
 STEP = 6
-"""Percent between two progress reports. So a video has 19 changes from its submission to its result."""
+"""Percent between two progress reports. With this step, a video has 19 changes from submission to result."""
 
 IDLE_PERCENT = 10.0
 """CPU use, in percent of one processor, below which the operator counts as idle: it then only polls the feed."""
@@ -56,10 +56,10 @@ HEADER = " ".join(
 )
 
 TOLERANCE = 1.05
-"""If the changes take longer than planned by more than this factor, a line says that the machine is too slow."""
+"""If the changes take more than this multiple of the planned time, the output says that the machine is too slow."""
 
 Steps = Iterator[tuple[str, int]]
-"""An iterator that changes a video with each step. It yields the video's id and its place (see `Change`)."""
+"""An iterator. Each step changes a video, then yields its id and its stage as a number (see `CLAIMED` and `DONE`)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
-    """Measure again with this number of finished VideoJobs, and measure how an operator starts then."""
+    """Create this number of finished VideoJobs, measure the start of an operator, and measure all rates again."""
     _say(f"{number} videos are processed while no operator runs")
     processed = drive([lives(site.store, f"standing-{n}", step=100) for n in range(THREADS)], 3 * number)
     _say("an operator catches up")
@@ -134,9 +134,9 @@ def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
 
 
 def follow(site: Site, watch: Watch, operator: psutil.Process, *, rate: int, seconds: int, where: str = "") -> Measured:
-    """Measure how the operator follows this rate of changes per second."""
+    """Measure the lag at this rate of changes per second."""
     _say(f"{rate} changes a second for {seconds} s{where}")
-    # As in production, each worker is at another point of its video.
+    # As in production, the videos of the workers have different progress.
     workers = [lives(site.store, worker, begin=STEP * (1 + n % 16)) for n, worker in enumerate(worker_names(rate))]
     watch.wait_for(drive(workers, 2 * rate, rate))
     return measure(f"{rate}/s{where}", watch, workers, rate=rate, seconds=seconds, operator=operator)
@@ -169,7 +169,7 @@ def measure(
 
 
 def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> list[Change]:
-    """Make this number of changes, by each player in turn, at most `rate` per second. Returns the changes."""
+    """Make this number of changes, at most `rate` per second. The players take turns. Returns the changes."""
     threads = min(THREADS, len(players))
     begin = time.monotonic()
 
@@ -212,7 +212,7 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
             raise TypeError(f"{video_id} can't be claimed: {claimed}")
         yield video_id, CLAIMED
         for percent in range(first, 100, step):
-            # Half a percent more, because progress is stored as a fraction and shown rounded down.
+            # Half a percent is added, because progress is stored as a fraction and shown rounded down.
             store.report_progress(claimed.lease, (percent + 0.5) / 100)
             yield video_id, CLAIMED + percent
         key, digest = claimed.lease.result_key, "0" * 64

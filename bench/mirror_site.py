@@ -27,10 +27,10 @@ from tests.support.postgres import running_postgres
 from tests.support.tether import free_port
 
 WORKERS = 100
-"""How many worker pods the cluster has."""
+"""Number of worker pods in the cluster."""
 
 CLAIMED, DONE = 1, 102
-"""A video's place: 0 while it waits for a worker, `CLAIMED` plus its percent while it is processed, then `DONE`."""
+"""Stages of a video as numbers: 0 while it waits, `CLAIMED` plus its percent while it is processed, then `DONE`."""
 
 PATIENCE = 900.0
 """Timeout for anything that the operator does, in seconds."""
@@ -41,7 +41,7 @@ SHOWN = r"jsonpath={.metadata.name} {.status.phase} {.status.progress}{'\n'}"
 
 
 class Change(NamedTuple):
-    """A change of a video: its place afterwards, and when the store was called, in seconds of the monotonic clock."""
+    """A change of a video. `place` is its stage after the change, `asked` the monotonic time of the store's call."""
 
     video_id: str
     place: int
@@ -49,7 +49,7 @@ class Change(NamedTuple):
 
 
 class Watch:
-    """All lines that `kubectl get videojobs --watch` has printed so far, and when."""
+    """All lines that `kubectl get videojobs --watch` has printed so far, with their times."""
 
     def __init__(self) -> None:
         self._printed: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -68,7 +68,7 @@ class Watch:
         return list(self._printed)
 
     def lines(self, since: float) -> int:
-        """How many lines were printed since this time of the monotonic clock."""
+        """Number of lines printed since `since`, a time of the monotonic clock."""
         return sum(at >= since for printed in self._printed.values() for at, _ in printed)
 
     def lag(self, change: Change) -> float | None:
@@ -120,7 +120,7 @@ class Site:
 
     @contextmanager
     def operator(self) -> Iterator[psutil.Process]:
-        """Run an operator process and wait until it is ready. If the block fails, its log is printed to stderr."""
+        """Run an operator process and wait until it is ready. If the block fails, the operator's log is printed."""
         environment = self._environment | {"ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
         with self._log.open("wb") as log:
             process = subprocess.Popen([sys.executable, "-m", "anb_operator"], stdout=log, stderr=log, env=environment)
@@ -200,12 +200,12 @@ def _place(phase: str, progress: str) -> int:
 
 
 def worker_names(number: int) -> list[str]:
-    """The names of this number of workers."""
+    """The names of the first `number` workers."""
     return [f"worker-{n}" for n in range(number)]
 
 
 def _pods() -> list[dict[str, object]]:
-    """Pods for all workers. The operator sets the deletion costs of busy ones."""
+    """Pods for all workers. They exist because the operator sets deletion costs on the pods of busy workers."""
     label, _, value = WORKER.partition("=")
     return [
         {

@@ -1,6 +1,6 @@
 """Compares our render engine with MoviePy, used as its documentation shows: the same edit of the same clip.
 
-`python -m bench.render` prints the time and memory of each, and the ratios. The edit: an intro with a title, half a
+`python -m bench.render` prints time and memory of both, and the ratios. The edit: an intro with a title, half a
 minute of the clip fitted into 1280x720 with a watermark, and an outro, as H.264 and AAC. Both use the engine's own
 cards, which are rendered before the measurement.
 """
@@ -40,7 +40,7 @@ class Cost:
 
 
 def main() -> None:
-    """Run both in turn and print their costs."""
+    """Run both engines in turn and print their costs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", type=Path, default=FOOTAGE, help="a clip; it is repeated to fill half a minute")
     parser.add_argument("--rounds", type=int, default=1, help="how often each runs; the medians are printed")

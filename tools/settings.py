@@ -55,7 +55,7 @@ def with_table(document: str) -> str:
 
 
 def for_the_chart() -> str:
-    """Return the readers and forms that the chart's templates need, as YAML."""
+    """Return as YAML which programs read each setting, and which format each setting has, for the chart's templates."""
     reading = readers({name: PROGRAMS[name] for name in IN_THE_CHART})
     forms = {name: asdict(form) for name, form in FORMS.items()}
     return (

@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-# A Secret often ends with a line break. In a header it is an error, whose message would show the token.
+# A Secret often ends with a line break. A header with a line break raises an error whose message shows the token.
 AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once, for `helm test --logs`."""
+    """Print a line without buffering, for `helm test --logs`."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -62,7 +62,7 @@ def upload(clip: bytes) -> str:
 
 
 def wait_until_processed(video: str) -> dict[str, Any]:
-    """Poll a video until it is processed, and return it as the API shows it. Exit if it ends otherwise."""
+    """Poll a video until it is processed, and return it as the API shows it. Exit if that fails."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     status = None
     while True:

@@ -16,7 +16,7 @@ from anb_core.domain.naming import VIDEO_ID_PATTERN
 Json = dict[str, Any]
 
 LARGEST = 64_000_000
-"""Maximum bytes of a response body. A page of a hundred videos needs about a hundredth of that."""
+"""Maximum size of a response body in bytes. A page of a hundred videos needs about a hundredth of this size."""
 
 LONGEST = 120.0
 """Maximum seconds between the first and the last byte of a response body."""

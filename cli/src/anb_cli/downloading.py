@@ -1,6 +1,6 @@
 """Downloads a finished video.
 
-A download to a file goes to a partial file in the same folder. It is resumed after a break, and renamed when complete.
+A download to a file goes to a partial file in the same folder. It is resumed after an error, and renamed at the end.
 A download to a pipe, a device or stdout is written directly.
 """
 
@@ -130,7 +130,7 @@ class _PartialFile:
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
-        """Open the file to append, or to start again if `restart`. Yields the function that writes the next bytes."""
+        """Open the file to append to it, or with `restart` to overwrite it. Yields a function that writes bytes."""
         # Unbuffered, because bytes in a buffer would be lost when the connection breaks.
         with self._file.open("wb" if restart else "ab", buffering=0) as file:
             yield _writer(file)
@@ -154,7 +154,7 @@ class _DirectOutput:
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
-        """Yield the function that writes the next bytes. With `restart`, it skips bytes that were written before."""
+        """Yield a function that writes the next bytes. With `restart`, the function skips the bytes written before."""
         skip = self.bytes_done if restart else 0
 
         def take(piece: bytes) -> None:
@@ -204,7 +204,7 @@ def _fetch(
 def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Callable[[int], None]) -> None:
     """Download from the first missing byte to the end.
 
-    The presigned URL is the permission. A separate HTTP client is used, so that the bucket never gets the API token.
+    The presigned URL alone grants access. A separate HTTP client is used, so that the bucket never gets the API token.
     """
     bytes_done = out.bytes_done
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={bytes_done}-"} if bytes_done else {})

@@ -2,7 +2,7 @@
 
 MiniStack pins its own version of botocore, so it is installed in a separate virtual environment.
 `anb up` uses this module, and so do the contract tests.
-The emulator accepts only requests that are signed with the secret of its start.
+The emulator accepts only requests that are signed with the secret that its caller gave it.
 """
 
 import hashlib
@@ -157,7 +157,7 @@ class Emulator:
         self._process = None
 
     def _environment(self) -> dict[str, str]:
-        # Only PATH comes from the user's environment: the emulator must never use their AWS profile or Docker.
+        # Only PATH comes from the user's environment: the emulator must not use the user's AWS profile or Docker.
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "ANB_EMULATOR_SECRET": self._secret,

@@ -38,7 +38,7 @@ LONGEST_LIFE = 7 * 24 * 3600
 """Maximum lifetime of a presigned URL in seconds, as on AWS."""
 
 MOST_UNHASHED = 4 * 1024 * 1024
-"""Maximum bytes of a body that is read before its signature is checked. An SQS message has at most 1 MiB."""
+"""Maximum size in bytes of a body that is read before its signature is checked. An SQS message has at most 1 MiB."""
 
 NOT_HASHED = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 """Values of x-amz-content-sha256 for a body whose hash is not signed."""
@@ -140,7 +140,7 @@ class Guard:
         """Verify a request and return it in the form that the app gets.
 
         Raises:
-            Refused: the request is not signed correctly. The returned `receive` raises it for a body with another hash.
+            Refused: the request is not signed correctly. The returned `receive` raises Refused for a wrong hash.
         """
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get("host", "").partition(":")[0] not in HOSTS:

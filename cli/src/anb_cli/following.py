@@ -16,7 +16,7 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""Seconds without a response of the API before following fails. A restart of the API takes less."""
+"""After this many seconds without a response of the API, following a video fails. A restart of the API takes less."""
 
 SILENCE = 3.0
 """Seconds without an event before the API is polled. Some proxies buffer event streams."""

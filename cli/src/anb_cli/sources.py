@@ -21,7 +21,7 @@ NAMELESS = "video.mp4"
 """File name of a video that comes from an unnamed pipe."""
 
 PIECE = 1 << 20
-"""Bytes that one read of a pipe takes at most."""
+"""Maximum number of bytes per read of a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Source:
     """Number of bytes from `begin` on."""
 
     def reader(self, on_bytes: Callable[[int], None]) -> "Reader":
-        """Return a reader at the first byte. It calls `on_bytes` with the number of bytes read so far."""
+        """Return a reader at the first byte. The reader calls `on_bytes` with the number of bytes read so far."""
         return Reader(self, on_bytes)
 
 
@@ -92,7 +92,7 @@ def check(given: Path) -> None:
 
 @contextmanager
 def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
-    """Open the source that the command line names; `-` is stdin. `on_bytes` gets the bytes read from a pipe so far.
+    """Open the source that the command line names; `-` is stdin. `on_bytes` gets the number of bytes read from a pipe.
 
     Raises:
         WrongUse: the source can't be read, is empty, or is neither a file nor a pipe.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# Each is opened in the wrong direction, so that reading a closed stdin or writing to a closed stdout stays an error.
+# Each descriptor gets the wrong mode, so that reading a closed stdin or writing to a closed stdout stays an error.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
@@ -46,7 +46,7 @@ class _Output(io.FileIO):
 
 
 class _ErrorOutput(_Output):
-    """A stream that ignores its failure. For stderr: an error of stderr can't be printed anywhere."""
+    """A stream that ignores its failures. It is for stderr, because an error of stderr can't be printed anywhere."""
 
     def on_failure(self, error: OSError) -> None:
         pass

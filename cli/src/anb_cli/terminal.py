@@ -24,7 +24,7 @@ SHORTEST_NAME = 12
 """Minimum columns for the name of a progress bar."""
 
 SPEED_AFTER = 1.0
-"""Seconds before a transfer speed is shown."""
+"""Seconds from the start of a transfer until its speed is shown."""
 
 DIGITS = {"B": 0, "kB": 1, "MB": 1, "GB": 2}
 """Digits after the decimal point, by unit."""
@@ -50,7 +50,7 @@ class Terminal:
         if self.as_json:
             self.record(record)
             return
-        # If stdout and stderr share a terminal, the console of the progress bars has to write, to redraw them below.
+        # If stdout and stderr share a terminal, the bars' console writes the text and redraws the bars below it.
         console = self.err if self.out.is_terminal and self.err.is_terminal else self.out
         console.print(Text(clean(text)))
 
@@ -141,7 +141,7 @@ class Bar:
         self._progress.reset(self._task, note="")
 
     def _show(self, line: str, done: float, note: str) -> None:
-        """Show `note` beside the bar, filled to `done` of 1.0. Without a terminal, write `line` once instead."""
+        """Show `note` beside the bar, and fill it to `done` (0 to 1). Without a terminal, write `line` once instead."""
         self._progress.update(self._task, completed=done, note=note)
         if self._progress.disable and line != self._last_line:
             self._terminal.note(f"{self._name}: {line}")

@@ -10,7 +10,7 @@ _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 
 
 def readable(name: str) -> str:
-    """Return a name from the file system or the command line, with bytes replaced that are not UTF-8."""
+    """Return a file name or an argument as valid text. Bytes that are not UTF-8 become replacement characters."""
     try:
         raw = name.encode(errors="surrogateescape")
     except UnicodeEncodeError:

@@ -116,7 +116,7 @@ class Watch:
 
 
 def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], stay: bool, as_json: bool) -> None:
-    """Upload files one after the other. With `stay`, follow the videos that are uploaded already at the same time."""
+    """Upload files one after the other. With `stay`, follow each video from the end of its upload."""
     if title is not None and len(files) > 1:
         raise WrongUse("--title names one video: leave it out to name each after its file, or upload them one by one.")
     title = given_title(title)
@@ -169,7 +169,7 @@ def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar
 
 
 def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
-    """Print the newest `limit` videos, only those with one of the statuses if any is given."""
+    """Print the newest `limit` videos that have one of `statuses`. Without `statuses`, all videos count."""
     for status in statuses:
         if status not in set(Status):
             raise WrongUse(f"There is no status {status!r}, only {', '.join(Status)}.")
@@ -261,7 +261,7 @@ def _action(api: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[[s
 
 
 def _whole_ids(api: Api, prefixes: Sequence[str], failures: Failures, *, enough: int = 1) -> Iterator[str]:
-    """Yield the id for each prefix, without duplicates. A prefix without one match becomes a failure."""
+    """Yield the id for each prefix, without duplicates. A prefix that does not match one video is a failure."""
     yielded: set[str] = set()
     for prefix in prefixes:
         try:

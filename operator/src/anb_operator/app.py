@@ -41,11 +41,11 @@ class Threads:
     """Thread pools for blocking calls. Reads and health checks have their own, so that they never wait for commands."""
 
     reading: Executor
-    """For reads of the feed, of videos and of the jobs that workers process."""
+    """The pool for reads of the feed, of videos, and of the jobs that workers process."""
     commands: Executor
-    """For the commands of specs: submit, cancel and retry."""
+    """The pool for commands from VideoJob specs: submit, cancel and retry."""
     checks: Executor
-    """For the pings of the readiness probe."""
+    """The pool for the pings of the readiness probe."""
 
 
 async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
@@ -128,7 +128,7 @@ def _health(
         return lambda: asyncio.get_running_loop().run_in_executor(threads.checks, call)
 
     return Health(
-        # During an outage of the API server the watch can show nothing, so the time counts from the end of the outage.
+        # During an outage of the API server the watch can't show writes, so the silence counts from the outage's end.
         watch_silence=lambda: min(cache.silence(), connection.answering()),
         parts={
             "database": in_thread(store.ping),

@@ -14,8 +14,8 @@ Key = tuple[str, str]
 class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
 
-    The watch shows all changes in order, including the operator's own writes. A write that the watch does not show,
-    and nothing newer either, means that the watch hangs: `silence` measures for how long.
+    The watch shows all changes in order, including the operator's own writes. If the watch shows
+    neither a write of the operator nor anything newer, the watch hangs. `silence` measures for how long.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -50,7 +50,7 @@ class VideoJobCache:
     def seen(self, videojob: VideoJob) -> str | None:
         """Store a VideoJob that the watch shows as added or modified.
 
-        Returns the id of its video, or None if the cache has this version already, which most often the operator wrote.
+        Returns the id of its video, or None if the cache already has this version, usually from the operator's write.
         """
         self._show(videojob)
         if 0 < _version(videojob) <= self._dropped.get(videojob.metadata.uid, 0):
@@ -72,7 +72,7 @@ class VideoJobCache:
     def written(self, videojob: VideoJob) -> None:
         """Store a VideoJob that the operator changed, as the API server returned it."""
         cached = self._videojobs.get(videojob.key)
-        # If the watch has shown its deletion already, this late answer must not put it back.
+        # If the watch has already shown the VideoJob's deletion, this late answer must not add the VideoJob again.
         if cached is not None and cached.metadata.uid == videojob.metadata.uid and self._differs(videojob):
             self._put(videojob)
             self._await(videojob)
@@ -93,7 +93,7 @@ class VideoJobCache:
             del self._by_video[_video_of(cached)]
 
     def begin_list(self) -> None:
-        """Note that a list is requested. It may be older than changes that arrive from now on; those win."""
+        """Note that a list is requested. Changes that arrive from now on win, because the list may be older."""
         self._changed = set()
 
     def replace(self, listed: Iterable[VideoJob]) -> set[str]:
@@ -156,5 +156,5 @@ def _video_of(videojob: VideoJob) -> str:
 
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
-    # etcd's resource versions are increasing numbers. Other storages' may not be: then the latest answer wins.
+    # etcd's resource versions are increasing numbers. For a storage with other versions, the latest answer wins.
     return int(version) if version.isdecimal() else 0

@@ -49,7 +49,7 @@ async def log_in() -> Configuration:
 class Connection:
     """Calls the API server with the credentials from `login`.
 
-    `on_answer` is called after each request, with its HTTP method and its status, which is `none` without an answer.
+    `on_answer` is called after each request, with its HTTP method and its status, or `none` without an answer.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Connection:
             yield self
 
     def answering(self) -> float:
-        """Return the seconds since the last request that failed because of an outage; infinite if none did."""
+        """Return the seconds since the last request that failed because of an outage; infinite if no request did."""
         return time.monotonic() - self._failed_at
 
     async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:

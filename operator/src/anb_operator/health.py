@@ -52,7 +52,7 @@ class Health:
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """Note the outcome of reading `what`; None means success. The same error in a row is logged once."""
+        """Note the error of reading `what`, or None for a success. The same error in a row is logged once."""
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now
         if now is not None and now != before:
@@ -60,7 +60,7 @@ class Health:
             _log.warning("can't be read", what=what, reason=now, exc_info=not isinstance(error, AnbError) and error)
 
     def stuck(self) -> str | None:
-        """Return a sentence about the loop that no longer advances, or None if all do."""
+        """Return a sentence about the loop that no longer advances, or None if both loops advance."""
         silence = self._monotonic() - self._beat_at
         if silence > FEED_PATIENCE:
             return f"the feed was not read for {silence:.0f} s"
@@ -72,7 +72,7 @@ class Health:
     async def missing(self) -> list[str]:
         """Return the reasons why the operator is not ready, empty if it is ready.
 
-        They are a sentence for each part that does not answer. If all answer: one for each thing that can't be read.
+        One sentence for each part that does not answer. If all parts answer, one for each source that can't be read.
         """
         problems = await asyncio.gather(*(self._check(part, ping) for part, ping in self._parts.items()))
         unanswered = [problem for problem in problems if problem]

@@ -17,7 +17,7 @@ ENDING_TEXTS = {
     Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
     Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
 }
-"""For endings of an attempt that leave the job unfinished: the reason, and the predicate of the Event's message."""
+"""The Event for each ending of an attempt that leaves the job unfinished: its reason, and the end of its message."""
 
 PHASE_MESSAGES = {
     Phase.UPLOADING: "The upload is under way.",
@@ -35,7 +35,7 @@ class Announcement:
     """A Kubernetes Event to post about a VideoJob."""
 
     key: str
-    """Identifies the Event of one VideoJob: of two with the same key, only the first is posted."""
+    """Identifies the Event of one VideoJob. If two Events have the same key, only the first is posted."""
     reason: str
     """The Event's reason in CamelCase."""
     message: str
@@ -57,7 +57,7 @@ class Observed:
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
-    """Return what was acted on, from the VideoJob's status or, if it is newer, from the job's receipt.
+    """Return the part that was acted on, from the VideoJob's status or, if newer, from the job's receipt.
 
     A status without a video counts as generation 0.
     """
@@ -119,7 +119,7 @@ def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> 
 
 
 def announcements(before: Status, record: Record, attempts: Sequence[Attempt], now: datetime) -> list[Announcement]:
-    """Return the Events for what happened since the status `before` was written, if it is younger than an hour."""
+    """Return the Events for changes since the status `before` was written. Changes older than an hour get no Event."""
     found = [
         *_of_attempts(before, attempts),
         *((record.job.updated_at, announcement) for announcement in _of_job(before, record)),

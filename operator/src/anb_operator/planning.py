@@ -18,7 +18,7 @@ ASK_AGAIN = timedelta(seconds=30)
 """Delay before the second try to submit an object that does not exist yet."""
 
 ASK_AGAIN_AT_MOST = timedelta(minutes=10)
-"""Maximum delay between two such tries, apart from those of the resync."""
+"""Maximum delay between two tries to submit a missing object. The resync may try earlier."""
 
 RETRYABLE_REFUSALS = {"source_missing", "object_withheld"}
 """Error codes of submissions that may succeed later without a change of the spec."""
@@ -92,7 +92,7 @@ class WriteStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetFinalizer:
-    """Add the operator's finalizer (`wanted`), or remove it."""
+    """Add the operator's finalizer if `wanted`, else remove it."""
 
     videojob: VideoJob
     wanted: bool
@@ -118,14 +118,14 @@ Action = CreateMirror | WriteStatus | SetFinalizer | Delete | Announce
 
 @dataclass(slots=True)
 class Plan:
-    """What to do for one video."""
+    """The actions for one video, and the time of the next reconcile."""
 
     actions: list[Action] = field(default_factory=list)
-    """To be carried out in this order."""
+    """The actions, in the order in which they are carried out."""
     again_at: datetime | None = None
     """Latest time of the next reconcile. None means after the next change."""
     expired_until: datetime | None = None
-    """Until this time no mirror may replace the VideoJob, which is deleted by its own, shorter time to live."""
+    """Until this time no mirror may replace the VideoJob that this plan deletes by its own, shorter time to live."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at this time, or earlier if the plan says so already."""
@@ -135,7 +135,7 @@ class Plan:
 def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
     """Return the command of a VideoJob's spec that was not done yet, or None.
 
-    Each cancel or retry is done once only, so that it does not undo what somebody does through the API afterwards.
+    Each cancel or retry is done only once, so that it does not undo later changes through the API.
     """
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
@@ -269,7 +269,7 @@ def _plan_mirror(
 
 
 def _may_be_foreign(videojob: VideoJob, policy: Policy) -> bool:
-    """Whether another operator may own a VideoJob whose video is unknown here: it was mirrored, but not by us."""
+    """Whether another operator may own a VideoJob whose video is not in our database."""
     if _is_own_mirror(videojob, policy):
         return False
     return videojob.status.had_video or videojob.made_by_operator

@@ -41,7 +41,7 @@ CALLER = Caller("kubernetes", Scope.OPS)
 """The caller of the use cases. Everyone who may write a VideoJob may cancel and retry its video."""
 
 GATHER_SECONDS = 0.05
-"""Minimum time between the starts of two reads. Requests of that time share a read, which saves database work."""
+"""Minimum time between the starts of two reads. Requests between two reads share the second read."""
 
 _log = structlog.get_logger(__name__)
 
@@ -238,7 +238,7 @@ class Reconciler:
                         self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # The bucket may allow access later. A refusal would use up the retry token, so raise an outage.
+                    # The bucket may allow access later. A refusal would use up the retry token, so raise Unavailable.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, CALLER, video_id, receipts=receipts)
@@ -289,7 +289,7 @@ class Reconciler:
             )
         except Existing:
             if self._cache.get((action.namespace, action.name)) is None:
-                # The watch has not shown that object yet. It may be this video's mirror, so try again later.
+                # The watch has not shown the existing object yet. It may be this video's mirror, so try again later.
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
             return []

@@ -95,5 +95,5 @@ async def _free(kube: KubeClient, videojob: VideoJob) -> None:
     try:
         await kube.set_finalizers(videojob, finalizers_of(videojob, wanted=False))
     except (Missing, Outdated) as error:
-        # The next round finds it again if it still has the finalizer.
+        # The next round finds the VideoJob again if it still has the finalizer.
         _log.info("changed meanwhile", videojob="/".join(videojob.key), reason=error.message)

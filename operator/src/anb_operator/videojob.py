@@ -35,7 +35,7 @@ PLURAL = "videojobs"
 FINALIZER = f"{GROUP}/cancel"
 """The operator's finalizer. It is on VideoJobs with a source from before the submission until the work has ended.
 
-While it is there, a deletion of the VideoJob waits until the work is cancelled.
+While a VideoJob has the finalizer, its deletion waits until the work is cancelled.
 """
 
 DEFAULT_OWNER = "kubernetes"
@@ -66,7 +66,7 @@ _PRINTABLE = {
     "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
     "message": "It must not have control characters or line breaks.",
 }
-# RE2, in which CEL matches, wants code points in braces. A CEL string wants each backslash twice.
+# CEL's regular expressions (RE2) need code points in braces. A CEL string needs each backslash twice.
 _INVISIBLE = re.sub(r"\\[uU]0*(\w+)", r"\\\\x{\1}", INVISIBLE)
 _VISIBLE = {
     "rule": rf"self.matches('[^\\s\\p{{Z}}{_INVISIBLE}]')",
@@ -265,7 +265,7 @@ class Status(_Part):
 
     @property
     def had_video(self) -> bool:
-        """Whether the status was written for an existing video. Only a newer version may know the status's phase."""
+        """Whether the status was written for an existing video. True also for a phase of a newer version."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:

@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Backoffs:
-    """The delays in seconds between kopf's tries of a request. They never end, because an outage may last long."""
+    """An endless series of delays in seconds between kopf's retries of a request, because an outage may last long."""
 
     def __iter__(self) -> Iterator[float]:
         return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(10.0))
@@ -35,7 +35,7 @@ class _NoDiff(kopf.DiffBaseStorage):
         return kopf.BodyEssence()
 
     def fetch(self, **_: object) -> None:
-        """Return nothing, as if no essence had been stored."""
+        """Return None, which tells kopf that no essence is stored."""
 
     def store(self, **_: object) -> None:
         """Do nothing."""

@@ -35,7 +35,7 @@ def plan_delay(failures: int, jitter: float) -> float:
 
 
 class WorkQueue:
-    """A work queue for one event loop. After `take`, call `done` or `failed`; until then nobody gets the same video.
+    """A queue for one event loop. After `take`, call `done` or `failed`. Until then no other call returns the video.
 
     While the queue is paused, `take` returns only videos for which `urgent` is True.
     """
@@ -50,10 +50,10 @@ class WorkQueue:
         self._urgent = urgent
         self._monotonic = monotonic
         self._jitter = jitter
-        # Videos to take, in order: those that changed, and those that are only compared by the resync.
+        # Videos to take, in order: first those that changed, then those that only the resync added.
         self._ready: dict[str, None] = {}
         self._compared: dict[str, None] = {}
-        # By video: the oldest event not yet handled, before the video is taken and while it is taken.
+        # By video: the oldest event not yet handled. The first dict is for waiting videos, the second for taken ones.
         self._events: dict[str, JobEvent] = {}
         self._taken: dict[str, JobEvent | None] = {}
         # Taken videos that were added again meanwhile.
@@ -168,7 +168,7 @@ class WorkQueue:
             self._woken.set()
 
     def _promote(self) -> float | None:
-        """Add the delayed videos that are due. Returns the seconds until the next is due, or None without any."""
+        """Add the delayed videos that are due. Returns the seconds until the next one is due, or None."""
         now = self._monotonic()
         while self._later:
             at, video_id = self._later[0]

@@ -29,7 +29,7 @@ class Part:
     frames: int
     """Number of frames in the part."""
     rows: int
-    """Rows of the sheet for this part."""
+    """Number of rows for this part on the sheet."""
 
     @property
     def picks(self) -> list[int]:

@@ -18,22 +18,22 @@ AAC_PACKET = 1024 / SAMPLE_RATE
 """Duration of one AAC packet, in seconds."""
 
 CARD_FRAMES = 90
-"""Frames of the project's own intro and outro, three seconds each."""
+"""Number of frames of the project's own intro, and of its outro. Each lasts three seconds."""
 
 LONGEST_MAIN = 30.0
 """Maximum seconds of the upload that the worker keeps."""
 
 SOUND_TOLERANCE = 0.040
-"""Maximum seconds between sound and picture. People notice a larger shift."""
+"""Maximum shift between sound and picture in seconds. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""Seconds before and after the expected time in which the upload's sound is searched."""
+"""The upload's sound is searched for from this many seconds before the expected time to as many seconds after it."""
 
 SOUND_RATE = 8_000
 """Sample rate for the comparison of sounds, in Hz."""
 
 SOUND_SECONDS = 10.0
-"""Seconds of the upload's sound that are compared."""
+"""Length of the compared sound, in seconds."""
 
 MIN_CORRELATION = 0.5
 """Minimum correlation of two sounds that count as the same."""

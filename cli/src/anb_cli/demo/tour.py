@@ -137,7 +137,7 @@ def _started(process: subprocess.Popen[bytes], folder: Folder, log: Path) -> Run
 
 
 def _stop(process: subprocess.Popen[bytes], *, hurried: bool) -> bool:
-    """Send SIGTERM and wait for the exit. `hurried` sends SIGTERM again after 0.5 s. False if Ctrl-C ended the wait."""
+    """Send SIGTERM and wait for the exit. `hurried` sends a second SIGTERM after 0.5 s. Returns False after Ctrl-C."""
     try:
         process.terminate()
         if hurried:
@@ -185,7 +185,7 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
 
 
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
-    """Return the steps, preceded by the time that no step took. A new worker uses most of it to render its cards."""
+    """Return the steps, after an entry for the rest of the time. A new worker mostly renders its cards in that time."""
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 

@@ -12,7 +12,7 @@ from anb_cli.stack import die_with_parent
 from anb_cli.stack.restart_delay import Crashes
 
 LAST_LINES = 15
-"""Number of output lines that are shown of a child that could not start."""
+"""Number of output lines that are shown when a child could not start."""
 
 
 class ChildProcess:
@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session, so that Ctrl-C reaches only the supervisor, which stops all in order."""
+        """Start the program in a new session. Ctrl-C reaches only the supervisor, which stops children in order."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(

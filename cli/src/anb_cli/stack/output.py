@@ -75,7 +75,10 @@ def run(*, workers: int, port: int | None, as_json: bool) -> None:
 
 
 def _line_printer(terminal: Terminal, lost: list[OutputLost]) -> Callable[[str, Line], None]:
-    """Return a thread-safe function that prints a line. If stdout was closed, it adds to `lost` and sends SIGINT."""
+    """Return a thread-safe function that prints a line.
+
+    If stdout was closed, the function appends the error to `lost` and sends SIGINT to this process.
+    """
     lock = threading.Lock()
 
     def show(source: str, line: Line) -> None:

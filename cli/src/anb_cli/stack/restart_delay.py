@@ -12,7 +12,7 @@ LONGEST_DELAY = timedelta(seconds=30)
 """Maximum delay. A child that always crashes is restarted forever, at little cost."""
 
 STABLE = 30.0
-"""Seconds. If a child ran for this long, its next crash counts as the first one."""
+"""If a child ran for this many seconds, its next crash counts as the first one."""
 
 
 @dataclass(frozen=True, slots=True)

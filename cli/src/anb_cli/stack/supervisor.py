@@ -27,19 +27,19 @@ READY_WITHIN = 60.0
 """Maximum seconds for the start of the API. The first import from a slow disk takes most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""Seconds after ANB_DRAIN_SECONDS in which a worker gives its job back."""
+"""Seconds that a worker has after ANB_DRAIN_SECONDS to give its job back."""
 
 DEFAULT_DRAIN = 120.0
-"""Seconds that a worker may finish its job in, if ANB_DRAIN_SECONDS is not set."""
+"""Seconds that a worker has to finish its job if ANB_DRAIN_SECONDS is not set."""
 
 HURRY = 2
-"""Number of the Ctrl-C after which workers give their jobs back at once. The next Ctrl-C kills all children."""
+"""After this number of Ctrl-C, workers give their jobs back at once. One more Ctrl-C kills all children."""
 
 HURRIED_WITHIN = 10.0
-"""Seconds before children are killed after the second Ctrl-C."""
+"""Seconds from the second Ctrl-C until the children are killed."""
 
 EXPLAINED_AFTER = 2.0
-"""Seconds of stopping after which a message names the children that still run."""
+"""After this many seconds of stopping, a message names the children that still run."""
 
 TICK = 0.1
 """Seconds between two checks of the children."""

@@ -55,7 +55,7 @@ def run(
     `scratch` before this call, and closes store, bucket and queue after it. `on_step` is a callback for chaos tests.
     """
     metrics = Metrics()
-    # No beat comes during a long poll, nor from an attempt that uses the rest of its lease to finish.
+    # `beat` is not called during a long poll, nor by an attempt that uses the rest of its lease to finish.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(
@@ -170,7 +170,7 @@ def _adopter(
 
 @contextmanager
 def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
-    """Run the threads of relay and sweep while the block runs. Later, other processes do the work that is left."""
+    """Run the threads of relay and sweep while the block runs. Other processes do the work that is left at its end."""
     stop = runtime.event()
     loops = {"relay": relay.run, "sweep": sweep.run}
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

@@ -1,4 +1,4 @@
-"""Writes one log line for each delivery: what became of the message and of its job."""
+"""Writes one log line for each delivery: the outcome of the message and of its job."""
 
 import logging
 from collections.abc import Mapping

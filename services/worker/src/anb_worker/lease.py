@@ -23,20 +23,20 @@ from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
-"""Short enough that people see progress within 2 s, and that a cancelled render is killed within 2 s."""
+"""Time between two writes of progress. So people see progress within 2 s, and a cancel ends a render within 2 s."""
 
 TRIES_A_HEARTBEAT = 4
-"""After a failed renewal, the next try comes after the heartbeat interval divided by this number."""
+"""A failed renewal is tried again after the heartbeat interval divided by this number."""
 
 LONGEST_CALL = timedelta(seconds=10)
-"""How long the end of an attempt, or of the worker, waits for a call in progress. Then it goes on without that call."""
+"""Maximum time that the end of an attempt, or of the worker, waits for a call in progress."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The durations by which a lease is kept."""
+    """The durations of a lease, of its renewals and of its attempt."""
 
     duration: timedelta
     """How long the lease lasts after each renewal."""

@@ -12,7 +12,7 @@ _LACKS = {
     "escape": "leaving its process group (killed as one), which takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
-"""What a child process can't be kept from when a protection is missing, and what the protection needs."""
+"""For each protection: what it keeps a child process from, and which system it needs."""
 
 
 def demand(protections: Mapping[str, bool]) -> None:

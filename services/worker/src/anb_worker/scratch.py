@@ -1,4 +1,4 @@
-"""Room on this machine's disk: one folder per process, one subfolder per attempt.
+"""Manages the workers' temporary disk space: one folder per process, one subfolder per attempt.
 
 Leftovers of crashed workers are removed at startup.
 """
@@ -18,7 +18,7 @@ import structlog
 from anb_core.domain.errors import Unavailable
 
 RENDER_ALLOWANCE = 256 * 1024 * 1024
-"""Bytes that a render may write besides the source: 30 seconds of 720p, as parts and as the whole, and a margin."""
+"""Bytes that a render may write besides the source: 30 seconds of 720p, in parts and joined, and a margin."""
 
 _log = structlog.get_logger(__name__)
 

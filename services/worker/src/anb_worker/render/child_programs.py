@@ -16,7 +16,7 @@ from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-"""An ordinary file needs about a hundredth of these 60 s of CPU time."""
+"""The limits of each program. An ordinary file needs about a hundredth of this CPU time."""
 
 
 def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:

@@ -18,7 +18,7 @@ import struct
 import sys
 
 NOT_STARTED = 126
-"""The exit code when the command could not be started, as in a shell. Then the command itself did not fail."""
+"""The exit code when the command could not be started. Shells use the same code."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -40,7 +40,7 @@ LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 _FILE_READ = 1 << 0 | 1 << 2  # execute, read file
 _FILE_WRITE = 1 << 1 | 1 << 14  # write file, truncate
 _DIRECTORY_READ = _FILE_READ | 1 << 3
-# Also: remove files and directories, make files and directories.
+# The additional rights: remove files and directories, make files and directories.
 _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
 
 
@@ -55,12 +55,12 @@ def main() -> None:
         # A system may not know a limit, or may allow only a lower one. The other limits are set anyway.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
-    # Python ignores these two signals, and a program that is exec'd would ignore them too. But they must end a child
-    # that writes to a closed pipe or beyond the limit of a file's size.
+    # Python ignores these two signals, and a program that is exec'd would ignore them too. But these signals must end a
+    # child that writes to a closed pipe or beyond the limit of a file's size.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):
-        os.nice(5)  # so that the worker's own threads, such as the heartbeat, come first
+        os.nice(5)  # a lower priority than the worker's own threads, such as the heartbeat
     if sys.platform == "linux":
         _drop_rights(wanted)
     if os.path.isabs(command[0]):  # noqa: PTH117 - pathlib would make the start slower
@@ -112,7 +112,7 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     """Install a seccomp filter, which needs no privilege.
 
     No process can make a socket, so even a decoder that runs an attacker's code has no network. No process can leave
-    the process group, which is killed as one.
+    the process group, which is killed as a whole.
     """
     if os.uname().machine not in _CALLS:
         return
@@ -148,7 +148,7 @@ def protections() -> dict[str, bool]:
     """Return which protections this system has. On a current Linux all are True.
 
     `files`: a child can't open files that were not named. `network`: a child can't make sockets. `escape`: a child
-    can't leave its process group, which is killed as one. `survival`: a child can't outlive the worker.
+    can't leave its process group, which is killed as a whole. `survival`: a child can't outlive the worker.
     """
     if sys.platform != "linux":
         return dict.fromkeys(("files", "network", "escape", "survival"), False)

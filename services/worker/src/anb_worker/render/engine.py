@@ -38,9 +38,9 @@ SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
 """The folder of the project's own cards that were composed when the worker was installed. It may be missing."""
 
 _MAX_ALLOC_BYTES = 512 * 1024**2
-"""The largest block of memory that ffmpeg may allocate."""
+"""The largest block of memory that ffmpeg may allocate, in bytes."""
 _MOST_THREADS = 8
-"""More threads use more memory and do not make encoding at 720p faster."""
+"""Maximum number of threads. More threads use more memory and do not make encoding at 720p faster."""
 
 
 class RenderEngine:

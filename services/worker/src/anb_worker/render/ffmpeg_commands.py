@@ -19,7 +19,7 @@ from anb_core.domain.source_facts import Reading
 from anb_worker.render.layout import FADE_OUT_SECONDS, WATERMARK_MARGIN
 
 CLOCK = 15360
-"""The time base of the output's video stream: ticks per second, 512 per frame."""
+"""The time base of the output's video stream, in ticks per second. One frame has 512 ticks."""
 
 _TICKS_A_TURN = 2**33
 """The clock of MPEG-TS begins at 0 again after this many ticks."""
@@ -30,7 +30,7 @@ whose soft gradients would show compression. _QUALITY: for main parts.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""The largest error of sound timestamps that is not corrected. People notice 40 ms. Normal jitter is below 30 ms."""
+"""Smaller errors of sound timestamps are not corrected. Jitter is usually smaller, and people notice 40 ms or more."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without tone mapping the HDR clip of a phone looks pale. 203 nits is the reference white of HDR.
@@ -50,7 +50,7 @@ class Tool:
 
     path: PurePath
     max_pixels: int
-    """The most pixels in one picture of an upload."""
+    """Maximum number of pixels in one picture of an upload."""
     max_alloc: int
     """The largest block of memory that ffmpeg allocates, in bytes."""
     threads: int
@@ -75,7 +75,7 @@ def picture_command(
     The command also writes the time of each decoded frame to the file `decoded`, see parse_moments.
     """
     seconds = plan.main_frames / FPS
-    # settb: a finer time base. Timestamps would be rounded to the file's own one, which may have one tick per frame.
+    # settb: a finer time base. The file's own time base may have one tick per frame, and would round timestamps to it.
     # max: a picture that appeared before the cut is shown from the cut on. Its time becomes 15 ms, which rounds to
     # frame 0. With a time of 0, a picture that ends before the cut would be lost.
     graph = (
@@ -224,18 +224,18 @@ def _from_start(reading: Reading, plan: RenderPlan) -> str:
 
 
 def _looks(plan: RenderPlan) -> str:
-    """Return the filters from [picture] to frames of the output: one chain per look, joined by concat."""
+    """Return the filters from [picture] to frames of the output: one chain per look (see probe.looks), then concat."""
     if len(plan.looks) == 1:
         return f"[picture]{_look(plan, plan.looks[0])}"
     count = len(plan.looks)
     ends = [*(look.first_frame for look in plan.looks[1:]), plan.main_frames]
     chains = [f"[picture]split={count}{''.join(f'[part{n}]' for n in range(count))}"]
     for n, (look, end) in enumerate(zip(plan.looks, ends, strict=True)):
-        # A change of look takes effect at the nearest frame.
+        # The chains change at the frame of the output that is nearest to the change of look.
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
         # The filters that follow can't handle pictures that change their size, so each picture is scaled to the size of
-        # its look. Color tags are set too, because a decoder may keep those of the look before.
+        # its look. Color tags are set too, because a decoder may keep the tags of the look before.
         matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
         same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
@@ -245,7 +245,7 @@ def _looks(plan: RenderPlan) -> str:
 
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
-    """Return the filters for pictures of one look: deinterlace, set the frame rate, fit into the frame."""
+    """Return the filters for pictures of one look: deinterlace them, set the frame rate, fit them into the frame."""
     # start_time: a picture that appeared before the cut is shown from the cut on. A first picture that comes later is
     # shown early, instead of black. Callers cut the result by `end_frame`, because `fps` fills gaps in the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MOST_BOXES = 100_000
-"""The most boxes that are read. A long fragmented file has about ten thousand."""
+"""Maximum number of boxes that are read. A long fragmented file has about ten thousand boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Box:
     start: int
     """The offset of the box, in bytes from the beginning of the file."""
     end: int
-    """The offset of its end in bytes, according to its header. It may be beyond the end of the file."""
+    """The offset of the box's end in bytes, according to its header. It may be beyond the end of the file."""
 
 
 def boxes(path: Path) -> Iterator[Box]:

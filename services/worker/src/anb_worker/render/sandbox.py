@@ -32,20 +32,20 @@ _log = structlog.get_logger(__name__)
 
 _DROP_RIGHTS = Path(__file__).with_name("drop_rights.py")
 _POLL_SECONDS = 0.05
-"""The interval at which `stop` is checked, so a child may be killed this much late."""
+"""Seconds between two checks of `stop`. A child is killed at most this long after the request to stop."""
 _DRAIN_SECONDS = 1.0
-"""How long to go on reading a pipe that some process still holds open after the child's whole group was killed."""
+"""Seconds for which a pipe is still read after the child's whole group was killed, if another process holds it open."""
 _KEPT_OF_STDOUT = 1024 * 1024
 _KEPT_OF_STDERR = 16 * 1024
-"""How many bytes of the end of each stream are kept."""
+"""Number of bytes that are kept from the end of each stream."""
 _LOGGED_OF_STDERR = 2000
-"""How many characters of the end of stderr are logged."""
+"""Number of characters that are logged from the end of stderr."""
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
 """The signals that end a decoder that crashes on its input. Other signals are sent by another process."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
 _SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
 """Messages of system errors that the content of a file can't cause."""
-# What every program needs at its start: shared libraries and their cache, locales, the number of processors.
+# Paths that every program reads at its start: shared libraries and their cache, locales, the number of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
 
@@ -54,13 +54,13 @@ class ChildLimits:
     """The limits of one child process."""
 
     cpu_seconds: int = 900
-    """CPU time."""
+    """Maximum CPU time in seconds."""
     wall_seconds: float = 1800.0
-    """Time from the start of the child to its end."""
+    """Maximum seconds from the start of the child to its end."""
     memory_bytes: int = 4 * 1024**3
-    """Address space."""
+    """Maximum address space in bytes."""
     file_bytes: int = 1024**3
-    """The size of each file that the child writes."""
+    """Maximum size in bytes of each file that the child writes."""
     open_files: int = 256
 
 
@@ -217,7 +217,7 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child's process group. Call this before the child is reaped: later another process may have its id."""
+    """Kill a child's process group. Call this before the child is reaped: after that, a new process may get its id."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 

@@ -37,7 +37,7 @@ from anb_worker.render.probe.streams import (
 from anb_worker.render.probe.wholeness import is_whole
 
 _MOST_HELD_BACK = 16
-"""The most frames that a decoder may hold back before it returns the first one."""
+"""Maximum number of frames that a decoder may hold back before it returns the first frame."""
 
 _SEEKS = (1.0, 10.0)
 """Reading begins this many seconds before the kept part. Audio decoders need a warm-up, and sound may be stored apart
@@ -126,7 +126,7 @@ class _Window:
         if video is None:
             return facts
         facts = replace(facts, video=video_facts(video))
-        # No packet is decoded of an upload that will be rejected.
+        # If the upload will be rejected, none of its packets is decoded.
         if codec_name(video) not in VIDEO_CODECS or video.width * video.height > self.max_pixels:
             return facts
         if facts.audio is not None and not facts.audio.decodable:

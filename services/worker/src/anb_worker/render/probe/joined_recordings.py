@@ -9,10 +9,10 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""A gap of at most this many bytes between two reported packets holds no recording."""
+"""A gap of at most this many bytes between two reported packets counts as free of recordings."""
 
 _SHORTEST_SECONDS = 0.5
-"""The shortest recording. Streams of one recording are interleaved, so a gap between their packets is shorter."""
+"""Length of the shortest recording that is found. Gaps between interleaved packets of one recording are shorter."""
 
 _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})", re.DOTALL)
 """The header of a video PES packet with a timestamp. Encoded video and audio never contain these bytes."""

@@ -13,19 +13,19 @@ from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.probe.scan import Scan, ScannedPacket
 
 _KEY_SECONDS = 0.15
-"""libavformat searches for a keyframe this much earlier than the requested time."""
+"""libavformat searches for a keyframe this many seconds before the requested time."""
 
 _MARGIN_SECONDS = 0.5
-"""How far before a keyframe of MPEG-TS a seek goes. The seek finds packets by their timestamps, without an index."""
+"""In MPEG-TS, a seek goes to this many seconds before a keyframe, because there is no index of keyframes."""
 
 _WARM_UP_SECONDS = 2.0
-"""How far before the kept part sound is read in a file without an index. Sound may be stored apart from its frames."""
+"""Without an index, sound is read from this many seconds before the kept part, as it may be far from its frames."""
 
 _HOLE_SECONDS = 0.1
-"""A gap in the sound that is longer than this counts as silence."""
+"""A gap in the sound that is longer than this many seconds counts as silence."""
 
 _CLOSE_SECONDS = 1 / 60
-"""Frames that are closer together than this count as one."""
+"""Frames that are less than this many seconds apart count as one."""
 
 
 @dataclass(frozen=True, slots=True)

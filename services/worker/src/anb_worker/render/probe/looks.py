@@ -1,4 +1,8 @@
-"""Finds the looks of a video stream: size, format and colors of its frames, and when they change in mid-file."""
+"""Finds the looks of a video stream.
+
+A look is the common properties of consecutive frames: size, pixel format, aspect ratio and colors. A new look begins
+where one of them changes in the middle of the file.
+"""
 
 import re
 from contextlib import suppress
@@ -47,9 +51,9 @@ class Looks:
         self._video = video
         self._codec = codec_name(video)
         self._looks_by_headers: dict[bytes, Look] = {}
-        """The look that belongs to each value of the headers."""
+        """The look of the frames that follow each value of the headers."""
         self._headers: bytes | None = None
-        """The current headers."""
+        """The headers that the last packets were encoded with. None before the first headers."""
         self._undecoded_since: float | None = 0.0
         """Start of a look that has no decoded frame yet, in seconds. None when the current look is known."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
@@ -93,7 +97,7 @@ class Looks:
         if packet.has_sidedata("new_extradata"):
             headers += bytes(packet.get_sidedata("new_extradata"))
         if self._codec in _HEADERS:
-            with suppress(Exception):  # damaged headers count as none
+            with suppress(Exception):  # damaged headers count as missing
                 headers += self._extract(data)
         return headers
 

@@ -19,7 +19,7 @@ _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
     Container.MP4: Tolerance(back=inf),
 }
-"""MPEG-TS files are cut and joined as bytes, and their timestamps have 33 bits at 90 kHz. Other containers store lists
+"""MPEG-TS files are cut and joined as bytes, and their clock of 33 bits and 90 kHz wraps. Other containers store lists
 of timestamps. A step back in MP4 is no jump: there an edit list starts at a frame that needs earlier frames to decode.
 """
 
@@ -27,19 +27,19 @@ _EMPTY_PACKET_BYTES = 8
 """A packet of at most this many bytes holds no new picture or sound: it only says that nothing changed."""
 
 _APART_SECONDS = 30.0
-"""How far one stream may be behind the others in the file, in seconds of their timestamps."""
+"""In the file, one stream may be this many seconds behind the others, by their timestamps."""
 
 _HEAD_SECONDS = 2.0
-"""How much of each stream is read to find its start. More than one packet, because frames are stored out of order."""
+"""This many seconds of each stream are read to find its start, because frames are stored out of order."""
 
 _WARM_UP_SECONDS = 0.2
-"""The most sound that an audio decoder discards at the beginning."""
+"""Maximum length of the sound that an audio decoder discards at the beginning, in seconds."""
 
 _MOST_UNKNOWN_PACKETS = 1000
 """After this many packets of unknown streams in a row, the chosen streams count as ended."""
 
 _LONGEST_SOUND_SECONDS = 0.25
-"""The longest packet of compressed sound. A PCM packet may be longer."""
+"""Maximum length of a packet of compressed sound, in seconds. A PCM packet may be longer."""
 
 
 Watch = Callable[["Packet[Stream] | None", float | None], None]

@@ -10,13 +10,13 @@ from anb_core.domain.formats import Container
 from anb_worker.render.mp4_boxes import boxes
 
 _MOST_ELEMENTS = 2_000_000
-"""The most elements that are read. An hour of video has about 300,000 blocks."""
+"""Maximum number of Matroska elements that are read. An hour of video has about 300,000 blocks."""
 
 _HOLDERS = {0x18538067, 0x1F43B675}
 """Matroska's Segment and Cluster. When the size of such an element is unknown, the elements inside it are read."""
 
 _LONGEST_ID, _LONGEST_SIZE = 4, 8
-"""The most bytes of an element's id and of its size."""
+"""Maximum number of bytes of an element's id, and of its size."""
 
 
 def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> bool:
