@@ -15,11 +15,11 @@ from tests.support.postgres import Postgres, running_postgres
 FOOTAGE = Path(__file__).parents[1] / "build" / "footage"
 
 SKIPS_ALLOWED_IN_CI: tuple[str, ...] = ()
-"""Beginnings of the reasons for which a test may be skipped in CI; each with a comment that says why that is fine."""
+"""Prefixes of the skip reasons that CI accepts. A comment beside each prefix says why CI may skip the test."""
 
 
 def pytest_configure() -> None:
-    # A shell's background job ignores SIGINT, and child processes inherit that: tests that send Ctrl-C would hang.
+    # A background job of a shell ignores SIGINT, and so do its child processes. Tests that send SIGINT would hang.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(("ANB_", "AWS_", "CELERY_", "DATABASE_", "S3_", "SQS_")):
@@ -31,7 +31,7 @@ def pytest_configure() -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # Nothing listens on port 9: a client without an endpoint of its own fails at once instead of calling AWS.
+        # No server listens on port 9. A client without a configured endpoint fails at once instead of calling AWS.
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }

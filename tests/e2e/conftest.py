@@ -1,4 +1,4 @@
-"""The CRD of VideoJobs on a cluster, evidence of failed tests, and a report of tests that passed on a second try."""
+"""Installs the CRD of VideoJobs, saves logs and manifests of failed tests, and reports tests that passed on a retry."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="session")
 def _videojobs_known() -> Iterator[None]:
-    """Install the CRD of VideoJobs on the cluster of KUBECONFIG, unless it is there. A control plane is enough."""
+    """Install the CRD of VideoJobs on the cluster of KUBECONFIG, if it is missing. The cluster needs no nodes."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster, or start one's control plane")
     definition = str(CHART / "files" / "videojob-crd.yaml")
@@ -21,12 +21,12 @@ def _videojobs_known() -> Iterator[None]:
     if not installed:
         tool("kubectl", "create", "-f", definition)
     try:
-        # `kubectl wait` fails on a CRD without conditions, and the kind can be listed only a moment later.
+        # `kubectl wait` fails on a CRD that has no conditions yet. VideoJobs can be listed only a moment later.
         eventually(lambda: tool("kubectl", "get", "videojobs", check=False).returncode == 0, every=0.2)
         yield
     finally:
         if not installed:
-            # Wait until it is deleted: helm refuses to install beside a CRD of another owner, even a terminating one.
+            # Wait until the CRD is deleted: helm refuses to install while another owner's CRD exists or terminates.
             tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 

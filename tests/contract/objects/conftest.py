@@ -21,25 +21,25 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Stand:
-    """A bucket under test, and ways to inspect it without the adapter."""
+    """A bucket under test, and functions that inspect the bucket without the adapter."""
 
     objects: Objects
     unfinished: Callable[[], set[str]]
     """The keys of unfinished writes."""
     begin: Callable[[str], object]
-    """Begin to write to a key and never finish, as a crashed process."""
+    """Begin a write to a key and never finish it, like a process that crashes."""
     content_type: Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Server:
-    """S3 at a URL, with a client that does not use the adapter."""
+    """An S3 server: its URL, and a boto3 client for checks without the adapter."""
 
     url: str
     s3: Any
 
     def objects(self, bucket: str = "", **options: Any) -> S3Objects:
-        """An adapter for a bucket, by default a new one. The environment names its server."""
+        """Create an adapter for a bucket, by default for a new bucket. AWS_ENDPOINT_URL must name the server."""
         chosen: dict[str, Any] = {"region": "us-east-1", "patience": PATIENCE, "may_create": True} | options
         return S3Objects(bucket or f"anb-{next(_numbers)}", **chosen)
 
@@ -75,7 +75,7 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(scope="session", params=["memory", *SERVERS])
 def shared_stand(request: pytest.FixtureRequest) -> Iterator[tuple[Server, S3Objects] | None]:
-    """An adapter for a server. It is shared, because creating one takes longer than most tests."""
+    """An adapter that all tests share, because creating an adapter takes longer than most tests. None for "memory"."""
     if request.param == "memory":
         yield None
         return

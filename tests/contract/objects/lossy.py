@@ -1,4 +1,4 @@
-"""An HTTP proxy between adapter and S3 that loses answers, and a server that accepts uploads but stores nothing."""
+"""An HTTP proxy that loses the answers of S3, and an S3 server that accepts uploads but stores nothing."""
 
 import http.client
 import threading

@@ -1,4 +1,4 @@
-"""The contract of every bucket."""
+"""The behaviour that every implementation of a bucket must have."""
 
 import random
 from datetime import timedelta

@@ -238,7 +238,7 @@ def test_parts_in_flight_are_waited_for_before_an_upload_is_aborted(
 
     def slow_parts(method: str, _: str) -> bool:
         if method == "PUT":
-            # Long enough for an abort that does not wait for this part.
+            # Wait, so that a wrong abort, which does not wait for this part, comes first.
             aborted.wait(0.5)
             order.append("part")
         elif method == "DELETE":

@@ -23,17 +23,17 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Stand:
-    """A queue under test, and ways to inspect it without the adapter. Its visibility timeout is `SHORT` or `LONG`."""
+    """A queue with visibility timeout `SHORT` or `LONG`, and functions that inspect the queue without the adapter."""
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """Let this time pass, on the server's clock or the fake's, and return a message received meanwhile, or None."""
+    """Let this time pass on the queue's clock. Returns a delivery received during this time, or None."""
     dead_letters: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
 class Server:
-    """SQS at a URL, with a client that does not use the adapter."""
+    """An SQS server: its URL, and a boto3 client for checks without the adapter."""
 
     url: str
     sqs: Any
@@ -43,7 +43,7 @@ class Server:
         return f"{self.url}/000000000000/{name or f'anb-{next(_numbers)}'}{'.fifo' if fifo else ''}"
 
     def queue(self, url: str, **options: Any) -> SqsQueue:
-        """An adapter for a queue. The environment names its server."""
+        """Create an adapter for a queue. AWS_ENDPOINT_URL must name the server."""
         chosen: dict[str, Any] = {
             "region": "us-east-1",
             "patience": timedelta(seconds=20),
@@ -62,7 +62,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def look_behind() -> Callable[[str], Any]:
-    """Returns a client for the server at a URL."""
+    """A function that creates a boto3 client for the server at a URL."""
     session = boto3.session.Session()
     return lambda url: session.client("sqs", endpoint_url=url)
 
@@ -81,7 +81,7 @@ MakeStand = Callable[..., Stand]
 
 @pytest.fixture(params=["memory", *SERVERS])
 def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStand]:
-    """Returns a function that creates a `Stand` with a new queue. Its arguments are `visibility` and `fifo`."""
+    """A function that creates a `Stand` with a new queue. Its arguments are `visibility` and `fifo`."""
     if request.param == "memory":
         yield _in_memory
         return

@@ -1,4 +1,4 @@
-"""The contract of every queue."""
+"""The behaviour that every implementation of a queue must have."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The contract of every runtime: the system's, which programs use, and the manual one of unit tests."""
+"""The contract of both runtimes: the system runtime of the programs, and the manual runtime of unit tests."""
 
 import threading
 import time

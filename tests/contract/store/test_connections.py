@@ -16,7 +16,7 @@ from tests.support.given import MINUTE, processed
 from tests.support.stores import Sql
 
 MAX_CONNECTIONS = 60
-"""The setting of the server that tests.support.postgres starts. The server reserves three of them for superusers."""
+"""`max_connections` of the server that tests.support.postgres starts. Three connections are reserved for superusers."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_store_opens_no_more_connections_than_it_may_and_serves_all_who_ask(po
 
 def test_nothing_stays_on_a_connection_that_a_pooler_may_lend_to_somebody_else(postgresql: Sql) -> None:
     with closing(SqlStore(postgresql.url, connections=3)) as store:
-        # The driver would prepare a statement after a few executions; this is more than a few.
+        # By default the driver prepares a statement after five executions, so execute each statement ten times.
         for _ in range(10):
             with store.exclusively("sweep", lifetime=MINUTE):
                 processed(store)
@@ -97,7 +97,7 @@ def test_a_limit_of_the_database_counts_too(limited: Sql) -> None:
 
 @pytest.fixture
 def common(postgresql: Sql) -> Iterator[str]:
-    """Our database's URL with a role that, as in production, may not see details of other roles' connections."""
+    """The database's URL with a role that cannot see details of other roles' connections, as in production."""
     name = f"common_{uuid4().hex}"
     with postgresql.database.transaction() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")

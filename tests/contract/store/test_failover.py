@@ -1,4 +1,4 @@
-"""Failover: after another server takes over, a store leaves its old connections and continues without a restart."""
+"""Failover: when another server takes over, a store drops its old connections and continues without a restart."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 
 def pid(database: Database) -> int:
-    """The server process id of the connection that the next transaction gets."""
+    """Return the server's process id for the connection of the next transaction."""
     with database.reading() as connection:
         return int(connection.scalar(text("SELECT pg_backend_pid()")) or 0)
 
@@ -117,7 +117,7 @@ def test_who_was_connected_to_the_server_before_goes_on_with_the_one_that_took_o
         assert "read-only" in (away(follower) or "")
         eventually(lambda: has_followed(after, name, waiting))
 
-        # The old server stays up, as when only its network address moves to another server.
+        # The old server stays up: sometimes only the network address moves to another server.
         read_only(before, whether=True)
         message = str(eventually(lambda: away(store)))
         assert message.startswith(f"The database postgresql:///{name}?host=127.0.0.1%3A{before.port}&host=127.0.0.1%3A")

@@ -64,7 +64,7 @@ def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
 
 
 COMMIT = b"COMMIT\0"
-"""The bytes of a COMMIT on the wire. The NUL tells it from READ COMMITTED, which begins a transaction."""
+"""A COMMIT in the network protocol. The NUL distinguishes COMMIT from READ COMMITTED, which begins a transaction."""
 
 BOTH = pytest.mark.parametrize("when", list(Cut))
 
@@ -139,13 +139,13 @@ def test_what_cannot_be_repeated_says_that_the_database_is_away(postgresql: Sql,
     proxy.cut(Cut.AFTER, COMMIT)
     with pytest.raises(Unavailable):
         far.cancel(video_id)
-    # The store did not guess whether the commit succeeded. A second call gets the current state.
+    # The store did not guess whether the commit succeeded. The second call reads the current state.
     with pytest.raises(Conflict):
         far.cancel(video_id)
 
 
 def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: Proxy, far: SqlStore) -> None:
-    """The settlement was committed, but its answer was lost. Another worker claims the job before the repetition."""
+    """The first call commits, but its answer is lost. Another worker claims the job before the call is repeated."""
     lease = processing(postgresql.store)
     proxy.cut(Cut.AFTER, COMMIT)
     assert interrupt(far, lease)
@@ -156,7 +156,7 @@ def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: P
 
 
 def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
-    """The connection broke while the server was still committing, so the first try still holds its locks."""
+    """The connection breaks while the server commits, so the first try still holds its locks."""
     lease = processing(postgresql.store)
     answers: list[bool] = []
     with postgresql.database.engine.begin() as first_try:
@@ -171,7 +171,7 @@ def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql
 
 
 def test_the_clock_is_read_after_the_wait_for_the_row(postgresql: Sql) -> None:
-    """A claim that waited for a row uses the time after the wait, not before."""
+    """A claim that waits for a row lock reads the clock after the wait, not before."""
     lease = processing(postgresql.store)
     read = []
 
@@ -201,7 +201,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # If the waiting writer had an id already, its event would come before this one.
+        # If the waiting writer already had an event id, its event would be read before this event.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
@@ -241,7 +241,7 @@ def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -
 
         def fill(connection: DBAPIConnection, _: object) -> None:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the current number of pages
+            cursor.execute("PRAGMA max_page_count = 1")  # SQLite raises the limit to the current number of pages
             cursor.close()
 
         event.listen(full.database.engine, "connect", fill)

@@ -201,7 +201,7 @@ def test_a_server_that_is_away_cannot_be_upgraded() -> None:
 
 
 def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:
-    """A migration waits for another one without a limit. Our usual timeouts would end it."""
+    """A migration waits without a limit for another migration. The usual timeouts do not apply."""
     engine = make_engine(postgres_url)
     with engine.connect() as other:
         other.execute(text("SET LOCAL lock_timeout = 0"))
@@ -218,7 +218,7 @@ def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url:
 def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Queries of running programs wait behind a blocked ALTER TABLE, and they give up after 3 s."""
+    """Queries of running programs wait behind a blocked ALTER TABLE and fail after 3 s."""
     engine, to = make_engine(postgres_url), command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
@@ -232,7 +232,7 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
 
 
 def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql) -> None:
-    """Both run during a rolling upgrade, and after a rollback. The older program knows only the column `answered`."""
+    """The old program runs during a rolling upgrade and after a rollback. It knows only the column `answered`."""
     store, video_id = sql.store, processing(sql.store).video_id
     kept = text("SELECT answered, receipts FROM jobs WHERE video_id = :id").columns(answered=JSON, receipts=JSON)
     write = text("UPDATE jobs SET answered = :written, version = version + 1 WHERE video_id = :id")
@@ -251,7 +251,7 @@ def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql
 def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rows, including the fingerprint, are as the first version wrote them."""
+    """The test inserts rows, with fingerprints, exactly as the first version wrote them."""
     to = command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))

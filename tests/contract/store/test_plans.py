@@ -20,7 +20,7 @@ from tests.support.stores import Sql
 MANY = 3000
 
 SMALL = {"api_tokens", "feed_cursors", "locks"}
-"""Tables that always stay too small for an index to matter."""
+"""Small tables, which need no index."""
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
@@ -36,7 +36,7 @@ videos at once."""
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database with thousands of rows in each table, as after some months, and with fresh statistics."""
+    """A database with thousands of rows in each table, as after months of use, and with current planner statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():
@@ -119,8 +119,8 @@ def explained(sql: Sql) -> Iterator[list[str]]:
 
 
 def _postgresql_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
-    # With only thousands of rows, the planner sometimes prefers a scan. With this setting it scans only if it can't use
-    # an index.
+    # With only thousands of rows, the planner sometimes prefers a full scan. With this setting the planner scans a
+    # table only if no index fits.
     cursor.execute("SET LOCAL enable_seqscan = off")
     cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
     nodes = [cursor.fetchone()[0][0]["Plan"]]

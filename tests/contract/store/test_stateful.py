@@ -35,8 +35,8 @@ from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, U
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
-# All steps are about multiples of 30 s, and no deadline is one. So the milliseconds between the calls of the two stores
-# do not matter. The negative step is a failover to a server whose clock is behind.
+# All steps are multiples of 30 s, and no deadline is. So the milliseconds between the calls of the two stores do not
+# matter. The negative step stands for a failover to a server whose clock is behind.
 STEPS = [
     timedelta(seconds=-30),
     timedelta(seconds=30),
@@ -76,7 +76,7 @@ class Pair:
 
 
 def plain(value: Any) -> str:
-    """The value without parts that may differ: times, row ids, tokens of holds."""
+    """Return the value as text, without times, row ids and tokens of holds, which may differ between the stores."""
     return repr(_timeless(value))
 
 
@@ -103,7 +103,7 @@ def _timeless(value: Any) -> Any:
 
 
 class Stores(RuleBasedStateMachine):
-    """All calls of API, workers, relay and sweep."""
+    """Random calls of API, workers, relay and sweep, made on both stores."""
 
     template: Path
 
@@ -270,7 +270,7 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
-        """Promise L3: each unfinished job has a lease, an outbox entry or a sent message, so that it is continued."""
+        """Promise L3: each unfinished job has a lease, an outbox entry or a sent message, so that the job goes on."""
         backend = self.pair.sides[0]
         assert isinstance(backend, InMemory)
         for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
@@ -292,7 +292,7 @@ def test_memory_and_sqlite_tell_the_same_whatever_happens(sqlite_template: Path)
             max_examples=5,
             stateful_step_count=40,
             deadline=None,
-            # Without shrinking, which would take minutes. A person can read forty steps.
+            # Leave out the shrink phase, which would take minutes. A person can read forty steps.
             phases=[Phase.reuse, Phase.generate],
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -1,4 +1,4 @@
-"""A row that this version can't read is reported and skipped; all other rows stay usable."""
+"""The store reports and skips a row that this version can't read. All other rows stay usable."""
 
 from datetime import timedelta
 
@@ -120,7 +120,7 @@ def test_the_uploads_of_the_others_end(backend: Backend) -> None:
 
 
 def test_it_is_counted_sent_and_purged_like_the_others(backend: Backend) -> None:
-    """Operations that do not need the unreadable value still work, also for the newer program's rows."""
+    """Operations that do not need the unreadable value still work on rows that a newer program wrote."""
     store = backend.store
     bad = spoiled(backend, uploaded(store))
     deleted = uploaded(store)
@@ -162,7 +162,7 @@ def test_whatever_of_it_cannot_be_read(sql: Sql, damage: str) -> None:
 
 @pytest.fixture
 def lax(sqlite: Sql) -> Sql:
-    """A database without check constraints. A newer program may have changed them, so unknown values are possible."""
+    """A database without check constraints, so that a test can store values that only a newer program knows."""
     with sqlite.database.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None

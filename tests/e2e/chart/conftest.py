@@ -1,4 +1,4 @@
-"""Fixtures that render the chart and give the schemas that it must fit. Helm and Go must be on PATH."""
+"""Fixtures that render the chart, and the schemas for its manifests. Helm and Go must be on PATH."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def render() -> Render:
 def keda_schemas() -> dict[str, Manifest]:
     """KEDA's schemas by kind, from the Go module of the version that deploy/local/up installs.
 
-    They are made strict: like the API server, they refuse unknown fields.
+    The schemas forbid unknown fields, as the API server does.
     """
     script = CHART.parents[1] / "deploy" / "local" / "up"
     (version,) = re.findall(r"^keda=(\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
@@ -49,7 +49,7 @@ def videojob_definition() -> Manifest:
 
 
 def _refuse_equal_keys(node: yaml.Node) -> None:
-    """Fail if a mapping has a key twice: the API server refuses that, but PyYAML keeps the last value."""
+    """Fail if a mapping has a duplicate key. The API server refuses duplicates, but PyYAML keeps the last value."""
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"equal keys among {keys}: {node.start_mark}"

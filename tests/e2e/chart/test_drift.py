@@ -24,7 +24,7 @@ Render = Callable[..., list[Manifest]]
 ROOT = CHART.parents[1]
 
 RIGHT_BY_THEMSELVES = {
-    # Their defaults fit a pod: JSON without a terminal, the pod's name, and the region in the queue's URL.
+    # In a pod the defaults are right: JSON logs, the pod's name, and the region in the queue's URL.
     "ANB_LOG_FORMAT",
     "ANB_WORKER_NAME",
     "SQS_REGION",
@@ -57,7 +57,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     }
     reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
     for program in ("api", "worker"):
-        # Only the operator gets it: it changes with every number of pods, and a change restarts the pods that get it.
+        # Only the operator gets this setting. It changes with the number of pods, and a change restarts the pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
@@ -110,7 +110,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
     stated = set()
     for name, spec in pods.items():
         env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
-        # During a rolling update the old pod may still drain while the new one already runs.
+        # During a rolling update, the old pod may still drain while the new pod already runs.
         replaced = 1 if spec.get("strategy", {}).get("type") == "Recreate" else 2
         opened += replaced * most.get(name, spec.get("replicas")) * int(env["ANB_DATABASE_CONNECTIONS"])
         stated |= {env[key] for key in env if key == "ANB_DATABASE_CONNECTIONS_IN_ALL"}
@@ -128,7 +128,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
 def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
     prefixes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)  # so that loading fails with every prefix
+    monkeypatch.delenv("DATABASE_URL", raising=False)  # loading the settings must fail even if the prefix is accepted
     monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
     with pytest.raises(Misconfigured) as refusal:
         load(WorkerSettings)
@@ -201,7 +201,7 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
 
 
 def test_no_value_that_has_a_default_can_be_missing() -> None:
-    # A key without a value removes the chart's default, and --reuse-values brings no default for a new value.
+    # `key: null` removes the chart's default, and --reuse-values does not add the defaults of new values.
     for path, defaults in _objects(_values()):
         assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 
@@ -243,7 +243,7 @@ def _config_schema() -> dict[str, Any]:
 
 
 def _example(given: object) -> object:
-    """Return a value that this schema accepts. Anything that is not a schema is returned as it is."""
+    """Return a value that this schema accepts. An argument that is not a schema is returned unchanged."""
     match given:
         case {"minimum": least}:
             return least
@@ -255,7 +255,7 @@ def _example(given: object) -> object:
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the paths of all values. A map that people fill freely (labels, quantities) counts as one value."""
+    """Return the paths of all values. A map with arbitrary keys (labels, quantities) counts as one value."""
     found = []
     for name, value in values.items():
         path = f"{prefix}{name}"
@@ -264,7 +264,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _objects(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Yield the path of each object with a fixed set of keys, and the keys in it that have a default."""
+    """Yield the path of each object with a fixed set of keys, and those of its keys that have a default."""
     yield path, [name for name, value in values.items() if value is not None]
     for name, value in values.items():
         if isinstance(value, dict) and value and name not in OPEN:

@@ -20,7 +20,7 @@ ODD_NAMES = ("y", "on", "null", "true", "e3")
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_manifest_of_every_preset_is_valid_strictly(version: str, render: Render) -> None:
-    # Validate a manifest that several presets share only once: each validation reads a schema of some megabytes.
+    # Remove duplicates first, because each validation is slow: it reads a schema of several megabytes.
     manifests = {json.dumps(manifest, sort_keys=True) for preset in PRESETS for manifest in render(preset, version)}
     kinds = set()
     for manifest in map(json.loads, sorted(manifests)):
@@ -117,7 +117,7 @@ def test_values_that_can_not_work_are_refused_with_every_reason_at_once() -> Non
 
 
 def _names(part: Any) -> Iterator[Any]:
-    """Yield everything that is used as a name or as the value of a label."""
+    """Yield each value that is used as a name or as the value of a label."""
     match part:
         case dict():
             for key, value in part.items():

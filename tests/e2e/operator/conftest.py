@@ -1,4 +1,4 @@
-"""Real operator processes on the real API server of KUBECONFIG; a control plane without nodes is enough.
+"""Real operator processes on the real API server of KUBECONFIG. The cluster needs no nodes.
 
 Each site has its own namespace, PostgreSQL database and bucket. The tests themselves do what workers do.
 """
@@ -51,7 +51,7 @@ class Operator:
             return False
 
     def get(self, path: str) -> str:
-        """Return the body of the answer, or an empty string when the operator does not answer."""
+        """Send a GET request. Returns the response body, or an empty string if the connection fails."""
         try:
             return httpx.get(f"{self.url}{path}", trust_env=False, timeout=10).text
         except httpx.TransportError:
@@ -67,7 +67,7 @@ class Operator:
 
 
 class Site:
-    """A namespace, a database and a bucket, on which a test can start operators."""
+    """A namespace, a database and a bucket for operators that a test starts."""
 
     def __init__(self, parts: Parts, environment: dict[str, str], folder: Path) -> None:
         self.parts = parts
@@ -205,7 +205,7 @@ def name() -> str:
 def rights_of_the_chart(
     namespace: str, folder: Path, template: str, *values: str, account: str = "anb-operator"
 ) -> Path:
-    """Return a KUBECONFIG for a ServiceAccount that has exactly the rights in this template of the chart."""
+    """Return a KUBECONFIG for a ServiceAccount with exactly the rights that this chart template grants."""
     rights = folder / f"{template}.yaml"
     options = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0], *values)
     only = f"--show-only=templates/operator/{template}.yaml"

@@ -93,7 +93,7 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
     with site.ready_operator():
         video_id = processed(site.store)
         site.phase(video_id, "processed")
-    # The first operator has shown the end already. Otherwise, on a slow machine, the 5 s could pass before it is shown.
+    # The first operator already wrote the final status. On a slow machine, the 5 s could otherwise pass before that.
     with site.ready_operator(ANB_OPERATOR_TTL_PROCESSED_SECONDS="5") as operator:
         eventually(lambda: video_id not in site.videojobs(), every=0.2)
         assert site.store.get(video_id) is not None

@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 KEY = "uploads/clip.mp4"
 OPERATOR = "app.kubernetes.io/component=operator"
 
-# The log line of `kubectl proxy` for a request, in the format of Kubernetes 1.33 and later or of older versions.
+# Matches the line that `kubectl proxy` logs for a request, in the format before and since Kubernetes 1.33.
 REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
 RESOURCE = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/v[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[^/]+)(?P<name>/[^/]+)?(?P<part>/.+)?"
@@ -52,7 +52,7 @@ class Recorder:
 def right_of(method: str, path: str, query: str) -> Right | None:
     """Return the right that a request needs.
 
-    None for requests that every account may make: discovery, and reviews of the account's own rights.
+    Returns None for requests that need no right: discovery, and reviews of the account's own rights.
     """
     asked = RESOURCE.fullmatch(path)
     if asked is None or asked["resource"] == "selfsubjectaccessreviews":
@@ -103,7 +103,7 @@ def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
         site.phase("clip", "uploaded")
         site.patch("clip", {"cancel": True})
         eventually(lambda: "clip" not in site.videojobs(), every=0.2)
-        # The test can see the deletion before the proxy has logged it.
+        # The test can see the deletion before the proxy logs the request.
         eventually(lambda: recorder.used() >= granted(site, "anb-operator"), every=0.2)
         assert recorder.used() == granted(site, "anb-operator")
 
@@ -135,7 +135,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
 def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing(site: Site, tmp_path: Path) -> None:
     site.put(KEY)
     options = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
-    # The cluster may be without KEDA, and it has the CRD of VideoJobs already.
+    # The cluster may lack KEDA, and the CRD of VideoJobs is already installed.
     less = ("--set", "worker.autoscaling.enabled=false,crds.install=false")
     rendered = tool("helm", "template", "anb", str(CHART), *options, *less).stdout
     tool("kubectl", "-n", site.namespace, "apply", "--selector", OPERATOR, "-f", "-", given=rendered)

@@ -1,4 +1,4 @@
-"""The whole system on a cluster, installed once by deploy/local/up, the script that people use."""
+"""Installs the whole system on a cluster, once for all tests, with the script deploy/local/up that people use."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def installed() -> Iterator[Release]:
 
 
 def _refuse_if_in_use() -> None:
-    """Fail if the cluster has someone else's VideoJobs: these tests delete the CRD and the local services."""
+    """Fail if the cluster has VideoJobs of other users, because these tests delete the CRD and the local services."""
     crd = tool("kubectl", "get", "crd", "videojobs.anb.video", "--ignore-not-found", "--output=json").stdout
     if not crd:
         return
@@ -50,7 +50,7 @@ def _refuse_if_in_use() -> None:
 
 @pytest.fixture
 def release(installed: Release) -> Iterator[Release]:
-    """The release, with its storage forwarded anew for each test: one broken connection stops kubectl's forwarding."""
+    """The release. Each test gets a new port-forward to the storage: one broken connection ends a port-forward."""
     with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
         yield installed
 
@@ -76,7 +76,7 @@ def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def upload(api: Api) -> Callable[..., str]:
-    """Return a function: `upload(clip, title=..., edit=...)` uploads the clip and gives the video's id."""
+    """A function: `upload(clip, title=..., edit=...)` uploads the clip and returns the video's id."""
 
     def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
         with opened(clip, lambda _: None) as source:

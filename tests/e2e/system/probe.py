@@ -1,7 +1,7 @@
 """Uploads a clip every 200 ms through the Service until SIGTERM. Runs in a pod with the API's image.
 
-Prints a line for each upload, with the answer and its duration in seconds, and at the end the number of uploads. Each
-uploaded video is deleted at once.
+Prints one line per upload, with the response and its duration in seconds, and at the end the number of uploads.
+Deletes each uploaded video at once.
 """
 
 import json

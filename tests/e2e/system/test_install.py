@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 
-# No user is set, so that each container runs as the image's user. The kubelet refuses to start one as root.
+# Without `runAsUser`, a container runs as the image's user. The kubelet does not start a container as root.
 HARDENED = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "restartPolicy": "Never",
@@ -87,7 +87,7 @@ def test_helm_test_uploads_a_clip_and_sees_it_processed() -> None:
 def test_a_second_install_changes_nothing(release: Release, namespace: Namespace) -> None:
     def specs() -> dict[str, Json]:
         found = namespace.items("deployments") + LOCAL.items("deployments")
-        # Leave out the number of pods, because an autoscaler may change it meanwhile.
+        # Ignore the number of pods, which an autoscaler may change during the test.
         return {item["metadata"]["name"]: item["spec"] | {"replicas": None} for item in found}
 
     before = specs()

@@ -21,7 +21,7 @@ def patch(namespace: Namespace, name: str, **spec: object) -> None:
 
 
 def condition(release: Release, name: str, kind: str) -> dict[str, str]:
-    """Return a condition of a VideoJob, empty when the VideoJob has none of this type."""
+    """Return a VideoJob's condition of this type, or an empty dict if the condition is missing."""
     conditions = release.namespace.status(name).get("conditions", [])
     return next((condition for condition in conditions if condition["type"] == kind), {})
 
@@ -39,7 +39,7 @@ def test_the_example_applied_twice_is_one_video(
     status = release.until(name, "processed", within=300)
     assert {video["video_id"] for video in api.videos() if video["title"] == title} - before == {status["videoId"]}
     assert release.results(status["videoId"]) == [status["resultKey"]]
-    # The operator made no mirror beside the VideoJob that submitted the video.
+    # The operator did not create a mirror, because the VideoJob that submitted the video exists.
     shown = [item for item in namespace.items("videojobs") if item["status"].get("videoId") == status["videoId"]]
     assert [item["metadata"]["name"] for item in shown] == [name]
 
@@ -58,7 +58,7 @@ def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Na
     release.until("to-cancel", "cancelled")
     patch(namespace, "to-cancel", cancel=False, retry="once-more")
     assert release.until("to-cancel", "processed")["retry"] == "once-more"
-    # Two VideoJobs with the same key submit two videos.
+    # Two VideoJobs that name the same object submit two videos.
     assert release.until("ahead", "processed")["videoId"] != namespace.status("to-cancel")["videoId"]
 
 

@@ -1,4 +1,4 @@
-"""What people see when database or bucket are wrong. Two small releases run beside the one under test."""
+"""Error messages for a missing database or bucket and a wrong password. The tests install two more, small releases."""
 
 import json
 from base64 import b64decode
@@ -21,7 +21,7 @@ DATABASE = "beside"
 BUCKET = "no-such-bucket"
 WRONG_PASSWORD = "not-its-password"
 
-# Values on top of the preset for kind. The queue does not exist either, but no worker gets far enough to read it.
+# Values that change the preset for kind. The queue does not exist either, but no worker starts to read the queue.
 VALUES: Json = {
     "queue": {"url": "http://localstack.anb-local.svc:4566/000000000000/no-such-queue"},
     "bucket": {"name": BUCKET},
@@ -34,7 +34,7 @@ VALUES: Json = {
 
 
 class Misconfigured:
-    """Installs the small releases. `password` is the database's right password."""
+    """Installs the small releases. `password` is the correct password of the database."""
 
     def __init__(self, values: str, password: str) -> None:
         self._values = values
@@ -44,7 +44,7 @@ class Misconfigured:
         return f"postgresql://anb:{password or self.password}@postgres.anb-local.svc:5432/{database}"
 
     def install(self, name: str, url: str) -> CompletedProcess[str]:
-        """Install or upgrade a release. A Secret of the same name holds its database's URL."""
+        """Install or upgrade a release. A Secret with the release's name contains the database's URL."""
         secret = {"metadata": {"name": name}, "stringData": {"DATABASE_URL": url}}
         BESIDE.apply({"apiVersion": "v1", "kind": "Secret", **secret})
         options = ("--namespace", BESIDE.name, "--set", f"database.existingSecret={name}", "--values", self._values)
@@ -71,7 +71,7 @@ def misconfigured(
 
 @pytest.fixture(scope="module")
 def refused(misconfigured: Misconfigured) -> Iterator[Future[CompletedProcess[str]]]:
-    """The running install of a release whose database does not exist. Its migration is tried three times."""
+    """A `helm install` in progress, for a release whose database does not exist. The migration is tried three times."""
     with ThreadPoolExecutor(1) as thread:
         yield thread.submit(misconfigured.install, "refused", misconfigured.url(database="no_such_database"))
 
@@ -99,7 +99,7 @@ def test_a_password_that_is_no_longer_right_is_named_by_its_user_and_never_shown
 ) -> None:
     url = misconfigured.url(password=WRONG_PASSWORD)
     BESIDE.kubectl("patch", "secret", unready, "--patch", json.dumps({"stringData": {"DATABASE_URL": url}}))
-    # Delete the pods: a rollout would keep the API's old pod, because the new one does not become ready.
+    # Delete the pods. A rollout would keep the API's old pod, because the new pod does not become ready.
     BESIDE.kubectl("delete", "pods", f"--selector=app.kubernetes.io/instance={unready}")
     place = f"The database postgresql://postgres.anb-local.svc:5432/{DATABASE} is not available: "
     reason = r"password authentication failed for user \"anb\""
@@ -122,20 +122,20 @@ def test_a_database_that_does_not_exist_is_named_by_helm_and_in_the_migrations_l
 
 
 def _all_say(instance: str, *words: str) -> bool:
-    """Return whether the log of each component has all these words."""
+    """Return whether the logs of API, operator and worker each contain all these words."""
     logs = [_logs(f"instance={instance}", f"component={component}") for component in ("api", "operator", "worker")]
     return all(word in log for word in words for log in logs)
 
 
 def _logs(*labels: str) -> str:
-    """Return the logs of all pods with these labels, as far as their containers have started."""
+    """Return the logs of all started containers in the pods with these labels."""
     selector = ",".join(f"app.kubernetes.io/{label}" for label in labels)
     wanted = (f"--selector={selector}", "--tail=-1", "--ignore-errors", "--max-log-requests=20")
     return tool("kubectl", "--namespace", BESIDE.name, "logs", *wanted, check=False).stdout
 
 
 def _missing(instance: str) -> set[str]:
-    """Return the required parts that do not answer, according to the API's readiness."""
+    """Return the names of the required parts whose readiness check fails in the API."""
     with BESIDE.forwarded(f"{instance}-api", 80) as url:
         answer = httpx.get(f"{url}/readyz", trust_env=False, timeout=10)
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""KEDA adds and removes workers by both policies."""
+"""KEDA adds and removes workers under each of the two scaling policies."""
 
 import sys
 import time
@@ -16,9 +16,9 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(1200)
 
 JOBS = 30
-# An edit with intro, outro and watermark. 3 s render long enough that three workers start before the queue is short.
+# The edit keeps intro, outro and watermark. Rendering 3 s takes long enough for KEDA to start three workers.
 SHORT = {"trim": {"length": 3}}
-# The chart of samples that docs/kubernetes.md shows.
+# The plotted samples. docs/kubernetes.md shows this file.
 PICTURE = ROOT / "docs" / "scaling-step.svg"
 TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 
@@ -74,7 +74,7 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
         (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
     counts = [count for count, _ in groupby(past.workers for past in samples)]
     assert counts == [1, 2, 3, 2, 1]
-    # Ask kubectl, since the autoscaler may have removed the API's pod that our connection was forwarded to.
+    # Read the status with kubectl: the autoscaler may have removed the API pod behind our port-forward.
     for video_id in videos:
         assert release.until(video_id, "processed")["attempts"] == 1
         assert len(release.results(video_id)) == 1

@@ -29,7 +29,7 @@ NOT_OF_THE_RELEASE = {
 
 
 def probe_pod(api_pod: Manifest, clip: Path) -> Manifest:
-    """Return the manifest of a pod that uploads all the time, with the image and security contexts of the API's pod."""
+    """Return the manifest of the probe's pod, with the image and the security contexts of the API's pod."""
     (container,) = api_pod["spec"]["containers"]
     return {
         "apiVersion": "v1",
@@ -81,14 +81,14 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
     before = {pod["metadata"]["name"] for pod in namespace.pods("api")}
     with probing(namespace, blink, tmp_path / "probe.json") as answers:
         eventually(lambda: len(answers()) > 10, within=60, every=1)
-        # A random value: on a second try of this test the same value would change nothing.
+        # Use a random value. If this test is retried, the same value would change nothing.
         release.up(f"config.ANB_DOWNLOAD_URL_SECONDS={randrange(600, 900)}")
         eventually(
             lambda: not any(item["metadata"]["name"] in before for item in namespace.items("pods")), within=180, every=1
         )
         so_far = len(answers())
         eventually(lambda: len(answers()) > so_far + 10, within=60, every=1)
-        # The probe prints a hanging upload when its timeout ends it.
+        # If an upload hangs, the probe prints a line for it after the timeout.
         namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
         namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
         *said, number = answers()
@@ -118,9 +118,9 @@ def test_an_uninstall_keeps_the_videojobs_and_a_new_install_goes_on_with_them(
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--wait", "--timeout", "5m")
     shown = {item["metadata"]["name"]: item for item in namespace.items("videojobs")}
     assert {finished, "unfinished"} <= set(shown)
-    # With a finalizer the deletion of a VideoJob, or of its namespace, would never finish.
+    # If a VideoJob still had a finalizer, deleting the VideoJob or its namespace would never finish.
     assert all(item["metadata"].keys().isdisjoint({"finalizers", "deletionTimestamp"}) for item in shown.values())
-    # Helm does not delete the pod of `helm test`, so that its log stays readable. The README says so.
+    # Helm keeps the pod of `helm test`, so that people can read its log. The README says so.
     namespace.kubectl("delete", "pod", "anb-test-upload", "--ignore-not-found")
 
     def left() -> set[str]:
