@@ -1,6 +1,6 @@
 """Creates the parts that programs use. Only this module knows which adapter implements which port.
 
-Nothing connects here: every part connects when it is first used. The caller closes the parts that it opened.
+This module opens no connections: every part connects when it is first used. The caller closes the parts that it opened.
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def make_uploads(
 def make_submit(
     settings: SubmitSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None]
 ) -> Submit:
-    """The use case that submits objects that are already in the bucket. All programs that do so create it here."""
+    """The use case that submits objects that are already in the bucket. All programs create it with this function."""
     return Submit(
         store,
         objects,
@@ -109,7 +109,7 @@ def make_sweep(
     wake_relay: Callable[[], None],
     runtime: Runtime,
 ) -> Sweep:
-    """The sweep. All programs that run one create it here."""
+    """The sweep. All programs create it with this function."""
     return Sweep(
         store,
         objects,

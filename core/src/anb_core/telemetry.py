@@ -17,7 +17,7 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""Libraries whose log lines below a warning are dropped. They help nobody, and botocore's include signatures."""
+"""Libraries whose log lines below the level `warning` are dropped: they do not help, and botocore's contain signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
 """Fields that a terminal does not show, unless the level is `debug`."""
@@ -77,7 +77,7 @@ def _for_machines() -> list[Processor]:
 
 
 def _for_people(out: TextIO, *, everything: bool) -> list[Processor]:
-    # Not the pretty traceback: it shows local variables, which may contain secrets.
+    # The pretty traceback is not used, because it shows local variables, which may contain secrets.
     console = structlog.dev.ConsoleRenderer(
         colors=out.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
     )

@@ -18,15 +18,17 @@ POOL = 50
 """Size of a client's connection pool. Every upload uses two connections at a time."""
 
 _NO_ROOM = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
-"""Error codes for a full disk or quota: those of the embedded emulator, MinIO and Ceph. S3 itself is never full."""
+"""Error codes of the embedded emulator, MinIO and Ceph for a full disk or a used-up quota. S3 itself is never full."""
 
 
 def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Config:
-    """Timeouts and retries for a client whose calls end within `patience`, with all retries and their pauses.
+    """Return timeouts and retries for a client. Every call ends within `patience`, including its retries and pauses.
 
-    With `wait`, the time of a long poll, the read timeout is longer by `wait`, and a call is not retried.
+    `wait` is the duration of a long poll. If it is not 0, the read timeout is longer by `wait`, and a call is not
+    retried.
     """
-    # The pauses between retries are at most 1 s and 2 s. If the patience is at least 12 s, they fit into a quarter.
+    # The pauses before the retries are at most 1 s and 2 s. A quarter of a patience of 12 s or
+    # more is enough for both.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),
@@ -38,7 +40,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """The error code that S3 or SQS answered. For an answer without a body, boto3 sets the HTTP status as the code."""
+    """The error code in the answer of S3 or SQS. If the answer has no body, boto3 uses the HTTP status as the code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

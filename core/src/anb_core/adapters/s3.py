@@ -203,7 +203,7 @@ class _Bucket:
             yield
         except ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
-            # KMS answers 400 when it throttles, which is no refusal.
+            # KMS also answers 400 when it throttles requests. That does not mean that access is denied.
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()
@@ -280,7 +280,8 @@ class _Writer:
         while rest:
             if self._part is None:
                 self._room.acquire()
-                # Anonymous pages go back to the system at once. A heap that many threads use would fragment instead.
+                # The memory of an anonymous mmap returns to the operating system at once. A heap that many threads use
+                # would fragment.
                 self._part = mmap(-1, PART_BYTES, flags=MAP_PRIVATE)
             filled = self._part.write(rest[: PART_BYTES - self._part.tell()])
             self._size += filled
@@ -374,7 +375,7 @@ class _Writer:
                 )
             )
         except Unavailable:
-            # The first answer may have been lost; a retry then gets NoSuchUpload. So look whether the object is there.
+            # The first answer may have been lost; a retry then gets NoSuchUpload. So check whether the object exists.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:

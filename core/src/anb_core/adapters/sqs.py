@@ -28,8 +28,9 @@ DLQ_RETENTION = timedelta(days=14)
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""A message that was first received less than this ago counts as received for the first time. The Date header of SQS
-has whole seconds, so a shorter time can't be measured."""
+"""If the first receipt of a message is younger than this, it counts as the current receipt. The Date header of SQS has
+whole seconds, so a shorter time can't be measured.
+"""
 
 LEAST_PAUSE = timedelta(seconds=2)
 """After its first receipt a message stays hidden for at least this long. Otherwise its second receipt would look like
@@ -44,7 +45,7 @@ _STALE = {
     "AWS.SimpleQueueService.MessageNotInflight",
     "InvalidParameterValue",
 }
-"""Error codes of SQS for a receipt handle that has expired. FIFO queues answer the last one."""
+"""Error codes of SQS for a receipt handle that has expired. FIFO queues return the last one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -175,7 +176,7 @@ class SqsQueue:
     def _with_handle(self, call: Callable[[], object]) -> None:
         """Make a call that takes a receipt handle. A handle that has expired is not an error.
 
-        It expires when the message is received again or deleted.
+        A handle expires when its message is received again or deleted.
         """
 
         def tolerant() -> None:
@@ -235,7 +236,7 @@ class SqsQueue:
 def _age(message: "MessageTypeDef", answered: str | None) -> timedelta | None:
     """The time since the message was first received, by SQS's clock. None if this is the first receipt.
 
-    If SQS does not say when that was, the age is 0.
+    The age is 0 if the answer of SQS lacks the time of the first receipt or the current time.
     """
     first = message.get("Attributes", {}).get(_FIRST_RECEIPT)
     if first is None or answered is None:

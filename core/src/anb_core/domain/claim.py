@@ -45,7 +45,7 @@ class RecordLoss:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Drop the message, because it has nothing to wake."""
+    """Drop the message, because no attempt can begin now."""
 
     reason: Reason
     send_after: datetime | None = None
@@ -57,7 +57,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
 ) -> Take | RecordLoss | Drop:
     """Decide what a worker does with a message.
 
-    `now` is the database's clock. `generation` is that of the message, None for messages of older producers.
+    `now` is the database's clock. `generation` is the message's generation, or None for messages of older producers.
     """
     match job:
         case Job(status=status) if status.terminal:
@@ -72,6 +72,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            # A message is only sent once the job is due, so the clock was set back. This may be the job's last message.
+            # A message is sent only when the job is due, so the clock was set back meanwhile. This may be the job's
+            # last message.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

@@ -28,7 +28,7 @@ _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
 """Primaries that have to be converted. Without a conversion their colors look pale. All others are close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
 _CONVERTED_TRANSFERS = {8: "linear", 9: "log100", 10: "log316"}
-"""Transfer functions that have to be converted. All others are treated as BT.709, as players do it."""
+"""Transfer functions that have to be converted. All others are treated as BT.709, as in players."""
 
 _HD_LINES, _SD_COLUMNS = 720, 1024
 
@@ -56,8 +56,8 @@ class ColorPlan:
     """How the colors of a frame are converted to BT.709."""
 
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"
-    """The converter. `scaler` is ffmpeg's scaler, during scaling. `zimg` is zimg, after scaling. `tone_mapping` is zimg
-    with tone mapping from HDR to SDR.
+    """The converter. `scaler`: ffmpeg's scaler converts while it scales. `zimg`: zimg converts after scaling.
+    `tone_mapping`: like `zimg`, with tone mapping from HDR to SDR.
     """
     matrix: str = "bt709"
     primaries: str = "bt709"
@@ -110,7 +110,7 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
     if colors.primaries == _BT2020 or colors.transfer in _HDR:
         return _BT2020
     if colors.alpha:
-        # A program has converted the video from RGB. Without a specified matrix, such programs use BT.601.
+        # A video with alpha was converted from RGB. Programs that convert without specifying a matrix use BT.601.
         return _BT601
     # The same guess as in players: frames larger than those of a DVD have BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601
@@ -118,7 +118,7 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
 
 def _primaries(colors: Colors) -> int:
     if colors.matrix == _ICTCP:
-        return _BT2020  # the definition of ICtCp says so
+        return _BT2020  # by definition, ICtCp has these primaries
     is_bt2020 = colors.transfer in _HDR or colors.matrix in {_BT2020, _BT2020_CONSTANT}
     if is_bt2020 and colors.primaries in {UNSPECIFIED, 0, 3}:
         return _BT2020

@@ -1,6 +1,6 @@
 """Check how much of the kept part could be decoded.
 
-ffmpeg reports no error for packets that it can't decode. The output has its full length in spite of them.
+ffmpeg reports no error for packets that it can't decode. The output has its full length even without them.
 """
 
 from bisect import bisect_left
@@ -12,8 +12,8 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
-"""The longest loss at one place that is accepted. Times match to within _MATCH_SECONDS, so a loss of half a second is
-always found.
+"""The longest accepted loss at one place. Times match to within _MATCH_SECONDS, so a loss of half a second is always
+found.
 """
 
 _MATCH_SECONDS = 0.05

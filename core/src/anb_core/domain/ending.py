@@ -1,4 +1,4 @@
-"""What follows when an error ends an attempt without a result."""
+"""Decide what happens to a job when an error ends an attempt without a result."""
 
 import errno
 

@@ -16,8 +16,8 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
 }
 """The edit options of the first version, with the defaults of that version. Never add an option here.
 
-The first version hashed all of them, and a key lives for 30 days. Every fingerprint still contains them, so that the
-fingerprints of an old and a new version are equal during an upgrade.
+The first version hashed all these options, and a key is stored for 30 days. Every fingerprint still contains these
+options, so that the old and the new version compute the same fingerprint during an upgrade.
 """
 
 

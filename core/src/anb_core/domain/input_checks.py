@@ -8,7 +8,7 @@ from anb_core.domain.formats import ACCEPTED, AUDIO_CODECS, VIDEO_CODECS, Contai
 from anb_core.domain.source_facts import SourceFacts, VideoFacts
 
 _SLACK_SECONDS, _SLACK_SHARE = 0.5, 0.05
-"""How much shorter than its headers say a file may be: 0.5 s or 5 %, whichever is more. Intact files have rounded
+"""A file may be shorter than its headers say, by 0.5 s or 5 %, whichever is more. Even intact files have rounded
 lengths, and their streams may end at different times.
 """
 
@@ -94,7 +94,8 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The duration of the whole file may be that of the sound. It counts only if the file has no picture at all.
+        # The duration of the whole file may be the duration of the sound. It is used only if the file has no picture at
+        # all.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)

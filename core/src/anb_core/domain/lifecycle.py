@@ -1,4 +1,4 @@
-"""What each change does to a job and to the rows that depend on it. Pure functions: a store writes what they return."""
+"""The effects of each change on a job and its dependent rows. Pure functions: a store writes what they return."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ class Effect:
 
     @property
     def error(self) -> Problem | None:
-        """The error that the event shows: why the attempt ended, otherwise the job's own error."""
+        """The error in the event: the error that ended the attempt, if any, otherwise the job's own error."""
         return (self.ended and self.ended.error) or self.record.job.error
 
 
@@ -152,7 +152,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return the deletions for an unfinished upload: now, and again later in case a process still writes the object."""
+    """Return two deletions for an unfinished upload: one now, one later in case a process still writes the object."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
@@ -171,7 +171,7 @@ def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str) -> At
 
 
 def claim(record: Record, now: datetime, *, attempt: Attempt, lease: timedelta, loss: Settlement | None) -> Effect:
-    """Begin an attempt. `loss` ends the previous attempt if its lease has expired."""
+    """Begin an attempt. `loss` is the settlement of the previous attempt if its lease has expired, otherwise None."""
     job = record.job
     ended = Ended(job.lease_owner, loss.ending, loss.error) if loss and job.lease_owner else None
     status = next_status(job.status, Change.CLAIM)

@@ -85,9 +85,10 @@ class Counters:
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
-"""For each issuer, by its id, the last order that was carried out. The issuer decides what an order contains.
+"""Maps the id of an issuer to the issuer's last order that was carried out.
 
-An issuer is a source of orders that must not be carried out twice, such as a VideoJob in Kubernetes.
+The issuer decides what an order contains. An issuer is a source of orders that must not be carried out twice, such as a VideoJob
+in Kubernetes.
 """
 
 
@@ -128,7 +129,7 @@ class Job:
     result: Result | None
     """The current result. None unless the job is processed."""
     receipts: Receipts
-    """Stored in the same transaction that carries out an order, so that no order is carried out twice."""
+    """The transaction that carries out an order also stores its receipt, so that no order is carried out twice."""
     created_at: datetime
     updated_at: datetime
     """Time of the last change of `version`."""
@@ -172,7 +173,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one worker at a job."""
+    """One try of one worker to process a video."""
 
     id: str
     job_id: str

@@ -59,7 +59,7 @@ def clean_title(raw: str) -> str:
 
 
 def title_from_file_name(raw: str) -> str:
-    """Make a title of a file's name: without path and extension, shortened, and valid for `clean_title`."""
+    """Make a title from a file's name: without path and extension, shortened, and valid for `clean_title`."""
     last = _last_part(raw)
     for name in (last.rpartition(".")[0], last):
         printable = "".join(_printable(character) for character in name)

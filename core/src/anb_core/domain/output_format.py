@@ -10,7 +10,7 @@ SAMPLE_RATE = 48_000
 """Audio samples per second."""
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-"""A whole number, so that the sound and the picture of a part can end at exactly the same time."""
+"""Audio samples per video frame. A whole number, so that the sound and the picture of a part can end together."""
 
 AUDIO_PACKET_SAMPLES = 1024
 """Samples in one AAC packet. Therefore the ends of sound and picture may differ by up to one packet."""

@@ -1,4 +1,4 @@
-"""Find the jobs whose message must be lost: they wait longer than the jobs ahead of them explain.
+"""Find the jobs whose message is certainly lost: they have waited longer than all jobs ahead of them can take.
 
 The rows of the database decide this. The queue's own counts are not used.
 """
@@ -38,8 +38,8 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
     `under_way` has one time for each running attempt: the time at which the message of its job was sent.
 
     Two kinds of jobs are ahead of a job: those that have waited longer, and running ones whose message was sent before
-    the job began to wait. A job keeps its place when its message is sent again. So while no worker runs, messages of a
-    long line are sent again less often than those of a short one.
+    the job began to wait. A job keeps its place when its message is sent again. So while no worker runs, the more jobs
+    wait, the less often a message is sent again.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

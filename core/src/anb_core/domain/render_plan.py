@@ -81,7 +81,7 @@ def plan_render(
     container, video, end = check_source(source, edit.trim, limits)
     start, audio = edit.trim.start, source.audio
     heard = () if audio is None else tuple((begin - start, until - start) for begin, until in audio.heard)
-    # Sound after the last frame is kept, and the last frame is shown meanwhile, as players do it.
+    # Sound after the last frame is kept, and the last frame is shown meanwhile, as in players.
     main_frames = max(1, round(min(edit.trim.length, end - start) * FPS))
     looks = _plan_looks(video, start, main_frames)
     return RenderPlan(
@@ -127,6 +127,6 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """Return what decides how frames are processed. Size and format matter only to filters that compare pixels."""
+    """Return the values on which processing depends. Size and format matter only to filters that compare pixels."""
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

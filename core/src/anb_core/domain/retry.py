@@ -94,7 +94,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
     """Plan the settlement of an attempt that ended because the database, the bucket or another part did not answer.
 
     It counts as an interruption, and the next attempt waits for a backoff. Once the job has INTERRUPTIONS_ALARM
-    interruptions, it counts as a failure: an error that one job meets so often is no outage.
+    interruptions, it counts as a failure: an error that one job gets so often is not an outage.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
@@ -103,7 +103,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
-    """Plan the settlement of an attempt whose input can't be processed. The job ends, another try would fail too."""
+    """Plan the settlement of an attempt whose input can't be processed. The job ends, as another try would fail too."""
     return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
 
 

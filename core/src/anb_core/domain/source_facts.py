@@ -98,7 +98,7 @@ class SourceFacts:
     container: Container | None = None
     """None if the container is not accepted."""
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
-    """`cut_off` means that the index, which is at the end of such a file, is missing."""
+    """`cut_off` means that the index at the end of the file is missing."""
     claimed_end: float | None = None
     """End of the file by its headers, in seconds. None if the headers have no value."""
     whole: bool = False

@@ -167,7 +167,7 @@ class Timeline:
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
         """Add `piece` to a stream whose timestamps seem to jump, and assign it to a jump."""
         shift = track.pieces[-1].shift
-        # If another stream has come as far without a jump, this stream only has a gap.
+        # If another stream has reached the same time without a jump, this stream only has a gap.
         if piece.since > track.last and any(
             abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):
@@ -192,7 +192,7 @@ class Timeline:
         )
 
     def _place(self, jump: _Jump) -> None:
-        """Shift the pieces that begin with a jump by one amount, to the end of everything before the jump.
+        """Shift all pieces that begin with a jump by the same amount, so that they follow everything before the jump.
 
         One shift for all streams keeps picture and sound in sync.
         """

@@ -1,4 +1,4 @@
-"""Keeping the lease and the message of an attempt while the attempt runs."""
+"""The keeper, which keeps the lease and the message of an attempt while the attempt runs."""
 
 from types import TracebackType
 from typing import Protocol, Self

@@ -11,7 +11,7 @@ from anb_core.ports.stop import Stop
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The files of an operator that replace the project's own. None for those that are not replaced.
+    """Files of an operator that replace the project's own files. A field is None if its file is not replaced.
 
     The content of a file never changes. A new version has a new path.
     """
@@ -57,12 +57,13 @@ class Renderer(Protocol):
         """Probe, render, join and verify. All files are written to `workdir`, which the caller removes.
 
         `on_progress` gets the progress from 0 to 1, which never falls. `on_step` gets the name of each step when it
-        begins. Both are called in the calling thread, and may raise. After `stop` was asked, all child processes end.
+        begins. Both are called in the calling thread, and may raise. After `stop` was asked to end the attempt, all
+        child processes end.
 
         Raises:
             BadInput: the source can't be rendered, not even in another attempt.
             Transient: this attempt failed, another one may succeed.
             OSError: the disk of this machine failed or is full.
-            AnbError: `stop` was asked with this error.
+            AnbError: the error with which `stop` was asked to end the attempt.
         """
         ...

@@ -78,8 +78,8 @@ class Uploads(Protocol):
     ) -> Record:
         """Set the status `uploaded`, with event and outbox entry. A second call with the same source changes nothing.
 
-        `title` and `edit` replace the values that the upload began with, unless they are None. In a form they may
-        follow the file.
+        `title` and `edit` replace the values that the upload began with, unless they are None. In a form, these two
+        fields may come after the file.
 
         Raises:
             NotFound: `video_not_found`, the upload was abandoned or deleted meanwhile.
@@ -97,8 +97,8 @@ class Uploads(Protocol):
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
         """Create a video with the status `uploaded` for an object that is already in the bucket.
 
-        If a video with this id exists, it is returned unchanged, whoever its owner is. The second value says whether
-        the video is new.
+        If a video with this id exists, it is returned unchanged, even if it has another owner. The second value says
+        whether the video is new.
 
         Raises:
             NotFound: `video_not_found`, a video with this id was deleted.
@@ -193,7 +193,7 @@ class Unknown:
 
 
 class Leases(Protocol):
-    """The writes of a worker. False means that the lease is lost: the worker has to stop and writes nothing more."""
+    """The writes of a worker. If a write returns False, the lease is lost, and the worker must stop its attempt."""
 
     def claim(
         self,
@@ -259,7 +259,7 @@ class OutboxEntry:
 
 
 class Outbox(Protocol):
-    """Messages that committed transactions have promised to send, at most one for each job."""
+    """Messages that have to be sent because a committed transaction added them, at most one for each job."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
         """Take entries that are due, oldest first. No other relay gets them for `hold`."""
@@ -270,7 +270,7 @@ class Outbox(Protocol):
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
-        """Postpone an entry whose message was refused by `delay`, and count the try."""
+        """Make an entry due again after `delay`, because the queue refused its message. Count the failed try."""
         ...
 
 
@@ -281,8 +281,9 @@ class Housekeeping(Protocol):
     """
 
     def exclusively(self, name: str, *, lifetime: timedelta) -> AbstractContextManager[bool]:
-        """Enter a block that one process at a time may run. The value is True for that process, False for others.
+        """Return a context manager for a block that only one process at a time may run.
 
+        Its value is True if this process may run the block, False if another process runs it now.
         If the process crashes, another one may enter after `lifetime`.
         """
         ...
@@ -306,9 +307,9 @@ class Housekeeping(Protocol):
         ...
 
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
-        """Add outbox entries for jobs that wait longer than the jobs ahead of them explain.
+        """Add outbox entries for jobs that have waited longer than all jobs ahead of them can take.
 
-        `anb_core.domain.overdue` decides. Only the `limit` jobs that have waited longest are examined.
+        `anb_core.domain.overdue` selects these jobs. Only the `limit` jobs that have waited longest are examined.
         """
         ...
 
@@ -352,7 +353,7 @@ class DeadLetters(Protocol):
     """Messages that people have to look at."""
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
-        """Record a message that belongs to no job. A long body is cut. False if the message was recorded before."""
+        """Record a message that belongs to no job, with a shortened body. False if the message was recorded before."""
         ...
 
 
@@ -375,7 +376,7 @@ class Tokens(Protocol):
 
 
 class Clock(Protocol):
-    """The clock that decides about all stored times."""
+    """The clock from which all stored times come."""
 
     def now(self) -> datetime:
         """Return the current time by the database's clock."""

@@ -15,7 +15,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class Misconfigured(ValueError):
-    """The environment has missing or wrong variables. `problems` has one sentence for each."""
+    """Environment variables are missing or wrong. `problems` has one sentence for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -26,7 +26,7 @@ def load(kind: type[S]) -> S:
     """Read the environment into this settings model.
 
     Raises:
-        Misconfigured: with one sentence for each wrong variable.
+        Misconfigured: variables are missing or wrong.
     """
     try:
         return kind()

@@ -15,11 +15,11 @@ DAY = 24 * 3600
 """Seconds in a day."""
 
 MIN_TOKEN_LENGTH = 16
-"""The fewest characters of an API token, so that it can't be guessed. The tokens that we generate are longer."""
+"""Minimum length of an API token, in characters. A shorter one could be guessed. Tokens that we generate are longer."""
 
 
 def plain(value: object) -> object:
-    """The value as an environment variable has it: a duration as whole seconds, anything else unchanged."""
+    """Return the value as in an environment variable: a duration as whole seconds, any other value unchanged."""
     return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 

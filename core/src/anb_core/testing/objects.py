@@ -80,7 +80,7 @@ class InMemoryObjects:
             raise self.fault
 
     def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing, because no connection is open."""
 
     def _stored(self, key: str) -> StoredObject:
         data = self.contents[key]

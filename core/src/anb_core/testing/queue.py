@@ -33,7 +33,8 @@ class _Entry:
 class InMemoryQueue:
     """Implements `anb_core.ports.queue.Queue`. The queue is FIFO if its name ends in `.fifo`.
 
-    If `fault` is set to an error, every method raises it. `refuse` returns why a message is not accepted, or None.
+    If `fault` is set to an error, every method raises it. `refuse` returns the reason why it refuses a message, or None
+    if it accepts the message.
     """
 
     name: str = "https://queue.invalid/000000000000/anb-videos"
@@ -111,7 +112,7 @@ class InMemoryQueue:
             raise self.fault
 
     def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing, because no connection is open."""
 
     def put(self, body: str) -> None:
         """Send a message as another producer does."""

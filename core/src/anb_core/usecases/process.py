@@ -46,10 +46,10 @@ class Process:
     adopt: Callable[[str, str], object] | None = None
     """Submits an object (key, video id) that an older producer's message names. None if such messages are refused."""
     on_step: Callable[[str], None] = lambda _: None
-    """Gets the name of each step when it begins. Chaos tests use it."""
+    """Called with the name of each step when the step begins. Chaos tests use it."""
 
     def handle(self, delivery: Delivery, stop: Stop) -> Report:
-        """Handle a delivery completely, or until `stop` is asked."""
+        """Handle a delivery completely, or until `stop` is asked to end the attempt."""
         steps = Steps(self.on_step, self.tools.runtime)
         try:
             report = self._handle(delivery, stop, steps)

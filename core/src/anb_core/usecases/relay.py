@@ -72,7 +72,7 @@ class Relay:
         self._woken = runtime.event()
 
     def wake(self) -> None:
-        """Make `run` look at the outbox or at its stop flag now. Never blocks."""
+        """Make `run` check the outbox and its stop flag now. Never blocks."""
         self._woken.set()
 
     def run(self, stop: Event) -> None:

@@ -55,7 +55,8 @@ class Shutdown:
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
         """Let a shutdown interrupt the work in the block, by asking `stop`.
 
-        If `drains` is True, this happens at the end of the drain time. Otherwise it happens at the first request.
+        If `drains` is True, the interruption comes at the end of the drain time. Otherwise it comes at the first
+        request.
         """
         with self._lock:
             self._current, self._drains = stop, drains

@@ -17,7 +17,7 @@ from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
 """Maximum number of rows that one step handles at a time, so that transactions stay short. A pass sends at most this
-many jobs again for each reason.
+many messages again for each reason.
 """
 
 EMPTY_READINGS = 3
@@ -36,7 +36,7 @@ IN_LINE = 1000
 """Maximum number of waiting jobs for which the sweep compares the waiting time with the jobs ahead."""
 
 DELETION_HOLD = timedelta(minutes=5)
-"""Time for which a process holds deletions. The deletions of a crashed process are free for others after this time."""
+"""Time for which a process holds deletions. After it, other processes can take the deletions of a crashed process."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,9 +51,10 @@ class EmptyWatch:
     def observe(self, depth: Depth, now: float) -> timedelta | None:
         """Add a reading. Return None unless the queue counts as empty.
 
-        For an empty queue, return an age: a message that was sent longer ago must be lost. The age is the time that the
-        last EMPTY_READINGS readings span. The total time of the empty queue would be wrong, because a message that is
-        sent and lost during that time would never be old enough.
+        If the queue counts as empty, return a duration. A message that was sent longer ago than this duration is
+        certainly lost. The duration is the time between the first and the last of the last EMPTY_READINGS readings. The
+        whole time for which the queue was empty would be wrong: a message that is sent and lost during that time would
+        never be old enough.
         """
         if not depth.empty:
             self._since = None
@@ -130,7 +131,7 @@ class Sweep:
         Raises:
             Unavailable: the database does not answer.
         """
-        # The lifetime is longer than a slow pass, but short enough for others to continue soon after a crash.
+        # The lifetime is longer than a slow pass, but short enough for other processes to continue soon after a crash.
         with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
             if not is_ours:
                 return None

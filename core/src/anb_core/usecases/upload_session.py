@@ -42,7 +42,7 @@ A client that sends an upload again has lost the first connection, but the serve
 """
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
-"""Pauses between the tries to complete an upload, in seconds. To upload the file again would take longer."""
+"""Pauses between the tries to complete an upload, in seconds. Uploading the file again would take longer."""
 
 CONTENT_TYPE = "video/mp4"
 

@@ -1,4 +1,4 @@
-"""Passes a request body from the event loop to a thread, piece by piece, each only when the thread asks for it."""
+"""Passes a request body from the event loop to a thread. Each piece is read only when the thread asks for it."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -33,7 +33,7 @@ class Subscription:
         self._events: deque[JobEvent] = deque(maxlen=KEPT)
         self._woken = asyncio.Event()
         self.ended = False
-        """Whether the server stops."""
+        """Whether the server is stopping."""
 
     def put(self, event: JobEvent) -> None:
         """Add an event and wake the reader."""

@@ -13,7 +13,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz", summary="Is the process alive?")
 async def check_health() -> Health:
-    """Responds if the event loop of the process works."""
+    """Responds as long as the event loop of the process runs."""
     return Health()
 
 

@@ -23,7 +23,7 @@ HEADERS = {
 """Default headers of a response. Responses are data for programs, so browsers must not cache, embed or sniff them."""
 
 LINGER_SECONDS = 5.0
-"""Maximum seconds of reading a request body after an early response, which is sent before the body has ended.
+"""Maximum seconds of reading a request body after an early response: a response sent before the end of the body.
 
 Without this, closing the connection would reset it, and a client that still sends would never read the response.
 """
@@ -96,7 +96,7 @@ def prefix_of(headers: Headers, default: str) -> str:
 
 
 class _Exchange:
-    """One request and its response. Adds headers, hides the body of HEAD, and lingers after an early response."""
+    """One request and its response. Adds headers, drops the body of HEAD responses, reads on after early responses."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

@@ -1,7 +1,7 @@
 """Parses an upload's form as a stream: the file's bytes are passed on, only the small fields are kept in memory.
 
 The thread that stores the file pulls the pieces, so memory use stays bounded. The format is RFC 7578. Encodings and
-other line ends are refused. The messages are for users, unlike the parser's own.
+other line ends are refused. The error messages are for users, unlike the error messages of the parser.
 """
 
 import codecs
@@ -77,7 +77,7 @@ def check_length(body_bytes: int, max_file_bytes: int) -> None:
     """Check the Content-Length of a body, in bytes.
 
     Raises:
-        TooLarge: a body of this length must contain too large a file (`file_too_large`).
+        TooLarge: a body of this length contains a file over the size limit (`file_too_large`).
     """
     if body_bytes > OVERHEAD_BYTES:
         check_size(body_bytes - OVERHEAD_BYTES, max_file_bytes)

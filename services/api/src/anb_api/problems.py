@@ -190,7 +190,7 @@ def _methods(routes: Iterable[BaseRoute]) -> list[str]:
 
 
 def _of_parameters(errors: Sequence[Any]) -> Iterator[Any]:
-    """Yield one error per parameter or list element.
+    """Yield one error for each parameter or list element.
 
     Pydantic reports several errors for an optional parameter: one for its type, and one that it is not None.
     """

@@ -55,7 +55,7 @@ class Error(BaseModel):
 
     @classmethod
     def of(cls, problem: model.Problem | None) -> "Error | None":
-        """Return the problem in the API's form, or None without a problem."""
+        """Return the problem in the API's form. None if there is no problem."""
         return Error(code=problem.code, message=problem.message) if problem else None
 
 

@@ -1,6 +1,6 @@
 """The store on PostgreSQL or SQLite.
 
-Each port of `anb_core.ports.store` has its repository; `SqlStore` joins them all. `upgrade` migrates the schema.
+One repository implements each port of `anb_core.ports.store`. `SqlStore` combines them. `upgrade` migrates the schema.
 """
 
 from anb_core.adapters.database.migrations import upgrade

@@ -17,21 +17,22 @@ SELECT current_setting('max_connections')::int
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
-"""Selects three numbers: how many connections are neither reserved nor used by other databases, our role's limit, and
-our database's limit. A limit of -1 means no limit. A NULL backend_type belongs to a role whose connections we may not
-see; such a connection counts as a client's."""
+"""Selects three numbers: the connections that are neither reserved nor used by other databases, the limit of our role,
+and the limit of our database. A limit of -1 means no limit. backend_type is NULL for a connection that our role may not
+inspect; such a connection counts as a client connection.
+"""
 
 _log = structlog.get_logger(__name__)
 
 
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """A callback for a pool's first connection: logs a warning if the server allows fewer than `wanted` connections.
+    """Return a callback for a pool's first connection. It logs a warning if the server allows fewer than `wanted`.
 
-    This is no error: perhaps not all connections are used at once, and a pooler may share them.
+    This is not an error: the programs may never use all connections at once, and a pooler may share them.
     """
 
     def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # Without the rights to read these views, there is no warning.
+        # If our role may not read these views, no warning is logged.
         with contextlib.suppress(psycopg.Error):
             cursor = connection.cursor()
             cursor.execute(_LIMITS)

@@ -59,16 +59,16 @@ CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses it, because its connections are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""A connection is replaced after this time. When a host name moves to another server, the connections follow."""
+"""Maximum age of a connection. When a host name moves to another server, new connections go to that server."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
 """SQLSTATEs of a server that is read-only, shutting down, crashed or starting. The connection is then closed."""
 
 BROKEN = "08"
-"""The SQLSTATE class of connection errors. A pooler answers them when the server behind it is away."""
+"""The SQLSTATE class of connection errors. A pooler returns them when it can't reach its server."""
 
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
-"""SQLAlchemy's errors for a broken connection, a timeout of a lock or a statement, and a read-only server."""
+"""SQLAlchemy's errors for a broken connection, a lock or statement timeout, and a read-only server."""
 
 
 class _Clock(FunctionElement[int]):
@@ -96,7 +96,7 @@ def now_plus(duration: timedelta = timedelta(0)) -> ColumnElement[datetime]:
 def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)) -> ColumnElement[bool]:
     """An SQL condition: the moment is at least `ago` in the past.
 
-    The clock stands in a subquery, so it is read once and an index can be used.
+    A subquery reads the clock, so the clock is read only once and an index can be used.
     """
     return moment <= select(now_plus(-ago)).scalar_subquery()
 
@@ -107,7 +107,7 @@ def clock(connection: Connection) -> datetime:
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that allows ON CONFLICT. In SQLAlchemy only the two dialects' own INSERT classes have it."""
+    """An INSERT that supports ON CONFLICT. In SQLAlchemy, only the INSERT classes of the two dialects support it."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
 
 
@@ -117,10 +117,10 @@ def is_postgresql(connection: Connection) -> bool:
 
 
 def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
-    """An engine with our timeouts and our way of beginning transactions. It connects only when it is used.
+    """Return an engine with our timeouts and our BEGIN statements. It connects when it is first used.
 
     `connections` is the pool's size on PostgreSQL. `in_all` is the number of connections that all processes together
-    may open, if known: a warning is logged when the server allows fewer.
+    may open, or None if unknown. A warning is logged if the server allows fewer.
     """
     parsed = make_url(url)
     options = {
@@ -136,7 +136,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     connect_args = {
-        # Without these, a connection whose server disappeared blocks for minutes.
+        # Without these settings, a connection whose server disappeared blocks for minutes.
         "connect_timeout": int(CONNECT.total_seconds()),
         "tcp_user_timeout": milliseconds(ANSWER),
         "keepalives": 1,
@@ -168,7 +168,7 @@ def _lenient_json(text: str) -> object:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # The driver would begin deferred transactions, in which a second writer fails at once. `_begin_sqlite` begins them.
+    # The driver must not begin transactions: in its deferred ones, a second writer fails at once. See `_begin_sqlite`.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {milliseconds(SQLITE_WAIT)}")
@@ -184,14 +184,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    # `_begin_postgresql` begins transactions. A new connection needs no check: libpq has just done it
-    # (target_session_attrs).
+    # The driver must not begin transactions, because `_begin_postgresql` does. Nor does a new connection need a check:
+    # libpq has just checked it (target_session_attrs).
     connection.autocommit = True
     entry.info["asked"] = True
 
 
 def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-    """Replace a pooled connection, and all older ones, if its server is away or read-only."""
+    """Replace a pooled connection, and all older ones, if its server does not answer or is read-only."""
     if entry.info.pop("asked", False):
         return
     try:
@@ -205,8 +205,8 @@ def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # SET LOCAL, because a pooler would give a session's settings to other clients. One message with BEGIN saves three
-    # round trips to the server.
+    # A pooler would give the settings of a session to other clients, so they are set with SET LOCAL. Sending everything
+    # in one message saves three round trips to the server.
     connection.exec_driver_sql(
         "BEGIN ISOLATION LEVEL READ COMMITTED;"
         f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
@@ -226,7 +226,7 @@ def translated_errors(engine: Engine) -> Iterator[None]:
     """Translate the driver's errors into ours. The message names the database and the reason.
 
     Raises:
-        Unavailable: the connection failed, or the server can't serve it. An error of the statement itself is not
+        Unavailable: the connection failed, or the server can't serve requests. An error of the statement itself is not
             translated.
         Busy: another session held a lock for too long.
         Full: the server's disk is full.
@@ -248,13 +248,13 @@ def translated_errors(engine: Engine) -> Iterator[None]:
 
 
 def _place(url: URL) -> URL:
-    """The URL without user and password, for messages. Of the query parameters, only host and port stay."""
+    """The URL without user and password, for messages. Of the query parameters, only host and port are kept."""
     hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
     return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database, query=hosts)
 
 
 class Database:
-    """The connection pool of one database. Repositories get their transactions here. Usable from any thread."""
+    """The connection pool of one database. Repositories begin their transactions with it. Any thread may use it."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         self.engine = make_engine(url, connections=connections, in_all=in_all)
@@ -272,7 +272,8 @@ class Database:
     def repeatable(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction. If the connection breaks, run it once more on a new connection.
 
-        The first transaction may have committed, if only the answer to its commit was lost. So `work` must lock the
+        The first transaction may have been committed: perhaps only the answer to its commit was lost. So `work` must
+        lock the
         rows, read them, and act on what it finds. The lock waits for the end of the first transaction.
         """
         with translated_errors(self.engine):
@@ -291,7 +292,7 @@ class Database:
             yield connection
 
     def report(self, error: Unreadable) -> None:
-        """Log a warning about a row that can't be read, once. Later queries find the same row again."""
+        """Log one warning for each row that can't be read, because every later query may find the same row again."""
         reason = " ".join(str(error.__cause__).split())
         if (error.message, reason) not in self._reported:
             self._reported.add((error.message, reason))
@@ -309,7 +310,7 @@ class Repository:
         self.database = database
 
     def readable(self, rows: Iterable[Row[Any]], read: Callable[[Row[Any]], T]) -> Iterator[T]:
-        """Convert rows with `read`. A row that this version can't read is reported and skipped."""
+        """Convert rows with `read`. A row that this version can't read is logged and skipped."""
         for row in rows:
             try:
                 yield read(row)
@@ -319,10 +320,10 @@ class Repository:
 
 @contextmanager
 def decoding(code: Code, what: str) -> Iterator[None]:
-    """Translate errors of converting database values into `Unreadable`. `what` names the thing in the message.
+    """Raise `Unreadable` for errors from the conversion of database values. `what` names the thing in the message.
 
     Raises:
-        Unreadable: with this code, if this version does not understand a value.
+        Unreadable: this version does not understand a value. The error has the code `code`.
     """
     try:
         yield

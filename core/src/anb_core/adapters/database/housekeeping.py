@@ -67,8 +67,9 @@ class HousekeepingRepository(Repository):
     def _end_each(
         self, expires: ColumnElement[datetime | None], limit: int, end: Callable[[Connection, Locked], bool]
     ) -> int:
-        """End up to `limit` jobs whose `expires` has passed, each in its own transaction. Returns how many ended.
+        """End up to `limit` jobs whose time `expires` has passed, each in its own transaction.
 
+        `end` ends a job, and returns whether it did so. Returns how many jobs ended.
         Rows that can't be read, or that another transaction has locked, are skipped.
         """
         ended, tried = 0, set[str]()
@@ -94,8 +95,8 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # A job without an outbox entry whose sending was never recorded counts as sent long ago: a second message does
-        # no harm.
+        # If a job has no outbox entry and no recorded time of sending, its message counts as sent long ago: a second
+        # message is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:
@@ -125,7 +126,7 @@ class HousekeepingRepository(Repository):
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
             select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
-            # Skip reasons that only a newer program knows; that program deletes those objects.
+            # Skip reasons that this version does not know. The newer program that wrote them deletes those objects.
             .where(passed(object_deletions.c.delete_after), object_deletions.c.reason.in_(list(DeletionReason)))
             .order_by(object_deletions.c.delete_after, object_deletions.c.id)
             .limit(limit)
@@ -195,9 +196,9 @@ def _due() -> ColumnElement[bool]:
 
 
 def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> int:
-    """Put up to `limit` jobs into the outbox: jobs that match, wait for a worker, are due and have no outbox entry.
+    """Add outbox entries for up to `limit` jobs that match `which`, wait for a worker, are due and have no entry.
 
-    Returns how many were added.
+    Returns how many entries were added.
     """
     forgotten = (
         select(jobs.c.id)

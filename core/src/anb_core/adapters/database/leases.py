@@ -1,4 +1,4 @@
-"""What a worker does with a job: claim it, renew its lease, report progress, publish or settle it."""
+"""A worker's store operations: claim a job, renew a lease, store progress, publish a result, settle an attempt."""
 
 from datetime import timedelta
 

@@ -13,7 +13,7 @@ from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page
 
-# Built once, because they run for every change of every video.
+# These queries are built only once, because they run for every change of every video.
 _VISIBLE = RECORDS.where(videos.c.deleted_at.is_(None))
 _RECORD = _VISIBLE.where(videos.c.id == bindparam("video_id"))
 _RECORDS = _VISIBLE.where(videos.c.id.in_(bindparam("video_ids", expanding=True)))
@@ -40,7 +40,8 @@ class ReadingRepository(Repository):
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
         found: list[Record] = []
         with self.database.reading() as connection:
-            # One query is enough unless unreadable rows were skipped. Fewer rows than the limit means the end.
+            # The query is repeated only if unreadable rows were skipped. If it returns fewer rows than its limit, no
+            # rows are left.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(wanted, after).limit(missing)).all()

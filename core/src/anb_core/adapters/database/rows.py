@@ -47,8 +47,8 @@ RECORDS: Select[Any] = (
 """Selects videos with their jobs. `record_of` converts a row."""
 
 
-# The query locks both rows. After waiting for a lock, PostgreSQL returns only a locked row's newest version.
-# The clock stands outside the subquery, so it is read after the wait.
+# The query locks both rows. If it waits for a lock, PostgreSQL reads the newest version only of the rows that it locks.
+# The outer query reads the clock, so the clock is read after the wait.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
     return select(found.with_for_update(skip_locked=skip_locked).subquery("locked"), now_plus().label("now"))
@@ -70,9 +70,10 @@ class Locked(NamedTuple):
 
 
 def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked | None:
-    """Lock a video and its job, then read them and the clock. None if there is no such video.
+    """Lock a video and its job, then read them and the clock. None if the video does not exist.
 
-    Without `wait`, also None if another transaction has locked it. (SQLite has one writer at a time anyway.)
+    If `wait` is False, also None if another transaction has locked the video or the job. (SQLite has one writer at a
+    time anyway.)
     """
     row = connection.execute(_LOCK if wait else _LOCK_AT_ONCE, {"video_id": video_id}).one_or_none()
     if row is None:
@@ -81,7 +82,7 @@ def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked 
 
 
 def lock_visible(connection: Connection, video_id: str) -> Locked:
-    """Lock a video that must exist and not be deleted; otherwise like `lock`.
+    """Like `lock`, but raise an error if the video does not exist or was deleted.
 
     Raises:
         NotFound: `video_not_found`, unknown or deleted.
@@ -104,7 +105,7 @@ def record_of(row: Row[Any]) -> Record:
 
 
 def decoding_video(video_id: str) -> AbstractContextManager[None]:
-    """Translate errors of converting a video's values: the whole video is then `Unreadable`."""
+    """Raise `Unreadable` for the whole video if one of its values can't be converted."""
     return decoding("video_unreadable", f"video {video_id}")
 
 
@@ -145,7 +146,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
         # A newer program may have written more fields, too.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
-        # Not from column `receipts`: programs from before migration 0004 write only `answered`.
+        # The column `receipts` is not read, because programs from before migration 0004 write only `answered`.
         receipts=dict(fields["jobs_answered"] or {}),
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
@@ -174,12 +175,12 @@ def attempt_of(row: Row[Any]) -> Attempt:
 
 
 def problem_of(code: Code | None, message: str | None, detail: str | None = None) -> Problem | None:
-    """Convert the columns of an error into a problem, or None. Only attempts have the third column, `detail`."""
+    """Convert the columns of an error into a problem. None if `code` is None. Only attempts have a `detail`."""
     return None if code is None else Problem(code, message or "", detail)
 
 
 def columns_of(problem: Problem | None) -> dict[str, str | None]:
-    """The columns `error_code` and `error_message` of a problem."""
+    """Return the values of the columns `error_code` and `error_message` for a problem."""
     if problem is None:
         return {"error_code": None, "error_message": None}
     return {"error_code": problem.code, "error_message": problem.message}
@@ -189,7 +190,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     """Insert a new video and its job. Returns False if there is a video with this id already.
 
     Raises:
-        Conflict: `source_taken`, another video owns the source object, or it is going to be deleted.
+        Conflict: `source_taken`, another video owns the source object, or the object is going to be deleted.
     """
     added = connection.scalar(
         insert(connection, videos)
@@ -199,7 +200,8 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # One statement has one snapshot: an upload that is abandoned now is seen either as a video or as a deletion.
+    # One statement has one snapshot, so an upload that is abandoned meanwhile is found either as a video or as a
+    # deletion.
     taken = connection.scalar(
         select(
             or_(
@@ -278,7 +280,7 @@ def write_job(connection: Connection, before: Job, after: Job) -> None:
 def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
     """Write all effects of one change, and return the new record.
 
-    The feed's event is its last statement, so nothing may be written after this in the transaction.
+    The last statement appends the event to the feed. After this call, the transaction may write nothing more.
     """
     record, job = effect.record, effect.record.job
     write_job(connection, locked.record.job, job)

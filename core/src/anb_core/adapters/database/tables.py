@@ -62,13 +62,13 @@ class Time(TypeDecorator[datetime]):
 
 
 class Words(TypeDecorator[str]):
-    """Text from any source, also untrusted messages. Characters that a database can't store are replaced."""
+    """Text from any source, including untrusted messages. Characters that a database can't store are replaced."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - interface
-        # PostgreSQL refuses NUL, and every encoder refuses a lone surrogate.
+        # PostgreSQL can't store a NUL character, and no encoder accepts a lone surrogate.
         return (
             None
             if value is None
@@ -77,7 +77,7 @@ class Words(TypeDecorator[str]):
 
 
 class Id(Words):
-    """An id. Every database compares ids byte by byte, independent of its locale."""
+    """An id. Every database compares ids byte by byte, independently of its locale."""
 
     cache_ok = True
 
@@ -175,7 +175,8 @@ jobs = Table(
 def waiting() -> ColumnElement[bool]:
     """An SQL condition: the job waits for a worker, which only a message can wake.
 
-    It uses literals instead of bound parameters. Only so both planners see that the partial index can be used.
+    It uses literals instead of bound parameters. Otherwise the query planners would not see that they can use the
+    partial index.
     """
     statuses: list[ColumnElement[str]] = [
         literal_column(f"'{status}'") for status in (Status.UPLOADED, Status.PROCESSING)
@@ -223,7 +224,7 @@ idempotency_keys = Table(
     metadata,
     Column("owner", Words, nullable=False),
     Column("key", Words, nullable=False),
-    # Deferred to the commit, because the key is inserted before its video.
+    # The foreign key is checked at the commit, because the key is inserted before its video.
     Column(
         "video_id",
         Id,
@@ -241,7 +242,7 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # A hold also moves this time: a held entry is due when the hold ends.
+    # A relay that holds the entry sets this time to the end of the hold.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
@@ -302,7 +303,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # A hold also moves this time, as in the outbox.
+    # A process that holds the deletion sets this time to the end of the hold.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,
@@ -321,7 +322,8 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# Locks are rows that expire. With a pooler, PostgreSQL's session locks would belong to whichever client comes next.
+# Locks are rows that expire. PostgreSQL's session locks are not used, because a pooler would give them to its next
+# client.
 locks = Table(
     "locks",
     metadata,

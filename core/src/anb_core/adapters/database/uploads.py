@@ -1,4 +1,4 @@
-"""Uploads, from their begin to the status `uploaded`, and their Idempotency-Keys."""
+"""Uploads, from their start to the status `uploaded`, and their Idempotency-Keys."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -41,7 +41,8 @@ class UploadsRepository(Repository):
                 silent, held = _silence_of(connection, replay, idempotency, lifetime)
                 if silent is None:
                     return replace(replay, held=held)
-                # `abandon` appends an event, which must be the last statement. So begin anew in the next transaction.
+                # `abandon` appends an event, which must be the last statement. So the new upload begins in the next
+                # transaction.
                 abandon(connection, silent)
                 return None
             now = clock(connection)
@@ -103,7 +104,7 @@ class UploadsRepository(Repository):
 
 
 def abandon(connection: Connection, locked: Locked) -> None:
-    """Delete a locked upload. Rows that reference it are deleted by cascade, and its objects are scheduled."""
+    """Delete a locked upload and, by cascade, the rows that reference it. Schedule its objects for deletion."""
     record = locked.record
     connection.execute(delete(videos).where(videos.c.id == record.video.id))
     schedule_deletions(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
@@ -143,14 +144,15 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """The upload that holds the key, and how long it may still be silent. One of both is None.
+    """Return the upload that holds the key if it is silent for too long, or else how long it may still be silent.
 
-    If the upload was silent for too long, returns it, locked, and None. If not, returns None and the time left.
-    Returns None twice if the upload is complete, or keys are never taken over.
+    (upload, None): the upload is silent for too long, and its row is locked. (None, duration): the upload keeps the key
+    for this duration. (None, None): the upload is complete, or an upload never loses its key.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None
-    # `complete_upload` locks the upload before its key, so waiting here could deadlock. A locked upload is not silent.
+    # `complete_upload` locks the upload before its key, so waiting here could deadlock. Another request uses a locked
+    # upload, so it is not silent.
     locked = lock(connection, replay.record.video.id, wait=False)
     if locked is None or locked.upload_expires_at is None:
         return None, idempotency.silence

@@ -1,4 +1,4 @@
-"""The in-memory store, for tests. Each port of `anb_core.ports.store` has its class; `InMemoryStore` joins them all.
+"""The in-memory store, for tests. `InMemoryStore` combines one class for each port of `anb_core.ports.store`.
 
 tests/contract/store checks that it behaves like the databases.
 """
@@ -38,4 +38,4 @@ class InMemoryStore(
             return now
 
     def close(self) -> None:
-        """Do nothing: nothing is open."""
+        """Do nothing, because no connection is open."""

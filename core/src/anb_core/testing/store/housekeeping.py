@@ -121,7 +121,7 @@ def _waits(job: Job, now: datetime) -> bool:
 
 
 def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # A job without an outbox entry whose sending was never recorded counts as sent long ago: a second message does
-    # no harm.
+    # If a job has no outbox entry and no recorded time of sending, its message counts as sent long ago: a second
+    # message is harmless.
     late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
     return late or (not_on is not None and job.enqueued_to != not_on)

@@ -70,7 +70,7 @@ class DeletionRow:
 
     @property
     def due(self) -> datetime:
-        """When the sweep may take this deletion next."""
+        """Time from which the sweep may take this deletion."""
         return self.held_until or self.scheduled.due
 
 
@@ -126,7 +126,7 @@ class Tables:
             yield now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def find(self, video_id: str) -> Row | None:
-        """The video's row, or None if there is no such video.
+        """The video's row, or None if the video does not exist.
 
         Raises:
             Unreadable: `video_unreadable`.
@@ -154,7 +154,7 @@ class Tables:
         """Add a new video.
 
         Raises:
-            Conflict: `source_taken`, another video owns the source object, or it is going to be deleted.
+            Conflict: `source_taken`, another video owns the source object, or the object is going to be deleted.
         """
         video = row.record.video
         others = (other.record.video for other in self.rows.values())

@@ -1,4 +1,4 @@
-"""Uploads, from their begin to the status `uploaded`, and their Idempotency-Keys."""
+"""Uploads, from their start to the status `uploaded`, and their Idempotency-Keys."""
 
 from datetime import datetime, timedelta
 

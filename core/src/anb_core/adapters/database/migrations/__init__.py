@@ -1,7 +1,7 @@
 """Migrations of the database's schema, with Alembic. A new revision is a file in `versions/`, with the next number.
 
-A deployment migrates first and then replaces its processes. So after a revision the previous release must still work:
-drop a column only one release after the last release that reads it.
+A deployment migrates first and then replaces its processes. So the previous release must still work after a revision:
+never drop a column that the previous release reads.
 """
 
 from functools import cache
@@ -38,11 +38,13 @@ def upgrade(url: str) -> None:
     try:
         with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
-                # Another process's migration, or this one's statements, may take long.
+                # No timeouts: a migration of another process may hold the lock for long, and a statement of this one
+                # may take long.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                # An ALTER TABLE that waits for a lock, such as that of a dump, blocks all later queries of the table.
+                # While an ALTER TABLE waits for a lock that a dump holds, for example, it blocks all later queries of
+                # the table.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in revisions():

@@ -1,4 +1,4 @@
-"""Add `jobs.answered`: what the operator has done for VideoJobs. Migration 0004 replaces it by `receipts`."""
+"""Add `jobs.answered`: what the operator has done for VideoJobs. Migration 0004 replaces it with `receipts`."""
 
 import sqlalchemy as sa
 from alembic import op
