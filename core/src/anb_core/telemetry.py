@@ -17,7 +17,7 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""Libraries whose log lines below the level `warning` are dropped: they do not help, and botocore's contain signatures."""
+"""Libraries whose log lines below a warning are dropped. They do not help, and botocore's contain signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
 """Fields that a terminal does not show, unless the level is `debug`."""

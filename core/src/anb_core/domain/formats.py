@@ -94,8 +94,7 @@ MOST_STREAMS = 64
 def ffmpeg_max_pixels(max_pixels: int) -> int:
     """Return the value of ffmpeg's option `max_pixels` that allows frames of `max_pixels` pixels.
 
-    The value is larger than `max_pixels`, because ffmpeg counts all pixels that a decoder allocates: the frame and its
-    padding.
+    The value is larger than `max_pixels`, because ffmpeg also counts the padding that a decoder allocates.
     """
     return max_pixels * 3 // 2 + 100_000
 

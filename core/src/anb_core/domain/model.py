@@ -87,8 +87,8 @@ class Counters:
 Receipts = Mapping[str, Mapping[str, Any]]
 """Maps the id of an issuer to the issuer's last order that was carried out.
 
-The issuer decides what an order contains. An issuer is a source of orders that must not be carried out twice, such as a VideoJob
-in Kubernetes.
+The issuer decides what an order contains. An issuer is a source of orders that must not be carried out twice, such
+as a VideoJob in Kubernetes.
 """
 
 

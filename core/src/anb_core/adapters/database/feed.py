@@ -18,8 +18,7 @@ FEED_LOCK = 0x616E6266
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
     """Append an event. It must be the transaction's last statement.
 
-    On PostgreSQL an advisory lock makes the next writer wait for this commit before that writer gets an id. So ids grow
-    in
+    On PostgreSQL an advisory lock makes the next writer wait for this commit and only then take an id. So ids grow in
     commit order, and a reader that continues after the last id it saw misses nothing. SQLite has one writer anyway.
     """
     job = record.job
