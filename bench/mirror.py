@@ -59,7 +59,7 @@ TOLERANCE = 1.05
 """If the changes take more than this multiple of the planned time, the output says that the machine is too slow."""
 
 Steps = Iterator[tuple[str, int]]
-"""An iterator. Each step changes a video, then yields its id and its stage as a number (see `CLAIMED` and `DONE`)."""
+"""Each step of this iterator changes a video, and yields the video's id and stage (see `CLAIMED` and `DONE`)."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Watch:
 
 
 class Site:
-    """A database and an API server with a namespace. Operators can be started on them."""
+    """A database and an API server with a namespace. `operator` starts an operator that uses them."""
 
     def __init__(self, apiserver: ApiServer, database: str, moto: str, folder: Path) -> None:
         self.store: Store = SqlStore(database)

@@ -13,7 +13,7 @@ ENOUGH_TO_ACT = 8
 """Minimum length of an id's prefix for cancel, retry and delete. A whole id may be shorter."""
 
 USUAL_ID_LENGTH = 36
-"""Length of a UUID. An id of this length is taken as whole, without a search."""
+"""Length of a UUID. An id of this length is complete and needs no search."""
 
 LOOKED_THROUGH = 500
 """Number of newest videos that are searched for a prefix. Cancel, retry and delete search all videos."""

@@ -46,7 +46,7 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
     """Return the seconds to wait before the upload is sent again, or None to give up.
 
     `tries` is the number of failures so far, `error` is the last failure. `waited` is the sum of all waits in
-    seconds. `begun` says whether any byte of the file was sent. The Idempotency-Key makes it safe to send again.
+    seconds. `begun` says whether any byte of the file was sent. The Idempotency-Key makes another try safe.
     """
     match error:
         case NotOurs():

@@ -62,7 +62,7 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
     with _threads() as threads:
         async with connection.open():
             cache = VideoJobCache()
-            # Deletions go on while the queue is paused: no VideoJob may hang for long because the database is down.
+            # Deletions of VideoJobs go on while the queue is paused, so that none hangs because the database is down.
             queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
             health = _health(
                 store, objects, kube=kube, connection=connection, cache=cache, metrics=metrics, threads=threads

@@ -114,7 +114,7 @@ class VideoJobCache:
         return changed_videos
 
     def silence(self) -> float:
-        """Return the seconds since the oldest write that the watch has not shown yet; 0.0 if it has shown all."""
+        """Return the seconds since the oldest write that the watch has not shown yet; 0.0 if all writes are shown."""
         return self._monotonic() - min(since for _, since in self._awaited.values()) if self._awaited else 0.0
 
     def _show(self, videojob: VideoJob) -> None:

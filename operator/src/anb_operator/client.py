@@ -55,7 +55,7 @@ class KubeClient:
 
     async def ping(self) -> None:
         # kopf looks for resources in this list of API groups, which shows a new or deleted CRD a little later than the
-        # CRD's own path does. VideoJobs exist for us only when both show them.
+        # CRD's own path does. VideoJobs count as installed only when both show them.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
         exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:
@@ -151,7 +151,7 @@ class KubeClient:
         )
         await self._connection.call(lambda api: CoreV1Api(api).create_namespaced_event(about.namespace, event))
 
-    # -- the rest of the release's namespace
+    # -- pods, Deployments and ConfigMaps in the release's namespace
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         pods = await self._connection.call(

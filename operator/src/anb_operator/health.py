@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class Health:
     """Decides liveness and readiness. The operator is alive while feed and watch advance, ready while all parts answer.
 
-    An outage of a part never makes the operator "not alive", so it restarts nothing. `parts` has a ping for each part;
+    An outage of a part makes the operator "not ready" but never "not alive". `parts` has a ping for each part;
     `watch_silence` returns the seconds for which the watch has not shown a write.
     """
 

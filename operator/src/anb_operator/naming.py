@@ -7,7 +7,7 @@ from uuid import NAMESPACE_DNS, uuid5
 from anb_operator.videojob import GROUP, PLURAL, Spec
 
 NAME_PATTERN = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-"""Valid names of Kubernetes objects (DNS subdomains). All ids that the API gives out match it."""
+"""Valid names of Kubernetes objects (DNS subdomains). All ids from the API match this pattern."""
 
 _SUBMITTED = uuid5(NAMESPACE_DNS, f"{PLURAL}.{GROUP}")
 

@@ -128,7 +128,7 @@ class Plan:
     """Until this time no mirror may replace the VideoJob that this plan deletes by its own, shorter time to live."""
 
     def look_again(self, at: datetime) -> None:
-        """Reconcile again at this time, or earlier if the plan says so already."""
+        """Reconcile again at this time, unless the plan has an earlier time already."""
         self.again_at = min(self.again_at or at, at)
 
 

@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reconcile(Protocol):
-    """Reconciles one video: `Reconciler.reconcile`."""
+    """The type of a function that reconciles one video, such as `Reconciler.reconcile`."""
 
     async def __call__(self, video_id: str, *, news: bool) -> float | None: ...
 

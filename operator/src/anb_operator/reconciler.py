@@ -157,7 +157,7 @@ class Reconciler:
         new_plan = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
         created = await self._carry_out(new_plan)
         if created:
-            # Creating an object ignores its status, so a second plan writes the status of the new mirrors.
+            # The API server ignores the status of a new object, so a second plan writes the status of the new mirrors.
             new_plan = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):

@@ -17,7 +17,7 @@ RESYNC_SECONDS = 300.0
 """Seconds between two resyncs."""
 
 PAUSE_SECONDS = 2.0
-"""Seconds before the next try after a list failed."""
+"""Seconds from a failed list to the next try."""
 
 PAGE = 500
 """Number of videos read at once."""

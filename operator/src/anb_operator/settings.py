@@ -36,7 +36,7 @@ class WatchScope(FromEnvironment):
 
 
 class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, StoreSettings):
-    """The settings of the operator. It uses neither the queue nor leases."""
+    """The settings of the operator, without those for the queue and for leases."""
 
     listen: Address = Field(
         "127.0.0.1:8002",

@@ -16,7 +16,7 @@ PAUSE_SECONDS = 1.0
 """Seconds between two checks."""
 
 TRIES = 5
-"""Number of rounds in which finalizers are removed."""
+"""Maximum number of rounds in which finalizers are removed."""
 
 MARKER_CHECKS = 6
 """Number of checks for the marker. A tool without hooks may apply the marker some seconds after this Job."""

@@ -278,7 +278,7 @@ class Status(_Part):
 
 
 def _read_known_fields(manifest: dict[str, Any], read: ValidatorFunctionWrapHandler) -> Status:
-    """Read a status, and keep apart the fields that only a newer version of the operator can read."""
+    """Read a status. Fields that only a newer version of the operator can read are stored apart from the others."""
     try:
         status: Status = read(manifest)
     except ValidationError as error:

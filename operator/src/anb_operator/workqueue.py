@@ -67,11 +67,11 @@ class WorkQueue:
         self._woken = asyncio.Event()
 
     def pause(self) -> None:
-        """Give out only urgent videos until `resume`, because the database is unavailable."""
+        """Let `take` return only urgent videos until `resume`, because the database is unavailable."""
         self._paused = True
 
     def resume(self) -> None:
-        """Give out all videos again."""
+        """Let `take` return all videos again."""
         if self._paused:
             self._paused = False
             self._woken.set()
@@ -168,7 +168,7 @@ class WorkQueue:
             self._woken.set()
 
     def _promote(self) -> float | None:
-        """Add the delayed videos that are due. Returns the seconds until the next one is due, or None."""
+        """Add the delayed videos that are due. Returns the seconds until the next one, None if no video waits."""
         now = self._monotonic()
         while self._later:
             at, video_id = self._later[0]

@@ -185,7 +185,7 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
 
 
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
-    """Return the steps, after an entry for the rest of the time. A new worker mostly renders its cards in that time."""
+    """Return the steps, preceded by the wait for the worker. A new worker renders its cards in most of this time."""
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 

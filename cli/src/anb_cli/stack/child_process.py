@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session. Ctrl-C reaches only the supervisor, which stops children in order."""
+        """Start the program in a new session. Only the supervisor gets Ctrl-C, and it stops the children in order."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(

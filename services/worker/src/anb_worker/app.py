@@ -170,7 +170,7 @@ def _adopter(
 
 @contextmanager
 def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
-    """Run the threads of relay and sweep while the block runs. Other processes do the work that is left at its end."""
+    """Run the threads of relay and sweep while the block runs. Afterwards, other processes do this work."""
     stop = runtime.event()
     loops = {"relay": relay.run, "sweep": sweep.run}
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

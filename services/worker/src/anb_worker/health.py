@@ -67,7 +67,7 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
             error = missing()
             if error is None:
                 return HTTPStatus.OK, "text/plain", b"ok\n"
-            # The error's own message names hosts and users. So only the log has it: anybody can read this answer.
+            # The error's own message names hosts and users, so it goes only to the log: anybody can read this answer.
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"the {error.part} does not answer\n".encode()
         case "/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)

@@ -1,8 +1,7 @@
 """Renews the lease of a running attempt in the background, and ends the attempt when its lease is or may be lost.
 
 Each attempt has three threads, because any call may hang. One renews the lease, one writes progress, and the watchdog
-makes no calls. Once an attempt was asked to end, its lease is not renewed any more: the attempt has the rest of the
-lease to finish.
+makes no calls. Once an attempt is asked to end, its lease is not renewed: it must finish before the lease expires.
 """
 
 from collections.abc import Callable

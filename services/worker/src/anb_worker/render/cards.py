@@ -61,8 +61,8 @@ class Card:
 class Cards:
     """Returns cards and watermarks from `shipped` (read-only) or `folder`. Makes those that are missing in `folder`.
 
-    All methods raise Transient (`bad_resource`: the operator's file can't be used), OSError, and the error that
-    `stop.ask` was called with.
+    All methods raise OSError, Transient (`bad_resource`: the operator's file can't be used), and the error given to
+    `stop.ask`.
     """
 
     def __init__(

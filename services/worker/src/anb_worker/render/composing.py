@@ -61,7 +61,7 @@ def _card(*layers: VideoClip) -> VideoClip:
     # A background color makes the clip opaque, which saves a third of the CPU time.
     parts = [VideoClip(background, duration=CARD_SECONDS), *layers]
     card = CompositeVideoClip(parts, size=(WIDTH, HEIGHT), bg_color=(0, 0, 0))
-    # No fade-in: a player shows the first frame before the video is started.
+    # The card does not fade in, because a player shows the first frame before the video is started.
     return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
 
 

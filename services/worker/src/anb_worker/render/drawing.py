@@ -35,7 +35,7 @@ ACCENT = (255, 176, 59), (255, 94, 98)
 """The two ends of the accent gradient (RGB). The cards have only this gradient, navy and white."""
 
 _OVERSAMPLE = 4
-"""Pillow draws shapes without antialiasing, so they are drawn this many times larger and scaled down."""
+"""Pillow draws shapes without antialiasing, so shapes are drawn larger by this factor and then scaled down."""
 
 _TITLE_CHARACTERS = 200
 """The longest title that is drawn, in characters. Two lines never hold more than this, in any script."""
@@ -205,7 +205,7 @@ def own_font(weight: str, size: int) -> FreeTypeFont:
 
 def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
     """Return the letters of a text whose glyph is neither empty nor the font's glyph for unknown characters."""
-    # Not with Raqm, which draws a dotted circle under an accent that stands alone.
+    # Raqm is not used here, because it draws a dotted circle under an accent that stands alone.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
     unknown = plain.getmask(_UNKNOWN)
     shapes = {letter: plain.getmask(letter) for letter in set(text)}

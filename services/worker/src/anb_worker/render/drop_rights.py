@@ -118,8 +118,8 @@ def filter_calls(libc: ctypes.CDLL) -> None:
         return
     audit, sockets, group_changes = _CALLS[os.uname().machine]
     load, equal, at_least, decide = 0x20, 0x15, 0x35, 0x06
-    # `refuse` fails the call with EPERM. `pretend` reports success without making the call, so that a program that
-    # becomes a daemon goes on and is killed with its process group.
+    # `refuse` fails the call with EPERM. `pretend` reports success without making the call: a program that wants to
+    # become a daemon then runs on in its process group, and is killed with it.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
         (load, 0, 0, 4),  # the architecture of the call: calls of the 32-bit variant are killed

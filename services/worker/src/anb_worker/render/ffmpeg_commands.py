@@ -121,7 +121,7 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
     """Return an extract_command, changed to copy two channels unmixed, if ffmpeg could not mix all channels.
 
-    Returns None when `stderr` has no message about that. ffmpeg can mix channels that stand for loudspeakers in a room.
+    Returns None when `stderr` does not say so. ffmpeg can mix channels that stand for loudspeakers in a room.
     It can't mix dual mono, discrete channels or Ambisonics. The first channel of Ambisonics has the sound from all
     directions, so it is used for both sides.
     """
@@ -246,8 +246,8 @@ def _looks(plan: RenderPlan) -> str:
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for pictures of one look: deinterlace them, set the frame rate, fit them into the frame."""
-    # start_time: a picture that appeared before the cut is shown from the cut on. A first picture that comes later is
-    # shown early, instead of black. Callers cut the result by `end_frame`, because `fps` fills gaps in the timestamps.
+    # start_time: a picture that appeared before the cut is shown from the cut on. A first picture that comes after the
+    # cut is shown early, instead of black. Callers cut by `end_frame`, because `fps` fills gaps in the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -271,7 +271,7 @@ def _fit(color: ColorPlan) -> str:
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """Return a filter that hides the color matrix. The scaler rejects an unknown one even when it does not use it."""
+    """Return a filter that hides the color matrix. The scaler rejects unknown matrices, even unused ones."""
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 

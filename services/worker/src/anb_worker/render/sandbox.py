@@ -230,8 +230,7 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
 def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
     """Reap a child that has ended, and return the resources that it used.
 
-    wait4 instead of Popen.wait: only the used CPU time shows whether the limit was reached, because ffmpeg catches the
-    limit's signal.
+    wait4 returns the used CPU time. Only this time shows that the limit was reached: ffmpeg catches the limit's signal.
     """
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)

@@ -66,7 +66,7 @@ class Part:
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
     def other_recording_at(self, video: VideoStream) -> float | None:
-        """Return when another recording, with its own streams, begins in the file. None when there is none."""
+        """Return when another recording, with its own streams, begins in the file. None without such a recording."""
         count = self.scan.packets_before_other_recording
         if count is None:
             return None

@@ -146,7 +146,7 @@ class Looks:
 def _is_dolby_vision(video: VideoStream) -> bool:
     """Return whether the colors can only be shown by Dolby Vision.
 
-    PyAV has no attribute for that. So the stream's header is written into an MP4 in memory, whose boxes show it.
+    PyAV has no attribute for Dolby Vision, but MP4 has a box. So the stream's header is written into an MP4 in memory.
     """
     header = BytesIO()
     options = {"strict": "unofficial", "movflags": "empty_moov"}

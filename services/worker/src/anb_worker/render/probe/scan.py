@@ -74,7 +74,7 @@ class Scan:
 
     `packets`: the packets of each stream, by the stream's index. `ended`: whether the file was read to its end.
     `packets_before_other_recording`: the number of video packets before another recording that was joined to this file,
-    with its own streams, or None when there is none.
+    with its own streams, or None without such a recording.
     """
 
     def __init__(
