@@ -1,4 +1,4 @@
-"""Gives schemathesis what it can't learn from a schema: a video file, valid cursors, and ids of videos that exist.
+"""Gives schemathesis values that a schema cannot provide: a video file, valid cursors, and ids of existing videos.
 
 The process of schemathesis imports this module, because SCHEMATHESIS_HOOKS names it.
 """
@@ -39,7 +39,7 @@ EVENT = {
         },
     },
 }
-"""The schema of one event, which schemathesis needs. Our own schema describes the whole stream as one string."""
+"""The schema of one event, for schemathesis. The API's schema describes the whole stream as one string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
 schemathesis.openapi.format(
@@ -65,7 +65,7 @@ def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStrategy[Any]:
-    """In half of the valid cases, use the id of a video that exists."""
+    """Replace the id by that of an existing video in half of the cases with a valid id."""
     if not _is_id(path_parameters):
         return st.just(path_parameters)
     real = CANCELLED if context.operation.method.upper() in CHANGES else [FINISHED]
@@ -74,7 +74,7 @@ def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStra
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Change a case so that it neither hangs nor conflicts with an earlier one."""
+    """Change a case so that it does not hang and does not conflict with an earlier case."""
     if case.path.endswith("/events") and _is_id(case.path_parameters):
         # The event stream of an unfinished video would not end.
         case.path_parameters["video_id"] = FINISHED

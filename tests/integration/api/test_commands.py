@@ -19,9 +19,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a command as a person does, and gives its exit code, stdout and stderr."""
+    """A function that runs a command of the API and returns its exit code, stdout and stderr."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'anb.db'}")
-    # The command would replace the tests' own logging configuration.
+    # Otherwise the command would replace the logging configuration of the tests.
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -49,7 +49,7 @@ class Stream:
 
 
 class World:
-    """An uploaded video, its owner's client, and what a worker does to the video."""
+    """An uploaded video, a client of its owner, and methods that act on the video as a worker does."""
 
     def __init__(self, api: Api, client: httpx.Client) -> None:
         self.api = api

@@ -1,4 +1,4 @@
-"""How the server treats clients that are too slow or send too much. The tests set shorter limits."""
+"""Limits of the server for clients that are too slow or send too much data. The tests set shorter limits."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def raw(api: Api) -> Iterator[Raw]:
 
 
 def refusal_of(answer: HTTPResponse) -> tuple[int, str]:
-    """Return status and code of a problem, and check that it is complete and that the server closes the connection."""
+    """Return a problem's status and code. Checks that the problem is complete and the server closes the connection."""
     problem = json.loads(answer.read())
     assert (answer.headers["Content-Type"], answer.headers["Connection"]) == ("application/problem+json", "close")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -187,7 +187,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(api: Api, monkeypatch
 
 def test_a_server_may_stop_while_a_refused_client_still_sends() -> None:
     async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        """An app that gets no request."""
+        """Do nothing: no request reaches this app."""
 
     async def scenario() -> None:
         state = ServerState()
@@ -264,7 +264,7 @@ def test_of_one_callers_event_streams_some_are_refused_and_others_still_get_one(
 
 
 class dripping:  # noqa: N801 - used as a context manager
-    """Context manager: sends the data again and again, until it is left or the connection is closed."""
+    """Context manager: sends the data repeatedly until the block ends or the connection is closed."""
 
     def __init__(self, raw: Raw, data: bytes) -> None:
         self._stopped = threading.Event()

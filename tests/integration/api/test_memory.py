@@ -43,13 +43,13 @@ def test_a_gigabyte_passes_through_in_little_memory_and_past_the_disk(
 ) -> None:
     proc = Path("/proc") / str(process.child.pid)
     with process.upload() as upload:
-        # A small upload first, so that every module and buffer that an upload needs is loaded.
+        # A small upload first loads every module and allocates every buffer that an upload needs.
         upload.begin(f"Content-Length: {len(form())}")
         upload.send(form())
         assert upload.answer().status == 202
     before = number_in(proc / "status", "VmRSS") * 1024
     written = number_in(proc / "io", "write_bytes")
-    (proc / "clear_refs").write_text("5")  # resets VmHWM, the peak
+    (proc / "clear_refs").write_text("5")  # resets VmHWM, the peak memory use
 
     head = part("title", b"A gigabyte") + part("video_file", VIDEO, "a.mp4")[:-2]
     with process.upload() as upload:

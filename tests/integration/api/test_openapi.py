@@ -46,7 +46,7 @@ def test_the_api_does_what_its_schema_promises_and_refuses_what_it_forbids(api: 
         videos = {
             "ANB_TEST_FINISHED": finished(api, client),
             "ANB_TEST_CANCELLED": " ".join(cancelled(client) for _ in range(10)),
-        }  # Not as a header of every request, because schemathesis also sends requests without a token.
+        }  # Do not set the token as a default header, because schemathesis also sends requests without a token.
     (tmp_path / "schemathesis.toml").write_text(f'[auth.openapi.HTTPBearer]\nbearer = "{api.token(OWNER)}"\n')
 
     run = subprocess.run(

@@ -37,7 +37,7 @@ PLANTED = (
     "anb_core.py",
     "anb_worker.py",
 )
-"""Files that lie in every place, named like modules that the stack imports. None of them may ever be imported."""
+"""Files in every folder of a test, named like modules that the stack imports. `anb` must not import these files."""
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def processes_in(place: Path) -> dict[int, str]:
 
 @dataclass
 class Place:
-    """A folder in which a test uses `anb` as a person would."""
+    """A folder in which a test runs `anb` commands."""
 
     path: Path
 
@@ -85,7 +85,7 @@ class Place:
         return self.path / "imported"
 
     def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
-        """Start a command in a new session. Its stderr goes to its stdout, unless `streams` says otherwise."""
+        """Start a command in a new session. Its stderr goes to its stdout, unless `streams` changes that."""
         return subprocess.Popen(
             [*ANB, *arguments],
             cwd=self.path,
@@ -96,7 +96,7 @@ class Place:
         )
 
     def up(self) -> tuple[subprocess.Popen[str], Running]:
-        """Start a stack and wait until it serves. Returns the process and what the stack wrote about itself."""
+        """Start a stack and wait until it serves. Returns the process and the stack's own record of its state."""
         stack = self.start("up", "--port", "0")
 
         def serves() -> Running | None:
@@ -130,7 +130,7 @@ class Place:
         return str(self.records("upload", *map(str, arguments))[0]["video_id"])
 
     def statuses(self) -> dict[str, str]:
-        """Return the status of every video by its id. Asks the API itself, which is cheaper than a command."""
+        """Return the status of every video by its id. Calls the API directly, which is faster than a command."""
         with Api(connection({}, self.path)) as api:
             return {video["video_id"]: video["status"] for video in api.videos()}
 
@@ -154,7 +154,7 @@ class Place:
         return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
 
     def kill(self, part: str) -> int:
-        """Kill a part of the stack by SIGKILL and return the process id that it had."""
+        """Kill a process of the stack by SIGKILL and return its process id."""
         pid = eventually(lambda: self.pid_of(part))
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -162,7 +162,7 @@ class Place:
 
 
 def ended(process: subprocess.Popen[str], *, within: float = 60) -> int:
-    """Wait for the end of a process and return its exit code. Reads the output, so that the process never blocks."""
+    """Wait until a process ends, and return its exit code. Reads the output, so that the process never blocks."""
     process.communicate(timeout=within)
     return process.returncode
 
@@ -178,9 +178,9 @@ def shared_place(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> I
 
 
 def _cleared(path: Path, cards: Path) -> Iterator[Place]:
-    """Yield a place, and kill every process in it afterwards, also when the test failed.
+    """Yield a place. Afterwards kill every process in its folder, even if the test failed.
 
-    All stacks share the composed cards, because composing them takes seconds.
+    All stacks share the composed cards, because composing cards takes seconds.
     """
     cards.mkdir(exist_ok=True)
     for directory in (path, path / "out"):

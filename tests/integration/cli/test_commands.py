@@ -1,4 +1,4 @@
-"""What commands print and how they end, in this process, with a deployment that answers well."""
+"""Output and exit codes of commands against an API without faults. The commands run in the test process."""
 
 import json
 import os

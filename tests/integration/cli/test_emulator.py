@@ -66,7 +66,7 @@ def test_an_object_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(r
             writer.write(bytes(size))
             writer.commit()
 
-    # RLIMIT_FSIZE plays a full disk: no file of the emulator's process may become larger.
+    # RLIMIT_FSIZE simulates a full disk: the emulator's process cannot make any file larger.
     with closing(objects):
         _limit_files(running, 2**19)
         with pytest.raises(Full, match="InsufficientStorage"):
@@ -96,7 +96,7 @@ def test_the_emulator_ends_when_the_process_that_started_it_ends_even_by_a_kill(
         assert answers(f"http://127.0.0.1:{port}")
         parent.kill()
     eventually(lambda: not answers(f"http://127.0.0.1:{port}"))
-    eventually(lambda: list(tmp_path.glob("state/*.json")))  # written by an orderly stop only
+    eventually(lambda: list(tmp_path.glob("state/*.json")))  # only a clean stop writes these files
 
 
 def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_an_emulator_that_can_not_start_says_why(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache folder, and virtual environments without pip, so that an installation takes only a moment."""
+    """An empty cache folder. Virtual environments get no pip, so that an installation is fast."""
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
     monkeypatch.setattr("venv.create", lambda home, **_: venv.EnvBuilder().create(home))
 

@@ -1,4 +1,4 @@
-"""The client against a real HTTP server that misbehaves on purpose."""
+"""The client against a real HTTP server that sends wrong answers or none."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace the sleep between tries. Returns the seconds of each pause that was asked for."""
+    """Replace `time.sleep`, so that a retry does not wait. Returns the list of requested pauses in seconds."""
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     return slept
@@ -51,7 +51,7 @@ def hang_up(request: Handler) -> None:
 def refuse_early(request: Handler) -> None:
     problem(413, "too_large")(request)
     request.wfile.flush()
-    # Read what is in flight. Otherwise the kernel resets the connection, and the client loses the answer.
+    # Read the remaining request bytes. Otherwise the kernel resets the connection, and the client loses the answer.
     request.body()
 
 
@@ -189,7 +189,7 @@ def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callabl
             f"id: {number}\nevent: status\ndata: {json.dumps({'status': status, 'progress': progress})}\n\n"
             for number, status, progress in events
         ).encode()
-        # The announced length is larger than the body, so that the client sees a broken connection.
+        # Content-Length is larger than the body, so that the client sees a broken connection.
         return lambda request: request.reply(200, text, claimed=len(text) + 100, Content_Type="text/event-stream")
 
     def standing(request: Handler) -> None:

@@ -1,4 +1,4 @@
-"""`anb demo` stops cleanly at any moment when it is interrupted, and otherwise shows a whole processed video."""
+"""`anb demo` produces a processed video, and it stops cleanly if it is interrupted at any moment."""
 
 import signal
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, mome
     eventually(lambda: moment(place))
     demo.send_signal(signal.SIGINT)
     assert ended(demo) == Exit.INTERRUPTED
-    # A demo that is interrupted while it starts the stack cannot stop the stack. The kernel ends it.
+    # If the demo is interrupted while it starts the stack, the demo cannot stop the stack. The kernel kills the stack.
     eventually(lambda: processes_in(place.path) == {})
     assert not (place.path / "out" / "processed.mp4").exists()
 

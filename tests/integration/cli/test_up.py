@@ -1,4 +1,4 @@
-"""`anb up` as a person uses it, with the real API, worker and emulator, on free ports and in a new folder."""
+"""`anb up` with the real API, worker and emulator, on free ports and in a new folder."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
 
 @pytest.fixture(scope="module")
 def stack(shared_place: Place) -> Iterator[Place]:
-    """One stack for all tests that leave it in order."""
+    """A running stack. Tests that do not damage the stack share it."""
     process, _ = shared_place.up()
     yield shared_place
     process.send_signal(signal.SIGINT)
@@ -111,7 +111,7 @@ def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None
 
 
 def bad_clips(folder: Path) -> dict[str, Path]:
-    """Write files that begin like videos. Returns their paths by the error code that each must cause."""
+    """Write invalid files that begin like videos. Returns the path of a file for each error code."""
     folder.mkdir()
     picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-c:v", "libx264", "-preset", "ultrafast")
     (folder / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n\n")
@@ -124,7 +124,7 @@ def bad_clips(folder: Path) -> dict[str, Path]:
     }
     index = next(box.end for box in boxes(clips["zero_duration"]) if box.kind == "moov")
     hours = clips["too_long"].read_bytes()
-    at = hours.index(b"\x44\x89\x88") + 3  # Matroska's duration, a double, in milliseconds
+    at = hours.index(b"\x44\x89\x88") + 3  # Matroska's duration in milliseconds, a 64-bit float
     clips["too_long"].write_bytes(hours[:at] + struct.pack(">d", 36_000_000.0) + hours[at + 8 :])
     clips["zero_duration"].write_bytes(clips["zero_duration"].read_bytes()[:index])
     clips["truncated"].write_bytes(clips["truncated"].read_bytes()[: clips["truncated"].stat().st_size // 2])
@@ -163,7 +163,7 @@ def test_a_child_that_was_killed_is_started_again(stack: Place, part: str) -> No
 
 
 def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(stack: Place, footage: Path) -> None:
-    # One command for both: on a slow machine the first job would be done before a second command has started.
+    # Upload both files in one command. On a slow machine, the first job could end before a second command starts.
     clips = (str(footage / name) for name in ("bigbuckbunny.mp4", "bikes.mp4"))
     at_work, waiting = (record["video_id"] for record in stack.records("upload", *SHORT[2:], *clips))
     eventually(lambda: stack.statuses().get(at_work) == "processing", every=0.1)
@@ -192,7 +192,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Pla
     assert after.pid != before.pid
     second.kill()
     ended(second)
-    # A killed stack could not stop its children. The kernel did.
+    # A killed stack cannot stop its child processes. The kernel kills them.
     eventually(lambda: processes_in(place.path) == {})
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.debian
 CLIENTS = 6
 CONNECTIONS = 3
 VIDEOS = 8
-"""Of each client."""
+"""The number of videos that each client uploads."""
 
 POLICY = RetryPolicy(max_failures=9, backoff_base=timedelta(0), backoff_cap=timedelta(0))
 
@@ -39,7 +39,7 @@ def pooler(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def clients(pooler: str) -> Iterator[list[SqlStore]]:
-    """Stores that stand for processes, each with a connection pool of its own."""
+    """One store for each simulated process. Each store has its own connection pool."""
     with ExitStack() as stack:
         yield [stack.enter_context(closing(SqlStore(pooler))) for _ in range(CLIENTS)]
 
@@ -96,7 +96,7 @@ def test_one_client_at_a_time_sweeps(clients: list[SqlStore]) -> None:
 
     def enter(store: SqlStore) -> bool:
         with store.exclusively("sweep", lifetime=MINUTE) as ours:
-            # Every client runs a transaction meanwhile, on the server connections that they share.
+            # At the same time, every client runs a transaction on the shared server connections.
             assert store.get("unknown") is None
             leave.wait(timeout=30)
             return ours
@@ -113,7 +113,7 @@ def test_no_setting_statement_or_lock_of_ours_stays_on_a_connection_that_another
         list(threads.map(life, clients, range(CLIENTS)))
     stranger = make_url(pooler).set(drivername="postgresql").render_as_string()
     with ExitStack() as stack:
-        # Keep transactions open at the same time, so that together they use every server connection.
+        # Keep several transactions open at the same time, so that they use every server connection.
         for _ in range(CONNECTIONS):
             connection = stack.enter_context(psycopg.connect(stranger, prepare_threshold=None))
             for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
@@ -131,7 +131,7 @@ def test_no_setting_statement_or_lock_of_ours_stays_on_a_connection_that_another
 def test_a_row_that_is_locked_is_not_waited_for_longer_than_without_a_pooler(
     clients: list[SqlStore], postgres_url: str
 ) -> None:
-    """The lock timeout holds although no connection keeps a setting."""
+    """The lock timeout applies, although PgBouncer keeps no session settings."""
     holder, waiter = clients[:2]
     video_id = uploaded(holder)
     direct = make_url(postgres_url).set(drivername="postgresql").render_as_string()

@@ -1,4 +1,4 @@
-"""The Kubernetes client against an API server that misbehaves. tests/e2e/operator uses a real API server."""
+"""The Kubernetes client against a fake API server that fails. tests/e2e/operator uses a real API server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +31,7 @@ def ask(
     watched: str | None = "video",
     on_answer: Callable[[str, str], None] = lambda *_: None,
 ) -> object:
-    """Call the client against this server and return the result. Each login gets the next token: t1, t2 ..."""
+    """Run a call of the client against this server and return its result. The logins return t1, t2 ... as tokens."""
     tokens = (f"t{number}" for number in count(1))
 
     async def served_and_asked() -> object:
@@ -144,7 +144,7 @@ def test_a_token_that_expires_during_many_calls_fails_none_of_them_and_is_read_a
 
     async def strict(request: web.Request) -> web.StreamResponse:
         seen.add(request.headers["Authorization"])
-        # Answer some of the calls later than others.
+        # Delay the answers to the calls with "slow" in their label selector.
         await asyncio.sleep(0.02 if "slow" in request.query["labelSelector"] else 0)
         if request.headers["Authorization"] == "Bearer t1":
             return await status(401, "Unauthorized")(request)
@@ -313,7 +313,7 @@ def test_an_unreadable_videojob_can_still_be_deleted() -> None:
 
 
 class Uninstalled:
-    """An API server during an uninstall, with these pods of the operator. If `stubborn`, it removes no finalizer."""
+    """A fake API server with these operator pods, for uninstall tests. If `stubborn`, it keeps all finalizers."""
 
     def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]

@@ -1,4 +1,4 @@
-"""A whole operator during outages: of the database, of the API server, of its right to watch, and of the CRD."""
+"""A whole operator without its database, the API server, the right to watch, or the CRD."""
 
 import asyncio
 import copy
@@ -63,9 +63,9 @@ DISCOVERY: dict[str, Json] = {
 class ApiServer:
     """Fakes the part of an API server that the operator uses.
 
-    `away`: it answers every request with 503. `known`: VideoJobs can be read by their path.
-    `discovered`: its discovery lists VideoJobs. `watchable`: the operator's role allows watching VideoJobs.
-    `mute`: its watches show no change. `event_reasons`: the reasons of all Events that were posted.
+    `away`: the server answers every request with 503. `known`: VideoJobs can be read by their path.
+    `discovered`: API discovery lists VideoJobs. `watchable`: the operator's role allows watching VideoJobs.
+    `mute`: watches send no changes. `event_reasons`: the reasons of all posted Events.
     `requests`: the number of requests by method; a watch counts as WATCH. `videojobs`: the VideoJobs by name.
     """
 
@@ -133,16 +133,16 @@ class ApiServer:
         return self._changed(body, "ADDED")
 
     def ask(self, name: str, spec: Json) -> None:
-        """Change the spec, as a person does with `kubectl patch`."""
+        """Change the spec, as `kubectl patch` does."""
         generation = self.videojobs[name]["metadata"]["generation"] + 1
         self._changed(merged(self.videojobs[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def delete(self, name: str) -> None:
-        """Begin the deletion, as `kubectl delete` does. A finalizer delays its end."""
+        """Request the deletion, as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
         self._changed(merged(self.videojobs[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
 
     def _changed(self, videojob: Json, kind: str) -> Json:
-        # Copy it, because changes that are queued for a watch must not change later.
+        # Copy the VideoJob, because the copies that are queued for a watch must not change later.
         videojob = copy.deepcopy(videojob)
         metadata = videojob["metadata"]
         self._version += 1
@@ -161,7 +161,7 @@ class ApiServer:
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[Json | None] = asyncio.Queue()
-        # A watch also gets the changes since the list that it starts from.
+        # A watch also gets the changes that were made after the list whose version the watch starts from.
         for before in self._changes:
             if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
                 changes.put_nowait(before)
@@ -175,7 +175,7 @@ class ApiServer:
 
 
 class RunningOperator:
-    """A running operator, the fakes that it works with, and the lines of its log."""
+    """A running operator, its fake database and API server, and the lines of its log."""
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class RunningOperator:
             return False
 
     async def names(self, sentence: str, path: str = "/readyz") -> bool:
-        """Return whether readiness, or the check at another path, fails and gives this sentence."""
+        """Return whether the check at this path fails with this sentence. The default is the readiness check."""
         try:
             status, text = await self.get(path)
         except aiohttp.ClientError:
@@ -232,7 +232,7 @@ class RunningOperator:
         return (await self.get("/healthz"))[0] == 200
 
     async def mirrors(self) -> None:
-        """Check that a new video gets a VideoJob with a status, and that a cancel in its spec takes effect."""
+        """Check that a new video gets a VideoJob with a status, and that `cancel` in its spec cancels the video."""
         video_id = uploaded(self.store)
         await self.until(lambda: "status" in self.api.videojobs.get(video_id, {}))
         self.api.ask(video_id, {"cancel": True})
@@ -245,8 +245,8 @@ Run = Callable[[ApiServer, Scenario], list[Any]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs a scenario beside an operator, stops it by SIGTERM, and gives its log lines."""
-    # Shorten the pauses of an outage. Their number stays unlimited.
+    """A function that runs a scenario with an operator, stops the operator by SIGTERM, and returns its log lines."""
+    # Shorten the pauses between retries. The number of retries stays unlimited.
     for module in ("resync", "watch"):
         monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
@@ -306,7 +306,7 @@ def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Wait for longer than the feed may stay unread.
+        # Wait longer than the operator may leave the feed unread.
         await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False
@@ -479,7 +479,7 @@ def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run)
         api.create({"metadata": {"name": "clip"}, "spec": {"source": {"key": "mobile/clip.mp4"}}})
         await operator.until(lambda: api.videojobs["clip"].get("status", {}).get("phase") == "uploaded")
         operator.store.fault = Unavailable("database", "away")
-        # From this line on, the operator handles only urgent VideoJobs.
+        # After this log line, the operator handles only urgent VideoJobs.
         await operator.until(lambda: any(line.get("what") == "feed" for line in operator.logs))
         api.delete("clip")
         assert "clip" in api.videojobs
@@ -494,7 +494,7 @@ def test_metrics_count_mirrors_commands_and_requests(run: Run) -> None:
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
-        # A reconciliation is counted only after its writes.
+        # The metric counts a reconciliation only after its writes.
         await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
         _, text = await operator.get("/metrics")
         for line in text.splitlines():

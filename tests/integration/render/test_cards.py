@@ -1,4 +1,4 @@
-"""Intro, outro and watermark, the project's or an operator's: made once and shared by all processes."""
+"""Intro, outro and watermark, built in or given by the deployment. Made once and shared by all processes."""
 
 import shutil
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_an_operators_intro_and_outro_are_shown_and_heard(clip: MakeClip, render
     red = output.frame(0.5)
     assert red[360, 640][0] > 200
     assert red[:, :270].max() < 30
-    assert red[480:600, 290:990, 1].max() < 60  # no title over it
+    assert red[480:600, 290:990, 1].max() < 60  # a deployment's own intro gets no title
     assert output.frame(1.7)[360, 640][2] > 200
     loudness = output.loudness()
     assert loudness[4800:43_200].max() > 0.05

@@ -1,4 +1,4 @@
-"""The child programs of a render give the same results in the sandbox as without it."""
+"""The child programs of a render give the same results with and without the sandbox."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=6", "-f", "lavfi", "-i
 
 
 def probed(source: Path, trim: Trim, workdir: Path) -> SourceFacts:
-    """Probe a file with and without the sandbox, check that both find the same, and return it."""
+    """Probe a file with and without the sandbox, check that the facts are equal, and return the facts."""
     limits = LIMITS.max_pixels, LIMITS.max_seconds
     printed = run_here("anb_worker.render.probe.__main__", source, trim.start, trim.length, *limits)
     facts = TypeAdapter(SourceFacts).validate_json(printed)

@@ -1,4 +1,4 @@
-"""Colors are rendered as they were meant, with wrong, missing and changing color tags in the file."""
+"""Rendered colors are right even if the file has wrong, missing or changing color tags."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
 HD, SD = "1280x720", "720x576"
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 TS = ("-f", "mpegts")
-# Pure red as code values of Y, Cb and Cr, by matrix.
+# Code values of Y, Cb and Cr for pure red, by color matrix.
 RED_709, RED_601, RED_2020, RED_YCGCO = (63, 102, 240), (81, 90, 240), (97, 93, 192), (71, 72, 240)
 
 

@@ -1,4 +1,4 @@
-"""Damaged files of all kinds: each is rendered or refused with a code. None makes the worker fail or hang.
+"""Each damaged file is rendered, or refused with a code. No damaged file makes the worker fail or hang.
 
 60 files run with the other tests, and 500 by `make fuzz`. FUZZ_FILES sets the number.
 """

@@ -1,4 +1,4 @@
-"""A finished video has the promised form and picture for all kinds of uploads."""
+"""Finished videos have the promised format and the right picture, for all kinds of uploads."""
 
 import hashlib
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_the_intro_has_the_mark_and_the_title_and_the_outro_the_mark(finished: O
     title = np.s_[490:540, 400:880]
     assert intro[title].max() < 120
     assert late_intro[title].max() > 220
-    assert late_intro[300, 370][0] > 200  # the mark's orange
+    assert late_intro[300, 370][0] > 200  # the orange of the logo
     assert outro[280, 600][0] > 200
     assert outro[title].max() < 120
 
@@ -136,7 +136,7 @@ def test_any_shape_is_fitted_and_never_stretched(
 
 
 def test_pixels_that_are_not_square_are_made_square(clip: MakeClip, render: Render) -> None:
-    source = clip("anamorphic.mp4", *quarters(720, 576, seconds=0.5), "-vf", "setsar=64/45")  # 16:9 on a DVD
+    source = clip("anamorphic.mp4", *quarters(720, 576, seconds=0.5), "-vf", "setsar=64/45")  # 16:9, as on a DVD
     assert max(bars(render(source), at=0.2)) <= 3
 
 
@@ -148,7 +148,7 @@ def test_a_clip_that_a_phone_turned_comes_out_upright_and_letterboxed(
     clip: MakeClip, render: Render, rotation: int, corners: tuple[tuple[int, int, int], ...]
 ) -> None:
     flat = clip("flat.mp4", *quarters(640, 360, seconds=0.5))
-    # ffmpeg's option counts counterclockwise, a phone counts clockwise.
+    # ffmpeg's option rotates counterclockwise. The rotation in a phone's file is clockwise.
     turned = clip("turned.mp4", "-display_rotation", -rotation, "-i", flat, "-c", "copy")
     output = render(turned)
     portrait = rotation != 180
@@ -193,7 +193,7 @@ def test_a_picture_that_changes_its_size_in_mid_stream_is_fitted_anew(clip: Make
 
 
 def test_white_in_an_hdr_clip_stays_bright_and_neutral(clip: MakeClip, render: Render) -> None:
-    # HDR's reference white is at 75 % of the HLG signal. It must stay bright and neutral.
+    # The reference white of HDR is 75 % of the HLG signal. In the output it must be bright and without color.
     source = clip(
         "hdr.mp4",
         *("-f", "lavfi", "-i", "color=black:s=640x360:r=30:d=0.5,format=yuv420p10le"),

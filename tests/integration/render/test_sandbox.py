@@ -1,4 +1,4 @@
-"""What a sandboxed child, which opens strangers' files, can and can't do."""
+"""The rights of a sandboxed child process, which opens untrusted files."""
 
 import ctypes
 import fcntl
@@ -108,7 +108,7 @@ print(left.pid, flush=True)
 
 
 def alive(process: int) -> bool:
-    """Return whether a process still runs. A zombie does not, even if its parent has not reaped it yet."""
+    """Return whether a process still runs. A zombie counts as ended."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

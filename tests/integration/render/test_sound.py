@@ -1,4 +1,4 @@
-"""The sound of a finished video is there, in sync with the picture, and as long as the picture."""
+"""A finished video has sound, which is in sync with the picture and as long as the picture."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_after_the_intro_the_sound_is_in_step_with_the_picture(clip: MakeClip, r
 def test_a_stream_that_begins_later_than_the_other_stays_in_step(
     clip: MakeClip, render: Render, name: str, arguments: list[object]
 ) -> None:
-    # The sound's timestamps are shifted, and its beep is shifted back, so that flash and beep stay together.
+    # Shift the sound's timestamps, and move the beep the other way, so that flash and beep still coincide.
     offset = float(str(arguments[1]))
     sound = ["-f", "lavfi", "-i", f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{1 - offset},{1.2 - offset})':s=48000:d=2"]
     output = render(clip(name, *FLASH, *arguments, *sound, *H264, *AAC))

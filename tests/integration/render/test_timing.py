@@ -1,4 +1,4 @@
-"""Picture and sound keep their times in all kinds of files, with late starts, holes, cuts and joins.
+"""Picture and sound keep their times in all containers, with late starts, gaps, trims and joined recordings.
 
 Each clip flashes and beeps at PULSES. The tests decode the output and compare its flashes and beeps.
 """
@@ -30,13 +30,13 @@ CODECS: dict[str, tuple[object, ...]] = {
     "avi": ("-c:v", "mpeg4", "-q:v", 3, "-bf", 2, "-g", 250, "-c:a", "pcm_s16le"),
     "ts": (*X264, "-c:a", "aac", "-output_ts_offset", 700),
 }
-"""Encoder arguments by container: long groups of pictures with B-frames. The clock of MPEG-TS starts at 700 s, because
-that of a broadcast does not start at 0 either."""
+"""Encoder arguments by container: long groups of pictures with B-frames. The timestamps of MPEG-TS start at 700 s,
+because the timestamps of a broadcast do not start at 0 either."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """Start and end of picture and sound in seconds. In `hole` the picture has no frames."""
+    """A test signal: start and end of picture, sound, and a hole in which the picture has no frames. In seconds."""
 
     picture: tuple[float, float] = (0.0, SECONDS)
     sound: tuple[float, float] = (0.0, SECONDS)
@@ -106,7 +106,7 @@ def edit(trim: Trim) -> EditSpec:
 def test_flashes_and_beeps_are_where_they_were(
     clip: MakeClip, render: Render, kind: str, signal: Signal, trim: Trim
 ) -> None:
-    if kind == "avi":  # AVI has no timestamps: its streams begin together and have no holes
+    if kind == "avi":  # AVI has no timestamps, so streams begin together and have no holes
         signal = TOGETHER if signal is SOUND_LATE else PICTURE_SHORT
     check(render(clip(f"clip.{kind}", *signal.inputs(), *CODECS[kind]), edit(trim)), signal, trim)
 
@@ -123,7 +123,7 @@ def test_a_recording_that_was_joined_to_another_follows_it(
     output = render(whole, edit(trim))
     wanted = _kept([*PULSES, *(at + SECONDS for at in PULSES)], trim)
     flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
-    # The distance of the two recordings depends on which stream of the first one is longer.
+    # The second recording begins where the longer stream of the first recording ends, so its start varies.
     assert flashes == pytest.approx(wanted, abs=0.1)
     assert beeps == pytest.approx(flashes, abs=IN_STEP)
 

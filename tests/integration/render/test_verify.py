@@ -1,4 +1,4 @@
-"""The last step of a render notices every fault in a file that was joined from parts."""
+"""The last step of a render detects every fault in a file that was joined from parts."""
 
 import subprocess
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ def test_a_part_whose_first_picture_is_damaged_is_noticed(parts: dict[int, Path]
 def test_a_part_that_no_player_can_seek_to_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
     output = join([parts[5], parts[1]], [5, 1], tmp_path)
     data = output.read_bytes()
-    at = data.index(b"stss") + 8  # the table of keyframes: their count, then their numbers from 1 on
+    at = data.index(b"stss") + 8  # table of keyframes: their count, then their frame numbers, which start at 1
     assert data[at : at + 12] == bytes([0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 6])
     output.write_bytes(data[: at + 11] + b"\x05" + data[at + 12 :])
     assert examine(output, [(parts[5], 5), (parts[1], 1)]).undecodable_parts == 1

@@ -12,7 +12,7 @@ AUDIT = Path(__file__).parents[3] / "requirements" / "audit"
 
 
 class Database(BaseHTTPRequestHandler):
-    """Answers like the OSV database, with one vulnerability: in pillow."""
+    """Answers like the OSV database, with one vulnerability, which is in pillow."""
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

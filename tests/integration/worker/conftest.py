@@ -28,7 +28,7 @@ from tests.support.stores import Sql
 from tests.support.tether import free_port
 
 LEASE = timedelta(seconds=60)
-"""So long that no worker loses one on a slow machine: a test lets it pass."""
+"""Duration of a lease. No worker loses a lease on a slow machine. Tests call `pass_time` to let a lease expire."""
 
 HELD_WORKER = Path(__file__).with_name("held_worker.py")
 _numbers = count(1)
@@ -41,7 +41,7 @@ class Worker:
         self.name = name
         self._log = log
         with log.open("wb") as output:
-            # A new session, so that the processes that the worker leaves behind can be recognized.
+            # The worker gets a new session, so that tests can recognize processes that the worker leaves behind.
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=os.environ | environment, start_new_session=True
             )
@@ -69,7 +69,7 @@ class Worker:
 
 
 class Site:
-    """The database, bucket, queue and disk that workers share. Tests use them through `parts`, as an API would."""
+    """The database, bucket, queue and disk that workers share. Tests use database, bucket and queue through `parts`."""
 
     def __init__(self, folder: Path, parts: Parts, policy: RetryPolicy, database: Sql, tmpdir: Path) -> None:
         self.parts = parts
@@ -80,11 +80,11 @@ class Site:
         self.workers: list[Worker] = []
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
-        """Start a worker whose renders wait for `let_go`. At step `die_at` it kills itself."""
+        """Start a worker whose renders wait for `let_go`. The worker kills itself at the step `die_at`, if given."""
         return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
     def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
-        """Start two held workers. Returns the one that renders this video, then the idle one."""
+        """Start two held workers. Returns the worker that renders this video, and then the idle worker."""
         workers = [self.held_worker(**environment) for _ in range(2)]
 
         def rendering() -> list[Worker]:
@@ -101,17 +101,17 @@ class Site:
         return self._start([sys.executable, "-m", "anb_worker"], environment)
 
     def silence(self, worker: Worker) -> None:
-        """Freeze a worker by SIGSTOP while it is in no transaction, since other workers would wait for its locks."""
+        """Freeze a worker by SIGSTOP outside a transaction. Otherwise other workers would wait for its row locks."""
         with self.database.database.transaction():
             worker.send(signal.SIGSTOP)
             os.waitpid(worker.process.pid, os.WUNTRACED)
 
     def let_go(self) -> None:
-        """Let held renders finish from now on."""
+        """Let all held renders finish, now and later."""
         (self.folder / "go").touch()
 
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
-        """Upload a video and return its id. The test sends no message, because that is a relay's work."""
+        """Upload a video and return its id. A worker's relay must send the message."""
         video_id = str(uuid4())
         with self.parts.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
             writer.write(data)
@@ -139,11 +139,11 @@ class Site:
         return self.record(video_id).job
 
     def sweep(self) -> int:
-        """Sweep once, as an API process does every few seconds."""
+        """End expired leases once, as the sweep of an API process does. Returns the number of ended leases."""
         return self.parts.store.end_expired_leases(limit=10, policy=self._policy)
 
     def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
-        """Sweep as the API does until the job has this status, and return the job."""
+        """Sweep repeatedly until the job has this status, and return the job."""
 
         def reached() -> Job | None:
             self.sweep()
@@ -156,7 +156,7 @@ class Site:
         return job
 
     def until_rendering(self, worker: Worker, video_id: str) -> None:
-        """Sweep until this worker holds a render of this video and its progress is stored."""
+        """Sweep repeatedly until this worker renders this video and has stored its progress."""
 
         def begun() -> bool:
             self.sweep()
@@ -166,11 +166,11 @@ class Site:
         eventually(lambda: self.job(video_id).progress > 0)
 
     def held(self, worker: Worker) -> Path:
-        """Return the path of the file that appears when this worker holds a render."""
+        """Return the path of the file that this worker creates when its render waits."""
         return self.folder / f"rendering-{worker.process.pid}"
 
     def results(self, video_id: str) -> list[str]:
-        """Return the keys of all results in the bucket, those of earlier attempts included."""
+        """Return the keys of all results in the bucket, including results of earlier attempts."""
         keys = [attempt.result_key for attempt in self.parts.store.history(video_id)[1]]
         return [key for key in keys if self.parts.objects.head(key)]
 

@@ -17,7 +17,7 @@ from tests.support import eventually
 
 
 def test_a_video_whose_message_was_never_sent_is_processed_too(site: Site) -> None:
-    """The API died between the commit and the send, so the worker's own relay sends the message."""
+    """The upload is committed but no API sends its message. The worker's own relay must send the message."""
     site.let_go()
     video = site.upload(b"holiday")
     worker = site.held_worker()
@@ -206,7 +206,7 @@ def test_a_bucket_and_queue_that_go_away_in_mid_job_lose_nothing(
 
 
 def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> None:
-    """SIGSTOP freezes the first worker. It continues only after the second worker has taken its job over."""
+    """SIGSTOP freezes the first worker. SIGCONT continues it after the second worker took the job over."""
     video = site.upload()
     first, second = site.two_held_workers(video)
     site.silence(first)

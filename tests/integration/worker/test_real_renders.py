@@ -29,7 +29,7 @@ def tmpdir(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Real footage, repeated so that a test has time to act in the middle of its render."""
+    """Real footage, repeated so that a test has time to act during the render."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     subprocess.run(
         [
