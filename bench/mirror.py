@@ -75,7 +75,7 @@ class Measured:
     shares: Mapping[str, float]
 
     def percentile(self, number: int) -> float:
-        """This percentile of the lags, in seconds."""
+        """The given percentile of the lags, in seconds."""
         return quantiles(self.lags, n=100, method="inclusive")[number - 1]
 
     def row(self, name: str) -> str:

@@ -4,7 +4,7 @@ import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
-    # `python -m` puts the current folder first in sys.path. No module may be imported from there, so this comes first.
+    # `python -m` puts the current folder first in sys.path. Remove that entry before any import.
     del sys.path[0]
 
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def target(video: dict[str, Any], output: Path | None) -> Path:
     try:
         if output is None or output.is_dir():
             name = safe_file_name(result_file_name(str(video["file_name"])))
-            # The name is always written in UTF-8, whatever the locale's encoding is.
+            # The name is always written in UTF-8, even if the locale has another encoding.
             path = (output or Path()) / os.fsdecode(name.encode())
             if os.path.lexists(path):
                 raise WrongUse(f"{_shown(path)} exists already: name another file, or this one, with -o.")

@@ -113,7 +113,7 @@ class Emulator:
         self._refuse_a_port_in_use()
         self._data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            # A new session, so that Ctrl-C reaches only the parent. Workers need the emulator until they have drained.
+            # The emulator gets a new session, so that Ctrl-C does not end it. Workers need it until they drained.
             self._process = subprocess.Popen(
                 [python, "-I", "-u", CHILD],
                 stdin=subprocess.PIPE,
@@ -157,7 +157,7 @@ class Emulator:
         self._process = None
 
     def _environment(self) -> dict[str, str]:
-        # Only PATH comes from the user's environment: the emulator must not use the user's AWS profile or Docker.
+        # Only PATH is taken from the user's environment: the emulator must not use the user's AWS profile or Docker.
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "ANB_EMULATOR_SECRET": self._secret,

@@ -41,7 +41,7 @@ class _Output(io.FileIO):
             return size
 
     def on_failure(self, error: OSError) -> None:
-        # A pipe's reader such as `head` closes it on purpose, so no message is needed.
+        # The reader of a pipe, such as `head`, closes the pipe on purpose, so no message is needed.
         raise OutputLost("" if error.errno == errno.EPIPE else f"The output can't be written: {error.strerror}.")
 
 

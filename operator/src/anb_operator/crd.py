@@ -127,7 +127,7 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
 
 
 def _merged(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys win over those of the definition it refers to."""
+    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys win over the keys of the referenced definition."""
     inner: dict[str, Any] = {}
     if "$ref" in given:
         inner = _merged(definitions[given["$ref"].rpartition("/")[2]], definitions)

@@ -19,10 +19,10 @@ PAUSE_SECONDS = 1.0
 """Minimum seconds between two rounds, however often `wake` is called."""
 
 LIST_SECONDS = 60.0
-"""Seconds between two lists of the pods. A list shows new pods and annotations that somebody changed by hand."""
+"""Seconds between two lists of the pods. A list shows new pods, and annotations that a person changed."""
 
 MOST_JOBS = 5000
-"""Maximum number of jobs read in a round. Further busy pods count as idle; they still drain before they stop."""
+"""Maximum number of jobs read in a round. Further busy pods count as idle, but still drain before they stop."""
 
 _log = structlog.get_logger(__name__)
 

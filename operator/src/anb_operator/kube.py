@@ -52,7 +52,7 @@ class VideoJobs(Protocol):
         ...
 
     async def list_videojobs(self) -> Sequence[VideoJob]:
-        """List all watched VideoJobs, in no particular order. Unreadable ones are left out.
+        """List all watched VideoJobs, in no particular order. Unreadable VideoJobs are left out.
 
         Raises:
             Missing: the CRD is not installed.
@@ -109,7 +109,7 @@ class Pods(Protocol):
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         """List the pods with these labels (`a=b,c=d`).
 
-        Ended pods are left out: pods that were evicted stay listed in Kubernetes for a long time.
+        Ended pods are left out, because Kubernetes keeps evicted pods in its lists for a long time.
         """
         ...
 

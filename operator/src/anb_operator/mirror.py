@@ -49,7 +49,7 @@ class Observed:
     """The part of a VideoJob's spec that the operator has acted on."""
 
     generation: int
-    """The last `metadata.generation` that was acted on, 0 if none was."""
+    """The last `metadata.generation` that was acted on, or 0."""
     retry: str | None
     """The value of `spec.retry` at that generation."""
     cancel: bool | None
@@ -182,7 +182,7 @@ def _dead_letter(job: Job, attempts: Sequence[Attempt], at: datetime) -> DeadLet
 
 
 _States = dict[str, tuple[bool, str, str]]
-"""By type of condition: whether it is true, its reason and its message."""
+"""The conditions by type: whether the condition is true, its reason and its message."""
 
 
 def _states(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _States:

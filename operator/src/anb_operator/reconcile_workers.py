@@ -28,7 +28,7 @@ class Reconcile(Protocol):
 
 
 async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metrics) -> None:
-    """Reconcile videos from the queue, one at a time, until cancelled. Failed ones are retried with backoff."""
+    """Reconcile videos from the queue, one at a time, until cancelled. Failed videos are retried with backoff."""
     unanswered = 0
     while True:
         if unanswered:

@@ -214,7 +214,7 @@ class Reconciler:
             else:
                 self._on_command(command, "done")
                 _log.info("command done", command=command, video_id=video_id, videojob="/".join(videojob.key))
-            # Read again, because the command, or somebody else, has changed the row.
+            # Read again, because the command, or another program, has changed the row.
             record, attempts = self._store.history(video_id)
         return record, attempts, refusals
 

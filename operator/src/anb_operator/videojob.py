@@ -260,7 +260,7 @@ class Status(_Part):
     ] = ()
 
     # Fields that this version can't read, by their names in the manifest. A newer version of the operator wrote them.
-    # They are kept so that the patch for the next status removes or replaces them.
+    # These fields are kept, so that the patch for the next status removes or replaces them.
     _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -278,7 +278,7 @@ class Status(_Part):
 
 
 def _read_known_fields(manifest: dict[str, Any], read: ValidatorFunctionWrapHandler) -> Status:
-    """Read a status. Fields that only a newer version of the operator can read are stored apart from the others."""
+    """Read a status. Fields that only a newer version of the operator can read are stored in `_unread`."""
     try:
         status: Status = read(manifest)
     except ValidationError as error:

@@ -29,7 +29,7 @@ class Backoffs:
 
 
 class _NoDiff(kopf.DiffBaseStorage):
-    """Stores nothing. The operator does not use kopf's diffs of objects, and they cost a third of kopf's work."""
+    """Turns off kopf's diffs of objects. The operator does not use diffs, and they cost a third of kopf's work."""
 
     def build(self, **_: object) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -44,7 +44,7 @@ class _NoDiff(kopf.DiffBaseStorage):
 async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, stop: asyncio.Event) -> None:
     """Watch the VideoJobs of one namespace, or of all namespaces (None), until `stop` is set.
 
-    Also returns after an error that kopf does not retry, such as the one after the CRD was deleted.
+    Also returns after an error that kopf does not retry, such as the error for a deleted CRD.
     """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_log_in)

@@ -1,6 +1,6 @@
 """The queue of the videos to reconcile: without duplicates, with retries after failures, and with delayed entries.
 
-Videos with a change come before those of a resync, because the resync after a start adds all videos.
+Changed videos come before videos that a resync added, because the resync after a start adds all videos.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class WorkQueue:
         return len(self._failures)
 
     def add(self, video_id: str, event: JobEvent | None = None) -> None:
-        """Add a video that changed. `event` is the feed event about the change, or None if there was none."""
+        """Add a video that changed. `event` is the feed event about the change, or None for a change without one."""
         if event is not None:
             self._keep(video_id, event)
         if video_id in self._taken:

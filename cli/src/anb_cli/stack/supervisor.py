@@ -1,4 +1,4 @@
-"""The supervisor of `anb up`: starts emulator, migration, API and workers in order, restarts them, stops them."""
+"""The supervisor of `anb up`: starts emulator, migration, API and workers in order, restarts and stops them."""
 
 import os
 import secrets

@@ -19,7 +19,7 @@ STEP_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
 class Metrics:
-    """The metrics of one process. `/metrics` shows those in `registry`."""
+    """The metrics of one process. `/metrics` shows the metrics in `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -38,7 +38,7 @@ def default_root() -> Path:
 class ScratchDisk:
     """Gives each attempt a folder. `limit`: bytes that all workers under `root` may use together; None means no limit.
 
-    Use it as a context manager: entering makes this process's own folder and removes those of dead processes.
+    Use it as a context manager: entering makes this process's own folder and removes folders of dead processes.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ScratchDisk:
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock on a file while the block runs, so that only one process at a time makes or removes folders.
 
-    Else a new folder that is not locked yet would look like a leftover.
+    Without this lock, a new folder that is not locked yet would look like a leftover.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

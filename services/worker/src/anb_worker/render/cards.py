@@ -41,7 +41,7 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 _HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""How many versions of each part are kept: those that were used last. A running render may still use an older one."""
+"""Number of kept versions of each part. More than one, because a running render may still use an older version."""
 
 
 @dataclass(frozen=True, slots=True)

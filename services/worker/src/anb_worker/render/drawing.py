@@ -152,7 +152,7 @@ def _printable(title: str) -> str:
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     """Return a font for a text, and the part of the text that this font can draw.
 
-    This is the first font that can draw the whole text, else the one that can draw most of it.
+    This is the first font that can draw the whole text, else the font that can draw most of it.
     """
     choice: tuple[FreeTypeFont, str] | None = None
     for font in fonts():
@@ -175,7 +175,7 @@ def drawable(text: str, font: FreeTypeFont) -> str:
     for letter in text:
         category = unicodedata.category(letter)[0]
         if letter in _JOINERS:
-            # Only Raqm applies joiners. Joiners after letters are kept; those between emoji are left out.
+            # Only Raqm applies joiners. Joiners after letters are kept, joiners between emoji are left out.
             fits = shapes and base_kept and unicodedata.category(kept[-1])[0] in "LM"
         elif category == "M":
             fits = base_kept and letter in supported
@@ -190,7 +190,7 @@ def drawable(text: str, font: FreeTypeFont) -> str:
 
 
 def fonts() -> Iterator[FreeTypeFont]:
-    """Yield the fonts for titles in the order in which they are tried: the project's own, then those of the system."""
+    """Yield the fonts for titles in the order in which they are tried: the project's own, then the system's."""
     yield own_font("Medium", TITLE_SIZE)
     for name in _FONT_FILES:
         for path in (found for folder in FONT_FOLDERS for found in folder.rglob(name)):

@@ -28,7 +28,7 @@ PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
 # For each machine name (uname): its audit number, the numbers of the system calls that can make a socket (socket and
-# io_uring_setup), and the numbers of those that leave the process group (setsid and setpgid). On other machines no call
+# io_uring_setup), and the numbers of calls that leave the process group (setsid and setpgid). On other machines no call
 # is filtered, because the same number may mean another call there.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),

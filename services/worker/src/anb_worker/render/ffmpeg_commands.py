@@ -166,7 +166,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
     joined = "".join(f"[s{number}]" for number in range(len(chains)))
     graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
     encode = ("-c:a", "aac", "-b:a", "160k", *_NO_METADATA, "-f", "mp4")
-    # -copyts: else ffmpeg would move sound that begins late to time 0.
+    # -copyts: without this option, ffmpeg would move sound that begins late to time 0.
     return [*_ffmpeg(tool), "-copyts", *inputs, "-filter_complex", graph, "-map", "[a]", *encode, _url(output)]
 
 
@@ -315,7 +315,7 @@ def _ffmpeg(tool: Tool) -> list[str]:
 def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
     """Return the options for an uploaded file as input.
 
-    The demuxer is forced: else a playlist named .mp4 would make ffmpeg read other files.
+    The demuxer is forced, because a playlist named .mp4 would make ffmpeg read other files.
     """
     demuxer = DEMUXERS[plan.container]
     # -noaccurate_seek: frames before the cut are decoded too. The filter graph decides which one is shown at the cut.

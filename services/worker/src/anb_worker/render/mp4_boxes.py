@@ -12,7 +12,7 @@ _MOST_BOXES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box of the outermost level."""
+    """An outermost box: no other box contains it."""
 
     kind: str
     """The type of the box, four characters such as `moov`."""

@@ -280,7 +280,7 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
 def _environment(workdir: Path) -> dict[str, str]:
     """Return the environment of a child, without the worker's own variables such as credentials.
 
-    MALLOC_ARENA_MAX is 2, because glibc's malloc else reserves 64 MB of address space for each thread.
+    MALLOC_ARENA_MAX is 2. With the default, glibc's malloc reserves 64 MB of address space for each thread.
     """
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     own = {

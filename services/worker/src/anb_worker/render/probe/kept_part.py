@@ -40,7 +40,7 @@ class Part:
     until: float
     """Start and end of the kept part, in seconds from the origin."""
     back: float | None
-    """How many seconds before the kept part the scan began. None if it began at the beginning of the file."""
+    """Seconds from the beginning of the scan to the kept part. None if the scan began at the beginning of the file."""
 
     @property
     def begin(self) -> float:
@@ -100,7 +100,7 @@ class Part:
         return spans
 
     def reading(self, stream: Stream, late: float = 0.0) -> Reading:
-        """Return how ffmpeg has to read a stream. `late`: by how many seconds its timestamps of frames are too late."""
+        """Return how ffmpeg has to read a stream. `late`: seconds by which its timestamps of frames are too late."""
         packets, pieces = self.scan.packets[stream.index], self.scan.timeline.pieces(stream.index)
         # The first packet that has to be read: the last keyframe before the part, or sound that warms up the decoder.
         needed = [packet for packet in packets if packet.key and packet.at <= self.begin][-1:] or packets[:1]
@@ -130,7 +130,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the moments without those that are less than _CLOSE_SECONDS after the last one that is kept."""
+    """Return the moments, but leave out each that is less than _CLOSE_SECONDS after the last kept moment."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:

@@ -20,7 +20,7 @@ _TOLERANCES = {
     Container.MP4: Tolerance(back=inf),
 }
 """MPEG-TS files are cut and joined as bytes, and their clock of 33 bits and 90 kHz wraps. Other containers store lists
-of timestamps. A step back in MP4 is no jump: there an edit list starts at a frame that needs earlier frames to decode.
+of timestamps. A step back in MP4 is no jump: its edit list may start at a frame that needs earlier frames to decode.
 """
 
 _EMPTY_PACKET_BYTES = 8
@@ -153,7 +153,7 @@ class Scan:
         self._now[index] = stamp.decoded_at
 
     def _search_before(self, packet: "Packet[Stream]") -> None:
-        """Search for another recording before a packet. PyAV does not return packets of streams that it found late."""
+        """Search for another recording before a packet. PyAV does not return packets of streams that begin late."""
         offset, index = packet.pos, packet.stream_index
         if self._container is not Container.MPEG_TS or offset is None or offset < 0:
             return
