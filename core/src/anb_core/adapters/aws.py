@@ -1,4 +1,4 @@
-"""Shared by the S3 and SQS adapters: the clients' timeouts, and the translation of boto3's errors into ours.
+"""Code that the S3 and SQS adapters share: timeouts of the clients, and the translation of boto3's errors into ours.
 
 boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL`, from the same places as every AWS tool.
 """

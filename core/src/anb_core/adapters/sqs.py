@@ -28,7 +28,7 @@ DLQ_RETENTION = timedelta(days=14)
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""If the first receipt of a message is younger than this, it counts as the current receipt. The Date header of SQS has
+"""A first receipt that is younger than this counts as the current receipt. The Date header of SQS has
 whole seconds, so a shorter time can't be measured.
 """
 

@@ -33,7 +33,7 @@ class Take:
     """Begin an attempt now."""
 
     loss: Settlement | None = None
-    """End of the previous attempt if its lease has expired, otherwise None."""
+    """Settlement of the previous attempt if its lease has expired, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True)

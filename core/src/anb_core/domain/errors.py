@@ -66,7 +66,7 @@ class Withheld(Conflict):
 
 
 class Held(Conflict):
-    """An operation that still runs holds the thing. It is free after `wait`, unless the operation makes progress."""
+    """An operation that still runs holds the thing, for at most `wait` if the operation makes no progress."""
 
     def __init__(self, code: Code, message: str, wait: timedelta) -> None:
         super().__init__(code, message)

@@ -23,7 +23,7 @@ class Waiting:
 
 
 def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
-    """Return the longest time that a message may take with `ahead` jobs before it and `workers` attempts running.
+    """Return the longest time that a message can wait behind `ahead` other jobs while `workers` attempts run.
 
     The calculation assumes that every attempt takes ATTEMPT_LIMIT. `slack` is the time that a message can stay
     invisible with no job ahead of it, for example because a crashed worker had received it.

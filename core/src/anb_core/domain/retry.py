@@ -10,7 +10,7 @@ from anb_core.domain.status import Change
 WORKER_LOST = Problem("worker_lost", "The worker stopped responding, and so did the workers that tried again.")
 
 INTERRUPTIONS_ALARM = 20
-"""From this number of interruptions on, a person should look: something keeps interrupting the job.
+"""With this number of interruptions or more, a person should examine the job: something keeps interrupting it.
 
 Interruptions alone never end a job.
 """

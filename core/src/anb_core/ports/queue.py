@@ -17,7 +17,7 @@ class Outgoing:
     group: str
     """The message group on FIFO queues, which keep its messages in order: the id of the video."""
     owner: str
-    """The message group on standard queues, so that many messages of one owner do not delay others (fair queues)."""
+    """The message group on standard queues, so that no owner delays the messages of others (fair queues)."""
     deduplication: str
     """The deduplication id on FIFO queues, which drop repeated messages: the id of the outbox entry."""
 

@@ -1,4 +1,4 @@
-"""Time, threads, and the report of errors that a loop survives. Each program provides an implementation.
+"""Time, threads, and reports of errors that do not end a loop. Each program provides an implementation.
 
 The use cases use only these protocols, so that tests can run all of them in one thread, step by step.
 """

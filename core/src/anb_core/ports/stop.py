@@ -6,7 +6,7 @@ from anb_core.domain.errors import AnbError
 
 
 class Stop:
-    """A request to end one attempt. Any thread may make it. The first error that is given ends the attempt."""
+    """A request to end one attempt. Any thread may make it. If several threads do, the first error counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

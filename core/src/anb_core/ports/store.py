@@ -137,7 +137,7 @@ class Reading(Protocol):
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Return the histories of several videos by id, at little more cost than one. Unreadable ones are left out."""
+        """Return the histories of several videos by id, with few queries. Unreadable videos are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:
@@ -205,11 +205,11 @@ class Leases(Protocol):
         lease: timedelta,
         policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
-        """Decide with `judge_claim` and apply the decision: begin an attempt, with the fence increased by 1, or do not.
+        """Decide with `judge_claim` whether an attempt begins, and apply the decision.
 
-        An expired attempt is settled as lost first. Every attempt has a new `attempt_id`. A repeated call with the id
-        that holds the lease changes nothing and does not extend the lease, so a caller that got no answer may repeat
-        the call.
+        A new attempt increases the fence by 1. An attempt whose lease has expired is first settled as lost. Every
+        attempt has a new `attempt_id`. A repeated call with the id that holds the lease changes nothing and does not
+        extend the lease, so a caller that got no answer may repeat the call.
 
         A job that is not due yet gets an outbox entry for its due time, because this message may be the job's last one.
         """
@@ -266,7 +266,7 @@ class Outbox(Protocol):
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """Remove an entry whose message was sent. Time and queue are stored with the job. A newer entry stays."""
+        """Remove an entry after its message was sent, unless it was replaced. Store time and queue with the job."""
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:

@@ -29,7 +29,7 @@ from anb_core.settings.parsing import (
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
-"""S3 allows 10,000 parts, and ours have 8 MiB."""
+"""S3 allows 10,000 parts, and our parts have 8 MiB."""
 
 
 class FromEnvironment(BaseSettings):

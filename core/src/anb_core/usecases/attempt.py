@@ -181,7 +181,7 @@ class AttemptRun:
         )
 
     def _retry_bucket(self, call: Callable[[], _T]) -> _T:
-        """Retry a call through a short outage of the bucket, so that finished work is not lost."""
+        """Retry a call during a short outage of the bucket, so that finished work is not lost."""
         return patiently(
             call,
             self.tools.runtime,

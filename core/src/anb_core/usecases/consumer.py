@@ -16,7 +16,7 @@ from anb_core.usecases.shutdown import Shutdown
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Delivery, Stop], None]
-"""Handles one delivery, and deletes or returns its message. It ends early when the stop asks for it.
+"""Handles one delivery, and deletes or returns its message. It ends early when its `Stop` asks it to end.
 
 A handler raises Unavailable if a part did not answer and nothing could be committed. The loop then waits and continues.
 """

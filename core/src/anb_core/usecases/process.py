@@ -135,7 +135,7 @@ class Process:
         return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, detail, steps)
 
     def _adoptable(self, message: Message) -> str | None:
-        """Return the key of an object that may be adopted, or None.
+        """Return the key of an object that may be adopted, which means submitted as a new video, or None.
 
         Only messages of older producers may be adopted, and only objects under `uploads/` in our bucket.
         """
@@ -150,7 +150,7 @@ class Process:
         return Report(Outcome.RECORDED, delivery.message_id, detail=f"{cause}: {detail}")
 
     def _delete(self, delivery: Delivery, steps: Steps) -> None:
-        """Delete the message. If that fails, it is received again later, and dropped then."""
+        """Delete the message. If the deletion fails, the message is received again later and dropped then."""
         steps("delete")
         try:
             self.queue.delete(delivery)

@@ -75,7 +75,7 @@ class Report:
 
     @property
     def alarming(self) -> bool:
-        """Whether the job was interrupted so often that a person should look."""
+        """Whether the job was interrupted so often that a person should examine it."""
         interruptions = self.counters.interruptions if self.counters else 0
         return self.outcome is Outcome.HANDED_ON and interruptions >= INTERRUPTIONS_ALARM
 

@@ -30,7 +30,7 @@ class Shutdown:
         self._drains = True
 
     def request(self, why: str) -> None:
-        """Request a shutdown, or a faster one with the second call. Never blocks for long.
+        """Request a shutdown. The second call requests a faster shutdown. Never blocks for long.
 
         Do not call this in a signal handler, because it takes a lock.
         """
@@ -53,7 +53,7 @@ class Shutdown:
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Let a shutdown interrupt the work in the block, by asking `stop`.
+        """Let a shutdown interrupt the work in the block, by asking `stop` to end it.
 
         If `drains` is True, the interruption comes at the end of the drain time. Otherwise it comes at the first
         request.

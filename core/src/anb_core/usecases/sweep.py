@@ -22,8 +22,8 @@ many messages again for each reason.
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""The queue counts as empty after this many readings of 0 within at least this time. A single reading is not reliable,
-because the queue's counts are approximate and may be out of date.
+"""The queue counts as empty after this many readings of 0 in a row, over at least this time. A single reading is not
+reliable, because the queue's counts are approximate and may be out of date.
 """
 
 NEAR_RETENTION = 0.9
@@ -52,9 +52,9 @@ class EmptyWatch:
         """Add a reading. Return None unless the queue counts as empty.
 
         If the queue counts as empty, return a duration. A message that was sent longer ago than this duration is
-        certainly lost. The duration is the time between the first and the last of the last EMPTY_READINGS readings. The
-        whole time for which the queue was empty would be wrong: a message that is sent and lost during that time would
-        never be old enough.
+        certainly lost. The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
+        The whole time for which the queue was empty would be wrong: a message that is sent and lost during that time
+        would never be old enough.
         """
         if not depth.empty:
             self._since = None
@@ -159,7 +159,7 @@ class Sweep:
         return swept
 
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
-        """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the sum.
+        """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the number of rows.
 
         The time is limited, because other processes may add new rows all the time.
         """

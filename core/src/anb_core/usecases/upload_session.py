@@ -1,4 +1,4 @@
-"""Upload sessions: begin, append, complete or abandon. The caller has the bytes and calls these methods.
+"""Upload sessions: begin, append, complete or abandon. The caller reads the bytes and calls these methods.
 
 A session first creates the rows, then streams the bytes to the bucket, and then schedules the job in one transaction.
 The file is never complete in memory or on disk. Only one thread may use a session.

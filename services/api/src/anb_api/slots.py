@@ -16,7 +16,8 @@ A lone owner can take 12 of 16 slots.
 class Slots:
     """Up to `count` slots for requests that run long. For use in one event loop, without locks.
 
-    `refusal` makes the error from two numbers: all slots in use, and those of the owner who asks for one more.
+    `refusal` returns the error for a request without a slot. Its arguments are the number of slots in use, and how many
+    of them the owner holds.
     """
 
     def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:

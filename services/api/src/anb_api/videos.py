@@ -103,7 +103,7 @@ async def upload_video(
         Header(alias="Idempotency-Key", description="Makes it safe to repeat the same upload."),
     ] = None,
 ) -> Receipt:
-    """Store the file as a stream. A bad form is refused at once. A bad video file shows later, as the video's error."""
+    """Store the file as a stream. A bad form is refused at once. A bad file is reported as the video's error."""
     check_encoding("The body", *request.headers.get("content-encoding", "").split(","))
     boundary = boundary_of(request.headers.get("content-type"))
     max_bytes = context.uploads.max_bytes

@@ -1,4 +1,4 @@
-"""Dead letters: messages and jobs that need a person."""
+"""Dead letters: messages and jobs that a person has to examine."""
 
 from anb_core.adapters.database.engine import Repository, insert, now_plus
 from anb_core.adapters.database.tables import dead_letters

@@ -47,10 +47,10 @@ ANSWER = timedelta(seconds=5)
 hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
-"""How long a statement waits for a lock. Every transaction is short."""
+"""Maximum time that a statement waits for a lock. Usual waits are shorter, because every transaction is short."""
 
 CONNECT = timedelta(seconds=3)
-"""The timeout for opening a connection, and for waiting for a free one of the pool."""
+"""The timeout for opening a connection, and for waiting for a free connection of the pool."""
 
 SQLITE_WAIT = timedelta(seconds=30)
 """How long a SQLite connection waits for the write lock. SQLite has one writer at a time, and flushes each commit."""
@@ -62,7 +62,7 @@ MAX_AGE = timedelta(minutes=5)
 """Maximum age of a connection. When a host name moves to another server, new connections go to that server."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a server that is read-only, shutting down, crashed or starting. The connection is then closed."""
+"""SQLSTATEs of a server that is read-only, shutting down, crashed or starting. The connection is closed after them."""
 
 BROKEN = "08"
 """The SQLSTATE class of connection errors. A pooler returns them when it can't reach its server."""
@@ -273,8 +273,7 @@ class Database:
         """Run `work` in a transaction. If the connection breaks, run it once more on a new connection.
 
         The first transaction may have been committed: perhaps only the answer to its commit was lost. So `work` must
-        lock the
-        rows, read them, and act on what it finds. The lock waits for the end of the first transaction.
+        lock the rows, read them, and act on what it finds. The lock waits for the end of the first transaction.
         """
         with translated_errors(self.engine):
             try:

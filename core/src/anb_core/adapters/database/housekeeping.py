@@ -1,4 +1,4 @@
-"""The sweep's work: end expired leases and uploads, requeue forgotten jobs, delete objects, purge old rows."""
+"""The sweep's work: end expired leases and uploads, send lost messages again, delete objects, purge old rows."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager

@@ -164,7 +164,7 @@ def _begun_before(connection: Connection, new: NewVideo) -> Record:
     locked = lock(connection, new.id)
     if locked:
         record = locked.record
-        # A deleted video's job is cancelled, so it never matches.
+        # The job of a deleted video is cancelled, so a deleted video never matches.
         if record.video.owner == new.owner and record.job.status is Status.UPLOADING:
             return record
     raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")

@@ -1,4 +1,4 @@
-"""Dead letters: messages and jobs that need a person."""
+"""Dead letters: messages and jobs that a person has to examine."""
 
 from anb_core.domain.model import (
     DeadLetterCause,

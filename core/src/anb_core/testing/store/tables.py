@@ -76,7 +76,7 @@ class DeletionRow:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRow:
-    """A message or a job that needs a person."""
+    """A message or a job that a person has to examine."""
 
     cause: DeadLetterCause
     detail: str
