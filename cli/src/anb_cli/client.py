@@ -146,7 +146,7 @@ class Api:
         """Upload a file as a stream and return the API's receipt.
 
         A request without a response is sent again with the same Idempotency-Key. `on_bytes(sent)` is called with the
-        bytes of the file that the current request has sent. `on_wait(seconds, error)` is called before each wait.
+        number of bytes of the file that this request has sent. `on_wait(seconds, error)` precedes each wait.
         """
         key, tries, waited, most = str(uuid.uuid4()), 0, 0.0, 0
 

@@ -33,7 +33,7 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
     """Return the Python interpreter of MiniStack's virtual environment. Create the environment if it is missing.
 
     The environment is in the user's cache directory, one per lock file and Python version. Several processes may call
-    this at the same time: one installs, the others wait. `announce` gets a message before an installation.
+    `install` at the same time: one installs, the others wait. `announce` gets a message before an installation.
 
     Raises:
         StackTrouble: MiniStack can't be installed.

@@ -48,7 +48,7 @@ class FeedReader:
         return self._follower.backlog(self._queue.pending())
 
     def lag(self) -> float:
-        """Return for how many seconds VideoJobs may be out of date.
+        """Return by how many seconds VideoJobs may be behind the database.
 
         Counts from the oldest event not yet handled, or from the last read of the feed.
         """

@@ -17,7 +17,7 @@ CHECK_SECONDS = 3.0
 """Timeout of the ping of one part. It is shorter than the timeout of the readiness probe in the chart."""
 
 FEED_PATIENCE = 90.0
-"""Maximum seconds between two tries to read the feed, successful or not. After that the operator is not alive."""
+"""Maximum seconds between two tries to read the feed, successful or not. After more, the operator is not alive."""
 
 WATCH_PATIENCE = 120.0
 """Maximum seconds until the watch shows a write of the operator. kopf reopens a silent watch after 70 s."""

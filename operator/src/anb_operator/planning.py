@@ -52,7 +52,7 @@ class Policy:
         return {**MADE_BY_OPERATOR, "app.kubernetes.io/instance": self.instance}
 
     def time_to_live(self, phase: Phase) -> timedelta:
-        """How long a mirror is kept after the work on its video has ended in this phase."""
+        """Return how long a mirror is kept after the work on its video has ended in this phase."""
         return self.ttl_processed if phase is Phase.PROCESSED else self.ttl_failed
 
 
@@ -230,7 +230,7 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
-    """How long a VideoJob is kept after the end of its work. None means until a person deletes it."""
+    """Return how long a VideoJob is kept after the end of its work. None means until a person deletes it."""
     if videojob.ttl is not None:
         return videojob.ttl
     # A VideoJob with a source is kept: if it were deleted, applying its manifest again would submit the object again.

@@ -66,7 +66,7 @@ class ChildLimits:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a child ended."""
+    """The exit of a child and the end of its output."""
 
     code: int
     """The exit code, or the negative number of the signal that killed the child."""
@@ -149,7 +149,7 @@ def _run(
 
 
 def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
-    """Read the data that arrives within this many seconds. Returns False when nothing arrives."""
+    """Wait at most `within` seconds for data, and read the data. Returns False when none arrives."""
     ready = selector.select(within)
     for key, _ in ready:
         if not key.data.take(os.read(key.fd, 65536)):

@@ -90,7 +90,7 @@ def _lacks_index(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The part of a file from `start` to `until`, in seconds as a player shows them."""
+    """The part of a file from `start` to `until`, in seconds of a player's clock."""
 
     container: Container
     path: Path
