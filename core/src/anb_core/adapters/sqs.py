@@ -45,7 +45,7 @@ _STALE = {
     "AWS.SimpleQueueService.MessageNotInflight",
     "InvalidParameterValue",
 }
-"""Error codes of SQS for a receipt handle that has expired. FIFO queues return the last one."""
+"""Error codes of SQS for a receipt handle that has expired. FIFO queues return the last code of this list."""
 
 _log = structlog.get_logger(__name__)
 

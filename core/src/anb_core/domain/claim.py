@@ -72,7 +72,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            # A message is sent only when the job is due, so the clock was set back meanwhile. This may be the job's
-            # last message.
+            # A message is sent only when the job is due, so the clock was set back after the sending. This may be the
+            # job's last message.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

@@ -65,7 +65,7 @@ def check_sound(plan: RenderPlan, decoded: Sequence[tuple[float, float]]) -> Non
 def _check_lost(lost: Iterable[tuple[float, float]], media: str, *, accepted: float) -> None:
     spans: list[tuple[float, float]] = []
     for begin, end in lost:
-        # Adjacent losses count as one.
+        # Adjacent losses count as one loss.
         since = spans.pop()[0] if spans and spans[-1][1] == begin else begin
         spans.append((since, end))
     for since, until in spans:

@@ -145,7 +145,7 @@ def _check_jumps(source: SourceFacts, trim: Trim) -> None:
 
 
 def _check_claim(claimed: float, actual: float, trim: Trim) -> None:
-    """Check one stream: `claimed` is its end in the headers, `actual` the end of its last packet, in seconds."""
+    """Check one stream: `claimed` is its end by the headers, `actual` is the end of its last packet, in seconds."""
     if _is_short(min(claimed, trim.start + trim.length), actual, since=trim.start):
         raise BadInput(
             "truncated",

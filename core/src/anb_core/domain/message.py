@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any
 
 MAX_BODY_BYTES = 256 * 1024
-"""The largest message that is sent or read, in bytes. SQS accepts larger ones today."""
+"""Maximum size of a message that is sent or read, in bytes. Today, SQS also accepts larger messages."""
 
 
 class UnreadableMessage(ValueError):
-    """The body is not one of our messages. The error's text says why."""
+    """The body does not have the format of our messages. The error's text says why."""
 
 
 @dataclass(frozen=True, slots=True)

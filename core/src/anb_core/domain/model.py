@@ -74,7 +74,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How many attempts of one generation ended without a result, counted by the way they ended."""
+    """How many attempts of one generation ended without a result, with a separate count for each kind of end."""
 
     failures: int = 0
     """Attempts that failed."""
@@ -233,7 +233,7 @@ class DeadLetterCause(StrEnum):
     UNKNOWN_JOB = "unknown_job"
     """The message names a video that does not exist."""
     UNREADABLE = "unreadable"
-    """The message is not one of ours."""
+    """The message does not have the format of our messages."""
 
 
 class EventKind(StrEnum):

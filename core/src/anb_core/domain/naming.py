@@ -81,7 +81,7 @@ def safe_file_name(raw: str) -> str:
     name = printable.strip(" ")
     while len(name.encode()) > MAX_FILE_NAME_BYTES:
         stem, dot, suffix = name.rpartition(".")
-        # An extension of 10 or more bytes is not a real one, so it is shortened too.
+        # An extension of 10 or more bytes is not a real extension, so it is shortened too.
         name = f"{stem[:-1]}{dot}{suffix}" if stem and len(suffix) < 10 else name[:-1]  # noqa: PLR2004
     return name if name.strip(".") else _NAMELESS
 

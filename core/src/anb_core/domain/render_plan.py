@@ -10,7 +10,7 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.source_facts import Reading, SourceFacts, VideoFacts
 
 _MAX_LOOKS = 64
-"""How many changes of picture size, format or color are handled. Each one needs a branch of the filter graph."""
+"""Maximum number of changes of picture size, format or color. Each change needs a branch of the filter graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def plan_render(
     container, video, end = check_source(source, edit.trim, limits)
     start, audio = edit.trim.start, source.audio
     heard = () if audio is None else tuple((begin - start, until - start) for begin, until in audio.heard)
-    # Sound after the last frame is kept, and the last frame is shown meanwhile, as in players.
+    # Sound after the last frame is kept, and the last frame is shown until the sound ends, as in players.
     main_frames = max(1, round(min(edit.trim.length, end - start) * FPS))
     looks = _plan_looks(video, start, main_frames)
     return RenderPlan(

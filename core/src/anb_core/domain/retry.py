@@ -42,7 +42,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of an attempt and what follows for the job. Either `delay` or `change` is None."""
+    """The end of an attempt and its consequences for the job. Either `delay` or `change` is None."""
 
     ending: Ending
     counters: Counters

@@ -2,7 +2,7 @@
 
 Only the database's clock counts. Callers pass durations, and the database turns them into times. All methods raise
 `Unavailable("database", ...)` when the database does not answer in time. The transaction may have been committed
-in spite of this error, because only the answer may be lost. The caller has to read the row again to know.
+in spite of this error, because only the answer may be lost. Only by reading the row again can the caller find out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -123,7 +123,7 @@ class Reading(Protocol):
     """Read access for people. Deleted videos are not visible.
 
     Methods that return several videos skip and log those that this version can't read. Fewer than `limit` videos still
-    mean that no more exist. Methods that take one id raise `Unreadable` instead, as in all parts of the store.
+    mean that no more exist. Methods that take one id raise `Unreadable` instead, like all other methods of the store.
     """
 
     def get(self, video_id: str) -> Record | None: ...
@@ -243,7 +243,7 @@ class Leases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A message that has to be sent. One relay holds it."""
+    """A message that has to be sent. One relay holds the entry."""
 
     id: int
     token: str
@@ -284,7 +284,7 @@ class Housekeeping(Protocol):
         """Return a context manager for a block that only one process at a time may run.
 
         Its value is True if this process may run the block, False if another process runs it now.
-        If the process crashes, another one may enter after `lifetime`.
+        If the process crashes, another process may enter after `lifetime`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Validators for values of environment variables. Each raises a ValueError that says what a right value looks like."""
+"""Validators for values of environment variables. Each raises a ValueError that describes a valid value."""
 
 import re
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ DEDUPLICATION = timedelta(minutes=5)
 """For this long, a FIFO queue drops messages with the same deduplication id, as SQS does."""
 
 POLL_SECONDS = 0.01
-"""How often a long poll looks for a message. It can't compute the time to wait, because `now` may jump at any time."""
+"""Pause between the checks of a long poll. It can't wait for a computed time, because `now` may jump at any time."""
 
 
 @dataclass(slots=True)

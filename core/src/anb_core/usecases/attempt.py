@@ -1,4 +1,4 @@
-"""One attempt at one job: download, render, upload and publish, or settle the attempt after an error."""
+"""One attempt to process a video: download, render, upload and publish, or settle the attempt after an error."""
 
 import random
 from collections.abc import Callable

@@ -52,7 +52,7 @@ def retry(
     """Begin a new generation of a job, with all counters at 0.
 
     Raises:
-        Conflict: also `source_missing`, the uploaded file does not exist any more, and `object_withheld`.
+        Conflict: also `source_missing` if the uploaded file does not exist any more, and `object_withheld`.
     """
     record = find(store, caller, video_id)
     next_status(record.job.status, Change.RETRY)

@@ -15,7 +15,7 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Outbox, OutboxEntry
 
 BATCH = 10
-"""Maximum number of messages in one call. SQS allows no more."""
+"""Maximum number of messages in one call, as SQS allows."""
 
 HOLD = timedelta(seconds=30)
 """Time for which a relay holds its entries. It is longer than a send with all its retries. After this time, another
@@ -52,7 +52,7 @@ class Relay:
     """Moves outbox entries to the queue.
 
     One transaction takes a hold on the entries, then the messages are sent, and another transaction marks the entries.
-    If the relay crashes in between, the messages are sent again. A repeated message is harmless, a lost one is not.
+    If the relay crashes in between, the messages are sent again. A repeated message is harmless, a lost message is not.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done with a delivery."""
+    """The report about one delivery."""
 
     outcome: Outcome
     message_id: str

@@ -70,7 +70,7 @@ class EmptyWatch:
 
 @dataclass(slots=True)
 class Swept:
-    """The numbers of things that one pass handled."""
+    """What one pass handled, as counts."""
 
     lost: int = 0
     """Attempts whose lease had expired."""
@@ -126,7 +126,9 @@ class Sweep:
                 self._runtime.on_error("sweep", error)
 
     def sweep(self) -> Swept | None:
-        """Do one pass. None if another process does one now. A step whose bucket or queue does not answer is skipped.
+        """Do one pass. None if another process is doing a pass now.
+
+        A step whose bucket or queue does not answer is skipped.
 
         Raises:
             Unavailable: the database does not answer.

@@ -35,7 +35,7 @@ class NewToken:
 
     token: Token
     secret: str = field(repr=False)
-    """The secret, which is not stored. Nobody can read it again later."""
+    """The secret. It is not stored, so it can't be read again later."""
 
 
 def hash_secret(secret: str) -> str:
@@ -56,7 +56,8 @@ def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timed
 def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
     """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
 
-    Returns False if the token existed already. A token that was revoked stays revoked, and then earlier ones are kept.
+    Returns False if the token existed already. If the token was revoked, it stays revoked, and earlier bootstrap tokens
+    are not revoked.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
     if store.find_token(token.hash) is None:

@@ -184,7 +184,7 @@ class UploadSession:
         self._head = None
         check_first_bytes(head)
         parts, new = self._sessions, self._new
-        # Set before the call, because a call that fails may have committed in spite of its error.
+        # Set before the call, because a call that raises an error may still have committed.
         self._unfinished = True
         begun = parts.store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=self._idempotency)
         if isinstance(begun, Replay):

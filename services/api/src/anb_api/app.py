@@ -29,7 +29,7 @@ from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
-"""Maximum number of requests that use the database at the same time. Others wait for a thread, for milliseconds."""
+"""Maximum number of requests that use the database at once. Other requests wait for a thread, for milliseconds."""
 
 DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
 

@@ -28,7 +28,7 @@ WRITE_SECONDS = 30.0
 """Maximum seconds that a client may read nothing of a response. Then the connection is aborted."""
 
 MAX_CONNECTIONS = 512
-"""Maximum connections of one process. Further ones get a 503, except for `PROBE_PATHS`.
+"""Maximum connections of one process. Further connections get a 503, except for `PROBE_PATHS`.
 
 Connections beyond twice this number are aborted, because a process often may open only 1024 files.
 """
@@ -50,7 +50,7 @@ TCP_USER_TIMEOUT is needed too, because the kernel sends no keepalive probes whi
 
 
 class Guarded(H11Protocol):
-    """A connection that refuses requests that are too slow, too large or too many, with problem details."""
+    """A connection that answers requests that are too slow, too large or too many with problem details."""
 
     def __init__(
         self,

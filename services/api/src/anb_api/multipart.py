@@ -38,7 +38,7 @@ MAX_PREAMBLE_BYTES = 64 * 1024
 
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
-"""Maximum bytes of one header of a part, with its name."""
+"""Maximum bytes of one header of a part, including the header's name."""
 
 CHARSET = "_charset_"
 """Name of the field that gives the charset of the other fields (RFC 7578)."""

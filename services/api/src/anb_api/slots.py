@@ -14,7 +14,7 @@ A lone owner can take 12 of 16 slots.
 
 
 class Slots:
-    """Up to `count` slots for requests that run long. For use in one event loop, without locks.
+    """Up to `count` slots for requests that run long. Use it in one event loop only, because it has no locks.
 
     `refusal` returns the error for a request without a slot. Its arguments are the number of slots in use, and how many
     of them the owner holds.

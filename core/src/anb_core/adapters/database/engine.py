@@ -223,7 +223,7 @@ def _end_useless(context: ExceptionContext) -> None:
 
 @contextmanager
 def translated_errors(engine: Engine) -> Iterator[None]:
-    """Translate the driver's errors into ours. The message names the database and the reason.
+    """Translate the driver's errors into errors of the core. The message names the database and the reason.
 
     Raises:
         Unavailable: the connection failed, or the server can't serve requests. An error of the statement itself is not

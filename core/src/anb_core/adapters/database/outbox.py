@@ -59,7 +59,7 @@ class OutboxRepository(Repository):
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
         with self.database.transaction() as connection:
-            # Always lock the job before its outbox entry. One lock order prevents deadlocks.
+            # Always lock the job before its outbox entry. The fixed order of locks prevents deadlocks.
             connection.execute(
                 update(jobs).where(jobs.c.id == entry.task_id).values(enqueued_at=now_plus(), enqueued_to=broker)
             )

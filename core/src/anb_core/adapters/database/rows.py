@@ -1,4 +1,4 @@
-"""Conversion between rows and domain objects: read a record, lock it, and write what the domain decided."""
+"""Conversion between rows and domain objects: read a record, lock it, and write a change that the domain decided."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -115,7 +115,7 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         id=fields["videos_id"],
         owner=fields["videos_owner"],
         title=fields["videos_title"],
-        # During a rollout a newer program may have written options that this one does not know.
+        # During a rollout a newer program may have written options that this program does not know.
         edit=EditSpec.model_validate(fields["videos_edit"], extra="ignore"),
         source_key=fields["videos_source_key"],
         owned=fields["videos_owned"],

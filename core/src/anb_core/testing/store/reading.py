@@ -1,4 +1,4 @@
-"""Queries that show videos to people: one video, lists, histories, counts."""
+"""Queries for showing videos to people: single videos, lists, histories, counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

@@ -38,8 +38,8 @@ def upgrade(url: str) -> None:
     try:
         with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
-                # No timeouts: a migration of another process may hold the lock for long, and a statement of this one
-                # may take long.
+                # Timeouts are off, because the migration of another process or a statement of this migration may take
+                # long.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
@@ -64,7 +64,7 @@ def check(connection: Connection) -> None:
     """Check that the schema has this program's newest revision or a newer one.
 
     Raises:
-        Unavailable: the database has no schema, or an older one.
+        Unavailable: the database has no schema, or an older schema.
     """
     revision = _revision(connection)
     if revision is None:
