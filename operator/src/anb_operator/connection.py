@@ -8,12 +8,14 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self, TypeVar
 
 import aiohttp
 import kopf
+import yaml
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 from kubernetes.aio.client.rest import RESTClientObject, RESTResponse
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -40,10 +42,18 @@ async def log_in() -> Configuration:
         path = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except ConfigException as error:
-            sentence = "There is no Kubernetes to work with: run in a pod, or set KUBECONFIG."
+        # The library does not check the structure of the file: a file without a mapping ends in a TypeError.
+        except (ConfigException, OSError, TypeError, yaml.YAMLError) as error:
+            sentence = f"There is no Kubernetes to work with: run in a pod, or set KUBECONFIG. {path}: {error}"
             raise kopf.LoginError(sentence) from error
     return configuration
+
+
+@dataclass(eq=False, slots=True)
+class _Login:
+    api: ApiClient
+    calls: int = 0
+    """Number of calls that use it now."""
 
 
 class Connection:
@@ -59,16 +69,18 @@ class Connection:
     ) -> None:
         self._login = login
         self._on_answer = on_answer
-        self._api: ApiClient | None = None
+        self._current: _Login | None = None
         self._logging_in = asyncio.Lock()
-        self._opened = AsyncExitStack()
         self._failed_at = float("-inf")
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        """Allow calls within the block. All HTTP sessions are closed at its end."""
-        async with self._opened:
+        """Allow calls within the block. The HTTP session is closed at its end."""
+        try:
             yield self
+        finally:
+            if self._current is not None:
+                await self._current.api.close()  # type: ignore[no-untyped-call]
 
     def answering(self) -> float:
         """Return the seconds since the last request that failed because of an outage; infinite if no request did."""
@@ -82,31 +94,36 @@ class Connection:
             KubeRefused: the API server refused the request.
         """
         for last in (False, True):
-            api = await self._logged_in()
+            login = await self._logged_in()
+            login.calls += 1
             try:
-                return await method(api)
+                return await method(login.api)
             except KubeRefused as error:
                 if error.code != "unauthorized" or last:
                     raise
+                # Do not discard the newer login of a concurrent call.
+                if self._current is login:
+                    self._current = None
             except (ApiException, ValueError) as error:
                 self._failed_at = time.monotonic()
                 raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
-            # Do not discard the newer login of a concurrent call.
-            if self._api is api:
-                self._api = None
+            finally:
+                login.calls -= 1
+                # Close the session of an old login after its last call, so that refused logins do not pile up.
+                if login is not self._current and not login.calls:
+                    await login.api.close()  # type: ignore[no-untyped-call]
         raise AssertionError  # the loop above always returns or raises
 
-    async def _logged_in(self) -> ApiClient:
+    async def _logged_in(self) -> _Login:
         async with self._logging_in:
-            if self._api is None:
+            if self._current is None:
                 configuration = await self._login()
                 # HTTP_PROXY in the environment is meant for AWS, not for the API server. kopf ignores it too.
                 configuration.client_session_kwargs = {"trust_env": False}
-                self._api = ApiClient(configuration)
-                self._api.rest_client = _Requests(configuration, self._count)
-                # Sessions of older logins stay open until the end, because calls may still use them.
-                self._opened.push_async_callback(self._api.close)
-            return self._api
+                api = ApiClient(configuration)
+                api.rest_client = _Requests(configuration, self._count)
+                self._current = _Login(api)
+            return self._current
 
     def _count(self, method: str, status: int | None) -> None:
         self._on_answer(method, "none" if status is None else str(status))

@@ -1,13 +1,14 @@
 """The Kubernetes client against a fake API server that fails. tests/e2e/operator uses a real API server."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from pathlib import Path
 
 import kopf
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from kubernetes.aio.client import Configuration
 
 from anb_core.domain.errors import AnbError, Unavailable
@@ -139,6 +140,16 @@ def test_an_expired_token_is_read_again() -> None:
     assert seen == ["Bearer t1", "Bearer t2"]
 
 
+def test_logins_that_the_server_refuses_leave_no_open_sessions_behind() -> None:
+    async def many(client: KubeClient) -> int:
+        for _ in range(5):
+            with pytest.raises(KubeRefused):
+                await client.ping()
+        return sum(isinstance(thing, ClientSession) and not thing.closed for thing in gc.get_objects())
+
+    assert ask(status(401, "Unauthorized"), many) == 1
+
+
 def test_a_token_that_expires_during_many_calls_fails_none_of_them_and_is_read_again_once() -> None:
     seen = set()
 
@@ -211,6 +222,18 @@ def test_without_a_pod_and_without_a_kubeconfig_there_is_no_login(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(kopf.LoginError, match="run in a pod, or set KUBECONFIG"):
+        asyncio.run(log_in())
+
+
+@pytest.mark.parametrize("content", ["", "clusters: [", "no mapping", "clusters: []"])
+def test_a_kubeconfig_that_cannot_be_read_is_named_with_the_reason(
+    content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(content)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(kopf.LoginError, match=str(file)):
         asyncio.run(log_in())
 
 
