@@ -377,7 +377,7 @@ class Uninstalled:
 
 @pytest.fixture(autouse=True)
 def _no_marker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anb_operator.uninstall.LOOKS", 1)
+    monkeypatch.setattr("anb_operator.uninstall.MARKER_CHECKS", 1)
 
 
 def test_an_uninstall_takes_our_finalizer_off_unreadable_videojobs_too() -> None:
@@ -396,7 +396,7 @@ def test_a_clean_up_that_was_applied_like_everything_else_does_nothing() -> None
 
 
 def test_a_marker_that_is_applied_a_moment_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anb_operator.uninstall.LOOKS", 3)
+    monkeypatch.setattr("anb_operator.uninstall.MARKER_CHECKS", 3)
     monkeypatch.setattr("anb_operator.uninstall.PAUSE_SECONDS", 0.01)
     cluster = Uninstalled()
     requests = []
@@ -414,7 +414,7 @@ def test_a_marker_that_is_applied_a_moment_later_is_waited_for(monkeypatch: pyte
 
 
 def test_an_uninstall_that_leaves_finalizers_fails_and_names_one() -> None:
-    with pytest.raises(KubeRefused, match=r"2 VideoJobs still have the .* anb\.video/cancel, video/a among them"):
+    with pytest.raises(KubeRefused, match=r"2 VideoJobs still have the .* anb\.video/cancel, such as video/a"):
         Uninstalled(stubborn=True).uninstall()
 
 
