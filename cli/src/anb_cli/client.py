@@ -29,11 +29,11 @@ SILENCE = 40.0
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
-"""Total seconds of waiting for a deployment that was never reached."""
+"""Maximum total of the waits for a deployment that was never reached, in seconds."""
 PATIENCE = 60.0
-"""Total seconds of waiting for a deployment that received part of the upload. A network change takes less than that."""
+"""Maximum total of the waits, in seconds, after a part of the upload was sent. A network change takes less time."""
 PATIENCE_WHILE_HELD = 150.0
-"""Total seconds of waiting while the API still serves an earlier, broken request of the same upload.
+"""Maximum total of the waits, in seconds, while the API still serves an earlier, broken request of the upload.
 
 The API notices a broken connection after a minute at most.
 """

@@ -12,7 +12,7 @@ from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
-"""How long the deletion of a VideoJob waits for the cancel of its work. After that the finalizer is removed anyway."""
+"""Time that the deletion of a VideoJob waits for the cancel of its work. Then the finalizer is removed in any case."""
 
 ASK_AGAIN = timedelta(seconds=30)
 """Delay before the second try to submit an object that does not exist yet."""
@@ -31,7 +31,7 @@ VIDEO_DELETED = Problem("video_deleted", "The video was deleted. Delete this Vid
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which videos are mirrored, in which namespace, and how long their mirrors are kept."""
+    """The rules for mirrors: which videos are mirrored, in which namespace, and how long a mirror is kept."""
 
     namespace: str
     """Namespace of the mirrors."""
@@ -42,9 +42,9 @@ class Policy:
     mirror_max_age: timedelta | None
     """Videos that were created longer ago than this get no mirror. None means no limit."""
     ttl_processed: timedelta
-    """How long the mirror of a processed video is kept."""
+    """Time for which the mirror of a processed video is kept."""
     ttl_failed: timedelta
-    """How long the mirror of a failed, dead-lettered or cancelled video is kept."""
+    """Time for which the mirror of a failed, dead-lettered or cancelled video is kept."""
 
     @property
     def labels(self) -> dict[str, str]:

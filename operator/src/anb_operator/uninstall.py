@@ -22,7 +22,7 @@ MARKER_CHECKS = 6
 """Number of checks for the marker. A tool without hooks may apply the marker some seconds after this Job."""
 
 PATIENCE_SECONDS = 60.0
-"""How long to wait for the operator's pods, which have 30 s to stop. The Job's deadline allows more than one try."""
+"""Timeout for the stop of the operator's pods, which have 30 s to stop. The Job's deadline allows more than one try."""
 
 _log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Renews the lease of a running attempt in the background, and ends the attempt when its lease is or may be lost.
 
 Each attempt has three threads, because any call may hang. One renews the lease, one writes progress, and the watchdog
-makes no calls. Once an attempt is asked to end, its lease is not renewed: it must finish before the lease expires.
+makes no calls. Once an attempt is asked to end, its lease is not renewed: the attempt must finish before it expires.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,11 @@ class Terms:
     """The durations of a lease, of its renewals and of its attempt."""
 
     duration: timedelta
-    """How long the lease lasts after each renewal."""
+    """Time from a renewal to the expiry of the lease."""
     heartbeat: timedelta
     """The interval between two renewals."""
     visibility: timedelta
-    """How long each renewal hides the job's message in the queue."""
+    """Time for which each renewal hides the job's message in the queue."""
     attempt_limit: timedelta = ATTEMPT_LIMIT
     """The longest time that an attempt may take."""
 

@@ -37,8 +37,8 @@ _CALLS = {
 
 # Landlock's calls have the same numbers on every machine.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
-_FILE_READ = 1 << 0 | 1 << 2  # execute, read file
-_FILE_WRITE = 1 << 1 | 1 << 14  # write file, truncate
+_FILE_READ = 1 << 0 | 1 << 2  # the rights: execute a file, read a file
+_FILE_WRITE = 1 << 1 | 1 << 14  # the rights: write a file, truncate a file
 _DIRECTORY_READ = _FILE_READ | 1 << 3
 # The additional rights: remove files and directories, make files and directories.
 _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8

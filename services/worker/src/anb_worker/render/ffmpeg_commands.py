@@ -30,7 +30,7 @@ whose soft gradients would show compression. _QUALITY: for main parts.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""Smaller errors of sound timestamps are not corrected. Jitter is usually smaller, and people notice 40 ms or more."""
+"""Errors of sound timestamps up to this length are not corrected. Jitter is often shorter, and people notice 40 ms."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without tone mapping the HDR clip of a phone looks pale. 203 nits is the reference white of HDR.
