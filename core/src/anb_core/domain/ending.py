@@ -28,7 +28,7 @@ _MAX_DETAIL = 2000
 
 
 def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitter: float) -> Settlement:
-    """Decide what follows from the error that ended an attempt. An unexpected error counts as a failure.
+    """Decide the settlement for the error that ended an attempt. An unexpected error counts as a failure.
 
     `jitter` is a random number from [0, 1).
     """

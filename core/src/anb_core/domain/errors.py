@@ -27,8 +27,8 @@ from anb_core.domain.codes import Code, VideoCode
 class AnbError(Exception):
     """Any error that ANB Video raises on purpose.
 
-    `code` is one of `anb_core.domain.codes`. Programs compare it. `message` is one or two sentences that say what was
-    wrong, with which value, and what to do.
+    `code` is one of `anb_core.domain.codes`. Programs compare it. `message` is one or two sentences: the problem, the
+    wrong value, and what the reader can do.
     """
 
     def __init__(self, code: Code, message: str) -> None:

@@ -7,7 +7,7 @@ from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, HEIGHT, SAM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFacts:
-    """What the verification found in a finished file. Codecs, formats and color matrices have the names of ffmpeg."""
+    """Facts that the verification found in a finished file. Codecs, formats and matrices have ffmpeg's names."""
 
     container: str
     index_first: bool

@@ -92,7 +92,7 @@ class QueueAdmin(Protocol):
     """Creates a queue and reads its properties."""
 
     name: str
-    """Name of the queue, the same as that of its sender."""
+    """Name of the queue, as in `QueueSender`."""
 
     def depth(self) -> Depth: ...
 

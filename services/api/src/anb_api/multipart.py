@@ -362,7 +362,7 @@ def _title(raw: bytes) -> str:
 
 def _edit(raw: bytes) -> EditSpec:
     try:
-        # In lax mode, a length of `true` would mean one second, and the string "5" five seconds.
+        # In lax mode, pydantic would accept `true` as one second, and the string "5" as five seconds.
         return EditSpec.model_validate_json(raw, strict=True)
     except ValidationError as error:
         raise Invalid("edit_invalid", validation.describe(error.errors(), "edit")) from error
