@@ -14,6 +14,8 @@ from anb_core.domain.model import JobEvent, Lease, NewVideo, Source
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed
+from anb_core.testing.clock import ManualClock
+from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 
 PATIENCE = 5.0
@@ -139,6 +141,26 @@ def test_a_database_that_is_away_delays_events_and_loses_none(store: CountingSto
         store.cancel("v1")
 
         assert (await next_of(subscription)).status is Status.CANCELLED
+
+    run(hub, scenario())
+
+
+def test_an_unexpected_error_of_the_feed_is_reported_and_loses_no_event(store: CountingStore) -> None:
+    runtime = ManualRuntime(ManualClock())
+    hub = Hub(store, runtime, interval=timedelta(milliseconds=1))
+    error = ValueError("an event that can't be read")
+
+    async def scenario() -> None:
+        submit(store, "v1")
+        subscription = await hub.subscribe("v1")
+        store.fault = error
+        while not runtime.errors:  # noqa: ASYNC110 - the reader can't set an event for us
+            await asyncio.sleep(0.001)
+        store.fault = None
+        store.cancel("v1")
+
+        assert (await next_of(subscription)).status is Status.CANCELLED
+        assert runtime.errors[0] == ("feed", error)
 
     run(hub, scenario())
 

@@ -87,11 +87,12 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store that loses answers: each method in `silent` commits and then raises, once."""
+    """A store that loses answers: each method in `silent` commits and then raises `silence`, once."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)
         self.silent: list[str] = []
+        self.silence: Exception = DATABASE_AWAY
 
     def claim(
         self,
@@ -123,7 +124,7 @@ class FaultyStore(InMemoryStore):
         finally:
             if method in self.silent:
                 self.silent.remove(method)
-                raise DATABASE_AWAY
+                raise self.silence
 
 
 @dataclass
@@ -172,6 +173,7 @@ class World:
         self.scratch = FakeScratch(folder)
         self.stop = Stop()
         self.progress: list[float] = []
+        self.kept_since: list[float] = []
         self.steps: list[str] = []
         self.adopted: list[tuple[str, str]] = []
         self.die_at: str | None = None
@@ -185,7 +187,7 @@ class World:
                 objects=self.objects,
                 renderer=self.renderer,
                 relay=self.relay,
-                keep=lambda _lease, _delivery, _stop, since: FakeKeeper(since + LEASE.total_seconds(), self.progress),
+                keep=self.keep,
                 scratch=self.scratch,
                 load_resources=Resources,
                 policy=POLICY,
@@ -198,6 +200,10 @@ class World:
             adopt=self.adopt if adopts else None,
             on_step=self.on_step,
         )
+
+    def keep(self, lease: Lease, delivery: Delivery, stop: Stop, since: float) -> FakeKeeper:  # noqa: ARG002 - the signature of the port
+        self.kept_since.append(since)
+        return FakeKeeper(since + LEASE.total_seconds(), self.progress)
 
     def adopt(self, key: str, video_id: str) -> None:
         self.objects.head(key)

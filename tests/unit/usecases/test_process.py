@@ -245,6 +245,13 @@ def test_a_claim_whose_answer_is_lost_is_found_by_the_sweep(world: World) -> Non
     assert world.handle().outcome is Outcome.PROCESSED
 
 
+def test_a_claim_that_is_tried_again_finds_the_lease_that_an_earlier_try_got(world: World) -> None:
+    world.store.silent, world.store.silence = ["claim"], ROW_HELD
+    report = world.handle()
+    assert report.outcome is Outcome.PROCESSED
+    assert world.kept_since == [0.0]
+
+
 def test_a_message_that_could_not_be_deleted_is_dropped_when_it_comes_again(world: World) -> None:
     world.renderer.during = lambda: setattr(world.queue, "fault", QUEUE_AWAY)
     assert world.handle().outcome is Outcome.PROCESSED

@@ -54,8 +54,9 @@ class Runtime(Protocol):
     def on_error(self, where: str, error: Exception, **about: object) -> None:
         """Report an unexpected error that a loop survived.
 
-        `where` names the loop. `about` has fields for the log, such as the id of a video. Every loop that continues
-        after any error calls this method in its `except` block. The method may raise, which ends the loop.
+        `where` names the loop. `about` has fields for the log, such as the id of a video. Every loop of a thread
+        that continues after any error calls this method in its `except` block. The method may raise, which ends the
+        loop. The asyncio loops of the operator report to its health and its log instead.
         """
         ...
 

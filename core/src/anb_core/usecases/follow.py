@@ -50,6 +50,8 @@ class Follower:
     def begin(self) -> None:
         """Go to the position where this reader begins. `next` does this if necessary.
 
+        If `next` runs in another thread meanwhile, it may return the same events again. It skips none.
+
         Raises:
             Unavailable: the database does not answer.
         """

@@ -79,7 +79,7 @@ class Process:
                 return self._unknown(message, delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
-        """Claim the job. Return the answer, and the monotonic time, in seconds, just before the claim was sent.
+        """Claim the job. Return the answer, and the monotonic time, in seconds, before the first claim was sent.
 
         If another transaction has locked the row, the claim is repeated for a third of the lease. To give the message
         back instead would use up one of its receives. The message stays invisible for longer than the lease.
@@ -87,27 +87,24 @@ class Process:
         Raises:
             Unavailable: nothing could be committed.
         """
-        monotonic, attempt_id = self.tools.runtime.monotonic, self.new_id()
-
-        def claim() -> tuple[Claimed | Dropped | Unknown, float]:
-            since = monotonic()
-            return self.store.claim(
+        # The answer to an earlier try may be lost, although it was committed: the lease counts from the first one.
+        since, attempt_id = self.tools.runtime.monotonic(), self.new_id()
+        answer = patiently(
+            lambda: self.store.claim(
                 message.video_id,
                 generation=message.generation,
                 attempt_id=attempt_id,
                 worker=self.worker,
                 lease=self.lease,
                 policy=self.tools.policy,
-            ), since
-
-        return patiently(
-            claim,
+            ),
             self.tools.runtime,
             "claiming is tried again",
             worthwhile=lambda error: isinstance(error, Busy) and not stop.asked,
-            until=monotonic() + self.lease.total_seconds() / 3,
+            until=since + self.lease.total_seconds() / 3,
             video_id=message.video_id,
         )
+        return answer, since
 
     def _attempt(self, attempt: AttemptRun) -> Report:
         try:
