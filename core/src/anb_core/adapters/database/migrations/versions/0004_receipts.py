@@ -5,7 +5,8 @@ They may run beside this program during a rolling upgrade, or after a rollback. 
 
 - this release reads `answered`, which is up to date no matter which program wrote last;
 - the next release copies `answered` to `receipts` where they differ, and reads `receipts`;
-- the release after that stops writing `answered` and drops it.
+- the release after that stops writing `answered`;
+- the one after it drops the column, because no program that may still run writes it.
 """
 
 import sqlalchemy as sa
