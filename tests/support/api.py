@@ -1,4 +1,4 @@
-"""The real API, in this process or in its own process, and raw connections to it."""
+"""Runs the real API, in the test process or in a separate process, and opens raw connections to the API."""
 
 import http.client
 import os
@@ -35,7 +35,7 @@ BOUNDARY = "----anb-42"
 
 
 def environment(folder: Path, aws_url: str, **others: str) -> dict[str, str]:
-    """The environment variables of an API."""
+    """Return the environment variables for an API process."""
     return {
         "DATABASE_URL": f"sqlite:///{folder / 'anb.db'}",
         "S3_BUCKET": BUCKET,
@@ -51,7 +51,7 @@ def environment(folder: Path, aws_url: str, **others: str) -> dict[str, str]:
 
 @contextmanager
 def in_environment(variables: dict[str, str]) -> Iterator[tuple[ApiSettings, Parts]]:
-    """The API's settings in this environment, and the real parts, opened in this process."""
+    """Yield the API's settings and the opened database, bucket and queue for these environment variables."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in variables.items():
@@ -63,7 +63,7 @@ def in_environment(variables: dict[str, str]) -> Iterator[tuple[ApiSettings, Par
 
 @dataclass(slots=True)
 class Api:
-    """A running API, and its context."""
+    """A running API, and the parts that it uses."""
 
     url: str
     context: Context
@@ -80,7 +80,7 @@ class Api:
         return list(self.context.store.listing(owner=owner))
 
     def unfinished(self) -> list[str]:
-        """Keys of unfinished multipart uploads in the bucket."""
+        """Return the keys of unfinished multipart uploads in the bucket."""
         s3: Any = boto3.client("s3", endpoint_url=self.aws_url, region_name="us-east-1")
         try:
             return [found["Key"] for found in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])]
@@ -119,11 +119,11 @@ class Raw:
         self.send(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def receive(self) -> bytes:
-        """Read the bytes that have arrived; empty if the API closed the connection."""
+        """Wait for bytes and return them. Returns empty bytes if the API closed the connection."""
         return self._socket.recv(65536)
 
     def silent_for(self, seconds: float) -> bool:
-        """Whether no byte arrives for this time, and the connection stays open."""
+        """Return whether, for this time, no byte arrives and the connection stays open."""
         readable, _, _ = select.select([self._socket], [], [], seconds)
         return not readable
 
@@ -134,7 +134,7 @@ class Raw:
         return answer
 
     def reset(self) -> None:
-        """Reset the connection, as the system does for a killed process."""
+        """Reset the connection, as the operating system does when a client process is killed."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -147,7 +147,7 @@ def part(name: str, value: bytes, file_name: str | None = None) -> bytes:
 
 
 def form(title: str = "A title", data: bytes = VIDEO) -> bytes:
-    """A complete and valid form."""
+    """Return the body of a complete and valid upload form."""
     return part("title", title.encode()) + part("video_file", data, "clip.mp4") + END
 
 

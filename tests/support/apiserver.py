@@ -23,7 +23,7 @@ ASSETS = "KUBEBUILDER_ASSETS"
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
-    """A running server. `kubeconfig` is an administrator's; `command` is kubectl with this kubeconfig."""
+    """A running server. `kubeconfig` gives an administrator's rights. `command` is kubectl with `kubeconfig`."""
 
     kubeconfig: Path
     command: tuple[str, ...]
@@ -40,7 +40,7 @@ class ApiServer:
         return done.stdout
 
     def service_account(self, namespace: str, name: str) -> Path:
-        """A KUBECONFIG for a new ServiceAccount with all rights. The server throttles it, unlike an administrator."""
+        """Return a KUBECONFIG for a new ServiceAccount with all rights, which the server throttles like any user."""
         self.kubectl("-n", namespace, "create", "serviceaccount", name)
         binding = ("--clusterrole=cluster-admin", f"--serviceaccount={namespace}:{name}")
         self.kubectl("create", "clusterrolebinding", f"{namespace}-{name}", *binding)
@@ -77,14 +77,14 @@ def running_apiserver() -> Iterator[ApiServer]:
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "secure-port": port,
-            "cert-dir": folder,  # for its self-signed certificate
+            "cert-dir": folder,  # the server writes its self-signed certificate here
             "token-auth-file": folder / "tokens.csv",
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": signing,
             "service-account-signing-key-file": signing,
             "service-cluster-ip-range": "10.0.0.0/24",
-            # No controller creates the ServiceAccount `default`, which pods get.
+            # This plugin refuses pods without the ServiceAccount `default`, which no controller creates here.
             "disable-admission-plugins": "ServiceAccount",
         }
         command = [str(programs / "kube-apiserver"), *(f"--{name}={value}" for name, value in options.items())]

@@ -42,7 +42,7 @@ def running_ministack(data: Path) -> Iterator[str]:
 
 
 def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
-    """A list of all clients that boto3 creates from now on, oldest first, for use with a Stubber."""
+    """Return a list to which each client that boto3 creates from now on is appended. Tests stub these clients."""
     clients: list[BaseClient] = []
     make = boto3.session.Session.client
 

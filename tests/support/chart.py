@@ -1,4 +1,4 @@
-"""The chart's folder, and functions that run programs such as helm and check its CRDs."""
+"""The chart's folder, and functions that run programs such as helm and read the chart's CRDs."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ Manifest = dict[str, Any]
 
 
 def tool(*command: str, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program from PATH, with `given` on its stdin. With `check`, the test fails if the program fails."""
+    """Run a program from PATH with `given` as its stdin. If `check` is true, the test fails when the program fails."""
     if shutil.which(command[0]) is None:
         pytest.fail(f"{command[0]} is not on PATH, and the chart can't be tested without it")
     done = subprocess.run(command, check=False, capture_output=True, text=True, input=given)
@@ -25,10 +25,10 @@ def tool(*command: str, check: bool = True, given: str | None = None) -> subproc
 
 
 def strict_schema(definition: Manifest) -> Manifest:
-    """The schema of a CRD's only version. It forbids unknown fields, as the API server's strict mode does."""
+    """Return the schema of a CRD's only version. It forbids unknown fields, like the API server's strict mode."""
     (version,) = definition["spec"]["versions"]
     schema: Manifest = version["schema"]["openAPIV3Schema"]
-    # The API server validates metadata itself, independent of the schema.
+    # The API server validates metadata without the CRD's schema.
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     _close(schema)
     return schema

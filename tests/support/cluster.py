@@ -1,4 +1,4 @@
-"""The cluster of KUBECONFIG, used through kubectl."""
+"""Runs kubectl on the cluster of KUBECONFIG."""
 
 import json
 import shutil
@@ -44,23 +44,23 @@ class Namespace:
         return done.stderr
 
     def get(self, *what: str) -> Json:
-        """Get an object or a list, as JSON."""
+        """Get an object or a list from the cluster, as parsed JSON."""
         found: Json = json.loads(self.kubectl("get", *what, "--output=json"))
         return found
 
     def items(self, *what: str) -> list[Json]:
-        """The objects of a list."""
+        """Return the objects of a list."""
         found: list[Json] = self.get(*what)["items"]
         return found
 
     def status(self, videojob: str) -> Json:
-        """The status of a VideoJob. Empty if it has no status yet, or does not exist."""
+        """Return the status of a VideoJob. Empty if the VideoJob has no status or does not exist."""
         found = self.kubectl("get", "videojob", videojob, "--ignore-not-found", "--output=json")
         status: Json = json.loads(found).get("status", {}) if found else {}
         return status
 
     def pods(self, component: str) -> list[Json]:
-        """The release's pods of this component, without those that are being deleted."""
+        """Return the release's pods of this component, except pods that are being deleted."""
         pods = self.items("pods", "--selector", f"app.kubernetes.io/component={component}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
@@ -101,7 +101,7 @@ class Namespace:
 
 @contextmanager
 def watched(command: list[str], output: Path) -> Iterator[Path]:
-    """Run an endless command in the background, with its output in a file. Yields the file's path."""
+    """Run a command in the background until the block ends. Its output goes to a file. Yields the file's path."""
     with output.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -112,24 +112,24 @@ def watched(command: list[str], output: Path) -> Iterator[Path]:
 
 
 def zones(pods: list[Json]) -> set[str]:
-    """The zones of the nodes that these pods run on."""
+    """Return the zones of the nodes on which these pods run."""
     nodes = {node["metadata"]["name"]: node["metadata"]["labels"] for node in Namespace("default").items("nodes")}
     return {nodes[pod["spec"]["nodeName"]][ZONE] for pod in pods}
 
 
 def ready(pod: Json) -> bool:
-    """Whether the pod has the condition Ready."""
+    """Return whether the pod's condition Ready is true."""
     conditions = pod["status"].get("conditions", [])
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def delete_videojobs(namespace: str) -> None:
-    """Delete all VideoJobs of a namespace and remove their finalizers, because perhaps no operator is running.
+    """Delete all VideoJobs of a namespace and remove their finalizers, in case no operator runs.
 
     Kubernetes may be deleting the namespace's objects at the same time.
     """
     ours = ("kubectl", "--namespace", namespace)
-    # Delete first: then nobody can add a finalizer again.
+    # Delete first: the API server allows no new finalizers on an object that is being deleted.
     tool(*ours, "delete", "videojobs", "--all", "--wait=false", check=False)
     for name in tool(*ours, "get", "videojobs", "--output=name").stdout.split():
         tool(*ours, "patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)

@@ -1,4 +1,4 @@
-"""An HTTP server with scripted answers, right or wrong, for tests of the command line."""
+"""An HTTP server with scripted answers, valid or invalid, for tests of the command line."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Records each request and answers with the next of the test's answers. The last answer repeats."""
+    """Records each request and sends the next scripted answer. The last answer is repeated."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -64,7 +64,7 @@ class Seen:
 
 @dataclass
 class Deployment:
-    """A server, its coming answers, and the requests that it got."""
+    """A running server: its URL, the scripted answers that remain, and the received requests."""
 
     url: str
     answers: list[Answer]
@@ -80,12 +80,12 @@ class Server(ThreadingHTTPServer):
     seen: list[Seen]
 
     def handle_error(self, *_: Any) -> None:
-        """Ignore clients that close the connection."""
+        """Ignore the error when a client closes the connection."""
 
 
 @contextmanager
 def deployments() -> Iterator[Callable[..., Deployment]]:
-    """Returns a function that starts a server with these answers, in order. All servers stop at the end."""
+    """Yield a function that starts a server with the given answers, in order. All servers stop when the block ends."""
     servers: list[Server] = []
 
     def deployed(*answers: Answer) -> Deployment:

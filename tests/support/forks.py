@@ -1,7 +1,7 @@
 """Runs `anb` many times, each time in a fork of one process that has imported everything.
 
-A fork takes a twentieth of the time of a new process. Each fork has its own arguments, environment, working folder and
-streams, set up as for a new process. Sleeping returns at once and advances the clock.
+A fork is twenty times as fast as a new process. Each fork has its own arguments, environment, working folder and
+streams, set up as for a new process. `time.sleep` returns at once and advances the clock.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ GIVEN_UP_AFTER = 30
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """The surroundings of a command.
+    """The working folder, environment and other conditions under which a command runs.
 
-    With `removed`, the working folder is deleted before the command starts. With `powerless`, root obeys file
-    permissions as other users do.
+    If `removed`, the working folder is deleted before the command starts. If `powerless`, file permissions apply even
+    to root.
     """
 
     folder: str
@@ -49,7 +49,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The exit code (negative for a signal), and the output to stdout and stderr."""
+    """The result of a command: exit code (negative for a signal), stdout and stderr."""
 
     code: int
     out: str
@@ -58,7 +58,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Forks:
-    """The process that forks for each command."""
+    """Sends commands to a process, which creates a fork for each command."""
 
     _process: "subprocess.Popen[str]"
 
@@ -75,7 +75,7 @@ class Forks:
 @contextmanager
 def forks() -> Iterator[Forks]:
     """Start the process, and stop it at the end."""
-    # Without coverage: each of thousands of forks would write a file, some with closed streams or without a folder.
+    # Turn coverage off: each of thousands of forks would write a file, and some forks have no streams or no folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii", env=environment
@@ -101,7 +101,7 @@ def _serve() -> None:
 
 
 def _warm_up() -> None:
-    """Run a few commands, so that modules which libraries import at first use are imported once, not in every fork."""
+    """Run a few commands before the first fork, so that lazily imported modules are imported only once."""
     from anb_cli.__main__ import perform  # noqa: PLC0415 - see _serve
 
     os.environ |= {"ANB_URL": "http://127.0.0.1:9", "ANB_TOKEN": "x"}
@@ -193,7 +193,7 @@ def _text(number: int, kind: Stream, encoding: str, errors: str) -> Any:
 
 
 def _drop_powers() -> None:
-    """Drop root's capabilities, so that file permissions apply to it, too."""
+    """Drop root's capabilities, so that file permissions apply even to root."""
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     if ctypes.CDLL(None, use_errno=True).capset(header, nothing) != 0:
         raise OSError(ctypes.get_errno(), "capset")

@@ -56,7 +56,7 @@ def sent(store: Store, video_id: str, *, broker: str = "queue") -> OutboxEntry:
 
 
 def claim(store: Store, video_id: str, *, worker: str = "worker-1", lease: timedelta = LEASE) -> Lease:
-    """Claim a video. The test fails if that is not possible."""
+    """Claim a video and return the lease. The test fails if the claim is refused."""
     claimed = store.claim(video_id, generation=None, attempt_id=new_id(), worker=worker, lease=lease, policy=POLICY)
     assert isinstance(claimed, Claimed), claimed
     return claimed.lease
@@ -104,5 +104,5 @@ def record_of(store: Store, video_id: str) -> Record:
 
 
 def due(store: Store) -> list[str]:
-    """The ids of videos with a due message. The hold has no duration, so the messages stay due."""
+    """Return the ids of videos with a due message. The hold has no duration, so the messages stay due."""
     return [entry.video_id for entry in store.hold_outbox(limit=100, hold=timedelta(0))]

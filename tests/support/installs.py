@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 def install(folder: Path, name: str) -> Path:
     """Make a virtual environment with a distribution and its requirements without extras. Returns its interpreter.
 
-    The packages are symbolic links to those installed here.
+    The packages are symbolic links to the installed packages of the test's own environment.
     """
     venv.create(folder, symlinks=True)
     [site] = folder.glob("lib/python*/site-packages")
@@ -37,7 +37,7 @@ def _closure(name: str, seen: set[str], extras: frozenset[str] = frozenset()) ->
 
 
 def _tops(found: Distribution) -> set[Path]:
-    """The top-level files and folders of a distribution. For an editable one, the folder of its source code, too."""
+    """Return the top-level files and folders of a distribution. Includes the source folder of an editable install."""
     parts = {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}
     tops = {Path(str(found.locate_file(part))) for part in parts if not part.endswith(".pth")}
     if any(part.endswith(".pth") for part in parts):

@@ -16,7 +16,7 @@ NAMESPACE = "video"
 
 
 class InMemoryCluster:
-    """Implements both ports of `anb_operator.kube`.
+    """A fake cluster that implements both ports of `anb_operator.kube`.
 
     If `fault` is set to an error, every method raises it, and `refused` counts these calls.
     `writes` lists the calls that write; `lists` counts the calls that list.
@@ -57,7 +57,7 @@ class InMemoryCluster:
         return self._changed(kept)
 
     def delete(self, name: str) -> VideoJob:
-        """Delete as `kubectl delete` does. A finalizer delays the deletion."""
+        """Delete a VideoJob as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
         kept = self._find(self.get(name))
         kept["metadata"].setdefault("deletionTimestamp", self._now())
         return self._changed(kept)
@@ -66,18 +66,18 @@ class InMemoryCluster:
         return VideoJob.read(deepcopy(self.objects[namespace, name]))
 
     def write_status(self, name: str, patch: Json) -> VideoJob:
-        """Change the status as an operator of another version may do."""
+        """Change the status as another version of the operator may do."""
         kept = self._find(self.get(name))
         kept["status"] = merged(kept["status"], patch)
         return self._changed(kept)
 
     def status(self, name: str) -> Json:
-        """The stored status, even if this version can't read it."""
+        """Return the stored status, even if this version can't read it."""
         return deepcopy(self.objects[NAMESPACE, name]["status"])
 
     @property
     def keys(self) -> set[tuple[str, str]]:
-        """Namespace and name of all VideoJobs."""
+        """The namespace and name of each VideoJob."""
         return set(self.objects)
 
     @property

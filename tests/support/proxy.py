@@ -1,4 +1,4 @@
-"""A proxy in front of a TCP server. A test can make it break a connection at a chosen moment."""
+"""A proxy in front of a TCP server. A test can make the proxy break a connection at a chosen moment."""
 
 import contextlib
 import select
@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Cut(Enum):
-    """When the connection breaks."""
+    """The moment at which the proxy breaks a connection."""
 
     BEFORE = "before"
     """The request never reaches the server."""
@@ -19,7 +19,7 @@ class Cut(Enum):
 
 
 class Proxy:
-    """Forwards bytes between clients and a server. `cut` makes it break a connection."""
+    """Forwards bytes between clients and a server, and breaks a connection if `cut` was called."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -38,7 +38,7 @@ class Proxy:
 
     def close(self) -> None:
         self._stopping = True
-        # This connection wakes the thread that waits for a client.
+        # Connect once, to wake the thread that waits for a client.
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port)).close()
         for thread in self._threads:
@@ -81,7 +81,7 @@ def _forward(data: bytes, to: socket.socket) -> bool:
 
 @contextmanager
 def proxied(host: str, port: int) -> Iterator[Proxy]:
-    """Run a proxy to this server."""
+    """Run a proxy in front of this server."""
     proxy = Proxy((host, port))
     try:
         yield proxy

@@ -17,13 +17,13 @@ LOCAL = Namespace("anb-local")
 BUCKET = "anb-videos"
 QUEUE = "anb-video-processing-queue"
 
-# Without cards and watermark. With a clip of one second, this is the fastest possible job.
+# No cards and no watermark. With a clip of one second, this edit gives the fastest possible job.
 QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
 
 
 @dataclass(frozen=True)
 class Release:
-    """The release under test. `storage` is LocalStack's URL on this machine."""
+    """The release under test. `storage` is the local URL that is forwarded to LocalStack."""
 
     namespace: Namespace
     storage: str
@@ -42,12 +42,12 @@ class Release:
             raise RuntimeError(f"deploy/local/up exits with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def token(self) -> str:
-        """The bootstrap token, with scope `ops`."""
+        """Return the bootstrap token, which has the scope `ops`."""
         secret = self.namespace.get("secret", "anb-bootstrap-token")["data"]["ANB_BOOTSTRAP_TOKEN"]
         return base64.b64decode(secret).decode()
 
     def workers(self) -> int:
-        """The number of worker pods that exist or are being created, without draining ones."""
+        """Return the number of worker pods that exist or are being created, without draining pods."""
         return int(self.namespace.get("deployment", "anb-worker")["status"].get("replicas", 0))
 
     def put(self, key: str, clip: Path) -> None:
@@ -62,14 +62,14 @@ class Release:
         )
 
     def results(self, video_id: str) -> list[str]:
-        """The keys of a video's results in the bucket."""
+        """Return the keys of a video's results in the bucket."""
         found = boto3.client("s3", endpoint_url=self.storage).list_objects_v2(
             Bucket=BUCKET, Prefix=f"processed/{video_id}/"
         )
         return [entry["Key"] for entry in found.get("Contents", [])]
 
     def messages(self) -> tuple[int, int]:
-        """The numbers of visible messages and of messages in flight."""
+        """Return the number of visible messages and the number of messages in flight."""
         sqs = boto3.client("sqs", endpoint_url=self.storage)
         url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]

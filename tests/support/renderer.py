@@ -12,7 +12,7 @@ FINISHED = b"the finished video"
 
 @dataclass
 class FakeRenderer:
-    """A renderer that writes a fixed result. It calls `during` in the middle of a render."""
+    """A renderer that writes a fixed result. Each render calls `during` before it finishes."""
 
     during: Callable[[], None] = lambda: None
 

@@ -1,4 +1,4 @@
-"""Renders real clips, and measures the pictures and the sound of the result."""
+"""Makes clips, renders them, and measures the pictures and the sound of the result."""
 
 import io
 import runpy
@@ -27,13 +27,13 @@ ONLY_MAIN = EditSpec(watermark=OFF, intro=OFF, outro=OFF)
 
 
 class MakeClip(Protocol):
-    """Makes a clip with this file name, from ffmpeg's arguments without the output."""
+    """A function that makes a clip with this file name. `arguments` are ffmpeg's arguments without the output."""
 
     def __call__(self, name: str, *arguments: object) -> Path: ...
 
 
 class Render(Protocol):
-    """Renders a clip, by default without cards and watermark."""
+    """A function that renders a clip, by default without cards and watermark."""
 
     def __call__(
         self, source: Path, edit: EditSpec = ONLY_MAIN, *, title: str = "A title", resources: Resources | None = None
@@ -53,7 +53,7 @@ class Output:
         return self.rendered.path
 
     def frame(self, seconds: float) -> npt.NDArray[np.uint8]:
-        """The picture at this time, as an array of rows, columns and RGB values."""
+        """Return the picture at this time in seconds, as an array of shape (rows, columns, 3) with RGB values."""
         with av.open(self.path) as opened:
             for frame in opened.decode(video=0):
                 if frame.time + 1 / 30 > seconds:
@@ -61,12 +61,12 @@ class Output:
         raise AssertionError(f"nothing is shown at {seconds} s")
 
     def brightness(self) -> npt.NDArray[np.float64]:
-        """The mean brightness of each frame, from 0 to 255."""
+        """Return the mean brightness of each frame, from 0 to 255."""
         with av.open(self.path) as opened:
             return np.array([frame.to_ndarray(format="gray").mean() for frame in opened.decode(video=0)])
 
     def loudness(self) -> npt.NDArray[np.float64]:
-        """The absolute value of each audio sample, from 0 to 1. The first sample is at 0 s."""
+        """Return the absolute value of each audio sample, from 0 to 1. The first sample is at 0 s."""
         with av.open(self.path) as opened:
             frames = list(opened.decode(audio=0))
         samples: npt.NDArray[np.float64] = np.abs(np.concatenate([frame.to_ndarray() for frame in frames], axis=1)).max(
@@ -77,7 +77,7 @@ class Output:
 
 
 def make_clip(path: Path, *arguments: object) -> Path:
-    """Make a file with ffmpeg and these arguments."""
+    """Run ffmpeg with these arguments to make a file. Returns the file's path."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *map(str, arguments), str(path)]
     subprocess.run(command, check=True)
     return path
@@ -86,7 +86,7 @@ def make_clip(path: Path, *arguments: object) -> Path:
 def run_here(module: str, *arguments: object) -> str:
     """Run a child program's module in this process and return its output.
 
-    So its coverage is measured. In its sandbox it can't write any file, not even coverage data.
+    This measures the module's coverage. In the sandbox the module can't write files, not even coverage data.
     """
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
         patched.setattr(sys, "argv", [module, *map(str, arguments)])

@@ -1,4 +1,4 @@
-"""A bucket over real HTTP that accepts all uploads and stores nothing. Emulators would keep gigabytes in memory."""
+"""An S3 server that accepts all uploads and stores nothing. Emulators would keep gigabytes in memory."""
 
 import socket
 import threading
@@ -16,8 +16,8 @@ COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartU
 class Sink(ThreadingHTTPServer):
     """A server that counts the uploaded bytes. `completed` lists the paths of finished uploads.
 
-    `part_bytes` counts the bytes of all parts, as they are encoded on the wire. `rate` is the largest number of bytes
-    per second over all connections, or None for no limit.
+    `part_bytes` counts the received bytes of all parts, with their transfer encoding. `rate` limits the bytes per
+    second over all connections. None means no limit.
     """
 
     daemon_threads = True
@@ -27,8 +27,8 @@ class Sink(ThreadingHTTPServer):
         self.rate = rate
         self._busy_until = 0.0
         if rate:
-            # Small buffers, as for a remote server. On the loopback, the kernel would buffer megabytes and pass them on
-            # in bursts.
+            # Use small buffers, as for a remote server. For a local connection, the kernel would buffer megabytes and
+            # deliver them in bursts.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         self.part_bytes = 0
@@ -44,7 +44,7 @@ class Sink(ThreadingHTTPServer):
             self.part_bytes += size
 
     def take(self, size: int) -> None:
-        """Sleep for as long as the rate demands for this number of bytes."""
+        """Sleep for the time that this number of bytes takes at `rate`."""
         if self.rate is None:
             return
         with self._lock:
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(COMPLETED)
 
     def log_message(self, *_: object) -> None:
-        """Log nothing."""
+        """Write no request log."""
 
     def _query(self) -> dict[str, list[str]]:
         return parse_qs(urlsplit(self.path).query, keep_blank_values=True)
@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def s3_sink(rate: float | None = None) -> Iterator[Sink]:
-    """Serve a sink on a free port of 127.0.0.1."""
+    """Run the server on a free port of 127.0.0.1."""
     with Sink(rate) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

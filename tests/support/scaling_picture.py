@@ -9,7 +9,7 @@ QUEUE, WORKERS, GRID, TEXT = "#4477aa", "#cc6633", "#dddddd", "#444444"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample: seconds since the beginning, numbers of visible messages, messages in flight, and worker pods."""
+    """One sample: seconds since the start, and the numbers of visible messages, messages in flight and worker pods."""
 
     at: float
     visible: int
@@ -18,7 +18,7 @@ class Sample:
 
 
 def draw(samples: Sequence[Sample], title: str) -> str:
-    """Draw an SVG: messages as an area with the left scale, workers as steps with the right scale."""
+    """Return an SVG chart: messages as an area with the left axis, workers as steps with the right axis."""
     end = max(sample.at for sample in samples)
     most = max(10, *(sample.visible + sample.in_flight for sample in samples))
     pods = max(1, *(sample.workers for sample in samples))

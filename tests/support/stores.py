@@ -1,4 +1,4 @@
-"""The three stores that share one contract. Tests can let time pass in each of them, and read their tables."""
+"""The in-memory, SQLite and PostgreSQL stores for tests. Tests can let time pass in each store, and read its tables."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from anb_core.testing.store import InMemoryStore
 
 
 class DueDeletion(NamedTuple):
-    """An object that is scheduled for deletion. `minutes` is the time until then, rounded to minutes."""
+    """An object that is scheduled for deletion. `minutes` is the time until the deletion, rounded to minutes."""
 
     key: str
     reason: str
@@ -39,21 +39,21 @@ class Backend(Protocol):
     store: Store
 
     def another(self) -> Store:
-        """A second store on the same data, as another process has it."""
+        """Return a second store on the same data, like the store of another process."""
         ...
 
     def pass_time(self, by: timedelta) -> None:
-        """Let time pass. A negative time puts the clock back."""
+        """Let time pass for this store. A negative time sets the clock back."""
         ...
 
     def deletions(self) -> Sequence[DueDeletion]:
-        """All rows of object_deletions, sorted by their due time."""
+        """Return all rows of object_deletions, sorted by due time."""
         ...
 
     def dead_letters(self) -> Sequence[DeadLetter]: ...
 
     def spoil(self, video_id: str) -> None:
-        """Make a video unreadable for this version."""
+        """Change a video's row so that this version can't read it."""
         ...
 
     def close(self) -> None: ...
@@ -75,7 +75,7 @@ class InMemory:
             self._clock.advance(by)
 
     def in_outbox(self, video_id: str) -> bool:
-        """Whether the outbox has an entry for this video, due or not."""
+        """Return whether the outbox has an entry for this video, due or not."""
         return video_id in self._kept.outbox
 
     def deletions(self) -> Sequence[DueDeletion]:
@@ -102,7 +102,7 @@ class InMemory:
 
 
 def statements_of(engine: Engine) -> list[list[str]]:
-    """Record the statements of all transactions that commit from now on, as one list for each transaction."""
+    """Record the statements of all transactions that commit from now on. Returns one list per transaction."""
     transactions: list[list[str]] = []
 
     def execute(connection: Connection, _cursor: object, statement: str, *_: Any) -> None:
@@ -121,7 +121,7 @@ def statements_of(engine: Engine) -> list[list[str]]:
 
 
 class Sql:
-    """A store on a database. `transactions` has the committed statements of `store`, one list per transaction."""
+    """A store on a database. `transactions` records the committed statements of `store`, one list per transaction."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -136,7 +136,7 @@ class Sql:
         return self._others[-1]
 
     def pass_time(self, by: timedelta) -> None:
-        """Make all stored times older, because a test can't change the server's clock."""
+        """Subtract the time from all stored times, because a test can't change the server's clock."""
         with self.database.transaction() as connection:
             for table in metadata.sorted_tables:
                 times = [column for column in table.c if isinstance(column.type, Time)]

@@ -12,7 +12,7 @@ from secrets import randbelow
 
 from tests.support.waiting import eventually
 
-# Runs the command until stdin is closed. It is a pipe from the test process. The kernel closes it if that is killed.
+# Runs the command until stdin is closed. Stdin is a pipe from the test process, so it is closed if the test dies.
 _WATCH = """
 signal=$1 folder=$2; shift 2
 exec 3<&0
@@ -25,14 +25,14 @@ exit $status
 """
 
 
-# Each process of a test run has its own range of ports, below the kernel's ephemeral ports. So a port that was free is
-# still free when a slow server starts to listen on it.
+# Each process of a test run has its own range of ports, below the kernel's ephemeral ports. So a free port stays free
+# until a slow server listens on it.
 _FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
 
 
 def free_port() -> int:
-    """A free port of 127.0.0.1."""
+    """Return a free port of 127.0.0.1."""
     while True:
         port = next(_ports)
         with socket.socket() as probe, suppress(OSError):
@@ -49,9 +49,9 @@ def tethered(
     stop: str = "TERM",
     as_user: tuple[int, int] | None = None,
 ) -> Iterator[None]:
-    """Run a server until the end of the block, and then delete `folder`, which has its data.
+    """Run a server until the end of the block, and then delete `folder`, which contains the server's data.
 
-    `ready` tells whether the server answers. `stop` is the signal that stops it. `as_user` is its user and group id.
+    `ready` returns whether the server answers. The signal `stop` stops the server. `as_user` is its user and group id.
     """
     user, group = as_user or (None, None)
     with tempfile.TemporaryFile() as output:
@@ -61,7 +61,7 @@ def tethered(
             stdout=output,
             stderr=output,
             cwd="/",
-            start_new_session=True,  # so that Ctrl-C reaches only pytest
+            start_new_session=True,  # Ctrl-C must send SIGINT to pytest only
             user=user,
             group=group,
             extra_groups=None if as_user is None else [],

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def a_video(**changes: Any) -> dict[str, Any]:
-    """A processed video, with these fields changed."""
+    """Return a processed video in the API's JSON form, with these fields changed."""
     return {
         "video_id": "0f9e8d7c-6b5a-4000-8000-000000000000",
         "task_id": "t",

@@ -9,7 +9,7 @@ def eventually(condition: Callable[[], T], *, within: float = 60.0, every: float
     """Call `condition` every `every` seconds until its result is truthy, and return that result.
 
     Raises:
-        AssertionError: it is still not truthy after `within` seconds.
+        AssertionError: the result is still not truthy after `within` seconds.
     """
     deadline = time.monotonic() + within
     while not (value := condition()):

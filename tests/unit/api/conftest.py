@@ -19,7 +19,7 @@ VIDEO = b"\0\0\0\x18ftypisom" + b"\0" * 100
 
 
 class Client:
-    """An HTTP client that calls the app without a socket. The app's event loop runs in a thread of its own."""
+    """An HTTP client that calls the app without a socket. The app's event loop runs in a separate thread."""
 
     def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
         self._portal = portal
@@ -49,7 +49,7 @@ class World:
     client: Client
 
     def caller(self, owner: str, scope: Scope = Scope.USER) -> dict[str, str]:
-        """Create a token for this owner and return the headers with it."""
+        """Create a token for this owner and return the request headers with this token."""
         return {"Authorization": f"Bearer {create_token(self.store, owner=owner, scope=scope).secret}"}
 
     def upload(self, headers: dict[str, str], title: str = "A title") -> str:
@@ -78,7 +78,7 @@ def world() -> Iterator[World]:
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
-    """Return status and code of a problem, and check that the problem is complete."""
+    """Check that a problem response is complete, and return its status and code."""
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert set(problem) == {"type", "title", "status", "code", "detail"}
@@ -89,6 +89,6 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
 
 @pytest.fixture
 def world_routes(world: World) -> set[str]:
-    """Every method and path of the OpenAPI schema, such as `GET /healthz`."""
+    """Return every operation of the OpenAPI schema as method and path, such as `GET /healthz`."""
     paths = world.client.get("/openapi.json").json()["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}

@@ -13,7 +13,7 @@ from anb_api.problems import Stalled
 
 
 class Client:
-    """A client that sends these messages and then falls silent."""
+    """A client that sends these messages and then sends nothing more."""
 
     def __init__(self, *messages: Message) -> None:
         self._messages = list(messages)
@@ -88,7 +88,7 @@ def test_an_error_of_the_work_is_raised(executor: ThreadPoolExecutor) -> None:
 
 
 class Dripping:
-    """A client that sends one piece every `every` seconds, `pieces` in all."""
+    """A client that sends `pieces` pieces of a body, one every `every` seconds."""
 
     def __init__(self, piece: bytes, *, every: float, pieces: int = 10_000) -> None:
         self._piece = piece

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Unavailable
 
 
 class Hanging:
-    """A part that answers only after `go` is set. Counts its pings in `asked`."""
+    """A part whose `ping` returns only after `go` is set. `asked` counts the pings."""
 
     def __init__(self) -> None:
         self.asked = 0

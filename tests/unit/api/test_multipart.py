@@ -143,7 +143,7 @@ def test_a_form_that_is_wrong_is_refused(pieces: list[bytes], code: str) -> None
 
 
 def read(*pieces: bytes) -> tuple[str, str | None, EditSpec | None, bytes]:
-    """Return everything that a form contains: the file's name, title, edit and the file's bytes."""
+    """Parse a form and return the file's name, the title, the edit and the file's bytes."""
     upload = form(*pieces)
     name = upload.open_file()
     data = b"".join(upload.read_file())

@@ -34,7 +34,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock(world: World) -> ManualClock:
-    """The clock of the database."""
+    """A manual clock that the store uses as the database's clock."""
     clock = ManualClock(world.store.now())
     world.store.clock = clock.now
     return clock

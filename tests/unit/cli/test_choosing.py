@@ -11,7 +11,7 @@ LONG = "0f9e8d7c-6b5a-4000-8000-000000000000"
 
 
 class Videos:
-    """A client of a deployment with videos of these ids."""
+    """A fake client of an API that has videos with these ids."""
 
     def __init__(self, *ids: str) -> None:
         self.ids = ids

@@ -27,9 +27,9 @@ GONE = Refused("gone", code="video_not_found", status=404)
 
 
 class Deployment:
-    """A fake API that plays back these streams and answers in order. Errors among them are raised.
+    """A fake API that returns these streams and answers in order. An error in them is raised.
 
-    The last answer is repeated. `now` is the time in seconds, which sleeping advances.
+    The last answer is repeated. `now` is the time in seconds. A sleep advances `now`.
     """
 
     def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:
@@ -134,7 +134,7 @@ def event_at(number: int, second: int, status: str, progress: float = 0.0) -> Se
 
 
 class Withholding(Deployment):
-    """A deployment behind a proxy that holds events back until the API was asked `until` times."""
+    """A deployment behind a proxy that holds events back until the client has requested the status `until` times."""
 
     def __init__(self, events: list[ServerSentEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
         super().__init__([events], answers)

@@ -8,7 +8,7 @@ from anb_cli.errors import Exit
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-    """The exit code of a command that meets an error."""
+    """Return the exit code of a command that raises this error."""
 
     def build() -> Callable[..., object]:
         def command(*_: object, **__: object) -> object:

@@ -4,7 +4,7 @@ from anb_core.adapters.aws import TRIES, client_config
 
 PATIENCE = timedelta(seconds=20)
 LONGEST_PAUSES = 1 + 2
-"""Seconds that botocore's standard mode pauses at most between three tries."""
+"""The longest total pause of botocore's standard retry mode between three tries, in seconds."""
 
 
 def test_a_call_with_all_its_tries_ends_within_the_patience_of_its_caller() -> None:

@@ -27,7 +27,7 @@ PATIENCE = timedelta(seconds=4)
 
 @pytest.fixture(autouse=True)
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of the database that the environment names."""
+    """The path of the database that DATABASE_URL names."""
     database = tmp_path / "anb.db"
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{database}")
     monkeypatch.setenv("S3_BUCKET", "anb-videos")
@@ -82,7 +82,7 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
             stub.add_response("create_queue", {"QueueUrl": queue.name}, {"QueueName": "anb", "Attributes": own})
             queue.ensure()
             stub.assert_no_pending_responses()
-        # A call ends within the heartbeat, with all its retries.
+        # A call, including its retries, ends within one heartbeat interval.
         for client in (sqs, s3):
             assert vars(client.meta.config)["read_timeout"] <= 4
 

@@ -1,4 +1,4 @@
-"""Behaviour of the fakes that the contract tests do not cover: injected faults."""
+"""Faults that tests inject into the fakes. The contract tests cover the other behaviour of the fakes."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Answers of S3 that no emulator gives."""
+"""The S3 adapter with answers that no emulator gives."""
 
 import threading
 from collections import Counter
@@ -36,7 +36,7 @@ def objects(clients: list[BaseClient]) -> S3Objects:  # noqa: ARG001 - the fixtu
 
 @pytest.fixture
 def stub(objects: S3Objects, clients: list[BaseClient]) -> Iterator[Stubber]:  # noqa: ARG001
-    """Prepared answers of S3. The test fails if one is not used."""
+    """Prepared answers of S3. The test fails if an answer is not used."""
     with Stubber(clients[0]) as stub:
         yield stub
         stub.assert_no_pending_responses()
@@ -96,7 +96,7 @@ def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_t
         with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}\).*s3:GetObject") as withheld:
             objects.head(KEY)
 
-    # The video's owner may read this message. Account and role are only in the log.
+    # The video's owner may read this message, so account and role are only in the log.
     assert "arn:" not in withheld.value.message
     assert ARN in logs[0]["reason"]
     assert ARN in str(withheld.value.__cause__)
@@ -140,7 +140,7 @@ def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_i
 
 
 class Held:
-    """An S3 client that finishes no part until the test sets `go`."""
+    """A fake S3 client whose part uploads wait until the test sets `go`."""
 
     meta = SimpleNamespace(endpoint_url="http://127.0.0.1:9")
 
@@ -178,7 +178,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     with ThreadPoolExecutor(4) as pool:
         writing = [pool.submit(write, number) for number in range(4)]
-        # The fifth part may be full and wait, because its writer already sends two parts.
+        # A fifth part may already be full, but it waits because its writer already sends two parts.
         eventually(lambda: len(held.parts) >= 4)
         with pytest.raises(AssertionError):
             eventually(lambda: len(held.parts) > 5, within=0.3)
@@ -188,7 +188,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     assert held.completed == 4
     assert Counter(held.parts) == {**{bytes([number]) * 4096: 4 for number in range(4)}, b"the rest": 4}
-    # All parts are free again. If each writer had kept one, one of these writers would wait forever.
+    # All part buffers are free again. If a buffer had leaked, one of these writers would wait forever.
     for number in range(4, 10):
         write(number)
     assert held.completed == 10

@@ -1,4 +1,4 @@
-"""Timestamps that jump. A recording is a list of packets in file order, with a picture and its sound every 0.1 s."""
+"""The timeline of recordings with timestamp jumps. The recordings have a picture and a sound packet every 0.1 s."""
 
 from collections.abc import Iterable
 
@@ -12,12 +12,12 @@ STEP = 0.1
 
 
 def recording(begin: float, seconds: float, *, late: float = 0.0) -> list[tuple[int, float]]:
-    """Packets of picture and sound in turn. The sound's timestamps are `late` seconds later."""
+    """Return packets of picture and sound in turn. The sound's timestamps are `late` seconds later."""
     return [(stream, begin + n * STEP + stream * late) for n in range(round(seconds / STEP)) for stream in (0, 1)]
 
 
 def take(line: Timeline, packets: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The place of each packet on the timeline."""
+    """Put each packet on the timeline, and return its place."""
     stamps: list[tuple[int, Stamp]] = []
     for stream, raw in packets:
         stamp = line.add(stream, raw, raw, STEP)
@@ -59,7 +59,7 @@ def test_three_recordings_follow_one_another() -> None:
 
 
 def test_both_streams_are_moved_by_the_same_amount_and_none_overlaps() -> None:
-    # In both recordings the sound is later than the picture, by different delays.
+    # In each recording the sound is later than the picture. The delays of the recordings differ.
     placed = take(Timeline(TS), [*recording(0, 2, late=0.4), *recording(40, 2, late=0.2)])
     assert moments(placed, PICTURE)[20:] == steady(2, 2.4)
     assert moments(placed, SOUND)[20:] == steady(2, 2.6)

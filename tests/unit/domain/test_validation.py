@@ -11,7 +11,7 @@ from anb_core.domain import validation
 from anb_core.domain.edit import EditSpec
 
 INSIDE = ("Input", "should", "valid", "pydantic", "Pydantic", "validation", "permitted", "Extra", "instance")
-"""Words of pydantic's own messages, which people must not see."""
+"""Words of pydantic's messages. Error messages for people must not contain these words."""
 
 
 def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:

@@ -28,10 +28,10 @@ POLICY = Policy(
 
 
 class World:
-    """The parts of an operator, with fakes around them. The test plays the watch and the feed."""
+    """The parts of an operator, with fakes around them. The test itself passes changes to the operator."""
 
     def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
-        """Make a world. If `beside` is given, both share the clock and the cluster."""
+        """Create the fakes and start an operator. With `beside`, both worlds share the clock and the cluster."""
         self.clock: ManualClock = beside.clock if beside else ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
@@ -42,7 +42,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """Start a new operator, which knows nothing of an earlier one."""
+        """Start a new operator, which has no memory of an earlier operator."""
         submit = Submit(
             self.store,
             self.objects,
@@ -64,7 +64,7 @@ class World:
         )
 
     def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """Reconcile one video, after the watch has shown every VideoJob. Returns the seconds until it is due again."""
+        """Show all VideoJobs to the operator, reconcile one video, and return the seconds until the next reconciliation."""
 
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None
@@ -75,14 +75,14 @@ class World:
         return asyncio.run(turn())
 
     def show(self, videojob: VideoJob) -> None:
-        """Let the watch show this VideoJob, or its deletion if the cluster does not have it any more."""
+        """Pass this VideoJob to the cache as the watch does, or its deletion if the cluster no longer has it."""
         if videojob.key in self.cluster.keys:
             self.cache.seen(videojob)
         else:
             self.cache.deleted(videojob)
 
     def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
-        """Let the watch show this change in the middle of the next reconciliation."""
+        """Make the change, and show it to the operator, while the next reconciliation reads the store."""
         histories = self.store.histories
 
         def slow(video_ids: Collection[str]) -> Mapping[str, History]:
@@ -94,7 +94,7 @@ class World:
         monkeypatch.setattr(self.store, "histories", slow)
 
     def follow(self) -> None:
-        """Reconcile every video in the feed once, as news."""
+        """Reconcile every video that has an event in the feed, once."""
         for video_id in dict.fromkeys(event.video_id for event in self.store.events_after(0, limit=10_000)):
             self.reconcile(video_id, news=True)
 

@@ -26,7 +26,7 @@ def test_every_field_says_what_it_is() -> None:
 
 
 def test_the_schema_is_structural() -> None:
-    """The API server refuses a CRD with a field without a type, or with keywords that structural schemas lack."""
+    """The API server refuses a CRD if a field has no type or if a keyword is not allowed in structural schemas."""
     for path, schema in _fields(_schema(), ""):
         assert schema.get("type"), path
         assert not {"$ref", "$defs", "anyOf", "default", "title", "additionalProperties", "const"} & schema.keys(), path

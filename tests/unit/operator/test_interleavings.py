@@ -1,4 +1,4 @@
-"""People, workers, watch and operator act in any order. In the end each request was carried out, and only once."""
+"""People, workers, watch and operator act in any order. At the end, each request was carried out exactly once."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ async def refuse(*_: object) -> VideoJob:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Random sequences of actions on one name, under which people submit an object again and again."""
+    """Random sequences of actions on VideoJobs of one name. People submit the same object several times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world = World(self.threads)
         self.world.objects.put(KEY, b"a video")
         self.token = count(1)
-        # Number of retry tokens that the VideoJob of each video was given.
+        # The number of retry tokens that people wrote to the VideoJob of each video.
         self.tokens: dict[str, int] = {}
         self.shown = 0
 
@@ -75,7 +75,7 @@ class Interleavings(RuleBasedStateMachine):
         elif isinstance(claimed, Claimed):
             reject(store, claimed.lease)
 
-    # -- what the watch shows the operator, and its reconciliations
+    # -- the watch and the operator's reconciliations
 
     @rule(changes=st.integers(1, 5))
     def watch(self, changes: int) -> None:

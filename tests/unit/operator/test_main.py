@@ -1,4 +1,4 @@
-"""The operator's process ends with an exit code, and with a sentence for each error."""
+"""The operator's process ends with the right exit code and prints a sentence for each error."""
 
 import logging
 from collections.abc import Iterator

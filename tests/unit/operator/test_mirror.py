@@ -1,4 +1,4 @@
-"""The status of a VideoJob as a function of the job's row."""
+"""The status of a VideoJob, which is computed from the job's row."""
 
 from collections.abc import Callable
 

@@ -50,7 +50,7 @@ KUBERNETES_AWAY = Unavailable("kubernetes", "the API server does not answer")
 
 
 def submit(world: World, name: str = "clip", **spec: object) -> str:
-    """Apply a VideoJob that submits its object, reconcile it, and return the video's id."""
+    """Apply a VideoJob that submits an object, reconcile the video, and return the video's id."""
     world.objects.put(KEY, b"a video")
     video_id = video_of(world.cluster.apply(name, {**SOURCE, **spec}))
     world.reconcile(video_id)
@@ -945,7 +945,7 @@ def test_a_bucket_that_is_away_says_nothing_of_a_deletion(world: World) -> None:
     assert world.cluster.get("clip").status.error is None
 
 
-# -- a newer operator, before a rollback
+# -- VideoJobs that a newer operator wrote before a rollback
 
 
 NEWER = [
@@ -1001,7 +1001,7 @@ def test_deleting_a_submission_of_which_a_newer_operator_wrote_cancels_it(world:
     assert world.cluster.names == set()
 
 
-# -- another operator that sees the same VideoJobs
+# -- two operators that see the same VideoJobs
 
 
 @pytest.fixture(params=[{"instance": "other"}, {"namespace": "elsewhere"}], ids=["namespace-mate", "neighbour"])

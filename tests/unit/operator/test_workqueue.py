@@ -27,7 +27,7 @@ def run(scenario: Scenario) -> None:
 
 
 async def waits(queue: WorkQueue) -> bool:
-    """Return whether the queue has nothing to take now."""
+    """Return whether no entry of the queue is due."""
     try:
         async with asyncio.timeout(0):
             await queue.take()

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def options(model: type[BaseModel], *within: str) -> Iterator[tuple[str, ...]]:
-    """The path of each option, such as ("trim", "start")."""
+    """Return the path of each option, such as ("trim", "start")."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from options(field.annotation, *within, name)
@@ -28,14 +28,14 @@ def options(model: type[BaseModel], *within: str) -> Iterator[tuple[str, ...]]:
 
 
 def at(path: tuple[str, ...], values: Any) -> Any:
-    """The value at this path, or None if there is none."""
+    """Return the value at this path, or None if the path does not exist."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     return values
 
 
 def argument(path: tuple[str, ...]) -> str:
-    """The CLI option of a path: `--start` for trim.start, `--no-intro` for a step that is on by default."""
+    """Return the CLI option of a path: `--start` for trim.start, `--no-intro` for a step that is on by default."""
     *steps, name = path
     if name != "enabled":
         return f"--{name}"

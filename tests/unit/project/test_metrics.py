@@ -1,4 +1,4 @@
-"""docs/metrics.md and the metrics that each program registers."""
+"""docs/metrics.md lists exactly the metrics that each program registers."""
 
 import re
 from pathlib import Path
@@ -18,13 +18,13 @@ ROW = re.compile(r"^\| `(?P<name>anb_\w+)` \| (?P<labels>[^|]*)\|", re.MULTILINE
 
 
 def documented(section: str) -> dict[str, set[str]]:
-    """The labels of each metric in a section's table in docs/metrics.md."""
+    """Return the labels of each metric in the table of a section of docs/metrics.md."""
     text = PAGE.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
     return {row["name"]: set(re.findall(r"`(\w+)`", row["labels"])) for row in ROW.finditer(text)}
 
 
 def shown(registry: CollectorRegistry) -> dict[str, set[str]]:
-    """The labels of each metric that has a sample, without the metrics of Python and of the process."""
+    """Return the labels of each metric with a sample, without the metrics of Python and of the process."""
     return {
         family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels) - {"le"}
         for family in registry.collect()
@@ -50,6 +50,6 @@ def test_the_page_tells_each_metric_that_is_registered_with_its_labels(
             [family] = part.describe()
             labels = table.get(family.name, table.get(f"{family.name}_total", set()))
             if labels:
-                # A metric with labels has no sample before its first use. Wrong labels raise an error here.
+                # A metric with labels has no sample before its first use, so use it. Wrong labels raise an error.
                 part.labels(**dict.fromkeys(labels, "any"))
     assert shown(metrics.registry) == table

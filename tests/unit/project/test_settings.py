@@ -1,4 +1,4 @@
-"""The settings of all programs are in docs/configuration.md and in the chart's files/settings.yaml."""
+"""docs/configuration.md and the chart's files/settings.yaml list the settings of all programs."""
 
 import pytest
 

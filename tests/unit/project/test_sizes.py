@@ -1,11 +1,11 @@
-"""Limits for the length of functions and modules, so that people can read each at once."""
+"""Functions and modules are short enough to be read at once."""
 
 import ast
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
 LONGEST_FUNCTION, LONGEST_MODULE = 60, 400
-"""The largest number of lines of a function, and of a module."""
+"""The largest allowed number of lines of a function, and of a module."""
 
 SOURCES = sorted(
     path

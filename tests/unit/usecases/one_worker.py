@@ -1,4 +1,4 @@
-"""One worker with fakes around it, and one video, for the tests of `process`, `attempt` and others."""
+"""One worker with fakes around it, and one video, for the tests of `process`, `attempt` and other use cases."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ STEPS = ["claim", "download", "probe", "main", "upload", "publish", "delete", "c
 
 
 class Death(BaseException):
-    """Simulates kill -9: no handler may catch it."""
+    """An exception that simulates SIGKILL: no exception handler may catch it."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store that loses answers: each method in `silent` commits and then raises `silence`, once."""
+    """A store that loses answers: each method named in `silent` commits and then raises `silence`, once."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)
@@ -248,12 +248,12 @@ class World:
 
     @property
     def results(self) -> list[str]:
-        """The keys of result objects that are not scheduled for deletion."""
+        """Return the keys of result objects that are not scheduled for deletion."""
         scheduled = {kept.scheduled.key for kept in self.store.deletions}
         return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
 
     def after_the_lease(self) -> None:
-        """Let the lease expire. The sweep of another process ends it, and the relay sends the new message."""
+        """Let the lease expire. The sweep of another process ends the lease, and the relay sends the new message."""
         self.clock.advance(LEASE)
         self.store.end_expired_leases(limit=10, policy=POLICY)
         self.relay.send_due()

@@ -18,7 +18,7 @@ def runtime() -> ManualRuntime:
 
 
 def failing(*errors: Exception) -> Callable[[], str]:
-    """A call that raises these errors, one each time, and then returns a result."""
+    """Return a function that raises one of these errors at each call, in order, and then returns a result."""
     left = list(errors)
 
     def call() -> str:

@@ -1,4 +1,4 @@
-"""The ports that the use cases depend on."""
+"""The ports on which the use cases depend."""
 
 import pkgutil
 from importlib import import_module

@@ -90,7 +90,7 @@ def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world
     store.held = ""
     world.clock.advance(HOLD)
 
-    # The message whose sending was not recorded is sent twice, which is harmless.
+    # One message was sent but not marked as sent, so it is sent again. A duplicate does no harm.
     assert relay.send_due() == Passed(sent=1, refused=0)
     assert world.sent_ids() == ["v1", "v2", "v1"]
 
@@ -205,7 +205,7 @@ def test_a_running_relay_sends_what_it_is_woken_for_and_ends_when_told(world: Wo
 
 
 class EndsWhenIdle(Relay):
-    """A relay that records how many messages each pass sent, and stops after the first pass without any."""
+    """A relay that records how many messages each pass sends, and stops after the first pass that sends none."""
 
     def __init__(self, world: World, stop: threading.Event) -> None:
         super().__init__(world.store, world.queue, bucket="anb-videos", runtime=world.runtime)

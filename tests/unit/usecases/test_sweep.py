@@ -78,7 +78,7 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep until the sweep believes that the queue is empty. Returns how many jobs were requeued."""
+        """Sweep until the sweep has seen an empty queue often enough to requeue jobs. Returns the number of requeued jobs."""
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()
@@ -293,7 +293,7 @@ def test_objects_go_because_a_row_says_so_and_others_stay(world: World) -> None:
 
 
 class Stubborn(InMemoryObjects):
-    """A bucket that never deletes one of its objects."""
+    """A bucket that fails to delete one of its objects."""
 
     def __init__(self, kept: str) -> None:
         super().__init__()
@@ -392,7 +392,7 @@ def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
 
     assert swept is not None
     assert (swept.lost, swept.abandoned, swept.purged) == (many, many, events)
-    # The objects that a lost attempt and an abandoned upload may have written.
+    # Each lost attempt and each abandoned upload may have written one object.
     assert swept.deleted == 2 * many
     assert [kept for kept in world.store.deletions if kept.due <= world.clock.now()] == []
 

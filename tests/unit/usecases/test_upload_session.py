@@ -26,7 +26,7 @@ NO_INTRO = EditSpec(intro=Switch(enabled=False))
 
 
 class FakeForm:
-    """A form whose file arrives in these pieces. `before` is called before each piece, with its number."""
+    """A form whose file arrives in these pieces. `before` is called with the number of each piece, before the piece."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class World:
         )
 
     def upload(self, caller: Caller, form: FakeForm, *, idempotency_key: str | None = None) -> Record:
-        """Drive a session with a form, as the API does."""
+        """Run an upload session for a form, as the API does."""
         name = form.open_file()
         with self.sessions.begin(
             caller, file_name=name, title=form.title, edit=form.edit, idempotency_key=idempotency_key
@@ -158,7 +158,7 @@ def test_a_bad_title_leaves_neither_row_nor_object(world: World, title: str, cod
 
     assert refusal.value.code == code
     assert world.holds_nothing()
-    assert form.finished is late  # if the field came before the file, nothing of the file was read
+    assert form.finished is late  # the file is read only if the invalid field comes after the file
 
 
 def test_a_form_without_a_title_is_refused_and_leaves_nothing(world: World) -> None:
@@ -274,7 +274,7 @@ def test_an_upload_that_is_cancelled_with_its_last_byte_never_becomes_an_object(
 def test_an_upload_whose_process_died_is_ended_by_the_sweep(world: World) -> None:
     def dies(number: int) -> None:
         if number == 1:
-            # The database is unavailable, so that abandoning the upload fails, too.
+            # The database is unavailable, so the upload cannot be abandoned either.
             world.store.fault = Unavailable("database", "The database is away.")
             raise SystemExit
 
@@ -317,7 +317,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """A store that loses the answers of the first `times` completions, committed or not (`commits`)."""
+    """A store that loses the answers of the first `times` completions. `commits`: these completions are committed."""
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
 
 
 class World:
-    """A job that was claimed at 0 s on a manual clock, and the parts that its lease keeper uses."""
+    """A job that was claimed at 0 s of a manual clock, and the fakes that the lease keeper uses."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -181,7 +181,7 @@ def test_an_attempt_that_never_ends_fails(world: World) -> None:
 
 @pytest.fixture
 def quick(world: World) -> LeaseKeeper:
-    """A keeper with a real heartbeat of 0.05 s. Its lease is on the manual clock, so it never expires by itself."""
+    """A lease keeper with a real heartbeat of 0.05 s. The lease uses the manual clock, so it never expires by itself."""
     return world.keeper(replace(TERMS, heartbeat=timedelta(seconds=0.05)))
 
 

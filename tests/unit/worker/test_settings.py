@@ -41,7 +41,7 @@ KEY = "uploads/clip.mp4"
 
 
 class WatchedQueue(InMemoryQueue):
-    """A queue that remembers in `kept` for how long a delivery was last hidden."""
+    """A queue that records the last visibility timeout of a delivery in `kept`."""
 
     kept = timedelta(0)
 
@@ -51,7 +51,7 @@ class WatchedQueue(InMemoryQueue):
 
 
 class World:
-    """The fakes that a worker works with, and an object in the bucket."""
+    """The fakes that a worker uses, and an object in the bucket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""docs/worker.md states the longest time until a video is done (promise L1). Its figures must match the program."""
+"""docs/worker.md states the longest time until a video is done (promise L1). Its numbers must match the program."""
 
 from datetime import timedelta
 from pathlib import Path

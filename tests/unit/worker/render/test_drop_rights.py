@@ -11,7 +11,7 @@ REFUSED, LANDLOCK_VERSION = -1, 6
 
 
 class Kernel:
-    """Fakes libc: every call succeeds except `refuses`. `landlock` is the version of Landlock, or -1 without it."""
+    """Fakes libc. Every call succeeds except `refuses`. `landlock` is the Landlock version, or -1 without Landlock."""
 
     def __init__(self, refuses: object, landlock: int = LANDLOCK_VERSION) -> None:
         self.refuses = refuses

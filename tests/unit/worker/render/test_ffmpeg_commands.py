@@ -54,7 +54,7 @@ def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]
 
 
 def input_options(command: list[str], url: str) -> dict[str, str]:
-    """Return the options of one input: those between the previous input and this one."""
+    """Return the options of one input, which stand between the previous input and this input."""
     end = command.index(url) - 1
     begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
     part = command[begin:end]
@@ -128,7 +128,7 @@ def test_all_streams_have_one_origin(command: list[str]) -> None:
 
 
 def test_timestamps_that_jump_are_corrected_packet_by_packet() -> None:
-    # The clock of the second stretch starts again at the same value. The clock of the third is a second ahead.
+    # The second stretch starts again at the timestamp of the first. The timestamps of the third jump ahead.
     stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
     plan = replace(PLAN, container=Container.MPEG_TS, video_reading=Reading(stretches=stretches, skip=60))
     options = input_options(picture(plan), f"file:{SOURCE}")

@@ -1,4 +1,4 @@
-"""The probe turns every error of its libraries into a fault of the file."""
+"""The probe reports every error of its libraries as a fault of the file."""
 
 import builtins
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ REALLY_OPEN = av.open
 
 
 def raised(kind: type[Exception]) -> Exception:
-    """Make an error of this class. Some classes need more arguments than a message."""
+    """Create an exception of this class. Some classes need more arguments than a message."""
     code = ("utf-8", b"\xff", 0, 1, "no sense"), ("utf-8", "\udcff", 0, 1, "no sense"), ("\udcff", 0, 1, "no sense")
     for arguments in ((), ("no sense",), (1, "no sense"), *code, ("no sense", [KeyError()])):
         try:

@@ -1,4 +1,4 @@
-"""A render uses as many processors as its container's CPU limit allows, not all those of the node."""
+"""A render uses only as many processors as the container's CPU limit allows, even if the node has more."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether a file is whole or was cut off, judged by its structure."""
+"""Detection of files that are cut off, by the structure of the file."""
 
 from pathlib import Path
 from types import SimpleNamespace
