@@ -38,10 +38,10 @@ def pytest_configure() -> None:
     # Hypothesis disables its deadline in CI only, but a developer's machine can pause for 0.2 s, too.
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
-    # By default structlog prints every local variable of a traceback, which takes minutes when one is a large store.
+    # By default structlog prints every local variable in a traceback. For a large store this takes minutes.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     # Log through the standard logging module, as the programs do. Otherwise the log lines of an API that runs in a
-    # thread for the whole session would appear in the output of whichever test runs at that moment.
+    # thread for the whole session would appear in the output of unrelated tests.
     structlog.configure(
         processors=[structlog.stdlib.add_log_level, plain],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -110,6 +110,6 @@ def footage() -> Path:
 
 @pytest.fixture(scope="session")
 def cards_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for composed cards. All processes of a test run share it, because composing takes seconds."""
+    """The folder for composed cards. All processes of a test run share it, because composing cards takes seconds."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cards"

@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
-        # The server closes the connection, so tell the client not to reuse it.
+        # The server closes the connection, so tell the client not to reuse the connection.
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)

@@ -1,4 +1,4 @@
-"""The store's promises when several threads or processes call it at the same time."""
+"""The store keeps its promises when several threads or processes call it at the same time."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -35,8 +35,8 @@ from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, U
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
-# All steps are multiples of 30 s, and no deadline is. So the milliseconds between the calls of the two stores do not
-# matter. The negative step stands for a failover to a server whose clock is behind.
+# Each step is a multiple of 30 s, and no deadline is a multiple of 30 s. So it does not matter that the two stores
+# are called some milliseconds apart. The negative step stands for a failover to a server whose clock is behind.
 STEPS = [
     timedelta(seconds=-30),
     timedelta(seconds=30),

@@ -29,7 +29,7 @@ def render() -> Render:
 
 @pytest.fixture(scope="session")
 def keda_schemas() -> dict[str, Manifest]:
-    """KEDA's schemas by kind, from the Go module of the version that deploy/local/up installs.
+    """KEDA's schemas by kind, from the Go module of the KEDA version that deploy/local/up installs.
 
     The schemas forbid unknown fields, as the API server does.
     """

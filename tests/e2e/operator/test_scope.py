@@ -38,7 +38,7 @@ class Right(NamedTuple):
 
 
 class Recorder:
-    """Records which rights are used. `kubeconfig` has the rights of the original file and goes through a proxy."""
+    """Records which rights are used. `kubeconfig` has the rights of the original file, and its server is a proxy."""
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
         self.kubeconfig = kubeconfig
@@ -63,7 +63,7 @@ def right_of(method: str, path: str, query: str) -> Right | None:
 
 @contextmanager
 def recording(kubeconfig: Path) -> Iterator[Recorder]:
-    """Run a proxy that logs every request between users of the recorder's KUBECONFIG and the API server."""
+    """Run a proxy that forwards requests to the API server and logs each request. The recorder reads the log."""
     port = free_port()
     log = kubeconfig.with_suffix(".log")
     command = ["kubectl", f"--kubeconfig={kubeconfig}", "proxy", f"--port={port}", "-v=6"]

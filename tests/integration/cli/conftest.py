@@ -149,7 +149,7 @@ class Place:
         return found[0] if found else None
 
     def secret(self) -> str:
-        """Return the secret with which the stack signs its requests to the emulator."""
+        """Return the secret key that the stack uses to sign requests to the emulator."""
         environment = Path(f"/proc/{self.pid_of('anb_api')}/environ").read_text().split("\0")
         return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
 

@@ -43,7 +43,7 @@ class Signal:
     hole: tuple[float, float] = (0.0, 0.0)
 
     def inputs(self) -> list[object]:
-        """Return ffmpeg's arguments that make this signal, without the codecs."""
+        """Return ffmpeg's input arguments for this signal, without codecs."""
         begin, end = self.picture
         flash = "+".join(f"between(t,{at - begin - 0.001:.3f},{at - begin + 0.199:.3f})" for at in PULSES)
         keep = f"not(between(t,{self.hole[0] - begin:.3f},{self.hole[1] - begin:.3f}))" if self.hole[1] else "1"

@@ -17,7 +17,7 @@ from tests.support import eventually
 
 
 def test_a_video_whose_message_was_never_sent_is_processed_too(site: Site) -> None:
-    """The upload is committed but no API sends its message. The worker's own relay must send the message."""
+    """The upload is committed, but no API sends the message. The worker's own relay must send the message."""
     site.let_go()
     video = site.upload(b"holiday")
     worker = site.held_worker()

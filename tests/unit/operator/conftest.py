@@ -64,7 +64,7 @@ class World:
         )
 
     def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """Show all VideoJobs to the operator, reconcile one video, and return the seconds until the next reconciliation."""
+        """Show all VideoJobs to the operator, then reconcile one video. Returns the delay to the next turn in seconds."""
 
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None

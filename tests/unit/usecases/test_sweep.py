@@ -78,7 +78,7 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep until the sweep has seen an empty queue often enough to requeue jobs. Returns the number of requeued jobs."""
+        """Sweep until the queue was seen empty often enough for jobs to be requeued. Returns their number."""
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()

@@ -26,7 +26,7 @@ NO_INTRO = EditSpec(intro=Switch(enabled=False))
 
 
 class FakeForm:
-    """A form whose file arrives in these pieces. `before` is called with the number of each piece, before the piece."""
+    """A form whose file arrives in these pieces. Before each piece, `before` is called with the number of the piece."""
 
     def __init__(
         self,

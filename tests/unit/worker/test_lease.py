@@ -181,7 +181,7 @@ def test_an_attempt_that_never_ends_fails(world: World) -> None:
 
 @pytest.fixture
 def quick(world: World) -> LeaseKeeper:
-    """A lease keeper with a real heartbeat of 0.05 s. The lease uses the manual clock, so it never expires by itself."""
+    """A lease keeper with a real heartbeat of 0.05 s. The lease uses the manual clock, so it does not expire."""
     return world.keeper(replace(TERMS, heartbeat=timedelta(seconds=0.05)))
 
 

@@ -41,7 +41,7 @@ KEY = "uploads/clip.mp4"
 
 
 class WatchedQueue(InMemoryQueue):
-    """A queue that records the last visibility timeout of a delivery in `kept`."""
+    """A queue that records in `kept` the visibility timeout of the last `extend` call."""
 
     kept = timedelta(0)
 

@@ -1,4 +1,4 @@
-"""Detection of files that are cut off, by the structure of the file."""
+"""Truncated files are detected by their structure."""
 
 from pathlib import Path
 from types import SimpleNamespace
