@@ -64,7 +64,7 @@ class World:
         )
 
     def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """Show all VideoJobs to the operator, then reconcile one video. Returns the delay to the next turn in seconds."""
+        """Show all VideoJobs to the operator and reconcile one video. Returns the delay to the next turn in seconds."""
 
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None
