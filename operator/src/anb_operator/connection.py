@@ -24,7 +24,7 @@ from anb_core.domain.errors import AnbError, Unavailable
 from anb_operator.kube import Existing, KubeRefused, Missing, Outdated
 
 TIMEOUT_SECONDS = 15.0
-"""Timeout of one request. No request is large: writes are small, and lists are paged."""
+"""Timeout of one request. No request is large: writes are small, and lists of VideoJobs are paged."""
 
 Answer = TypeVar("Answer")
 
