@@ -74,7 +74,7 @@ class Forks:
 
 @contextmanager
 def forks() -> Iterator[Forks]:
-    """Start the process, and stop it at the end."""
+    """Start the process that forks. Stops the process when the block ends."""
     # Turn coverage off: each of thousands of forks would write a file, and some forks have no streams or no folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(

@@ -43,7 +43,7 @@ class Backend(Protocol):
         ...
 
     def pass_time(self, by: timedelta) -> None:
-        """Let time pass for this store. A negative time sets the clock back."""
+        """Let this time pass for the store. A negative time sets the clock back."""
         ...
 
     def deletions(self) -> Sequence[DueDeletion]:

@@ -1,4 +1,4 @@
-"""Runs servers for tests. They end with the test process, even if it is killed or interrupted by Ctrl-C."""
+"""Runs servers for tests. A server ends with the test process, even if the test process is killed."""
 
 import os
 import socket

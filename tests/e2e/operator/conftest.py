@@ -184,7 +184,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
 
 @pytest.fixture
 def site(sites: Sites, tmp_path: Path) -> Iterator[Site]:
-    """A new site without an operator. The test starts its own."""
+    """A new site without an operator. The test starts operators."""
     with sites(tmp_path) as site:
         yield site
 

@@ -1,4 +1,4 @@
-"""What an install creates, and whether `helm test` passes."""
+"""The objects that an install creates, and the result of `helm test`."""
 
 import json
 from pathlib import Path

@@ -20,7 +20,7 @@ from anb_core.ports.store import Page
 from tests.support.api import VIDEO
 
 FINISHED = os.environ["ANB_TEST_FINISHED"]
-"""Id of a finished video. Its event stream ends."""
+"""Id of a finished video, because the event stream of a finished video ends."""
 
 CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
 

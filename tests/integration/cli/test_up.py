@@ -43,7 +43,7 @@ def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
     content = (stack.path / downloaded["path"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == video["result"]["sha256"]
     assert video["result"]["frames"] == 30
-    # No process, from `anb` itself to the worker's last child, imported a file of the folder as a module.
+    # `anb` and all its child processes imported no file of the folder as a module.
     assert stack.imported() == ""
 
 

@@ -28,7 +28,7 @@ from tests.support.stores import Sql
 from tests.support.tether import free_port
 
 LEASE = timedelta(seconds=60)
-"""Duration of a lease. No worker loses a lease on a slow machine. Tests call `pass_time` to let a lease expire."""
+"""Duration of a lease, long enough for slow machines. Tests call `pass_time` to let a lease expire."""
 
 HELD_WORKER = Path(__file__).with_name("held_worker.py")
 _numbers = count(1)
