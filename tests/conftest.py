@@ -19,7 +19,7 @@ SKIPS_ALLOWED_IN_CI: tuple[str, ...] = ()
 
 
 def pytest_configure() -> None:
-    # A background job of a shell ignores SIGINT, and so do its child processes. Tests that send SIGINT would hang.
+    # A shell makes background jobs and their child processes ignore SIGINT. Tests that send SIGINT would then hang.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(("ANB_", "AWS_", "CELERY_", "DATABASE_", "S3_", "SQS_")):
@@ -31,17 +31,17 @@ def pytest_configure() -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # No server listens on port 9. A client without a configured endpoint fails at once instead of calling AWS.
+        # No server listens on port 9. A client without an endpoint of its own fails at once and never calls AWS.
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    # Hypothesis disables its deadline in CI only, but a developer's machine can pause for 0.2 s, too.
+    # Hypothesis disables its deadline of 0.2 s only in CI. A developer's machine can also pause for more than 0.2 s.
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
-    # By default structlog prints every local variable in a traceback. For a large store this takes minutes.
+    # By default structlog prints every local variable in a traceback. Printing a large in-memory store takes minutes.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    # Log through the standard logging module, as the programs do. Otherwise the log lines of an API that runs in a
-    # thread for the whole session would appear in the output of unrelated tests.
+    # Log through the standard logging module, as the programs do.
+    # Otherwise the log lines of the API server that all tests share would appear in the output of unrelated tests.
     structlog.configure(
         processors=[structlog.stdlib.add_log_level, plain],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -110,6 +110,6 @@ def footage() -> Path:
 
 @pytest.fixture(scope="session")
 def cards_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for composed cards. All processes of a test run share it, because composing cards takes seconds."""
+    """The cache folder for intro and outro clips. All tests share this folder, because making a clip takes seconds."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cards"

@@ -21,12 +21,12 @@ def _videojobs_known() -> Iterator[None]:
     if not installed:
         tool("kubectl", "create", "-f", definition)
     try:
-        # `kubectl wait` fails on a CRD that has no conditions yet. VideoJobs can be listed only a moment later.
+        # Poll, because `kubectl wait` fails on a new CRD without conditions, and VideoJobs can't be listed at once.
         eventually(lambda: tool("kubectl", "get", "videojobs", check=False).returncode == 0, every=0.2)
         yield
     finally:
         if not installed:
-            # Wait until the CRD is deleted: helm refuses to install while another owner's CRD exists or terminates.
+            # Wait until the CRD is deleted. Until then, helm refuses to install a release that has the same CRD.
             tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 

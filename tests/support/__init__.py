@@ -1,4 +1,4 @@
-"""Helpers that all tests share: `eventually`, fakes, and real servers."""
+"""Helpers that all tests share: the function `eventually`, fakes, and real servers."""
 
 from tests.support.waiting import eventually
 

@@ -51,7 +51,7 @@ def environment(folder: Path, aws_url: str, **others: str) -> dict[str, str]:
 
 @contextmanager
 def in_environment(variables: dict[str, str]) -> Iterator[tuple[ApiSettings, Parts]]:
-    """Yield the API's settings and the opened database, bucket and queue for these environment variables."""
+    """Yield the API's settings, and open the database, bucket and queue that the environment variables name."""
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in variables.items():
@@ -63,7 +63,7 @@ def in_environment(variables: dict[str, str]) -> Iterator[tuple[ApiSettings, Par
 
 @dataclass(slots=True)
 class Api:
-    """A running API, and the parts that it uses."""
+    """A running API, and the database, bucket and queue that the API uses."""
 
     url: str
     context: Context
@@ -123,7 +123,7 @@ class Raw:
         return self._socket.recv(65536)
 
     def silent_for(self, seconds: float) -> bool:
-        """Return whether, for this time, no byte arrives and the connection stays open."""
+        """Return whether no byte arrives and the connection stays open for the given number of seconds."""
         readable, _, _ = select.select([self._socket], [], [], seconds)
         return not readable
 
@@ -147,7 +147,7 @@ def part(name: str, value: bytes, file_name: str | None = None) -> bytes:
 
 
 def form(title: str = "A title", data: bytes = VIDEO) -> bytes:
-    """Return the body of a complete and valid upload form."""
+    """Return the body of a valid upload form."""
     return part("title", title.encode()) + part("video_file", data, "clip.mp4") + END
 
 

@@ -1,4 +1,4 @@
-"""A real Kubernetes API server with its own etcd, but without nodes and controllers, as envtest runs it."""
+"""Runs a real Kubernetes API server with its own etcd, but without nodes and controllers, as the tool envtest does."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ASSETS = "KUBEBUILDER_ASSETS"
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
-    """A running server. `kubeconfig` gives an administrator's rights. `command` is kubectl with `kubeconfig`."""
+    """A running API server. `kubeconfig` gives an administrator's rights. `command` runs kubectl with `kubeconfig`."""
 
     kubeconfig: Path
     command: tuple[str, ...]
@@ -40,7 +40,7 @@ class ApiServer:
         return done.stdout
 
     def service_account(self, namespace: str, name: str) -> Path:
-        """Return a KUBECONFIG for a new ServiceAccount with all rights, which the server throttles like any user."""
+        """Return a KUBECONFIG for a new ServiceAccount with all rights. The server throttles this account."""
         self.kubectl("-n", namespace, "create", "serviceaccount", name)
         binding = ("--clusterrole=cluster-admin", f"--serviceaccount={namespace}:{name}")
         self.kubectl("create", "clusterrolebinding", f"{namespace}-{name}", *binding)
@@ -53,7 +53,7 @@ class ApiServer:
 
 @contextmanager
 def running_apiserver() -> Iterator[ApiServer]:
-    """Run a server on a free port of 127.0.0.1. Its data is deleted when it stops.
+    """Run an API server on a free port of 127.0.0.1. The server's data is deleted when the server stops.
 
     Raises:
         RuntimeError: KUBEBUILDER_ASSETS does not name a folder with etcd, kube-apiserver and kubectl.
@@ -77,14 +77,14 @@ def running_apiserver() -> Iterator[ApiServer]:
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "secure-port": port,
-            "cert-dir": folder,  # the server writes its self-signed certificate here
+            "cert-dir": folder,  # The server writes its certificate here.
             "token-auth-file": folder / "tokens.csv",
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": signing,
             "service-account-signing-key-file": signing,
             "service-cluster-ip-range": "10.0.0.0/24",
-            # This plugin refuses pods without the ServiceAccount `default`, which no controller creates here.
+            # The plugin refuses pods without the ServiceAccount `default`. No controller creates this account.
             "disable-admission-plugins": "ServiceAccount",
         }
         command = [str(programs / "kube-apiserver"), *(f"--{name}={value}" for name, value in options.items())]

@@ -42,7 +42,7 @@ def running_ministack(data: Path) -> Iterator[str]:
 
 
 def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
-    """Return a list to which each client that boto3 creates from now on is appended. Tests stub these clients."""
+    """Return a list to which boto3 appends each client that it creates from now on. Tests stub these clients."""
     clients: list[BaseClient] = []
     make = boto3.session.Session.client
 

@@ -1,4 +1,4 @@
-"""The chart's folder, and functions that run programs such as helm and read the chart's CRDs."""
+"""The chart's folder, a function that runs programs such as helm, and functions that read the chart's CRDs."""
 
 import shutil
 import subprocess
@@ -25,10 +25,10 @@ def tool(*command: str, check: bool = True, given: str | None = None) -> subproc
 
 
 def strict_schema(definition: Manifest) -> Manifest:
-    """Return the schema of a CRD's only version. It forbids unknown fields, like the API server's strict mode."""
+    """Return the schema of a CRD's only version, changed to forbid unknown fields like the API server's strict mode."""
     (version,) = definition["spec"]["versions"]
     schema: Manifest = version["schema"]["openAPIV3Schema"]
-    # The API server validates metadata without the CRD's schema.
+    # Accept all metadata, because the API server does not validate metadata with the CRD's schema.
     schema["properties"]["metadata"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     _close(schema)
     return schema

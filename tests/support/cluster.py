@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 Json = dict[str, Any]
 
 EVIDENCE = Path(__file__).parents[2] / "build" / "e2e"
-"""The folder with logs and manifests of failed end-to-end tests."""
+"""The folder in which failed end-to-end tests save logs and manifests."""
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -44,7 +44,7 @@ class Namespace:
         return done.stderr
 
     def get(self, *what: str) -> Json:
-        """Get an object or a list from the cluster, as parsed JSON."""
+        """Return an object or a list from the cluster, as parsed JSON."""
         found: Json = json.loads(self.kubectl("get", *what, "--output=json"))
         return found
 
@@ -54,19 +54,19 @@ class Namespace:
         return found
 
     def status(self, videojob: str) -> Json:
-        """Return the status of a VideoJob. Empty if the VideoJob has no status or does not exist."""
+        """Return the status of a VideoJob, or an empty dict if the VideoJob has no status or does not exist."""
         found = self.kubectl("get", "videojob", videojob, "--ignore-not-found", "--output=json")
         status: Json = json.loads(found).get("status", {}) if found else {}
         return status
 
     def pods(self, component: str) -> list[Json]:
-        """Return the release's pods of this component, except pods that are being deleted."""
+        """Return the release's pods of the given component, except pods that are being deleted."""
         pods = self.items("pods", "--selector", f"app.kubernetes.io/component={component}")
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     @contextmanager
     def forwarded(self, service: str, port: int, *, to: int | None = None) -> Iterator[str]:
-        """Forward the service's port to port `to` of 127.0.0.1, or to a free one. Yields its URL."""
+        """Forward port `to` of 127.0.0.1, by default a free port, to a port of the service. Yields the local URL."""
         local = to or free_port()
 
         def answers() -> bool:
@@ -112,7 +112,7 @@ def watched(command: list[str], output: Path) -> Iterator[Path]:
 
 
 def zones(pods: list[Json]) -> set[str]:
-    """Return the zones of the nodes on which these pods run."""
+    """Return the zones of the nodes on which the given pods run."""
     nodes = {node["metadata"]["name"]: node["metadata"]["labels"] for node in Namespace("default").items("nodes")}
     return {nodes[pod["spec"]["nodeName"]][ZONE] for pod in pods}
 
@@ -126,17 +126,17 @@ def ready(pod: Json) -> bool:
 def delete_videojobs(namespace: str) -> None:
     """Delete all VideoJobs of a namespace and remove their finalizers, in case no operator runs.
 
-    Kubernetes may be deleting the namespace's objects at the same time.
+    The function also works while Kubernetes deletes the namespace and its objects.
     """
     ours = ("kubectl", "--namespace", namespace)
-    # Delete first: the API server allows no new finalizers on an object that is being deleted.
+    # Delete before removing finalizers, because nobody can add a finalizer to an object that is being deleted.
     tool(*ours, "delete", "videojobs", "--all", "--wait=false", check=False)
     for name in tool(*ours, "get", "videojobs", "--output=name").stdout.split():
         tool(*ours, "patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)
 
 
 def delete_namespaces(*names: str) -> None:
-    """Delete namespaces and wait until they no longer exist."""
+    """Delete namespaces and wait until the deletion is complete."""
     tool("kubectl", "delete", "namespace", *names, "--ignore-not-found", "--wait=false")
     for name in names:
         eventually(

@@ -1,4 +1,4 @@
-"""An HTTP server with scripted answers, valid or invalid, for tests of the command line."""
+"""An HTTP server that sends prepared answers, valid or invalid, for tests of the command line."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Records each request and sends the next scripted answer. The last answer is repeated."""
+    """Records each request and sends the next prepared answer. The last answer is repeated."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
-        # The server closes the connection, so tell the client not to reuse the connection.
+        # Tell the client not to reuse the connection, because the server closes it.
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
@@ -64,7 +64,7 @@ class Seen:
 
 @dataclass
 class Deployment:
-    """A running server: its URL, the scripted answers that remain, and the received requests."""
+    """A running server: its URL, the prepared answers that were not sent yet, and the received requests."""
 
     url: str
     answers: list[Answer]
@@ -85,7 +85,7 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def deployments() -> Iterator[Callable[..., Deployment]]:
-    """Yield a function that starts a server with the given answers, in order. All servers stop when the block ends."""
+    """Yield a function that starts a server with a list of prepared answers. All servers stop when the block ends."""
     servers: list[Server] = []
 
     def deployed(*answers: Answer) -> Deployment:

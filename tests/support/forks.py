@@ -1,7 +1,8 @@
-"""Runs `anb` many times, each time in a fork of one process that has imported everything.
+"""Runs `anb` many times, each time in a fork of one process that has already imported all modules.
 
-A fork is twenty times as fast as a new process. Each fork has its own arguments, environment, working folder and
-streams, set up as for a new process. `time.sleep` returns at once and advances the clock.
+Starting a fork is twenty times as fast as starting a new process.
+Each fork has its own arguments, environment, working folder and standard streams, like a new process.
+In a fork, `time.sleep` returns at once and advances the clock.
 """
 
 import contextlib
@@ -33,8 +34,8 @@ GIVEN_UP_AFTER = 30
 class Circumstances:
     """The working folder, environment and other conditions under which a command runs.
 
-    If `removed`, the working folder is deleted before the command starts. If `powerless`, file permissions apply even
-    to root.
+    If `removed`, the working folder is deleted before the command starts.
+    If `powerless`, file permissions apply even to root.
     """
 
     folder: str
@@ -58,7 +59,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Forks:
-    """Sends commands to a process, which creates a fork for each command."""
+    """A client of the process that creates a fork for each command."""
 
     _process: "subprocess.Popen[str]"
 
@@ -75,7 +76,7 @@ class Forks:
 @contextmanager
 def forks() -> Iterator[Forks]:
     """Start the process that forks. Stops the process when the block ends."""
-    # Turn coverage off: each of thousands of forks would write a file, and some forks have no streams or no folder.
+    # Turn coverage off, because each of thousands of forks would write a file, and some forks have no folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii", env=environment
@@ -101,7 +102,7 @@ def _serve() -> None:
 
 
 def _warm_up() -> None:
-    """Run a few commands before the first fork, so that lazily imported modules are imported only once."""
+    """Run a few commands before the first fork, so that the forks need not import the commands' modules again."""
     from anb_cli.__main__ import perform  # noqa: PLC0415 - see _serve
 
     os.environ |= {"ANB_URL": "http://127.0.0.1:9", "ANB_TOKEN": "x"}
@@ -116,7 +117,7 @@ def _warm_up() -> None:
 
 
 def _skip_sleeps() -> None:
-    """Replace `time.sleep`: it returns at once and advances `time.monotonic`."""
+    """Replace `time.sleep` by a function that returns at once and advances `time.monotonic`."""
     real, skipped = time.monotonic, 0.0
 
     def sleep(seconds: Any) -> None:

@@ -104,5 +104,5 @@ def record_of(store: Store, video_id: str) -> Record:
 
 
 def due(store: Store) -> list[str]:
-    """Return the ids of videos with a due message. The hold has no duration, so the messages stay due."""
+    """Return the ids of videos with a due message. The call holds the messages for zero seconds, so they stay due."""
     return [entry.video_id for entry in store.hold_outbox(limit=100, hold=timedelta(0))]

@@ -1,4 +1,4 @@
-"""An in-memory cluster. It stores VideoJobs as the API server does, and records writes. It can be made unavailable."""
+"""An in-memory cluster that stores VideoJobs as the API server does. Tests read its writes and make it unavailable."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +16,10 @@ NAMESPACE = "video"
 
 
 class InMemoryCluster:
-    """A fake cluster that implements both ports of `anb_operator.kube`.
+    """A fake cluster that implements both interfaces of `anb_operator.kube`.
 
-    If `fault` is set to an error, every method raises it, and `refused` counts these calls.
-    `writes` lists the calls that write; `lists` counts the calls that list.
+    If a test sets `fault` to an error, every method raises the error, and `refused` counts the failed calls.
+    `writes` records the calls that change objects. `lists` counts the calls that list objects.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -35,7 +35,7 @@ class InMemoryCluster:
         self._versions = count(1)
         self._uids = count(1)
 
-    # -- actions of people and of tests
+    # -- actions of users and of tests
 
     def apply(self, name: str, spec: Json, *, namespace: str = NAMESPACE, labels: Mapping[str, str] = {}) -> VideoJob:
         kept = self.objects.get((namespace, name))
@@ -57,7 +57,7 @@ class InMemoryCluster:
         return self._changed(kept)
 
     def delete(self, name: str) -> VideoJob:
-        """Delete a VideoJob as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
+        """Delete a VideoJob as `kubectl delete` does. The VideoJob exists until its finalizers are removed."""
         kept = self._find(self.get(name))
         kept["metadata"].setdefault("deletionTimestamp", self._now())
         return self._changed(kept)
@@ -66,13 +66,13 @@ class InMemoryCluster:
         return VideoJob.read(deepcopy(self.objects[namespace, name]))
 
     def write_status(self, name: str, patch: Json) -> VideoJob:
-        """Change the status as another version of the operator may do."""
+        """Change a VideoJob's status, as another version of the operator might."""
         kept = self._find(self.get(name))
         kept["status"] = merged(kept["status"], patch)
         return self._changed(kept)
 
     def status(self, name: str) -> Json:
-        """Return the stored status, even if this version can't read it."""
+        """Return a VideoJob's stored status, even if this version can't parse the status."""
         return deepcopy(self.objects[NAMESPACE, name]["status"])
 
     @property
@@ -89,7 +89,7 @@ class InMemoryCluster:
         """The reasons of all Events, oldest first."""
         return [announcement.reason for announcement in self.events.values()]
 
-    # -- methods of the ports
+    # -- methods of the interfaces
 
     async def ping(self) -> None:
         self._answer()
@@ -173,7 +173,7 @@ class InMemoryCluster:
 
 
 def merged(before: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7396). Returns the result."""
+    """Apply a JSON merge patch (RFC 7396) to `before`. Returns the patched value."""
     if not isinstance(patch, Mapping):
         return patch
     made = dict(before) if isinstance(before, Mapping) else {}

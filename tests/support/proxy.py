@@ -13,9 +13,9 @@ class Cut(Enum):
     """The moment at which the proxy breaks a connection."""
 
     BEFORE = "before"
-    """The request never reaches the server."""
+    """The connection breaks before the request reaches the server."""
     AFTER = "after"
-    """The server executes the request, but its answer is lost."""
+    """The connection breaks after the server executed the request, so the answer is lost."""
 
 
 class Proxy:
@@ -33,7 +33,7 @@ class Proxy:
         self._threads[0].start()
 
     def cut(self, when: Cut, words: bytes) -> None:
-        """Break the next connection on which a client sends these bytes, once."""
+        """Break the next connection on which a client sends the bytes `words`. Later connections are not broken."""
         self._when, self._words = when, words
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ def _forward(data: bytes, to: socket.socket) -> bool:
 
 @contextmanager
 def proxied(host: str, port: int) -> Iterator[Proxy]:
-    """Run a proxy in front of this server."""
+    """Run a proxy in front of the server at the given address."""
     proxy = Proxy((host, port))
     try:
         yield proxy

@@ -17,13 +17,13 @@ LOCAL = Namespace("anb-local")
 BUCKET = "anb-videos"
 QUEUE = "anb-video-processing-queue"
 
-# No cards and no watermark. With a clip of one second, this edit gives the fastest possible job.
+# An edit without intro, outro and watermark. With a clip of one second, the edit gives the fastest possible job.
 QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
 
 
 @dataclass(frozen=True)
 class Release:
-    """The release under test. `storage` is the local URL that is forwarded to LocalStack."""
+    """The release under test. `storage` is a local URL. A port-forward connects the URL to LocalStack."""
 
     namespace: Namespace
     storage: str
@@ -47,7 +47,7 @@ class Release:
         return base64.b64decode(secret).decode()
 
     def workers(self) -> int:
-        """Return the number of worker pods that exist or are being created, without draining pods."""
+        """Return the number of worker pods, including starting pods and excluding pods that are being deleted."""
         return int(self.namespace.get("deployment", "anb-worker")["status"].get("replicas", 0))
 
     def put(self, key: str, clip: Path) -> None:
@@ -76,7 +76,7 @@ class Release:
         return int(attributes["ApproximateNumberOfMessages"]), int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
     def until(self, videojob: str, phase: str, *, within: float = 180) -> Json:
-        """Wait until a VideoJob is in this phase. Returns its status."""
+        """Wait until a VideoJob is in the given phase. Returns the VideoJob's status."""
 
         def reached() -> Json | None:
             status = self.namespace.status(videojob)

@@ -12,7 +12,7 @@ FINISHED = b"the finished video"
 
 @dataclass
 class FakeRenderer:
-    """A renderer that writes a fixed result. Each render calls `during` before it finishes."""
+    """A fake renderer that writes a fixed result. Each render calls `during` before the render finishes."""
 
     during: Callable[[], None] = lambda: None
 

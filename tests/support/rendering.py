@@ -23,17 +23,17 @@ from anb_worker.render.engine import RenderEngine
 
 OFF = Switch(enabled=False)
 ONLY_MAIN = EditSpec(watermark=OFF, intro=OFF, outro=OFF)
-"""The fastest edit: no cards and no watermark."""
+"""The fastest edit, without intro, outro and watermark."""
 
 
 class MakeClip(Protocol):
-    """A function that makes a clip with this file name. `arguments` are ffmpeg's arguments without the output."""
+    """A function that makes a clip with the given file name. `arguments` are ffmpeg's arguments without the output."""
 
     def __call__(self, name: str, *arguments: object) -> Path: ...
 
 
 class Render(Protocol):
-    """A function that renders a clip, by default without cards and watermark."""
+    """A function that renders a clip, by default without intro, outro and watermark."""
 
     def __call__(
         self, source: Path, edit: EditSpec = ONLY_MAIN, *, title: str = "A title", resources: Resources | None = None
@@ -53,7 +53,7 @@ class Output:
         return self.rendered.path
 
     def frame(self, seconds: float) -> npt.NDArray[np.uint8]:
-        """Return the picture at this time in seconds, as an array of shape (rows, columns, 3) with RGB values."""
+        """Return the picture at the given time in seconds, as an array of shape (rows, columns, 3) with RGB values."""
         with av.open(self.path) as opened:
             for frame in opened.decode(video=0):
                 if frame.time + 1 / 30 > seconds:
@@ -77,7 +77,7 @@ class Output:
 
 
 def make_clip(path: Path, *arguments: object) -> Path:
-    """Run ffmpeg with these arguments to make a file. Returns the file's path."""
+    """Run ffmpeg with the given arguments to make a file. Returns the file's path."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *map(str, arguments), str(path)]
     subprocess.run(command, check=True)
     return path
@@ -86,7 +86,7 @@ def make_clip(path: Path, *arguments: object) -> Path:
 def run_here(module: str, *arguments: object) -> str:
     """Run a child program's module in this process and return its output.
 
-    This measures the module's coverage. In the sandbox the module can't write files, not even coverage data.
+    Here coverage can measure the module. In the sandbox the module can't write files, not even coverage data.
     """
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
         patched.setattr(sys, "argv", [module, *map(str, arguments)])

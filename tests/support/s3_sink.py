@@ -1,4 +1,4 @@
-"""An S3 server that accepts all uploads and stores nothing. Emulators would keep gigabytes in memory."""
+"""A fake S3 server that accepts all uploads and stores nothing. An emulator would keep gigabytes in memory."""
 
 import socket
 import threading
@@ -16,8 +16,8 @@ COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartU
 class Sink(ThreadingHTTPServer):
     """A server that counts the uploaded bytes. `completed` lists the paths of finished uploads.
 
-    `part_bytes` counts the received bytes of all parts, with their transfer encoding. `rate` limits the bytes per
-    second over all connections. None means no limit.
+    `part_bytes` counts the received bytes of all parts, including their transfer encoding.
+    `rate` limits the bytes per second over all connections. If `rate` is None, there is no limit.
     """
 
     daemon_threads = True
@@ -27,8 +27,8 @@ class Sink(ThreadingHTTPServer):
         self.rate = rate
         self._busy_until = 0.0
         if rate:
-            # Use small buffers, as for a remote server. For a local connection, the kernel would buffer megabytes and
-            # deliver them in bursts.
+            # Use small buffers, as for a connection to a remote server.
+            # For a local connection, the kernel would buffer megabytes and deliver the data in bursts.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         self.part_bytes = 0
@@ -44,7 +44,7 @@ class Sink(ThreadingHTTPServer):
             self.part_bytes += size
 
     def take(self, size: int) -> None:
-        """Sleep for the time that this number of bytes takes at `rate`."""
+        """Sleep for the time that a transfer of `size` bytes takes at `rate` bytes per second."""
         if self.rate is None:
             return
         with self._lock:

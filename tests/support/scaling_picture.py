@@ -18,7 +18,7 @@ class Sample:
 
 
 def draw(samples: Sequence[Sample], title: str) -> str:
-    """Return an SVG chart: messages as an area with the left axis, workers as steps with the right axis."""
+    """Return an SVG chart. It shows messages as an area on the left axis and workers as steps on the right axis."""
     end = max(sample.at for sample in samples)
     most = max(10, *(sample.visible + sample.in_flight for sample in samples))
     pods = max(1, *(sample.workers for sample in samples))

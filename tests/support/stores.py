@@ -1,4 +1,4 @@
-"""The in-memory, SQLite and PostgreSQL stores for tests. Tests can let time pass in each store, and read its tables."""
+"""The in-memory, SQLite and PostgreSQL stores under test. Tests can advance a store's time and read its tables."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from anb_core.testing.store import InMemoryStore
 
 
 class DueDeletion(NamedTuple):
-    """An object that is scheduled for deletion. `minutes` is the time until the deletion, rounded to minutes."""
+    """An object in the bucket that is scheduled for deletion in `minutes` minutes. The number is rounded."""
 
     key: str
     reason: str
@@ -39,11 +39,11 @@ class Backend(Protocol):
     store: Store
 
     def another(self) -> Store:
-        """Return a second store on the same data, like the store of another process."""
+        """Return another store with the same data, as another process would open it."""
         ...
 
     def pass_time(self, by: timedelta) -> None:
-        """Let this time pass for the store. A negative time sets the clock back."""
+        """Advance the store's time by `by`. A negative `by` sets the time back."""
         ...
 
     def deletions(self) -> Sequence[DueDeletion]:
@@ -75,7 +75,7 @@ class InMemory:
             self._clock.advance(by)
 
     def in_outbox(self, video_id: str) -> bool:
-        """Return whether the outbox has an entry for this video, due or not."""
+        """Return whether the outbox has an entry for the given video. The entry need not be due."""
         return video_id in self._kept.outbox
 
     def deletions(self) -> Sequence[DueDeletion]:
@@ -121,7 +121,7 @@ def statements_of(engine: Engine) -> list[list[str]]:
 
 
 class Sql:
-    """A store on a database. `transactions` records the committed statements of `store`, one list per transaction."""
+    """A store on a SQL database. `transactions` contains a list of statements for each committed transaction."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -136,7 +136,7 @@ class Sql:
         return self._others[-1]
 
     def pass_time(self, by: timedelta) -> None:
-        """Subtract the time from all stored times, because a test can't change the server's clock."""
+        """Subtract `by` from every time in the tables, because a test can't change the database server's clock."""
         with self.database.transaction() as connection:
             for table in metadata.sorted_tables:
                 times = [column for column in table.c if isinstance(column.type, Time)]
@@ -164,7 +164,7 @@ class Sql:
             return [DeadLetter(*row) for row in rows]
 
     def spoil(self, video_id: str) -> None:
-        """Write an edit as a newer program might: its trim may be longer than 30 s."""
+        """Write an edit that only a newer program can read. Its trim of 45 s is longer than this version allows."""
         newer = {"trim": {"length": 45}}
         with self.database.transaction() as connection:
             connection.execute(update(videos).where(videos.c.id == video_id).values(edit=newer))
@@ -177,7 +177,7 @@ class Sql:
         return len(with_event)
 
     def close_others(self) -> None:
-        """Close the other stores, because the server's connections are limited."""
+        """Close the stores that `another` opened, because the server allows only a limited number of connections."""
         while self._others:
             self._others.pop().close()
 

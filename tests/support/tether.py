@@ -1,4 +1,4 @@
-"""Runs servers for tests. A server ends with the test process, even if the test process is killed."""
+"""Runs servers for tests. A server ends when the test process ends, even if the test process is killed."""
 
 import os
 import socket
@@ -12,7 +12,8 @@ from secrets import randbelow
 
 from tests.support.waiting import eventually
 
-# Runs the command until stdin is closed. Stdin is a pipe from the test process, so it is closed if the test dies.
+# A shell script that runs a server until stdin is closed.
+# Stdin is a pipe from the test process, so the kernel closes the pipe when the test process dies.
 _WATCH = """
 signal=$1 folder=$2; shift 2
 exec 3<&0
@@ -25,8 +26,8 @@ exit $status
 """
 
 
-# Each process of a test run has its own range of ports, below the kernel's ephemeral ports. So a free port stays free
-# until a slow server listens on it.
+# Each process of a test run has its own range of ports, below the range that the kernel assigns to clients.
+# So no other process takes a free port before a slow server listens on the port.
 _FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
 
@@ -51,7 +52,8 @@ def tethered(
 ) -> Iterator[None]:
     """Run a server until the end of the block, and then delete `folder`, which contains the server's data.
 
-    `ready` returns whether the server answers. The signal `stop` stops the server. `as_user` is its user and group id.
+    `ready` returns whether the server answers. `stop` is the name of the signal that stops the server.
+    `as_user` is the server's user and group id.
     """
     user, group = as_user or (None, None)
     with tempfile.TemporaryFile() as output:
@@ -61,7 +63,7 @@ def tethered(
             stdout=output,
             stderr=output,
             cwd="/",
-            start_new_session=True,  # Ctrl-C must send SIGINT to pytest only
+            start_new_session=True,  # Ctrl-C must send SIGINT only to pytest.
             user=user,
             group=group,
             extra_groups=None if as_user is None else [],

@@ -1,10 +1,10 @@
-"""Videos in the API's JSON form."""
+"""Example videos in the JSON format of the API."""
 
 from typing import Any
 
 
 def a_video(**changes: Any) -> dict[str, Any]:
-    """Return a processed video in the API's JSON form, with these fields changed."""
+    """Return a processed video in the API's JSON format. The arguments replace single fields."""
     return {
         "video_id": "0f9e8d7c-6b5a-4000-8000-000000000000",
         "task_id": "t",

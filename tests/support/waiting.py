@@ -6,10 +6,10 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], *, within: float = 60.0, every: float = 0.02) -> T:
-    """Call `condition` every `every` seconds until its result is truthy, and return that result.
+    """Call `condition` every `every` seconds until it returns a truthy result, and return this result.
 
     Raises:
-        AssertionError: the result is still not truthy after `within` seconds.
+        AssertionError: `condition` returned no truthy result within `within` seconds.
     """
     deadline = time.monotonic() + within
     while not (value := condition()):

@@ -1,4 +1,4 @@
-"""The buckets under test: in memory, and S3 from moto and from the embedded emulator."""
+"""The buckets under test: an in-memory bucket, an S3 bucket of moto, and an S3 bucket of the embedded emulator."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -25,9 +25,9 @@ class Stand:
 
     objects: Objects
     unfinished: Callable[[], set[str]]
-    """The keys of unfinished writes."""
+    """A function that returns the keys of unfinished writes."""
     begin: Callable[[str], object]
-    """Begin a write to a key and never finish it, like a process that crashes."""
+    """A function that begins a write to a key and never finishes the write, like a process that crashes."""
     content_type: Callable[[str], str]
 
 
@@ -39,7 +39,7 @@ class Server:
     s3: Any
 
     def objects(self, bucket: str = "", **options: Any) -> S3Objects:
-        """Create an adapter for a bucket, by default for a new bucket. AWS_ENDPOINT_URL must name the server."""
+        """Create an adapter for a bucket, by default for a new bucket. AWS_ENDPOINT_URL must be the server's URL."""
         chosen: dict[str, Any] = {"region": "us-east-1", "patience": PATIENCE, "may_create": True} | options
         return S3Objects(bucket or f"anb-{next(_numbers)}", **chosen)
 
@@ -75,7 +75,7 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(scope="session", params=["memory", *SERVERS])
 def shared_stand(request: pytest.FixtureRequest) -> Iterator[tuple[Server, S3Objects] | None]:
-    """An adapter that all tests share, because creating an adapter takes longer than most tests. None for "memory"."""
+    """An S3 adapter that all tests share, because creating an adapter is slow. None for the in-memory bucket."""
     if request.param == "memory":
         yield None
         return

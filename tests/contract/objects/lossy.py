@@ -1,4 +1,4 @@
-"""An HTTP proxy that loses the answers of S3, and an S3 server that accepts uploads but stores nothing."""
+"""An HTTP proxy that drops responses of S3, and a fake S3 server that accepts uploads but stores nothing."""
 
 import http.client
 import threading
@@ -43,7 +43,7 @@ def _serving(handler: type[_Handler]) -> Iterator[str]:
 
 @contextmanager
 def losing_answers(upstream: str, lose: Callable[[str, str], bool]) -> Iterator[str]:
-    """Forward every request. If `lose(method, path)` is true, close the connection instead of answering."""
+    """Forward every request to S3. If `lose(method, path)` returns true, close the connection instead of answering."""
     address = urlsplit(upstream)
 
     class Handler(_Handler):

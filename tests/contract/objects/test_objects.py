@@ -1,4 +1,4 @@
-"""The behaviour that every implementation of a bucket must have."""
+"""Tests that every bucket implementation must pass."""
 
 import random
 from datetime import timedelta

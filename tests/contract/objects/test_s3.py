@@ -1,4 +1,4 @@
-"""Behaviour of the S3 adapter alone: download URLs, and an S3 that fails or does not answer."""
+"""Tests of the S3 adapter only: download URLs, and an S3 server that fails or does not answer."""
 
 import socket
 import threading
@@ -238,7 +238,7 @@ def test_parts_in_flight_are_waited_for_before_an_upload_is_aborted(
 
     def slow_parts(method: str, _: str) -> bool:
         if method == "PUT":
-            # Wait, so that a wrong abort, which does not wait for this part, comes first.
+            # Delay this part. A writer that does not wait for its parts would send the abort before the part.
             aborted.wait(0.5)
             order.append("part")
         elif method == "DELETE":

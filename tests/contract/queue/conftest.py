@@ -1,4 +1,4 @@
-"""The queues under test: in memory, and SQS from moto and from the embedded emulator."""
+"""The queues under test: an in-memory queue, an SQS queue of moto, and an SQS queue of the embedded emulator."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ class Stand:
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """Let this time pass on the queue's clock. Returns a delivery received during this time, or None."""
+    """A function that lets a time pass on the queue's clock. Returns a delivery received during this time, or None."""
     dead_letters: Callable[[], list[str]]
 
 
@@ -39,11 +39,11 @@ class Server:
     sqs: Any
 
     def queue_url(self, name: str = "", *, fifo: bool = False) -> str:
-        """The URL of a new queue."""
+        """Create a queue and return its URL."""
         return f"{self.url}/000000000000/{name or f'anb-{next(_numbers)}'}{'.fifo' if fifo else ''}"
 
     def queue(self, url: str, **options: Any) -> SqsQueue:
-        """Create an adapter for a queue. AWS_ENDPOINT_URL must name the server."""
+        """Create an adapter for a queue. AWS_ENDPOINT_URL must be set to the server's URL."""
         chosen: dict[str, Any] = {
             "region": "us-east-1",
             "patience": timedelta(seconds=20),
@@ -81,7 +81,7 @@ MakeStand = Callable[..., Stand]
 
 @pytest.fixture(params=["memory", *SERVERS])
 def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStand]:
-    """A function that creates a `Stand` with a new queue. Its arguments are `visibility` and `fifo`."""
+    """A function: `make_stand(visibility=..., fifo=...)` creates a `Stand` with a new queue."""
     if request.param == "memory":
         yield _in_memory
         return

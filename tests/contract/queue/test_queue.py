@@ -1,4 +1,4 @@
-"""The behaviour that every implementation of a queue must have."""
+"""Tests that every queue implementation must pass."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Behaviour of the SQS adapter alone: creating queues, missing queues, and an SQS that fails or does not answer."""
+"""Tests of the SQS adapter only: creating queues, missing queues, and an SQS server that fails or does not answer."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The contract of both runtimes: the system runtime of the programs, and the manual runtime of unit tests."""
+"""Tests that both runtimes must pass: the system runtime of the programs, and the manual runtime of unit tests."""
 
 import threading
 import time

@@ -43,7 +43,7 @@ def postgresql_store(postgres: Postgres, postgres_template: str) -> Iterator[Sql
 
 @pytest.fixture
 def postgresql(postgresql_store: Sql) -> Iterator[Sql]:
-    """A store on PostgreSQL. Its tables are emptied, which is faster than a new database for each test."""
+    """A store on PostgreSQL. Emptying its tables for each test is faster than creating a new database."""
     postgresql_store.clear()
     yield postgresql_store
     postgresql_store.close_others()
@@ -58,14 +58,14 @@ def memory() -> Backend:
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each store in turn: in memory, SQLite, PostgreSQL."""
+    """Runs a test once with each store: the in-memory store, SQLite and PostgreSQL."""
     chosen: Backend = request.getfixturevalue(request.param)
     return chosen
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def sql(request: pytest.FixtureRequest) -> Sql:
-    """Each SQL store in turn: SQLite, PostgreSQL."""
+    """Runs a test once with each SQL store: SQLite and PostgreSQL."""
     chosen: Sql = request.getfixturevalue(request.param)
     return chosen
 

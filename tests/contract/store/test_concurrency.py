@@ -1,4 +1,4 @@
-"""The store keeps its promises when several threads or processes call it at the same time."""
+"""Tests that the store stays consistent when several threads or processes call the store at the same time."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ THREADS = 8
 
 
 def at_once(*calls: Callable[[], T]) -> Sequence[T]:
-    """Start all calls at the same moment, each in its own thread. Returns their results in order."""
+    """Start all calls at the same moment, each in its own thread. Returns the results in the order of the calls."""
     gate = threading.Barrier(len(calls))
 
     def begin(call: Callable[[], T]) -> T:
@@ -254,7 +254,7 @@ def test_a_reader_of_the_feed_skips_nothing_while_many_write(backend: Backend) -
 
 
 def test_every_loser_knows_that_it_lost(backend: Backend) -> None:
-    """Each of eight workers takes the job over from the previous worker. Only the last worker may settle the job."""
+    """Each of eight workers takes over the job from the previous worker. Only the last worker may end the job."""
     store = backend.store
     video_id = uploaded(store)
     leases = []

@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 
 def pid(database: Database) -> int:
-    """Return the server's process id for the connection of the next transaction."""
+    """Return the process id of the PostgreSQL backend that serves the next transaction."""
     with database.reading() as connection:
         return int(connection.scalar(text("SELECT pg_backend_pid()")) or 0)
 
@@ -65,7 +65,7 @@ def test_no_connection_is_used_for_longer_than_it_may_be(
 
 
 def read_only(server: Postgres, *, whether: bool) -> None:
-    """Make the server read-only or writable, for existing connections, too."""
+    """Make the server read-only or writable. The change also applies to existing connections."""
     server.execute("ALTER SYSTEM SET default_transaction_read_only = on" if whether else "ALTER SYSTEM RESET ALL")
     server.execute("SELECT pg_reload_conf()")
 
@@ -117,7 +117,7 @@ def test_who_was_connected_to_the_server_before_goes_on_with_the_one_that_took_o
         assert "read-only" in (away(follower) or "")
         eventually(lambda: has_followed(after, name, waiting))
 
-        # The old server stays up: sometimes only the network address moves to another server.
+        # Keep the old server running, because in some failovers only the network address moves to another server.
         read_only(before, whether=True)
         message = str(eventually(lambda: away(store)))
         assert message.startswith(f"The database postgresql:///{name}?host=127.0.0.1%3A{before.port}&host=127.0.0.1%3A")

@@ -55,7 +55,7 @@ def proxy(postgresql: Sql) -> Iterator[Proxy]:
 
 @pytest.fixture
 def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
-    """A store on the same database, connected through the proxy."""
+    """A store that reaches the test's PostgreSQL database through the proxy."""
     url = make_url(postgresql.url).set(port=proxy.port)
     store = SqlStore(url.render_as_string(hide_password=False))
     store.ping()
@@ -64,7 +64,7 @@ def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
 
 
 COMMIT = b"COMMIT\0"
-"""A COMMIT in the network protocol. The NUL distinguishes COMMIT from READ COMMITTED, which begins a transaction."""
+"""The bytes of a COMMIT on the network. Without the NUL, these bytes would also match READ COMMITTED."""
 
 BOTH = pytest.mark.parametrize("when", list(Cut))
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_repeated_says_that_the_database_is_away(postgresql: Sql,
     proxy.cut(Cut.AFTER, COMMIT)
     with pytest.raises(Unavailable):
         far.cancel(video_id)
-    # The store did not guess whether the commit succeeded. The second call reads the current state.
+    # The first call committed, so the second call finds a cancelled video.
     with pytest.raises(Conflict):
         far.cancel(video_id)
 
@@ -156,7 +156,7 @@ def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: P
 
 
 def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
-    """The connection breaks while the server commits, so the first try still holds its locks."""
+    """The connection breaks while the server commits. The transaction of the first try still holds its row lock."""
     lease = processing(postgresql.store)
     answers: list[bool] = []
     with postgresql.database.engine.begin() as first_try:
@@ -201,7 +201,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # If the waiting writer already had an event id, its event would be read before this event.
+        # The waiting writer must not have an event id yet. Otherwise its event would be read before the next event.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
@@ -229,7 +229,7 @@ def test_a_sqlite_writer_that_waits_too_long_is_told_as_busy(sqlite: Sql, monkey
     with sqlite.database.transaction():
         with pytest.raises(Busy) as unavailable:
             impatient.renew(lease, duration=LEASE)
-        # A reader does not wait for a writer.
+        # In SQLite a reader does not wait for a writer.
         assert impatient.get(lease.video_id) is not None
     assert "locked" in unavailable.value.message
     assert impatient.renew(lease, duration=LEASE)
@@ -241,7 +241,8 @@ def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -
 
         def fill(connection: DBAPIConnection, _: object) -> None:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA max_page_count = 1")  # SQLite raises the limit to the current number of pages
+            # SQLite raises the limit of one page to the current number of pages, so the database cannot grow.
+            cursor.execute("PRAGMA max_page_count = 1")
             cursor.close()
 
         event.listen(full.database.engine, "connect", fill)

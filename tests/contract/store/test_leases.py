@@ -37,7 +37,7 @@ TODAY_AND_TOMORROW = (0, 24 * 60)
 
 
 def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> object:
-    """Claim the video as worker-2, as after a message for the video. Returns the outcome of the claim."""
+    """Claim the video as worker-2 would after receiving its message. Returns the outcome of the claim."""
     return store.claim(
         video_id, generation=generation, attempt_id=new_id(), worker="worker-2", lease=LEASE, policy=POLICY
     )
@@ -253,7 +253,7 @@ def test_a_relay_that_had_not_noted_yet_what_it_sent_leaves_the_message_that_is_
     store.mark_sent(early, broker="queue")
     backend.pass_time(4 * SECOND)
     [newer] = store.hold_outbox(limit=10, hold=MINUTE)
-    # The message has a new id, so that a FIFO queue does not drop the message as a duplicate.
+    # The new outbox entry has a new id. A FIFO queue would drop a message with the old id as a duplicate.
     assert newer.id > early.id
     assert newer.video_id == lease.video_id
 

@@ -52,7 +52,7 @@ def test_the_migrations_make_what_the_tables_say(empty_url: str, database: Engin
 def test_the_migrations_make_the_same_database_as_the_tables_would(
     request: pytest.FixtureRequest, empty_url: str, database: Engine, tmp_path: Path
 ) -> None:
-    """Alembic's own comparison ignores check constraints, conditions of indexes and collations."""
+    """Alembic's own comparison ignores check constraints, index conditions and collations, so compare whole schemas."""
     upgrade(empty_url)
     made = shape_of(database)
     if empty_url.startswith("sqlite"):
@@ -65,7 +65,7 @@ def test_the_migrations_make_the_same_database_as_the_tables_would(
 
 
 def shape_of(database: Engine) -> dict[str, object]:
-    """The full description of all tables in the database's catalog."""
+    """Return the full description of all tables, as the database reports it."""
     inspector = inspect(database)
     return {
         table: {
@@ -201,7 +201,7 @@ def test_a_server_that_is_away_cannot_be_upgraded() -> None:
 
 
 def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:
-    """A migration waits without a limit for another migration. The usual timeouts do not apply."""
+    """A migration waits for another migration without a time limit. The usual lock timeout does not apply."""
     engine = make_engine(postgres_url)
     with engine.connect() as other:
         other.execute(text("SET LOCAL lock_timeout = 0"))
@@ -218,7 +218,7 @@ def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url:
 def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Queries of running programs wait behind a blocked ALTER TABLE and fail after 3 s."""
+    """While ALTER TABLE waits for a lock, queries of running programs wait too, and they fail after 3 s."""
     engine, to = make_engine(postgres_url), command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
@@ -232,7 +232,7 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
 
 
 def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql) -> None:
-    """The old program runs during a rolling upgrade and after a rollback. It knows only the column `answered`."""
+    """An old program, which runs during a rolling upgrade or after a rollback, reads only the column `answered`."""
     store, video_id = sql.store, processing(sql.store).video_id
     kept = text("SELECT answered, receipts FROM jobs WHERE video_id = :id").columns(answered=JSON, receipts=JSON)
     write = text("UPDATE jobs SET answered = :written, version = version + 1 WHERE video_id = :id")

@@ -20,7 +20,7 @@ from tests.support.stores import Sql
 MANY = 3000
 
 SMALL = {"api_tokens", "feed_cursors", "locks"}
-"""Small tables, which need no index."""
+"""Tables with only a few rows. Queries may scan these tables without an index."""
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
@@ -29,14 +29,15 @@ READ_IN_ORDER = {
     "pk_job_events",
     "ix_object_deletions_video_id",
 }
-"""Indexes that queries read from one end, up to a limit: the newest videos of all owners, jobs that wait for a message,
-jobs that are being processed, and the last event. The purge reads the last of these indexes, because it looks for many
-videos at once."""
+"""Indexes that a query may read from one end, up to a limit, instead of looking up a key.
+
+Queries read the newest videos, the jobs that wait for a message, the jobs in processing, and the last event.
+The purge of deleted videos reads ix_object_deletions_video_id, because the purge looks up many videos at once."""
 
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database with thousands of rows in each table, as after months of use, and with current planner statistics."""
+    """A database like after months of use, with thousands of rows in each table and current planner statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():
@@ -101,7 +102,7 @@ def _multiplied() -> Iterator[str]:
 
 @contextmanager
 def explained(sql: Sql) -> Iterator[list[str]]:
-    """Collect the full table scans of every statement in the block, found with the database's EXPLAIN."""
+    """Run EXPLAIN for every statement in the block. Yields a list that collects all full table scans."""
     scans: list[str] = []
     engine = sql.store.database.engine  # type: ignore[attr-defined]
     find = _postgresql_scans if engine.dialect.name == "postgresql" else _sqlite_scans
@@ -119,8 +120,8 @@ def explained(sql: Sql) -> Iterator[list[str]]:
 
 
 def _postgresql_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
-    # With only thousands of rows, the planner sometimes prefers a full scan. With this setting the planner scans a
-    # table only if no index fits.
+    # With only thousands of rows, the planner sometimes prefers a full scan to an index.
+    # With enable_seqscan = off, the planner scans a table only if no index fits.
     cursor.execute("SET LOCAL enable_seqscan = off")
     cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
     nodes = [cursor.fetchone()[0][0]["Plan"]]

@@ -1,4 +1,4 @@
-"""Random sequences of calls: the in-memory store and a real one give the same answers and keep the promises."""
+"""Random sequences of calls, which must give the same results with the in-memory store and with a SQL store."""
 
 import shutil
 import tempfile
@@ -35,8 +35,9 @@ from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, U
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
-# Each step is a multiple of 30 s, and no deadline is a multiple of 30 s. So it does not matter that the two stores
-# are called some milliseconds apart. The negative step stands for a failover to a server whose clock is behind.
+# Each time step is a multiple of 30 s, and no deadline is a multiple of 30 s.
+# The two stores are called some milliseconds apart, so a deadline must never fall between the two calls.
+# The negative step simulates a failover to a server whose clock is behind.
 STEPS = [
     timedelta(seconds=-30),
     timedelta(seconds=30),
@@ -57,7 +58,7 @@ receipts = st.none() | st.dictionaries(st.sampled_from(["one", "two"]), st.just(
 
 
 class Pair:
-    """Two stores that get the same calls."""
+    """Two stores that receive the same calls."""
 
     def __init__(self, left: Backend, right: Backend) -> None:
         self.sides = (left, right)
@@ -76,7 +77,7 @@ class Pair:
 
 
 def plain(value: Any) -> str:
-    """Return the value as text, without times, row ids and tokens of holds, which may differ between the stores."""
+    """Return the value as text, without the parts that differ between stores: times, row ids and tokens of holds."""
     return repr(_timeless(value))
 
 
@@ -103,7 +104,7 @@ def _timeless(value: Any) -> Any:
 
 
 class Stores(RuleBasedStateMachine):
-    """Random calls of API, workers, relay and sweep, made on both stores."""
+    """A state machine that makes the same random calls on both stores, as API, workers, relay and sweep would."""
 
     template: Path
 
@@ -270,7 +271,7 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
-        """Promise L3: each unfinished job has a lease, an outbox entry or a sent message, so that the job goes on."""
+        """Each unfinished job must have a lease, an outbox entry or a sent message. Without them, no job can end."""
         backend = self.pair.sides[0]
         assert isinstance(backend, InMemory)
         for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
@@ -292,7 +293,7 @@ def test_memory_and_sqlite_tell_the_same_whatever_happens(sqlite_template: Path)
             max_examples=5,
             stateful_step_count=40,
             deadline=None,
-            # Leave out the shrink phase, which would take minutes. A person can read forty steps.
+            # Skip the shrink phase, which would take minutes. A failing example of forty steps is short enough to read.
             phases=[Phase.reuse, Phase.generate],
             suppress_health_check=[HealthCheck.too_slow],
         ),

@@ -1,4 +1,4 @@
-"""The store reports and skips a row that this version can't read. All other rows stay usable."""
+"""When this version can't read a row, the store reports and skips the row. All other rows stay usable."""
 
 from datetime import timedelta
 
@@ -162,7 +162,7 @@ def test_whatever_of_it_cannot_be_read(sql: Sql, damage: str) -> None:
 
 @pytest.fixture
 def lax(sqlite: Sql) -> Sql:
-    """A database without check constraints, so that a test can store values that only a newer program knows."""
+    """A database without check constraints. A test can store values there that only a newer program knows."""
     with sqlite.database.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
@@ -266,7 +266,7 @@ def test_a_lease_of_a_row_that_somebody_holds_keeps_nobody_waiting(postgresql: S
 
 
 def test_an_unreadable_row_is_no_other_error(backend: Backend) -> None:
-    """Code that catches `Refused` or `Unavailable` does not catch this error."""
+    """`Unreadable` derives directly from AnbError and is not caught with `Refused` or `Unavailable`."""
     assert Unreadable.__mro__[1] is AnbError
     new = new_video()
     backend.store.begin_upload(new, lifetime=MINUTE)

@@ -173,7 +173,7 @@ def test_beginning_the_same_upload_again_gives_the_same_record(store: Store) -> 
     for _ in range(2):
         assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
     assert len(store.events_after(0)) == 1
-    # The second call stored the key, although the first call had no key.
+    # The call with the idempotency key stored the key, although the first call for the video had no key.
     assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
 
 
@@ -192,7 +192,7 @@ def test_an_id_that_is_taken_is_refused(store: Store) -> None:
     with pytest.raises(Conflict) as refused:
         store.begin_upload(taken, lifetime=MINUTE, idempotency=KEY)
     assert refused.value.code == "video_exists"
-    # The refused call stored nothing, not even its key: the key is still free.
+    # The refused call did not store its idempotency key, so another upload can still use the key.
     assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
 
 

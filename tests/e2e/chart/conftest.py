@@ -15,7 +15,7 @@ Render = Callable[..., list[Manifest]]
 
 @pytest.fixture
 def render() -> Render:
-    """Return a function: `render(values_file, version, name=...)` gives the manifests of a release."""
+    """A function: `render(values_file, version, name=...)` returns the manifests of a release."""
 
     def run(values: Path, version: str = KUBERNETES[-1], *, name: str = "anb") -> list[Manifest]:
         command = ("helm", "template", name, str(CHART), "-n", "video", "--kube-version", version, "-f", str(values))
@@ -31,7 +31,7 @@ def render() -> Render:
 def keda_schemas() -> dict[str, Manifest]:
     """KEDA's schemas by kind, from the Go module of the KEDA version that deploy/local/up installs.
 
-    The schemas forbid unknown fields, as the API server does.
+    The schemas forbid unknown fields, because the API server refuses unknown fields.
     """
     script = CHART.parents[1] / "deploy" / "local" / "up"
     (version,) = re.findall(r"^keda=(\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)

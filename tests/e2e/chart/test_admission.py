@@ -1,4 +1,4 @@
-"""The API server refuses an invalid VideoJob with a sentence that says what is wrong."""
+"""The API server refuses an invalid VideoJob and names the error in its message."""
 
 import json
 import uuid

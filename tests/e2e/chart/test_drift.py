@@ -1,4 +1,4 @@
-"""The chart, the programs and the documents agree where the same fact is written in several places."""
+"""Tests that the chart, the programs and the documents state the same facts."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ Render = Callable[..., list[Manifest]]
 ROOT = CHART.parents[1]
 
 RIGHT_BY_THEMSELVES = {
-    # In a pod the defaults are right: JSON logs, the pod's name, and the region in the queue's URL.
+    # The chart does not set these, because in a pod the defaults are JSON logs, the pod's name and the queue's region.
     "ANB_LOG_FORMAT",
     "ANB_WORKER_NAME",
     "SQS_REGION",
@@ -57,7 +57,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     }
     reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
     for program in ("api", "worker"):
-        # Only the operator gets this setting. It changes with the number of pods, and a change restarts the pods.
+        # Only the operator gets the total number of connections, because each change of the total restarts the pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
@@ -106,7 +106,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
     pods = {
         manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
     }
-    opened = 1  # one connection for the migration
+    opened = 1  # The migration opens one connection.
     stated = set()
     for name, spec in pods.items():
         env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
@@ -128,7 +128,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
 def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
     prefixes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)  # loading the settings must fail even if the prefix is accepted
+    monkeypatch.delenv("DATABASE_URL", raising=False)  # Loading must fail even if the prefix is valid.
     monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
     with pytest.raises(Misconfigured) as refusal:
         load(WorkerSettings)
@@ -163,7 +163,7 @@ def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.Monk
 
 
 def test_a_path_before_the_api_has_the_form_that_the_api_takes() -> None:
-    # The API removes a trailing slash, but the Ingress would keep it.
+    # The API also accepts a prefix with a trailing slash, but the chart does not: the Ingress would keep the slash.
     own = PATH_PREFIX.pattern.removesuffix("/?")
     assert _schema()["properties"]["ingress"]["properties"]["prefix"]["pattern"] == f"^{own}$"
 
@@ -201,7 +201,7 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
 
 
 def test_no_value_that_has_a_default_can_be_missing() -> None:
-    # `key: null` removes the chart's default, and --reuse-values does not add the defaults of new values.
+    # `key: null` removes the chart's default for a key, and --reuse-values lacks the defaults of keys that are new.
     for path, defaults in _objects(_values()):
         assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 
@@ -243,7 +243,7 @@ def _config_schema() -> dict[str, Any]:
 
 
 def _example(given: object) -> object:
-    """Return a value that this schema accepts. An argument that is not a schema is returned unchanged."""
+    """Return a value that the given schema accepts. An argument that is not a schema is returned unchanged."""
     match given:
         case {"minimum": least}:
             return least
@@ -264,7 +264,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _objects(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Yield the path of each object with a fixed set of keys, and those of its keys that have a default."""
+    """Yield the path of each object with a fixed set of keys, and a list of its keys that have a default."""
     yield path, [name for name, value in values.items() if value is not None]
     for name, value in values.items():
         if isinstance(value, dict) and value and name not in OPEN:

@@ -1,4 +1,4 @@
-"""Every preset renders to manifests that Kubernetes, KEDA and the CRD of VideoJobs accept."""
+"""Tests that every preset renders to manifests that Kubernetes, KEDA and the CRD of VideoJobs accept."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Real operator processes on the real API server of KUBECONFIG. The cluster needs no nodes.
 
-Each site has its own namespace, PostgreSQL database and bucket. The tests themselves do what workers do.
+Each test deployment (`Site`) has its own namespace, PostgreSQL database and bucket. The tests act as the workers.
 """
 
 import json
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 class Operator:
-    """One operator process. It writes its log to a file."""
+    """One operator process, which writes its log to a file."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.url = f"http://{environment['ANB_OPERATOR_LISTEN']}"
@@ -67,7 +67,7 @@ class Operator:
 
 
 class Site:
-    """A namespace, a database and a bucket for operators that a test starts."""
+    """A test deployment: a namespace, a database and a bucket. The test starts operators in the deployment."""
 
     def __init__(self, parts: Parts, environment: dict[str, str], folder: Path) -> None:
         self.parts = parts
@@ -114,7 +114,7 @@ class Site:
         return {item["metadata"]["name"]: item for item in items}
 
     def status(self, name: str) -> Json:
-        """Return the status of a VideoJob, empty when the VideoJob or its status does not exist."""
+        """Return the status of a VideoJob, or an empty dict if the VideoJob or its status does not exist."""
         found: Json = self.videojobs().get(name, {}).get("status", {})
         return found
 
@@ -136,7 +136,7 @@ class Site:
         return self.eventually_status(name, lambda status: status.get("phase") == phase)
 
     def events(self, name: str) -> list[tuple[str, str]]:
-        """Return reason and message of each Event about a VideoJob, oldest first."""
+        """Return the reason and the message of each Event about a VideoJob, oldest first."""
         items = json.loads(self.kubectl("get", "events", "-o", "json").stdout)["items"]
         about = [item for item in items if item["involvedObject"]["name"] == name]
         about.sort(key=lambda item: int(item["metadata"]["resourceVersion"]))
@@ -148,7 +148,7 @@ Sites = Callable[[Path], AbstractContextManager[Site]]
 
 @pytest.fixture(scope="session")
 def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
-    """Return a function that opens a site: `with sites(folder) as site`."""
+    """A function that creates a test deployment: `with sites(folder) as site`."""
 
     @contextmanager
     def opened(folder: Path) -> Iterator[Site]:
@@ -171,7 +171,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
                     patch.setenv(name, value)
                 parts = stack.enter_context(opened_parts())
             tool("kubectl", "create", "namespace", namespace)
-            # Pods need this ServiceAccount. On a control plane alone no controller creates it.
+            # Pods need the ServiceAccount `default`, which a control plane without controllers does not create.
             tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
             environment["KUBECONFIG"] = str(rights_of_the_chart(namespace, folder, "role"))
             yield Site(parts, environment, folder)
@@ -184,14 +184,14 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
 
 @pytest.fixture
 def site(sites: Sites, tmp_path: Path) -> Iterator[Site]:
-    """A new site without an operator. The test starts operators."""
+    """A new test deployment without an operator. The test starts the operators."""
     with sites(tmp_path) as site:
         yield site
 
 
 @pytest.fixture(scope="session")
 def served(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site with one operator that many tests share. Each test uses its own videos and names."""
+    """A test deployment with one running operator. Many tests share the deployment, with different videos and names."""
     with sites(tmp_path_factory.mktemp("served")) as site, site.ready_operator():
         yield site
 
@@ -205,7 +205,7 @@ def name() -> str:
 def rights_of_the_chart(
     namespace: str, folder: Path, template: str, *values: str, account: str = "anb-operator"
 ) -> Path:
-    """Return a KUBECONFIG for a ServiceAccount with exactly the rights that this chart template grants."""
+    """Return a KUBECONFIG for a ServiceAccount with exactly the rights that the given chart template grants."""
     rights = folder / f"{template}.yaml"
     options = ("-n", namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0], *values)
     only = f"--show-only=templates/operator/{template}.yaml"
@@ -220,7 +220,7 @@ def rights_of_the_chart(
     config["users"][0]["user"] = {"token": token}
     path = folder / f"kubeconfig-{template}"
     path.write_text(json.dumps(config), encoding="utf-8")
-    # The API server's authorizer sees new roles only a moment later.
+    # Wait, because the API server applies new roles only after a moment.
     granted = ("kubectl", f"--kubeconfig={path}", "-n", namespace, "auth", "can-i", "--list")
     eventually(lambda: "videojobs" in tool(*granted).stdout, every=0.2)
     return path

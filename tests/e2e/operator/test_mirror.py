@@ -93,7 +93,8 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
     with site.ready_operator():
         video_id = processed(site.store)
         site.phase(video_id, "processed")
-    # The first operator already wrote the final status. On a slow machine, the 5 s could otherwise pass before that.
+    # The mirror already has its final status when the second operator starts, which removes mirrors after 5 s.
+    # On a slow machine, the 5 s could otherwise pass before the second operator writes the status.
     with site.ready_operator(ANB_OPERATOR_TTL_PROCESSED_SECONDS="5") as operator:
         eventually(lambda: video_id not in site.videojobs(), every=0.2)
         assert site.store.get(video_id) is not None
@@ -103,7 +104,7 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
 def test_no_mirror_is_made_where_none_is_wanted(site: Site) -> None:
     with site.ready_operator(ANB_OPERATOR_MIRROR="false"):
         video_id = uploaded(site.store)
-        # The cursor moves past an event only when the event is handled.
+        # The operator moves its cursor past an event only after it has handled the event.
         eventually(lambda: site.store.cursor("operator") == site.store.last_event_id(), every=0.2)
         assert site.videojobs() == {}
         assert site.store.get(video_id) is not None

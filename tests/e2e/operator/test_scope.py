@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 KEY = "uploads/clip.mp4"
 OPERATOR = "app.kubernetes.io/component=operator"
 
-# Matches the line that `kubectl proxy` logs for a request, in the format before and since Kubernetes 1.33.
+# Matches the line that `kubectl proxy` logs for a request. Kubernetes 1.33 changed the format, and both formats match.
 REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
 RESOURCE = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/v[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[^/]+)(?P<name>/[^/]+)?(?P<part>/.+)?"
@@ -38,7 +38,7 @@ class Right(NamedTuple):
 
 
 class Recorder:
-    """Records which rights are used. `kubeconfig` has the rights of the original file, and its server is a proxy."""
+    """Records the rights that a client uses. `kubeconfig` grants the original rights through a recording proxy."""
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
         self.kubeconfig = kubeconfig
@@ -103,7 +103,7 @@ def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
         site.phase("clip", "uploaded")
         site.patch("clip", {"cancel": True})
         eventually(lambda: "clip" not in site.videojobs(), every=0.2)
-        # The test can see the deletion before the proxy logs the request.
+        # Wait, because the test can see the deletion before the proxy logs the request that caused the deletion.
         eventually(lambda: recorder.used() >= granted(site, "anb-operator"), every=0.2)
         assert recorder.used() == granted(site, "anb-operator")
 
@@ -116,8 +116,8 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
         video_id = uploaded(site.store)
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
-    # An evicted pod stays in the API with all its labels. No node gets this pod, because its kubelet would set the
-    # phase back to Pending.
+    # An evicted pod stays in the API with all its labels, so the uninstall must ignore such a pod.
+    # The scheduler name keeps the test's pod off all nodes, because a kubelet would set its phase back to Pending.
     nowhere = '{"spec": {"schedulerName": "nobody"}}'
     site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'
@@ -135,7 +135,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
 def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing(site: Site, tmp_path: Path) -> None:
     site.put(KEY)
     options = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
-    # The cluster may lack KEDA, and the CRD of VideoJobs is already installed.
+    # Render without KEDA objects, because the cluster may lack KEDA. The CRD of VideoJobs is already installed.
     less = ("--set", "worker.autoscaling.enabled=false,crds.install=false")
     rendered = tool("helm", "template", "anb", str(CHART), *options, *less).stdout
     tool("kubectl", "-n", site.namespace, "apply", "--selector", OPERATOR, "-f", "-", given=rendered)

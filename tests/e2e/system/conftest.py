@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Release]:
-    """The system, installed into an empty namespace."""
+    """The whole system, installed into an empty namespace."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
     _refuse_if_in_use()
@@ -37,7 +37,7 @@ def installed() -> Iterator[Release]:
 
 
 def _refuse_if_in_use() -> None:
-    """Fail if the cluster has VideoJobs of other users, because these tests delete the CRD and the local services."""
+    """Fail if another release uses the cluster's CRD of VideoJobs, because the system tests delete the CRD."""
     crd = tool("kubectl", "get", "crd", "videojobs.anb.video", "--ignore-not-found", "--output=json").stdout
     if not crd:
         return
@@ -50,7 +50,7 @@ def _refuse_if_in_use() -> None:
 
 @pytest.fixture
 def release(installed: Release) -> Iterator[Release]:
-    """The release. Each test gets a new port-forward to the storage: one broken connection ends a port-forward."""
+    """The installed release. Each test gets a new port-forward to the storage, because port-forwards can break."""
     with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
         yield installed
 

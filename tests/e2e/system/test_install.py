@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 
-# Without `runAsUser`, a container runs as the image's user. The kubelet does not start a container as root.
+# A container without `runAsUser` runs as the image's user. With runAsNonRoot, the kubelet refuses to start root.
 HARDENED = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "restartPolicy": "Never",
@@ -49,7 +49,7 @@ def test_every_pod_is_ready_and_the_api_is_in_every_zone(namespace: Namespace) -
         all_ready = all(found and all(map(ready, found)) for found in pods.values())
         return all_ready and zones(pods["api"]) == everywhere
 
-    # The API's autoscaler starts the second pod, and under load a third one.
+    # The API's autoscaler starts a second pod, and under load a third pod.
     eventually(all_ready_in_every_zone, within=120, every=1)
 
 

@@ -21,7 +21,7 @@ def patch(namespace: Namespace, name: str, **spec: object) -> None:
 
 
 def condition(release: Release, name: str, kind: str) -> dict[str, str]:
-    """Return a VideoJob's condition of this type, or an empty dict if the condition is missing."""
+    """Return a VideoJob's condition of the given type, or an empty dict if the condition is missing."""
     conditions = release.namespace.status(name).get("conditions", [])
     return next((condition for condition in conditions if condition["type"] == kind), {})
 
@@ -39,7 +39,7 @@ def test_the_example_applied_twice_is_one_video(
     status = release.until(name, "processed", within=300)
     assert {video["video_id"] for video in api.videos() if video["title"] == title} - before == {status["videoId"]}
     assert release.results(status["videoId"]) == [status["resultKey"]]
-    # The operator did not create a mirror, because the VideoJob that submitted the video exists.
+    # The VideoJob that submitted the video shows its status, so the operator did not create a second VideoJob.
     shown = [item for item in namespace.items("videojobs") if item["status"].get("videoId") == status["videoId"]]
     assert [item["metadata"]["name"] for item in shown] == [name]
 
@@ -50,7 +50,7 @@ def test_the_example_applied_twice_is_one_video(
 def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Namespace, footage: Path) -> None:
     namespace.kubectl("delete", "videojob", "to-cancel", "ahead", "--ignore-not-found")
     release.put("uploads/to-cancel.mp4", footage / "bikes.mp4")
-    # The video "ahead" keeps the only worker busy.
+    # The video "ahead" keeps the only worker busy, so that "to-cancel" waits.
     release.submit("ahead", "uploads/to-cancel.mp4", edit=QUICK)
     release.submit("to-cancel", "uploads/to-cancel.mp4", edit=QUICK)
     release.until("to-cancel", "uploaded")

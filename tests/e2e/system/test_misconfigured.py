@@ -21,7 +21,7 @@ DATABASE = "beside"
 BUCKET = "no-such-bucket"
 WRONG_PASSWORD = "not-its-password"
 
-# Values that change the preset for kind. The queue does not exist either, but no worker starts to read the queue.
+# Values that override the preset for kind. The queue does not exist either, but the workers never read the queue.
 VALUES: Json = {
     "queue": {"url": "http://localstack.anb-local.svc:4566/000000000000/no-such-queue"},
     "bucket": {"name": BUCKET},
@@ -71,7 +71,7 @@ def misconfigured(
 
 @pytest.fixture(scope="module")
 def refused(misconfigured: Misconfigured) -> Iterator[Future[CompletedProcess[str]]]:
-    """A `helm install` in progress, for a release whose database does not exist. The migration is tried three times."""
+    """A running `helm install` whose database does not exist. Kubernetes tries the migration three times."""
     with ThreadPoolExecutor(1) as thread:
         yield thread.submit(misconfigured.install, "refused", misconfigured.url(database="no_such_database"))
 
@@ -99,7 +99,7 @@ def test_a_password_that_is_no_longer_right_is_named_by_its_user_and_never_shown
 ) -> None:
     url = misconfigured.url(password=WRONG_PASSWORD)
     BESIDE.kubectl("patch", "secret", unready, "--patch", json.dumps({"stringData": {"DATABASE_URL": url}}))
-    # Delete the pods. A rollout would keep the API's old pod, because the new pod does not become ready.
+    # Delete the pods, because a rollout would keep the API's old pod until the new pod is ready, which never happens.
     BESIDE.kubectl("delete", "pods", f"--selector=app.kubernetes.io/instance={unready}")
     place = f"The database postgresql://postgres.anb-local.svc:5432/{DATABASE} is not available: "
     reason = r"password authentication failed for user \"anb\""
@@ -122,13 +122,13 @@ def test_a_database_that_does_not_exist_is_named_by_helm_and_in_the_migrations_l
 
 
 def _all_say(instance: str, *words: str) -> bool:
-    """Return whether the logs of API, operator and worker each contain all these words."""
+    """Return whether the logs of API, operator and worker each contain all the given words."""
     logs = [_logs(f"instance={instance}", f"component={component}") for component in ("api", "operator", "worker")]
     return all(word in log for word in words for log in logs)
 
 
 def _logs(*labels: str) -> str:
-    """Return the logs of all started containers in the pods with these labels."""
+    """Return the logs of all started containers in the pods with the given labels."""
     selector = ",".join(f"app.kubernetes.io/{label}" for label in labels)
     wanted = (f"--selector={selector}", "--tail=-1", "--ignore-errors", "--max-log-requests=20")
     return tool("kubectl", "--namespace", BESIDE.name, "logs", *wanted, check=False).stdout

@@ -1,4 +1,4 @@
-"""KEDA adds and removes workers under each of the two scaling policies."""
+"""Tests that KEDA adds and removes workers under each of the two scaling policies."""
 
 import sys
 import time
@@ -16,9 +16,9 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(1200)
 
 JOBS = 30
-# The edit keeps intro, outro and watermark. Rendering 3 s takes long enough for KEDA to start three workers.
+# The edit keeps intro, outro and watermark. A render with them lasts long enough for KEDA to start three workers.
 SHORT = {"trim": {"length": 3}}
-# The plotted samples. docs/kubernetes.md shows this file.
+# The file with the plotted samples, which docs/kubernetes.md shows.
 PICTURE = ROOT / "docs" / "scaling-step.svg"
 TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 

@@ -81,14 +81,14 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
     before = {pod["metadata"]["name"] for pod in namespace.pods("api")}
     with probing(namespace, blink, tmp_path / "probe.json") as answers:
         eventually(lambda: len(answers()) > 10, within=60, every=1)
-        # Use a random value. If this test is retried, the same value would change nothing.
+        # Use a random value, because a retry of this test with the same value would not change the release.
         release.up(f"config.ANB_DOWNLOAD_URL_SECONDS={randrange(600, 900)}")
         eventually(
             lambda: not any(item["metadata"]["name"] in before for item in namespace.items("pods")), within=180, every=1
         )
         so_far = len(answers())
         eventually(lambda: len(answers()) > so_far + 10, within=60, every=1)
-        # If an upload hangs, the probe prints a line for it after the timeout.
+        # Stop the probe and wait. The probe prints a line for a hanging upload after its timeout.
         namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
         namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
         *said, number = answers()
@@ -99,7 +99,7 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
 
 @pytest.fixture
 def installed_afterwards(release: Release) -> Iterator[None]:
-    """Install the release again after the test, because later tests need it."""
+    """Install the release again after the test, because later tests need the release."""
     yield
     release.up()
 
@@ -120,7 +120,7 @@ def test_an_uninstall_keeps_the_videojobs_and_a_new_install_goes_on_with_them(
     assert {finished, "unfinished"} <= set(shown)
     # If a VideoJob still had a finalizer, deleting the VideoJob or its namespace would never finish.
     assert all(item["metadata"].keys().isdisjoint({"finalizers", "deletionTimestamp"}) for item in shown.values())
-    # Helm keeps the pod of `helm test`, so that people can read its log. The README says so.
+    # Helm keeps the pod of `helm test`, so that people can read its log. The README says so, too.
     namespace.kubectl("delete", "pod", "anb-test-upload", "--ignore-not-found")
 
     def left() -> set[str]:

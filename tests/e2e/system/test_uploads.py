@@ -1,4 +1,4 @@
-"""Upload, processing and download of a video through the Service, and its columns in kubectl."""
+"""Upload, processing and download of a video through the Service, and the video's columns in kubectl."""
 
 from collections.abc import Callable
 from itertools import groupby

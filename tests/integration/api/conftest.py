@@ -10,7 +10,7 @@ from tests.support.api import Api, environment, in_environment
 
 @pytest.fixture(scope="session")
 def api(ministack_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API in a real HTTP server, which runs in a thread. It uses SQLite and the embedded emulator."""
+    """The API in a real HTTP server, which runs in a thread. The API uses SQLite and the embedded emulator."""
     with in_environment(environment(tmp_path_factory.mktemp("api"), ministack_url)) as (settings, parts):
         server = make_server(settings, parts.store, parts.objects, parts.queue)
         thread = threading.Thread(target=server.run)

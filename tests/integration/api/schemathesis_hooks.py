@@ -1,6 +1,6 @@
-"""Gives schemathesis values that a schema cannot provide: a video file, valid cursors, and ids of existing videos.
+"""Gives schemathesis values that it can't derive from a schema: a video file, valid cursors, and ids of real videos.
 
-The process of schemathesis imports this module, because SCHEMATHESIS_HOOKS names it.
+Schemathesis imports this module, because SCHEMATHESIS_HOOKS names this module.
 """
 
 import os
@@ -20,7 +20,7 @@ from anb_core.ports.store import Page
 from tests.support.api import VIDEO
 
 FINISHED = os.environ["ANB_TEST_FINISHED"]
-"""Id of a finished video, because the event stream of a finished video ends."""
+"""The id of a finished video. The event stream of a finished video ends, so a test of the stream does not hang."""
 
 CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
 
@@ -39,7 +39,7 @@ EVENT = {
         },
     },
 }
-"""The schema of one event, for schemathesis. The API's schema describes the whole stream as one string."""
+"""The schema of one event for schemathesis, because the API's own schema describes the whole stream as one string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
 schemathesis.openapi.format(
@@ -65,7 +65,7 @@ def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStrategy[Any]:
-    """Replace the id by that of an existing video in half of the cases with a valid id."""
+    """Replace the video id by the id of an existing video in half of the cases that have a valid id."""
     if not _is_id(path_parameters):
         return st.just(path_parameters)
     real = CANCELLED if context.operation.method.upper() in CHANGES else [FINISHED]
@@ -76,8 +76,8 @@ def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStra
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     """Change a case so that it does not hang and does not conflict with an earlier case."""
     if case.path.endswith("/events") and _is_id(case.path_parameters):
-        # The event stream of an unfinished video would not end.
+        # Use a finished video, because the event stream of an unfinished video would not end.
         case.path_parameters["video_id"] = FINISHED
-    # The API refuses an idempotency key that an earlier case used for another upload.
+    # Use a new idempotency key, because the API refuses a key that an earlier case used for another upload.
     if re.fullmatch(IDEMPOTENCY_KEY_PATTERN, str((case.headers or {}).get("Idempotency-Key", ""))):
         case.headers["Idempotency-Key"] = str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Limits of the server for clients that are too slow or send too much data. The tests set shorter limits."""
+"""The server's limits for clients that are too slow or send too much data. The tests shorten the time limits."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.support.api import VIDEO, Api, Raw, form, part
 
 @pytest.fixture
 def owner(request: pytest.FixtureRequest) -> str:
-    """The name of an owner without videos."""
+    """The name of an owner who has no videos."""
     return str(request.node.name)
 
 
@@ -35,7 +35,7 @@ def raw(api: Api) -> Iterator[Raw]:
 
 
 def refusal_of(answer: HTTPResponse) -> tuple[int, str]:
-    """Return a problem's status and code. Checks that the problem is complete and the server closes the connection."""
+    """Return an error response's status and code. Checks that the response is complete and closes the connection."""
     problem = json.loads(answer.read())
     assert (answer.headers["Content-Type"], answer.headers["Connection"]) == ("application/problem+json", "close")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -158,7 +158,7 @@ def test_beyond_the_limit_of_connections_only_health_checks_are_answered(
         assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
         assert httpx.get(f"{api.url}/healthz", trust_env=False).status_code == 200
 
-        # Beyond twice the limit, the server closes a connection before it reads a request.
+        # Beyond twice the limit, the server closes each new connection without reading its request.
         more = [api.raw("ana") for _ in range(4)]
         connections += more
         assert [is_closed(one) for one in more] == [False, False, False, True]
@@ -187,7 +187,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(api: Api, monkeypatch
 
 def test_a_server_may_stop_while_a_refused_client_still_sends() -> None:
     async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        """Do nothing: no request reaches this app."""
+        """Do nothing, because no request reaches this app."""
 
     async def scenario() -> None:
         state = ServerState()

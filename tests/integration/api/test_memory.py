@@ -43,7 +43,7 @@ def test_a_gigabyte_passes_through_in_little_memory_and_past_the_disk(
 ) -> None:
     proc = Path("/proc") / str(process.child.pid)
     with process.upload() as upload:
-        # A small upload first loads every module and allocates every buffer that an upload needs.
+        # Upload a small file first. It loads every module and allocates every buffer that an upload needs.
         upload.begin(f"Content-Length: {len(form())}")
         upload.send(form())
         assert upload.answer().status == 202

@@ -37,7 +37,7 @@ PLANTED = (
     "anb_core.py",
     "anb_worker.py",
 )
-"""Files in every folder of a test, named like modules that the stack imports. `anb` must not import these files."""
+"""Files that are named like modules of the stack. Every test folder contains them, and `anb` must not import them."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def deploy() -> Iterator[Callable[..., Deployment]]:
 
 
 def processes_in(place: Path) -> dict[int, str]:
-    """Return the command line of every process whose working directory is in this folder, by process id."""
+    """Return the command line, by process id, of every process whose working directory is in the given folder."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -71,13 +71,13 @@ class Place:
         return Folder(self.path / NAME)
 
     def plant(self) -> None:
-        """Write the foreign modules into the folders in which `anb` runs."""
+        """Write the files of PLANTED into the folders in which `anb` runs. An imported file records its name."""
         for directory in (self.path, self.path / "out"):
             for name in PLANTED:
                 (directory / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")
 
     def imported(self) -> str:
-        """Return the names of the foreign modules that were imported."""
+        """Return the names of the files of PLANTED that a process imported."""
         return self._imported.read_text() if self._imported.exists() else ""
 
     @property
@@ -85,7 +85,7 @@ class Place:
         return self.path / "imported"
 
     def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
-        """Start a command in a new session. Its stderr goes to its stdout, unless `streams` changes that."""
+        """Start a command in a new session. By default stderr goes to stdout. `streams` sets other standard streams."""
         return subprocess.Popen(
             [*ANB, *arguments],
             cwd=self.path,
@@ -96,7 +96,7 @@ class Place:
         )
 
     def up(self) -> tuple[subprocess.Popen[str], Running]:
-        """Start a stack and wait until it serves. Returns the process and the stack's own record of its state."""
+        """Start `anb up` and wait until the API answers. Returns the process and the stack's record of its state."""
         stack = self.start("up", "--port", "0")
 
         def serves() -> Running | None:
@@ -109,7 +109,7 @@ class Place:
         return stack, running
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command and wait for its end."""
+        """Run a command and wait until it ends."""
         return subprocess.run(
             [*ANB, *arguments],
             cwd=self.path,
@@ -143,7 +143,7 @@ class Place:
         return True
 
     def pid_of(self, part: str) -> int | None:
-        """Return the id of the process in this place whose command line contains `part`, or None."""
+        """Return the id of the process in this folder whose command line contains `part`, or None."""
         commands = processes_in(self.path).items()
         found = [pid for pid, command in commands if part in command and "die_with_parent" not in command]
         return found[0] if found else None
@@ -154,7 +154,7 @@ class Place:
         return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
 
     def kill(self, part: str) -> int:
-        """Kill a process of the stack by SIGKILL and return its process id."""
+        """Kill a process of the stack with SIGKILL and return the process id."""
         pid = eventually(lambda: self.pid_of(part))
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -162,7 +162,7 @@ class Place:
 
 
 def ended(process: subprocess.Popen[str], *, within: float = 60) -> int:
-    """Wait until a process ends, and return its exit code. Reads the output, so that the process never blocks."""
+    """Read a process's output until the process ends, so that the process never blocks. Returns the exit code."""
     process.communicate(timeout=within)
     return process.returncode
 
@@ -178,9 +178,9 @@ def shared_place(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> I
 
 
 def _cleared(path: Path, cards: Path) -> Iterator[Place]:
-    """Yield a place. Afterwards kill every process in its folder, even if the test failed.
+    """Yield a `Place`: a folder in which a test runs `anb`. Afterwards kill every process that runs in the folder.
 
-    All stacks share the composed cards, because composing cards takes seconds.
+    All test folders share one cache of intro and outro clips, because making the clips takes seconds.
     """
     cards.mkdir(exist_ok=True)
     for directory in (path, path / "out"):

@@ -1,4 +1,4 @@
-"""Output and exit codes of commands against an API without faults. The commands run in the test process."""
+"""Output and exit codes of commands when the API works. The commands run in the test process."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BAD = a_video(status="failed", result=None, error={"code": "no_video", "message"
 
 @pytest.fixture
 def anb(deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run a command against a deployment that has these videos."""
+    """A function: `anb(*arguments, videos=...)` runs a command against a fake API that has the given videos."""
 
     def run(*arguments: str, videos: list[dict[str, object]]) -> int:
         def answer(request: Handler) -> None:

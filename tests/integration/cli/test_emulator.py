@@ -66,7 +66,7 @@ def test_an_object_that_does_not_fit_on_the_disk_is_refused_and_leaves_nothing(r
             writer.write(bytes(size))
             writer.commit()
 
-    # RLIMIT_FSIZE simulates a full disk: the emulator's process cannot make any file larger.
+    # RLIMIT_FSIZE simulates a full disk by limiting the size of every file that the emulator writes.
     with closing(objects):
         _limit_files(running, 2**19)
         with pytest.raises(Full, match="InsufficientStorage"):
@@ -96,7 +96,7 @@ def test_the_emulator_ends_when_the_process_that_started_it_ends_even_by_a_kill(
         assert answers(f"http://127.0.0.1:{port}")
         parent.kill()
     eventually(lambda: not answers(f"http://127.0.0.1:{port}"))
-    eventually(lambda: list(tmp_path.glob("state/*.json")))  # only a clean stop writes these files
+    eventually(lambda: list(tmp_path.glob("state/*.json")))  # The emulator writes these files only at a clean stop.
 
 
 def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""In every environment, each command ends with an exit code and a sentence, never with a traceback."""
+"""Tests that in every environment each command ends with an exit code and a message, and never with a traceback."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, list[str]] = {
 
 
 def serve(request: Handler) -> None:
-    """Answer a request like an API with one processed video."""
+    """Answer a request as an API with one processed video would."""
     video = a_video(
         video_id=VIDEO_ID,
         title=TITLE,
@@ -73,7 +73,7 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A folder with a clip. `up` and `demo` fail in it: its lock is held, and the emulator can't be installed."""
+    """A folder with a clip. `up` and `demo` fail there: the folder is locked, and the emulator can't be installed."""
 
     forks: Forks
     circumstances: Circumstances
@@ -234,7 +234,7 @@ def test_folders_that_cannot_be_read_entered_or_written(
         closed.chmod(0o700)
 
 
-# `demo` creates the folder named by its argument, so these values must not name a folder outside the test's folder.
+# `demo` creates the folder that its argument names, so no value may name a new folder outside the test's folder.
 VALUES = [
     "",
     "\n",
@@ -259,7 +259,7 @@ VALUES = [
 
 
 def parameters(info: CommandInfo) -> list[str | None]:
-    """Return the option name of each parameter that takes a value, or None for a positional argument."""
+    """Return, for each parameter that takes a value, its option name, or None for a positional argument."""
     command: Any = typer.main.get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None)
     taking = [parameter for parameter in command.params if not getattr(parameter, "is_flag", False)]
     return [parameter.opts[0] if parameter.param_type_name == "option" else None for parameter in taking]

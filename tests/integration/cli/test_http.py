@@ -1,4 +1,4 @@
-"""The client against a real HTTP server that sends wrong answers or none."""
+"""Tests of the API client with a real HTTP server that sends wrong answers or no answer."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace `time.sleep`, so that a retry does not wait. Returns the list of requested pauses in seconds."""
+    """Replace `time.sleep`, so that retries do not wait. Returns the list of requested pauses, in seconds."""
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     return slept
@@ -453,7 +453,7 @@ def test_a_video_that_is_named_twice_is_deleted_once(
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run `anb` with these arguments in this process and return its exit code."""
+    """Run `anb` with the given arguments in the test process and return the exit code."""
     monkeypatch.setenv("ANB_TOKEN", "secret")
     return perform(arguments)
 

@@ -1,4 +1,4 @@
-"""`anb demo` produces a processed video, and it stops cleanly if it is interrupted at any moment."""
+"""Tests that `anb demo` produces a processed video, and that an interrupted `anb demo` stops cleanly."""
 
 import signal
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, mome
     eventually(lambda: moment(place))
     demo.send_signal(signal.SIGINT)
     assert ended(demo) == Exit.INTERRUPTED
-    # If the demo is interrupted while it starts the stack, the demo cannot stop the stack. The kernel kills the stack.
+    # A demo that is interrupted while it starts the stack can't stop the stack, so the kernel kills the stack.
     eventually(lambda: processes_in(place.path) == {})
     assert not (place.path / "out" / "processed.mp4").exists()
 

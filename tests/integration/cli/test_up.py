@@ -1,4 +1,4 @@
-"""`anb up` with the real API, worker and emulator, on free ports and in a new folder."""
+"""Tests of `anb up` with the real API, worker and emulator, on free ports and in a new folder."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
 
 @pytest.fixture(scope="module")
 def stack(shared_place: Place) -> Iterator[Place]:
-    """A running stack. Tests that do not damage the stack share it."""
+    """A running stack, shared by the tests that do not damage the stack."""
     process, _ = shared_place.up()
     yield shared_place
     process.send_signal(signal.SIGINT)
@@ -43,7 +43,7 @@ def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
     content = (stack.path / downloaded["path"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == video["result"]["sha256"]
     assert video["result"]["frames"] == 30
-    # `anb` and all its child processes imported no file of the folder as a module.
+    # Neither `anb` nor a child process imported a Python file from the working folder.
     assert stack.imported() == ""
 
 
@@ -111,7 +111,7 @@ def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None
 
 
 def bad_clips(folder: Path) -> dict[str, Path]:
-    """Write invalid files that begin like videos. Returns the path of a file for each error code."""
+    """Write invalid files that begin like videos. Returns one file for each error code, as a dict from code to path."""
     folder.mkdir()
     picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-c:v", "libx264", "-preset", "ultrafast")
     (folder / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n\n")
@@ -124,7 +124,7 @@ def bad_clips(folder: Path) -> dict[str, Path]:
     }
     index = next(box.end for box in boxes(clips["zero_duration"]) if box.kind == "moov")
     hours = clips["too_long"].read_bytes()
-    at = hours.index(b"\x44\x89\x88") + 3  # Matroska's duration in milliseconds, a 64-bit float
+    at = hours.index(b"\x44\x89\x88") + 3  # Matroska stores the duration as a 64-bit float.
     clips["too_long"].write_bytes(hours[:at] + struct.pack(">d", 36_000_000.0) + hours[at + 8 :])
     clips["zero_duration"].write_bytes(clips["zero_duration"].read_bytes()[:index])
     clips["truncated"].write_bytes(clips["truncated"].read_bytes()[: clips["truncated"].stat().st_size // 2])
@@ -192,7 +192,7 @@ def test_a_stop_leaves_no_process_and_the_next_start_finds_everything(place: Pla
     assert after.pid != before.pid
     second.kill()
     ended(second)
-    # A killed stack cannot stop its child processes. The kernel kills them.
+    # A killed stack can't stop its child processes, so the kernel kills the child processes.
     eventually(lambda: processes_in(place.path) == {})
 
 

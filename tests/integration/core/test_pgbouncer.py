@@ -1,4 +1,4 @@
-"""Several processes share a few connections to PostgreSQL through PgBouncer in transaction mode."""
+"""Tests of several processes that share a few PostgreSQL connections through PgBouncer in transaction mode."""
 
 import threading
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def clients(pooler: str) -> Iterator[list[SqlStore]]:
 
 
 def life(store: SqlStore, client: int) -> list[tuple[str, str, int]]:
-    """Upload videos and process each with a random number of failures. Returns owner, id and failures of each video."""
+    """Upload videos and process each with a random number of failures. Returns each video's owner, id and failures."""
     seeded, done = Random(client), []
     for number in range(VIDEOS):
         owner = f"owner-{client}-{number}"
@@ -96,7 +96,7 @@ def test_one_client_at_a_time_sweeps(clients: list[SqlStore]) -> None:
 
     def enter(store: SqlStore) -> bool:
         with store.exclusively("sweep", lifetime=MINUTE) as ours:
-            # At the same time, every client runs a transaction on the shared server connections.
+            # While one client holds the sweep, every client can run a transaction on the shared server connections.
             assert store.get("unknown") is None
             leave.wait(timeout=30)
             return ours
@@ -131,7 +131,7 @@ def test_no_setting_statement_or_lock_of_ours_stays_on_a_connection_that_another
 def test_a_row_that_is_locked_is_not_waited_for_longer_than_without_a_pooler(
     clients: list[SqlStore], postgres_url: str
 ) -> None:
-    """The lock timeout applies, although PgBouncer keeps no session settings."""
+    """The store's lock timeout works through PgBouncer, although PgBouncer does not keep session settings."""
     holder, waiter = clients[:2]
     video_id = uploaded(holder)
     direct = make_url(postgres_url).set(drivername="postgresql").render_as_string()

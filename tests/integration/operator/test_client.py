@@ -32,7 +32,7 @@ def ask(
     watched: str | None = "video",
     on_answer: Callable[[str, str], None] = lambda *_: None,
 ) -> object:
-    """Run a call of the client against this server and return its result. The logins return t1, t2 ... as tokens."""
+    """Run a client call against a fake server and return the result. The logins return the tokens t1, t2 ..."""
     tokens = (f"t{number}" for number in count(1))
 
     async def served_and_asked() -> object:
@@ -155,7 +155,7 @@ def test_a_token_that_expires_during_many_calls_fails_none_of_them_and_is_read_a
 
     async def strict(request: web.Request) -> web.StreamResponse:
         seen.add(request.headers["Authorization"])
-        # Delay the answers to the calls with "slow" in their label selector.
+        # Delay the answers to requests whose label selector contains "slow".
         await asyncio.sleep(0.02 if "slow" in request.query["labelSelector"] else 0)
         if request.headers["Authorization"] == "Bearer t1":
             return await status(401, "Unauthorized")(request)
@@ -307,7 +307,7 @@ def test_a_cluster_that_refuses_access_reviews_counts_as_available() -> None:
 
 
 def unreadable(name: str, **metadata: object) -> Json:
-    """Return a VideoJob with a field that only a newer operator's CRD allows."""
+    """Return a VideoJob with a field that only the CRD of a newer operator allows."""
     return (
         item(name)
         | {"spec": {"source": {"key": name}, "edit": {"fade": True}}}
@@ -336,7 +336,7 @@ def test_an_unreadable_videojob_can_still_be_deleted() -> None:
 
 
 class Uninstalled:
-    """A fake API server with these operator pods, for uninstall tests. If `stubborn`, it keeps all finalizers."""
+    """A fake API server for uninstall tests, with the operator pods `pods`. If `stubborn`, it keeps all finalizers."""
 
     def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]

@@ -1,4 +1,4 @@
-"""A whole operator without its database, the API server, the right to watch, or the CRD."""
+"""Tests of a whole operator that lacks its database, the API server, the right to watch, or the CRD."""
 
 import asyncio
 import copy
@@ -61,12 +61,12 @@ DISCOVERY: dict[str, Json] = {
 
 
 class ApiServer:
-    """Fakes the part of an API server that the operator uses.
+    """A fake of the part of an API server that the operator uses.
 
-    `away`: the server answers every request with 503. `known`: VideoJobs can be read by their path.
-    `discovered`: API discovery lists VideoJobs. `watchable`: the operator's role allows watching VideoJobs.
-    `mute`: watches send no changes. `event_reasons`: the reasons of all posted Events.
-    `requests`: the number of requests by method; a watch counts as WATCH. `videojobs`: the VideoJobs by name.
+    If `away`, the server answers every request with 503. If `known`, VideoJobs can be read by their path.
+    If `discovered`, API discovery lists VideoJobs. If `watchable`, the operator's role allows watching VideoJobs.
+    If `mute`, watches send no changes. `event_reasons` lists the reasons of all posted Events.
+    `requests` counts the requests by method, where a watch counts as WATCH. `videojobs` has the VideoJobs by name.
     """
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class ApiServer:
                 assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
                 return {"spec": {}, "status": {"allowed": self.watchable}}
         if method == "POST":
-            # Every other POST is an Event.
+            # All POST requests that were not matched above create an Event.
             self.event_reasons.append(json.loads(body)["reason"])
         answer: Json = DISCOVERY[path] if method == "GET" else json.loads(body)
         return answer
@@ -133,16 +133,16 @@ class ApiServer:
         return self._changed(body, "ADDED")
 
     def ask(self, name: str, spec: Json) -> None:
-        """Change the spec, as `kubectl patch` does."""
+        """Change a VideoJob's spec, as `kubectl patch` does."""
         generation = self.videojobs[name]["metadata"]["generation"] + 1
         self._changed(merged(self.videojobs[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def delete(self, name: str) -> None:
-        """Request the deletion, as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
+        """Request a VideoJob's deletion, as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
         self._changed(merged(self.videojobs[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
 
     def _changed(self, videojob: Json, kind: str) -> Json:
-        # Copy the VideoJob, because the copies that are queued for a watch must not change later.
+        # Copy the VideoJob, because an object that is queued for a watch must not change later.
         videojob = copy.deepcopy(videojob)
         metadata = videojob["metadata"]
         self._version += 1
@@ -161,7 +161,7 @@ class ApiServer:
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[Json | None] = asyncio.Queue()
-        # A watch also gets the changes that were made after the list whose version the watch starts from.
+        # Send the changes that are newer than the resource version from which the client starts its watch.
         for before in self._changes:
             if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
                 changes.put_nowait(before)
@@ -217,7 +217,7 @@ class RunningOperator:
             return False
 
     async def names(self, sentence: str, path: str = "/readyz") -> bool:
-        """Return whether the check at this path fails with this sentence. The default is the readiness check."""
+        """Return whether the check at `path` fails with the given sentence. The default is the readiness check."""
         try:
             status, text = await self.get(path)
         except aiohttp.ClientError:
@@ -225,7 +225,7 @@ class RunningOperator:
         return status == 503 and sentence in text
 
     async def counts(self, line: str) -> bool:
-        """Return whether the metrics contain this line."""
+        """Return whether the metrics contain the given line."""
         return line in (await self.get("/metrics"))[1].splitlines()
 
     async def alive(self) -> bool:
@@ -246,7 +246,7 @@ Run = Callable[[ApiServer, Scenario], list[Any]]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A function that runs a scenario with an operator, stops the operator by SIGTERM, and returns its log lines."""
-    # Shorten the pauses between retries. The number of retries stays unlimited.
+    # Shorten the pauses between retries, to keep the tests fast. The number of retries stays unlimited.
     for module in ("resync", "watch"):
         monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
@@ -306,7 +306,7 @@ def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Wait longer than the operator may leave the feed unread.
+        # Wait longer than FEED_PATIENCE, after which an operator that does not read the feed is unhealthy.
         await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False
@@ -398,7 +398,7 @@ def test_a_cluster_without_videojobs_is_waited_for(run: Run) -> None:
         await operator.until(lambda: operator.names("This cluster knows no VideoJobs: install the chart with"))
         await operator.until(lambda: api.requests["GET"] > 10)
         assert await operator.alive()
-        # A new CRD can be read by its path a little earlier than kopf discovers it.
+        # A client can read a new CRD by its path a little earlier than kopf discovers the CRD.
         api.known = True
         await operator.until(lambda: api.requests["GET"] > 30)
         assert api.requests["WATCH"] == 0
@@ -494,7 +494,7 @@ def test_metrics_count_mirrors_commands_and_requests(run: Run) -> None:
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
-        # The metric counts a reconciliation only after its writes.
+        # Wait for the metric, because the operator updates it only after the writes of a reconciliation.
         await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
         _, text = await operator.get("/metrics")
         for line in text.splitlines():

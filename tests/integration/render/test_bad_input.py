@@ -1,4 +1,4 @@
-"""A bad upload is refused with the right code. A fault of the worker is never reported as a fault of the upload."""
+"""Tests that a bad upload is refused with the right code, and that a worker's fault never counts as a bad upload."""
 
 from pathlib import Path
 
@@ -27,14 +27,14 @@ def code_of(render: Render, source: Path, edit: EditSpec = ONLY_MAIN) -> str:
 
 
 def cut(source: Path, share: float) -> Path:
-    """Cut a file off after this share of its bytes (0 to 1), like a broken upload."""
+    """Cut a file off after the given share of its bytes (0 to 1), like a broken upload."""
     data = source.read_bytes()
     source.write_bytes(data[: round(len(data) * share)])
     return source
 
 
 def overwrite(source: Path, kind: str, share: float, data: bytes) -> Path:
-    """Overwrite the content of an MP4 box with repeated `data`, from this share of its length (0 to 1) to its end."""
+    """Overwrite an MP4 box with repeated `data`, from the given share of its length (0 to 1) to its end."""
     content = bytearray(source.read_bytes())
     box = next(box for box in boxes(source) if box.kind == kind)
     start = round(box.start + 8 + (box.end - box.start) * share)
@@ -120,10 +120,10 @@ def test_a_video_without_a_single_picture_has_zero_duration(clip: MakeClip, rend
 
 def test_a_claim_of_ten_hours_is_refused_at_once(clip: MakeClip, render: Render) -> None:
     source = clip("clip.mkv", *GRAY, *FAST, "-t", 1)
-    # Overwrite Matroska's duration: element 0x4489, a 64-bit float in milliseconds.
+    # Overwrite the duration of the Matroska file: element 0x4489, a 64-bit float in milliseconds.
     content = bytearray(source.read_bytes())
     at = content.index(b"\x44\x89\x88")
-    content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # 36,000,000 ms
+    content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # 36,000,000 ms, which is ten hours
     source.write_bytes(content)
     assert code_of(render, source) == "too_long"
 
@@ -147,7 +147,7 @@ def test_an_image_bomb_is_refused_before_it_is_opened(clip: MakeClip, render: Re
 def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
     clip: MakeClip, cards_dir: Path, tmp_path: Path
 ) -> None:
-    # The limit equals the picture size in the headers. Later pictures are larger than the limit.
+    # The limit equals the picture size in the file's headers, but later pictures are larger than the limit.
     small = clip("small.ts", *GRAY, *FAST, "-t", 1)
     large = clip("large.ts", "-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=2", *FAST, "-output_ts_offset", 1)
     small.write_bytes(small.read_bytes() + large.read_bytes())
@@ -161,7 +161,7 @@ def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
 def test_a_picture_that_is_as_large_as_is_allowed_is_rendered(
     clip: MakeClip, cards_dir: Path, tmp_path: Path, codec: str
 ) -> None:
-    # Decoders allocate margins around the picture. The limit must not count the pixels of the margins.
+    # Decoders allocate margins around each picture. The pixel limit must not count the margins.
     source = clip("clip.mkv", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=0.1", "-c:v", codec)
     engine = RenderEngine(cards_dir, input_limits=InputLimits(max_pixels=320 * 180))
     assert render_clip(engine, source, ONLY_MAIN, tmp_path / "work").rendered.frames == 3

@@ -1,4 +1,4 @@
-"""Rendered colors are right even if the file has wrong, missing or changing color tags."""
+"""Tests that rendered colors are right even if the file has wrong, missing or changing color tags."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
 HD, SD = "1280x720", "720x576"
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 TS = ("-f", "mpegts")
-# Code values of Y, Cb and Cr for pure red, by color matrix.
+# The values of Y, Cb and Cr that encode pure red, by color matrix.
 RED_709, RED_601, RED_2020, RED_YCGCO = (63, 102, 240), (81, 90, 240), (97, 93, 192), (71, 72, 240)
 
 
 def plain(codes: tuple[int, int, int], size: str, *, seconds: float = 0.3, aspect: str = "1") -> list[str]:
-    """Return ffmpeg's input arguments for one color, given as code values and without color tags."""
+    """Return ffmpeg's input arguments for a picture of one color without color tags. `codes` are Y, Cb and Cr."""
     y, u, v = codes
     untagged = "setparams=range=unknown:colorspace=unknown:color_primaries=unknown:color_trc=unknown"
     picture = f"color=s={size}:r=30:d={seconds},format=yuv420p,lutyuv={y}:{u}:{v},setsar={aspect},{untagged}"
@@ -31,12 +31,12 @@ def says(matrix: int, primaries: int, transfer: int = 1) -> list[str]:
 
 
 def shows(output: Output, color: tuple[int, int, int], *, at: float = 0.1, x: int = 640, within: int = 12) -> bool:
-    """Return whether column `x` of the middle line shows this RGB color `at` this second."""
+    """Return whether the pixel in column `x` of the middle line has the given RGB color at `at` seconds."""
     return bool(np.abs(output.frame(at)[360, x].astype(int) - color).max() <= within)
 
 
 def joined(path: Path, *parts: list[str]) -> Path:
-    """Make an MPEG-TS file of several H.264 streams, one after the other."""
+    """Make an MPEG-TS file in which several H.264 streams follow each other."""
     stream = path.with_suffix(".h264")
     pieces = [make_clip(stream, *part, "-f", "h264").read_bytes() for part in parts]
     stream.write_bytes(b"".join(pieces))

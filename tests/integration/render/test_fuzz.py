@@ -1,6 +1,6 @@
-"""Each damaged file is rendered, or refused with a code. No damaged file makes the worker fail or hang.
+"""Tests that each damaged file is rendered or refused with a code, and that no file makes the worker fail or hang.
 
-60 files run with the other tests, and 500 by `make fuzz`. FUZZ_FILES sets the number.
+A normal test run tries 60 files, and `make fuzz` tries 500 files. FUZZ_FILES sets the number of files.
 """
 
 import os
@@ -24,7 +24,7 @@ CODES = {
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The undamaged files by their names."""
+    """The undamaged files, by file name."""
     folder = tmp_path_factory.mktemp("seeds")
     return {
         name: make_clip(folder / name, *PICTURE, *TONE, *how, "-bitexact").read_bytes() for name, how in SEEDS.items()

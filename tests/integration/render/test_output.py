@@ -1,4 +1,4 @@
-"""Finished videos have the promised format and the right picture, for all kinds of uploads."""
+"""Tests that finished videos have the documented format and the right picture, for all kinds of uploads."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ from anb_worker.render.mp4_boxes import boxes
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, render_clip
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-# The four quarters of the picture: red and green in the upper half, blue and white in the lower half.
+# The picture has four colored quarters: red and green in the upper half, blue and white in the lower half.
 QUARTERS = (
     "drawbox=iw/2:0:iw/2:ih/2:lime:fill,drawbox=0:ih/2:iw/2:ih/2:blue:fill,drawbox=iw/2:ih/2:iw/2:ih/2:white:fill"
 )
@@ -99,7 +99,7 @@ def test_the_intro_has_the_mark_and_the_title_and_the_outro_the_mark(finished: O
     title = np.s_[490:540, 400:880]
     assert intro[title].max() < 120
     assert late_intro[title].max() > 220
-    assert late_intro[300, 370][0] > 200  # the orange of the logo
+    assert late_intro[300, 370][0] > 200  # The logo is orange.
     assert outro[280, 600][0] > 200
     assert outro[title].max() < 120
 
@@ -136,7 +136,8 @@ def test_any_shape_is_fitted_and_never_stretched(
 
 
 def test_pixels_that_are_not_square_are_made_square(clip: MakeClip, render: Render) -> None:
-    source = clip("anamorphic.mp4", *quarters(720, 576, seconds=0.5), "-vf", "setsar=64/45")  # 16:9, as on a DVD
+    # The clip has the format of a DVD: 720x576 stored pixels, which a player shows at 16:9.
+    source = clip("anamorphic.mp4", *quarters(720, 576, seconds=0.5), "-vf", "setsar=64/45")
     assert max(bars(render(source), at=0.2)) <= 3
 
 
@@ -148,7 +149,7 @@ def test_a_clip_that_a_phone_turned_comes_out_upright_and_letterboxed(
     clip: MakeClip, render: Render, rotation: int, corners: tuple[tuple[int, int, int], ...]
 ) -> None:
     flat = clip("flat.mp4", *quarters(640, 360, seconds=0.5))
-    # ffmpeg's option rotates counterclockwise. The rotation in a phone's file is clockwise.
+    # -display_rotation turns the picture counterclockwise, but a phone stores a clockwise angle, so negate the angle.
     turned = clip("turned.mp4", "-display_rotation", -rotation, "-i", flat, "-c", "copy")
     output = render(turned)
     portrait = rotation != 180
@@ -193,7 +194,7 @@ def test_a_picture_that_changes_its_size_in_mid_stream_is_fitted_anew(clip: Make
 
 
 def test_white_in_an_hdr_clip_stays_bright_and_neutral(clip: MakeClip, render: Render) -> None:
-    # The reference white of HDR is 75 % of the HLG signal. In the output it must be bright and without color.
+    # In HLG, an HDR format, white is 75 % of the signal. White in the output must be bright and without color.
     source = clip(
         "hdr.mp4",
         *("-f", "lavfi", "-i", "color=black:s=640x360:r=30:d=0.5,format=yuv420p10le"),
@@ -213,7 +214,7 @@ def test_white_in_an_hdr_clip_stays_bright_and_neutral(clip: MakeClip, render: R
 
 
 def test_an_interlaced_picture_has_no_combs(clip: MakeClip, render: Render) -> None:
-    # The bar moves by 16 pixels per field. Without deinterlacing, every second line of its edge would be shifted.
+    # A white bar moves by 16 pixels per field. Without deinterlacing, every second line of the bar would be shifted.
     source = clip(
         "interlaced.ts",
         *("-f", "lavfi", "-i", "color=black:s=720x576:r=50:d=1"),
@@ -228,7 +229,7 @@ def test_an_interlaced_picture_has_no_combs(clip: MakeClip, render: Render) -> N
 
 
 def test_frames_that_come_at_uneven_times_are_shown_when_they_are_due(clip: MakeClip, render: Render) -> None:
-    # A screen recorder's variable frame rate: brightness 40 from 0 s, 120 from 0.2 s, 200 from 1.5 s on.
+    # The frame rate varies, as in a screen recording. The brightness is 40 at first, 120 from 0.2 s and 200 from 1.5 s.
     levels = clip(
         "uneven.mkv",
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=10:d=2,format=yuv420p"),
@@ -245,7 +246,7 @@ def test_frames_that_come_at_uneven_times_are_shown_when_they_are_due(clip: Make
 
 
 def test_a_cut_begins_with_what_was_on_the_screen_at_that_moment(clip: MakeClip, render: Render) -> None:
-    # One frame per second, every third a keyframe. Each second has a brightness of its own.
+    # The clip has one frame per second, and every third frame is a keyframe. Each frame has a different brightness.
     source = clip(
         "slides.mp4",
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=1:d=10,format=yuv420p,geq=lum='20+20*N':cb=128:cr=128"),
@@ -261,7 +262,7 @@ def test_a_cut_begins_with_what_was_on_the_screen_at_that_moment(clip: MakeClip,
 
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv", "cut.ts", "cut.avi"])
 def test_a_cut_is_exact_in_every_kind_of_file(clip: MakeClip, render: Render, name: str) -> None:
-    # White from 3 s on, with a keyframe every 4 s only.
+    # The picture is black and becomes white at 3 s. The keyframes are 4 s apart, so the cut is not at a keyframe.
     source = clip(
         name,
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=30:d=5,drawbox=t=fill:color=white:enable='gte(t,3)'"),

@@ -1,4 +1,4 @@
-"""The rights of a sandboxed child process, which opens untrusted files."""
+"""Tests of the rights of a sandboxed child process. Such a process opens untrusted files."""
 
 import ctypes
 import fcntl

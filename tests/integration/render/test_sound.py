@@ -1,4 +1,4 @@
-"""A finished video has sound, which is in sync with the picture and as long as the picture."""
+"""Tests that the sound of a finished video is in sync with the picture and as long as the picture."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ IN_STEP = 0.040
 WITH_INTRO = EditSpec(watermark=OFF, outro=OFF)
 INTRO = 3.0
 
-# A black picture with a white flash from 1.0 to 1.2 s, and silence with a beep at the same time.
+# The picture is black with a white flash from 1.0 to 1.2 s. The sound is silent with a beep at the same time.
 FLASH = (
     "-f",
     "lavfi",
@@ -30,19 +30,19 @@ def beep(rate: int = 48_000, layout: str = "stereo") -> list[str]:
 
 
 def flash_at(output: Output, *, after: float = 0.0) -> float:
-    """Return the first second, from `after` on, at which the picture is white."""
+    """Return the time in seconds, not before `after`, at which the picture first is white."""
     first = round(after / FRAME)
     return (first + int(np.argmax(output.brightness()[first:] > 128))) * FRAME
 
 
 def beep_at(output: Output, *, after: float = 0.0) -> float:
-    """Return the first second, from `after` on, at which the sound is loud."""
+    """Return the time in seconds, not before `after`, at which the sound first is loud."""
     first = round(after * 48_000)
     return (first + int(np.argmax(output.loudness()[first:] > 0.2))) / 48_000
 
 
 def ends(output: Output) -> tuple[float, float]:
-    """Return the ends of picture and sound in seconds."""
+    """Return the end times of picture and sound in seconds."""
     with av.open(output.path) as opened:
         last = {"video": 0.0, "audio": 0.0}
         for packet in opened.demux():
@@ -69,7 +69,7 @@ def test_after_the_intro_the_sound_is_in_step_with_the_picture(clip: MakeClip, r
 def test_a_stream_that_begins_later_than_the_other_stays_in_step(
     clip: MakeClip, render: Render, name: str, arguments: list[object]
 ) -> None:
-    # Shift the sound's timestamps, and move the beep the other way, so that flash and beep still coincide.
+    # Shift the sound's timestamps, and move the beep back by the same time, so that flash and beep still coincide.
     offset = float(str(arguments[1]))
     sound = ["-f", "lavfi", "-i", f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{1 - offset},{1.2 - offset})':s=48000:d=2"]
     output = render(clip(name, *FLASH, *arguments, *sound, *H264, *AAC))
@@ -135,7 +135,7 @@ def test_of_two_sounds_the_one_that_the_file_prefers_is_taken(clip: MakeClip, re
 
 @pytest.mark.parametrize("end", [0.36, 0.9], ids=["short", "long"])
 def test_a_hole_in_the_sound_becomes_silence_and_nothing_moves(clip: MakeClip, render: Render, end: float) -> None:
-    # The packets from 0.3 s to `end` are missing.
+    # Drop the sound packets from 0.3 s to `end`.
     source = clip(
         "hole.mkv",
         *(*FLASH, *beep(), *H264, "-c:a", "pcm_s16le"),
@@ -179,7 +179,7 @@ def test_of_two_sounds_one_that_can_not_be_decoded_is_left_out(clip: MakeClip, r
     source = clip("two.mkv", *FLASH, *silence, *beep(), *tracks, "-disposition:a:0", "default")
     data = source.read_bytes()
     head = data.index(b"OpusHead")
-    # Opus does not define this channel mapping family, so no decoder accepts the stream.
+    # Opus does not define the channel mapping family that this byte names, so no decoder accepts the stream.
     source.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
     output = render(source)
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP

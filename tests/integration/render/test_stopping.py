@@ -1,4 +1,4 @@
-"""A render ends when it is asked to stop or when its worker dies, and leaves no processes and no files."""
+"""Tests that a render ends on a stop request or at its worker's death, and leaves no processes and no files."""
 
 import signal
 import subprocess
@@ -48,21 +48,21 @@ def workdir(tmp_path: Path) -> Path:
 
 
 def children_in(workdir: Path) -> list[int]:
-    """Return the ids of all processes whose working directory is this folder."""
+    """Return the ids of all processes whose working directory is the given folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.joinpath("cwd").resolve(strict=True) == workdir:
                 found.append(int(process.name))
         except OSError:
-            continue  # the process ended meanwhile, or belongs to another user
+            continue  # The process has ended, or another user owns it.
     return found
 
 
 def start(
     engine: RenderEngine, source: Path, workdir: Path, stop: Stop, **callbacks: Callable[..., None]
 ) -> list[BaseException]:
-    """Render in a thread. Returns a list, to which the thread appends the error that ends the render."""
+    """Render in a thread. Returns a list. When an error ends the render, the thread appends the error to the list."""
     errors: list[BaseException] = []
 
     def work() -> None:

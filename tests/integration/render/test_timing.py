@@ -1,4 +1,4 @@
-"""Picture and sound keep their times in all containers, with late starts, gaps, trims and joined recordings.
+"""Tests that picture and sound stay in time in all containers, with late starts, gaps, trims and joined recordings.
 
 Each clip flashes and beeps at PULSES. The tests decode the output and compare its flashes and beeps.
 """
@@ -16,10 +16,10 @@ from anb_core.ports.renderer import Resources
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, make_clip
 
 PULSES = (0.5, 1.3, 2.6, 3.2, 4.4, 5.2)
-"""Start of each pulse in seconds. A pulse lasts 0.2 s. All gaps differ, so that a shift is always noticed."""
+"""Start of each pulse in seconds. A pulse lasts 0.2 s. All pauses differ, so that a test notices every shift."""
 SECONDS = 6.0
 LATE = 0.8
-"""Seconds by which one stream begins after the other."""
+"""Delay in seconds of the stream that begins later."""
 FRAME, IN_STEP = 1 / 30 + 0.005, 0.040
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf", 2, "-g", 250)
@@ -30,20 +30,21 @@ CODECS: dict[str, tuple[object, ...]] = {
     "avi": ("-c:v", "mpeg4", "-q:v", 3, "-bf", 2, "-g", 250, "-c:a", "pcm_s16le"),
     "ts": (*X264, "-c:a", "aac", "-output_ts_offset", 700),
 }
-"""Encoder arguments by container: long groups of pictures with B-frames. The timestamps of MPEG-TS start at 700 s,
-because the timestamps of a broadcast do not start at 0 either."""
+"""Encoder arguments by container. They ask for long groups of pictures with B-frames.
+
+The timestamps of the MPEG-TS file start at 700 s, because the timestamps of a broadcast do not start at 0."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A test signal: start and end of picture, sound, and a hole in which the picture has no frames. In seconds."""
+    """A test signal. Each field is a start and an end in seconds. In the `hole`, the picture has no frames."""
 
     picture: tuple[float, float] = (0.0, SECONDS)
     sound: tuple[float, float] = (0.0, SECONDS)
     hole: tuple[float, float] = (0.0, 0.0)
 
     def inputs(self) -> list[object]:
-        """Return ffmpeg's input arguments for this signal, without codecs."""
+        """Return ffmpeg's input arguments for the signal, without codecs."""
         begin, end = self.picture
         flash = "+".join(f"between(t,{at - begin - 0.001:.3f},{at - begin + 0.199:.3f})" for at in PULSES)
         keep = f"not(between(t,{self.hole[0] - begin:.3f},{self.hole[1] - begin:.3f}))" if self.hole[1] else "1"
@@ -57,13 +58,13 @@ class Signal:
         ]
 
     def flashes(self, trim: Trim) -> list[float]:
-        """Return the seconds, counted from the trim's start, at which the picture turns white."""
+        """Return the times, in seconds after the trim's start, at which the picture becomes white."""
         begin, end = self.picture
         shown = [at for at in PULSES if begin <= at < end and not self.hole[0] < at + 0.2 <= self.hole[1] + 0.2]
         return _kept(shown, trim)
 
     def beeps(self, trim: Trim) -> list[float]:
-        """Return the seconds, counted from the trim's start, at which the sound becomes loud."""
+        """Return the times, in seconds after the trim's start, at which the sound becomes loud."""
         return _kept([at for at in PULSES if self.sound[0] <= at < self.sound[1]], trim)
 
 
@@ -78,7 +79,7 @@ PICTURE_SHORT = Signal(picture=(0.0, 4.0))
 
 
 def rises(levels: npt.NDArray[np.float64], over: float, rate: float, quiet: float) -> list[float]:
-    """Return the seconds at which the levels rise above `over`, after at least `quiet` seconds below it."""
+    """Return the times in seconds at which a level rises above `over` after at least `quiet` seconds below `over`."""
     loud = np.flatnonzero(levels > over)
     starts = [at for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > quiet * rate]
     return [float(at) / rate for at in starts]
@@ -106,7 +107,7 @@ def edit(trim: Trim) -> EditSpec:
 def test_flashes_and_beeps_are_where_they_were(
     clip: MakeClip, render: Render, kind: str, signal: Signal, trim: Trim
 ) -> None:
-    if kind == "avi":  # AVI has no timestamps, so streams begin together and have no holes
+    if kind == "avi":  # AVI has no timestamps, so use a signal without delay and hole.
         signal = TOGETHER if signal is SOUND_LATE else PICTURE_SHORT
     check(render(clip(f"clip.{kind}", *signal.inputs(), *CODECS[kind]), edit(trim)), signal, trim)
 
@@ -164,7 +165,8 @@ def test_a_file_may_begin_in_the_middle_of_a_packet_of_any_size(clip: MakeClip, 
 
 @pytest.mark.parametrize("cut", [100, 300])
 def test_a_recording_without_key_frames_may_begin_anywhere(clip: MakeClip, render: Render, cut: int) -> None:
-    # Intra refresh renews the picture part by part. Frames before the first complete one are not shown.
+    # A file with intra refresh has no keyframes. Each frame updates a part of the picture.
+    # Frames before the first complete picture are not shown.
     refresh = (*X264, "-bf", 0, "-s", "640x360", "-x264-params", "intra-refresh=1:keyint=30", "-c:a", "aac")
     source = clip("clip.ts", *Signal().inputs(), *refresh)
     source.write_bytes(source.read_bytes()[188 * cut :])
@@ -189,7 +191,7 @@ def test_an_empty_edit_in_a_fragmented_file_does_not_count_for_its_length(clip: 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Resources:
-    """An operator's cards: an intro of one frame and an outro of two frames."""
+    """A deployment's own cards: an intro of one frame and an outro of two frames."""
     folder = tmp_path_factory.mktemp("few")
     cards = [
         make_clip(
@@ -234,7 +236,7 @@ def test_another_program_of_a_broadcast_beside_the_picture_does_not_follow_it(cl
 
 
 def test_an_edit_list_that_shows_a_part_twice_is_followed(clip: MakeClip, render: Render) -> None:
-    # The second edit starts far from a keyframe, so that the decoder has to go back in time for it.
+    # The second entry of the edit list starts far after a keyframe, so the decoder has to go back to the keyframe.
     source = clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], "-bf", 0, "-output_ts_offset", 1)
     data = bytearray(source.read_bytes())
     seconds = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4])

@@ -1,4 +1,4 @@
-"""Real worker processes. Each site has its own database, bucket, queue and scratch disk."""
+"""Real worker processes. Each test deployment (`Site`) has its own database, bucket, queue and scratch disk."""
 
 import os
 import signal
@@ -28,20 +28,20 @@ from tests.support.stores import Sql
 from tests.support.tether import free_port
 
 LEASE = timedelta(seconds=60)
-"""Duration of a lease, long enough for slow machines. Tests call `pass_time` to let a lease expire."""
+"""Duration of a lease. It is long enough for slow machines, so tests call `pass_time` to let a lease expire."""
 
 HELD_WORKER = Path(__file__).with_name("held_worker.py")
 _numbers = count(1)
 
 
 class Worker:
-    """One worker process. It writes its log to a file."""
+    """One worker process, which writes its log to a file."""
 
     def __init__(self, name: str, command: list[str | Path], environment: dict[str, str], log: Path) -> None:
         self.name = name
         self._log = log
         with log.open("wb") as output:
-            # The worker gets a new session, so that tests can recognize processes that the worker leaves behind.
+            # Start the worker in a new session, so that tests can recognize processes that the worker leaves behind.
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=os.environ | environment, start_new_session=True
             )
@@ -54,12 +54,12 @@ class Worker:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """Send SIGKILL and wait for the end of the process."""
+        """Send SIGKILL and wait until the process ends."""
         self.process.kill()
         self.process.wait(10)
 
     def exit_code(self) -> int:
-        """Wait for the end of the process and return its exit code."""
+        """Wait until the process ends, and return its exit code."""
         return self.process.wait(60)
 
     def receiving(self) -> bool:
@@ -69,7 +69,7 @@ class Worker:
 
 
 class Site:
-    """The database, bucket, queue and disk that workers share. Tests use database, bucket and queue through `parts`."""
+    """A test deployment: database, bucket, queue and disk of its workers. `parts` gives access to the first three."""
 
     def __init__(self, folder: Path, parts: Parts, policy: RetryPolicy, database: Sql, tmpdir: Path) -> None:
         self.parts = parts
@@ -80,11 +80,11 @@ class Site:
         self.workers: list[Worker] = []
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
-        """Start a worker whose renders wait for `let_go`. The worker kills itself at the step `die_at`, if given."""
+        """Start a worker whose renders wait for `let_go`. If `die_at` names a step, the worker kills itself there."""
         return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
     def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
-        """Start two held workers. Returns the worker that renders this video, and then the idle worker."""
+        """Start two workers whose renders wait. Returns the worker that renders the video, and the idle worker."""
         workers = [self.held_worker(**environment) for _ in range(2)]
 
         def rendering() -> list[Worker]:
@@ -101,13 +101,13 @@ class Site:
         return self._start([sys.executable, "-m", "anb_worker"], environment)
 
     def silence(self, worker: Worker) -> None:
-        """Freeze a worker by SIGSTOP outside a transaction. Otherwise other workers would wait for its row locks."""
+        """Freeze a worker with SIGSTOP outside its transactions, because other workers would wait for its row locks."""
         with self.database.database.transaction():
             worker.send(signal.SIGSTOP)
             os.waitpid(worker.process.pid, os.WUNTRACED)
 
     def let_go(self) -> None:
-        """Let all held renders finish, now and later."""
+        """Let all waiting renders finish. Later renders do not wait either."""
         (self.folder / "go").touch()
 
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
@@ -143,7 +143,7 @@ class Site:
         return self.parts.store.end_expired_leases(limit=10, policy=self._policy)
 
     def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
-        """Sweep repeatedly until the job has this status, and return the job."""
+        """Sweep repeatedly until the job has the given status, and return the job."""
 
         def reached() -> Job | None:
             self.sweep()
@@ -156,7 +156,7 @@ class Site:
         return job
 
     def until_rendering(self, worker: Worker, video_id: str) -> None:
-        """Sweep repeatedly until this worker renders this video and has stored its progress."""
+        """Sweep repeatedly until the given worker renders the given video and has stored a progress above 0."""
 
         def begun() -> bool:
             self.sweep()
@@ -166,11 +166,11 @@ class Site:
         eventually(lambda: self.job(video_id).progress > 0)
 
     def held(self, worker: Worker) -> Path:
-        """Return the path of the file that this worker creates when its render waits."""
+        """Return the path of the file that the given worker creates when its render waits."""
         return self.folder / f"rendering-{worker.process.pid}"
 
     def results(self, video_id: str) -> list[str]:
-        """Return the keys of all results in the bucket, including results of earlier attempts."""
+        """Return the keys of a video's results in the bucket, including results of earlier attempts."""
         keys = [attempt.result_key for attempt in self.parts.store.history(video_id)[1]]
         return [key for key in keys if self.parts.objects.head(key)]
 
@@ -251,13 +251,13 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def site(make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Site:
-    """A site on SQLite and the embedded emulator, like that of `anb up`."""
+    """A test deployment on SQLite and the embedded emulator, like a deployment of `anb up`."""
     return make_site(sqlite_url, ministack_url)
 
 
 @pytest.fixture
 def postgresql_site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Site:
-    """A site on PostgreSQL and the embedded emulator."""
+    """A test deployment on PostgreSQL and the embedded emulator."""
     return make_site(postgres_url, ministack_url)
 
 

@@ -1,7 +1,7 @@
 """A worker whose renderer waits until FOLDER/go exists. Started as `held_worker.py FOLDER [STEP]`.
 
-Everything except the renderer is the real worker. FOLDER/rendering-PID appears when a render starts. At STEP the worker
-kills itself.
+Everything except the renderer is the real worker. The renderer creates FOLDER/rendering-PID at its start.
+If STEP is given, the worker kills itself at the step with this name.
 """
 
 import os

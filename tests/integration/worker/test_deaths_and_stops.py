@@ -17,7 +17,7 @@ from tests.support import eventually
 
 
 def test_a_video_whose_message_was_never_sent_is_processed_too(site: Site) -> None:
-    """The upload is committed, but no API sends the message. The worker's own relay must send the message."""
+    """The test commits an upload without a running API, so the worker's own relay must send the message."""
     site.let_go()
     video = site.upload(b"holiday")
     worker = site.held_worker()
@@ -140,7 +140,7 @@ def test_a_worker_waits_for_a_row_that_another_transaction_locks(postgresql_site
 
 
 class Fourfold:
-    """Sends each message to the queue four times."""
+    """A queue sender that sends each message four times."""
 
     def __init__(self, queue: QueueSender) -> None:
         self.name = queue.name
@@ -206,7 +206,7 @@ def test_a_bucket_and_queue_that_go_away_in_mid_job_lose_nothing(
 
 
 def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> None:
-    """SIGSTOP freezes the first worker. SIGCONT continues it after the second worker took the job over."""
+    """SIGSTOP freezes the first worker, and the second worker takes over the job. Then SIGCONT continues the first."""
     video = site.upload()
     first, second = site.two_held_workers(video)
     site.silence(first)

@@ -18,7 +18,7 @@ from tests.support.tether import free_port
 
 @pytest.fixture(scope="module")
 def tmpdir(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> Path:
-    """A scratch disk that shares the composed cards of this test run."""
+    """A scratch disk that shares the test run's cache of intro and outro clips."""
     tmpdir = tmp_path_factory.mktemp("tmpdir")
     cards_dir.mkdir(exist_ok=True)
     root = tmpdir / f"anb-worker-{os.getuid()}"

@@ -49,7 +49,7 @@ class World:
     client: Client
 
     def caller(self, owner: str, scope: Scope = Scope.USER) -> dict[str, str]:
-        """Create a token for this owner and return the request headers with this token."""
+        """Create a token for the given owner and return the request headers with the token."""
         return {"Authorization": f"Bearer {create_token(self.store, owner=owner, scope=scope).secret}"}
 
     def upload(self, headers: dict[str, str], title: str = "A title") -> str:
@@ -78,7 +78,7 @@ def world() -> Iterator[World]:
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
-    """Check that a problem response is complete, and return its status and code."""
+    """Check that an error response has all fields, and return its status and code."""
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert set(problem) == {"type", "title", "status", "code", "detail"}

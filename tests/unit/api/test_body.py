@@ -13,7 +13,7 @@ from anb_api.problems import Stalled
 
 
 class Client:
-    """A client that sends these messages and then sends nothing more."""
+    """A client that sends the given messages and then sends nothing."""
 
     def __init__(self, *messages: Message) -> None:
         self._messages = list(messages)
@@ -88,7 +88,7 @@ def test_an_error_of_the_work_is_raised(executor: ThreadPoolExecutor) -> None:
 
 
 class Dripping:
-    """A client that sends `pieces` pieces of a body, one every `every` seconds."""
+    """A slow client. It sends a body in small pieces with a pause of `every` seconds before each piece."""
 
     def __init__(self, piece: bytes, *, every: float, pieces: int = 10_000) -> None:
         self._piece = piece

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Unavailable
 
 
 class Hanging:
-    """A part whose `ping` returns only after `go` is set. `asked` counts the pings."""
+    """A fake database, bucket or queue. `ping` returns only after `go` is set. `asked` counts the calls of `ping`."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,4 +1,4 @@
-"""Each part of the API uses its own setting."""
+"""Tests that each setting reaches the part of the API that uses it."""
 
 from datetime import timedelta
 

@@ -7,7 +7,7 @@ from anb_api.slots import Slots, too_many_uploads
 
 
 def take_all(slots: Slots, owner: str, stack: ExitStack) -> int:
-    """Take slots for an owner until one is refused, and return how many were granted."""
+    """Take upload slots for an owner until a slot is refused. Returns the number of granted slots."""
     for taken in range(100):
         try:
             stack.enter_context(slots.taken(owner))

@@ -1,4 +1,4 @@
-"""The guard in front of the emulator passes only signed requests. The tests sign requests with boto3."""
+"""Tests that the guard in front of the emulator forwards only signed requests. The tests sign requests with boto3."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ Change = Callable[[Message], Message]
 
 @dataclass
 class Answered:
-    """The response's status and headers, and each request, with its body, that the guard passed to the app."""
+    """The response's status and headers, and in `seen` each request and body that the guard forwarded to the app."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def presigned(secret: str = SECRET, life: int = 60) -> Message:
 
 
 def ask(asked: Message, body: bytes = b"", *, clock: float = 0.0, pieces: int = 2) -> Answered:
-    """Send a request through a guard whose clock is `clock` seconds ahead."""
+    """Send a request through a guard whose clock is `clock` seconds ahead of the client's clock."""
     answered = Answered()
     cuts = [len(body) * n // pieces for n in range(pieces + 1)]
     messages = [
@@ -311,7 +311,7 @@ def test_a_websocket_is_closed_and_lifespan_events_reach_the_app() -> None:
 
 
 class MiniStackS3:
-    """A fake of MiniStack's S3 module, as far as the guard uses it. If `full`, the disk is full."""
+    """A fake of the part of MiniStack's S3 module that the guard uses. If `full`, the disk is full."""
 
     def __init__(self, *, full: bool) -> None:
         self.full = full
@@ -336,7 +336,7 @@ def test_an_object_that_was_not_written_to_the_disk_is_no_success(full: bool, st
 
     async def put(_scope: Message, _receive: Receive, send: Send) -> None:
         record = s3.buckets["videos"]["objects"]["a<b"] = {"body": b"x"}
-        with contextlib.suppress(Exception):  # MiniStack suppresses all errors, too
+        with contextlib.suppress(Exception):  # MiniStack also suppresses all errors.
             persist("videos", "a<b", record)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 

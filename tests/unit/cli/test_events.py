@@ -5,7 +5,7 @@ from anb_cli.events import events_of
 
 
 def read(*lines: str, end: str = "\n", content_type: str = "text/event-stream") -> list[tuple[str, str, str]]:
-    """Parse these lines and return the id, name and data of each event."""
+    """Parse the given lines and return the id, name and data of each event."""
     content = "".join(line + end for line in lines).encode()
     answer = httpx.Response(200, headers={"Content-Type": content_type}, content=content)
     return [(event.id, event.event, event.data) for event in events_of(answer)]

@@ -27,9 +27,9 @@ GONE = Refused("gone", code="video_not_found", status=404)
 
 
 class Deployment:
-    """A fake API that returns these streams and answers in order. An error in them is raised.
+    """A fake API that returns the given streams and answers in order. It raises each item that is an error.
 
-    The last answer is repeated. `now` is the time in seconds. A sleep advances `now`.
+    After all answers were used, the API repeats the last answer. `now` is the time in seconds. A sleep advances `now`.
     """
 
     def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:
@@ -134,7 +134,7 @@ def event_at(number: int, second: int, status: str, progress: float = 0.0) -> Se
 
 
 class Withholding(Deployment):
-    """A deployment behind a proxy that holds events back until the client has requested the status `until` times."""
+    """A fake API behind a proxy that sends no events until the client has requested the status `until` times."""
 
     def __init__(self, events: list[ServerSentEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
         super().__init__([events], answers)

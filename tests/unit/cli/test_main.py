@@ -8,7 +8,7 @@ from anb_cli.errors import Exit
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
-    """Return the exit code of a command that raises this error."""
+    """Return the exit code of a command that raises the given error."""
 
     def build() -> Callable[..., object]:
         def command(*_: object, **__: object) -> object:

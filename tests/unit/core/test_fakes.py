@@ -1,4 +1,4 @@
-"""Faults that tests inject into the fakes. The contract tests cover the other behaviour of the fakes."""
+"""Tests of the faults that tests inject into the fakes. tests/contract covers the other behaviour of the fakes."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

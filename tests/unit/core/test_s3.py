@@ -1,4 +1,4 @@
-"""The S3 adapter with answers that no emulator gives."""
+"""Tests of the S3 adapter with answers that no emulator gives."""
 
 import threading
 from collections import Counter
@@ -96,7 +96,7 @@ def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_t
         with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}\).*s3:GetObject") as withheld:
             objects.head(KEY)
 
-    # The video's owner may read this message, so account and role are only in the log.
+    # The video's owner may read the error message, so only the log names the account and the role.
     assert "arn:" not in withheld.value.message
     assert ARN in logs[0]["reason"]
     assert ARN in str(withheld.value.__cause__)
@@ -178,7 +178,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     with ThreadPoolExecutor(4) as pool:
         writing = [pool.submit(write, number) for number in range(4)]
-        # A fifth part may already be full, but it waits because its writer already sends two parts.
+        # At most five parts may be in memory, so no writer may send a sixth part before `go` is set.
         eventually(lambda: len(held.parts) >= 4)
         with pytest.raises(AssertionError):
             eventually(lambda: len(held.parts) > 5, within=0.3)
@@ -188,7 +188,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     assert held.completed == 4
     assert Counter(held.parts) == {**{bytes([number]) * 4096: 4 for number in range(4)}, b"the rest": 4}
-    # All part buffers are free again. If a buffer had leaked, one of these writers would wait forever.
+    # All part buffers must be free again. If a buffer had leaked, a later writer would wait forever.
     for number in range(4, 10):
         write(number)
     assert held.completed == 10

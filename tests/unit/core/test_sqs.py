@@ -1,4 +1,4 @@
-"""The SQS adapter with answers that no emulator gives."""
+"""Tests of the SQS adapter with answers that no emulator gives."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The timeline of recordings with timestamp jumps. The recordings have a picture and a sound packet every 0.1 s."""
+"""Tests of the timeline with recordings whose timestamps jump. Picture and sound each have a packet every 0.1 s."""
 
 from collections.abc import Iterable
 
@@ -12,12 +12,12 @@ STEP = 0.1
 
 
 def recording(begin: float, seconds: float, *, late: float = 0.0) -> list[tuple[int, float]]:
-    """Return packets of picture and sound in turn. The sound's timestamps are `late` seconds later."""
+    """Return alternating packets of picture and sound. The sound is `late` seconds later than the picture."""
     return [(stream, begin + n * STEP + stream * late) for n in range(round(seconds / STEP)) for stream in (0, 1)]
 
 
 def take(line: Timeline, packets: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Put each packet on the timeline, and return its place."""
+    """Put packets on the timeline. Returns the stream and the time on the timeline, in seconds, of each packet."""
     stamps: list[tuple[int, Stamp]] = []
     for stream, raw in packets:
         stamp = line.add(stream, raw, raw, STEP)
@@ -59,7 +59,7 @@ def test_three_recordings_follow_one_another() -> None:
 
 
 def test_both_streams_are_moved_by_the_same_amount_and_none_overlaps() -> None:
-    # In each recording the sound is later than the picture. The delays of the recordings differ.
+    # In each recording the sound begins after the picture. The delay of the sound differs between the two recordings.
     placed = take(Timeline(TS), [*recording(0, 2, late=0.4), *recording(40, 2, late=0.2)])
     assert moments(placed, PICTURE)[20:] == steady(2, 2.4)
     assert moments(placed, SOUND)[20:] == steady(2, 2.6)

@@ -11,7 +11,7 @@ from anb_core.domain import validation
 from anb_core.domain.edit import EditSpec
 
 INSIDE = ("Input", "should", "valid", "pydantic", "Pydantic", "validation", "permitted", "Extra", "instance")
-"""Words of pydantic's messages. Error messages for people must not contain these words."""
+"""Technical words in pydantic's messages, which must not appear in error messages for users."""
 
 
 def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:

@@ -28,10 +28,10 @@ POLICY = Policy(
 
 
 class World:
-    """The parts of an operator, with fakes around them. The test itself passes changes to the operator."""
+    """An operator's parts with fakes around them. There is no watch, so the test passes changes to the operator."""
 
     def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
-        """Create the fakes and start an operator. With `beside`, both worlds share the clock and the cluster."""
+        """Create the fakes and start an operator. If `beside` is given, both worlds share the clock and the cluster."""
         self.clock: ManualClock = beside.clock if beside else ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
@@ -64,7 +64,7 @@ class World:
         )
 
     def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """Show all VideoJobs to the operator and reconcile one video. Returns the delay to the next turn in seconds."""
+        """Update the operator's cache and reconcile one video. Returns the seconds until the next reconciliation."""
 
         async def turn() -> float | None:
             fault, self.cluster.fault = self.cluster.fault, None
@@ -75,14 +75,14 @@ class World:
         return asyncio.run(turn())
 
     def show(self, videojob: VideoJob) -> None:
-        """Pass this VideoJob to the cache as the watch does, or its deletion if the cluster no longer has it."""
+        """Pass the VideoJob to the operator's cache as the watch would. A missing VideoJob counts as deleted."""
         if videojob.key in self.cluster.keys:
             self.cache.seen(videojob)
         else:
             self.cache.deleted(videojob)
 
     def while_the_store_is_asked(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[], VideoJob]) -> None:
-        """Make the change, and show it to the operator, while the next reconciliation reads the store."""
+        """Call `change` while the next reconciliation reads the store. The operator then sees the changed VideoJob."""
         histories = self.store.histories
 
         def slow(video_ids: Collection[str]) -> Mapping[str, History]:

@@ -52,7 +52,7 @@ def test_defaults_are_described_and_not_set() -> None:
 def test_a_title_is_blank_to_the_api_server_when_it_is_to_the_api(title: str) -> None:
     rules = _schema()["properties"]["spec"]["properties"]["title"]["x-kubernetes-validations"]
     (rule,) = [rule["rule"] for rule in rules if rule["message"] == "It must not be blank."]
-    # Translate the CEL string and its RE2 syntax to Python's re. Python's \s includes all of \p{Z}.
+    # Translate the RE2 pattern in the CEL rule to Python's re. Remove \p{Z}, because Python's \s includes it.
     pattern = rule.removeprefix("self.matches('").removesuffix("')").replace("\\\\", "\\").replace(r"\p{Z}", "")
     pattern = re.sub(r"\\x\{(\w+)\}", lambda match: chr(int(match[1], 16)), pattern)
 

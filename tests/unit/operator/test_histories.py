@@ -1,4 +1,4 @@
-"""`Histories` combines the reads of tasks that each need one video into one query."""
+"""Tests that `Histories` combines the reads of several tasks, each for one video, into one query."""
 
 import asyncio
 import gc
@@ -74,7 +74,7 @@ def test_a_task_never_gets_a_history_that_was_read_before_it_asked(
         await asyncio.get_running_loop().run_in_executor(threads, store.begun.wait, 10)
         claim(store, one)
         later = asyncio.gather(histories.of(one), histories.of(other))
-        # Let both tasks request their videos before the first query ends.
+        # Both tasks must request their videos before the first query ends.
         await asyncio.sleep(0)
         store.go_on.set()
         assert status_of(await first) is Status.UPLOADED
@@ -108,7 +108,7 @@ def test_after_a_cancelled_query_the_next_task_starts_a_new_one(store: SlowStore
         histories = Histories(store, threads)
         waiting = asyncio.create_task(histories.of(one))
         await asyncio.sleep(0)
-        # When kopf ends, it cancels all other tasks in this way.
+        # Cancel the tasks as kopf does when it ends.
         for task in asyncio.all_tasks() - {asyncio.current_task(), waiting}:
             task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""People, workers, watch and operator act in any order. At the end, each request was carried out exactly once."""
+"""Tests that users, workers, watch and operator may act in any order, and each request is carried out exactly once."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ async def refuse(*_: object) -> VideoJob:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Random sequences of actions on VideoJobs of one name. People submit the same object several times."""
+    """Random sequences of actions on VideoJobs with the same name. Users submit the same object several times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class Interleavings(RuleBasedStateMachine):
         self.world = World(self.threads)
         self.world.objects.put(KEY, b"a video")
         self.token = count(1)
-        # The number of retry tokens that people wrote to the VideoJob of each video.
+        # For each video, the number of retry tokens that users wrote to its VideoJob.
         self.tokens: dict[str, int] = {}
         self.shown = 0
 
-    # -- people and workers
+    # -- actions of users and workers
 
     @rule(change=CHANGES)
     def someone(self, *, change: str) -> None:
@@ -75,7 +75,7 @@ class Interleavings(RuleBasedStateMachine):
         elif isinstance(claimed, Claimed):
             reject(store, claimed.lease)
 
-    # -- the watch and the operator's reconciliations
+    # -- actions of the watch, and the operator's reconciliations
 
     @rule(changes=st.integers(1, 5))
     def watch(self, changes: int) -> None:

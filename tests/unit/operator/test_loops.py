@@ -1,4 +1,4 @@
-"""The operator's health and its loops: feed reader, reconcile workers, resync and deletion costs."""
+"""Tests of the operator's health checks and loops: feed reader, reconcile workers, resync and pod deletion costs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -358,7 +358,7 @@ def test_a_video_that_fails_is_tried_again_and_does_not_stop_the_others(error: E
         assert news is False
         if calls == ["bad"]:
             raise error
-        # 0.0 means: reconcile "good" again at once.
+        # The result 0.0 asks for another reconciliation of "good" at once.
         return 0.0 if video_id == "good" and calls.count("good") == 1 else None
 
     async def scenario() -> None:
@@ -470,7 +470,7 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
             pods.wake()
             await asyncio.sleep(0.01)
             world.cluster.fault = None
-            # This pod is new, so no list contained it yet.
+            # The operator has not listed the pods since worker-3 was created.
             world.cluster.pods["worker-3"] = {}
             claim(world.store, uploaded(world.store), worker="worker-3")
             pods.wake()

@@ -1,4 +1,4 @@
-"""The status of a VideoJob, which is computed from the job's row."""
+"""Tests of the VideoJob status, which the operator computes from the job's row."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Reconcile workers during an outage of Kubernetes."""
+"""Tests of the operator's reconcile workers during an outage of Kubernetes."""
 
 import asyncio
 

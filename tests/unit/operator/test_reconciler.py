@@ -1,4 +1,4 @@
-"""The reconciler with an in-memory store and cluster, one reconciliation at a time."""
+"""Tests of the reconciler with an in-memory store and cluster, one reconciliation at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ async def patch_refused(*_: object) -> VideoJob:
     raise KubeRefused("refused", "videojobs/status is forbidden")
 
 
-# -- the mirror
+# -- mirrors: VideoJobs that the operator created
 
 
 def test_a_new_video_gets_a_videojob_of_its_name_with_its_status(world: World) -> None:

@@ -1,4 +1,4 @@
-"""CONTRIBUTING names only modules and functions that exist."""
+"""Tests that CONTRIBUTING names only modules and functions that exist."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Each edit option must be in the command line, the CRD and the docs. A failing test names the missing option."""
+"""Tests that each edit option is in the command line, the CRD and the docs. A failing test names the missing option."""
 
 import json
 import re
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def options(model: type[BaseModel], *within: str) -> Iterator[tuple[str, ...]]:
-    """Return the path of each option, such as ("trim", "start")."""
+    """Return the path of each edit option, such as ("trim", "start")."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from options(field.annotation, *within, name)
@@ -28,7 +28,7 @@ def options(model: type[BaseModel], *within: str) -> Iterator[tuple[str, ...]]:
 
 
 def at(path: tuple[str, ...], values: Any) -> Any:
-    """Return the value at this path, or None if the path does not exist."""
+    """Return the value at the given path, or None if the path does not exist."""
     for name in path:
         values = values.get(name) if isinstance(values, dict) else None
     return values

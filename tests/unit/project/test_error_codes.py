@@ -52,7 +52,7 @@ def test_each_code_is_in_use() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    # The programs build these codes from the name of a part.
+    # The programs build these codes from the name of a part, such as "database", so no source file contains the codes.
     words |= {f"{part}_unavailable" for part in PARTS if part in words}
 
     assert [code for _, table in TABLES for code in table if code not in words] == []

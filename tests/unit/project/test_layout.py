@@ -1,4 +1,4 @@
-"""Rules about this repository's folders that no tool checks."""
+"""Tests of rules about the repository's files that no other tool checks."""
 
 import ast
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_o
 
 
 def test_tests_patch_no_private_member() -> None:
-    """Ruff's SLF001 finds private members in code. This test finds private members in strings of `setattr` calls."""
+    """Ruff's rule SLF001 ignores strings, so this test finds private members in the strings of `setattr` calls."""
     named = [
         f"{path}:{node.lineno} patches {argument.value}"
         for path in TESTS

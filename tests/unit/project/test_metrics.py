@@ -24,7 +24,7 @@ def documented(section: str) -> dict[str, set[str]]:
 
 
 def shown(registry: CollectorRegistry) -> dict[str, set[str]]:
-    """Return the labels of each metric with a sample, without the metrics of Python and of the process."""
+    """Return the labels of each metric that has a sample, except the metrics of the Python runtime and the process."""
     return {
         family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels) - {"le"}
         for family in registry.collect()
@@ -50,6 +50,6 @@ def test_the_page_tells_each_metric_that_is_registered_with_its_labels(
             [family] = part.describe()
             labels = table.get(family.name, table.get(f"{family.name}_total", set()))
             if labels:
-                # A metric with labels has no sample before its first use, so use it. Wrong labels raise an error.
+                # Use each metric once, because a metric with labels has no sample before its first use.
                 part.labels(**dict.fromkeys(labels, "any"))
     assert shown(metrics.registry) == table

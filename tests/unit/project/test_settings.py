@@ -1,4 +1,4 @@
-"""docs/configuration.md and the chart's files/settings.yaml list the settings of all programs."""
+"""Tests that docs/configuration.md and the chart's files/settings.yaml list the settings of all programs."""
 
 import pytest
 

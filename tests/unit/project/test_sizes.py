@@ -1,4 +1,4 @@
-"""Functions and modules are short enough to be read at once."""
+"""Tests that functions and modules are short enough to read in one sitting."""
 
 import ast
 from pathlib import Path

@@ -87,7 +87,7 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store that loses answers: each method named in `silent` commits and then raises `silence`, once."""
+    """A store that loses answers. Each method that `silent` names commits once and then raises the error `silence`."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)
@@ -129,7 +129,7 @@ class FaultyStore(InMemoryStore):
 
 @dataclass
 class CheckedQueue(InMemoryQueue):
-    """A queue that checks promise L3: a message may be deleted only if committed state takes its place."""
+    """A queue that checks each deletion. A message may be deleted only if its job no longer needs the message."""
 
     store: InMemoryStore = field(default_factory=InMemoryStore)
     deleted: int = 0
@@ -253,7 +253,7 @@ class World:
         return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
 
     def after_the_lease(self) -> None:
-        """Let the lease expire. The sweep of another process ends the lease, and the relay sends the new message."""
+        """Let the lease expire. End the lease as the sweep would, and send the new message as the relay would."""
         self.clock.advance(LEASE)
         self.store.end_expired_leases(limit=10, policy=POLICY)
         self.relay.send_due()

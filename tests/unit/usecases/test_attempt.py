@@ -1,4 +1,4 @@
-"""The ways in which attempts end."""
+"""Tests of all ways in which attempts end."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -262,7 +262,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(world: World, method: str) ->
 
 def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_lost(world: World) -> None:
     world.store.silent = ["publish"]
-    # During the pause, the heartbeat sees that the job is processed, and wrongly concludes that the lease is lost.
+    # During the pause before the retry, the heartbeat finds no lease, because the job is processed, and reports a loss.
     world.runtime.during_sleep = lambda: world.stop.ask(LeaseLost())
     assert world.handle().outcome is Outcome.PROCESSED
 

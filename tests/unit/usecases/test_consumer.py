@@ -22,7 +22,7 @@ BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
 
 
 class World:
-    """A consumer with fakes around it. `during` handles a delivery. The gate calls `on_wait` when it waits."""
+    """A consumer with fakes around it. `during` handles each delivery. The gate calls `on_wait` instead of waiting."""
 
     def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
         self.queue = queue or InMemoryQueue()
@@ -38,7 +38,7 @@ class World:
         self.beats = 0
 
     def sigterm(self) -> None:
-        """Request a shutdown, and wait until the drain time is over."""
+        """Request a shutdown as SIGTERM does, and wait until the drain time is over."""
         self.shutdown.request("SIGTERM")
         eventually(lambda: not self.runtime.threads["drain"].is_alive())
 
@@ -58,7 +58,7 @@ class World:
                 raise error
 
     def receive_after_sigterm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Make SIGTERM arrive during a long poll that then returns a message."""
+        """Make SIGTERM arrive during a long poll. The long poll then returns a message."""
 
         def long_poll(queue: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
             self.sigterm()

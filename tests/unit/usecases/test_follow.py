@@ -1,4 +1,4 @@
-"""The follower of the feed: order of events, cursor, pauses, and lag."""
+"""Tests of the follower of the feed: order of events, cursor, pauses, and lag."""
 
 import threading
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SHORT = timedelta(milliseconds=1)
 
 
 class CountingStore(InMemoryStore):
-    """A store that counts the moves of cursors in `moves`."""
+    """A store that counts in `moves` how often a cursor was moved."""
 
     moves = 0
 
@@ -88,7 +88,7 @@ def test_the_cursor_stays_before_what_is_pending_and_is_where_the_next_start_beg
 
 
 class PacedRuntime(ManualRuntime):
-    """A runtime whose events never wait. It records the timeouts of the waits in `waits`."""
+    """A runtime whose threading events never wait. `waits` records the timeout of each call of `wait`."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -195,7 +195,7 @@ def test_the_backlog_is_counted_from_the_first_pending_event_also_through_an_out
     with pytest.raises(Unavailable):
         reader.next(events[1])
     assert [reader.backlog(pending) for pending in (events[0], events[1], events[3], None)] == [4, 3, 1, 0]
-    # After the database was restored, the first event comes again, with an id that is new to the reader.
+    # After a restore of the database, the first event has an id that the reader has not seen.
     assert reader.backlog(replace(events[0], id=9)) == 0
 
 

@@ -18,7 +18,7 @@ def runtime() -> ManualRuntime:
 
 
 def failing(*errors: Exception) -> Callable[[], str]:
-    """Return a function that raises one of these errors at each call, in order, and then returns a result."""
+    """Return a function whose calls raise the given errors in order. The calls after the last error return a result."""
     left = list(errors)
 
     def call() -> str:

@@ -1,4 +1,4 @@
-"""The ports on which the use cases depend."""
+"""Tests of the interfaces (ports) on which the use cases depend."""
 
 import pkgutil
 from importlib import import_module

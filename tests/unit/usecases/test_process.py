@@ -1,4 +1,4 @@
-"""The handling of messages by a worker."""
+"""Tests of how a worker handles messages."""
 
 import json
 from datetime import timedelta
@@ -198,7 +198,7 @@ def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_
     world.store.fault = fault
     taken = []
     while world.clock.monotonic() < 55:
-        # A different worker makes each try, so no worker knows the earlier tries.
+        # Each try uses a different worker, so no worker knows about the earlier tries.
         if delivery := world.queue.receive(wait=timedelta(0)):
             taken.append(world.clock.monotonic())
             assert world.handle(delivery, worker=f"worker-{len(taken)}").outcome is Outcome.GIVEN_BACK

@@ -78,7 +78,7 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep until the queue was seen empty often enough for jobs to be requeued. Returns their number."""
+        """Sweep until the queue was empty often enough for requeuing jobs. Returns the number of requeued jobs."""
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()
@@ -379,7 +379,7 @@ def test_old_events_are_purged(world: World) -> None:
 
 
 def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
-    """One interval of a busy day leaves more rows than the limit of one step, so a pass needs several steps."""
+    """On a busy day, one sweep has more rows to handle than one step may handle, so the sweep needs several steps."""
     many = 2 * LIMIT + LIMIT // 2
     for number in range(many):
         world.upload(f"leased-{number}")
@@ -392,7 +392,7 @@ def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
 
     assert swept is not None
     assert (swept.lost, swept.abandoned, swept.purged) == (many, many, events)
-    # Each lost attempt and each abandoned upload may have written one object.
+    # The sweep deletes one object for each lost attempt and for each abandoned upload.
     assert swept.deleted == 2 * many
     assert [kept for kept in world.store.deletions if kept.due <= world.clock.now()] == []
 

@@ -26,7 +26,7 @@ NO_INTRO = EditSpec(intro=Switch(enabled=False))
 
 
 class FakeForm:
-    """A form whose file arrives in these pieces. Before each piece, `before` is called with the number of the piece."""
+    """A form whose file arrives in the given pieces. The form calls `before(number)` before each piece."""
 
     def __init__(
         self,
@@ -158,7 +158,8 @@ def test_a_bad_title_leaves_neither_row_nor_object(world: World, title: str, cod
 
     assert refusal.value.code == code
     assert world.holds_nothing()
-    assert form.finished is late  # the file is read only if the invalid field comes after the file
+    # The session reads the whole file only if the invalid field comes after the file.
+    assert form.finished is late
 
 
 def test_a_form_without_a_title_is_refused_and_leaves_nothing(world: World) -> None:
@@ -246,7 +247,7 @@ def test_an_upload_is_renewed_every_few_seconds_and_once_more_when_its_file_is_t
     world = World(store)
     world.clock.advance(timedelta(hours=1))
 
-    # One piece per second, the first at 1 s. The upload is renewed at 6 s, at 11 s and at the end.
+    # One piece arrives per second, the first at 1 s. The session renews the upload at 6 s, at 11 s and at the end.
     world.upload(ANA, FakeForm([VIDEO, *[b"x"] * 11], before=lambda _: world.clock.advance(timedelta(seconds=1))))
 
     assert store.renewals == 3
@@ -274,7 +275,7 @@ def test_an_upload_that_is_cancelled_with_its_last_byte_never_becomes_an_object(
 def test_an_upload_whose_process_died_is_ended_by_the_sweep(world: World) -> None:
     def dies(number: int) -> None:
         if number == 1:
-            # The database is unavailable, so the upload cannot be abandoned either.
+            # Make the database unavailable, so that the session can't abandon the upload when its process dies.
             world.store.fault = Unavailable("database", "The database is away.")
             raise SystemExit
 
@@ -317,7 +318,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """A store that loses the answers of the first `times` completions. `commits`: these completions are committed."""
+    """A store that loses the answers of the first `times` completions. If `commits`, it commits these completions."""
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()

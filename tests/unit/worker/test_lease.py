@@ -26,7 +26,7 @@ QUEUE_AWAY = Unavailable("queue", "the queue does not answer")
 
 
 class World:
-    """A job that was claimed at 0 s of a manual clock, and the fakes that the lease keeper uses."""
+    """A job that a worker claimed at 0 s of a manual clock, and the fakes that the lease keeper uses."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -181,7 +181,7 @@ def test_an_attempt_that_never_ends_fails(world: World) -> None:
 
 @pytest.fixture
 def quick(world: World) -> LeaseKeeper:
-    """A lease keeper with a real heartbeat of 0.05 s. The lease uses the manual clock, so it does not expire."""
+    """A lease keeper with a real heartbeat of 0.05 s. The lease uses the manual clock, so the lease does not expire."""
     return world.keeper(replace(TERMS, heartbeat=timedelta(seconds=0.05)))
 
 

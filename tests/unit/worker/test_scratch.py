@@ -40,7 +40,7 @@ def test_nothing_of_a_worker_stays_but_the_shared_cache(tmp_path: Path) -> None:
 
 
 def test_folders_of_a_killed_worker_are_removed_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
-    # This worker process creates a folder and exits without removing it.
+    # Run a worker process that creates an attempt's folder and exits without removing the folder.
     code = (
         "import os, sys; from pathlib import Path; from anb_worker.scratch import ScratchDisk\n"
         "ScratchDisk(Path(sys.argv[1])).__enter__().make('attempt-1', 1); os._exit(9)"

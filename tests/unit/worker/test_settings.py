@@ -1,4 +1,4 @@
-"""Each part of a worker uses its own setting. The tests run a whole worker with fakes around it."""
+"""Tests that each setting reaches the part of a worker that uses it. The tests run a whole worker with fakes."""
 
 import json
 import socket
@@ -51,7 +51,7 @@ class WatchedQueue(InMemoryQueue):
 
 
 class World:
-    """The fakes that a worker uses, and an object in the bucket."""
+    """The fakes that a worker uses. The fake bucket contains one object."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ class World:
         Relay(self.store, self.queue, bucket=self.objects.bucket, runtime=ManualRuntime(self.clock)).send_due()
 
     def work(self, renderer: Renderer, **environment: str) -> None:
-        """Run a worker with these settings until the queue is empty."""
+        """Run a worker with the given settings until the queue is empty."""
         settings = WorkerSettings(
             DATABASE_URL="sqlite:///unused.db",
             S3_BUCKET=self.objects.bucket,

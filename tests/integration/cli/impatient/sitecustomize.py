@@ -1,7 +1,7 @@
-"""Shortens a pause of the sweep, in the API of a test's `anb up`. Python imports this module through PYTHONPATH.
+"""Shortens a pause of the sweep in the API that a test starts with `anb up`. PYTHONPATH makes Python import this file.
 
-The sweep waits two minutes before it trusts the queue's count of messages, because the counts of SQS lag. The counts
-of the emulator do not lag, so the tests need no wait.
+The sweep waits two minutes before it trusts the queue's count of messages, because the counts of SQS lag.
+The message counts of the emulator do not lag, so the tests need no wait.
 """
 
 import sys

@@ -27,7 +27,7 @@ def test_a_new_part_is_kept_even_if_others_seem_newer_and_is_used_even_if_its_ti
 ) -> None:
     for number in range(6):
         (folder / f"watermark-{number}").mkdir(parents=True)
-        # Use timestamps in the future. They occur after the system clock was set back.
+        # Give the entries future timestamps, as if someone had set the system clock back.
         os.utime(folder / f"watermark-{number}", (2**33, 2**33 + number))
     operators_file = tmp_path / "given.png"
     Image.new("RGBA", (20, 20)).save(operators_file)
@@ -50,7 +50,7 @@ def test_the_versions_of_an_operators_part_that_were_used_last_are_kept(
 
     def used(version: int) -> Path:
         for entry in folder.glob("watermark-*"):
-            # Make every entry one second older, because two uses in quick succession may get the same timestamp.
+            # Make every entry one second older, because two quick uses could otherwise get the same timestamp.
             os.utime(entry, ns=(0, entry.stat().st_mtime_ns - 10**9))
         operators_file = tmp_path / f"{version}.png"
         Image.new("RGBA", (20, 20), (version, 0, 0, 255)).save(operators_file)

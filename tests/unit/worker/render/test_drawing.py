@@ -18,7 +18,7 @@ def _no_fonts_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ink(picture: Image.Image) -> int:
-    """Return the number of clearly visible pixels."""
+    """Return the number of pixels that are clearly visible."""
     return sum(picture.getchannel("A").histogram()[200:])
 
 

@@ -1,4 +1,4 @@
-"""Options that every ffmpeg command must have. tests/integration/render runs the commands on real clips."""
+"""Tests of the options of ffmpeg commands. The tests in tests/integration/render run the commands on real clips."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]
 
 
 def input_options(command: list[str], url: str) -> dict[str, str]:
-    """Return the options of one input, which stand between the previous input and this input."""
+    """Return the options of the input `url`. They stand between the previous input and `url`."""
     end = command.index(url) - 1
     begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
     part = command[begin:end]
@@ -128,7 +128,7 @@ def test_all_streams_have_one_origin(command: list[str]) -> None:
 
 
 def test_timestamps_that_jump_are_corrected_packet_by_packet() -> None:
-    # The second stretch starts again at the timestamp of the first. The timestamps of the third jump ahead.
+    # The second stretch starts at the same timestamp as the first. The third stretch jumps to a later timestamp.
     stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
     plan = replace(PLAN, container=Container.MPEG_TS, video_reading=Reading(stretches=stretches, skip=60))
     options = input_options(picture(plan), f"file:{SOURCE}")

@@ -1,4 +1,4 @@
-"""A render uses only as many processors as the container's CPU limit allows, even if the node has more."""
+"""Tests that a render uses only as many processors as the container's CPU limit allows, even on a larger node."""
 
 import os
 from pathlib import Path

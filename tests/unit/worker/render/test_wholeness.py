@@ -1,4 +1,4 @@
-"""Truncated files are detected by their structure."""
+"""Tests that the worker detects truncated files from the files' structure."""
 
 from pathlib import Path
 from types import SimpleNamespace
