@@ -39,13 +39,13 @@ RATES = (10, 50, WORKERS)
 """The rates in changes per second. The promised lag is for the last rate. Each worker makes one change per second."""
 
 THREADS = 5
-"""Number of threads that simulate workers. Each uses one connection of the store's pool. It divides each of `RATES`."""
+"""Number of threads that simulate workers, each with one database connection. Each rate is a multiple of it."""
 
 STEP = 6
-"""Percent between two progress reports. With this step, a video has 19 changes from submission to result."""
+"""Progress reports of a video are this many percent apart. With this step, a video has 19 changes in total."""
 
 IDLE_PERCENT = 10.0
-"""CPU use, in percent of one processor, below which the operator counts as idle: it then only polls the feed."""
+"""Below this CPU use, in percent of one processor, the operator counts as idle: it then only polls the feed."""
 
 USERS = ("operator", "kube-apiserver", "etcd", "bench", "everything")
 """Programs whose CPU use is a column of the table. `everything` is the whole machine."""
@@ -66,8 +66,8 @@ Steps = Iterator[tuple[str, int]]
 class Measured:
     """Measurements of one run.
 
-    `lags` are in seconds, `lines` is how many lines kubectl printed per second, and `shares` is the number of busy
-    processors for each of `USERS`.
+    `lags` are in seconds. `lines` is the number of lines that kubectl printed per second.
+    `shares` is the number of processors that each program in `USERS` kept busy.
     """
 
     lags: Sequence[float]
@@ -169,7 +169,7 @@ def measure(
 
 
 def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> list[Change]:
-    """Make this number of changes, at most `rate` per second. The players take turns. Returns the changes."""
+    """Make this number of changes, at most `rate` per second. The simulated workers take turns. Returns the changes."""
     threads = min(THREADS, len(players))
     begin = time.monotonic()
 

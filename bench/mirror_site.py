@@ -41,7 +41,7 @@ SHOWN = r"jsonpath={.metadata.name} {.status.phase} {.status.progress}{'\n'}"
 
 
 class Change(NamedTuple):
-    """A change of a video. `place` is its stage after the change, `asked` the monotonic time of the store's call."""
+    """A change of a video. `place` is the video's new stage, and `asked` is the monotonic time of the store's call."""
 
     video_id: str
     place: int
@@ -205,7 +205,7 @@ def worker_names(number: int) -> list[str]:
 
 
 def _pods() -> list[dict[str, object]]:
-    """Pods for all workers. They exist because the operator sets deletion costs on the pods of busy workers."""
+    """Pods for all workers. The operator sets deletion costs on the pods of busy workers, so these pods must exist."""
     label, _, value = WORKER.partition("=")
     return [
         {

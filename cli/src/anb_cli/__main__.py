@@ -75,7 +75,7 @@ def _exit_at_once(*_: object) -> None:
 
 
 def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print no traceback for an exception that no code can catch, such as one in a callback. Exit at once on Ctrl-C."""
+    """Print no traceback for an exception that Python can't raise, as in a destructor. On Ctrl-C, exit at once."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

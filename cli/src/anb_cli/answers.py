@@ -95,7 +95,7 @@ def refusal_of(response: httpx.Response) -> CliError:
     problem = _json(response)
     retry_after = _seconds(response.headers.get("retry-after"))
     if not isinstance(problem, dict) or "code" not in problem:
-        # A proxy sends such a response while the API behind it restarts.
+        # A proxy sends such a response while the API server behind the proxy restarts.
         kind = Unreachable if response.is_server_error else NotOurs
         sentence = f"HTTP {response.status_code} from {response.url}, which is not ANB Video: is the address right?"
         return kind(sentence, retry_after=retry_after)
@@ -116,7 +116,7 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         case httpx.TimeoutException():
             return Unreachable(f"{url} took too long to answer.")
         case httpx.LocalProtocolError():
-            # The message of this error may quote a header, and so the token.
+            # The message of this error may quote a header, and the header may contain the token.
             return Unreachable(f"The connection to {url} broke: {type(error).__name__}.")
     return Unreachable(f"The connection to {url} broke: {clean(str(error)) or type(error).__name__}.")
 
@@ -157,7 +157,7 @@ def _is_result(data: Json) -> bool:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds that a Retry-After header gives, as a number or a date. None if missing or malformed."""
+    """Return the seconds that a Retry-After header gives, as a number or a date. None without a valid header."""
     if retry_after is None:
         return None
     try:

@@ -29,13 +29,13 @@ SILENCE = 40.0
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
-"""Maximum total of the waits for a deployment that was never reached, in seconds."""
+"""Maximum total of the waits, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum total of the waits, in seconds, after a part of the upload was sent. A network change takes less time."""
+"""Maximum total of the waits, in seconds, after a part of the file was sent. A change of networks takes under 60 s."""
 PATIENCE_WHILE_HELD = 150.0
 """Maximum total of the waits, in seconds, while the API still serves an earlier, broken request of the upload.
 
-The API notices a broken connection after a minute at most.
+The API notices a broken connection within one minute.
 """
 
 PAGE = 100
@@ -45,8 +45,8 @@ PAGE = 100
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
     """Return the seconds to wait before the upload is sent again, or None to give up.
 
-    `tries` is the number of failures so far, `error` is the last failure. `waited` is the sum of all waits in
-    seconds. `begun` says whether any byte of the file was sent. The Idempotency-Key makes another try safe.
+    `tries` is the number of failures so far, and `error` is the last failure. `waited` is the total of the waits, in s.
+    `begun` says whether any byte of the file was sent. The Idempotency-Key makes another try safe.
     """
     match error:
         case NotOurs():
@@ -145,8 +145,9 @@ class Api:
     ) -> Json:
         """Upload a file as a stream and return the API's receipt.
 
-        A request without a response is sent again with the same Idempotency-Key. `on_bytes(sent)` is called with the
-        number of bytes of the file that this request has sent. `on_wait(seconds, error)` precedes each wait.
+        A request without a response is sent again with the same Idempotency-Key.
+        `on_bytes(sent)` is called with the number of bytes of the file that the current request has sent.
+        `on_wait(seconds, error)` is called before each wait.
         """
         key, tries, waited, most = str(uuid.uuid4()), 0, 0.0, 0
 

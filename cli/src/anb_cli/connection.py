@@ -1,4 +1,4 @@
-"""Finds the deployment that a command talks to. ANB_URL and ANB_TOKEN name it, or the nearest `.anb` folder does."""
+"""Finds the deployment for a command. ANB_URL and ANB_TOKEN, or else the nearest `.anb` folder, name the deployment."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from anb_cli.stack.folder import current_folder, find
 _SCHEMES = ("http", "https")
 
 _PAGES = re.compile(r"(/api|/api/videos|/docs|/redoc|/openapi\.json|/healthz|/readyz)?/*$")
-"""Paths that are removed from the end of ANB_URL. People copy the address of a page instead of the deployment's."""
+"""Paths that are removed from the end of ANB_URL, because people copy the address of a page into ANB_URL."""
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 LONGEST_NAME = 253

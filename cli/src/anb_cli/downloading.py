@@ -30,7 +30,7 @@ LONGEST_NAME = 255
 """Maximum bytes of a file name on common file systems."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths of open file descriptors. They are not opened again, because a new open file would start at offset 0."""
+"""Paths of open file descriptors. Such a path is not opened again, because the new file would start at offset 0."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
@@ -168,7 +168,7 @@ class _DirectOutput:
 
 
 def _writer(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
-    """Return a function that writes all bytes to an unbuffered file, which may write fewer bytes per call."""
+    """Return a function that writes all bytes to an unbuffered file, whose own `write` may write only a part."""
 
     def write(data: bytes) -> None:
         rest = memoryview(data)

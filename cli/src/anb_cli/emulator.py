@@ -32,8 +32,9 @@ _POLL_SECONDS = 0.05
 def install(announce: Callable[[str], None] = lambda _: None) -> Path:
     """Return the Python interpreter of MiniStack's virtual environment. Create the environment if it is missing.
 
-    The environment is in the user's cache directory, one per lock file and Python version. Several processes may call
-    `install` at the same time: one installs, the others wait. `announce` gets a message before an installation.
+    The environment is in the user's cache directory, one per lock file and Python version.
+    Several processes may call `install` at the same time: one process installs, the other processes wait.
+    `announce` gets a message before an installation.
 
     Raises:
         StackTrouble: MiniStack can't be installed.
@@ -87,7 +88,7 @@ def _signed(url: str, secret: str) -> dict[str, str]:
 class Emulator:
     """A MiniStack process on 127.0.0.1:`port`. The folder `data` keeps its objects, queues and log.
 
-    The emulator can be started again after a stop or a crash. Queues are saved at a stop, but not after SIGKILL.
+    The emulator can be started again after a stop or a crash. Queues survive a normal stop, but not SIGKILL.
     It accepts requests that are signed with `secret` as the AWS secret access key and with any access key id.
     """
 
@@ -113,7 +114,7 @@ class Emulator:
         self._refuse_a_port_in_use()
         self._data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            # The emulator gets a new session, so that Ctrl-C does not end it. Workers need it until they drained.
+            # The emulator gets a new session, because Ctrl-C must not end the emulator while workers still drain.
             self._process = subprocess.Popen(
                 [python, "-I", "-u", CHILD],
                 stdin=subprocess.PIPE,

@@ -3,8 +3,9 @@
 The script stops when its standard input is closed. So the emulator stops even if its parent process is killed.
 
 MiniStack itself accepts requests from everyone: from every user of this machine, and from every web page in a browser.
-The guard accepts only requests that are signed with the secret of this start, by AWS Signature Version 4, in headers or
-as a presigned URL. MiniStack's administration paths can delete all data, so only its readiness check is open.
+The guard accepts only requests that are signed with the secret of this start (AWS Signature Version 4).
+The signature is in the headers or in a presigned URL.
+MiniStack's administration paths can delete all data, so only the readiness check is open.
 """
 
 import calendar
@@ -29,7 +30,7 @@ READY = "/_ministack/ready"
 ALGORITHM = "AWS4-HMAC-SHA256"
 
 HOSTS = ("127.0.0.1", "localhost")
-"""Accepted host names. A request with another name comes from a web page that uses DNS rebinding."""
+"""Accepted host names. A request with another host name may come from a web page that uses DNS rebinding."""
 
 LONGEST_SKEW = 15 * 60
 """Maximum seconds between a signature's time and the clock, as on AWS."""

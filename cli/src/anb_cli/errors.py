@@ -2,7 +2,7 @@
 
 CliError                an exit code and one sentence
 |-- VideoFailed     1   a video did not become `processed`, or a downloaded file has the wrong size or checksum
-|-- WrongUse        2   the command can't be run as it was given: the file or the token is missing
+|-- WrongUse        2   the command can't be run as it was given, for example without a file or a token
 |   `-- OutputLost      stdout could not be written
 |-- Refused         3   the API refused the request; `code` is the API's error code
 |-- Unreachable     4   the API does not respond
@@ -53,7 +53,7 @@ class WrongUse(CliError):
 
 
 class OutputLost(WrongUse):
-    """Stdout could not be written. The sentence is empty if the reader of a pipe closed it, as `head` does."""
+    """Stdout could not be written. The sentence is empty if the reader of a pipe closed the pipe, as `head` does."""
 
 
 class Refused(CliError):

@@ -16,7 +16,7 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""After this many seconds without a response of the API, following a video fails. A restart of the API takes less."""
+"""Following a video fails after this many seconds without a response. A restart of the API takes less time."""
 
 SILENCE = 3.0
 """Seconds without an event before the API is polled. Some proxies buffer event streams."""
@@ -33,7 +33,7 @@ class Update:
     """The state of a video at one moment."""
 
     status: Status | None
-    """None if the video was deleted."""
+    """The status of the video, or None if the video was deleted."""
     progress: float
     """Share of the work that is done, from 0 to 1."""
     error: str | None = None

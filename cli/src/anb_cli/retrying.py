@@ -12,13 +12,13 @@ def attempts(
 ) -> "Iterable[Attempt]":
     """Yield context managers, one per attempt, until an attempt succeeds. After `most` attempts the error is raised.
 
-    `on` is either the exception class to retry, with waits of 1 s, 2 s, 4 s and so on; or a function that takes the
-    exception and returns the seconds to wait, or False to raise the exception.
+    `on` is an exception class or a function. An exception class is retried with waits of 1 s, 2 s, 4 s and so on.
+    A function takes the exception and returns the seconds to wait, or False to raise the exception.
     """
     # Imported here, because the import would take a third of a short command's time.
     import stamina  # noqa: PLC0415
 
     # The progress bars show each wait. The library's own log lines would disturb the command's output.
     stamina.instrumentation.set_on_retry_hooks(())
-    # A `timeout` would also count the time of the upload itself.
+    # The `timeout` of stamina is not used, because that timeout would also count the time of the upload itself.
     return stamina.retry_context(on, attempts=most, timeout=None, wait_initial=1.0, wait_max=60.0, wait_jitter=0.0)

@@ -31,7 +31,7 @@ DIGITS = {"B": 0, "kB": 1, "MB": 1, "GB": 2}
 
 
 def size_text(size: float) -> str:
-    """Return a number of bytes as text for people, such as "1.5 MB"."""
+    """Return a number of bytes as human-readable text, such as "1.5 MB"."""
     unit, name = pick_unit_and_suffix(int(size), [*DIGITS], 1000)
     return f"{size / unit:.{DIGITS[name]}f} {name}"
 

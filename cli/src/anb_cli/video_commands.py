@@ -41,7 +41,7 @@ def edit_of(*, start: float | None, length: float | None, intro: bool, outro: bo
 
 
 class Failures:
-    """Collects the failures of a command on several videos. The exit code is that of the first failure."""
+    """Collects the failures of a command on several videos. The first failure decides the exit code of the command."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
@@ -169,7 +169,7 @@ def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar
 
 
 def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
-    """Print the newest `limit` videos that have one of `statuses`. Without `statuses`, all videos count."""
+    """Print the newest `limit` videos that have one of `statuses`. Without `statuses`, print all statuses."""
     for status in statuses:
         if status not in set(Status):
             raise WrongUse(f"There is no status {status!r}, only {', '.join(Status)}.")

@@ -31,14 +31,14 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""Maximum number of commands that run at once. Each uses one of the database connections; the chart allows 8."""
+"""Maximum number of commands that run at once. Each command uses one database connection. The chart allows 8."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Thread pools for blocking calls. Reads and health checks have their own, so that they never wait for commands."""
+    """Thread pools for blocking calls. Reads and health checks have separate pools, so they never wait for commands."""
 
     reading: Executor
     """The pool for reads of the feed, of videos, and of the jobs that workers process."""
@@ -62,7 +62,7 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
     with _threads() as threads:
         async with connection.open():
             cache = VideoJobCache()
-            # Deletions of VideoJobs go on while the queue is paused, so that none hangs because the database is down.
+            # While the queue is paused, deletions of VideoJobs go on, so that a database outage blocks no deletion.
             queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
             health = _health(
                 store, objects, kube=kube, connection=connection, cache=cache, metrics=metrics, threads=threads

@@ -14,8 +14,9 @@ Key = tuple[str, str]
 class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
 
-    The watch shows all changes in order, including the operator's own writes. If the watch shows
-    neither a write of the operator nor anything newer, the watch hangs. `silence` measures for how long.
+    The watch shows all changes in order, including the operator's own writes.
+    The watch hangs when it shows neither a write of the operator nor any newer change.
+    `silence` returns the seconds since the oldest write that the watch has not shown.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +27,7 @@ class VideoJobCache:
         self._shown = 0
         # Writes that the watch has not shown yet: their resource version, and the monotonic time of the first one.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # By UID: the version at which a VideoJob was dropped, kept while the watch may still show an older one.
+        # By UID: the version at which a VideoJob was dropped, kept while the watch may still show an older version.
         self._dropped: dict[str, int] = {}
         # Keys that changed since a list was requested. None while no list is in progress.
         self._changed: set[Key] | None = None
@@ -54,7 +55,7 @@ class VideoJobCache:
         """
         self._show(videojob)
         if 0 < _version(videojob) <= self._dropped.get(videojob.metadata.uid, 0):
-            # An old version of a dropped VideoJob. The watch will show the deletion next.
+            # This is an old version of a dropped VideoJob. The watch will show the VideoJob's deletion next.
             return None
         return self._put(videojob) if self._differs(videojob) else None
 
@@ -93,7 +94,7 @@ class VideoJobCache:
             del self._by_video[_video_of(cached)]
 
     def begin_list(self) -> None:
-        """Note that a list is requested. Changes that arrive from now on win, because the list may be older."""
+        """Note that a list is requested. Changes that arrive from now on override the list, which may be older."""
         self._changed = set()
 
     def replace(self, listed: Iterable[VideoJob]) -> set[str]:
@@ -114,7 +115,7 @@ class VideoJobCache:
         return changed_videos
 
     def silence(self) -> float:
-        """Return the seconds since the oldest write that the watch has not shown yet; 0.0 if all writes are shown."""
+        """Return the seconds since the oldest write that the watch has not shown yet, or 0.0 without such a write."""
         return self._monotonic() - min(since for _, since in self._awaited.values()) if self._awaited else 0.0
 
     def _show(self, videojob: VideoJob) -> None:
@@ -156,5 +157,5 @@ def _video_of(videojob: VideoJob) -> str:
 
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
-    # etcd's resource versions are increasing numbers. For a storage with other versions, the latest answer wins.
+    # etcd's resource versions are increasing numbers. Versions of other storage can't be compared: use the last answer.
     return int(version) if version.isdecimal() else 0

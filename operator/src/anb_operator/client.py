@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 class KubeClient:
     """Client of the Kubernetes API server, for the ports in `anb_operator.kube`.
 
-    `namespace` is the release's. `watched` is the namespace whose VideoJobs are watched, or None for all namespaces.
+    `namespace` is the release's namespace. `watched` is the namespace of the watched VideoJobs, or None for all.
     """
 
     def __init__(self, connection: Connection, *, namespace: str, watched: str | None) -> None:
@@ -54,8 +54,9 @@ class KubeClient:
     # -- VideoJobs
 
     async def ping(self) -> None:
-        # kopf looks for resources in this list of API groups, which shows a new or deleted CRD a little later than the
-        # CRD's own path does. VideoJobs count as installed only when both show them.
+        # kopf looks for resources in this list of API groups.
+        # The list shows a new or deleted CRD a little later than the CRD's own path does.
+        # VideoJobs count as installed only when both the list and the path show the CRD.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
         exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:
@@ -175,7 +176,7 @@ class KubeClient:
         """Set the number of replicas of a Deployment in the release's namespace.
 
         Raises:
-            Missing: there is no such Deployment.
+            Missing: the Deployment does not exist.
         """
         body = {"spec": {"replicas": replicas}}
         await self._connection.call(

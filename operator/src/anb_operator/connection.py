@@ -53,7 +53,7 @@ async def log_in() -> Configuration:
 class _Login:
     api: ApiClient
     calls: int = 0
-    """Number of calls that use it now."""
+    """Number of calls that use this login now."""
 
 
 class Connection:
@@ -83,7 +83,7 @@ class Connection:
                 await self._current.api.close()  # type: ignore[no-untyped-call]
 
     def answering(self) -> float:
-        """Return the seconds since the last request that failed because of an outage; infinite if no request did."""
+        """Return the seconds since the last request that failed because of an outage, or infinity if no request did."""
         return time.monotonic() - self._failed_at
 
     async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:

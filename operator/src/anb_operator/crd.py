@@ -16,8 +16,8 @@ DESCRIPTION = (
     "name. A VideoJob with spec.source.key submits an object that is in the bucket already."
 )
 
-# A video has at most one VideoJob in a namespace, because the name is the video's id. Ids of older producers that are
-# no valid names are exempt from the rule.
+# A video has at most one VideoJob in a namespace, because the VideoJob's name is the video's id.
+# The rule exempts ids of older producers that are not valid names.
 NAMED_BY_VIDEO = {
     "rule": "!has(self.spec.videoId) || self.metadata.name == self.spec.videoId || "
     f"!self.spec.videoId.matches('{NAME_PATTERN}')",
@@ -127,7 +127,7 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
 
 
 def _merged(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys win over the keys of the referenced definition."""
+    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys override the keys of the referenced definition."""
     inner: dict[str, Any] = {}
     if "$ref" in given:
         inner = _merged(definitions[given["$ref"].rpartition("/")[2]], definitions)

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 def plan_costs(busy: Collection[str], costs: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return the changes to write: the new cost by pod, None to remove it. `costs` has the current cost of all pods."""
+    """Return the costs to write, by pod; None removes a pod's cost. `costs` has the current costs of all pods."""
     wanted = {pod: BUSY if pod in busy else None for pod in costs}
     return {pod: cost for pod, cost in wanted.items() if costs[pod] != cost}
 
@@ -82,7 +82,7 @@ class DeletionCosts:
         self._woken.clear()
         busy = await asyncio.get_running_loop().run_in_executor(self._threads, self._busy)
         if busy - self._costs.keys():
-            # A pod that started after the last list is busy.
+            # A busy pod is missing from the last list, because this pod started later. List the pods again.
             await self._list()
         failed: Exception | None = None
         for pod, cost in plan_costs(busy, self._costs).items():

@@ -19,8 +19,9 @@ READER = "operator"
 class FeedReader:
     """Adds the video of each feed event to the queue. The cursor passes an event once its video has been reconciled.
 
-    While the feed can't be read, the queue is paused, because the videos can't be read either. `on_attempt` is called
-    when an attempt may have begun or ended. After each read, `beat` is called, and `report` with the error or None.
+    While the feed can't be read, the queue is paused, because the videos can't be read either.
+    `on_attempt` is called when an attempt may have begun or ended.
+    After each read of the feed, `beat` is called, and `report` is called with the error or None.
     """
 
     def __init__(
@@ -48,15 +49,15 @@ class FeedReader:
         return self._follower.backlog(self._queue.pending())
 
     def lag(self) -> float:
-        """Return by how many seconds VideoJobs may be behind the database.
+        """Return the maximum number of seconds by which VideoJobs lag behind the database.
 
-        Counts from the oldest event not yet handled, or from the last read of the feed.
+        The lag counts from the oldest event not yet handled, or else from the last read of the feed.
         """
         return self._follower.lag(self._queue.pending(), datetime.now(UTC)).total_seconds()
 
     async def run(self) -> None:
         """Read the feed until cancelled."""
-        # A thread of a cancelled run may still be reading with the old follower. Its events are dropped, so start anew.
+        # A thread of a cancelled run may still use the old follower. Its events are dropped, so create a new follower.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

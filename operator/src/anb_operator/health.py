@@ -17,7 +17,7 @@ CHECK_SECONDS = 3.0
 """Timeout of the ping of one part. It is shorter than the timeout of the readiness probe in the chart."""
 
 FEED_PATIENCE = 90.0
-"""Maximum seconds between two tries to read the feed, successful or not. After more, the operator is not alive."""
+"""Maximum seconds between two tries to read the feed, successful or not. After a longer gap, liveness fails."""
 
 WATCH_PATIENCE = 120.0
 """Maximum seconds until the watch shows a write of the operator. kopf reopens a silent watch after 70 s."""
@@ -26,9 +26,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Health:
-    """Decides liveness and readiness. The operator is alive while feed and watch advance, ready while all parts answer.
+    """Decides liveness (the feed and the watch advance) and readiness (all parts answer) of the operator.
 
-    An outage of a part makes the operator "not ready" but never "not alive". `parts` has a ping for each part;
+    An outage of a part makes the operator "not ready" but never "not alive". `parts` has a ping for each part.
     `watch_silence` returns the seconds for which the watch has not shown a write.
     """
 
@@ -52,7 +52,7 @@ class Health:
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """Note the error of reading `what`, or None for a success. The same error in a row is logged once."""
+        """Note the error of reading `what`, or None for a success. An error that repeats in a row is logged once."""
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now
         if now is not None and now != before:
@@ -72,7 +72,7 @@ class Health:
     async def missing(self) -> list[str]:
         """Return the reasons why the operator is not ready, empty if it is ready.
 
-        One sentence for each part that does not answer. If all parts answer, one for each source that can't be read.
+        Each part that does not answer has one sentence. If all parts answer, each unreadable source has one sentence.
         """
         problems = await asyncio.gather(*(self._check(part, ping) for part, ping in self._parts.items()))
         unanswered = [problem for problem in problems if problem]

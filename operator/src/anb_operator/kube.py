@@ -28,7 +28,7 @@ class Existing(KubeRefused):
 
 
 class Outdated(KubeRefused):
-    """The object has changed meanwhile, or another object has its name now (409)."""
+    """The object has changed meanwhile, or another object now has the same name (409)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class VideoJobs(Protocol):
 
         Raises:
             Missing: the object no longer exists.
-            Outdated: another object has its name now.
+            Outdated: another object now has the same name.
         """
         ...
 
@@ -90,7 +90,7 @@ class VideoJobs(Protocol):
 
         Raises:
             Missing: the object no longer exists.
-            Outdated: another object has its name now.
+            Outdated: another object now has the same name.
         """
         ...
 

@@ -10,14 +10,14 @@ from anb_core.domain.status import Status as Phase
 from anb_operator.videojob import Condition, DeadLetter, Problem, Status, VideoJob
 
 EVENTS_KEPT = timedelta(hours=1)
-"""Kubernetes deletes Events after this time, so older changes are not announced."""
+"""Kubernetes deletes Events after this time, so changes that are older than this time get no Event."""
 
 ENDING_TEXTS = {
     Ending.FAILED: ("AttemptFailed", "failed"),
     Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
     Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
 }
-"""The Event for each ending of an attempt that leaves the job unfinished: its reason, and the end of its message."""
+"""For each outcome of an attempt that leaves the job unfinished: the Event's reason, and the end of its message."""
 
 PHASE_MESSAGES = {
     Phase.UPLOADING: "The upload is under way.",
@@ -57,7 +57,7 @@ class Observed:
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
-    """Return the part that was acted on, from the VideoJob's status or, if newer, from the job's receipt.
+    """Return the part of the spec that was acted on, from the VideoJob's status or, if newer, from the job's receipt.
 
     A status without a video counts as generation 0.
     """
@@ -65,7 +65,7 @@ def observed_of(videojob: VideoJob, job: Job) -> Observed:
     shown = Observed(0, None, None)
     if status.had_video:
         shown = Observed(status.observed_generation or 0, status.retry, status.cancel)
-    # A receipt for a future generation was written before Kubernetes was restored from a backup: ignore it.
+    # Kubernetes was restored from a backup after a receipt for a future generation was written. Ignore such a receipt.
     if receipt and shown.generation < receipt["generation"] <= videojob.metadata.generation:
         return replace(shown, retry=receipt["retry"], cancel=receipt["cancel"])
     return shown
@@ -133,7 +133,7 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
         if number > shown:
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
-        # The last attempt that `before` shows may have been running then, so its end is new.
+        # The last attempt in `before` may still have been running at that time, so the end of this attempt is new.
         if number >= shown and attempt.ended_at and attempt.ending in ENDING_TEXTS:
             reason, ended = ENDING_TEXTS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."

@@ -12,7 +12,7 @@ from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
-"""Time that the deletion of a VideoJob waits for the cancel of its work. Then the finalizer is removed in any case."""
+"""The deletion of a VideoJob waits at most this long for the cancel of its work. Then the finalizer is removed."""
 
 ASK_AGAIN = timedelta(seconds=30)
 """Delay before the second try to submit an object that does not exist yet."""
@@ -100,7 +100,7 @@ class SetFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete the VideoJob, unless another object has its name now."""
+    """Delete the VideoJob, unless another object now has the same name."""
 
     videojob: VideoJob
 
@@ -123,9 +123,9 @@ class Plan:
     actions: list[Action] = field(default_factory=list)
     """The actions, in the order in which they are carried out."""
     again_at: datetime | None = None
-    """Latest time of the next reconcile. None means after the next change."""
+    """Latest time of the next reconcile. None means that the next reconcile waits for a change."""
     expired_until: datetime | None = None
-    """Until this time no mirror may replace the VideoJob that this plan deletes by its own, shorter time to live."""
+    """This plan deletes a VideoJob by its own, shorter time to live. Until this time the VideoJob gets no mirror."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at this time, unless the plan has an earlier time already."""
@@ -175,11 +175,11 @@ def plan(
 ) -> Plan:
     """Plan the actions that bring the VideoJobs of a video in line with its row.
 
-    `news` is True after a feed event for the video. It has two effects:
-    - The video exists or existed in this database. Without news, a VideoJob for an unknown video may belong to another
-      operator and is left alone.
-    - A finished video gets a mirror too, unless its VideoJob was deleted by its own time to live (`expired`). Without
-      news only unfinished videos get a mirror: otherwise a mirror that a person deleted would come back.
+    `news` is True after a feed event for the video. `news` has two effects:
+    - The video exists or existed in this database.
+      Without news, a VideoJob for an unknown video is left alone, because another operator may own this VideoJob.
+    - A finished video gets a mirror too, unless its VideoJob was deleted by its own time to live (`expired`).
+      Without news, only unfinished videos get a mirror, so that mirrors of finished videos stay deleted.
 
     `refusals` has the refused commands by the VideoJob's UID.
     """
@@ -194,7 +194,7 @@ def plan(
         elif videojob.deleting:
             new_plan.actions += _finalizer(videojob, wanted=False)
         elif videojob.spec.source is None and submitter:
-            # The VideoJob that submitted the video shows it, so the mirror is not needed.
+            # The VideoJob that submitted the video already shows the video, so no mirror is needed.
             new_plan.actions.append(Delete(videojob))
         elif record is None:
             _plan_without_video(new_plan, videojob, refusal, policy=policy, now=now)
@@ -230,7 +230,7 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
-    """Return how long a VideoJob is kept after the end of its work. None means until a person deletes it."""
+    """Return how long a VideoJob is kept after the end of its work. None means that only a person deletes it."""
     if videojob.ttl is not None:
         return videojob.ttl
     # A VideoJob with a source is kept: if it were deleted, applying its manifest again would submit the object again.
@@ -257,7 +257,7 @@ def _plan_mirror(
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # The status has whole seconds, as `now` has. The row's fraction would delay the deletion to the next second.
+    # The status stores this time in whole seconds, like `now`. The row's fraction would delay the deletion by a second.
     if (finished_at := status.finished_at) is not None and ttl is not None:
         end = finished_at + ttl
         if end <= now:
@@ -341,7 +341,7 @@ def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: boo
     job = record.job
     if not job.status.terminal:
         return True
-    # A person who cancels a video, or deletes the VideoJob that submitted it, does not want a new mirror.
+    # A person who cancels a video, or deletes the VideoJob that submitted the video, does not want a new mirror.
     wanted = news and job.status is not Phase.CANCELLED
     return wanted and now < job.updated_at + policy.time_to_live(job.status)
 

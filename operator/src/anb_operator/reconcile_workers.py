@@ -13,7 +13,7 @@ from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue, plan_delay
 
 RECONCILE_WORKERS = 16
-"""Number of videos reconciled at once. They wait mostly for the API server, and share their database reads."""
+"""Number of videos reconciled at once. Reconciles mostly wait for the API server, and share their database reads."""
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Maximum pause of a reconcile worker before the next video, after the API server did not answer."""
@@ -41,8 +41,8 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
             queue.failed(work.video_id)
             raise
         except Unreadable as error:
-            # Only a newer version can read this row. Count the video as done, so that the feed's cursor moves on. The
-            # next resync tries it again.
+            # Only a newer version can read this row. Count the video as done, so that the feed's cursor advances.
+            # The next resync tries the video again.
             unanswered = 0
             metrics.reconciles.labels("unreadable").inc()
             _log.warning("not mirrored", video_id=work.video_id, outcome="unreadable", reason=error.message)
@@ -68,7 +68,7 @@ def _failed(queue: WorkQueue, video_id: str, error: Exception, metrics: Metrics)
         case Unavailable(part=part, message=reason):
             outcome = f"{part}_away"
             if part == "database":
-                # The feed reader tries the database twice a second. It resumes the queue when the database is back.
+                # The feed reader tries the database twice a second, and resumes the queue when the database is back.
                 queue.pause()
         case KubeRefused(message=reason):
             outcome = "refused"

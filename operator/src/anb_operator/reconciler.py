@@ -77,7 +77,7 @@ class Histories:
         if isinstance(found, Unavailable):
             raise found
         if isinstance(found, Exception) or video_id not in found:
-            # One video of the batch made the read fail. Read each video alone, so that only that one fails.
+            # One video of the batch made the read fail. Read each video alone, so that only this video's read fails.
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._store.history, video_id)
         return found[video_id]
 
@@ -132,15 +132,15 @@ class Reconciler:
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
         """Reconcile one video. `news` is True after a feed event for it.
 
-        Returns the seconds until the next reconcile, or None if only the next change needs one.
+        Returns the seconds until the next reconcile, or None if the next reconcile waits for a change.
 
         Raises:
             Unavailable: a part did not answer. A retry is safe.
             KubeRefused: the API server refused a request. A retry is safe, but a person may have to help.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
-        # Work on one snapshot. Later changes are left to the next reconcile, so that no generation counts as observed
-        # without being acted on.
+        # Work on one snapshot, and leave later changes to the next reconcile.
+        # So the operator acts on each generation that the status reports as observed.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
@@ -161,8 +161,8 @@ class Reconciler:
             new_plan = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
-            # A change arrived during this reconcile. The watch may not show it, because the operator's own write
-            # replaced it, so reconcile again at once.
+            # A change arrived during this reconcile, and the operator's own write may hide the change from the watch.
+            # So reconcile again at once.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 

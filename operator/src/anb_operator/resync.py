@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 class Resync:
     """Lists all VideoJobs and unfinished videos, and adds them to the queue.
 
-    `report` is called after each read of the database, with its error or None.
+    `report` is called after each read of the database, with the error of the read or None.
     """
 
     def __init__(

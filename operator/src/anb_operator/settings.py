@@ -78,7 +78,7 @@ class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, 
 
 
 class UninstallSettings(WatchScope):
-    """The settings of the cleanup before an uninstall. It uses no database."""
+    """The settings of the cleanup before an uninstall. The cleanup uses no database."""
 
     deployment: Annotated[str, _Name] = Field(
         alias="ANB_OPERATOR_DEPLOYMENT",
@@ -91,5 +91,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the ConfigMap that Helm creates after the cleanup. If it exists before, this is no uninstall."""
+        """Name of the ConfigMap that Helm creates after the cleanup. If it already exists, this is no uninstall."""
         return f"{self.deployment}-uninstall"

@@ -34,8 +34,7 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
 
     Raises:
         Unavailable: the API server does not answer.
-        KubeRefused: the ServiceAccount lacks a permission, a pod does not stop, or another program keeps putting the
-            finalizers back.
+        KubeRefused: the ServiceAccount lacks a permission, a pod does not stop, or another program adds finalizers.
     """
     if await _applied(kube, settings.marker):
         _log.info(

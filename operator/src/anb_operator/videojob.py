@@ -1,7 +1,8 @@
 """The models of a VideoJob: its `spec`, written by people, and its `status`, written by the operator.
 
-`crd.py` makes the CRD from these models. CEL rules express the checks that types can't. An immutable optional field
-needs the long rule of `_immutable`, because `self == oldSelf` does not notice that a field was added or removed.
+`crd.py` makes the CRD from these models. CEL rules express the checks that types can't express.
+An immutable optional field needs the long rule of `_immutable`.
+The short rule `self == oldSelf` would not notice that a field was added or removed.
 """
 
 import re
@@ -33,7 +34,7 @@ KIND = "VideoJob"
 PLURAL = "videojobs"
 
 FINALIZER = f"{GROUP}/cancel"
-"""The operator's finalizer. It is on VideoJobs with a source from before the submission until the work has ended.
+"""The operator's finalizer. A VideoJob with a source has it from before the submission until the work has ended.
 
 While a VideoJob has the finalizer, its deletion waits until the work is cancelled.
 """
@@ -42,7 +43,7 @@ DEFAULT_OWNER = "kubernetes"
 """Owner of the videos whose VideoJobs have no `spec.owner`."""
 
 MADE_BY_OPERATOR = {"app.kubernetes.io/managed-by": "anb-operator"}
-"""Labels of the mirrors that an operator created, of this release or another."""
+"""Labels of the mirrors that the operator of any release created."""
 
 RULES = "x-kubernetes-validations"
 """The key of CEL rules in an OpenAPI schema."""
@@ -259,13 +260,13 @@ class Status(_Part):
         ),
     ] = ()
 
-    # Fields that this version can't read, by their names in the manifest. A newer version of the operator wrote them.
-    # These fields are kept, so that the patch for the next status removes or replaces them.
+    # A newer version of the operator wrote these fields, which this version can't read. Keys are names in the manifest.
+    # The fields are kept, so that the patch for the next status removes or replaces these fields.
     _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def had_video(self) -> bool:
-        """Whether the status was written for an existing video. True also for a phase of a newer version."""
+        """Whether the status was written for an existing video. Also True if only a newer version knows the phase."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:
@@ -333,7 +334,7 @@ class VideoJob(_Part):
 
     @property
     def made_by_operator(self) -> bool:
-        """Whether an operator created the VideoJob, of this release or another."""
+        """Whether the operator of any release created the VideoJob."""
         return self.metadata.labels.items() >= MADE_BY_OPERATOR.items()
 
     @property

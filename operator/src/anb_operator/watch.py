@@ -29,7 +29,7 @@ class Backoffs:
 
 
 class _NoDiff(kopf.DiffBaseStorage):
-    """Turns off kopf's diffs of objects. The operator does not use diffs, and they cost a third of kopf's work."""
+    """Turns off kopf's diffs of objects. The operator does not use diffs, which take a third of kopf's time."""
 
     def build(self, **_: object) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -38,7 +38,7 @@ class _NoDiff(kopf.DiffBaseStorage):
         """Return None, which tells kopf that no essence is stored."""
 
     def store(self, **_: object) -> None:
-        """Do nothing."""
+        """Store nothing, because the operator uses no diffs."""
 
 
 async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, stop: asyncio.Event) -> None:

@@ -28,7 +28,7 @@ class Work:
 
 
 def plan_delay(failures: int, jitter: float) -> float:
-    """Return the seconds to wait after `failures` (at least 1) in a row. `jitter` is a random number in [0, 1)."""
+    """Return the seconds to wait after this number of failures in a row (at least 1). `jitter` is random, in [0, 1)."""
     return backoff(
         failures, base=timedelta(seconds=0.5), cap=timedelta(seconds=LONGEST_DELAY_SECONDS), jitter=jitter
     ).total_seconds()
@@ -105,7 +105,7 @@ class WorkQueue:
             self._woken.set()
 
     def add_later(self, video_id: str, delay: float) -> None:
-        """Add a video after `delay` seconds, unless it is due earlier already."""
+        """Add a video after `delay` seconds, unless the video is already due earlier."""
         at = self._monotonic() + max(delay, 0.0)
         if self._due.get(video_id, at + 1) > at:
             self._due[video_id] = at
@@ -168,7 +168,7 @@ class WorkQueue:
             self._woken.set()
 
     def _promote(self) -> float | None:
-        """Add the delayed videos that are due. Returns the seconds until the next one, None if no video waits."""
+        """Add the delayed videos that are due. Returns the seconds until the next one is due, or None."""
         now = self._monotonic()
         while self._later:
             at, video_id = self._later[0]

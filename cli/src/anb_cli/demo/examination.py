@@ -27,7 +27,7 @@ SOUND_TOLERANCE = 0.040
 """Maximum shift between sound and picture in seconds. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""The upload's sound is searched for from this many seconds before the expected time to as many seconds after it."""
+"""The upload's sound is searched for from this many seconds before to this many seconds after the expected time."""
 
 SOUND_RATE = 8_000
 """Sample rate for the comparison of sounds, in Hz."""
@@ -86,7 +86,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one comparison. `wanted` and `found` are texts for people."""
+    """The result of one comparison. `wanted` and `found` are human-readable text."""
 
     what: str
     wanted: str
@@ -97,7 +97,7 @@ class Check:
 def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Check]:
     """Compare the facts of the result with the plan and with the upload.
 
-    `source_seconds` is the length of the upload. `sound_shift` is the result of the function of that name.
+    `source_seconds` is the length of the upload. `sound_shift` is the result of the function `sound_shift`.
     """
     main = min(LONGEST_MAIN, source_seconds)
     parts = f"{plan.intro} + {plan.main} + {plan.outro}"
@@ -164,8 +164,8 @@ def source_length(path: Path) -> float:
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
     """Return how many seconds after `expected` the upload's sound begins in the result.
 
-    Infinity if the upload's sound is not found. None if the upload's sound can't be compared: it is missing, silent or
-    shorter than half a second.
+    Returns infinity if the upload's sound is not found.
+    Returns None if the upload's sound can't be compared: it is missing, silent or shorter than half a second.
     """
     wanted = _sound(source, 0.0, SOUND_SECONDS)
     if len(wanted) < SOUND_RATE // 2 or float(np.sqrt(np.mean(np.square(wanted)))) < SILENCE:
@@ -201,7 +201,7 @@ def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
             return np.zeros(0)
         first = round((start - begin) * SOUND_RATE)
         samples = np.concatenate(pieces)
-        # Sound that begins late is padded with silence, so that an index in the samples is a time in the file.
+        # Sound that begins late is padded with silence, so that each index in the samples is a known time in the file.
         samples = np.concatenate([np.zeros(max(0, -first)), samples])[max(0, first) :]
         return samples[: round(seconds * SOUND_RATE)]
 

@@ -48,7 +48,7 @@ class Clock:
     """Measures the phases of the demo."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Duration of each phase in seconds, in order."""
+    """Duration of each phase in seconds, in the order of the phases."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -173,7 +173,7 @@ def _process(api: Api, video: Path, title: str, processed: Path, bar: Bar, *, cl
 
 
 def _steps(folder: Folder, video_id: str) -> dict[str, float]:
-    """Return the seconds of each step of the job, from the worker's log. Empty if the log does not have them."""
+    """Return the seconds of each step of the job, from the worker's log. Empty if the log lacks these times."""
     for line in (folder.logs / "worker-1.log").read_text().splitlines():
         try:
             record = json.loads(line)

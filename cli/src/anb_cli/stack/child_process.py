@@ -70,7 +70,7 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Count this exit for the delay before the next start. Returns a text that says how the program ended."""
+        """Record this exit, which sets the delay of the next start. Returns a description of how the program ended."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 

@@ -1,8 +1,8 @@
 """Runs a program that ends with its parent: `python die_with_parent.py PARENT SIGNAL PROGRAM ARGUMENTS...`.
 
-The kernel sends SIGNAL to the program when the process with id PARENT dies for any reason. This works on Linux only:
-on other systems the children of a killed supervisor keep running. It is a separate script, because code between fork
-and exec is not safe in a process with threads.
+The kernel sends SIGNAL to the program when the process with id PARENT dies for any reason. This works only on Linux.
+On other systems the children of a killed supervisor keep running.
+This file is a separate script, because code between fork and exec is not safe in a process with threads.
 """
 
 import ctypes

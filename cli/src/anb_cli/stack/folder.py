@@ -62,7 +62,7 @@ class Folder:
         self.path.chmod(0o700)
         for path in (self.emulator, self.scratch, self.logs):
             path.mkdir(mode=0o700, exist_ok=True)
-        # Git then ignores the folder without a line in the user's .gitignore.
+        # This file makes Git ignore the folder, so the user's own .gitignore needs no entry for the folder.
         (self.path / ".gitignore").write_text("*\n")
 
     @contextmanager
@@ -106,7 +106,7 @@ class Folder:
         _write(self.path / "ports.json", json.dumps(ports) + "\n")
 
     def running(self) -> Running | None:
-        """Return the stack that the folder names as running, or None. It may be stale after a kill: check the URL."""
+        """Return the stack that the folder names as running, or None. After a kill it may be gone: check its URL."""
         data = self._read("running.json")
         return Running(int(data["pid"]), str(data["url"])) if data else None
 

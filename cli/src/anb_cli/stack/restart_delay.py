@@ -17,7 +17,7 @@ STABLE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """The number of times in a row that a child ended before it was stable."""
+    """Counts how often in a row a child ended before the child had run for `STABLE` seconds."""
 
     in_a_row: int = 0
 

@@ -33,7 +33,7 @@ DEFAULT_DRAIN = 120.0
 """Seconds that a worker has to finish its job if ANB_DRAIN_SECONDS is not set."""
 
 HURRY = 2
-"""After this number of Ctrl-C, workers give their jobs back at once. One more Ctrl-C kills all children."""
+"""After Ctrl-C was pressed this often, workers give their jobs back at once. The next Ctrl-C kills all children."""
 
 HURRIED_WITHIN = 10.0
 """Seconds from the second Ctrl-C until the children are killed."""
@@ -71,7 +71,7 @@ def stack_environment(
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "anb",
         "AWS_SECRET_ACCESS_KEY": emulator_secret,
-        # Without this, boto3 asks the EC2 metadata service for credentials, which takes seconds.
+        # Without this variable, boto3 asks the EC2 metadata service for credentials, which takes seconds.
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -89,9 +89,10 @@ def stack_environment(
 class Supervisor:
     """Runs the stack of one folder.
 
-    `workers` is the number of worker processes. `port` is the API's port: None means the last one, 0 a free one.
-    `say(source, text)` gets the supervisor's messages, `on_line(source, line)` each log line of a child, from a thread,
-    and `on_ready(url)` the API's address when the API answers.
+    `workers` is the number of worker processes. `port` is the API's port: None means the last port, 0 any free port.
+    `say(source, text)` gets each message of the supervisor.
+    `on_line(source, line)` gets each log line of a child, and is called from another thread.
+    `on_ready(url)` gets the API's address when the API answers.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`python -m anb_worker`: one worker, configured by the environment, until SIGTERM or SIGINT."""
+"""`python -m anb_worker` runs one worker, configured by the environment, until SIGTERM or SIGINT."""
 
 from contextlib import closing
 

@@ -51,8 +51,9 @@ def run(
 ) -> None:
     """Process jobs until the shutdown. Returns once the current job is finished or handed on to another worker.
 
-    `prepare` runs before the first job. It may raise AnbError or OSError, which are only logged. The caller enters
-    `scratch` before this call, and closes store, bucket and queue after it. `on_step` is a callback for chaos tests.
+    `prepare` runs before the first job. An AnbError or OSError of `prepare` is only logged.
+    The caller enters `scratch` before this call, and closes store, bucket and queue after this call.
+    `on_step` is a callback for chaos tests.
     """
     metrics = Metrics()
     # `beat` is not called during a long poll, nor by an attempt that uses the rest of its lease to finish.
@@ -154,7 +155,7 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job prepares again. If that fails too, the job reports the error.
+        # The first job prepares again. If the second preparation fails too, the first job reports the error.
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 
@@ -170,7 +171,7 @@ def _adopter(
 
 @contextmanager
 def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
-    """Run the threads of relay and sweep while the block runs. Afterwards, other processes do this work."""
+    """Run one thread for the relay and one for the sweep during the block. Other processes have such threads too."""
     stop = runtime.event()
     loops = {"relay": relay.run, "sweep": sweep.run}
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 def sentence(report: Report) -> str:
-    """Describe a report in one line for people."""
+    """Return a report as one line of human-readable text."""
     reason = report.problem or report.unavailable
     return _SENTENCES[report.outcome].format(
         seconds=report.seconds,

@@ -16,7 +16,7 @@ from anb_core.ports.runtime import Runtime
 class Pulse:
     """Liveness of the worker: it counts as alive while the last call of `beat` is less than `patience` ago.
 
-    The consumer loop calls `beat` at each turn, a running attempt each second.
+    The consumer loop calls `beat` in each iteration. A running attempt calls `beat` once per second.
     """
 
     def __init__(self, patience: timedelta, runtime: Runtime) -> None:
@@ -80,7 +80,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
     missing = one_at_a_time(missing)
 
     class Handler(BaseHTTPRequestHandler):
-        # Seconds. A client that stalls blocks only its own thread, and no longer than this.
+        # The timeout in seconds. A client that stalls blocks only its own thread, and no longer than this timeout.
         timeout = 10
 
         def do_GET(self) -> None:

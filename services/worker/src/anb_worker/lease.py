@@ -1,7 +1,9 @@
 """Renews the lease of a running attempt in the background, and ends the attempt when its lease is or may be lost.
 
-Each attempt has three threads, because any call may hang. One renews the lease, one writes progress, and the watchdog
-makes no calls. Once an attempt is asked to end, its lease is not renewed: the attempt must finish before it expires.
+Each attempt has three threads, because any call may hang. One thread renews the lease. One thread writes progress.
+The third thread, the watchdog, makes no calls.
+
+After an attempt is asked to end, its lease is not renewed: the attempt must finish before the lease expires.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
-"""Time between two writes of progress. So people see progress within 2 s, and a cancel ends a render within 2 s."""
+"""Time between two writes of progress. People see progress within 2 s, and a cancel ends a render within 2 s."""
 
 TRIES_A_HEARTBEAT = 4
 """A failed renewal is tried again after the heartbeat interval divided by this number."""
@@ -50,8 +52,8 @@ class Terms:
 class LeaseKeeper:
     """Keeps a lease while its block runs; implements anb_core.ports.keeper.Keeper.
 
-    `since` is the monotonic time just before the claim was sent. `beat` is called each second until the attempt is
-    asked to end: it is the sign of life of a busy worker.
+    `since` is the monotonic time just before the claim was sent.
+    `beat`, the sign of life of a busy worker, is called each second until the attempt is asked to end.
     """
 
     def __init__(

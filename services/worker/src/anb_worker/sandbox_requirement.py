@@ -1,4 +1,4 @@
-"""Refuses to start where this system lacks a protection of the sandbox and the settings require all of them."""
+"""Refuses to start if the settings require every protection of the sandbox and this system lacks one of them."""
 
 import sys
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _LACKS = {
     "escape": "leaving its process group (killed as one), which takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
-"""For each protection: what it keeps a child process from, and which system it needs."""
+"""For each protection: the actions that it denies to a child process, and the system that it needs."""
 
 
 def demand(protections: Mapping[str, bool]) -> None:

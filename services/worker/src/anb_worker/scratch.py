@@ -36,9 +36,9 @@ def default_root() -> Path:
 
 
 class ScratchDisk:
-    """Gives each attempt a folder. `limit`: bytes that all workers under `root` may use together; None means no limit.
+    """Gives each attempt a folder. `limit` is how many bytes all workers under `root` may use together, or None.
 
-    Use it as a context manager: entering makes this process's own folder and removes folders of dead processes.
+    Use this object as a context manager: entering makes this process's folder and removes those of dead processes.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ScratchDisk:
 
     @property
     def cache(self) -> Path:
-        """The folder that outlives this process. All workers of this machine share it."""
+        """The folder that all workers of this machine share. The folder outlives this process."""
         return self._root / "cache"
 
     @property
@@ -88,7 +88,7 @@ class ScratchDisk:
         `source_size` is in bytes.
 
         Raises:
-            Unavailable: `scratch_unavailable`, there is too little room.
+            Unavailable: `scratch_unavailable` means that the disk has too little room.
         """
         self._require(source_size + RENDER_ALLOWANCE)
         folder = self.own / attempt_id
@@ -106,7 +106,7 @@ class ScratchDisk:
         """Check that the disk has room for a small job.
 
         Raises:
-            Unavailable: `scratch_unavailable`, there is too little room.
+            Unavailable: `scratch_unavailable` means that the disk has too little room.
         """
         self._require(RENDER_ALLOWANCE)
 

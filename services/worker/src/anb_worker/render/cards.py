@@ -1,8 +1,9 @@
 """A cache of intros, outros and watermarks that are ready to be joined to a main part.
 
-Any number of processes may share the folder. A lock lets one process at a time make an entry, and a rename makes the
-complete entry visible. An entry's name holds a digest of the operator's file, of the code in this folder that makes the
-entry, and of ffmpeg's file name. A change of one of them makes a new entry.
+Any number of processes may share the folder.
+A lock lets one process at a time make an entry, and a rename makes the complete entry visible.
+An entry's name holds a digest of the operator's file, of the code that makes the entry, and of ffmpeg's file name.
+A change of the file, the code or ffmpeg's file name makes a new entry.
 """
 
 import fcntl
@@ -59,10 +60,10 @@ class Card:
 
 
 class Cards:
-    """Returns cards and watermarks from `shipped` (read-only) or `folder`. Makes those that are missing in `folder`.
+    """Returns cards and watermarks from `shipped` (read-only) or `folder`. Missing cards are made in `folder`.
 
-    All methods raise OSError, Transient (`bad_resource`: the operator's file can't be used), and the error given to
-    `stop.ask`.
+    All methods raise OSError, and Transient (`bad_resource`: the operator's file can't be used).
+    All methods also raise the error that `stop.ask` was called with.
     """
 
     def __init__(
@@ -76,19 +77,19 @@ class Cards:
         self._digests: dict[Path, str] = {}
 
     def intro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's intro. With `operator_file` None: the project's own intro, which takes the title."""
+        """Return the operator's intro, or the project's intro, which takes the title, if `operator_file` is None."""
         if operator_file is not None:
             return self._operator_card("intro", operator_file, stop)
         return Card(self.project_parts(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
 
     def outro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's outro. With `operator_file` None: the project's own outro."""
+        """Return the operator's outro. If `operator_file` is None, return the project's own outro."""
         if operator_file is not None:
             return self._operator_card("outro", operator_file, stop)
         return Card(self.project_parts(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
 
     def watermark(self, operator_file: Path | None, stop: Stop) -> Path:
-        """Return the PNG file of the operator's watermark. With `operator_file` None: of the project's watermark."""
+        """Return the PNG file of the operator's watermark, or of the project's watermark if `operator_file` is None."""
         if operator_file is None:
             return self.project_parts(stop) / "watermark.png"
 
@@ -147,7 +148,7 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
-        """Run an ffmpeg command. `read`: the operator's file; an error in it raises BadInput, as for an upload."""
+        """Run an ffmpeg command. `read` is the operator's file. An error in it raises BadInput, as for an upload."""
         finished = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if finished.code != 0 and (unmixed := take_two_channels(command, finished.stderr)):
             finished = run(unmixed, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
@@ -195,7 +196,7 @@ class Cards:
         """Remove the entries that were not used for the longest time, so that a new one fits within _KEPT."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
-            # Renamed first: other processes must never see an entry that is only partly removed.
+            # The entry is renamed first, because other processes must never see an entry that is only partly removed.
             shutil.rmtree(entry.rename(trash), ignore_errors=True)
 
 

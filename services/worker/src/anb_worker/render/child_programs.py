@@ -23,7 +23,7 @@ def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path
     """Describe an upload: its streams, and the packets of the part that `trim` keeps. See the program `probe`.
 
     Raises:
-        BadInput: `too_demanding`, `corrupt`.
+        BadInput: the error code is `too_demanding` or `corrupt`.
         Transient: the child process failed for another reason.
         AnbError: the error that `stop.ask` was called with.
     """
@@ -74,7 +74,7 @@ def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: 
     See the program `verify`.
 
     Raises:
-        Transient: the child process failed, most likely because the file is damaged.
+        Transient: the child process failed. The finished file is probably damaged; the next attempt renders a new one.
         AnbError: the error that `stop.ask` was called with.
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
@@ -94,7 +94,7 @@ def _run(
 ) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
-        # These programs report every library error as a fault of the file, so only a crash (negative exit code) can
-        # still be the file's fault here.
+        # These programs report every library error as a fault of the file.
+        # So only a crash (negative exit code) can still be the file's fault here.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

@@ -1,7 +1,7 @@
 """Composes the project's own intro and outro, frame by frame, with MoviePy, and draws its watermark.
 
-`python -m anb_worker.render.composing FOLDER` takes about 10 seconds of CPU time. `cards` runs it once, in a child
-process, and keeps the files. A render only uses these files.
+`python -m anb_worker.render.composing FOLDER` takes about 10 seconds of CPU time.
+`cards` runs this program once, in a child process, and keeps the files. A render only uses these files.
 """
 
 import sys
@@ -70,7 +70,8 @@ def _light() -> _Pixels:
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
     distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
     light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
-    # Dithered: plain rounding would show the steps between shades as rings. The fixed seed makes the result repeatable.
+    # The background is dithered, because plain rounding would show the steps between shades as rings.
+    # The fixed seed makes the result repeatable.
     dithered: _Pixels = (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
     return dithered
 

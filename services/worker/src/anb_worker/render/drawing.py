@@ -1,10 +1,10 @@
 """Draws the project's mark, the watermark, and titles in any script that an installed font supports.
 
-The package font-manrope has a font for Latin with accents, Greek and Cyrillic. A title in another script can be drawn
-only when the system has a font for that script.
+The package font-manrope has a font for Latin with accents, Greek and Cyrillic.
+A title in another script can be drawn only when the system has a font for that script.
 
-`child_programs` also starts this module as a program. The program writes a PNG file and prints the picture's width and
-height as JSON, or null when nothing can be drawn:
+`child_programs` also starts this module as a program. The program writes a PNG file.
+The program prints the picture's width and height as JSON, or null when nothing can be drawn:
 
     python -m anb_worker.render.drawing title TEXT PICTURE        draws the title in the file TEXT (JSON)
     python -m anb_worker.render.drawing watermark SOURCE PICTURE  converts an operator's watermark, scaling it if needed
@@ -126,7 +126,7 @@ def draw_watermark() -> Image.Image:
 def draw_title(title: str) -> Image.Image | None:
     """Draw a title in white, in one or two centered lines, cropped to its letters.
 
-    Characters that no font supports are left out instead of drawn as boxes. Returns None when none can be drawn.
+    Characters that no font supports are left out, not drawn as boxes. Returns None when no character can be drawn.
     """
     font, text = _font_for(_printable(title))
     lines = wrapped(text, font)
@@ -152,7 +152,7 @@ def _printable(title: str) -> str:
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     """Return a font for a text, and the part of the text that this font can draw.
 
-    This is the first font that can draw the whole text, else the font that can draw most of it.
+    The result is the first font that can draw the whole text, or else the font that can draw most of the text.
     """
     choice: tuple[FreeTypeFont, str] | None = None
     for font in fonts():

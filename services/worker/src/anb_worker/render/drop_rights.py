@@ -3,9 +3,10 @@
     python -I -S drop_rights.py RIGHTS COMMAND...
     python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
 
-`sandbox` starts this file by its path, in a new interpreter, and passes RIGHTS as JSON. The file imports only the
-standard library, so that it starts within 20 ms. Setting the limits between fork and exec would need Python code there,
-which is unsafe in a process that has threads. On systems other than Linux only the limits of setrlimit are set.
+`sandbox` starts this file by its path, in a new interpreter, and passes RIGHTS as JSON.
+The file imports only the standard library, so that the interpreter starts within 20 ms.
+No limits are set between fork and exec, because Python code there is unsafe in a process with threads.
+On systems other than Linux only the limits of setrlimit are set.
 """
 
 import contextlib
@@ -27,9 +28,10 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# For each machine name (uname): its audit number, the numbers of the system calls that can make a socket (socket and
-# io_uring_setup), and the numbers of calls that leave the process group (setsid and setpgid). On other machines no call
-# is filtered, because the same number may mean another call there.
+# By machine name (uname), three entries: the audit number of the architecture;
+# the numbers of the system calls that can make a socket (socket and io_uring_setup);
+# and the numbers of the system calls that leave the process group (setsid and setpgid).
+# On other machines no system call is filtered, because the same number may mean another system call on them.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
     "aarch64": (0xC00000B7, (198, 425), (157, 154)),
@@ -37,26 +39,26 @@ _CALLS = {
 
 # Landlock's calls have the same numbers on every machine.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
-_FILE_READ = 1 << 0 | 1 << 2  # the rights: execute a file, read a file
-_FILE_WRITE = 1 << 1 | 1 << 14  # the rights: write a file, truncate a file
+_FILE_READ = 1 << 0 | 1 << 2  # the rights to execute a file and to read a file
+_FILE_WRITE = 1 << 1 | 1 << 14  # the rights to write a file and to truncate a file
 _DIRECTORY_READ = _FILE_READ | 1 << 3
-# The additional rights: remove files and directories, make files and directories.
+# The additional rights to remove and to make files and directories.
 _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
 
 
 def main() -> None:
     """Give up rights, then run the command by exec. Return without exec when the argument is the name of a module.
 
-    The fields of RIGHTS: `limits` for setrlimit, `parent` the process id of the worker, `read` and `write` the paths
-    that this process may read and write.
+    The fields of RIGHTS: `limits` has the limits for setrlimit, and `parent` is the process id of the worker.
+    `read` and `write` are the paths that this process may read and write.
     """
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     for name, value in wanted["limits"].items():
         # A system may not know a limit, or may allow only a lower one. The other limits are set anyway.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
-    # Python ignores these two signals, and a program that is exec'd would ignore them too. But these signals must end a
-    # child that writes to a closed pipe or beyond the limit of a file's size.
+    # Python ignores these two signals, and a program that is exec'd would ignore them too.
+    # But these signals must end a child that writes to a closed pipe or beyond the limit of a file's size.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):
@@ -69,14 +71,14 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel kills this process when the worker dies. The check of the parent finds a worker that died earlier.
+    # The kernel kills this process when the worker dies. The next check detects that the worker has already died.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
         score.write("1000")  # when memory runs out, the kernel kills this process, and the worker reports the failure
-    # No other process may read the memory of this one. A command that is exec'd loses this protection, unless its file
-    # may be executed but not read.
+    # No other process may read the memory of this process.
+    # A command that is exec'd loses this protection, unless its file may be executed but not read.
     _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
     _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     forbid_other_files(libc, wanted["read"], wanted["write"])
@@ -111,22 +113,22 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
 def filter_calls(libc: ctypes.CDLL) -> None:
     """Install a seccomp filter, which needs no privilege.
 
-    No process can make a socket, so even a decoder that runs an attacker's code has no network. No process can leave
-    the process group, which is killed as a whole.
+    No process can make a socket, so even a decoder that runs an attacker's code has no network.
+    No process can leave the process group, which is killed as a whole.
     """
     if os.uname().machine not in _CALLS:
         return
     audit, sockets, group_changes = _CALLS[os.uname().machine]
     load, equal, at_least, decide = 0x20, 0x15, 0x35, 0x06
-    # `refuse` fails the call with EPERM. `pretend` reports success without making the call: a program that wants to
-    # become a daemon then runs on in its process group, and is killed with it.
+    # `refuse` fails the call with EPERM. `pretend` reports success without making the call.
+    # So a program that wants to become a daemon stays in its process group, and is killed with the group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
-        (load, 0, 0, 4),  # the architecture of the call: calls of the 32-bit variant are killed
+        (load, 0, 0, 4),  # load the architecture of the system call: calls of the 32-bit variant are killed
         (equal, 1, 0, audit),
         (decide, 0, 0, kill),
-        (load, 0, 0, 0),  # the number of the call
-        (at_least, 0, 1, 0x40000000),  # the x32 calls of x86_64
+        (load, 0, 0, 0),  # load the number of the system call
+        (at_least, 0, 1, 0x40000000),  # system calls of the x32 variant of x86_64 are killed
         (decide, 0, 0, kill),
         *(line for call in sockets for line in ((equal, 0, 1, call), (decide, 0, 0, refuse))),
         *(line for call in group_changes for line in ((equal, 0, 1, call), (decide, 0, 0, pretend))),
@@ -139,7 +141,7 @@ def filter_calls(libc: ctypes.CDLL) -> None:
 
 
 def _require(result: int, right: str) -> None:
-    """Exit when the system call that takes a right away failed: the command must not run with that right."""
+    """Exit if the system call that takes a right away failed, because the command must not run with that right."""
     if result < 0:
         sys.exit(f"this child could not be denied {right}: {os.strerror(ctypes.get_errno())}")
 
@@ -147,8 +149,9 @@ def _require(result: int, right: str) -> None:
 def protections() -> dict[str, bool]:
     """Return which protections this system has. On a current Linux all are True.
 
-    `files`: a child can't open files that were not named. `network`: a child can't make sockets. `escape`: a child
-    can't leave its process group, which is killed as a whole. `survival`: a child can't outlive the worker.
+    `files`: a child can't open files that were not named. `network`: a child can't make sockets.
+    `escape`: a child can't leave its process group, which is killed as a whole.
+    `survival`: a child can't outlive the worker.
     """
     if sys.platform != "linux":
         return dict.fromkeys(("files", "network", "escape", "survival"), False)

@@ -46,8 +46,9 @@ _MOST_THREADS = 8
 class RenderEngine:
     """Makes finished videos with ffmpeg; implements anb_core.ports.renderer.Renderer.
 
-    `cache_dir` is the folder of the card cache. `shipped` is a read-only folder with cards that exist already. `ffmpeg`
-    defaults to the program of imageio-ffmpeg, `threads` to the number of processors, but at most 8.
+    `cache_dir` is the folder of the card cache. `shipped` is a read-only folder with cards that exist already.
+    `ffmpeg` is by default the program of imageio-ffmpeg.
+    `threads` is by default the number of processors, but at most 8.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RenderEngine:
         self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
-        """Compose the project's own cards if they do not exist yet, so that no job waits about 10 seconds for them.
+        """Compose the project's own cards if they do not exist yet, so that no job waits 10 seconds for the cards.
 
         Also logs a warning that names the protections of the sandbox that this system lacks.
 

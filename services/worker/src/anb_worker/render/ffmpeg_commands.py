@@ -1,8 +1,9 @@
 """Builds the ffmpeg commands of a render. These functions run no command and open no file.
 
-The parts of a video are encoded separately and joined without encoding them again. This works because every part is
-encoded with the options of `_encode`: x264 then writes the same headers for all parts (stitchable=1), and time base,
-size and frame rate are the same.
+The parts of a video are encoded separately and joined without encoding them again.
+The parts can be joined because every part is encoded with the options of `_encode`.
+With these options x264 writes the same headers for all parts (stitchable=1).
+All parts also have the same time base, size and frame rate.
 """
 
 import re
@@ -25,12 +26,12 @@ _TICKS_A_TURN = 2**33
 """The clock of MPEG-TS begins at 0 again after this many ticks."""
 
 MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
-"""x264's crf (lower is better). MASTER_QUALITY: for a card that is encoded once more. CARD_QUALITY: for other cards,
-whose soft gradients would show compression. _QUALITY: for main parts.
+"""x264's crf (a lower value means better quality). MASTER_QUALITY is for a card that is encoded a second time.
+CARD_QUALITY is for other cards, whose soft gradients would show compression. _QUALITY is for main parts.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""Errors of sound timestamps up to this length are not corrected. Jitter is often shorter, and people notice 40 ms."""
+"""Errors of sound timestamps up to this length are not corrected. Jitter is often shorter. People notice 40 ms."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 # Without tone mapping the HDR clip of a phone looks pale. 203 nits is the reference white of HDR.
@@ -40,7 +41,7 @@ _TONE_MAPPING = (
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
 _CAN_NOT_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
-# The output must not reveal where a clip was recorded or by whom.
+# The output must not reveal where a clip was recorded, or who recorded the clip.
 _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
 
@@ -72,12 +73,13 @@ def picture_command(
 ) -> list[str]:
     """Build the command that renders the picture of the main part: exactly `main_frames` frames.
 
-    The command also writes the time of each decoded frame to the file `decoded`, see parse_moments.
+    The command also writes the time of each decoded frame to the file `decoded` (see parse_moments).
     """
     seconds = plan.main_frames / FPS
-    # settb: a finer time base. The file's own time base may have one tick per frame, and would round timestamps to it.
-    # max: a picture that appeared before the cut is shown from the cut on. Its time becomes 15 ms, which rounds to
-    # frame 0. With a time of 0, a picture that ends before the cut would be lost.
+    # settb sets a finer time base. The file's own time base may have one tick per frame, and would round timestamps.
+    # max() shows a picture that appeared before the cut from the cut on.
+    # The picture's time becomes 15 ms, which is rounded to frame 0.
+    # With a time of 0, a picture that ends before the cut would be lost.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
@@ -103,9 +105,10 @@ def picture_command(
 def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
     """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
-    Timestamps are kept, with 0 at the start of the main part. The command also writes the time and the number of
-    samples of each decoded frame to the file `decoded`, see parse_spans. This is a separate command, because ffmpeg
-    rebuilds the filter graph when a stream changes its channels midway, and the filters then count from 0 again.
+    Timestamps are kept, with 0 at the start of the main part.
+    The command also writes the time and the number of samples of each decoded frame to `decoded` (see parse_spans).
+    Sound has a separate command, because ffmpeg rebuilds the filter graph when a stream changes its channels midway.
+    The filters of the new graph then count from 0 again.
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
@@ -121,9 +124,9 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
     """Return an extract_command, changed to copy two channels unmixed, if ffmpeg could not mix all channels.
 
-    Returns None when `stderr` does not say so. ffmpeg can mix channels that stand for loudspeakers in a room.
-    It can't mix dual mono, discrete channels or Ambisonics. The first channel of Ambisonics has the sound from all
-    directions, so it is used for both sides.
+    Returns None when `stderr` reports no such failure. ffmpeg can mix channels that stand for loudspeakers in a room.
+    ffmpeg can't mix dual mono, discrete channels or Ambisonics.
+    The first channel of Ambisonics has the sound from all directions, so both output channels get this channel.
     """
     message = _CAN_NOT_MIX.search(stderr)
     if message is None or "-af" not in command:
@@ -147,8 +150,8 @@ def parse_spans(notes: str) -> list[tuple[float, float]]:
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
     """Build the command that encodes the sound of the whole video: each part gets as many samples as its frames need.
 
-    The sound is not joined from encoded parts as the picture is: each part would end slightly off, and the error would
-    add up.
+    The picture is joined from encoded parts, but the sound is not.
+    Each encoded part of the sound would end a bit too early or too late, and these errors would add up.
     """
     inputs: list[str] = []
     chains: list[str] = []
@@ -157,7 +160,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
         if sound.file is None:
             chain = f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
         else:
-            # async: gaps longer than _UNNOTICED_SECONDS become silence. first_pts: sound that begins late stays late.
+            # async fills gaps over _UNNOTICED_SECONDS with silence. first_pts keeps the delay of late sound.
             chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
             inputs += _trusted_input("nut", sound.file)
             files += 1
@@ -224,18 +227,19 @@ def _from_start(reading: Reading, plan: RenderPlan) -> str:
 
 
 def _looks(plan: RenderPlan) -> str:
-    """Return the filters from [picture] to frames of the output: one chain per look (see probe.looks), then concat."""
+    """Return the filters from [picture] to frames of the output: one chain per picture format (look), then concat."""
     if len(plan.looks) == 1:
         return f"[picture]{_look(plan, plan.looks[0])}"
     count = len(plan.looks)
     ends = [*(look.first_frame for look in plan.looks[1:]), plan.main_frames]
     chains = [f"[picture]split={count}{''.join(f'[part{n}]' for n in range(count))}"]
     for n, (look, end) in enumerate(zip(plan.looks, ends, strict=True)):
-        # The chains change at the frame of the output that is nearest to the change of look.
+        # The next chain begins at the frame of the output that is nearest to the change of the picture format (look).
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
-        # The filters that follow can't handle pictures that change their size, so each picture is scaled to the size of
-        # its look. Color tags are set too, because a decoder may keep the tags of the look before.
+        # The filters that follow can't handle pictures that change their size.
+        # So each picture is scaled to the size of its look (picture format).
+        # The color tags are set too, because a decoder may keep the tags of the previous look.
         matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
         same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
@@ -245,9 +249,10 @@ def _looks(plan: RenderPlan) -> str:
 
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
-    """Return the filters for pictures of one look: deinterlace them, set the frame rate, fit them into the frame."""
-    # start_time: a picture that appeared before the cut is shown from the cut on. A first picture that comes after the
-    # cut is shown early, instead of black. Callers cut by `end_frame`, because `fps` fills gaps in the timestamps.
+    """Return the filters for one picture format (look): deinterlace, set the frame rate, and fit into the frame."""
+    # start_time shows a picture that appeared before the cut from the cut on.
+    # A first picture that comes after the cut is shown early instead of black.
+    # Callers cut by `end_frame`, because `fps` fills gaps in the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -255,7 +260,7 @@ def _look(plan: RenderPlan, look: PlannedLook) -> str:
 
 
 def _fit(color: ColorPlan) -> str:
-    """Return the filters that fit a picture into the frame: same shape, black bars, square pixels, 8 bits, BT.709."""
+    """Return the filters that fit a picture into the frame, with black bars, square pixels, 8 bits and BT.709."""
     # `dar` is the display aspect ratio. max(2, ...): a picture that is as thin as a line does not vanish.
     fit = f"scale=w='max(2,2*round(min({WIDTH},{HEIGHT}*dar)/2))':h='max(2,2*round(min({HEIGHT},{WIDTH}/dar)/2))'"
     fit += ":flags=bicubic:eval=frame"
@@ -265,7 +270,7 @@ def _fit(color: ColorPlan) -> str:
         assumed = f":in_color_matrix={color.matrix}" if color.assumed else ""
         steps = f"{fit}{assumed}:out_color_matrix=bt709:out_range=tv{blend}"
     else:
-        # Scaled first, so that fewer pixels have to be converted.
+        # The picture is scaled first, so that fewer pixels have to be converted.
         steps = f"{_hide_matrix(color)}{fit}{blend},{_convert(color)}"
     return f"{steps},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
 
@@ -290,11 +295,11 @@ def _convert(color: ColorPlan) -> str:
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """Return the options of the video encoder. Only `quality` differs between parts. It does not change the headers."""
+    """Return the options of the video encoder. Only `quality` differs between parts. It never changes the headers."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
-        # The bit rate that every player of level 3.1 must support, even for a video full of noise. It also limits the
-        # file's size.
+        # Every player of level 3.1 must support this bit rate, even for a video full of noise.
+        # The maximum bit rate also limits the size of the file.
         *("-maxrate", "10M", "-bufsize", "15M", "-x264-params", "stitchable=1", "-threads", str(tool.threads)),
         *("-g", str(2 * FPS), "-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
     ]
@@ -318,7 +323,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
     The demuxer is forced, because a playlist named .mp4 would make ffmpeg read other files.
     """
     demuxer = DEMUXERS[plan.container]
-    # -noaccurate_seek: frames before the cut are decoded too. The filter graph decides which one is shown at the cut.
+    # With -noaccurate_seek, frames before the cut are decoded too. The filter graph decides which frame the cut shows.
     seek: tuple[str, ...] = ()
     if reading.seek is not None:
         seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")
@@ -329,8 +334,8 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
-        # -copyts keeps the file's timestamps. Else each command would move the first timestamp that it reads to 0, and
-        # picture and sound, which two commands read, would no longer fit together.
+        # -copyts keeps the file's timestamps. Else each command would move the first timestamp that it reads to 0.
+        # Picture and sound, which two commands read, would then no longer be in sync.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 
@@ -350,5 +355,5 @@ def _right_clock(container: Container, reading: Reading) -> str:
 
 
 def _url(path: PurePath) -> str:
-    """Return a path as a URL, so that ffmpeg does not read it as an option or as another protocol."""
+    """Return a path as a URL, so that ffmpeg does not read the path as an option or as another protocol."""
     return f"file:{path}"

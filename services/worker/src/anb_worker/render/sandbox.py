@@ -1,12 +1,14 @@
 """Runs each program that reads an upload (ffmpeg, the probe) as a child process with few rights, and can kill it.
 
-On every system a child has its own process group, limits on memory, CPU time, file size and open files, and an
-environment without secrets. The whole group is killed by SIGKILL, because ffmpeg can ignore SIGTERM, for example when a
-file has a gap in its timestamps.
+On every system a child has its own process group and an environment without secrets.
+A child also has limits on memory, CPU time, file size and open files.
+The whole process group is killed by SIGKILL.
+ffmpeg can ignore SIGTERM, for example when a file has a gap in its timestamps.
 
-On Linux the kernel also kills the child when the worker dies. The child can neither make sockets nor leave its process
-group (seccomp), and can open only the files that were named (Landlock, from Linux 5.13). No other process can read the
-memory of a Python child. Other systems lack these protections.
+On Linux the kernel also kills the child when the worker dies.
+The child can neither make sockets nor leave its process group (seccomp).
+The child can open only the files that were named (Landlock, from Linux 5.13).
+No other process can read the memory of a Python child. Other systems lack these protections.
 """
 
 import json
@@ -89,12 +91,12 @@ def run(
 ) -> Finished:
     """Run a command and wait for its end. `workdir` is its current directory and the only folder that it may write to.
 
-    `read` names the files and directories that the command may read in addition to its own file, the system's files and
-    `workdir`. `on_line` gets each line of standard output as it arrives; without `on_line` the output is in the result.
+    The command may read its own file, the system's files, `workdir`, and the files and directories in `read`.
+    `on_line` gets each line of standard output as it arrives. Without `on_line` the output is in the result.
     The child is dead when this function returns or raises.
 
     Raises:
-        Transient: `timed_out`, the child ran longer than `limits.wall_seconds`.
+        Transient: `timed_out` means that the child ran longer than `limits.wall_seconds`.
         AnbError: the error that `stop.ask` was called with.
     """
     launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
@@ -160,8 +162,9 @@ def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
     """Return the error to raise for a child that failed, and log the end of its stderr.
 
-    `doing`: what the child did, as part of a sentence for the messages. `of_upload`: the child read an upload. Then
-    every error that the content of a file can cause becomes BadInput, because the next try would end in the same way.
+    `doing` says what the child did, as part of a sentence for the messages.
+    With `of_upload`, the child read an upload.
+    Then every error that the file's content can cause becomes BadInput, because the next try would also fail.
     The message never repeats stderr, which contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
@@ -186,7 +189,7 @@ def _fault_of_upload(finished: Finished, stderr: str) -> BadInput | None:
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."
         )
     if any(words in stderr for words in _MEMORY_WORDS):
-        # The limit of address space is always the same, so the next try would reach it too.
+        # The limit of address space is always the same, so the next try would reach the limit too.
         return BadInput("too_demanding", "The video takes far more memory than a video should; export it again.")
     if any(words in stderr for words in _SYSTEM_WORDS) or (finished.code < 0 and -finished.code not in _CRASHES):
         return None
@@ -217,7 +220,7 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child's process group. Call this before the child is reaped: after that, a new process may get its id."""
+    """Kill a child's process group. Call this before the child is reaped: later, a new process may get its id."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 
@@ -230,7 +233,7 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
 def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
     """Reap a child that has ended, and return the resources that it used.
 
-    wait4 returns the used CPU time. Only this time shows that the limit was reached: ffmpeg catches the limit's signal.
+    wait4 returns the used CPU time. Only this CPU time shows that the limit was reached: ffmpeg catches the signal.
     """
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)

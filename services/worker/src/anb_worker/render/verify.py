@@ -1,7 +1,7 @@
 """The program that examines a finished file: its packets, and whether each part can be decoded from its first frame.
 
-`child_programs.examine_output` starts `python -m anb_worker.render.verify OUTPUT FRAMES:PART...` in the sandbox. The
-program prints OutputFacts as JSON.
+`child_programs.examine_output` starts this program in the sandbox and reads its output, OutputFacts as JSON:
+`python -m anb_worker.render.verify OUTPUT FRAMES:PART...`
 """
 
 import json
@@ -38,7 +38,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # Compared by timestamps: libavformat computes a packet's duration from the next packet's timestamp.
+        # Timestamps are compared, because libavformat computes a packet's duration from the next packet's timestamp.
         gaps = sum(
             _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
             for a, b in pairwise(sounds)
@@ -71,7 +71,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # Split by frame counts. Seeking uses decoding times, which lead past a part that has a single frame.
+        # The packets are split by frame counts, because a seek by decoding times would skip a part with a single frame.
         part = pictures[first : first + count]
         seekable = bool(part) and part[0].dts in keyframes
         bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)

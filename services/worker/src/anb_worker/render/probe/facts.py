@@ -40,17 +40,19 @@ _MOST_HELD_BACK = 16
 """Maximum number of frames that a decoder may hold back before it returns the first frame."""
 
 _SEEKS = (1.0, 10.0)
-"""Reading begins this many seconds before the kept part. Audio decoders need a warm-up, and sound may be stored apart
-from its frames. If the first value is not enough, the second is tried, then the beginning of the file.
+"""Reading begins this many seconds before the kept part.
+
+Audio decoders need a warm-up, and sound may be stored far from its frames.
+If the first value is not enough, the second value is tried, and then the beginning of the file.
 """
 
 
 def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds: float = inf) -> SourceFacts:
     """Return what a file contains, and which frames and sound of the kept part it really has.
 
-    `start` and `length` of the kept part are in seconds. A stream whose frames have more than `max_pixels` pixels is
-    not decoded. An MPEG-TS file that claims to be longer than `max_seconds` is read to its end, because the claim may
-    be wrong.
+    `start` and `length` of the kept part are in seconds.
+    A stream whose frames have more than `max_pixels` pixels is not decoded.
+    An MPEG-TS file that claims to be longer than `max_seconds` is read to its end, because the claim may be wrong.
     """
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
@@ -60,8 +62,8 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         return SourceFacts(container=container, state="cut_off")
     window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
-        # Near the beginning a seek saves little time. MPEG-TS has no index, and all its timestamps have to be read to
-        # find the jumps.
+        # Near the beginning a seek saves little time.
+        # MPEG-TS has no index, and all its timestamps have to be read to find the jumps.
         for back in _SEEKS if start > _SEEKS[0] and container is not Container.MPEG_TS else ():
             facts = window.find_facts(back)
             if facts is not None:
@@ -78,7 +80,7 @@ def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
 def _lacks_index(path: Path) -> bool:
     """Return whether an MP4 file has valid boxes up to its end, but no complete index (`moov`).
 
-    Checked here, because libavformat reads an incomplete index as a shorter video without sound.
+    The index is checked here, because libavformat reads an incomplete index as a shorter video without sound.
     """
     size, end = path.stat().st_size, 0
     for box in boxes(path):
@@ -145,8 +147,9 @@ class _Window:
         facts: SourceFacts,
     ) -> SourceFacts | None:
         looks = Looks(video)
-        # This first scan decodes nothing when a seek follows, because a seek resets the decoder, which then forgets the
-        # headers of the file. In AVI the first frame is needed for _lateness.
+        # This first scan decodes nothing when a seek follows.
+        # A seek resets the decoder, which then forgets the headers of the file.
+        # In AVI the first frame is needed for _lateness.
         decode = back is None or self.container is Container.AVI
         scan = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)

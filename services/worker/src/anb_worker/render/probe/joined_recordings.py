@@ -1,4 +1,4 @@
-"""Searches the bytes of MPEG-TS for frames of video streams that libavformat found too late, and so does not report."""
+"""Searches MPEG-TS for video frames that libavformat does not report, because it found their streams too late."""
 
 import re
 from math import inf
@@ -9,10 +9,10 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""A gap of at most this many bytes between two reported packets counts as free of recordings."""
+"""A gap of at most this many bytes between two reported packets counts as too small for a recording."""
 
 _SHORTEST_SECONDS = 0.5
-"""Length of the shortest recording that is found. Gaps between interleaved packets of one recording are shorter."""
+"""The shortest recording that is found, in seconds. Gaps between interleaved packets of one recording are shorter."""
 
 _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})", re.DOTALL)
 """The header of a video PES packet with a timestamp. Encoded video and audio never contain these bytes."""

@@ -19,13 +19,13 @@ _MARGIN_SECONDS = 0.5
 """In MPEG-TS, a seek goes to this many seconds before a keyframe, because there is no index of keyframes."""
 
 _WARM_UP_SECONDS = 2.0
-"""Without an index, sound is read from this many seconds before the kept part, as it may be far from its frames."""
+"""Without an index, reading begins this many seconds before the kept part, because sound may be far from its frames."""
 
 _HOLE_SECONDS = 0.1
 """A gap in the sound that is longer than this many seconds counts as silence."""
 
 _CLOSE_SECONDS = 1 / 60
-"""Frames that are less than this many seconds apart count as one."""
+"""Frames that are less than this many seconds apart count as one frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Part:
     scan: Scan
     container: Container
     origin: float
-    """Time on the timeline at which a player shows 0, in seconds."""
+    """Time on the timeline, in seconds, at which a player's clock shows 0."""
     start: float
     until: float
     """Start and end of the kept part, in seconds from the origin."""
@@ -48,7 +48,7 @@ class Part:
         return self.origin + self.start
 
     def is_all_there(self, video: VideoStream, begins: Mapping[int, float | None]) -> bool:
-        """Return whether the scan began early enough. `begins`: for each stream, its start on the timeline, or None."""
+        """Return whether the scan began early enough. `begins` has each stream's start on the timeline, or None."""
         for index, packets in self.scan.packets.items():
             first = begins[index]
             if not packets or first is None or first >= self.begin:
@@ -66,7 +66,7 @@ class Part:
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
     def other_recording_at(self, video: VideoStream) -> float | None:
-        """Return when another recording, with its own streams, begins in the file. None without such a recording."""
+        """Return when another recording, with its own streams, begins in the file. None without another recording."""
         count = self.scan.packets_before_other_recording
         if count is None:
             return None
@@ -76,8 +76,9 @@ class Part:
     def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
         """Return the presentation time of each frame of the kept part that can be decoded.
 
-        The first frame is the one that is visible at `start`, so its time may be earlier. `decoded`: the raw
-        presentation time of the first frame that the decoder returned, in seconds, or None when it is unknown.
+        The first frame is the one that is visible at `start`, so the time of this frame may be earlier.
+        `decoded` is the raw presentation time of the first frame that the decoder returned, in seconds.
+        `decoded` is None when this time is unknown.
         """
         packets = self.scan.packets[video.index]
         decodable = _decodable(packets)
@@ -100,7 +101,7 @@ class Part:
         return spans
 
     def reading(self, stream: Stream, late: float = 0.0) -> Reading:
-        """Return how ffmpeg has to read a stream. `late`: seconds by which its timestamps of frames are too late."""
+        """Return how ffmpeg has to read a stream. `late` is the delay of the timestamps of its frames, in seconds."""
         packets, pieces = self.scan.packets[stream.index], self.scan.timeline.pieces(stream.index)
         # The first packet that has to be read: the last keyframe before the part, or sound that warms up the decoder.
         needed = [packet for packet in packets if packet.key and packet.at <= self.begin][-1:] or packets[:1]
@@ -130,7 +131,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the moments, but leave out each that is less than _CLOSE_SECONDS after the last kept moment."""
+    """Return the moments, but leave out each moment that is less than _CLOSE_SECONDS after the last kept moment."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:
@@ -139,7 +140,7 @@ def thinned(moments: Sequence[float]) -> tuple[float, ...]:
 
 
 def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
-    """Return the packets of each piece from its first keyframe on. Frames before it may be impossible to decode."""
+    """Return the packets of each piece from its first keyframe on. Earlier frames may be impossible to decode."""
     since: dict[int, float] = {}
     decodable = []
     for packet in packets:
@@ -154,10 +155,10 @@ def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
 def _after_refresh(
     packets: Sequence[ScannedPacket], decodable: Sequence[ScannedPacket], decoded: float
 ) -> list[ScannedPacket]:
-    """Return the packets from the first decoded frame on, but from the second keyframe on if that is earlier.
+    """Return the packets from the first decoded frame on, but from the second keyframe on if this keyframe is earlier.
 
-    In a stream with intra refresh each frame renews a part of the picture, so no frame is complete before all parts are
-    renewed. That is done by the next keyframe at the latest.
+    In a stream with intra refresh each frame renews a part of the picture.
+    No frame is complete before all parts are renewed, which is the case at the next keyframe at the latest.
     """
     first = packets[0].stamp.piece.first
     keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]

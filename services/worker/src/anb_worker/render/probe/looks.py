@@ -1,7 +1,7 @@
-"""Finds the looks of a video stream.
+"""Finds the picture formats (looks) of a video stream.
 
-A look is the common properties of consecutive frames: size, pixel format, aspect ratio and colors. A new look begins
-where one of them changes in the middle of the file.
+A look is the picture format of consecutive frames: their size, pixel format, aspect ratio and colors.
+A new look begins where one of these properties changes in the middle of the file.
 """
 
 import re
@@ -31,7 +31,7 @@ _HEADERS = {
 }
 """For each codec, the bitstream filters that extract the headers from a keyframe's packet."""
 _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
-"""For each codec without such filters, the byte ranges of a packet that describe its frame."""
+"""For each codec without a filter in `_HEADERS`, the byte ranges of a packet that describe the packet's frame."""
 _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
 """Profile and compatibility id of the Dolby Vision streams that can't be shown as any other format."""
@@ -39,23 +39,23 @@ _FULL_RANGE = 2
 """ffmpeg's number for full-range colors (AVCOL_RANGE_JPEG)."""
 _COLOR_FIELDS = {"colorspace": UNSPECIFIED, "color_primaries": UNSPECIFIED, "color_trc": UNSPECIFIED, "color_range": 0}
 _CONTAINERS_WITHOUT_COLORS = {"mpegts", "avi"}
-"""Containers, by ffmpeg's names, that do not describe colors. Only the frames do."""
+"""Containers, by ffmpeg's names, that do not describe colors. Only the frames in these containers describe colors."""
 
 
 class Looks:
-    """Finds the looks of a video stream. At each change of the headers, one frame is decoded."""
+    """Finds the picture formats (looks) of a video stream. At each change of the headers, one frame is decoded."""
 
     def __init__(self, video: VideoStream) -> None:
         self.found: list[Look] = []
-        """The looks that were found, ordered by time."""
+        """The picture formats (looks) that were found, ordered by time."""
         self._video = video
         self._codec = codec_name(video)
         self._looks_by_headers: dict[bytes, Look] = {}
-        """The look of the frames that follow each value of the headers."""
+        """For each value of the headers, the picture format (look) of the frames that follow these headers."""
         self._headers: bytes | None = None
         """The headers that the last packets were encoded with. None before the first headers."""
         self._undecoded_since: float | None = 0.0
-        """Start of a look that has no decoded frame yet, in seconds. None when the current look is known."""
+        """Start of a picture format (look) without a decoded frame so far, in seconds. None when the look is known."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
         context, has_colors = video.codec_context, video.container.format.name not in _CONTAINERS_WITHOUT_COLORS
         self._file_colors = {n: getattr(context, n) if has_colors else v for n, v in _COLOR_FIELDS.items()}
@@ -91,7 +91,7 @@ class Looks:
             self._undecoded_since = at
 
     def _read_headers(self, packet: "Packet[Stream]") -> bytes:
-        """Return the bytes of a packet that describe its frame. Empty when the packet has none."""
+        """Return the bytes of a packet that describe its frame. Empty when the packet has no such bytes."""
         data = memoryview(packet)
         headers = b"".join(data[begin:end] for begin, end in _HEAD_BYTES.get(self._codec, ()))
         if packet.has_sidedata("new_extradata"):

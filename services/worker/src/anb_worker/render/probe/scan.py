@@ -19,15 +19,17 @@ _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
     Container.MP4: Tolerance(back=inf),
 }
-"""MPEG-TS files are cut and joined as bytes, and their clock of 33 bits and 90 kHz wraps. Other containers store lists
-of timestamps. A step back in MP4 is no jump: its edit list may start at a frame that needs earlier frames to decode.
+"""MPEG-TS files are cut and joined as bytes, and their 33-bit clock (90 kHz) wraps around.
+
+Other containers store lists of timestamps.
+A step back in MP4 is no jump: the edit list may start at a frame that needs earlier frames.
 """
 
 _EMPTY_PACKET_BYTES = 8
 """A packet of at most this many bytes holds no new picture or sound: it only says that nothing changed."""
 
 _APART_SECONDS = 30.0
-"""In the file, one stream may be this many seconds behind the others, by their timestamps."""
+"""By timestamps, the packets of one stream may be stored this many seconds behind the packets of the other streams."""
 
 _HEAD_SECONDS = 2.0
 """This many seconds of each stream are read to find its start, because frames are stored out of order."""
@@ -70,11 +72,11 @@ class ScannedPacket:
 
 
 class Scan:
-    """The packets of the chosen streams that were read. Times are seconds on the timeline, see Timeline.
+    """The packets of the chosen streams that were read. All times are seconds on the timeline (see Timeline).
 
-    `packets`: the packets of each stream, by the stream's index. `ended`: whether the file was read to its end.
-    `packets_before_other_recording`: the number of video packets before another recording that was joined to this file,
-    with its own streams, or None without such a recording.
+    `packets` has the packets of each stream, by the stream's index. `ended` says whether the file was read to its end.
+    Another recording, with its own streams, may be joined to this file.
+    `packets_before_other_recording` is the number of video packets before this recording, or None without one.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Scan:
         self._longest: dict[int, float] = {}
         if audio is not None:
             self.packets[audio.index] = []
-            # When packets are missing, libavformat gives the packet before the gap a duration up to the next one.
+            # When packets are missing, libavformat extends the packet before the gap up to the next packet.
             if "pcm" not in audio.codec_context.name:
                 self._longest[audio.index] = _LONGEST_SOUND_SECONDS
         self.ended = False
@@ -96,7 +98,7 @@ class Scan:
         self._first_offsets: dict[int, int] = {}
         """For each other stream: the offset of its first packet in the file."""
         self._offset: int | None = None
-        """The offset up to which the file is known to hold this recording. None before the first video packet."""
+        """This recording extends at least up to this offset in the file. None before the first video packet."""
 
     def read(self, opened: InputContainer, until: float | None) -> None:
         """Read packets until all streams have reached the time `until`, or to the end of the file.
@@ -115,7 +117,7 @@ class Scan:
             self.timeline.pieces(index)
 
     def begins(self, stream: Stream) -> float | None:
-        """Return the presentation time of the first frame or sound of a stream. None when it has none."""
+        """Return the presentation time of the first frame or sound of a stream. None if the stream is empty."""
         first = min((packet.at for packet in self.packets[stream.index] if packet.good), default=None)
         if first is None or stream.type != "audio" or stream.start_time is None or stream.time_base is None:
             return first
@@ -177,6 +179,6 @@ class Scan:
             if len(ends) < len(self.packets):
                 return max(spans) >= _APART_SECONDS
             return min(spans) >= _HEAD_SECONDS or max(spans) >= _APART_SECONDS
-        # Compared by decoding times: frames are stored out of order, but none is presented before its decoding time.
+        # Decoding times are compared: frames are stored out of order, but none is presented before its decoding time.
         reached = [self._now.get(index, -inf) for index in self.packets]
         return min(reached) >= until or max(reached) >= until + _APART_SECONDS

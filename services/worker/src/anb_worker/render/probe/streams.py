@@ -41,7 +41,7 @@ def choose_audio(opened: InputContainer) -> AudioStream | None:
 
 
 def _can_decode(audio: AudioStream) -> bool:
-    """Return whether a decoder accepts the headers of a stream. No packet is decoded: some layouts crash PyAV."""
+    """Return whether a decoder accepts a stream's headers. No packet is decoded: some channel layouts crash PyAV."""
     if codec_name(audio) not in AUDIO_CODECS:
         return False
     try:
@@ -59,7 +59,7 @@ def codec_name(stream: Stream) -> str:
 
 
 def seek(opened: InputContainer, at: float) -> bool:
-    """Seek to the keyframe before the timestamp `at` (seconds). Returns False when the file ends before it."""
+    """Seek to the keyframe before the timestamp `at` (seconds). Returns False when the file ends before `at`."""
     try:
         opened.seek(round(at * av.time_base))
     except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe

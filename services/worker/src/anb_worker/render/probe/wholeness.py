@@ -20,7 +20,7 @@ _LONGEST_ID, _LONGEST_SIZE = 4, 8
 
 
 def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> bool:
-    """Return whether the structure of a file proves that the file is complete. False when it proves nothing."""
+    """Return whether the structure of a file proves that the file is complete. False if it proves nothing."""
     match container:
         case Container.MP4:
             return _has_all_samples(path, streams)
@@ -33,7 +33,7 @@ def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> boo
 
 
 def _has_all_samples(path: Path, streams: Iterable[Stream]) -> bool:
-    # The index of a fragmented file lists only the fragments that exist, so a missing one can't be noticed.
+    # The index of a fragmented file lists only the fragments that exist, so a missing fragment can't be noticed.
     if any(box.kind == "moof" for box in boxes(path)):
         return False
     ends = [entry.pos + entry.size for stream in streams for entry in stream.index_entries]
@@ -63,8 +63,8 @@ def _has_all_elements(path: Path) -> bool:
 def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
     """Read a variable-length number of EBML. None when the bytes are not a valid number.
 
-    The number of leading zero bits in the first byte is the number of bytes that follow. `marked`: keep the first 1
-    bit, which ends these zeros.
+    The number of leading zero bits in the first byte is the number of bytes that follow.
+    With `marked`, the result keeps the first 1 bit, which ends these zeros.
     """
     first = file.read(1)
     if not first or not first[0]:
