@@ -39,13 +39,13 @@ RATES = (10, 50, WORKERS)
 """The rates in changes per second. The promised lag is for the last rate. Each worker makes one change per second."""
 
 THREADS = 5
-"""Number of threads that simulate workers, each with one database connection. Each rate is a multiple of it."""
+"""Number of threads that simulate workers, each with one database connection. They share each rate equally."""
 
 STEP = 6
 """Progress reports of a video are this many percent apart. With this step, a video has 19 changes in total."""
 
 IDLE_PERCENT = 10.0
-"""Below this CPU use, in percent of one processor, the operator counts as idle: it then only polls the feed."""
+"""Below this CPU use, in percent of one processor, the operator counts as idle and only polls the feed."""
 
 USERS = ("operator", "kube-apiserver", "etcd", "bench", "everything")
 """Programs whose CPU use is a column of the table. `everything` is the whole machine."""

@@ -97,7 +97,7 @@ class Watch:
 
 
 class Site:
-    """A database and an API server with a namespace. `operator` starts an operator that uses them."""
+    """A database and an API server with a namespace. `operator` starts an operator that uses both."""
 
     def __init__(self, apiserver: ApiServer, database: str, moto: str, folder: Path) -> None:
         self.store: Store = SqlStore(database)
@@ -146,7 +146,7 @@ class Site:
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:
-        """Run `kubectl get videojobs --watch`. It prints all existing VideoJobs, and then every change."""
+        """Run `kubectl get videojobs --watch`, which prints all existing VideoJobs and then every change."""
         command = (*self._apiserver.command, "--namespace", NAMESPACE, "get", "videojobs", "--watch", "--output", SHOWN)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kubectl:
             watch = Watch()
@@ -171,7 +171,7 @@ class Site:
 
 @contextmanager
 def opened() -> Iterator[Site]:
-    """Start all servers. They stop at the end of the block."""
+    """Start all servers, and stop all servers at the end of the block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(running_postgres()).create_database()

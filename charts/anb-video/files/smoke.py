@@ -62,7 +62,7 @@ def upload(clip: bytes) -> str:
 
 
 def wait_until_processed(video: str) -> dict[str, Any]:
-    """Poll a video until it is processed, and return it as the API shows it. Exit if that fails."""
+    """Poll a video until it is processed, and return it as the API shows it. Exit if the processing fails."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     status = None
     while True:

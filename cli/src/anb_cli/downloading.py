@@ -1,6 +1,7 @@
 """Downloads a finished video.
 
-A download to a file goes to a partial file in the same folder. It is resumed after an error, and renamed at the end.
+A download to a file goes to a partial file in the same folder. After an error the download resumes the partial file.
+At the end the partial file is renamed.
 A download to a pipe, a device or stdout is written directly.
 """
 
@@ -34,7 +35,7 @@ _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
-    """Return the path to download to. An existing file is replaced only if `output` names it. A symlink is followed.
+    """Return the path to download to. Only a file that `output` names is replaced. A symlink is followed.
 
     Raises:
         WrongUse: the path can't be written.

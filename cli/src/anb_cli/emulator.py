@@ -1,8 +1,8 @@
 """Runs MiniStack, the S3 and SQS emulator, as a child process.
 
-MiniStack pins its own version of botocore, so it is installed in a separate virtual environment.
+MiniStack pins its own version of botocore, so MiniStack is installed in a separate virtual environment.
 `anb up` uses this module, and so do the contract tests.
-The emulator accepts only requests that are signed with the secret that its caller gave it.
+The emulator accepts only requests that are signed with the secret that the caller gave to the emulator.
 """
 
 import hashlib
@@ -144,7 +144,7 @@ class Emulator:
             return False
 
     def stop(self, *, within: float = 20.0) -> None:
-        """Stop the emulator with SIGTERM, so that it saves its state. After `within` seconds it is killed."""
+        """Stop the emulator with SIGTERM, so that it saves its state. After `within` seconds, send SIGKILL."""
         if self._process is None:
             return
         self._process.terminate()

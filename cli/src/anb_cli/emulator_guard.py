@@ -274,7 +274,7 @@ class WriteFailureResponder:
 
 
 def checked_persist(s3: Any) -> Callable[[str, str, Message], None]:  # noqa: ANN401 - MiniStack has no types
-    """Return a replacement for MiniStack's function that writes an object to the disk. It raises WriteFailed.
+    """Return a replacement for MiniStack's function that writes an object to disk. The new function raises WriteFailed.
 
     MiniStack's own function only logs a warning when the write fails, and then leaves the body in memory.
     """

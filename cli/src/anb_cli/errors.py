@@ -104,5 +104,5 @@ def describe(error: Exception) -> tuple[Exit, str]:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
-    # The message of the exception is left out: it may contain a token.
+    # The message of the exception is left out, because the message may contain a token.
     return Exit.VIDEO_FAILED, f"A fault of anb itself, please report it: {type(error).__name__}{place}."

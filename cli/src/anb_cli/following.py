@@ -97,7 +97,7 @@ def _streamed_and_polled(
             event = stream.next(silence)
             if event is not None:
                 last_id, breaks, last_response = event.id or last_id, 0, monotonic()
-                # An event that a proxy delayed may be older than the state that was polled meanwhile.
+                # An event that a proxy delayed may be older than the last polled state.
                 yield from (update for update in _of_event(event) if not _older(update.at, polled_state_at))
                 continue
             try:
@@ -112,7 +112,7 @@ def _streamed_and_polled(
 
 
 class _Stream:
-    """The event stream of a video. A thread reads it, so that the caller can wait with a timeout."""
+    """The event stream of a video. A thread reads the stream, so that the caller can wait with a timeout."""
 
     def __init__(self, api: Source, video_id: str, last_id: str | None) -> None:
         self.ended = False

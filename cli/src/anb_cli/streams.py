@@ -46,7 +46,7 @@ class _Output(io.FileIO):
 
 
 class _ErrorOutput(_Output):
-    """A stream that ignores its failures. It is for stderr, because an error of stderr can't be printed anywhere."""
+    """A stream that ignores its failures. Used for stderr, because an error of stderr can't be printed anywhere."""
 
     def on_failure(self, error: OSError) -> None:
         pass

@@ -16,7 +16,7 @@ _PLAIN = (
 def usage_message(error: Exception) -> str | None:
     """Return the sentence for a usage error, or the help text if Typer gave the help text. None for any other error.
 
-    Typer's usage error has no public class, so it is recognized by its attributes.
+    Typer's usage error has no public class, so the error is recognized by its attributes.
     """
     usage_error: Any = error
     if not (hasattr(usage_error, "format_message") and hasattr(usage_error, "exit_code")):

@@ -1,1 +1,1 @@
-"""The Kubernetes operator of ANB Video: it mirrors videos as VideoJobs and runs the commands in their specs."""
+"""The Kubernetes operator of ANB Video mirrors videos as VideoJobs, and runs the commands in the specs of VideoJobs."""

@@ -89,7 +89,7 @@ class KubeClient:
         return [videojob async for item in self._items() if (videojob := read_videojob(item)) is not None]
 
     async def list_held(self, finalizer: str) -> Sequence[VideoJob]:
-        """List the VideoJobs that have this finalizer. Their specs are left out, because a spec may be unreadable."""
+        """List the VideoJobs that have this finalizer. The specs are left out, because a spec may be unreadable."""
         return [
             _without_spec(item) async for item in self._items() if finalizer in item["metadata"].get("finalizers", ())
         ]

@@ -118,7 +118,7 @@ class Connection:
         async with self._logging_in:
             if self._current is None:
                 configuration = await self._login()
-                # HTTP_PROXY in the environment is meant for AWS, not for the API server. kopf ignores it too.
+                # HTTP_PROXY in the environment is meant for AWS, not for the API server. kopf ignores HTTP_PROXY too.
                 configuration.client_session_kwargs = {"trust_env": False}
                 api = ApiClient(configuration)
                 api.rest_client = _Requests(configuration, self._count)

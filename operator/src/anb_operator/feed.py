@@ -57,7 +57,7 @@ class FeedReader:
 
     async def run(self) -> None:
         """Read the feed until cancelled."""
-        # A thread of a cancelled run may still use the old follower. Its events are dropped, so create a new follower.
+        # A thread of a cancelled run may still use the old follower. That follower's events are lost, so create a new one.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

@@ -14,7 +14,7 @@ from anb_core.domain.errors import AnbError
 from anb_operator.kube import KubeRefused
 
 CHECK_SECONDS = 3.0
-"""Timeout of the ping of one part. It is shorter than the timeout of the readiness probe in the chart."""
+"""Timeout of the ping of one part. This timeout is shorter than the timeout of the readiness probe in the chart."""
 
 FEED_PATIENCE = 90.0
 """Maximum seconds between two tries to read the feed, successful or not. After a longer gap, liveness fails."""

@@ -1,4 +1,4 @@
-"""Ports to the Kubernetes API server. `client.py` implements them; tests use a fake.
+"""Ports to the Kubernetes API server. `client.py` implements the ports; tests use a fake.
 
 All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or answers with an outage.
 """
@@ -28,7 +28,7 @@ class Existing(KubeRefused):
 
 
 class Outdated(KubeRefused):
-    """The object has changed meanwhile, or another object now has the same name (409)."""
+    """The object has changed since it was read, or another object now has the same name (409)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The operator's Prometheus metrics. docs/metrics.md explains each of them."""
+"""The operator's Prometheus metrics. docs/metrics.md explains each metric."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

@@ -130,7 +130,7 @@ class Reconciler:
         self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
-        """Reconcile one video. `news` is True after a feed event for it.
+        """Reconcile one video. `news` is True after a feed event for the video.
 
         Returns the seconds until the next reconcile, or None if the next reconcile waits for a change.
 
@@ -261,7 +261,7 @@ class Reconciler:
     async def _act(self, action: SetFinalizer | WriteStatus | Delete | Announce) -> None:
         match action:
             case SetFinalizer(videojob, wanted):
-                # Take the newest version of this object: other programs may have changed their finalizers meanwhile.
+                # Take the newest version of this object: other programs may have changed their own finalizers.
                 cached = self._cache.get(videojob.key)
                 current = cached if cached and cached.metadata.uid == videojob.metadata.uid else videojob
                 finalizers = finalizers_of(current, wanted=wanted)

@@ -97,7 +97,7 @@ class WorkQueue:
             self._woken.set()
 
     def add_to_compare(self, video_id: str) -> None:
-        """Add a video without a known change. It is taken only when no changed video is ready."""
+        """Add a video without a known change. Such a video is taken only when no changed video is ready."""
         if video_id in self._taken:
             self._again.add(video_id)
         elif video_id not in self._ready:

@@ -16,7 +16,7 @@ LAST_LINES = 15
 
 
 class ChildProcess:
-    """A program that the kernel kills when this process ends. It can be started again after it ended.
+    """A program that the kernel kills when this process ends. The program can be started again after its end.
 
     Every line of its output goes to `log` and to `on_line(name, line)`, which is called from another thread.
     `start` must be called from the main thread, because the kernel kills the child when the starting thread ends.
@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session. Only the supervisor gets Ctrl-C, and it stops the children in order."""
+        """Start the program in a new session: only the supervisor gets Ctrl-C, and stops the children in order."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(

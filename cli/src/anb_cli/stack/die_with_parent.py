@@ -13,7 +13,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def command_line(command: list[str], death_signal: int) -> list[str]:
-    """Return a command line that runs `command`. The kernel sends it `death_signal` when this process dies."""
+    """Return a command line that runs `command`. The kernel sends `command` the signal when this process dies."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *command]
 
 

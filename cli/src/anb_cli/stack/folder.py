@@ -67,7 +67,7 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of this folder, so that only one stack uses it. The kernel frees it when the process ends.
+        """Hold the lock of this folder, so that only one stack uses it. The kernel frees the lock when the process ends.
 
         Raises:
             StackTrouble: another stack runs in this folder.
@@ -86,7 +86,7 @@ class Folder:
                 (self.path / "running.json").unlink(missing_ok=True)
 
     def token(self) -> str:
-        """Return the token of this stack. It is created at the first call, in a file that only its owner can read."""
+        """Return the token of this stack. The first call creates the token, in a file that only its owner can read."""
         file = self.path / "token"
         if not file.exists():
             _write(file, f"anb_{secrets.token_urlsafe(32)}\n")
@@ -98,7 +98,7 @@ class Folder:
         return file.read_text().strip() if file.exists() else None
 
     def ports(self) -> dict[str, int]:
-        """Return the ports of the last start, by name. The next start reuses them, so that addresses stay valid."""
+        """Return the ports of the last start, by name. The next start reuses these ports, so addresses stay valid."""
         return {name: int(port) for name, port in self._read("ports.json").items()}
 
     def keep_ports(self, ports: dict[str, int]) -> None:
@@ -106,7 +106,7 @@ class Folder:
         _write(self.path / "ports.json", json.dumps(ports) + "\n")
 
     def running(self) -> Running | None:
-        """Return the stack that the folder names as running, or None. After a kill it may be gone: check its URL."""
+        """Return the stack that the folder names as running, or None. A killed stack stays named: check the URL."""
         data = self._read("running.json")
         return Running(int(data["pid"]), str(data["url"])) if data else None
 
@@ -154,7 +154,7 @@ def _runs_already(path: Path, running: Running | None) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file atomically. Only its owner can read it."""
+    """Replace a file atomically. Only the owner of the file can read the file."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

@@ -27,7 +27,7 @@ class Line:
 def readable(raw: str) -> Line | None:
     """Return the line to show for a raw log line, or None to hide it.
 
-    A line that is not JSON is shown as an error: it comes from a crash, such as a traceback.
+    A line that is not JSON is shown as an error, because such a line comes from a crash, as a traceback does.
     """
     if not raw.strip():
         return None

@@ -54,7 +54,7 @@ def stack_environment(
 ) -> dict[str, str]:
     """Return the environment of API and workers.
 
-    It keeps the user's variables, except those that point to other deployments or to modules in the current folder.
+    The user's variables are kept, except variables that point to other deployments or to modules in the current folder.
     """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES

@@ -14,7 +14,7 @@ from anb_core.ports.runtime import Runtime
 
 
 class Pulse:
-    """Liveness of the worker: it counts as alive while the last call of `beat` is less than `patience` ago.
+    """Liveness of the worker. The worker counts as alive while the last call of `beat` is less than `patience` ago.
 
     The consumer loop calls `beat` in each iteration. A running attempt calls `beat` once per second.
     """

@@ -123,12 +123,12 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # The queue may deliver the message again. A worker then drops it, because the lease is still held.
+            # The queue may deliver the message again. A worker then drops the message, because the lease is still held.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 
     def write_progress(self) -> float:
-        """Write progress even when it did not change: each write also finds out whether the job was cancelled.
+        """Write progress even when it did not change, because each write also detects that the job was cancelled.
 
         Returns the seconds until the next write.
         """

@@ -60,5 +60,5 @@ class ResourceCache:
                 old.unlink()
 
     def _path(self, name: str, etag: str) -> Path:
-        # An ETag may hold any characters. Its digest is always a valid file name.
+        # An ETag may hold any characters. The digest of an ETag is always a valid file name.
         return self._folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:16]}-{name}"

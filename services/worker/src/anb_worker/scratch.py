@@ -38,7 +38,7 @@ def default_root() -> Path:
 class ScratchDisk:
     """Gives each attempt a folder. `limit` is how many bytes all workers under `root` may use together, or None.
 
-    Use this object as a context manager: entering makes this process's folder and removes those of dead processes.
+    Use this object as a context manager: entering makes this process's folder and removes dead processes' folders.
     """
 
     def __init__(

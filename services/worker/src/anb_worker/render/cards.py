@@ -148,7 +148,7 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
-        """Run an ffmpeg command. `read` is the operator's file. An error in it raises BadInput, as for an upload."""
+        """Run an ffmpeg command. `read` is the operator's file. An error in the file raises BadInput."""
         finished = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if finished.code != 0 and (unmixed := take_two_channels(command, finished.stderr)):
             finished = run(unmixed, workdir=workdir, stop=stop, limits=self._child_limits, read=read)

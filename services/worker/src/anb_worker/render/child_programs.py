@@ -69,7 +69,7 @@ def _draw(kind: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
 
 
 def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
-    """Describe a finished file. `parts`: the files that it was joined from, each with its number of frames.
+    """Describe a finished file. `parts` has the files that were joined, each with its number of frames.
 
     See the program `verify`.
 

@@ -44,7 +44,7 @@ _ELLIPSIS = "..."
 """Three dots, because a font may have no ellipsis character."""
 
 _JOINERS = "\u200c\u200d"
-"""The zero-width joiner and non-joiner. They are invisible, but some scripts are unreadable without them."""
+"""The zero-width joiner and non-joiner. Both are invisible, but some scripts are unreadable without the two."""
 
 _RIGHT_TO_LEFT = ("R", "AL")
 """Unicode's bidirectional classes of the letters that are written from right to left."""
@@ -55,7 +55,7 @@ _UNKNOWN = "\U0010fffe"
 FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
 )
-# Names of the system's fonts, in the order in which they are tried. They may be in any subfolder of FONT_FOLDERS.
+# Names of the system's fonts, in the order of the tries. The font files may be in any subfolder of FONT_FOLDERS.
 _FONT_FILES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",

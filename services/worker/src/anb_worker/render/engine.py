@@ -35,7 +35,7 @@ from anb_worker.render.sandbox import ChildLimits, blame, run
 _log = structlog.get_logger(__name__)
 
 SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
-"""The folder of the project's own cards that were composed when the worker was installed. It may be missing."""
+"""The folder of the project's own cards that were composed when the worker was installed. The folder may be missing."""
 
 _MAX_ALLOC_BYTES = 512 * 1024**2
 """The largest block of memory that ffmpeg may allocate, in bytes."""
@@ -276,7 +276,7 @@ _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None
 )
 
 STEPS = tuple(name for name, *_ in _TABLE)
-"""The names of the steps, in the order in which they run."""
+"""The names of the steps, in the order of their execution."""
 
 
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:

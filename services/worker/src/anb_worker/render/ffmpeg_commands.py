@@ -91,7 +91,7 @@ def picture_command(
     graph += f",setparams={_COLOR}[v]"
     return [
         *_ffmpeg(tool),
-        # The filter graph is not rebuilt when pictures change their size in mid-stream: it scales each frame by itself.
+        # The filter graph is not rebuilt when pictures change their size in mid-stream: the graph scales each frame alone.
         *("-reinit_filter", "0"),
         *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
         *(_trusted_input("png_pipe", watermark) if watermark is not None else ()),
@@ -295,7 +295,7 @@ def _convert(color: ColorPlan) -> str:
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """Return the options of the video encoder. Only `quality` differs between parts. It never changes the headers."""
+    """Return the options of the video encoder. Only `quality` differs between parts, without effect on headers."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
         # Every player of level 3.1 must support this bit rate, even for a video full of noise.

@@ -19,7 +19,7 @@ class Box:
     start: int
     """The offset of the box, in bytes from the beginning of the file."""
     end: int
-    """The offset of the box's end in bytes, according to its header. It may be beyond the end of the file."""
+    """The offset of the box's end in bytes, according to the header. This offset may be beyond the end of the file."""
 
 
 def boxes(path: Path) -> Iterator[Box]:

@@ -43,7 +43,7 @@ _KEPT_OF_STDERR = 16 * 1024
 _LOGGED_OF_STDERR = 2000
 """Number of characters that are logged from the end of stderr."""
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
-"""The signals that end a decoder that crashes on its input. Other signals are sent by another process."""
+"""The signals that end a decoder that crashes on its input. Other signals come from another process."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
 _SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
 """Messages of system errors that the content of a file can't cause."""

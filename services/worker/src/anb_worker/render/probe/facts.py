@@ -104,7 +104,7 @@ class _Window:
     def find_facts(self, back: float | None) -> SourceFacts | None:
         """Open the file and describe it, or return None when reading began too late to find all of the kept part.
 
-        Reading begins `back` seconds before the kept part. With `back` None, it begins at the beginning of the file.
+        Reading begins `back` seconds before the kept part. With `back` None, the whole file is read.
         """
         options = {
             "protocol_whitelist": "file",
@@ -112,7 +112,7 @@ class _Window:
             "codec_whitelist": ",".join(DECODERS),
             "max_streams": str(MOST_STREAMS),
         }
-        # Text tags may have any encoding, even an invalid one. The probe does not use them.
+        # Text tags may have any encoding, even an invalid one. The probe does not use text tags.
         with av.open(
             f"file:{self.path}", format=DEMUXERS[self.container], options=options, metadata_errors="replace"
         ) as opened:

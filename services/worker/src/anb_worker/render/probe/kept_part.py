@@ -76,7 +76,7 @@ class Part:
     def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
         """Return the presentation time of each frame of the kept part that can be decoded.
 
-        The first frame is the one that is visible at `start`, so the time of this frame may be earlier.
+        The first frame is the frame that is visible at `start`, so the time of this frame may be before `start`.
         `decoded` is the raw presentation time of the first frame that the decoder returned, in seconds.
         `decoded` is None when this time is unknown.
         """

@@ -26,7 +26,7 @@ A step back in MP4 is no jump: the edit list may start at a frame that needs ear
 """
 
 _EMPTY_PACKET_BYTES = 8
-"""A packet of at most this many bytes holds no new picture or sound: it only says that nothing changed."""
+"""A packet of at most this many bytes holds no new picture or sound, and only says that nothing changed."""
 
 _APART_SECONDS = 30.0
 """By timestamps, the packets of one stream may be stored this many seconds behind the packets of the other streams."""
@@ -121,7 +121,7 @@ class Scan:
         first = min((packet.at for packet in self.packets[stream.index] if packet.good), default=None)
         if first is None or stream.type != "audio" or stream.start_time is None or stream.time_base is None:
             return first
-        # Decoders discard the first samples of compressed sound. start_time is the time of the first sample after them.
+        # Decoders discard the first samples of compressed sound. start_time is the time of the first kept sample.
         heard = float(stream.start_time * stream.time_base)
         return heard if first < heard < first + _WARM_UP_SECONDS else first
 

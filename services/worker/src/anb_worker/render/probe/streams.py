@@ -29,7 +29,7 @@ def choose_video(opened: InputContainer) -> VideoStream | None:
 
 
 def choose_audio(opened: InputContainer) -> AudioStream | None:
-    """Return the first audio stream that can be decoded, preferably one marked as default. Else any audio stream.
+    """Return the first audio stream that can be decoded, preferably a default stream, or else any audio stream.
 
     A phone may add a second audio stream in a proprietary format.
     """
