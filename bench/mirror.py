@@ -1,12 +1,14 @@
 """Measures the lag of `kubectl get videojobs` behind the database, and the operator's load with 10,000 VideoJobs.
 
-`python -m bench.mirror` starts PostgreSQL and a Kubernetes API server and runs the real operator against them, for
-about 15 minutes. KUBEBUILDER_ASSETS must name the folder with etcd, kube-apiserver and kubectl, as
-`setup-envtest use -p env` prints it.
+`python -m bench.mirror` takes about 15 minutes.
+The benchmark starts PostgreSQL and a Kubernetes API server, and runs the real operator with both.
+KUBEBUILDER_ASSETS must name the folder with etcd, kube-apiserver and kubectl.
+The command `setup-envtest use -p env` prints this variable.
 
-Workers are simulated: each changes its video once a second, through the store, and renders nothing. The lag of a change
-is the time from before the call of the store until `kubectl get videojobs --watch` prints this change or a later one of
-the same video. The baseline is the lag of as many plain merge patches to the same API server, without our operator.
+Workers are simulated: each worker changes its video once a second, through the store, and renders nothing.
+The lag of a change is the time from the call of the store until kubectl prints a line with this or a later change.
+The benchmark reads these lines from `kubectl get videojobs --watch`.
+The baseline is the lag of as many plain merge patches to the same API server, without our operator.
 """
 
 import argparse

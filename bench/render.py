@@ -1,8 +1,9 @@
 """Compares our render engine with MoviePy, used as its documentation shows: the same edit of the same clip.
 
-`python -m bench.render` prints time and memory of both, and the ratios. The edit: an intro with a title, half a
-minute of the clip fitted into 1280x720 with a watermark, and an outro, as H.264 and AAC. Both use the engine's own
-cards, which are rendered before the measurement.
+`python -m bench.render` prints the time and memory of both engines, and the ratios.
+The edit has an intro with a title, half a minute of the clip, and an outro, as H.264 and AAC.
+The clip is fitted into 1280x720 and gets a watermark.
+Both engines use our engine's own cards, which are rendered before the measurement.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """Measures the memory of an API process while it sends the largest allowed number of uploads to a slow bucket.
 
-`python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections. It
-sends 16 uploads at the same time, as fast as the API reads them, and prints the process's peak memory. The uploads have
-16 owners, because one owner may not use all places. docs/performance.md has the promised limit.
+`python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections.
+The benchmark sends 16 uploads at the same time, as fast as the API reads the uploads.
+Then the benchmark prints the peak memory of the API process. docs/performance.md has the promised limit.
+The uploads have 16 owners, because one owner may not use all places.
 """
 
 import argparse

@@ -70,7 +70,7 @@ def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - htt
     """
     loopback = is_loopback(url)
     try:
-        # A proxy can't reach this machine's loopback address. Certificates load slowly, and only HTTPS needs certificates.
+        # A proxy can't reach this machine's loopback address. Loading certificates is slow, and only HTTPS needs them.
         return httpx.Client(trust_env=not loopback, verify=not loopback or urlsplit(url).scheme == "https", **options)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         for kind, proxy in getproxies().items():

@@ -132,7 +132,7 @@ class _PartialFile:
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
         """Open the file to append to it, or with `restart` to overwrite it. Yields a function that writes bytes."""
-        # Unbuffered, because bytes in a buffer would be lost when the connection breaks.
+        # The file is unbuffered, because bytes in a buffer would be lost when the connection breaks.
         with self._file.open("wb" if restart else "ab", buffering=0) as file:
             yield _writer(file)
 

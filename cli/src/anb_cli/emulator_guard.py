@@ -255,7 +255,7 @@ async def _answer(send: Send, status: int, code: str, message: str, *, empty: bo
 class WriteFailed(BaseException):
     """An object could not be written to the disk.
 
-    A BaseException, because MiniStack catches every Exception and reports success.
+    The base class is BaseException, because MiniStack catches every Exception and reports success.
     """
 
 

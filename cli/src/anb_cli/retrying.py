@@ -15,7 +15,7 @@ def attempts(
     `on` is an exception class or a function. An exception class is retried with waits of 1 s, 2 s, 4 s and so on.
     A function takes the exception and returns the seconds to wait, or False to raise the exception.
     """
-    # Imported here, because the import would take a third of a short command's time.
+    # stamina is imported here, because the import would take a third of a short command's time.
     import stamina  # noqa: PLC0415
 
     # The progress bars show each wait. The library's own log lines would disturb the command's output.

@@ -24,7 +24,7 @@ _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O
 
 
 class _Output(io.FileIO):
-    """A stream that raises OutputLost at its first failure only. Later writes are dropped: Python flushes at exit."""
+    """A stream that raises OutputLost at its first failure. Later writes, as in Python's flush at exit, are dropped."""
 
     failed = False
 

@@ -57,7 +57,7 @@ class FeedReader:
 
     async def run(self) -> None:
         """Read the feed until cancelled."""
-        # A thread of a cancelled run may still use the old follower. That follower's events are lost, so create a new one.
+        # A thread of a cancelled run may still use the old follower, and its events are dropped: create a new follower.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

@@ -51,9 +51,9 @@ class Observed:
     generation: int
     """The last `metadata.generation` that was acted on, or 0."""
     retry: str | None
-    """The value of `spec.retry` at that generation."""
+    """The value of `spec.retry` at the last generation that was acted on."""
     cancel: bool | None
-    """The value of `spec.cancel` at that generation."""
+    """The value of `spec.cancel` at the last generation that was acted on."""
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:

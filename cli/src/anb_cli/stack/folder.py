@@ -67,7 +67,7 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of this folder, so that only one stack uses it. The kernel frees the lock when the process ends.
+        """Hold the lock of this folder, so that only one stack uses it. At the process's end the kernel frees the lock.
 
         Raises:
             StackTrouble: another stack runs in this folder.

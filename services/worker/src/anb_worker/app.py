@@ -51,9 +51,8 @@ def run(
 ) -> None:
     """Process jobs until the shutdown. Returns once the current job is finished or handed on to another worker.
 
-    `prepare` runs before the first job. An AnbError or OSError of `prepare` is only logged.
+    `prepare` runs before the first job. An AnbError or OSError of `prepare` is only logged. `on_step` is for chaos tests.
     The caller enters `scratch` before this call, and closes store, bucket and queue after this call.
-    `on_step` is a callback for chaos tests.
     """
     metrics = Metrics()
     # `beat` is not called during a long poll, nor by an attempt that uses the rest of its lease to finish.

@@ -1,4 +1,4 @@
-"""Renews the lease of a running attempt in the background, and ends the attempt when its lease is or may be lost.
+"""Renews the lease of a running attempt in the background, and ends the attempt when its lease may be lost.
 
 Each attempt has three threads, because any call may hang. One thread renews the lease. One thread writes progress.
 The third thread, the watchdog, makes no calls.

@@ -55,7 +55,7 @@ _UNKNOWN = "\U0010fffe"
 FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
 )
-# Names of the system's fonts, in the order of the tries. The font files may be in any subfolder of FONT_FOLDERS.
+# Names of the system's fonts, in the order of preference. The font files may be in any subfolder of FONT_FOLDERS.
 _FONT_FILES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",

@@ -91,7 +91,7 @@ def picture_command(
     graph += f",setparams={_COLOR}[v]"
     return [
         *_ffmpeg(tool),
-        # The filter graph is not rebuilt when pictures change their size in mid-stream: the graph scales each frame alone.
+        # The filter graph scales each frame separately, so the graph is not rebuilt when the picture size changes.
         *("-reinit_filter", "0"),
         *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
         *(_trusted_input("png_pipe", watermark) if watermark is not None else ()),

@@ -104,7 +104,7 @@ class _Window:
     def find_facts(self, back: float | None) -> SourceFacts | None:
         """Open the file and describe it, or return None when reading began too late to find all of the kept part.
 
-        Reading begins `back` seconds before the kept part. With `back` None, the whole file is read.
+        Reading begins `back` seconds before the kept part, or at the beginning of the file when `back` is None.
         """
         options = {
             "protocol_whitelist": "file",

@@ -78,7 +78,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
 
 
 def _has_all_chunks(path: Path) -> bool:
-    """Return whether all outermost RIFF chunks are complete. A large AVI file has several."""
+    """Return whether all outermost RIFF chunks are complete. A large AVI file has several such chunks."""
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:
