@@ -51,7 +51,7 @@ def run(
 ) -> None:
     """Process jobs until the shutdown. Returns once the current job is finished or handed on to another worker.
 
-    `prepare` runs before the first job. An AnbError or OSError of `prepare` is only logged. `on_step` is for chaos tests.
+    `prepare` runs before the first job. Its AnbError or OSError is only logged. `on_step` is for chaos tests.
     The caller enters `scratch` before this call, and closes store, bucket and queue after this call.
     """
     metrics = Metrics()
