@@ -42,7 +42,7 @@ def running_ministack(data: Path) -> Iterator[str]:
 
 
 def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
-    """Return a list to which boto3 appends each client that it creates from now on. Tests stub these clients."""
+    """Patch boto3 to append each new client to the returned list. Tests stub the clients in the list."""
     clients: list[BaseClient] = []
     make = boto3.session.Session.client
 

@@ -6,7 +6,7 @@ T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], *, within: float = 60.0, every: float = 0.02) -> T:
-    """Call `condition` every `every` seconds until it returns a truthy result, and return this result.
+    """Call `condition` repeatedly, with pauses of `every` seconds, and return its first truthy result.
 
     Raises:
         AssertionError: `condition` returned no truthy result within `within` seconds.

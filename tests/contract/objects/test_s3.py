@@ -238,7 +238,7 @@ def test_parts_in_flight_are_waited_for_before_an_upload_is_aborted(
 
     def slow_parts(method: str, _: str) -> bool:
         if method == "PUT":
-            # Delay this part. A writer that does not wait for its parts would send the abort before the part.
+            # Delay the part's upload. A writer that does not wait for its parts would send the abort before the part.
             aborted.wait(0.5)
             order.append("part")
         elif method == "DELETE":

@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(1200)
 
 JOBS = 30
-# The edit keeps intro, outro and watermark. A render with them lasts long enough for KEDA to start three workers.
+# The edit keeps intro, outro and watermark, so that renders last long enough for KEDA to start three workers.
 SHORT = {"trim": {"length": 3}}
 # The file with the plotted samples, which docs/kubernetes.md shows.
 PICTURE = ROOT / "docs" / "scaling-step.svg"

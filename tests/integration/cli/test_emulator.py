@@ -96,7 +96,7 @@ def test_the_emulator_ends_when_the_process_that_started_it_ends_even_by_a_kill(
         assert answers(f"http://127.0.0.1:{port}")
         parent.kill()
     eventually(lambda: not answers(f"http://127.0.0.1:{port}"))
-    eventually(lambda: list(tmp_path.glob("state/*.json")))  # The emulator writes these files only at a clean stop.
+    eventually(lambda: list(tmp_path.glob("state/*.json")))  # The emulator writes its state only at a clean stop.
 
 
 def test_a_port_that_is_taken_is_named(running: Emulator, tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ def beep(rate: int = 48_000, layout: str = "stereo") -> list[str]:
 
 
 def flash_at(output: Output, *, after: float = 0.0) -> float:
-    """Return the time in seconds, not before `after`, at which the picture first is white."""
+    """Return the time in seconds of the first white picture at or after the time `after`."""
     first = round(after / FRAME)
     return (first + int(np.argmax(output.brightness()[first:] > 128))) * FRAME
 
 
 def beep_at(output: Output, *, after: float = 0.0) -> float:
-    """Return the time in seconds, not before `after`, at which the sound first is loud."""
+    """Return the time in seconds of the first loud sound at or after the time `after`."""
     first = round(after * 48_000)
     return (first + int(np.argmax(output.loudness()[first:] > 0.2))) / 48_000
 

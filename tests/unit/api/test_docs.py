@@ -42,7 +42,7 @@ def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
     made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in codes.PROGRAMS}
     # No request gets the 404 `source_missing`, because only workers and the operator submit existing objects.
     made -= {(404, "source_missing")}
-    # SOURCES does not contain the adapters, which raise these errors.
+    # The adapters, which are not in SOURCES, raise the following errors.
     made |= {
         (409, "object_withheld"),
         (503, "video_unreadable"),

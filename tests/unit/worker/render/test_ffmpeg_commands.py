@@ -54,7 +54,7 @@ def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]
 
 
 def input_options(command: list[str], url: str) -> dict[str, str]:
-    """Return the options of the input `url`. They stand between the previous input and `url`."""
+    """Return the options of the input `url`: the arguments between the previous input and `url`."""
     end = command.index(url) - 1
     begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
     part = command[begin:end]
