@@ -1,1 +1,1 @@
-"""The core of ANB Video: domain, ports, use cases, adapters, and the module that connects them."""
+"""The core of ANB Video: domain rules, ports, use cases, adapters, and the module that connects them."""

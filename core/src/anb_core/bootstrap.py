@@ -1,6 +1,8 @@
-"""Creates the parts that programs use. Only this module knows which adapter implements which port.
+"""Creates the store, the bucket, the queue and the use cases for the programs.
 
-This module opens no connections: every part connects when it is first used. The caller closes the parts that it opened.
+Only this module knows which adapter implements which port.
+This module opens no connections: store, bucket and queue connect when they are first used.
+The caller must close each store, bucket and queue that it has created.
 """
 
 from collections.abc import Callable
@@ -34,7 +36,7 @@ def migrate(settings: DatabaseSettings) -> None:
 
 
 def open_store(settings: StoreSettings) -> Store:
-    """The store of a long-running program."""
+    """Create the store of a long-running program."""
     return SqlStore(
         settings.database_url.get_secret_value(),
         connections=settings.database_connections,
@@ -43,12 +45,12 @@ def open_store(settings: StoreSettings) -> Store:
 
 
 def open_store_for_command(settings: DatabaseSettings) -> Store:
-    """The store of a short command. It opens at most one connection."""
+    """Create the store of a short command. This store opens at most one connection."""
     return SqlStore(settings.database_url.get_secret_value(), connections=1)
 
 
 def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoint: str | None = None) -> Objects:
-    """The bucket. A call ends within about `patience`. Download URLs point to `public_endpoint` if it is given."""
+    """Create the bucket. A call ends within about `patience`. Download URLs point to `public_endpoint`, if given."""
     return S3Objects(
         settings.s3_bucket,
         region=settings.aws_region,
@@ -59,7 +61,7 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """The queue. A call ends within about one heartbeat, so a call that hangs delays at most one renewal of a lease."""
+    """Create the queue. A call ends within about one heartbeat, so a hanging call delays at most one lease renewal."""
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,
@@ -74,7 +76,7 @@ def open_queue(settings: QueueSettings) -> Queue:
 def make_uploads(
     settings: UploadSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None], runtime: Runtime
 ) -> UploadSessions:
-    """The use case that begins uploads."""
+    """Create the use case that begins uploads."""
     return UploadSessions(
         store=store,
         objects=objects,
@@ -89,7 +91,7 @@ def make_uploads(
 def make_submit(
     settings: SubmitSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None]
 ) -> Submit:
-    """The use case that submits objects that are already in the bucket. All programs create it with this function."""
+    """Create the use case that submits objects that are already in the bucket. All programs use this function."""
     return Submit(
         store,
         objects,
@@ -109,7 +111,7 @@ def make_sweep(
     wake_relay: Callable[[], None],
     runtime: Runtime,
 ) -> Sweep:
-    """The sweep. All programs create it with this function."""
+    """Create the sweep. All programs create the sweep with this function."""
     return Sweep(
         store,
         objects,

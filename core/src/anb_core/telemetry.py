@@ -17,10 +17,10 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""Libraries whose log lines below a warning are dropped. They do not help, and botocore's contain signatures."""
+"""Libraries whose log lines below a warning are dropped, because they do not help. botocore's contain signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
-"""Fields that a terminal does not show, unless the level is `debug`."""
+"""Log fields that a terminal does not show, unless the log level is `debug`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 def configure_logging(
     log_format: Literal["auto", "json", "text"] = "auto", level: str = "info", *, stream: TextIO | None = None
 ) -> None:
-    """Send every log line of this process and its libraries to stderr: as one JSON object, or as text for a person."""
+    """Send all log lines of this process and its libraries to stderr. Each line is one JSON object or human-readable."""
     out = stream or sys.stderr
     text = out.isatty() if log_format == "auto" else log_format == "text"
     shared: list[Processor] = [
@@ -117,7 +117,7 @@ class JobsCollector(Collector):
         self._store = store
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Describe the metric, so that registering the collector needs no query."""
+        """Describe the metric, so that no query is necessary when the collector is registered."""
         return [self._family()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

@@ -1,6 +1,6 @@
-"""Code that the S3 and SQS adapters share: timeouts of the clients, and the translation of boto3's errors into ours.
+"""Code that the S3 and SQS adapters share: client timeouts, and the translation of boto3's errors into our errors.
 
-boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL`, from the same places as every AWS tool.
+boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL`, from the same places as other AWS tools.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ POOL = 50
 """Size of a client's connection pool. Every upload uses two connections at a time."""
 
 _NO_ROOM = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
-"""Error codes of the embedded emulator, MinIO and Ceph for a full disk or a used-up quota. S3 itself is never full."""
+"""Error codes that the embedded emulator, MinIO and Ceph return for a full disk or a used-up quota. AWS S3 has none."""
 
 
 def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Config:
     """Return timeouts and retries for a client. Every call ends within `patience`, including its retries and pauses.
 
-    `wait` is the duration of a long poll. If it is not 0, the read timeout is longer by `wait`, and a call is not
-    retried.
+    `wait` is the duration of a long poll, or 0 for other calls.
+    For a long poll, the read timeout is longer by `wait`, and the call is not retried.
     """
-    # The pauses before the retries are at most 1 s and 2 s. A quarter of a patience of 12 s or
-    # more is enough for both.
+    # The pauses before the two retries are at most 1 s and 2 s.
+    # The last quarter of `patience` is kept for them, which is enough if `patience` is at least 12 s.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),
@@ -40,7 +40,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """The error code in the answer of S3 or SQS. If the answer has no body, boto3 uses the HTTP status as the code."""
+    """Return the error code in a response of S3 or SQS. Without a body, boto3 uses the HTTP status as code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -48,7 +48,7 @@ def error_code(error: ClientError) -> str:
 def answering(part: str, place: str) -> Iterator[None]:
     """Translate boto3's errors into `Unavailable`, or into `Full` if the disk or quota is full.
 
-    `place` names the service in the message, such as "Bucket videos at https://...".
+    `place` names the service in the error message, such as "Bucket videos at https://...".
     """
     try:
         yield

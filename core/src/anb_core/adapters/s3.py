@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 * 1024 * 1024
 PARTS_IN_FLIGHT = 2
-"""How many parts one writer sends at the same time."""
+"""Maximum number of multipart parts that one writer sends at the same time."""
 
 PARTS_IN_MEMORY = 20
-"""How many parts all writers of a process may hold in memory, in total 160 MiB. Each of the API's 16 uploads can fill
-one part while others are being sent. If the bucket is slower than the clients, writers wait for a free part."""
+"""Maximum number of multipart parts that all writers of a process hold in memory, in total 160 MiB.
+Each of the API's 16 uploads can fill one multipart part while others are being sent.
+If the bucket is slower than the clients, writers wait for free memory."""
 
 PIECE_BYTES = 1024 * 1024
 DELETE_BATCH = 1000
 """S3 deletes at most this many keys in one call."""
 
 HOME_REGION = "us-east-1"
-"""The default region of S3. S3 refuses it as an explicit location when a bucket is created."""
+"""The default region of S3. When a bucket is created, S3 refuses this region as an explicit location."""
 
 _MISSING = {"404", "NoSuchKey"}
 _REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
@@ -65,7 +66,7 @@ class S3Objects:
         may_create: bool = False,
     ) -> None:
         self.bucket = bucket
-        # urllib3 uses the connect timeout for sending data too, and a slow bucket needs more than the usual 2 s for it.
+        # urllib3 also uses the connect timeout for sending data, and a slow bucket may need more than the usual 2 s.
         answer = patience.total_seconds() / (TRIES + 1)
         config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()
@@ -95,7 +96,7 @@ class S3Objects:
                 if error_code(error) not in _MISSING:
                     raise
                 raise NotFound("object_missing", f"{self._store.place} has no object {key}.") from error
-            # `closing`, because the body's own context manager returns urllib3's stream, which raises urllib3's errors.
+            # The body's own context manager would return urllib3's stream, which raises urllib3's errors.
             with path.open("wb") as file, closing(answer["Body"]) as body:
                 while piece := body.read(PIECE_BYTES):
                     file.write(piece)
@@ -165,7 +166,7 @@ class S3Objects:
 
 
 class _Bucket:
-    """The S3 client of one bucket. Creates a missing bucket if that is allowed, and translates errors."""
+    """The S3 client of one bucket. It creates a missing bucket if the settings allow that, and translates errors."""
 
     def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
         self.s3 = s3
@@ -174,7 +175,7 @@ class _Bucket:
         self._may_create = may_create
 
     def ask(self, call: Callable[[], T]) -> T:
-        """Make a call. If an emulator has lost the bucket and creating is allowed, create it and call once more."""
+        """Make a call. If an emulator has lost the bucket, create the bucket if allowed, and call once more."""
         with answering("bucket", self.place):
             try:
                 return call()
@@ -191,24 +192,24 @@ class _Bucket:
             except ClientError as error:
                 if error_code(error) not in _MISSING:
                     raise
-                # The answer to HEAD has no body, so the code is the same for a missing object and a missing bucket.
+                # A response to HEAD has no body, so a missing object and a missing bucket have the same code.
                 self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], _bare(answer["ETag"]))
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Raise `Withheld` if access is denied to this object only, `Unavailable` if HeadBucket is denied, too."""
+        """Raise `Withheld` if access is denied to this object only, or `Unavailable` if HeadBucket is denied, too."""
         try:
             yield
         except ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
-            # KMS also answers 400 when it throttles requests. That does not mean that access is denied.
+            # KMS also answers 400 when it throttles requests, so not every 400 means that access is denied.
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()
             _log.warning("an object is withheld", bucket=self.name, key=key, reason=str(error))
-            # S3's own message names roles, accounts and keys. Only the operator's log may show those.
+            # S3's own message names roles, accounts and keys. Only the operator's log may show such names.
             raise Withheld(
                 "object_withheld",
                 f"Bucket {self.name} does not give us {key} ({error.operation_name}: {code}), though it answers "
@@ -252,7 +253,7 @@ class _Bucket:
                 place = cast("BucketLocationConstraintType", region)
                 self.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": place})
         except ClientError as error:
-            # Another of our processes has just created it.
+            # Another process of ours has just created the bucket.
             if error_code(error) != "BucketAlreadyOwnedByYou":
                 raise
         else:
@@ -260,7 +261,7 @@ class _Bucket:
 
 
 class _Writer:
-    """Writes one object: a small one in one call, a larger one as a multipart upload from two threads."""
+    """Writes one object: a small object in one call, a larger object as a multipart upload from two threads."""
 
     def __init__(self, bucket: _Bucket, key: str, content_type: str, room: threading.Semaphore) -> None:
         self._bucket = bucket
@@ -280,8 +281,8 @@ class _Writer:
         while rest:
             if self._part is None:
                 self._room.acquire()
-                # The memory of an anonymous mmap returns to the operating system at once. A heap that many threads use
-                # would fragment.
+                # The memory of an anonymous mmap returns to the operating system at once.
+                # A heap that many threads use would fragment.
                 self._part = mmap(-1, PART_BYTES, flags=MAP_PRIVATE)
             filled = self._part.write(rest[: PART_BYTES - self._part.tell()])
             self._size += filled
@@ -304,7 +305,7 @@ class _Writer:
     def close(self) -> None:
         """Free the memory, and try to abort a multipart upload that was not committed. Never raises."""
         if self._threads:
-            # Wait for the parts in flight: a part that arrives after the abort would stay in the bucket.
+            # Wait for the parts that are being sent: a part that arrives after the abort would stay in the bucket.
             self._threads.shutdown(cancel_futures=True)
         if self._part is not None:
             self._free(self._part)
@@ -337,7 +338,7 @@ class _Writer:
         number = len(self._etags) + len(self._in_flight) + 1
         self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
         self._part = None
-        # The callback also runs when the part fails, or is canceled before it starts.
+        # The callback also runs when sending the part fails or is canceled before it starts.
         self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:
@@ -375,7 +376,8 @@ class _Writer:
                 )
             )
         except Unavailable:
-            # The first answer may have been lost; a retry then gets NoSuchUpload. So check whether the object exists.
+            # If the response to the first try was lost, the retry gets NoSuchUpload.
+            # So check whether the object exists.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:
@@ -393,7 +395,7 @@ def _bare(etag: str) -> str:
 
 
 def _attachment(file_name: str) -> str:
-    """A Content-Disposition header for any file name: an ASCII form for old clients and the full name (RFC 6266)."""
+    """Return a Content-Disposition header with an ASCII name for old clients and the full file name (RFC 6266)."""
     name = "".join(char for char in file_name if char.isprintable())
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
 DLQ_RETENTION = timedelta(days=14)
-"""The longest retention that SQS allows, because a dead letter waits for a person."""
+"""The longest retention time that SQS allows. A dead letter needs it, because it waits until a person examines it."""
 
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""A first receipt that is younger than this counts as the current receipt. The Date header of SQS has
-whole seconds, so a shorter time can't be measured.
+"""A first receipt that is younger than this duration counts as the current receipt.
+The Date header of SQS has whole seconds, so a shorter time can't be measured.
 """
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""After its first receipt a message stays hidden for at least this long. Otherwise its second receipt would look like
-a first one (see FIRST_AGE)."""
+"""After its first receipt, a message stays hidden for at least this duration.
+With a shorter duration, the second receipt would look like a first receipt (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 
@@ -161,7 +161,7 @@ class SqsQueue:
         return {"Id": number, "MessageBody": message.body, "MessageGroupId": _group_id(message.owner)}
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Make a call. If an emulator has lost the queue and creating is allowed, create it and call once more."""
+        """Make a call. If an emulator has lost the queue, create the queue if allowed, and call once more."""
         with answering("queue", self._place):
             try:
                 return call()
@@ -174,7 +174,7 @@ class SqsQueue:
             return call()
 
     def _with_handle(self, call: Callable[[], object]) -> None:
-        """Make a call that takes a receipt handle. A handle that has expired is not an error.
+        """Make a call that takes a receipt handle. An expired handle is not an error.
 
         A handle expires when its message is received again or deleted.
         """
@@ -208,7 +208,7 @@ class SqsQueue:
         return True
 
     def _create(self) -> None:
-        """Create the queue and its dead-letter queue if missing.
+        """Create the queue and its dead-letter queue if they do not exist.
 
         Existing queues keep their attributes; only a missing redrive policy is added.
         """
@@ -234,7 +234,7 @@ class SqsQueue:
 
 
 def _age(message: "MessageTypeDef", answered: str | None) -> timedelta | None:
-    """The time since the message was first received, by SQS's clock. None if this is the first receipt.
+    """Return the time since the message was first received, by SQS's clock. None if this is the first receipt.
 
     The age is 0 if the answer of SQS lacks the time of the first receipt or the current time.
     """
@@ -250,8 +250,8 @@ def _seconds(duration: timedelta) -> str:
 
 
 def _group_id(owner: str) -> str:
-    """The owner as a message group id of SQS: at most 128 printable ASCII characters without spaces.
+    """Return the owner as a message group id of SQS: at most 128 printable ASCII characters without spaces.
 
-    An owner that does not fit is replaced by its SHA-256.
+    An owner that is not a valid group id is replaced by its SHA-256.
     """
     return owner if re.fullmatch(r"[!-~]{1,128}", owner) else hashlib.sha256(owner.encode()).hexdigest()

@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SystemRuntime:
-    """Implements `anb_core.ports.runtime.Runtime`. It has no state, so all instances are equal."""
+    """Implements `anb_core.ports.runtime.Runtime`. The class has no state, so all instances are equal."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -35,5 +35,5 @@ class SystemRuntime:
 
 
 def new_id() -> str:
-    """A new unique id: a random UUID (version 4)."""
+    """Return a new unique id: a random UUID (version 4)."""
     return str(uuid4())

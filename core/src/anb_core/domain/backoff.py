@@ -3,15 +3,16 @@
 from datetime import timedelta
 
 MOST_DOUBLINGS = 20
-"""Maximum exponent. A larger one would overflow a timedelta, and every cap is reached with a smaller one."""
+"""Maximum exponent. A larger exponent would overflow a timedelta, and every cap is reached with a smaller exponent."""
 
 
 def backoff(failures: int, *, base: timedelta, cap: timedelta, jitter: float, least: float = 0.5) -> timedelta:
     """Return the delay after `failures` failures in a row (at least 1).
 
-    The longest delay is `base`, doubled with every further failure, but at most `cap`. `jitter`, a random number from
-    [0, 1), picks a delay between `least` times the longest delay and the longest delay. With `least` 0, callers that
-    failed together spread their next tries best. With 0.5, every caller waits at least half of the longest delay.
+    The longest delay is `base`, doubled with every further failure, but at most `cap`.
+    `jitter`, a random number from [0, 1), picks a delay between `least` times the longest delay and the longest delay.
+    With `least` 0, callers that failed together spread their next tries best.
+    With `least` 0.5, every caller waits at least half of the longest delay.
     """
     longest = min(cap, base * float(2 ** min(failures - 1, MOST_DOUBLINGS)))
     return longest * (least + (1 - least) * jitter)

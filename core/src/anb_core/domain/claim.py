@@ -25,7 +25,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     """The video was deleted."""
     LOST = "lost"
-    """The lease had expired. The loss was recorded: the job waits for its next attempt, or is a dead letter."""
+    """The lease had expired. The loss was recorded: the job waits for its next attempt, or became a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class RecordLoss:
-    """Record that the lease expired, and drop the message: the job has to wait, or its losses are used up."""
+    """Record that the lease expired, and drop the message: the job has to wait, or it has used up its losses."""
 
     loss: Settlement
 
@@ -49,7 +49,7 @@ class Drop:
 
     reason: Reason
     send_after: datetime | None = None
-    """Time from which the job needs a new message. None if it needs none."""
+    """Time from which the job needs a new message. None if the job needs no new message."""
 
 
 def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
@@ -72,7 +72,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            # A message is sent only when the job is due, so the clock was set back after the sending. This may be the
-            # job's last message.
+            # A message is sent only when the job is due, so the clock was set back after the message was sent.
+            # This may be the job's last message, so the job needs a new message.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

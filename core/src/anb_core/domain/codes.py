@@ -167,7 +167,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     ),
     "wrong_status": "the video can't be cancelled or retried in its present status",
 }
-"""Codes in answers to HTTP requests. docs/api.md lists them with their HTTP statuses."""
+"""Codes in responses to HTTP requests. docs/api.md lists them with their HTTP statuses."""
 
 VIDEOS: Mapping[VideoCode, str] = {
     "not_a_video": "the first bytes do not show an accepted kind: MP4, MOV, 3GP, MKV, WebM, AVI, MPEG-TS",
@@ -212,7 +212,7 @@ ATTEMPTS: Mapping[AttemptCode, str] = {
     "verification_failed": "the result is not as planned",
     "worker_lost": "the lease expired: the worker stopped responding",
 }
-"""Codes of attempts that failed, apart from unavailable parts. docs/api.md lists them."""
+"""Codes of failed attempts, except for outages of the database, bucket or queue. docs/api.md lists these codes."""
 
 PROGRAMS: Mapping[ProgramCode, str] = {
     "attempt_unreadable": "this version can't read an attempt",
@@ -230,7 +230,7 @@ PROGRAMS: Mapping[ProgramCode, str] = {
     "video_exists": "a video with this id exists, with another object or owner",
     "video_id_invalid": "this is not a valid video id",
 }
-"""Codes in the logs and on the command lines of our programs."""
+"""Codes in the logs and the command-line output of our programs."""
 
 OPERATOR: Mapping[OperatorCode, str] = {
     "cancelled": "the VideoJob is cancelled, so its object is not submitted",

@@ -1,6 +1,6 @@
-"""Check how much of the kept part could be decoded.
+"""Check how much of the kept part of the upload could be decoded.
 
-ffmpeg reports no error for packets that it can't decode. The output has its full length even without them.
+ffmpeg reports no error for packets that it can't decode. The output has its full length even without these packets.
 """
 
 from bisect import bisect_left
@@ -12,9 +12,8 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
-"""The longest accepted loss at one place. Times match to within _MATCH_SECONDS, so a loss of half a second is always
-found.
-"""
+"""The longest accepted loss at one place.
+Times match to within _MATCH_SECONDS, so a loss of half a second is always found."""
 
 _MATCH_SECONDS = 0.05
 """Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""
@@ -36,7 +35,7 @@ def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
         if nearest == len(found) or found[nearest] > time + _MATCH_SECONDS:
             lost.append((max(0.0, time), following))
     _check_lost(lost, "picture", accepted=_ACCEPTED_LOSS_SECONDS if found else 0.0)
-    # An interlaced frame may have two packets, one for each field. No frame has more.
+    # An interlaced frame may have two packets, one for each field. No frame has more than two packets.
     if len(decoded) * 2 < plan.picture_packets:
         raise BadInput(
             "corrupt", f"The picture is damaged: of {plan.picture_packets} frames only {len(decoded)} can be decoded."

@@ -27,13 +27,13 @@ class Trim(_Part):
 
 
 class Switch(_Part):
-    """A step that can be turned off."""
+    """A step of the edit that can be turned off."""
 
     enabled: Annotated[bool, Field(strict=True, description="Whether this step is done.")] = True
 
 
 class EditSpec(_Part):
-    """All options of an edit. A missing option has its default value, an unknown option is refused."""
+    """All options of an edit. A missing option gets its default value, and an unknown option is refused."""
 
     trim: Annotated[Trim, Field(description="The part of the upload that is kept.")] = Trim()
     watermark: Annotated[Switch, Field(description="The watermark over the main part.")] = Switch()

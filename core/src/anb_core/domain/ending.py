@@ -13,7 +13,7 @@ from anb_core.domain.retry import (
     plan_rejection,
 )
 
-# Sentences for the owner of a video. Hosts and error texts of other programs go into `Problem.detail`, for operators.
+# Sentences for the owner of a video. `Problem.detail`, for operators, has the hosts and other programs' error texts.
 _OUTAGES = {
     "database": "The database did not answer for a while.",
     "bucket": "The bucket did not answer for a while.",
@@ -46,7 +46,7 @@ def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitte
 
 
 def _outage(error: Exception) -> Problem | None:
-    """Describe an outage of the database, the bucket, the disk or another part. None if the error is no outage."""
+    """Describe an outage of the disk or of a dependency (database, bucket, queue). None if the error is no outage."""
     match error:
         case Full(code=code):
             return Problem(code, _FULL, _detail(error))

@@ -1,21 +1,21 @@
 """The errors that ANB Video raises. All programs use these classes.
 
 AnbError                 has a code (a stable word) and a message (a sentence for people)
-|-- Refused              the request can't be carried out; nothing was changed
+|-- Refused              the request can't be carried out, and nothing was changed
 |   |-- Invalid          the request itself is wrong
 |   |   `-- TooLarge     the request is over a limit
-|   |-- NotFound         the thing does not exist, or has another owner
-|   `-- Conflict         the request is valid, but not in the current status
+|   |-- NotFound         the requested object does not exist, or has another owner
+|   `-- Conflict         the request is valid, but can't be carried out in the current status
 |       |-- Withheld     the bucket answers, but denies us access to one object
-|       `-- Held         an operation that still runs holds the thing, for at most `wait`
+|       `-- Held         a running operation holds the requested object, for at most `wait`
 |-- BadInput             the uploaded video can't be processed: the job ends as `failed` and is not tried again
-|-- Transient            the attempt failed, another one may succeed: counts as a failure
-|-- Unavailable          the database, the bucket or the queue does not answer: no failure of the job
-|   |-- Busy             it answers, but another process has locked the row
-|   `-- Full             it answers, but has no room left
-|-- Unreadable           this version can't read a row; nothing was changed
-|-- LeaseLost            the attempt lost its lease: it has to stop and writes nothing more
-`-- Interrupted          the worker shuts down: another worker continues the job, no failure is counted
+|-- Transient            the attempt failed, but another attempt may succeed: counts as a failure
+|-- Unavailable          the database, the bucket or the queue does not answer: counts as no failure of the job
+|   |-- Busy             the database answers, but another process has locked the row
+|   `-- Full             the database or the bucket answers, but has no room left
+|-- Unreadable           this version of the program can't read a row, and nothing was changed
+|-- LeaseLost            the attempt lost its lease: the attempt has to stop and writes nothing more
+`-- Interrupted          the worker shuts down: another worker continues the job, and no failure is counted
 """
 
 from datetime import timedelta
@@ -27,8 +27,8 @@ from anb_core.domain.codes import Code, VideoCode
 class AnbError(Exception):
     """Any error that ANB Video raises on purpose.
 
-    `code` is one of `anb_core.domain.codes`. Programs compare it. `message` is one or two sentences: the problem, the
-    wrong value, and what the reader can do.
+    `code` is one of the codes in `anb_core.domain.codes`. Programs compare the code.
+    `message` is one or two sentences: the problem, the wrong value, and what the reader can do.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -54,7 +54,7 @@ class TooLarge(Invalid):
 
 
 class NotFound(Refused):
-    """The thing does not exist, or it has another owner."""
+    """The requested object does not exist, or it has another owner."""
 
 
 class Conflict(Refused):
@@ -66,7 +66,7 @@ class Withheld(Conflict):
 
 
 class Held(Conflict):
-    """An operation that still runs holds the thing, for at most `wait` if the operation makes no progress."""
+    """A running operation holds the requested object, for at most `wait` if the operation makes no progress."""
 
     def __init__(self, code: Code, message: str, wait: timedelta) -> None:
         super().__init__(code, message)
@@ -77,18 +77,18 @@ class Held(Conflict):
 
 
 class BadInput(AnbError):
-    """The uploaded video can't be processed. The job ends as `failed`, because another try would fail as well."""
+    """The uploaded video can't be processed. The job ends as `failed`, because another attempt would fail as well."""
 
     def __init__(self, code: VideoCode, message: str) -> None:
         super().__init__(code, message)
 
 
 class Transient(AnbError):
-    """The attempt failed, another one may succeed."""
+    """The attempt failed, but another attempt may succeed."""
 
 
 class Unavailable(AnbError):
-    """A part that we depend on does not answer. `part` is its name, such as database, bucket or queue."""
+    """A dependency does not answer. `part` is its name, such as database, bucket or queue."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(cast("Code", f"{part}_unavailable"), message)
@@ -99,11 +99,11 @@ class Unavailable(AnbError):
 
 
 class Busy(Unavailable):
-    """The part answers, but another process has locked the row that we need."""
+    """The database answers, but another process has locked the row that we need."""
 
 
 class Full(Unavailable):
-    """The part answers, but has no room left. Nothing was stored."""
+    """The database or the bucket answers, but has no room left. Nothing was stored."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(part, message)
@@ -111,7 +111,7 @@ class Full(Unavailable):
 
 
 class Unreadable(AnbError):
-    """A row was damaged, or a newer version of this program wrote it. `__cause__` says what can't be read."""
+    """A row is damaged, or a newer version of this program wrote the row. `__cause__` names the unreadable value."""
 
 
 class LeaseLost(AnbError):

@@ -14,10 +14,11 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
     "intro": {"enabled": True},
     "outro": {"enabled": True},
 }
-"""The edit options of the first version, with the defaults of that version. Never add an option here.
+"""The edit options of the first version of this program, with their defaults. Never add an option to this table.
 
-The first version hashed all these options, and a key is stored for 30 days. Every fingerprint still contains these
-options, so that the old and the new version compute the same fingerprint during an upgrade.
+The first version hashed all these options, and a key is stored for 30 days.
+Every fingerprint still contains these options.
+So the old and the new version compute the same fingerprint during an upgrade.
 """
 
 

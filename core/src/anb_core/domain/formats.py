@@ -1,7 +1,8 @@
 """The accepted containers and codecs, with the demuxers and decoders that read them.
 
-The API finds the container by the first bytes of an upload. The worker makes ffmpeg use the demuxer of that container,
-and allows only the decoders in these tables. Demuxers, codecs and decoders have ffmpeg's names.
+The API finds the container by the first bytes of an upload.
+The worker makes ffmpeg use the demuxer of that container, and allows only the decoders in these tables.
+Demuxers, codecs and decoders have ffmpeg's names.
 """
 
 from collections.abc import Mapping
@@ -11,15 +12,15 @@ SNIFF_BYTES = 1024
 """Number of bytes from the beginning of a file that are enough to find its container."""
 
 ACCEPTED = "MP4, MOV, 3GP, MKV, WebM, AVI or MPEG-TS"
-"""The accepted containers, for messages to people."""
+"""The accepted containers, as text for error messages."""
 
 _TS_PACKETS = (188, 192, 204)
-"""Sizes of MPEG-TS packets in bytes: plain, with a timestamp before each (Blu-ray), with a checksum after each
-(broadcast).
+"""Sizes of MPEG-TS packets in bytes.
+Blu-ray adds a timestamp before each packet. Broadcast recordings add a checksum after each packet.
 """
 
 _TS_SYNC, _ENOUGH_PACKETS = 0x47, 4
-# Old QuickTime files have no `ftyp`, and begin with one of these.
+# Old QuickTime files have no `ftyp` box, and begin with one of these box types.
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 # Still images such as HEIC have the structure of MP4, but are not accepted.
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"jxl ", b"crx ")
@@ -118,12 +119,12 @@ def sniff_container(head: bytes) -> Container | None:
 
 
 def _has_packets(head: bytes, first: int, step: int) -> bool:
-    """Return whether MPEG-TS packets of `step` bytes follow one another from the offset `first` on.
+    """Return whether MPEG-TS packets of `step` bytes follow one another, beginning at the offset `first`.
 
     The offset may be more than 0, because a recording may begin in the middle of a packet.
     """
     starts = range(first, len(head) - 3, step)[:_ENOUGH_PACKETS]
-    # Besides the sync byte, each packet has two bits that say what it contains. They are never both 0.
+    # Besides the sync byte, each packet has two bits that say what the packet contains. These bits are never both 0.
     return len(starts) == _ENOUGH_PACKETS and all(
         head[start] == _TS_SYNC and head[start + 3] & 0x30 for start in starts
     )

@@ -8,12 +8,12 @@ from anb_core.domain.formats import ACCEPTED, AUDIO_CODECS, VIDEO_CODECS, Contai
 from anb_core.domain.source_facts import SourceFacts, VideoFacts
 
 _SLACK_SECONDS, _SLACK_SHARE = 0.5, 0.05
-"""A file may be shorter than its headers say, by 0.5 s or 5 %, whichever is more. Even intact files have rounded
-lengths, and their streams may end at different times.
+"""A file may be shorter than its headers say, by 0.5 s or 5 %, whichever is more.
+Even intact files have rounded durations, and their streams may end at different times.
 """
 
 MOST_JUMPS = 50
-"""Maximum number of timestamp jumps. Ordinary joined recordings have fewer."""
+"""Maximum number of timestamp jumps. Ordinary joined recordings have fewer jumps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ def _check_sound(source: SourceFacts) -> None:
 def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
     """Check the kept part, and return the end of the last stream in seconds.
 
-    Only the kept part has to be complete. If a file is cut off after it, the output is the same as from the whole file.
+    Only the kept part has to be complete. If the file is cut off after the kept part, the output is still complete.
     """
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The duration of the whole file may be the duration of the sound. It is used only if the file has no picture at
-        # all.
+        # The duration of the whole file may be the duration of the sound.
+        # So the file's duration is used only if the file has no picture at all.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
@@ -116,7 +116,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
 def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim) -> None:
     """Check that no used stream ends before its duration in the headers.
 
-    If the headers only have a duration of the whole file, the longest stream is checked.
+    If the headers have only a duration of the whole file, the longest stream is checked.
     """
     claims = [(video.claimed_end, video.end)]
     if source.audio is not None:
@@ -129,7 +129,7 @@ def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim
 
 
 def _check_jumps(source: SourceFacts, trim: Trim) -> None:
-    """Check joined recordings. They must have the same streams, and timestamps that do not jump too often."""
+    """Check joined recordings: all must have the same streams, and their timestamps must not jump too often."""
     kept_until = trim.start + trim.length
     if source.other_recording_at is not None and source.other_recording_at < kept_until:
         raise BadInput(
@@ -145,7 +145,7 @@ def _check_jumps(source: SourceFacts, trim: Trim) -> None:
 
 
 def _check_claim(claimed: float, actual: float, trim: Trim) -> None:
-    """Check one stream: `claimed` is its end by the headers, `actual` is the end of its last packet, in seconds."""
+    """Check one stream. `claimed` is its end in seconds by the headers, `actual` is the end of its last packet."""
     if _is_short(min(claimed, trim.start + trim.length), actual, since=trim.start):
         raise BadInput(
             "truncated",

@@ -1,4 +1,4 @@
-"""The effects of each change on a job and its dependent rows. Pure functions: a store writes what they return."""
+"""The effects of each change on a job and its dependent rows. The functions are pure: a store writes their results."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -28,8 +28,9 @@ from anb_core.domain.retry import Settlement
 from anb_core.domain.status import Change, Status, next_status
 
 DELETE_AGAIN_AFTER = timedelta(hours=24)
-"""Time between the first and the second deletion of an object. A process that lost its lease may still write the object
-after the first deletion, but no such process lives longer than this.
+"""Time between the first and the second deletion of an object.
+A process that lost its lease may still write the object after the first deletion.
+No such process lives longer than this time.
 """
 
 
@@ -62,13 +63,13 @@ class Effect:
     send_after: datetime | None = None
     """Time from which the job's new message is due. It replaces the job's outbox entry. None removes the entry."""
     started: Attempt | None = None
-    """The attempt that begins."""
+    """The attempt that begins with this change, if any."""
     ended: Ended | None = None
-    """The attempt that ends."""
+    """The attempt that ends with this change, if any."""
     deletions: tuple[ScheduledDeletion, ...] = ()
     """Objects that have to be deleted."""
     dead_letter: DeadLetterCause | None = None
-    """Why the job becomes a dead letter. None if it does not."""
+    """Why the job becomes a dead letter. None if the job does not become a dead letter."""
     release_key: bool = False
     """Whether the upload's Idempotency-Key becomes free."""
     purge_after: datetime | None = None
@@ -81,7 +82,7 @@ class Effect:
 
 
 def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Record:
-    """Return a new video and its job: `uploaded` if `source` is given, otherwise `uploading`."""
+    """Return a new video and its job. The status is `uploaded` if `source` is given, otherwise `uploading`."""
     video = Video(
         id=new.id,
         owner=new.owner,
@@ -119,7 +120,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
 
 
 def source_taken(video: Video) -> Conflict:
-    """Return the error for an object that belongs to another video and will be deleted together with it."""
+    """Return the error for an object that belongs to another video and will be deleted together with that video."""
     return Conflict(
         "source_taken", f"The object {video.source_key} belongs to another video, or to one that was deleted."
     )
@@ -136,9 +137,9 @@ def holds(job: Job, lease: Lease) -> bool:
 def complete(
     record: Record, source: Source, now: datetime, *, title: str | None = None, edit: EditSpec | None = None
 ) -> Effect | None:
-    """Finish an upload whose object is complete. None if it was finished before with the same source.
+    """Finish an upload whose object is complete. None if the upload was finished before with the same source.
 
-    `title` and `edit` replace the values that the upload began with, unless they are None.
+    If `title` or `edit` is not None, it replaces the value that the upload began with.
 
     Raises:
         Conflict: `wrong_status`.
@@ -152,7 +153,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions for an unfinished upload: one now, one later in case a process still writes the object."""
+    """Return two deletions of an unfinished upload's object, as a process may write it again after the first."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
@@ -228,12 +229,12 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether this result is current already. That happens if an earlier call's answer was lost."""
+    """Return whether this result is current already, because the answer to an earlier call was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether the attempt has this settlement already. That happens if an earlier call's answer was lost."""
+    """Return whether the attempt has this settlement already, because the answer to an earlier call was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 
@@ -312,7 +313,7 @@ def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Ef
 def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Collection[str]) -> Effect:
     """Delete the video at the request of a person. The job is cancelled unless its status is terminal.
 
-    The video is hidden now. Its objects are deleted after `grace`.
+    The video is hidden at once. Its objects are deleted after `grace`.
     """
     due = now + grace
     keys = dict.fromkeys(attempt_keys)
@@ -329,12 +330,12 @@ def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Col
 
 
 def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | None:
-    """Return the job with its new progress, and whether the feed gets an event: one for each whole percent.
+    """Return the job with its new progress, and whether the feed gets an event for the progress.
 
-    None if the progress did not grow.
+    The feed gets one event for each whole percent. None if the progress did not grow.
     """
     reached = min(progress, 1.0)
-    # `not >` instead of `<=`, so that NaN counts as no progress.
+    # The check uses `not >` instead of `<=`, so that NaN counts as no progress.
     if not reached > job.progress:
         return None
     new_percent = int(reached * 100) > int(job.progress * 100)

@@ -1,7 +1,8 @@
-"""The message that wakes a worker. It only points to a job, whose row in the database decides what happens.
+"""The message that wakes a worker. The message only points to a job, whose row in the database decides what happens.
 
-Two older producers still exist. One sends `video_id, video_path, task_id, created_at`, the other `video_id, file_path,
-status, timestamp`. Messages of both are accepted. Unknown fields are ignored.
+Two older producers still send messages in their own formats, which are accepted too.
+One sends `video_id, video_path, task_id, created_at`, the other sends `video_id, file_path, status, timestamp`.
+Unknown fields are ignored.
 """
 
 import json
@@ -11,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 MAX_BODY_BYTES = 256 * 1024
-"""Maximum size of a message that is sent or read, in bytes. Today, SQS also accepts larger messages."""
+"""Maximum size of a message that is sent or read, in bytes. SQS itself also accepts larger messages."""
 
 
 class UnreadableMessage(ValueError):
-    """The body does not have the format of our messages. The error's text says why."""
+    """The message body does not have the format of our messages. The error's text says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,21 +74,21 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How many attempts of one generation ended without a result, with a separate count for each kind of end."""
+    """How many attempts of one generation ended without a result. Each kind of end has its own count."""
 
     failures: int = 0
     """Attempts that failed."""
     lost: int = 0
     """Attempts whose lease expired, because their worker crashed or lost its connection."""
     interruptions: int = 0
-    """Attempts that ended because their worker shut down or because a part of the system did not answer."""
+    """Attempts that ended because their worker shut down, or because the database, bucket or queue did not answer."""
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
-"""Maps the id of an issuer to the issuer's last order that was carried out.
+"""Maps the id of each issuer to the last order of this issuer that was carried out.
 
-The issuer decides what an order contains. An issuer is a source of orders that must not be carried out twice, such
-as a VideoJob in Kubernetes.
+An issuer is a source of orders that must not be carried out twice, such as a VideoJob in Kubernetes.
+The issuer decides what an order contains.
 """
 
 
@@ -119,20 +119,21 @@ class Job:
     worker: str | None
     """Name of the worker that has the lease. None without a lease."""
     not_before: datetime | None
-    """Earliest time of the next attempt. None if it may begin at once."""
+    """Earliest time of the next attempt. None if the next attempt may begin at once."""
     enqueued_at: datetime | None
-    """Time at which the job's message was last sent to a queue. None before the first time."""
+    """Time at which the job's message was last sent to a queue. None if no message was sent yet."""
     enqueued_to: str | None
-    """Name of the queue that the message was last sent to."""
+    """Name of the queue that the job's message was last sent to."""
     error: Problem | None
     """Why the job failed or became a dead letter, otherwise None."""
     result: Result | None
     """The current result. None unless the job is processed."""
     receipts: Receipts
-    """The transaction that carries out an order also stores its receipt, so that no order is carried out twice."""
+    """The receipts of orders. The transaction that carries out an order also stores the receipt of the order.
+    So no order is carried out twice."""
     created_at: datetime
     updated_at: datetime
-    """Time of the last change of `version`."""
+    """Time at which `version` last changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NewVideo:
-    """A video that is about to be stored. Its fields mean the same as in `Video` and `Job`."""
+    """A video that will be stored. Its fields mean the same as in `Video` and `Job`."""
 
     id: str
     task_id: str
@@ -168,7 +169,7 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"
     LOST = "lost"
     SUPERSEDED = "superseded"
-    """A person cancelled, retried or deleted the video meanwhile."""
+    """A person cancelled, retried or deleted the video during the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +188,9 @@ class Attempt:
     """Key under which the attempt stores its result in the bucket."""
     started_at: datetime
     ended_at: datetime | None = None
-    """None while the attempt runs."""
+    """Time at which the attempt ended. None while the attempt runs."""
     ending: Ending | None = None
-    """None while the attempt runs."""
+    """How the attempt ended. None while the attempt runs."""
     error: Problem | None = None
     """The error that ended the attempt, if any."""
 
@@ -203,12 +204,12 @@ class Lease:
     attempt_id: str
     generation: int
     fence: int
-    """The job's fence after the claim. The lease is lost once the job's fence is higher."""
+    """The job's fence after the claim. The lease is lost as soon as the job's fence is higher."""
     worker: str
     result_key: str
     """Key under which the attempt stores its result in the bucket."""
     counters: Counters
-    """The job's counters after the claim. The end of this attempt adds to them."""
+    """The job's counters after the claim. The end of this attempt adds to these counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,19 +218,19 @@ class Idempotency:
 
     key: str
     lifetime: timedelta
-    """How long the key is stored after the upload began."""
+    """How long the key is stored after the upload has begun."""
     silence: timedelta | None = None
-    """An unfinished upload that was not renewed for this long loses its key to the next upload with the key. None if it
-    keeps the key."""
+    """How long an unfinished upload without renewal keeps its key. Then the next upload with the key takes the key.
+    None if an unfinished upload always keeps its key."""
 
 
 class DeadLetterCause(StrEnum):
-    """Why a job or a message became a dead letter, which a person has to look at."""
+    """Why a job or a message became a dead letter, which a person has to examine."""
 
     FAILURES = "failures"
-    """The job used up its failures."""
+    """The job has used up its failures."""
     WORKER_LOST = "worker_lost"
-    """The job used up its losses."""
+    """The job has used up its losses."""
     UNKNOWN_JOB = "unknown_job"
     """The message names a video that does not exist."""
     UNREADABLE = "unreadable"
@@ -242,9 +243,9 @@ class EventKind(StrEnum):
     STATUS = "status"
     """The status changed."""
     PROGRESS = "progress"
-    """The progress grew, the status stayed the same."""
+    """The progress grew, but the status stayed the same."""
     ATTEMPT = "attempt"
-    """An attempt began or ended and the status stayed the same."""
+    """An attempt began or ended, but the status stayed the same."""
     DELETED = "deleted"
     """A person deleted the video."""
 
@@ -254,7 +255,7 @@ class JobEvent:
     """One entry of the feed: the state of a job after a change."""
 
     id: int
-    """Ids grow in the order in which the changes were committed."""
+    """Id of the event. Ids grow in the order in which the changes were committed."""
     kind: EventKind
     video_id: str
     job_id: str
@@ -268,7 +269,7 @@ class JobEvent:
     at: datetime
     """Time at which the entry was written, by the database's clock."""
     error: Problem | None = None
-    """The error that ended the attempt, otherwise the job's error, if any."""
+    """The error that ended the attempt, or otherwise the job's error, if any."""
 
 
 class Scope(StrEnum):
@@ -291,13 +292,13 @@ class Token:
     """Hexadecimal SHA-256 of the secret."""
     created_at: datetime
     expires_at: datetime | None = None
-    """None if the token never expires."""
+    """Time at which the token expires. None if the token never expires."""
     revoked_at: datetime | None = None
-    """None unless the token was revoked."""
+    """Time at which the token was revoked. None if the token was not revoked."""
 
 
 class DeletionReason(StrEnum):
-    """Why an object has to be deleted."""
+    """The reason for which an object has to be deleted."""
 
     ABANDONED_UPLOAD = "abandoned_upload"
     """The upload of the object was interrupted, cancelled or never finished."""

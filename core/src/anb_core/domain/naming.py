@@ -1,4 +1,4 @@
-"""Titles, file names and ids that people give: checks and cleaning before they are stored."""
+"""Titles, file names and ids that people choose: checks and cleaning before the values are stored."""
 
 import re
 import unicodedata
@@ -6,13 +6,13 @@ import unicodedata
 from anb_core.domain.errors import Invalid
 
 MAX_TITLE = 200
-"""The maximum length of a title, in characters. A longer one does not fit on the intro card."""
+"""The maximum length of a title, in characters. A longer title does not fit on the intro card."""
 
 MAX_FILE_NAME_BYTES = 255
 """The maximum length of a file name, in UTF-8 bytes. File systems refuse longer names."""
 
 VIDEO_ID_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
-"""A video's id is part of object keys and URLs, so it has no slash and is neither `.` nor `..`."""
+"""A video's id is used in object keys and URLs, so the id has no slash and is neither `.` nor `..`."""
 
 IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,255}$"
 
@@ -20,19 +20,20 @@ INVISIBLE = (
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Invisible characters that are not whitespace (Unicode's Default_Ignorable_Code_Point and the blank Braille pattern),
-written as the content of a regular expression's character class. A title needs a visible character too, but keeps
-these: joiners build emoji and shape Persian letters."""
+"""Invisible characters that are not whitespace: Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
+The text is the content of a character class in a regular expression.
+A title may contain these characters, because joiners build emoji and shape Persian letters.
+A title also needs at least one visible character."""
 
 _VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
 _LEADING = re.compile(rf"^[\s{INVISIBLE}]+")
-# Variation selectors and tags stay: they change the emoji before them, such as the color of a heart.
+# Variation selectors and tags are kept, because they change the emoji before them, such as the color of a heart.
 _TRAILING = re.compile(rf"(?:(?![\u180b-\u180f\ufe00-\ufe0f\U000e0000-\U000e0fff])[\s{INVISIBLE}])+$")
 
 _NAMELESS = "video.mp4"
 _UNTITLED = "video"
 
-# Unicode categories: control characters, line and paragraph separators, lone surrogates (no database stores those).
+# Unicode categories: control characters, line and paragraph separators, and lone surrogates, which no database stores.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
@@ -42,7 +43,7 @@ def clean_title(raw: str) -> str:
     Raises:
         Invalid: `title_empty`, `title_too_long` or `title_unprintable`.
     """
-    # Only spaces are stripped: a plain `strip()` would also remove line breaks, and these are refused.
+    # Only spaces are stripped, because a plain `strip()` would also remove line breaks, which are refused.
     title = raw.strip(" ")
     if not _VISIBLE.search(title):
         fault = "has no character that can be seen" if title else "is empty"
@@ -59,12 +60,12 @@ def clean_title(raw: str) -> str:
 
 
 def title_from_file_name(raw: str) -> str:
-    """Make a title from a file's name: without path and extension, shortened, and valid for `clean_title`."""
+    """Make a title from a file's name. The title has no path and no extension, and `clean_title` accepts it."""
     last = _last_part(raw)
     for name in (last.rpartition(".")[0], last):
         printable = "".join(_printable(character) for character in name)
         visible = _LEADING.sub("", " ".join(printable.split()))
-        # Cutting an emoji sequence may leave a joiner at the end.
+        # When an emoji sequence is cut, a joiner may be left at the end.
         title = _TRAILING.sub("", visible[:MAX_TITLE])
         if _VISIBLE.search(title):
             return title
@@ -72,7 +73,7 @@ def title_from_file_name(raw: str) -> str:
 
 
 def safe_file_name(raw: str) -> str:
-    """Return the last part of a path that a client sent, without characters that file systems or HTTP headers refuse.
+    """Return the last component of a client's path, without characters that file systems or HTTP headers refuse.
 
     The returned name is never empty.
     """
@@ -93,7 +94,7 @@ def result_file_name(source_name: str) -> str:
 
 
 def check_video_id(video_id: str) -> None:
-    """Check that a text may be a video's id.
+    """Check that a text is a valid id for a video.
 
     Raises:
         Invalid: `video_id_invalid`.

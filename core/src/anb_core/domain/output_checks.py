@@ -11,7 +11,7 @@ class OutputFacts:
 
     container: str
     index_first: bool
-    """Whether the index comes before the media data, so that a player can start during the download."""
+    """Whether the index is stored before the media data, so that a player can start during the download."""
     video_codec: str
     pixel_format: str
     color: str
@@ -22,13 +22,13 @@ class OutputFacts:
     frames: int
     """Number of video frames."""
     uneven_frames: int
-    """Number of frames that do not come exactly 1/30 s after the previous frame, or are stored out of order."""
+    """Number of frames that do not come exactly 1/30 s after the previous frame, or are stored in the wrong order."""
     video_begin: float
     video_end: float
-    """Start of the first frame and end of the last frame, in seconds."""
+    """Start of the first video frame and end of the last video frame, in seconds."""
     unlike_parts: int
-    """Number of parts (intro, main part, outro) whose codec headers differ from those of the joined file. A joined file
-    has only one set of headers."""
+    """Number of parts (intro, main part, outro) whose codec headers differ from the headers of the joined file.
+    A joined file has only one set of headers."""
     undecodable_parts: int
     """Number of parts (intro, main part, outro) that do not start at the planned time with a keyframe."""
     audio_codec: str
@@ -39,11 +39,11 @@ class OutputFacts:
     """Number of audio packets that do not start exactly at the end of the previous packet."""
     audio_begin: float
     audio_end: float
-    """Start of the first audio packet and end of the last one, in seconds."""
+    """Start of the first audio packet and end of the last audio packet, in seconds."""
 
 
 def find_flaws(output: OutputFacts, *, frames: int) -> list[str]:
-    """Return what is wrong with a finished file that should have `frames` frames. The list is empty for a good file.
+    """Return the faults of a finished file that should have `frames` frames. The list is empty for a good file.
 
     The check is necessary because ffmpeg reports no error when it joins parts that do not fit together.
     """

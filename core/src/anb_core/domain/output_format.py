@@ -10,7 +10,7 @@ SAMPLE_RATE = 48_000
 """Audio samples per second."""
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-"""Audio samples per video frame. A whole number, so that the sound and the picture of a part can end together."""
+"""Audio samples per video frame. The number is whole, so that sound and picture of a part can end together."""
 
 AUDIO_PACKET_SAMPLES = 1024
-"""Samples in one AAC packet. Therefore the ends of sound and picture may differ by up to one packet."""
+"""Samples in one AAC packet. The ends of sound and picture may therefore differ by up to one packet."""

@@ -1,6 +1,6 @@
-"""Find the jobs whose message is certainly lost: they have waited longer than all jobs ahead of them can take.
+"""Find the jobs whose message is certainly lost: they have waited longer than all jobs before them can take.
 
-The rows of the database decide this. The queue's own counts are not used.
+The decision uses only the rows of the database, not the counts that the queue reports.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 ATTEMPT_LIMIT = timedelta(hours=1)
-"""The maximum duration of one attempt. Without a maximum, no waiting time would prove that a message is lost."""
+"""The maximum duration of one attempt. Without a maximum, no waiting time could prove that a message is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,9 @@ class Waiting:
 def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time that a message can wait behind `ahead` other jobs while `workers` attempts run.
 
-    The calculation assumes that every attempt takes ATTEMPT_LIMIT. `slack` is the time that a message can stay
-    invisible with no job ahead of it, for example because a crashed worker had received it.
+    The calculation assumes that every attempt takes ATTEMPT_LIMIT.
+    `slack` is the time that a message can stay invisible although no other job is before it in the queue.
+    For example, a worker received the message and crashed.
     """
     rounds = -(-ahead // max(workers, 1))
     return slack + rounds * ATTEMPT_LIMIT
@@ -37,9 +38,10 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
 
     `under_way` has one time for each running attempt: the time at which the message of its job was sent.
 
-    Two kinds of jobs are ahead of a job: those that have waited longer, and running ones whose message was sent before
-    the job began to wait. A job keeps its place when its message is sent again. So while no worker runs, the more jobs
-    wait, the less often a message is sent again.
+    Two kinds of jobs are ahead of a job in the queue:
+    waiting jobs that have waited longer, and running jobs whose message was sent before the job began to wait.
+    A job keeps its place when its message is sent again.
+    So while no worker runs, a message is sent again less often if more jobs wait.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

@@ -1,4 +1,4 @@
-"""Decide what is rendered, from the facts that the probe found in an upload and the edit that the person asked for."""
+"""Decide what is rendered, from the facts that the probe found in an upload and from the requested edit."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ _MAX_LOOKS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLook:
-    """How the frames are processed from `first_frame` on. Fields with the same name mean the same as in Look."""
+    """How the frames from `first_frame` on are processed. Fields with the same name mean the same as in `Look`."""
 
     first_frame: int = 0
     """Number of the first output frame, counted from the beginning of the main part."""
@@ -49,7 +49,7 @@ class RenderPlan:
     intro_frames: int
     main_frames: int
     outro_frames: int
-    """Length of each part of the output, in frames. 0 for an intro or outro that is left out."""
+    """Length of the intro, the main part or the outro, in frames. 0 for an intro or outro that is left out."""
     watermark: bool
     """Whether the main part gets a watermark."""
     picture_packets: int
@@ -73,7 +73,7 @@ class RenderPlan:
 def plan_render(
     source: SourceFacts, edit: EditSpec, limits: InputLimits, *, intro_frames: int, outro_frames: int
 ) -> RenderPlan:
-    """Decide what is rendered. `intro_frames` and `outro_frames` are the lengths of cards that the edit enables.
+    """Decide what is rendered. `intro_frames` and `outro_frames` are the lengths of the cards if the edit enables them.
 
     Raises:
         BadInput: every code of `check_source`, and `unsupported_color`.
@@ -81,7 +81,7 @@ def plan_render(
     container, video, end = check_source(source, edit.trim, limits)
     start, audio = edit.trim.start, source.audio
     heard = () if audio is None else tuple((begin - start, until - start) for begin, until in audio.heard)
-    # Sound after the last frame is kept, and the last frame is shown until the sound ends, as in players.
+    # Sound after the last frame is kept. As in video players, the last frame is shown until the sound ends.
     main_frames = max(1, round(min(edit.trim.length, end - start) * FPS))
     looks = _plan_looks(video, start, main_frames)
     return RenderPlan(
@@ -105,7 +105,7 @@ def plan_render(
 
 
 def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:
-    """Plan how the frames are processed. A change that needs no other processing is left out."""
+    """Plan how the frames are processed. A change of the look that needs no other processing is left out."""
     looks: list[PlannedLook] = []
     for look in video.looks:
         planned = PlannedLook(
@@ -127,6 +127,6 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """Return the values on which processing depends. Size and format matter only to filters that compare pixels."""
+    """Return the values on which the processing depends. Size and format matter only to filters that compare pixels."""
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

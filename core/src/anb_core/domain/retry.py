@@ -10,19 +10,19 @@ from anb_core.domain.status import Change
 WORKER_LOST = Problem("worker_lost", "The worker stopped responding, and so did the workers that tried again.")
 
 INTERRUPTIONS_ALARM = 20
-"""With this number of interruptions or more, a person should examine the job: something keeps interrupting it.
+"""With this number of interruptions or more, a person should examine the job and find the cause of the interruptions.
 
 Interruptions alone never end a job.
 """
 
 SHORTEST_PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=300)
-"""Limits of the time for which a returned message stays invisible. The queue moves a message that is received too often
-to the dead-letter queue.
+"""Limits of the time for which a returned message stays invisible.
+Without a pause, the message would be received often, and the queue would move it to the dead-letter queue.
 """
 
 PAUSE_GROWTH = 4
-"""A returned message stays invisible for this multiple of its age, within the limits."""
+"""A returned message stays invisible for this multiple of its age, within the limits above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Settlement:
     change: Change | None = None
     """The change that ends the job. None if another attempt follows."""
     error: Problem | None = None
-    """Why the attempt ended. None for a shutdown of the worker, and for a loss after which another attempt follows."""
+    """Why the attempt ended. None for a shutdown of the worker, and for a loss that does not end the job."""
     dead_letter: DeadLetterCause | None = None
-    """Why the job becomes a dead letter. None if it does not."""
+    """Why the job becomes a dead letter. None if the job does not become a dead letter."""
 
     def __post_init__(self) -> None:
-        """Check that exactly one of `delay` and `change` is given: a job waits for its next attempt, or it ends."""
+        """Check that exactly one of `delay` and `change` is given: a job either waits for its next attempt or ends."""
         if (self.delay is None) is (self.change is None):
             raise ValueError(f"either a delay or a change follows an attempt, not {self.delay} and {self.change}")
 
@@ -71,9 +71,9 @@ def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter
 
 
 def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
-    """Plan the settlement of an attempt whose lease expired.
+    """Plan the settlement of an attempt that was lost, which means that its lease expired.
 
-    After the first loss the job is tried again without a delay, because the usual cause is a fault of the machine.
+    After the first lost attempt, the job is tried again without a delay, because usually a machine has failed.
     """
     after = replace(counters, lost=counters.lost + 1)
     if after.lost >= policy.max_lost:
@@ -85,16 +85,17 @@ def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
 def plan_interruption(counters: Counters) -> Settlement:
     """Plan the settlement of an attempt whose worker shuts down. Another attempt may begin at once.
 
-    No failure is counted.
+    The interruption does not count as a failure of the job.
     """
     return Settlement(Ending.INTERRUPTED, replace(counters, interruptions=counters.interruptions + 1), timedelta(0))
 
 
 def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter: float) -> Settlement:
-    """Plan the settlement of an attempt that ended because the database, the bucket or another part did not answer.
+    """Plan the settlement of an attempt that ended because a dependency (database, bucket or queue) did not answer.
 
-    It counts as an interruption, and the next attempt waits for a backoff. Once the job has INTERRUPTIONS_ALARM
-    interruptions, it counts as a failure: an error that one job gets so often is not an outage.
+    The attempt counts as interrupted, and the next attempt waits for a backoff.
+    If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
+    An error that one job gets so often is probably not an outage.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
@@ -103,16 +104,17 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
-    """Plan the settlement of an attempt whose input can't be processed. The job ends, as another try would fail too."""
+    """Plan the settlement of an attempt whose input can't be processed. The job ends, as a retry would also fail."""
     return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
 
 
 def plan_return(age: timedelta | None) -> timedelta:
-    """Return how long a message stays invisible when a worker returns it to the queue.
+    """Return how long a message stays invisible when a worker returns the message to the queue.
 
-    `age` is the time since the first receipt, None at the first receipt. The first time, another worker may receive the
-    message at once. Later the pause grows with the age, so that several workers that return the message one after
-    another do not use up its receives.
+    `age` is the time since the first receipt of the message. None if this is the first receipt.
+    After the first receipt, another worker may receive the message at once.
+    After later receipts, the pause grows with the age of the message.
+    So several workers that return the message one after another do not use up its receives.
     """
     if age is None:
         return timedelta(0)

@@ -1,6 +1,6 @@
 """The facts that the probe finds in an upload.
 
-All times are seconds from the beginning of the upload, as a player shows them: the earliest stream starts at 0.
+All times are seconds from the beginning of the upload, as a video player shows them: the earliest stream starts at 0.
 """
 
 from dataclasses import dataclass, field
@@ -17,21 +17,21 @@ class Stretch:
     packet: int
     """Index of the first packet in the stream."""
     since: int
-    """Timestamp of the first packet in the file."""
+    """Timestamp of the first packet, as stored in the file."""
     place: int
     """Time of the first packet on the continuous timeline of the whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How ffmpeg has to read a stream to get all of the kept part. Times are timestamps of the file, in seconds."""
+    """How ffmpeg has to read a stream to get the complete kept part. Times are timestamps of the file, in seconds."""
 
     origin: float = 0.0
-    """Timestamp at which a player shows 0."""
+    """Timestamp of the file at which a video player shows the time 0."""
     seek: float | None = None
-    """Timestamp at which reading begins. None for the beginning of the file."""
+    """Timestamp at which the reading begins. None if the reading begins at the beginning of the file."""
     stretches: tuple[Stretch, ...] = ()
-    """Corrections of timestamps that jump. Empty if none jump."""
+    """Corrections of timestamps that jump. Empty if no timestamps jump."""
     skip: int = 0
     """Number of packets at the beginning that are skipped. Used only together with `stretches`."""
 
@@ -41,10 +41,10 @@ class Look:
     """Size, format and colors of the frames of a stream, from the time `since` on."""
 
     since: float = 0.0
-    """Time of the first frame, in seconds."""
+    """Time of the first frame with this look, in seconds."""
     width: int = 0
     height: int = 0
-    """Pixels, after rotation."""
+    """Width and height in pixels, after rotation."""
     pixel_format: str = ""
     """ffmpeg's name of the pixel format."""
     pixel_aspect: float | None = None
@@ -64,14 +64,14 @@ class VideoFacts:
     height: int
     """Size in the headers of the file, in pixels."""
     claimed_end: float | None = None
-    """End of the stream by the file's headers, in seconds. None if the headers have no value for this stream."""
+    """End of the stream by the file's headers, in seconds. None if the headers have no end for this stream."""
     reading: Reading = Reading()
     packets: int = 0
-    """Number of packets with frames that can be decoded, unless the packets are damaged."""
+    """Number of packets whose frames can be decoded, unless the packets are damaged."""
     shown: tuple[float, ...] = ()
-    """Presentation time of each of these frames, in seconds. The first frame is visible when the kept part begins."""
+    """Presentation times of the frames in these packets, in seconds. The first one is visible at the kept part's start."""
     end: float | None = None
-    """End of the last frame, or of the kept part if more frames follow, in seconds. None if there is no frame."""
+    """End of the last frame in seconds, or the end of the kept part if more frames follow. None if no frame exists."""
     looks: tuple[Look, ...] = ()
     """The looks of the frames, ordered by time. Empty if no frame could be decoded."""
 
@@ -96,18 +96,18 @@ class SourceFacts:
     """Everything that the probe finds in an upload."""
 
     container: Container | None = None
-    """None if the container is not accepted."""
+    """Container of the upload. None if the container is not accepted."""
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
     """`cut_off` means that the index at the end of the file is missing."""
     claimed_end: float | None = None
-    """End of the file by its headers, in seconds. None if the headers have no value."""
+    """End of the file by its headers, in seconds. None if the headers have no end."""
     whole: bool = False
     """Whether the structure of the file proves that it is complete, even if its headers claim a longer duration."""
     jumps: tuple[float, ...] = ()
     """Times at which the timestamps jump, in seconds."""
     other_recording_at: float | None = None
-    """Time at which another recording with other streams begins in the same file, in seconds. None if none begins."""
+    """Time at which another recording with other streams begins, in seconds. None without such a recording."""
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     has_cover: bool = False
-    """Whether the file has a cover picture, which is no video."""
+    """Whether the file has a cover picture, which does not count as a video."""

@@ -1,4 +1,4 @@
-"""The statuses of a job and the table of allowed changes between them."""
+"""The statuses of a job and the table of the allowed status changes."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the job is over, unless a person retries it."""
+        """Whether the status is terminal: the job has ended, unless a person retries it."""
         return self in TERMINAL
 
 
@@ -35,11 +35,11 @@ class Change(StrEnum):
     CLAIM = "claim"
     """A worker begins an attempt."""
     PUBLISH = "publish"
-    """The result of an attempt becomes the current one."""
+    """The result of an attempt becomes the current result."""
     REJECT = "reject"
     """The uploaded video can't be processed."""
     EXHAUST = "exhaust"
-    """The job's failures or losses are used up."""
+    """The job has used up its failures or losses."""
     CANCEL = "cancel"
     """A person cancels the job."""
     RETRY = "retry"

@@ -1,4 +1,4 @@
-"""One continuous timeline for a file whose timestamps jump, such as joined recordings or a counter that wrapped around.
+"""One continuous timeline for a file whose timestamps jump: joined recordings, or timestamps that wrapped around.
 
 All times are seconds. A raw time is a timestamp of the file. The timeline starts at the raw time of the first packet.
 """
@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from math import inf
 
 _INTERLEAVING_SECONDS = 5.0
-"""The maximum difference between the timestamps of neighboring packets of two streams, unless one stream jumped."""
+"""The maximum difference between the timestamps of neighboring packets of two streams, if neither stream has jumped."""
 
 _CONTINUES_SECONDS = 2.0
-"""A stream that continues for longer than this after a jump of another stream did not take part in the jump."""
+"""After a jump of another stream, a stream that continues for longer than this time did not take part in the jump."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The largest changes of a stream's timestamps from one packet to the next that are no jump. In seconds."""
+    """The largest steps from one packet's timestamp to the next that do not count as a jump. All times are seconds."""
 
     wrap: float | None = None
-    """Time after which the timestamps wrap around to 0. None if they never do."""
+    """Time after which the timestamps wrap around to 0. None if the timestamps never wrap around."""
     ahead: float = inf
-    """The longest gap between two packets."""
+    """The longest forward step between two packets."""
     back: float = 2.0
-    """The longest step back between two packets."""
+    """The longest backward step between two packets."""
 
 
 @dataclass(slots=True)
@@ -36,9 +36,9 @@ class Piece:
     """Raw decoding time of the first packet."""
     begin: float
     end: float
-    """Raw start of the earliest packet and raw end of the latest one, by presentation time."""
+    """Raw start of the earliest packet and raw end of the latest packet, by presentation time."""
     shift: float = 0.0
-    """Difference between the time on the timeline and the raw time."""
+    """Difference between a time on the timeline and the raw time."""
 
     @property
     def at(self) -> float:
@@ -48,7 +48,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The place of a packet on the timeline. It is exact once all packets of the file were added."""
+    """The place of a packet on the timeline. The place is exact once all packets of the file were added."""
 
     number: int
     """Index of the packet in its stream."""
@@ -71,17 +71,17 @@ class Stamp:
 
 @dataclass(slots=True)
 class _Track:
-    """State of one stream."""
+    """The state of one stream on the timeline."""
 
     pieces: list[Piece] = field(default_factory=list)
     packets: int = 0
-    """Number of packets added."""
+    """Number of packets that were added."""
     last: float = 0.0
     """Raw decoding time of the last packet."""
     expected: float = 0.0
-    """Raw decoding time that the next packet has if there is no gap."""
+    """Raw decoding time of the next packet if no gap follows."""
     jump: int = -1
-    """Index of the last jump that the stream took part in. -1 for none."""
+    """Index of the last jump in which the stream took part. -1 if the stream took part in no jump."""
 
     @property
     def now(self) -> float:
@@ -94,16 +94,16 @@ class _Jump:
     """A place in the file where the timestamps of one or more streams jump."""
 
     members: dict[int, int]
-    """For each stream that jumps here, by its number: index of the piece that begins with the jump."""
+    """Maps each stream that jumps at this place to the index of the piece that begins with the jump."""
     others: dict[int, float]
-    """For each other stream, by its number: decoding time of its last packet before the jump, on the timeline."""
+    """Maps each other stream to the decoding time of its last packet before the jump, on the timeline."""
 
 
 class Timeline:
     """Places packets on one timeline. Packets are added in the order in which the file stores them.
 
-    Until all packets are added, places are approximate, because a file may store packets out of order. After the last
-    packet, a call of `pieces` makes all places exact.
+    Until all packets are added, places are approximate, because a file may not store packets in the order of time.
+    After the last packet, a call of `pieces` makes all places exact.
     """
 
     def __init__(self, tolerance: Tolerance) -> None:
@@ -125,7 +125,7 @@ class Timeline:
         if not track.pieces:
             track.pieces.append(Piece(number, raw, shown, shown + duration, self._first_shift(track, raw)))
             track.last, track.expected = raw, raw + duration
-        elif dts is not None:  # presentation times prove no jump, since B-frames are stored out of order
+        elif dts is not None:  # B-frames are stored out of order, so presentation times prove no jump
             if raw < track.last - self._tolerance.back or raw > track.expected + self._tolerance.ahead:
                 self._begin_piece(stream, track, Piece(number, raw, shown, shown + duration))
             track.last, track.expected = raw, raw + duration
@@ -140,7 +140,7 @@ class Timeline:
         return tuple(self._tracks[stream].pieces) if stream in self._tracks else ()
 
     def is_uneven(self) -> bool:
-        """Return whether any time on the timeline differs from the file's timestamp."""
+        """Return whether any time on the timeline differs from the timestamp in the file."""
         return self.wraps or any(piece.shift for number in self._tracks for piece in self.pieces(number))
 
     def jumps(self) -> list[float]:
@@ -158,7 +158,7 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first piece: 0, unless its first packet is too far from the other streams."""
+        """Return the shift of a stream's first piece. It is 0 unless the first packet is far from other streams."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0
@@ -167,7 +167,7 @@ class Timeline:
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
         """Add `piece` to a stream whose timestamps seem to jump, and assign it to a jump."""
         shift = track.pieces[-1].shift
-        # If another stream has reached the same time without a jump, this stream only has a gap.
+        # If another stream has reached the same time without a jump, this stream has only a gap.
         if piece.since > track.last and any(
             abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):
@@ -192,7 +192,7 @@ class Timeline:
         )
 
     def _place(self, jump: _Jump) -> None:
-        """Shift all pieces that begin with a jump by the same amount, so that they follow everything before the jump.
+        """Shift all pieces that begin with a jump by the same time, so that they follow everything before the jump.
 
         One shift for all streams keeps picture and sound in sync.
         """
@@ -207,7 +207,7 @@ class Timeline:
             piece.shift = shift
 
     def _members(self, jump: _Jump) -> Iterator[tuple[Piece, Piece]]:
-        """Yield the piece before a jump and the piece after the jump, for each stream that takes part."""
+        """For each stream that takes part in a jump, yield the piece before the jump and the piece after the jump."""
         for number, index in jump.members.items():
             before, after = self._tracks[number].pieces[index - 1 : index + 1]
             yield before, after

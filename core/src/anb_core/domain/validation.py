@@ -1,4 +1,4 @@
-"""Sentences for people about invalid values. pydantic's own messages use its technical terms."""
+"""Human-readable sentences about invalid values. pydantic's own messages use technical terms of pydantic."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 SHOWN = 60
-"""Maximum number of characters of an invalid value that a message repeats."""
+"""Maximum number of characters of an invalid value that an error message repeats."""
 
 _NUMBER = "it must be a number"
 _WHOLE = "it must be a whole number"
@@ -48,7 +48,7 @@ _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_
 
 
 def describe(errors: Iterable[ErrorDetails], *within: str) -> str:
-    """Return one sentence about all errors: for each, its path, which begins with `within`, and the invalid value."""
+    """Return one sentence for all errors. It has each error's path, beginning with `within`, and the invalid value."""
     return "; ".join(_describe(error, within) for error in errors) + "."
 
 

@@ -1,1 +1,1 @@
-"""The ports: protocols of all external parts that the use cases need. Adapters and in-memory fakes implement them."""
+"""The ports: protocols for everything outside the use cases. Adapters and in-memory fakes implement the ports."""

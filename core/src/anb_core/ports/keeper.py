@@ -1,4 +1,4 @@
-"""The keeper, which keeps the lease and the message of an attempt while the attempt runs."""
+"""The keeper: while an attempt runs, it renews the attempt's lease and keeps the attempt's message invisible."""
 
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,16 +11,16 @@ from anb_core.ports.stop import Stop
 class Keeper(Protocol):
     """A context manager that renews the lease of one attempt and keeps its message invisible.
 
-    It asks the attempt's `Stop` to end the attempt when the lease is lost or may be lost.
+    The keeper asks the attempt's `Stop` to end the attempt if the lease is lost or may be lost.
     """
 
     @property
     def deadline(self) -> float:
-        """Monotonic time, in seconds, until which no other worker can have taken the lease."""
+        """Monotonic time in seconds. Until this time, no other worker can have taken the lease."""
         ...
 
     def progress(self, value: float) -> None:
-        """Report progress from 0 to 1. The keeper stores it later. Never blocks."""
+        """Report progress from 0 to 1. The keeper stores the progress later. Never blocks."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object, as the bucket describes it."""
+    """An object with the metadata that the bucket returns for it."""
 
     key: str
     size: int
@@ -20,7 +20,7 @@ class StoredObject:
 
 
 class ObjectWriter(Protocol):
-    """A stream that writes an object in parts. Memory use is bounded, and nothing is written to disk.
+    """A stream that writes an object piece by piece. Memory use is bounded, and nothing is written to disk.
 
     Only one thread may use the stream.
     """
@@ -29,7 +29,7 @@ class ObjectWriter(Protocol):
         """Append bytes. Blocks while the buffer is full.
 
         Raises:
-            Unavailable: the bucket could not store a part.
+            Unavailable: the bucket did not store a piece of the object.
         """
         ...
 
@@ -44,7 +44,7 @@ class Objects(Protocol):
     bucket: str
 
     def writing(self, key: str, *, content_type: str) -> AbstractContextManager[ObjectWriter]:
-        """Write an object as a stream. Without a `commit`, the end of the block discards everything written."""
+        """Write an object as a stream. If the block ends without a `commit`, everything written is discarded."""
         ...
 
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
@@ -57,7 +57,7 @@ class Objects(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject | None:
-        """Return the object with this key, or None if it does not exist.
+        """Return the metadata of the object with this key, or None if the object does not exist.
 
         Raises:
             Withheld: `object_withheld`.
@@ -65,14 +65,14 @@ class Objects(Protocol):
         ...
 
     def delete(self, keys: Collection[str]) -> Collection[str]:
-        """Delete objects, and the parts of unfinished multipart uploads with these keys. A missing object is no error.
+        """Delete objects, and unfinished multipart uploads with the same keys. A missing object is no error.
 
-        Returns the keys that the bucket refused to delete. The log has their number and the first reason.
+        Returns the keys that the bucket refused to delete. The log has the number of these keys and the first reason.
         """
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
-        """Return a presigned URL, valid for `lifetime`. Browsers can reach it, and save the file as `file_name`."""
+        """Return a presigned URL that is valid for `lifetime`. Browsers can open it, and save the file as `file_name`."""
         ...
 
     def ensure(self) -> None:

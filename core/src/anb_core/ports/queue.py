@@ -1,6 +1,6 @@
 """The queue, which wakes workers. All methods raise `Unavailable("queue", ...)` when the queue does not answer.
 
-There are three protocols: to send, to receive and to administer. A use case takes only those that it needs.
+Three protocols exist: to send, to receive and to administer. A use case takes only the protocols that it needs.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ class Outgoing:
 
     body: str
     group: str
-    """The message group on FIFO queues, which keep its messages in order: the id of the video."""
+    """The message group on FIFO queues: the id of the video. A FIFO queue keeps the messages of a group in order."""
     owner: str
-    """The message group on standard queues, so that no owner delays the messages of others (fair queues)."""
+    """The message group on standard queues: the owner. So one owner's messages do not delay others' (fair queues)."""
     deduplication: str
-    """The deduplication id on FIFO queues, which drop repeated messages: the id of the outbox entry."""
+    """The deduplication id on FIFO queues, which drop repeated messages. The id of the outbox entry is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +29,21 @@ class Delivery:
     message_id: str
     body: str
     handle: str
-    """The receipt handle. It becomes stale when the message is received again."""
+    """The receipt handle. The handle becomes stale when the message is received again."""
     age: timedelta | None = None
     """Time since the first receipt of the message by any worker. None if this is the first receipt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The numbers of messages in a queue. They are approximate and may be out of date."""
+    """The numbers of messages in a queue. The numbers are approximate and may be out of date."""
 
     visible: int
     """Messages that can be received."""
     in_flight: int
-    """Messages that were received and not deleted yet."""
+    """Messages that have been received and not deleted yet."""
     delayed: int
-    """Messages that were sent with a delay and can't be received yet."""
+    """Messages that have been sent with a delay and can't be received yet."""
 
     @property
     def empty(self) -> bool:
@@ -55,10 +55,10 @@ class QueueSender(Protocol):
     """Sends messages."""
 
     name: str
-    """Name of the queue, stored as a job's `enqueued_to`."""
+    """Name of the queue. The name is stored as a job's `enqueued_to`."""
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
-        """Send up to 10 messages. Returns for each message None, or the reason why the queue refused it."""
+        """Send up to 10 messages. Returns for each message None, or the reason why the queue refused the message."""
         ...
 
 
@@ -73,11 +73,11 @@ class QueueReceiver(Protocol):
         ...
 
     def delete(self, delivery: Delivery) -> None:
-        """Delete the message, after it was handled. A stale handle is no error."""
+        """Delete a message that was handled. A stale handle is no error."""
         ...
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
-        """Return the message to the queue. It becomes visible again after `pause`.
+        """Return the message to the queue. The message becomes visible again after `pause`.
 
         After a first receipt the pause may be longer, so that the next receipt has an `age` that is not None.
         """

@@ -1,4 +1,4 @@
-"""The render engine. It makes a verified file from an upload and an edit. It uses no job, lease or queue."""
+"""The render engine, which makes a verified file from an upload and an edit. It uses no job, lease or queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,13 +56,14 @@ class Renderer(Protocol):
     ) -> Rendered:
         """Probe, render, join and verify. All files are written to `workdir`, which the caller removes.
 
-        `on_progress` gets the progress from 0 to 1, which never falls. `on_step` gets the name of each step when it
-        begins. Both are called in the calling thread, and may raise. After `stop` was asked to end the attempt, all
-        child processes end.
+        `on_progress` gets the progress from 0 to 1. The progress never falls.
+        `on_step` gets the name of each step when the step begins.
+        Both functions are called in the calling thread, and may raise an error.
+        After `stop` was asked to end the attempt, all child processes end.
 
         Raises:
             BadInput: the source can't be rendered, not even in another attempt.
-            Transient: this attempt failed, another one may succeed.
+            Transient: this attempt failed, but another attempt may succeed.
             OSError: the disk of this machine failed or is full.
             AnbError: the error with which `stop` was asked to end the attempt.
         """

@@ -48,21 +48,22 @@ class Runtime(Protocol):
         ...
 
     def start(self, name: str, run: Callable[[], None]) -> Thread:
-        """Call `run` in a new daemon thread with this name."""
+        """Call `run` in a new daemon thread with the given name."""
         ...
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
-        """Report an unexpected error that a loop survived.
+        """Report an unexpected error after which a loop continues.
 
-        `where` names the loop. `about` has fields for the log, such as the id of a video. Every loop of a thread
-        that continues after any error calls this method in its `except` block. The method may raise, which ends the
-        loop. The asyncio loops of the operator report to its health and its log instead.
+        `where` names the loop. `about` has fields for the log, such as the id of a video.
+        Every loop of a thread that continues after any error calls this method in its `except` block.
+        The method may raise an error, which ends the loop.
+        The asyncio loops of the operator do not use this method: they report errors to the operator's health and log.
         """
         ...
 
 
 def join_all(runtime: Runtime, threads: Iterable[Thread], *, within: timedelta) -> None:
-    """Wait until all threads have ended, for at most `within` altogether."""
+    """Wait until all threads have ended. `within` is the maximum time for all threads together."""
     until = runtime.monotonic() + within.total_seconds()
     for thread in threads:
         thread.join(max(0.0, until - runtime.monotonic()))

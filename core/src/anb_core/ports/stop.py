@@ -6,7 +6,7 @@ from anb_core.domain.errors import AnbError
 
 
 class Stop:
-    """A request to end one attempt. Any thread may make it. If several threads do, the first error counts."""
+    """A request to end one attempt. Any thread may make the request. After several requests, the first error counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -19,10 +19,10 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether the attempt has to end."""
+        """Whether the attempt was asked to end."""
         return self._error is not None
 
     def check(self) -> None:
-        """Raise the error that the attempt was asked to end with, if any. The call is cheap enough for inner loops."""
+        """Raise the error of the request, if the attempt was asked to end. The call is cheap enough for inner loops."""
         if self._error is not None:
             raise self._error

@@ -1,8 +1,9 @@
 """The store: all records of the system. Every method is one transaction. Every change of a job is a compare-and-set.
 
-Only the database's clock counts. Callers pass durations, and the database turns them into times. All methods raise
-`Unavailable("database", ...)` when the database does not answer in time. The transaction may have been committed
-in spite of this error, because only the answer may be lost. Only by reading the row again can the caller find out.
+Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
+All methods raise `Unavailable("database", ...)` when the database does not answer in time.
+After this error, the transaction may have been committed nevertheless, because only the answer may be lost.
+The caller must read the row again to find out whether the transaction was committed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -36,12 +37,12 @@ MAX_DEAD_LETTER_BODY = 4096
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The answer to a new upload whose owner already has an upload with the same Idempotency-Key."""
+    """The result of beginning an upload if the owner already has an upload with the same Idempotency-Key."""
 
     record: Record
     """The earlier upload."""
     fingerprint: str | None
-    """Fingerprint of the earlier upload. None while that upload is in progress."""
+    """Fingerprint of the earlier upload. None while the earlier upload is in progress."""
     held: timedelta | None = None
     """Time until the earlier upload loses the key unless it is renewed. None if it keeps the key until its end."""
 
@@ -54,9 +55,11 @@ class Uploads(Protocol):
     ) -> Record | Replay:
         """Create a video and its job with the status `uploading`.
 
-        The sweep abandons an upload that is not renewed within `lifetime`. The Idempotency-Key becomes free when it
-        expires, when its upload is abandoned or cancelled, and when its video is deleted. If an upload in progress has
-        the key but was not renewed for `idempotency.silence`, this method abandons that upload and begins the new one.
+        The sweep abandons an upload that is not renewed within `lifetime`.
+        The Idempotency-Key becomes free in four cases:
+        the key expires, its upload is abandoned, its upload is cancelled, or its video is deleted.
+        This method abandons an upload in progress with the same key that was not renewed for `idempotency.silence`.
+        The new upload then begins.
 
         Raises:
             Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id exists.
@@ -64,7 +67,7 @@ class Uploads(Protocol):
         ...
 
     def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
-        """Extend the lifetime of an upload in progress. False if it was cancelled or abandoned meanwhile."""
+        """Extend the lifetime of an upload in progress. False if the upload was cancelled or abandoned meanwhile."""
         ...
 
     def complete_upload(
@@ -78,8 +81,8 @@ class Uploads(Protocol):
     ) -> Record:
         """Set the status `uploaded`, with event and outbox entry. A second call with the same source changes nothing.
 
-        `title` and `edit` replace the values that the upload began with, unless they are None. In a form, these two
-        fields may come after the file.
+        If `title` or `edit` is not None, it replaces the value that the upload began with.
+        In a form, these two fields may come after the file.
 
         Raises:
             NotFound: `video_not_found`, the upload was abandoned or deleted meanwhile.
@@ -90,15 +93,15 @@ class Uploads(Protocol):
     def abandon_upload(self, video_id: str) -> None:
         """Remove the rows of an unfinished upload. A video with any other status is not changed.
 
-        Its object is deleted at once, and again 24 h later because another process may still write it.
+        The upload's object is deleted at once, and again 24 h later because another process may still write the object.
         """
         ...
 
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
         """Create a video with the status `uploaded` for an object that is already in the bucket.
 
-        If a video with this id exists, it is returned unchanged, even if it has another owner. The second value says
-        whether the video is new.
+        If a video with this id exists, the video is returned unchanged, even if it has another owner.
+        The second value is True for a new video.
 
         Raises:
             NotFound: `video_not_found`, a video with this id was deleted.
@@ -122,8 +125,9 @@ History = tuple[Record | None, Sequence[Attempt]]
 class Reading(Protocol):
     """Read access for people. Deleted videos are not visible.
 
-    Methods that return several videos skip and log those that this version can't read. Fewer than `limit` videos still
-    mean that no more exist. Methods that take one id raise `Unreadable` instead, like all other methods of the store.
+    Methods that return several videos skip and log unreadable videos, which this version can't read.
+    If such a method returns fewer than `limit` videos, no more videos exist.
+    Methods that take one id raise `Unreadable` instead, like all other methods of the store.
     """
 
     def get(self, video_id: str) -> Record | None: ...
@@ -131,7 +135,7 @@ class Reading(Protocol):
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        """Return videos, ordered from new to old. `owner` None selects all owners, empty `statuses` all statuses."""
+        """Return videos from new to old. `owner` None selects all owners, empty `statuses` select all statuses."""
         ...
 
     def history(self, video_id: str) -> History: ...
@@ -141,14 +145,14 @@ class Reading(Protocol):
         ...
 
     def count_by_status(self) -> dict[Status, int]:
-        """Return the number of jobs for each status. Deleted videos do not count. Statuses without jobs are absent."""
+        """Return the number of jobs for each status, without deleted videos. Statuses without jobs are left out."""
         ...
 
 
 class Commands(Protocol):
     """The commands that a person may give for a video.
 
-    `receipts` are stored with the job. They replace earlier receipts of the same issuer.
+    `receipts` are stored with the job. Each receipt replaces the earlier receipt of the same issuer.
 
     Raises:
         NotFound: `video_not_found`, the video does not exist or was deleted.
@@ -156,7 +160,7 @@ class Commands(Protocol):
     """
 
     def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
-        """Cancel a job that is not terminal. A running attempt is superseded: its next write finds the lease lost."""
+        """Cancel a job that is not terminal. A running attempt is superseded, and its next write finds the lease lost."""
         ...
 
     def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
@@ -168,7 +172,7 @@ class Commands(Protocol):
         ...
 
     def delete(self, video_id: str, *, grace: timedelta) -> None:
-        """Cancel and hide the video. Its objects are deleted after `grace`, and its rows after the objects."""
+        """Cancel the job and hide the video. The objects are deleted after `grace`, and then the rows are deleted."""
         ...
 
 
@@ -193,7 +197,7 @@ class Unknown:
 
 
 class Leases(Protocol):
-    """The writes of a worker. If a write returns False, the lease is lost, and the worker must stop its attempt."""
+    """The write operations of a worker. If one returns False, the lease is lost, and the attempt must stop."""
 
     def claim(
         self,
@@ -207,16 +211,17 @@ class Leases(Protocol):
     ) -> Claimed | Dropped | Unknown:
         """Decide with `judge_claim` whether an attempt begins, and apply the decision.
 
-        A new attempt increases the fence by 1. An attempt whose lease has expired is first settled as lost. Every
-        attempt has a new `attempt_id`. A repeated call with the id that holds the lease changes nothing and does not
-        extend the lease, so a caller that got no answer may repeat the call.
+        A new attempt increases the fence by 1. Every attempt has a new `attempt_id`.
+        If the previous attempt's lease has expired, that attempt is first settled as lost.
+        A repeated call with the `attempt_id` that holds the lease changes nothing and does not extend the lease.
+        So a caller that got no answer may repeat the call.
 
-        A job that is not due yet gets an outbox entry for its due time, because this message may be the job's last one.
+        A job that is not due yet gets an outbox entry for its due time, because this message may be its last.
         """
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """Let the lease expire `duration` from now. An expired lease that no other worker took is valid again."""
+        """Extend the lease to `duration` from now. An expired lease is valid again if no other worker took the job."""
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
@@ -224,30 +229,31 @@ class Leases(Protocol):
         ...
 
     def publish(self, lease: Lease, result: Result) -> bool:
-        """Make this result the current one. The attempt ends, and the status becomes `processed`.
+        """Make this result the current result. The attempt ends, and the status becomes `processed`.
 
-        A repeated call with a result that was published before returns True. The objects of the job's other attempts
-        are deleted now, and again 24 h later.
+        A repeated call with a result that was published before returns True.
+        The objects of the job's other attempts are deleted now, and again 24 h later.
         """
         ...
 
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply the settlement.
 
-        A repeated call with the same settlement returns True. The lease is cleared. If another attempt follows,
-        `not_before` and an outbox entry are set. If the failures or losses are used up, a dead letter is recorded. The
-        attempt's object is deleted now, and again 24 h later.
+        A repeated call with the same settlement returns True. The lease is cleared.
+        If another attempt follows, `not_before` and an outbox entry are set.
+        If the job has used up its failures or losses, a dead letter is recorded.
+        The attempt's object is deleted now, and again 24 h later.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A message that has to be sent. One relay holds the entry."""
+    """A message that has to be sent. Only one relay at a time holds the entry."""
 
     id: int
     token: str
-    """Changes each time a relay takes the entry and each time the job needs a newer message."""
+    """This value changes each time a relay takes the entry, and each time the job needs a newer message."""
     video_id: str
     task_id: str
     owner: str
@@ -259,14 +265,14 @@ class OutboxEntry:
 
 
 class Outbox(Protocol):
-    """Messages that have to be sent because a committed transaction added them, at most one for each job."""
+    """Messages that have to be sent because a committed transaction added them. Each job has at most one."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
-        """Take entries that are due, oldest first. No other relay gets them for `hold`."""
+        """Take entries that are due, oldest first. No other relay can take them for the time `hold`."""
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """Remove an entry after its message was sent, unless it was replaced. Store time and queue with the job."""
+        """Remove the entry of a sent message, unless the entry was replaced. Store time and queue with the job."""
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
@@ -275,7 +281,7 @@ class Outbox(Protocol):
 
 
 class Housekeeping(Protocol):
-    """The steps of the sweep. Each call handles at most `limit` rows and returns how many it handled.
+    """The steps of the sweep. Each method handles at most `limit` rows and returns the number of handled rows.
 
     Rows that this version can't read, or that another transaction has locked, are skipped until the next sweep.
     """
@@ -283,8 +289,8 @@ class Housekeeping(Protocol):
     def exclusively(self, name: str, *, lifetime: timedelta) -> AbstractContextManager[bool]:
         """Return a context manager for a block that only one process at a time may run.
 
-        Its value is True if this process may run the block, False if another process runs it now.
-        If the process crashes, another process may enter after `lifetime`.
+        The context manager's value is True if this process may run the block, False if another process runs it now.
+        If the process crashes, another process may run the block after `lifetime`.
         """
         ...
 
@@ -301,45 +307,46 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for jobs that wait, are due, have no entry, and whose message may be lost.
 
-        A message may be lost if it was sent more than `enqueued_before` ago, or to another queue than `not_on`. At
-        least one of the two is given.
+        A message may be lost if it was sent more than `enqueued_before` ago, or to another queue than `not_on`.
+        At least one of the two arguments is given.
         """
         ...
 
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
-        """Add outbox entries for jobs that have waited longer than all jobs ahead of them can take.
+        """Add outbox entries for jobs that have waited longer than all jobs ahead of them in the queue can take.
 
         `anb_core.domain.overdue` selects these jobs. Only the `limit` jobs that have waited longest are examined.
         """
         ...
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
-        """Take deletions that are due. No other process gets them for `hold`."""
+        """Take deletions that are due. No other process can take them for the time `hold`."""
         ...
 
     def deletion_done(self, deletions: Collection[Deletion]) -> None:
-        """Remove the rows of objects that were deleted."""
+        """Remove the scheduled deletions of objects that were deleted."""
         ...
 
     def purge(self, *, events_before: timedelta, limit: int) -> int:
         """Remove events older than `events_before`, expired Idempotency-Keys, and the rows of deleted videos.
 
-        The rows of a deleted video are removed when its grace period is over and all its objects are deleted. Until
-        then, a message that names the video is still recognised. The limit applies to each of the three kinds.
+        The rows of a deleted video are removed when its grace period is over and all its objects are deleted.
+        Until then, a message that names the video is still recognised.
+        The limit applies to each of the three kinds of rows separately.
         """
         ...
 
 
 class Feed(Protocol):
-    """The append-only feed of changes. Ids grow in the order of commits, so a reader that follows the ids misses none.
+    """The append-only feed of changes. Ids grow in the order of commits, so a reader that follows them misses no event.
 
-    Events that this version can't read are skipped. Fewer than `limit` events still mean that no more exist.
+    Events that this version can't read are skipped. If fewer than `limit` events are returned, no more events exist.
     """
 
     def events_after(self, event_id: int, *, video_id: str | None = None, limit: int = 500) -> Sequence[JobEvent]: ...
 
     def last_event_id(self) -> int:
-        """Return the id of the newest event, 0 for an empty feed."""
+        """Return the id of the newest event, or 0 for an empty feed."""
         ...
 
     def cursor(self, name: str) -> int | None:
@@ -350,7 +357,7 @@ class Feed(Protocol):
 
 
 class DeadLetters(Protocol):
-    """Messages that people have to look at."""
+    """Messages that people have to examine."""
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
         """Record a message that belongs to no job, with a shortened body. False if the message was recorded before."""
@@ -365,18 +372,18 @@ class Tokens(Protocol):
         ...
 
     def find_token(self, token_hash: str) -> Token | None:
-        """Return the token with this hash. None if it does not exist, was revoked or has expired."""
+        """Return the token with this hash. None if the token does not exist, was revoked or has expired."""
         ...
 
     def list_tokens(self) -> Sequence[Token]: ...
 
     def revoke_token(self, token_id: str) -> bool:
-        """Revoke a token. False if it does not exist or was revoked before."""
+        """Revoke a token. False if the token does not exist or was revoked before."""
         ...
 
 
 class Clock(Protocol):
-    """The clock from which all stored times come."""
+    """The clock that gives all stored times."""
 
     def now(self) -> datetime:
         """Return the current time by the database's clock."""
@@ -384,7 +391,7 @@ class Clock(Protocol):
 
 
 class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
-    """A store with all protocols. Adapters and the in-memory fake implement it. Use cases take only what they need."""
+    """A store with all protocols, for adapters and the in-memory fake. A use case takes only the protocols it needs."""
 
     def ping(self) -> None:
         """Check that the database answers.

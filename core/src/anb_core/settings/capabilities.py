@@ -1,7 +1,8 @@
 """One settings model for each capability of a program. A field's alias is the name of its environment variable.
 
-A validator that compares two fields belongs to the later of the two, because pydantic gives a validator the values of
-the earlier fields only. With several base classes, the fields of the last base class come first.
+A validator that compares two fields is a validator of the later field.
+The reason is that pydantic gives a validator only the values of the earlier fields.
+With several base classes, the fields of the last base class come first.
 """
 
 import re
@@ -29,11 +30,11 @@ from anb_core.settings.parsing import (
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
-"""S3 allows 10,000 parts, and our parts have 8 MiB."""
+"""S3 allows 10,000 parts in a multipart upload, and our parts have 8 MiB."""
 
 
 class FromEnvironment(BaseSettings):
-    """Base class of all settings models. An empty variable counts as not set; unknown variables are ignored."""
+    """Base class of all settings models. An empty variable counts as not set, and unknown variables are ignored."""
 
     model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
@@ -95,13 +96,13 @@ class AwsSettings(FromEnvironment):
 
 
 class BucketSettings(AwsSettings):
-    """The bucket."""
+    """The settings of the bucket."""
 
     s3_bucket: BucketName = Field(alias="S3_BUCKET", description="The bucket for uploads, results and resources.")
 
 
 class LeaseSettings(FromEnvironment):
-    """How long a lease lasts, how often it is renewed, and how long a received message stays hidden."""
+    """Times of leases and messages: lifetime of a lease, heartbeat, and how long a received message is hidden."""
 
     visibility_timeout: Annotated[timedelta, seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
         300 * SECOND,
@@ -141,7 +142,7 @@ class LeaseSettings(FromEnvironment):
 
 
 class QueueSettings(AwsSettings, LeaseSettings):
-    """The queue that wakes the workers, and the settings for creating it."""
+    """The queue that wakes the workers, and the settings for creating the queue."""
 
     sqs_queue_url: QueueUrl = Field(
         alias="SQS_QUEUE_URL", description="The queue that wakes the workers. FIFO if its name ends in `.fifo`."
@@ -177,7 +178,7 @@ class QueueSettings(AwsSettings, LeaseSettings):
     def _dlq_beside_queue(cls, value: str, info: ValidationInfo) -> str:
         if value:
             return value
-        # A wrong queue URL is reported already. This placeholder avoids a second error for the same cause.
+        # A wrong queue URL was already reported. This placeholder avoids a second error for the same cause.
         return re.sub(r"(\.fifo)?$", r"-dlq\1", info.data.get("sqs_queue_url", "http://unknown/queue"), count=1)
 
     @field_validator("sqs_dlq_url")
@@ -211,7 +212,7 @@ class RetrySettings(FromEnvironment):
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """These settings as the domain's `RetryPolicy`."""
+        """Return these settings as the domain's `RetryPolicy`."""
         return RetryPolicy(
             max_failures=self.max_failures,
             max_lost=self.max_lost,
@@ -229,7 +230,7 @@ class RetrySettings(FromEnvironment):
 
 
 class SweepSettings(RetrySettings, LeaseSettings):
-    """The sweep: how often it runs, and the times that it applies."""
+    """The settings of the sweep: its interval, and the times that it applies."""
 
     sweep_interval: Annotated[timedelta, seconds(1, 3600)] = Field(
         10 * SECOND,
@@ -258,7 +259,7 @@ class UploadSettings(IntakeSettings):
 
 
 class SubmitSettings(IntakeSettings):
-    """Limits of submissions: of objects that are already in the bucket."""
+    """Limits of submissions, which are objects that are already in the bucket."""
 
     source_prefixes: Annotated[tuple[KeyPrefix, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         (),

@@ -24,7 +24,7 @@ def readers(programs: Programs) -> dict[str, list[str]]:
 
 
 def table(programs: Programs) -> str:
-    """All variables as a Markdown table."""
+    """Return all variables as a Markdown table."""
     fields = {field.alias: field for model in programs.values() for field in model.model_fields.values()}
     rows = ["| Variable | Default | Read by | Meaning |", "|---|---|---|---|"]
     for variable, names in readers(programs).items():

@@ -15,7 +15,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 class Misconfigured(ValueError):
-    """Environment variables are missing or wrong. `problems` has one sentence for each."""
+    """Some environment variables are missing or wrong. `problems` has one sentence for each wrong variable."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -26,7 +26,7 @@ def load(kind: type[S]) -> S:
     """Read the environment into this settings model.
 
     Raises:
-        Misconfigured: variables are missing or wrong.
+        Misconfigured: some variables are missing or wrong.
     """
     try:
         return kind()
@@ -35,7 +35,7 @@ def load(kind: type[S]) -> S:
 
 
 def load_or_exit(kind: type[S]) -> S:
-    """Read the environment into this settings model. On errors, print them to stderr and exit with code 2."""
+    """Read the environment into this settings model. On errors, print the errors to stderr and exit with code 2."""
     try:
         return load(kind)
     except Misconfigured as error:
@@ -45,13 +45,13 @@ def load_or_exit(kind: type[S]) -> S:
 
 
 def _sentence(kind: type[BaseSettings], detail: ErrorDetails) -> str:
-    # pydantic locates a wrong default by the field's name, and a wrong value by its alias.
+    # In an error, pydantic names a wrong default by the field's name, and a wrong value by the field's alias.
     field = next(field for name, field in kind.model_fields.items() if detail["loc"][0] in {name, field.alias})
     if detail["type"] == "missing":
         return f"{field.alias} is not set. {field.description}"
     reason = str(detail.get("ctx", {}).get("error", detail["msg"][:1].lower() + detail["msg"][1:]))
     given = plain(detail["input"])
-    # A value with an @ may contain a password before it, so it is not shown.
+    # The text before an @ may be a password, so a value with an @ is not shown.
     if _is_secret(field.annotation) or "@" in str(given):
         return f"{field.alias} can't be used: {reason}."
     return f"{field.alias} is {given}: {reason}." if given else f"{field.alias} is not set: {reason}."

@@ -1,4 +1,4 @@
-"""Validators for values of environment variables. Each raises a ValueError that describes a valid value."""
+"""Validators for values of environment variables. Each validator raises a ValueError that describes a valid value."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ DAY = 24 * 3600
 """Seconds in a day."""
 
 MIN_TOKEN_LENGTH = 16
-"""Minimum length of an API token, in characters. A shorter one could be guessed. Tokens that we generate are longer."""
+"""Minimum length of an API token, in characters. A shorter token could be guessed. Generated tokens are longer."""
 
 
 def plain(value: object) -> object:
@@ -34,12 +34,12 @@ def _number(value: object, least: int, most: int) -> int:
 
 
 def whole(least: int, most: int) -> BeforeValidator:
-    """A validator for whole numbers from `least` to `most`."""
+    """Return a validator for whole numbers from `least` to `most`."""
     return BeforeValidator(lambda value: _number(value, least, most))
 
 
 def seconds(least: int, most: int) -> BeforeValidator:
-    """A validator for whole seconds from `least` to `most`. It returns a timedelta."""
+    """Return a validator for whole seconds from `least` to `most`. The validator returns a timedelta."""
 
     def parse(value: object) -> timedelta:
         return _number(plain(value), least, most) * SECOND
@@ -49,23 +49,23 @@ def seconds(least: int, most: int) -> BeforeValidator:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A validator for texts that match `pattern` as a whole. `sentence` is the error message.
+    """Return a validator for texts that match `pattern` as a whole. `sentence` is the error message.
 
-    The chart uses some of these patterns, too, so they must be valid in Go's regular expressions (RE2).
+    The chart also uses some of these patterns, so the patterns must be valid in Go's regular expressions (RE2).
     """
 
     pattern: str
     sentence: str
 
     def __call__(self, value: str) -> str:
-        """Return the value unchanged if it matches, else raise a ValueError."""
+        """Return the value unchanged if it matches the pattern, else raise a ValueError."""
         if not re.fullmatch(self.pattern, value):
             raise ValueError(self.sentence)
         return value
 
 
 def matching(pattern: str, sentence: str) -> AfterValidator:
-    """A pydantic validator for texts that match `pattern` as a whole. `sentence` is the error message."""
+    """Return a pydantic validator for texts that match `pattern` as a whole. `sentence` is the error message."""
     return AfterValidator(Form(pattern, sentence))
 
 
@@ -82,7 +82,7 @@ REGION = Form("(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]", "it must be a region, such 
 
 
 def comma_separated(value: object) -> object:
-    """Split a text at its commas, strip spaces and drop empty parts. Returns any other value unchanged."""
+    """Split a text at its commas, strip spaces and drop empty items. Returns any other value unchanged."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -95,7 +95,7 @@ def _address(value: str) -> str:
 
 
 def _token(given: SecretStr) -> SecretStr:
-    """Validate an API token: a request must be able to send it."""
+    """Validate an API token. A request must be able to send the token."""
     # A token from a file or a Secret often ends with a line break, which no request could send.
     text = given.get_secret_value().strip()
     if len(text) < MIN_TOKEN_LENGTH:

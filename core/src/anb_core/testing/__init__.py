@@ -1,1 +1,1 @@
-"""In-memory implementations of every port, for tests. tests/contract checks them and the real adapters alike."""
+"""In-memory implementations of every port, for tests. tests/contract tests them together with the real adapters."""

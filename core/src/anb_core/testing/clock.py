@@ -1,4 +1,4 @@
-"""A clock for tests. It stands still until a test advances it."""
+"""A clock for tests. The clock stands still until a test advances it."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -39,6 +39,6 @@ class ManualClock:
             self._passed += by
 
     def put_back(self, by: timedelta) -> None:
-        """Move `now` back, as when another machine with a slower clock takes over. `monotonic` does not change."""
+        """Move `now` back, as if another machine with a slower clock took over. `monotonic` does not change."""
         with self._lock:
             self._put_back += by

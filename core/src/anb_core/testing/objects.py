@@ -23,7 +23,7 @@ class InMemoryObjects:
         self.contents: dict[str, bytes] = {}
         self.content_types: dict[str, str] = {}
         self.unfinished: set[str] = set()
-        """Keys of objects that are being written."""
+        """Keys of the objects that are being written."""
         self.fault: AnbError | None = None
         self._lock = threading.Lock()
 
@@ -48,7 +48,7 @@ class InMemoryObjects:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
-        # Like the S3 adapter: there is a file only if the whole object was fetched.
+        # As in the S3 adapter, a file exists only if the whole object was fetched.
         if on_bytes and stored.size:
             on_bytes(stored.size)
         path.write_bytes(self.contents[key])

@@ -12,10 +12,10 @@ from anb_core.ports.queue import Delivery, Depth, Outgoing
 from anb_core.ports.runtime import Runtime
 
 DEDUPLICATION = timedelta(minutes=5)
-"""For this long, a FIFO queue drops messages with the same deduplication id, as SQS does."""
+"""Time for which a FIFO queue drops messages with a repeated deduplication id, as SQS does."""
 
 POLL_SECONDS = 0.01
-"""Pause between the checks of a long poll. It can't wait for a computed time, because `now` may jump at any time."""
+"""Pause between the checks of a long poll. No time can be computed for the wait, because `now` may jump."""
 
 
 @dataclass(slots=True)
@@ -33,8 +33,8 @@ class _Entry:
 class InMemoryQueue:
     """Implements `anb_core.ports.queue.Queue`. The queue is FIFO if its name ends in `.fifo`.
 
-    If `fault` is set to an error, every method raises it. `refuse` returns the reason why it refuses a message, or None
-    if it accepts the message.
+    If `fault` is set to an error, every method raises the error.
+    `refuse` returns the reason why the queue refuses a message, or None if the queue accepts the message.
     """
 
     name: str = "https://queue.invalid/000000000000/anb-videos"
@@ -48,7 +48,7 @@ class InMemoryQueue:
     sent: list[Outgoing] = field(default_factory=list)
     """All accepted messages, in order."""
     dead_letters: list[str] = field(default_factory=list)
-    """The bodies of messages that were received too often, as in the dead-letter queue."""
+    """The bodies of messages that were received too often. SQS would move such messages to the dead-letter queue."""
     _entries: list[_Entry] = field(default_factory=list, init=False)
     _seen: dict[str, datetime] = field(default_factory=dict, init=False)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)

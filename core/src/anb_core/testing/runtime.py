@@ -1,4 +1,4 @@
-"""A runtime for tests, on a clock that stands still until a test or a sleep advances it."""
+"""A runtime for tests. Its clock stands still until a test or a sleep advances it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,9 +11,10 @@ from anb_core.testing.clock import ManualClock
 class ManualRuntime(SystemRuntime):
     """A `Runtime` on a `ManualClock`. Sleeping advances the clock and returns at once.
 
-    Threads and events are real; the timeout of an event is in real seconds.
-    `errors` lists what `on_error` got, in order. `threads` maps names to started threads. `during_sleep` is called in
-    each sleep, after the clock was advanced.
+    Threads and events are real. The timeout of an event is in real seconds.
+    `errors` lists the errors that `on_error` got, in order.
+    `threads` maps names to started threads.
+    `during_sleep` is called in each sleep, after the clock was advanced.
     """
 
     def __init__(self, clock: ManualClock) -> None:

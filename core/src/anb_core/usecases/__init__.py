@@ -1,1 +1,1 @@
-"""The use cases of ANB Video, one per module. They use only the domain and the ports."""
+"""The use cases of ANB Video, one in each module. The use cases import only the domain and the ports."""

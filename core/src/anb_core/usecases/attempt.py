@@ -29,11 +29,11 @@ PIECE = 1024 * 1024
 """Size of the chunks in which the result is uploaded, in bytes."""
 
 PATIENCE = timedelta(seconds=60)
-"""Maximum outage of the bucket that an attempt waits for. After a longer one, the attempt ends."""
+"""Maximum outage of the bucket for which an attempt waits. The attempt ends after a longer outage."""
 
 DOWNLOADED = 0.1
 RENDERED = 0.9
-"""Progress at the end of the download and at the end of the rendering. The upload of the result makes up the rest."""
+"""Progress at the end of the download, and at the end of the rendering. The upload of the result makes up the rest."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 
 class AttemptStore(Leases, Reading, Protocol):
-    """The parts of the store that an attempt needs."""
+    """The protocols of the store that an attempt needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Tools:
     keep: Keep
     scratch: Scratch
     load_resources: Callable[[], Resources]
-    """Returns the operator's own intro, outro and watermark, downloaded if necessary."""
+    """Returns the operator's own intro, outro and watermark, which are downloaded if necessary."""
     policy: RetryPolicy
     runtime: Runtime
     jitter: Callable[[], float] = random.random
@@ -76,7 +76,7 @@ class AttemptRun:
     keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
-        """Create the keeper of the lease. `run` starts it."""
+        """Create the keeper of the lease. `run` starts the keeper."""
         self.keeper = self.tools.keep(self.lease, self.delivery, self.stop, self.since)
 
     @property
@@ -208,7 +208,7 @@ class AttemptRun:
         return plan_ending(error, self.lease.counters, self.tools.policy, self.tools.jitter())
 
     def _settle(self, settlement: Settlement) -> Outcome:
-        """Settle the attempt. Retry while no other worker can have taken the lease.
+        """Settle the attempt. Retry as long as no other worker can have taken the lease.
 
         Raises:
             Unavailable: the outcome could not be committed.
@@ -230,7 +230,7 @@ class AttemptRun:
     def _read_outcome(self) -> Outcome:
         """Read the outcome from the job, after a write that changed nothing because the lease is lost.
 
-        Another attempt has taken the job, or an earlier write of this attempt was committed but its answer was lost.
+        Another attempt may have taken the job, or an earlier write may have been committed although its answer was lost.
         """
         try:
             record = self.tools.store.get(self.lease.video_id)
@@ -241,7 +241,7 @@ class AttemptRun:
         return Outcome.PROCESSED if is_ours else Outcome.SUPERSEDED
 
     def _send(self) -> None:
-        """Send the job's message now, so that another worker begins at once. If this fails, another relay does it."""
+        """Send the job's message now, so that another worker begins at once. After an error, another relay sends it."""
         try:
             self.tools.relay.send_due()
         except Unavailable as error:

@@ -1,8 +1,8 @@
 """The commands that a person may give for a video: cancel, retry, delete.
 
-`receipts` are stored in the transaction of the command.
+`receipts` are stored in the same transaction as the effects of the command.
 
-All commands raise:
+All commands raise these errors:
     NotFound: `video_not_found`, also for videos of other owners.
     Conflict: `wrong_status`.
 """
@@ -21,15 +21,15 @@ from anb_core.ports.store import Commands, Reading
 from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
-"""Time until the objects of a deleted video are deleted. Until then, a person can restore them by hand, and a worker
-that is still busy can finish.
+"""Time from the deletion of a video until its objects are deleted.
+During this time, a person can restore the objects by hand, and a worker that is still busy can finish.
 """
 
 _log = structlog.get_logger(__name__)
 
 
 class CommandStore(Commands, Reading, Protocol):
-    """The parts of the store that the commands need."""
+    """The protocols of the store that the commands need."""
 
 
 def cancel(store: CommandStore, caller: Caller, video_id: str, *, receipts: Receipts | None = None) -> Record:
@@ -52,7 +52,7 @@ def retry(
     """Begin a new generation of a job, with all counters at 0.
 
     Raises:
-        Conflict: also `source_missing` if the uploaded file does not exist any more, and `object_withheld`.
+        Conflict: `wrong_status`; `source_missing` if the uploaded file does not exist any more; `object_withheld`.
     """
     record = find(store, caller, video_id)
     next_status(record.job.status, Change.RETRY)

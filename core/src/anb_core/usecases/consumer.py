@@ -1,4 +1,4 @@
-"""The loop that receives messages: one at a time, and only when the message can be handled at once."""
+"""The loop that receives messages: one at a time, and only when the worker can handle the message at once."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,9 +16,10 @@ from anb_core.usecases.shutdown import Shutdown
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Delivery, Stop], None]
-"""Handles one delivery, and deletes or returns its message. It ends early when its `Stop` asks it to end.
+"""Handles one delivery, and deletes or returns its message. The handler ends early when its `Stop` asks for an end.
 
-A handler raises Unavailable if a part did not answer and nothing could be committed. The loop then waits and continues.
+A handler raises Unavailable if a dependency (database, bucket or queue) did not answer and nothing could be committed.
+After this error, the loop waits and continues.
 """
 
 
@@ -47,7 +48,7 @@ class Consumer:
         self._on_step = on_step
 
     def run(self) -> None:
-        """Run until the shutdown. An error in one turn does not end the loop."""
+        """Run until the shutdown. An error in one turn of the loop does not end the loop."""
         while not self._shutdown.stopping():
             self._beat()
             try:
@@ -55,7 +56,7 @@ class Consumer:
             except Unavailable as error:
                 self._gate.back_off(error)
             except Exception as error:  # noqa: BLE001 - reported; one bad turn must not end the program
-                # The message is received again later. If it fails every time, SQS moves it to the dead-letter queue.
+                # The message is received again later. After too many receipts, SQS moves it to the dead-letter queue.
                 self._runtime.on_error("a turn of the loop", error)
                 self._shutdown.wait(1.0)
 
@@ -65,7 +66,7 @@ class Consumer:
         self._on_step("receive")
         delivery = self._queue.receive(wait=self._wait)
         if delivery is not None and self._shutdown.stopping():
-            # A long poll may return after the signal. Its message must not stay invisible for long.
+            # A long poll may return after the shutdown signal. Its message must not stay invisible for long.
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return

@@ -13,7 +13,7 @@ BATCH = 500
 """Maximum number of events that are read at a time."""
 
 INTERVAL = timedelta(seconds=0.5)
-"""Time between two reads of the feed. An event is read after half of this time on average."""
+"""Time between two reads of the feed. On average, an event is read after half of this time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -21,12 +21,14 @@ _log = structlog.get_logger(__name__)
 class Follower:
     """Reads the feed for one reader. The reader calls `next` repeatedly, from one thread at a time.
 
-    A reader with a `name` has a cursor, which is stored under this name. The reader begins after its cursor when it
-    starts, and again after every error, because the database may have been restored to an earlier state. So such a
-    reader may get an event more than once. A reader without a name begins at the end of the feed.
+    A reader with a `name` has a cursor, which is stored under this name.
+    When such a reader starts, it begins after its cursor.
+    The reader begins there again after every error, because the database may have been restored to an earlier state.
+    So a reader with a name may get an event more than once.
+    A reader without a name begins at the end of the feed.
 
-    The argument `pending` of some methods is the first event that was read but not handled yet. It is None if all
-    events were handled.
+    The argument `pending` of some methods is the first event that was read but not handled yet.
+    `pending` is None if all events were handled.
     """
 
     def __init__(
@@ -44,13 +46,13 @@ class Follower:
         self._read_at = runtime.monotonic()
 
     def wake(self) -> None:
-        """Make `next` read the feed now instead of waiting. Never blocks."""
+        """Make `next` read the feed now instead of waiting for the interval. Never blocks."""
         self._woken.set()
 
     def begin(self) -> None:
-        """Go to the position where this reader begins. `next` does this if necessary.
+        """Go to the position where this reader begins. `next` also does this if necessary.
 
-        If `next` runs in another thread meanwhile, it may return the same events again. It skips none.
+        If another thread is in `next` meanwhile, `next` may return the same events again. `next` skips no event.
 
         Raises:
             Unavailable: the database does not answer.
@@ -61,8 +63,9 @@ class Follower:
     def next(self, pending: JobEvent | None = None) -> Sequence[JobEvent]:
         """Store the cursor just before `pending`, and return the next events.
 
-        If the previous call did not read all events, this call does not wait. Otherwise it first waits for the
-        interval, or until `wake` is called. The list may be empty.
+        If the previous call did not read all events, this call does not wait.
+        Otherwise this call first waits for the interval, or until `wake` is called.
+        The returned list may be empty.
 
         Raises:
             Unavailable: the database does not answer. The next call waits for the interval and tries again.
@@ -87,7 +90,7 @@ class Follower:
         return events
 
     def backlog(self, pending: JobEvent | None) -> int:
-        """Return how many events were read but not handled, as a difference of ids."""
+        """Return how many events were read but not handled, as a difference of event ids."""
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:
@@ -107,7 +110,7 @@ class Follower:
         cursor, last = self._feed.cursor(name), self._feed.last_event_id()
         self._cursor = cursor
         if cursor is not None and cursor > last:
-            # The database was restored to an earlier state, in which the feed has fewer events.
+            # The feed has fewer events than before, because the database was restored to an earlier state.
             _log.warning("the feed is behind our cursor, and is read from its beginning", cursor=cursor, last=last)
             cursor = None
         _log.info("following the feed", after=cursor or 0)

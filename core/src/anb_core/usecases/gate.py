@@ -1,4 +1,4 @@
-"""The gate in front of the queue. A worker receives messages only while all parts that a job needs answer."""
+"""The gate in front of the queue: a worker receives messages only while all dependencies of a job answer."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from anb_core.domain.errors import Busy, Unavailable
 
 FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(seconds=15)
-"""After an outage, every worker receives messages again within this time."""
+"""The longest wait. After an outage, every worker receives messages again within this time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -22,10 +22,10 @@ def plan_wait(tries: int, jitter: float) -> timedelta:
 
 
 class Gate:
-    """Checks in order whether each part answers.
+    """Checks, one after another, whether the dependencies (database, bucket, queue) answer.
 
-    Each function in `pings` raises Unavailable if its part does not answer. `wait` sleeps for some seconds, and may
-    return earlier when the worker stops.
+    Each function in `pings` raises Unavailable if its dependency does not answer.
+    `wait` sleeps for some seconds, and may return earlier when the worker stops.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Gate:
         self._tries = 0
 
     def passes(self) -> bool:
-        """Return True if every part answers. Otherwise wait and return False."""
+        """Return True if every dependency (database, bucket, queue) answers. Otherwise wait and return False."""
         error = self.missing()
         if error is not None:
             self.back_off(error)
         return error is None
 
     def missing(self) -> Unavailable | None:
-        """Return the error of the first part that does not answer, or None. Readiness checks may call this too."""
+        """Return the error of the first dependency that does not answer, or None. Readiness checks may call this too."""
         for ping in self._pings:
             try:
                 ping()
@@ -57,7 +57,7 @@ class Gate:
         return None
 
     def back_off(self, error: Unavailable) -> None:
-        """Log that a part does not answer, and wait. The wait grows with each failure in a row."""
+        """Log that a dependency (database, bucket or queue) does not answer, and wait. The wait grows with each failure."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
         state = "busy" if isinstance(error, Busy) else "away"
@@ -65,7 +65,7 @@ class Gate:
         self._wait(delay)
 
     def succeeded(self) -> None:
-        """Reset the count of failures, after a message was handled without an outage."""
+        """Reset the count of failures after a message was handled without an outage."""
         if self._tries:
             _log.info("receiving again: all parts answer")
         self._tries = 0

@@ -1,4 +1,4 @@
-"""Retry a call while a part of the system does not answer."""
+"""Retry a call while a dependency (database, bucket or queue) does not answer."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -32,9 +32,11 @@ def patiently(
 ) -> _T:
     """Call `call` until it raises no Unavailable, and return its result.
 
-    Another try follows if `worthwhile` returns True for the error, the monotonic time is before `until` (seconds), and
-    `pauses` (seconds) has one more entry. Otherwise the error is raised. Every other error is raised at once. Before
-    each pause, `sentence` is logged with the fields `about`. After each pause, `check` is called and may raise.
+    `call` is tried again after Unavailable if three conditions are met:
+    `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has one more entry.
+    Otherwise the error is raised. Every other error is raised at once.
+    Before each pause, `sentence` is logged with the fields `about`.
+    After each pause, `check` is called and may raise an error. `until` and `pauses` are in seconds.
     """
     for pause in pauses:
         try:

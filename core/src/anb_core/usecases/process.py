@@ -1,7 +1,7 @@
 """Handle one delivery in a worker, from the claim to the deletion of the message.
 
-Unless the worker crashes, the outcome is committed in one transaction, and then the message is deleted. If no commit is
-possible, the message is given back to the queue.
+Unless the worker crashes, the outcome is committed in one transaction, and then the message is deleted.
+If no commit is possible, the message is given back to the queue.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProcessStore(Leases, DeadLetters, Protocol):
-    """The parts of the store that are needed before an attempt begins."""
+    """The protocols of the store that are needed before an attempt begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class Process:
     new_id: Callable[[], str]
     """Returns a new id for an attempt."""
     adopt: Callable[[str, str], object] | None = None
-    """Submits an object (key, video id) that an older producer's message names. None if such messages are refused."""
+    """Submits the object (key, video id) of an older producer's message. None if such objects are refused."""
     on_step: Callable[[str], None] = lambda _: None
-    """Called with the name of each step when the step begins. Chaos tests use it."""
+    """Called with the name of each step when the step begins. Chaos tests use this callback."""
 
     def handle(self, delivery: Delivery, stop: Stop) -> Report:
         """Handle a delivery completely, or until `stop` is asked to end the attempt."""
@@ -79,15 +79,16 @@ class Process:
                 return self._unknown(message, delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
-        """Claim the job. Return the answer, and the monotonic time, in seconds, before the first claim was sent.
+        """Claim the job. Return the answer to the claim, and the monotonic time (in seconds) before the first try.
 
-        If another transaction has locked the row, the claim is repeated for a third of the lease. To give the message
-        back instead would use up one of its receives. The message stays invisible for longer than the lease.
+        If another transaction has locked the row, the claim is repeated for a third of the lease's lifetime.
+        If the worker gave the message back instead, the message would use up one of its receives.
+        The message stays invisible for longer than the lease.
 
         Raises:
             Unavailable: nothing could be committed.
         """
-        # The answer to an earlier try may be lost, although it was committed: the lease counts from the first one.
+        # The lease counts from the first try, which may have been committed although its answer was lost.
         since, attempt_id = self.tools.runtime.monotonic(), self.new_id()
         answer = patiently(
             lambda: self.store.claim(
@@ -132,9 +133,9 @@ class Process:
         return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, detail, steps)
 
     def _adoptable(self, message: Message) -> str | None:
-        """Return the key of an object that may be adopted, which means submitted as a new video, or None.
+        """Return the key of the message's object if it may be adopted (submitted as a new video), else None.
 
-        Only messages of older producers may be adopted, and only objects under `uploads/` in our bucket.
+        Only objects of older producers' messages may be adopted, and only objects under `uploads/` in our bucket.
         """
         is_our_bucket = message.bucket in {None, self.tools.objects.bucket}
         if message.generation is None and is_our_bucket and message.key is not None and message.key.startswith(UPLOADS):
@@ -147,7 +148,7 @@ class Process:
         return Report(Outcome.RECORDED, delivery.message_id, detail=f"{cause}: {detail}")
 
     def _delete(self, delivery: Delivery, steps: Steps) -> None:
-        """Delete the message. If the deletion fails, the message is received again later and dropped then."""
+        """Delete the message. If the deletion fails, the message is received again later and is dropped then."""
         steps("delete")
         try:
             self.queue.delete(delivery)

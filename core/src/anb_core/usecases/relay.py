@@ -15,11 +15,11 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Outbox, OutboxEntry
 
 BATCH = 10
-"""Maximum number of messages in one call, as SQS allows."""
+"""Maximum number of messages in one send call. SQS has the same limit."""
 
 HOLD = timedelta(seconds=30)
-"""Time for which a relay holds its entries. It is longer than a send with all its retries. After this time, another
-relay can take the entries of a crashed relay.
+"""Time for which a relay holds its entries. The time is longer than a send with all its retries.
+After this time, another relay can take the entries of a crashed relay.
 """
 
 IDLE = timedelta(seconds=1)
@@ -42,7 +42,7 @@ def plan_resend(tries: int, jitter: float) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The numbers of messages that one pass of the relay sent, and that the queue refused."""
+    """How many messages one pass of the relay sent, and how many messages the queue refused."""
 
     sent: int
     refused: int
@@ -52,7 +52,8 @@ class Relay:
     """Moves outbox entries to the queue.
 
     One transaction takes a hold on the entries, then the messages are sent, and another transaction marks the entries.
-    If the relay crashes in between, the messages are sent again. A repeated message is harmless, a lost message is not.
+    If the relay crashes before the entries are marked, the messages are sent again.
+    A repeated message is harmless, but a lost message is not.
     """
 
     def __init__(
@@ -72,11 +73,11 @@ class Relay:
         self._woken = runtime.event()
 
     def wake(self) -> None:
-        """Make `run` check the outbox and its stop flag now. Never blocks."""
+        """Make `run` check the outbox and the flag `stop` now. Never blocks."""
         self._woken.set()
 
     def run(self, stop: Event) -> None:
-        """Send messages until `stop` is set. Call `wake` after setting it."""
+        """Send messages until `stop` is set. After setting `stop`, call `wake`."""
         while not stop.is_set():
             self._woken.wait(IDLE.total_seconds())
             self._woken.clear()
@@ -89,7 +90,7 @@ class Relay:
                 self._runtime.on_error("relay", error)
 
     def send_due(self) -> Passed:
-        """Send one batch of the messages that are due.
+        """Send one batch of due messages.
 
         Raises:
             Unavailable: the database does not answer. If the queue does not answer, the entries become due again later.
@@ -102,7 +103,7 @@ class Relay:
             try:
                 self._mark(entry, refusal)
             except Busy as error:
-                # The row is locked. The entry is due again after its hold. Other entries must not wait for it.
+                # The row is locked, so the entry becomes due again after its hold. Other entries must not wait.
                 done = "sent" if refusal is None else "not sent"
                 _log.warning(
                     f"message {done}, but its entry was not marked", video_id=entry.video_id, reason=error.message

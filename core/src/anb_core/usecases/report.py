@@ -18,11 +18,11 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     """The uploaded video can't be processed, and the job has failed."""
     FAILED = "failed"
-    """The attempt failed, another one follows."""
+    """The attempt failed, and another attempt follows."""
     DEAD_LETTERED = "dead_lettered"
-    """The attempt failed, and was the last one."""
+    """The attempt failed, and the job became a dead letter."""
     HANDED_ON = "handed_on"
-    """The worker shut down, or a part of the system did not answer. Another attempt follows."""
+    """The worker shut down, or the database, bucket or queue did not answer. Another attempt follows."""
     SUPERSEDED = "superseded"
     """A person or another attempt took the job over."""
     DROPPED = "dropped"
@@ -30,9 +30,9 @@ class Outcome(StrEnum):
     RECORDED = "recorded"
     """The message belongs to no job, and was recorded as a dead letter."""
     ADOPTED = "adopted"
-    """The video of an older producer's message was submitted. It gets a new message."""
+    """The video of an older producer's message was submitted. The new job gets its own message."""
     GIVEN_BACK = "given_back"
-    """Nothing could be committed. The message will be received again, after a pause that grows each time."""
+    """Nothing could be committed. The message will be received again after a pause, which grows with each receipt."""
 
     @classmethod
     def of(cls, settlement: Settlement) -> "Outcome":
@@ -55,7 +55,7 @@ class Report:
     message_id: str
     video_id: str | None = None
     attempt_id: str | None = None
-    """None if no attempt began. The same is true of `fence` and `counters`."""
+    """Id of the attempt. `attempt_id`, `fence` and `counters` are None if no attempt began."""
     fence: int | None = None
     counters: Counters | None = None
     """The job's counters after the attempt."""
@@ -66,7 +66,7 @@ class Report:
     detail: str | None = None
     """Why the message was dropped, recorded or given back."""
     steps: Mapping[str, float] = field(default_factory=dict)
-    """Duration of each step in seconds, by the name of the step, in order."""
+    """Maps the name of each step to its duration in seconds, in the order of the steps."""
 
     @property
     def seconds(self) -> float:
@@ -81,7 +81,7 @@ class Report:
 
 
 class Steps:
-    """Measures the duration of each step, and reports its name to `on_step` when it begins."""
+    """Measures the duration of each step. When a step begins, `on_step` gets the name of the step."""
 
     def __init__(self, on_step: Callable[[str], None], runtime: Runtime) -> None:
         self._on_step = on_step
@@ -89,7 +89,7 @@ class Steps:
         self._began: list[tuple[str, float]] = []
 
     def __call__(self, name: str) -> None:
-        """Begin the step `name`, which ends the previous step."""
+        """Begin the step `name`. The previous step ends."""
         self._began.append((name, self._runtime.monotonic()))
         self._on_step(name)
 

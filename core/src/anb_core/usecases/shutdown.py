@@ -1,4 +1,4 @@
-"""The two steps of a shutdown: first no new jobs are begun, then the current job is interrupted."""
+"""The two steps of a shutdown: first the worker begins no new jobs, then the current job is interrupted."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 class Shutdown:
     """Stops a worker. The first request stops the receiving of messages.
 
-    The second request, or the end of the drain time, interrupts the current job, so that another worker continues it.
+    The second request, or the end of the drain time, interrupts the current job. Another worker then continues the job.
     """
 
     def __init__(self, drain: timedelta, runtime: Runtime) -> None:
@@ -32,7 +32,7 @@ class Shutdown:
     def request(self, why: str) -> None:
         """Request a shutdown. The second call requests a faster shutdown. Never blocks for long.
 
-        Do not call this in a signal handler, because it takes a lock.
+        Do not call this method in a signal handler, because the method takes a lock.
         """
         with self._lock:
             first = not self._stopping.is_set()
@@ -44,19 +44,19 @@ class Shutdown:
             self._runtime.start("drain", self._end_the_drain)
 
     def stopping(self) -> bool:
-        """Return whether a shutdown was requested. Then no new job may begin."""
+        """Return whether a shutdown was requested. After a request, no new job may begin."""
         return self._stopping.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most `seconds` for a shutdown request. Returns whether there was one."""
+        """Wait at most `seconds` for a shutdown request. Returns whether a shutdown was requested."""
         return self._stopping.wait(seconds)
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Let a shutdown interrupt the work in the block, by asking `stop` to end it.
+        """Let a shutdown interrupt the work in the block: `stop` asks the work to end.
 
-        If `drains` is True, the interruption comes at the end of the drain time. Otherwise it comes at the first
-        request.
+        If `drains` is True, the work is interrupted at the end of the drain time.
+        Otherwise the work is interrupted at the first request.
         """
         with self._lock:
             self._current, self._drains = stop, drains

@@ -1,4 +1,4 @@
-"""Submit an object that is already in the bucket. The operator and the worker use this."""
+"""Submit an object that is already in the bucket. The operator and the worker use this module."""
 
 from collections.abc import Callable, Iterable
 
@@ -48,8 +48,8 @@ class Submit:
     ) -> tuple[Record, bool]:
         """Create a video for an object that another program put into the bucket. We never delete the object.
 
-        A repeated call with the same object, id and owner returns the same video. The second value says whether the
-        video is new.
+        A repeated call with the same object, id and owner returns the same video.
+        The second value is True for a new video.
 
         Raises:
             Invalid: `key_not_allowed`, `video_id_invalid`, or the title or size is not allowed.

@@ -1,4 +1,4 @@
-"""The sweep: cleans up after crashed processes. Every API and worker process runs it, but only one at a time."""
+"""The sweep, which cleans up after crashed processes. Every API and worker process runs it, but only one at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,27 +16,27 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
-"""Maximum number of rows that one step handles at a time, so that transactions stay short. A pass sends at most this
-many messages again for each reason.
+"""Maximum number of rows that one step handles at a time, so that transactions stay short.
+For each reason to send messages again, a pass sends at most this number of messages again.
 """
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""The queue counts as empty after this many readings of 0 in a row, over at least this time. A single reading is not
-reliable, because the queue's counts are approximate and may be out of date.
+"""The queue counts as empty after this number of readings of 0 in a row, over at least the time EMPTY_WINDOW.
+A single reading is not reliable, because the queue's counts are approximate and may be out of date.
 """
 
 NEAR_RETENTION = 0.9
 """A message that has waited for this share of the queue's retention time is sent again, before the queue deletes it."""
 
 EVENTS_KEPT = timedelta(days=7)
-"""Events are kept this long. A reader of the feed that stops for longer has to read all rows again."""
+"""How long events are kept. A reader of the feed that stops for longer has to read all rows again."""
 
 IN_LINE = 1000
-"""Maximum number of waiting jobs for which the sweep compares the waiting time with the jobs ahead."""
+"""Maximum number of waiting jobs whose waiting time is compared with the jobs ahead of them in the queue."""
 
 DELETION_HOLD = timedelta(minutes=5)
-"""Time for which a process holds deletions. After it, other processes can take the deletions of a crashed process."""
+"""Time for which a process holds deletions. After this time, other processes can take a crashed process's deletions."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,10 +51,11 @@ class EmptyWatch:
     def observe(self, depth: Depth, now: float) -> timedelta | None:
         """Add a reading. Return None unless the queue counts as empty.
 
-        If the queue counts as empty, return a duration. A message that was sent longer ago than this duration is
-        certainly lost. The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
-        The whole time for which the queue was empty would be wrong: a message that is sent and lost during that time
-        would never be old enough.
+        If the queue counts as empty, return a duration.
+        A message that was sent longer ago than this duration is certainly lost.
+        The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
+        The whole time for which the queue was empty would be a wrong duration.
+        A message that is sent and lost during that time would never be older than that time.
         """
         if not depth.empty:
             self._since = None
@@ -70,20 +71,20 @@ class EmptyWatch:
 
 @dataclass(slots=True)
 class Swept:
-    """What one pass handled, as counts."""
+    """The results of one pass of the sweep, as counts."""
 
     lost: int = 0
     """Attempts whose lease had expired."""
     abandoned: int = 0
     """Uploads whose lifetime had expired."""
     requeued: int = 0
-    """Jobs whose message is sent again."""
+    """Jobs whose message was lost and is sent again."""
     deleted: int = 0
-    """Objects deleted."""
+    """Objects that were deleted."""
     purged: int = 0
-    """Old rows removed."""
+    """Old rows that were removed."""
     skipped: list[str] = field(default_factory=list)
-    """Names of the parts that did not answer."""
+    """Names of the dependencies (bucket or queue) that did not answer."""
 
 
 class Sweep:
@@ -111,12 +112,12 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # A message with no job ahead of it may be invisible for this long, after a worker crashed or gave it back.
+        # A message may be invisible for this duration with no job ahead of it, if a worker crashed or gave it back.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
     def run(self, stop: Event) -> None:
-        """Sweep at every interval until `stop` is set."""
+        """Run a pass at every interval until `stop` is set."""
         while not stop.wait(self._interval.total_seconds()):
             try:
                 self.sweep()
@@ -126,14 +127,14 @@ class Sweep:
                 self._runtime.on_error("sweep", error)
 
     def sweep(self) -> Swept | None:
-        """Do one pass. None if another process is doing a pass now.
+        """Do one pass. Returns None if another process is doing a pass now.
 
-        A step whose bucket or queue does not answer is skipped.
+        A step is skipped if the bucket or queue that it needs does not answer.
 
         Raises:
             Unavailable: the database does not answer.
         """
-        # The lifetime is longer than a slow pass, but short enough for other processes to continue soon after a crash.
+        # The lifetime is longer than a slow pass. After a crash, other processes can still continue soon.
         with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
             if not is_ours:
                 return None
@@ -161,7 +162,7 @@ class Sweep:
         return swept
 
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
-        """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the number of rows.
+        """Repeat a step while it handles LIMIT rows, but not after the monotonic time `until`. Return the number of rows.
 
         The time is limited, because other processes may add new rows all the time.
         """

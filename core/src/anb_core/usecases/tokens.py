@@ -1,6 +1,6 @@
 """Create, check and revoke API tokens. Only the hash of a secret is stored.
 
-A plain SHA-256 is enough. Our secrets are 256 random bits, so nobody can guess them, and a slow hash adds no security.
+A plain SHA-256 is enough: our secrets are 256 random bits, which nobody can guess, so a slow hash adds no security.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TokenStore(Tokens, Clock, Protocol):
-    """The parts of the store that are needed to create a token."""
+    """The protocols of the store that are needed to create a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class NewToken:
 
     token: Token
     secret: str = field(repr=False)
-    """The secret. It is not stored, so it can't be read again later."""
+    """The secret. The secret is not stored, so nobody can read it again later."""
 
 
 def hash_secret(secret: str) -> str:
@@ -44,7 +44,7 @@ def hash_secret(secret: str) -> str:
 
 
 def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timedelta | None = None) -> NewToken:
-    """Create a token. Without `lifetime` it never expires.
+    """Create a token. Without `lifetime`, the token never expires.
 
     Raises:
         Invalid: `owner_empty`.
@@ -56,8 +56,8 @@ def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timed
 def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
     """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
 
-    Returns False if the token existed already. If the token was revoked, it stays revoked, and earlier bootstrap tokens
-    are not revoked.
+    Returns False if the token existed already.
+    If the token was revoked, the token stays revoked, and earlier bootstrap tokens are not revoked.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
     if store.find_token(token.hash) is None:

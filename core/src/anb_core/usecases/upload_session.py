@@ -30,19 +30,19 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
-"""The sweep abandons an upload that was not renewed for this long. The timeout of the bucket's client is shorter."""
+"""The sweep abandons an upload that was not renewed for this time. The timeout of the bucket's client is shorter."""
 
 RENEWAL_INTERVAL = timedelta(seconds=5)
 """Time between two renewals of an upload that receives bytes. A renewal also notices that the upload was cancelled."""
 
 SILENCE = timedelta(seconds=20)
-"""An upload that was not renewed for this long loses its Idempotency-Key to the next upload with the same key.
+"""An upload that was not renewed for this time loses its Idempotency-Key to the next upload with the same key.
 
-A client that sends an upload again has lost the first connection, but the server may not have noticed that yet.
+A client that sends an upload again has lost the first connection. The server may not have noticed the loss yet.
 """
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
-"""Pauses between the tries to complete an upload, in seconds. Uploading the file again would take longer."""
+"""Pauses between the tries to complete an upload, in seconds. A new upload of the file would take longer."""
 
 CONTENT_TYPE = "video/mp4"
 
@@ -60,7 +60,7 @@ class UploadSessions:
     idempotency_lifetime: timedelta
     """How long an Idempotency-Key is stored."""
     wake_relay: Callable[[], None]
-    """Called after a job was scheduled. It must not block."""
+    """Called after a job was scheduled. The function must not block."""
     runtime: Runtime
     new_id: Callable[[], str]
     """Returns a new id for a video or a job."""
@@ -76,7 +76,7 @@ class UploadSessions:
     ) -> "UploadSession":
         """Begin an upload. Use the returned session as a context manager.
 
-        `title` and `edit` may follow later, in `complete`.
+        `title` and `edit` may be given later, in `complete`.
 
         Raises:
             Invalid: the title is not allowed.
@@ -99,7 +99,8 @@ class UploadSessions:
 class UploadSession:
     """One upload. If the block of the context manager ends before `complete`, the upload is abandoned.
 
-    If a finished upload with the same Idempotency-Key exists, the bytes are only compared with that upload.
+    If a finished upload with the same Idempotency-Key exists, no video is created.
+    The received bytes are only compared with the finished upload.
     """
 
     def __init__(self, sessions: UploadSessions, new: NewVideo, idempotency: Idempotency | None) -> None:
@@ -107,7 +108,7 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes of the file, while they are too few to find the container. None afterwards."""
+        """The first bytes of the file, as long as they are too few to find the container. Later None."""
         self._size = 0
         self._digest = hashlib.sha256()
         self._renewed_at = 0.0
@@ -142,7 +143,7 @@ class UploadSession:
             self._open(self._head)
 
     def complete(self, title: str | None, edit: EditSpec | None) -> Record:
-        """Schedule the job, after all bytes were appended. `title` and `edit` replace the values given to `begin`.
+        """Schedule the job after all bytes were appended. `title` and `edit` replace the values that `begin` got.
 
         Raises:
             Invalid: `title_missing`, or the title is not allowed; `file_empty`; every error of `append`;
@@ -168,7 +169,7 @@ class UploadSession:
     def abandon(self) -> None:
         """Remove the rows and the object, unless the upload was completed.
 
-        If the database does not answer now, the sweep removes them after UPLOAD_LIFETIME.
+        If the database does not answer now, the sweep removes the rows and the object after UPLOAD_LIFETIME.
         """
         try:
             self._writing.close()
@@ -184,7 +185,7 @@ class UploadSession:
         self._head = None
         check_first_bytes(head)
         parts, new = self._sessions, self._new
-        # Set before the call, because a call that raises an error may still have committed.
+        # The flag is set before the call, because a call that raises an error may still have been committed.
         self._unfinished = True
         begun = parts.store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=self._idempotency)
         if isinstance(begun, Replay):
@@ -212,7 +213,7 @@ class UploadSession:
         try:
             renewed = self._sessions.store.renew_upload(self._new.id, lifetime=UPLOAD_LIFETIME)
         except Unavailable as error:
-            # The upload survives an outage that is shorter than its lifetime. After a longer one, `complete` fails.
+            # The upload survives an outage that is shorter than its lifetime. After a longer outage, `complete` fails.
             _log.warning("upload not renewed", video_id=self._new.id, reason=error.message)
             return
         if not renewed:
@@ -221,7 +222,7 @@ class UploadSession:
     def _schedule(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
         parts, new = self._sessions, self._new
         try:
-            # A failed call may have committed, so the object is kept. A repeated call returns the state of the upload.
+            # A failed call may have been committed, so the object is kept. A repeated call returns the upload's state.
             record = patiently(
                 lambda: parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint),
                 parts.runtime,

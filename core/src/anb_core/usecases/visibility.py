@@ -1,4 +1,4 @@
-"""Which videos a caller may see. For a caller, the video of another owner does not exist."""
+"""Which videos a caller may see. For a caller, another owner's video does not exist."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

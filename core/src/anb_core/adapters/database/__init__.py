@@ -1,6 +1,7 @@
 """The store on PostgreSQL or SQLite.
 
-One repository implements each port of `anb_core.ports.store`. `SqlStore` combines them. `upgrade` migrates the schema.
+Each repository implements one port of `anb_core.ports.store`. `SqlStore` combines the repositories.
+`upgrade` migrates the schema.
 """
 
 from anb_core.adapters.database.migrations import upgrade

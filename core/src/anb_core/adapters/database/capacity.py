@@ -17,9 +17,9 @@ SELECT current_setting('max_connections')::int
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
-"""Selects three numbers: the connections that are neither reserved nor used by other databases, the limit of our role,
-and the limit of our database. A limit of -1 means no limit. backend_type is NULL for a connection that our role may not
-inspect; such a connection counts as a client connection.
+"""Selects the number of usable connections, the connection limit of our role, and the connection limit of our database.
+Usable connections are neither reserved nor used by other databases. A limit of -1 means no limit.
+`backend_type` is NULL for a connection that our role may not inspect; such a connection counts as a client connection.
 """
 
 _log = structlog.get_logger(__name__)
@@ -28,11 +28,11 @@ _log = structlog.get_logger(__name__)
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
     """Return a callback for a pool's first connection. It logs a warning if the server allows fewer than `wanted`.
 
-    This is not an error: the programs may never use all connections at once, and a pooler may share them.
+    Too few connections are not an error: the programs may never use all of them at once, and a pooler may share them.
     """
 
     def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # If our role may not read these views, no warning is logged.
+        # If our role may not read these system views, no warning is logged.
         with contextlib.suppress(psycopg.Error):
             cursor = connection.cursor()
             cursor.execute(_LIMITS)

@@ -43,8 +43,8 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
-"""The timeout of one statement. It is less than a third of the default heartbeat, so a lease survives a statement that
-hangs."""
+"""The timeout of one statement. It is less than a third of the default heartbeat.
+A lease therefore survives one statement that hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
 """Maximum time that a statement waits for a lock. Usual waits are shorter, because every transaction is short."""
@@ -53,7 +53,7 @@ CONNECT = timedelta(seconds=3)
 """The timeout for opening a connection, and for waiting for a free connection of the pool."""
 
 SQLITE_WAIT = timedelta(seconds=30)
-"""How long a SQLite connection waits for the write lock. SQLite has one writer at a time, and flushes each commit."""
+"""How long a SQLite connection waits for the write lock. SQLite has one writer at a time, which flushes each commit."""
 
 CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses it, because its connections are cheap."""
@@ -62,17 +62,17 @@ MAX_AGE = timedelta(minutes=5)
 """Maximum age of a connection. When a host name moves to another server, new connections go to that server."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a server that is read-only, shutting down, crashed or starting. The connection is closed after them."""
+"""SQLSTATEs of a server that is read-only, shutting down, crashed or starting. Then the connection is closed."""
 
 BROKEN = "08"
-"""The SQLSTATE class of connection errors. A pooler returns them when it can't reach its server."""
+"""The SQLSTATE class of connection errors. A pooler returns these errors when it can't reach its server."""
 
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 """SQLAlchemy's errors for a broken connection, a lock or statement timeout, and a read-only server."""
 
 
 class _Clock(FunctionElement[int]):
-    """The database's clock, in milliseconds since 1970, read when the expression runs, not at transaction start."""
+    """The database's clock in milliseconds since 1970, read when the expression runs and not at transaction start."""
 
     type = BigInteger()
     inherit_cache = True
@@ -89,12 +89,12 @@ def _sqlite_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # n
 
 
 def now_plus(duration: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """An SQL expression: the database's clock plus a duration."""
+    """Return an SQL expression: the time of the database's clock plus a duration."""
     return type_coerce(_Clock() + literal(milliseconds(duration), BigInteger), Time)
 
 
 def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)) -> ColumnElement[bool]:
-    """An SQL condition: the moment is at least `ago` in the past.
+    """Return an SQL condition: the moment is at least `ago` in the past.
 
     A subquery reads the clock, so the clock is read only once and an index can be used.
     """
@@ -102,25 +102,26 @@ def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)
 
 
 def clock(connection: Connection) -> datetime:
-    """The current time of the database's clock."""
+    """Return the current time of the database's clock."""
     return connection.execute(select(now_plus())).scalar_one()
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that supports ON CONFLICT. In SQLAlchemy, only the INSERT classes of the two dialects support it."""
+    """Return an INSERT that supports ON CONFLICT. In SQLAlchemy, only the INSERT classes of the dialects do."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
 
 
 def is_postgresql(connection: Connection) -> bool:
-    """Whether the connection is to PostgreSQL. Otherwise it is to SQLite."""
+    """Return whether the connection is to PostgreSQL. Otherwise the connection is to SQLite."""
     return connection.dialect.name == "postgresql"
 
 
 def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
-    """Return an engine with our timeouts and our BEGIN statements. It connects when it is first used.
+    """Return an engine with our timeouts and our BEGIN statements. The engine connects when it is first used.
 
-    `connections` is the pool's size on PostgreSQL. `in_all` is the number of connections that all processes together
-    may open, or None if unknown. A warning is logged if the server allows fewer.
+    `connections` is the pool's size on PostgreSQL.
+    `in_all` is the number of connections that all processes together may open, or None if unknown.
+    A warning is logged if the server allows fewer connections than `in_all`.
     """
     parsed = make_url(url)
     options = {
@@ -136,14 +137,14 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     connect_args = {
-        # Without these settings, a connection whose server disappeared blocks for minutes.
+        # Without these settings, a connection whose server disappeared would block for minutes.
         "connect_timeout": int(CONNECT.total_seconds()),
         "tcp_user_timeout": milliseconds(ANSWER),
         "keepalives": 1,
         "keepalives_idle": 3,
         "keepalives_interval": 1,
         "keepalives_count": 3,
-        # Of several hosts, libpq connects to the one that accepts writes.
+        # If the URL names several hosts, libpq connects to the host that accepts writes.
         "target_session_attrs": "read-write",
         # A pooler may send the next statement to another server connection, where our prepared statements do not exist.
         "prepare_threshold": None,
@@ -160,7 +161,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
 
 
 def _lenient_json(text: str) -> object:
-    """Parse JSON. Damaged JSON is returned as text, so that only its own row is unreadable, not the whole query."""
+    """Parse JSON. Damaged JSON is returned as text, so that one damaged row does not make the whole query fail."""
     try:
         return json.loads(text)
     except ValueError:
@@ -168,7 +169,8 @@ def _lenient_json(text: str) -> object:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions: in its deferred ones, a second writer fails at once. See `_begin_sqlite`.
+    # The driver must not begin transactions itself.
+    # In a deferred transaction, which the driver would begin, a second writer fails at once. See `_begin_sqlite`.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {milliseconds(SQLITE_WAIT)}")
@@ -184,14 +186,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions, because `_begin_postgresql` does. Nor does a new connection need a check:
-    # libpq has just checked it (target_session_attrs).
+    # The driver must not begin transactions, because `_begin_postgresql` does.
+    # A new connection needs no check, because libpq has just checked the server (target_session_attrs).
     connection.autocommit = True
     entry.info["asked"] = True
 
 
 def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-    """Replace a pooled connection, and all older ones, if its server does not answer or is read-only."""
+    """Replace a pooled connection, and all older connections, if its server does not answer or is read-only."""
     if entry.info.pop("asked", False):
         return
     try:
@@ -205,8 +207,8 @@ def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # A pooler would give the settings of a session to other clients, so they are set with SET LOCAL. Sending everything
-    # in one message saves three round trips to the server.
+    # A pooler would give the settings of a session to other clients, so the settings are made with SET LOCAL.
+    # All statements are sent in one message, which saves three round trips to the server.
     connection.exec_driver_sql(
         "BEGIN ISOLATION LEVEL READ COMMITTED;"
         f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
@@ -223,11 +225,11 @@ def _end_useless(context: ExceptionContext) -> None:
 
 @contextmanager
 def translated_errors(engine: Engine) -> Iterator[None]:
-    """Translate the driver's errors into errors of the core. The message names the database and the reason.
+    """Translate the driver's errors into errors of the core. The error message names the database and the reason.
 
     Raises:
-        Unavailable: the connection failed, or the server can't serve requests. An error of the statement itself is not
-            translated.
+        Unavailable: the connection failed, or the server can't serve requests.
+            An error of the statement itself is not translated.
         Busy: another session held a lock for too long.
         Full: the server's disk is full.
     """
@@ -248,13 +250,13 @@ def translated_errors(engine: Engine) -> Iterator[None]:
 
 
 def _place(url: URL) -> URL:
-    """The URL without user and password, for messages. Of the query parameters, only host and port are kept."""
+    """Return the URL without user and password, for messages. Of the query parameters, only host and port are kept."""
     hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
     return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database, query=hosts)
 
 
 class Database:
-    """The connection pool of one database. Repositories begin their transactions with it. Any thread may use it."""
+    """The connection pool of one database. Repositories use it to begin transactions. Any thread may use it."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         self.engine = make_engine(url, connections=connections, in_all=in_all)
@@ -262,18 +264,19 @@ class Database:
         self._reported: set[tuple[str, str]] = set()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """A transaction that may write. It commits at the end of the block, and rolls back on an exception."""
+        """A transaction that may write. At the end of the block it commits, or rolls back after an exception."""
         return self._begin(self.engine)
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads. It never waits for a writer."""
+        """A transaction that only reads. Such a transaction never waits for a writer."""
         return self._begin(self._reader)
 
     def repeatable(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction. If the connection breaks, run it once more on a new connection.
+        """Run `work` in a transaction. If the connection breaks, run `work` once more on a new connection.
 
-        The first transaction may have been committed: perhaps only the answer to its commit was lost. So `work` must
-        lock the rows, read them, and act on what it finds. The lock waits for the end of the first transaction.
+        The first transaction may have been committed, because the connection may have broken during the commit.
+        So `work` must lock the rows, read them, and then decide from their values.
+        The lock waits for the end of the first transaction.
         """
         with translated_errors(self.engine):
             try:
@@ -291,7 +294,7 @@ class Database:
             yield connection
 
     def report(self, error: Unreadable) -> None:
-        """Log one warning for each row that can't be read, because every later query may find the same row again."""
+        """Log one warning for each unreadable row. Later queries that find the same row log nothing."""
         reason = " ".join(str(error.__cause__).split())
         if (error.message, reason) not in self._reported:
             self._reported.add((error.message, reason))
@@ -303,7 +306,7 @@ class Database:
 
 
 class Repository:
-    """Base class of all repositories. A repository implements one port with a database."""
+    """Base class of all repositories. A repository implements one port on a database."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -319,10 +322,10 @@ class Repository:
 
 @contextmanager
 def decoding(code: Code, what: str) -> Iterator[None]:
-    """Raise `Unreadable` for errors from the conversion of database values. `what` names the thing in the message.
+    """Raise `Unreadable` if a database value can't be converted. `what` names the record in the error message.
 
     Raises:
-        Unreadable: this version does not understand a value. The error has the code `code`.
+        Unreadable: this version does not understand a value. The error has the code in the argument `code`.
     """
     try:
         yield

@@ -12,14 +12,15 @@ from anb_core.domain.model import EventKind, JobEvent, Problem, Record
 from anb_core.domain.status import Status
 
 FEED_LOCK = 0x616E6266
-"""Key of PostgreSQL's advisory lock that lets one transaction at a time append to the feed."""
+"""Key of PostgreSQL's advisory lock. The lock lets only one transaction at a time append to the feed."""
 
 
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
-    """Append an event. It must be the transaction's last statement.
+    """Append an event. This must be the transaction's last statement.
 
-    On PostgreSQL an advisory lock makes the next writer wait for this commit and only then take an id. So ids grow in
-    commit order, and a reader that continues after the last id it saw misses nothing. SQLite has one writer anyway.
+    On PostgreSQL, an advisory lock makes the next writer wait for this commit before the writer takes an id.
+    So ids grow in commit order, and a reader that continues after the last id it has read misses no event.
+    SQLite needs no such lock, because it has one writer at a time.
     """
     job = record.job
     values: dict[str, Any] = {
@@ -35,7 +36,7 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
     }
     row = select(*(literal(value, job_events.c[name].type) for name, value in values.items()), now_plus())
     if is_postgresql(connection):
-        # Lock and insert are one statement to save time, because all other writers wait from the lock until the commit.
+        # The lock and the insert are one statement to save time: all other writers wait from the lock until the commit.
         # The row gets its id after the lock is taken.
         row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
     connection.execute(plain_insert(job_events).from_select([*values, "at"], row))
@@ -50,8 +51,8 @@ class FeedRepository(Repository):
             wanted = wanted.where(job_events.c.video_id == video_id)
         found: list[JobEvent] = []
         with self.database.reading() as connection:
-            # The query is repeated only if unreadable rows were skipped. If it returns fewer rows than its limit, no
-            # rows are left.
+            # The query is repeated only if unreadable rows were skipped.
+            # If the query returns fewer rows than its limit, no rows are left.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()

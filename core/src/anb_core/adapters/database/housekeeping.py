@@ -69,7 +69,7 @@ class HousekeepingRepository(Repository):
     ) -> int:
         """End up to `limit` jobs whose time `expires` has passed, each in its own transaction.
 
-        `end` ends a job, and returns whether it did so. Returns how many jobs ended.
+        `end` ends one job, and returns whether the job was ended. Returns how many jobs were ended.
         Rows that can't be read, or that another transaction has locked, are skipped.
         """
         ended, tried = 0, set[str]()
@@ -95,8 +95,8 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # If a job has no outbox entry and no recorded time of sending, its message counts as sent long ago: a second
-        # message is harmless.
+        # The message of a job without outbox entry and without a recorded time of sending counts as sent long ago.
+        # The job then gets a second message, which is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:
@@ -126,7 +126,7 @@ class HousekeepingRepository(Repository):
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
             select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
-            # Skip reasons that this version does not know. The newer program that wrote them deletes those objects.
+            # Skip rows whose reason this version does not know: the newer program that wrote a row deletes the object.
             .where(passed(object_deletions.c.delete_after), object_deletions.c.reason.in_(list(DeletionReason)))
             .order_by(object_deletions.c.delete_after, object_deletions.c.id)
             .limit(limit)
@@ -152,7 +152,7 @@ class HousekeepingRepository(Repository):
         old = select(job_events.c.id).where(passed(job_events.c.at, events_before))
         key = tuple_(idempotency_keys.c.owner, idempotency_keys.c.key)
         stale = select(idempotency_keys.c.owner, idempotency_keys.c.key).where(passed(idempotency_keys.c.expires_at))
-        # The join also locks the job, which is deleted with its video.
+        # The join also locks the job, which is deleted together with its video.
         purgeable = (
             select(videos.c.id)
             .join(jobs, jobs.c.video_id == videos.c.id)

@@ -40,8 +40,8 @@ class ReadingRepository(Repository):
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
         found: list[Record] = []
         with self.database.reading() as connection:
-            # The query is repeated only if unreadable rows were skipped. If it returns fewer rows than its limit, no
-            # rows are left.
+            # The query is repeated only if unreadable rows were skipped.
+            # If the query returns fewer rows than its limit, no rows are left.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(wanted, after).limit(missing)).all()
@@ -54,7 +54,7 @@ class ReadingRepository(Repository):
     def history(self, video_id: str) -> History:
         found = self.histories([video_id]).get(video_id)
         if found is None:
-            # The video is unreadable; `histories` has logged why.
+            # The video is unreadable. `histories` has already logged the reason.
             with decoding_video(video_id):
                 raise LookupError(video_id)
         return found

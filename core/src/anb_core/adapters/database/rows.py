@@ -44,10 +44,10 @@ RECORDS: Select[Any] = (
     .join_from(videos, jobs, jobs.c.video_id == videos.c.id)
     .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
 )
-"""Selects videos with their jobs. `record_of` converts a row."""
+"""Selects videos with their jobs. `record_of` converts a row into a record."""
 
 
-# The query locks both rows. If it waits for a lock, PostgreSQL reads the newest version only of the rows that it locks.
+# The query locks the video and the job. After a wait for a lock, PostgreSQL reads only locked rows again.
 # The outer query reads the clock, so the clock is read after the wait.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
@@ -70,10 +70,10 @@ class Locked(NamedTuple):
 
 
 def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked | None:
-    """Lock a video and its job, then read them and the clock. None if the video does not exist.
+    """Lock a video and its job, then read both and the clock. None if the video does not exist.
 
-    If `wait` is False, also None if another transaction has locked the video or the job. (SQLite has one writer at a
-    time anyway.)
+    If `wait` is False, also None if another transaction has locked the video or the job.
+    (SQLite needs no row locks, because it has one writer at a time.)
     """
     row = connection.execute(_LOCK if wait else _LOCK_AT_ONCE, {"video_id": video_id}).one_or_none()
     if row is None:
@@ -85,7 +85,7 @@ def lock_visible(connection: Connection, video_id: str) -> Locked:
     """Like `lock`, but raise an error if the video does not exist or was deleted.
 
     Raises:
-        NotFound: `video_not_found`, unknown or deleted.
+        NotFound: `video_not_found`, the video does not exist or was deleted.
     """
     locked = lock(connection, video_id)
     if locked is None or locked.deleted:
@@ -115,7 +115,7 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         id=fields["videos_id"],
         owner=fields["videos_owner"],
         title=fields["videos_title"],
-        # During a rollout a newer program may have written options that this program does not know.
+        # During a rollout, a newer program may have written options that this program does not know.
         edit=EditSpec.model_validate(fields["videos_edit"], extra="ignore"),
         source_key=fields["videos_source_key"],
         owned=fields["videos_owned"],
@@ -144,7 +144,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_at=fields["jobs_enqueued_at"],
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
-        # A newer program may have written more fields, too.
+        # A newer program may also have written fields that this program does not know.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
         # The column `receipts` is not read, because programs from before migration 0004 write only `answered`.
         receipts=dict(fields["jobs_answered"] or {}),
@@ -187,7 +187,7 @@ def columns_of(problem: Problem | None) -> dict[str, str | None]:
 
 
 def add_record(connection: Connection, record: Record, upload_expires_at: datetime | None = None) -> bool:
-    """Insert a new video and its job. Returns False if there is a video with this id already.
+    """Insert a new video and its job. Returns False if a video with this id exists already.
 
     Raises:
         Conflict: `source_taken`, another video owns the source object, or the object is going to be deleted.
@@ -200,8 +200,8 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # One statement has one snapshot, so an upload that is abandoned meanwhile is found either as a video or as a
-    # deletion.
+    # One statement has one snapshot. So an upload that another process abandons at this moment is always found,
+    # either as a video or as a deletion.
     taken = connection.scalar(
         select(
             or_(
@@ -260,10 +260,10 @@ def _job_columns(job: Job) -> dict[str, Any]:
 
 
 def write_job(connection: Connection, before: Job, after: Job) -> None:
-    """Write a locked job, if its fence and version are still those of `before`.
+    """Write a locked job, if its fence and version are still equal to those of `before`.
 
     Raises:
-        Unavailable: the job changed although it was locked, so the database does not keep its guarantees.
+        Unavailable: the job changed although it was locked, so the database's locks are not reliable.
     """
     columns = _job_columns(after)
     if after.status is not Status.UPLOADING:
@@ -280,7 +280,7 @@ def write_job(connection: Connection, before: Job, after: Job) -> None:
 def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
     """Write all effects of one change, and return the new record.
 
-    The last statement appends the event to the feed. After this call, the transaction may write nothing more.
+    The last statement appends the event to the feed. After this call, the transaction must not write anything more.
     """
     record, job = effect.record, effect.record.job
     write_job(connection, locked.record.job, job)
@@ -338,10 +338,10 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
 
 
 def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
-    """Put a message for a locked job into the outbox. It replaces an older entry of the job.
+    """Put a message for a locked job into the outbox. The new entry replaces the job's older entry.
 
-    The new entry needs a new id: a FIFO queue would drop a repeated id, and a relay that has just sent the old entry
-    would delete the new one.
+    The new entry needs a new id, because a FIFO queue would drop a message with a repeated id.
+    Also, a relay that has just sent the message of the old entry would delete the new entry.
     """
     connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
@@ -355,5 +355,5 @@ def schedule_deletions(connection: Connection, video_id: str, deletions: Iterabl
 
 
 def result_keys(connection: Connection, job_id: str) -> list[str]:
-    """The object keys for results of all attempts of a job."""
+    """Return the keys of the result objects of all attempts of a job."""
     return list(connection.scalars(select(attempts.c.result_key).where(attempts.c.job_id == job_id)))

@@ -26,17 +26,18 @@ class SqlStore(
     DeadLettersRepository,
     TokensRepository,
 ):
-    """A `Store` on the database at this URL. It connects when it is first used. Any thread may use it.
+    """A `Store` on the database at this URL. The store connects when it is first used. Any thread may use it.
 
-    `connections` is the pool's size on PostgreSQL. `in_all` is the number of connections that all processes together
-    may open, or None if unknown. A warning is logged if the server allows fewer.
+    `connections` is the pool's size on PostgreSQL.
+    `in_all` is the number of connections that all processes together may open, or None if unknown.
+    A warning is logged if the server allows fewer connections than `in_all`.
     """
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         super().__init__(Database(url, connections=connections, in_all=in_all))
 
     def ping(self) -> None:
-        # The transaction may write, so that the check fails for a read-only database.
+        # This transaction may write, so that the check fails for a read-only database.
         with self.database.transaction() as connection:
             check(connection)
 

@@ -1,6 +1,6 @@
 """The tables of the store.
 
-Times are whole milliseconds since 1970, by the database's clock. Constraints allow only known statuses and causes.
+Times are whole milliseconds since 1970, by the database's clock. Constraints refuse unknown statuses and causes.
 """
 
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else milliseconds(value - EPOCH)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
-        # A number outside datetime's range must not make the whole query fail, so it is clamped.
+        # A number outside datetime's range must not make the whole query fail, so the number is clamped.
         return None if value is None else EPOCH + timedelta(milliseconds=max(_FIRST, min(value, _LAST)))
 
 
@@ -68,7 +68,7 @@ class Words(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - interface
-        # PostgreSQL can't store a NUL character, and no encoder accepts a lone surrogate.
+        # PostgreSQL can't store a NUL character, and no text encoder accepts a lone surrogate.
         return (
             None
             if value is None
@@ -158,7 +158,7 @@ jobs = Table(
     Column("error_code", Words),
     Column("error_message", Words),
     Column("result", _Json),
-    # A copy of `receipts` for programs from before migration 0004. That migration says when it can be removed.
+    # This column is a copy of `receipts` for older programs. Migration 0004 says when the column can be removed.
     Column("answered", _Json),
     Column("receipts", _Json),
     Column("created_at", Time, nullable=False),
@@ -173,10 +173,10 @@ jobs = Table(
 
 
 def waiting() -> ColumnElement[bool]:
-    """An SQL condition: the job waits for a worker, which only a message can wake.
+    """Return an SQL condition: the job waits for a worker, and only a message can make a worker take the job.
 
-    It uses literals instead of bound parameters. Otherwise the query planners would not see that they can use the
-    partial index.
+    The condition uses literals instead of bound parameters.
+    With bound parameters, the query planners would not see that they can use the partial index.
     """
     statuses: list[ColumnElement[str]] = [
         literal_column(f"'{status}'") for status in (Status.UPLOADED, Status.PROCESSING)
@@ -242,16 +242,16 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # A relay that holds the entry sets this time to the end of the hold.
+    # A relay that takes the entry sets this time to the end of its hold.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
     Column("created_at", Time, nullable=False),
-    # Never reuse an id: a FIFO queue drops a message whose id it has seen.
+    # Ids are never reused, because a FIFO queue drops a message whose id it has seen before.
     sqlite_autoincrement=True,
 )
 
-# No foreign keys: events outlive deleted videos.
+# The table has no foreign keys, because events outlive deleted videos.
 job_events = Table(
     "job_events",
     metadata,
@@ -279,7 +279,7 @@ feed_cursors = Table(
     Column("event_id", BigInteger, nullable=False),
 )
 
-# No foreign keys: a message may belong to no video, and a dead letter outlives its video.
+# The table has no foreign keys: a message may belong to no video, and a dead letter outlives its video.
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -295,7 +295,7 @@ dead_letters = Table(
     sqlite_autoincrement=True,
 )
 
-# No foreign keys: objects outlive an abandoned upload's rows.
+# The table has no foreign keys: objects outlive the rows of an abandoned upload.
 object_deletions = Table(
     "object_deletions",
     metadata,
@@ -303,7 +303,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # A process that holds the deletion sets this time to the end of the hold.
+    # A process that takes the deletion sets this time to the end of its hold.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,
@@ -322,8 +322,8 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# Locks are rows that expire. PostgreSQL's session locks are not used, because a pooler would give them to its next
-# client.
+# These locks are rows that expire.
+# PostgreSQL's session locks are not used, because a pooler would pass a session with its lock to another client.
 locks = Table(
     "locks",
     metadata,

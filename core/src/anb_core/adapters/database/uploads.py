@@ -41,8 +41,8 @@ class UploadsRepository(Repository):
                 silent, held = _silence_of(connection, replay, idempotency, lifetime)
                 if silent is None:
                     return replace(replay, held=held)
-                # `abandon` appends an event, which must be the last statement. So the new upload begins in the next
-                # transaction.
+                # `abandon` appends an event, which must be the transaction's last statement.
+                # So the new upload begins in the next transaction.
                 abandon(connection, silent)
                 return None
             now = clock(connection)
@@ -104,7 +104,7 @@ class UploadsRepository(Repository):
 
 
 def abandon(connection: Connection, locked: Locked) -> None:
-    """Delete a locked upload and, by cascade, the rows that reference it. Schedule its objects for deletion."""
+    """Delete a locked upload and, by cascade, the rows that reference the upload. Schedule its objects for deletion."""
     record = locked.record
     connection.execute(delete(videos).where(videos.c.id == record.video.id))
     schedule_deletions(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
@@ -132,7 +132,7 @@ def _take_key(connection: Connection, new: NewVideo, idempotency: Idempotency) -
 
 
 def _find_key(connection: Connection, owner: str, key: str) -> Replay:
-    # The key exists: `_take_key` has just locked it.
+    # The row of the key exists, because `_take_key` has just locked it.
     row = connection.execute(
         RECORDS.add_columns(idempotency_keys.c.fingerprint.label("fingerprint"))
         .join(idempotency_keys, idempotency_keys.c.video_id == videos.c.id)
@@ -146,13 +146,14 @@ def _silence_of(
 ) -> tuple[Locked | None, timedelta | None]:
     """Return the upload that holds the key if it is silent for too long, or else how long it may still be silent.
 
-    (upload, None): the upload is silent for too long, and its row is locked. (None, duration): the upload keeps the key
-    for this duration. (None, None): the upload is complete, or an upload never loses its key.
+    (upload, None): the upload is silent for too long, and its row is locked.
+    (None, duration): the upload keeps the key for this duration.
+    (None, None): the upload is complete, or `idempotency.silence` is None.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None
-    # `complete_upload` locks the upload before its key, so waiting here could deadlock. Another request uses a locked
-    # upload, so it is not silent.
+    # A wait for the lock could deadlock here, because `complete_upload` locks the upload before the key.
+    # A locked upload is in use by another request, so the upload is not silent.
     locked = lock(connection, replay.record.video.id, wait=False)
     if locked is None or locked.upload_expires_at is None:
         return None, idempotency.silence

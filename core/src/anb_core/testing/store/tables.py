@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(slots=True)
 class OutboxRow:
-    """A message that the relay must send."""
+    """An outbox entry: a message that the relay must send."""
 
     id: int
     send_after: datetime
@@ -92,10 +92,10 @@ def utc_now() -> datetime:
 
 
 class Tables:
-    """The tables. All ports inherit from this class, and tests may read the tables.
+    """The tables. All classes that implement a port inherit from this class, and tests may read the tables.
 
-    If `fault` is set to an error, every method of the store raises it, as if the database were unavailable.
-    `unreadable` has ids of videos that can't be read, as if a newer program had written them.
+    If `fault` is set to an error, every method of the store raises the error, as if the database were unavailable.
+    `unreadable` has the ids of videos that can't be read, as if a newer program had written them.
     """
 
     def __init__(self, clock: Callable[[], datetime] = utc_now, new_id: Callable[[], str] = new_id) -> None:
@@ -118,7 +118,7 @@ class Tables:
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
-        """Lock the store. Yields the clock's time in whole milliseconds, the precision of the databases."""
+        """Lock the store. Yields the clock's time in whole milliseconds, which is the precision of the databases."""
         with self.lock:
             if self.fault is not None:
                 raise self.fault
@@ -126,7 +126,7 @@ class Tables:
             yield now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def find(self, video_id: str) -> Row | None:
-        """The video's row, or None if the video does not exist.
+        """Return the video's row, or None if the video does not exist.
 
         Raises:
             Unreadable: `video_unreadable`.
@@ -136,14 +136,14 @@ class Tables:
         return self.rows.get(video_id)
 
     def readable(self) -> list[Row]:
-        """All rows except the unreadable ones."""
+        """Return all rows except the unreadable rows."""
         return [row for video_id, row in self.rows.items() if video_id not in self.unreadable]
 
     def visible(self, video_id: str) -> Row:
-        """The row of a video that must exist and not be deleted.
+        """Return the row of a video that must exist and not be deleted.
 
         Raises:
-            NotFound: `video_not_found`, unknown or deleted.
+            NotFound: `video_not_found`, the video does not exist or was deleted.
         """
         row = self.find(video_id)
         if row is None or row.deleted_at:
@@ -206,7 +206,7 @@ class Tables:
         )
 
     def put_in_outbox(self, job: Job, send_after: datetime, now: datetime) -> None:
-        """Put a message for a job into the outbox. It replaces an older entry of the job."""
+        """Put a message for a job into the outbox. The new entry replaces the job's older entry."""
         self.outbox[job.video_id] = OutboxRow(next(self.row_ids), send_after, now)
 
     def schedule_deletions(self, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:

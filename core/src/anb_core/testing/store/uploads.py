@@ -90,7 +90,7 @@ class InMemoryUploads(Tables):
 
 
 def _key_held_for(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
-    """How long an upload keeps its key if it is not renewed any more. None if it keeps the key until its end."""
+    """Return how long an upload keeps its key without a renewal. None if the upload keeps the key until its end."""
     if idempotency.silence is None or row.upload_expires_at is None:
         return None
     return row.upload_expires_at - lifetime + idempotency.silence - now

@@ -1,7 +1,7 @@
 """Migrations of the database's schema, with Alembic. A new revision is a file in `versions/`, with the next number.
 
-A deployment migrates first and then replaces its processes. So the previous release must still work after a revision:
-never drop a column that the previous release reads.
+A deployment migrates the database first and then replaces the processes.
+So the previous release must still work after a revision: never drop a column that the previous release reads.
 """
 
 from functools import cache
@@ -38,13 +38,12 @@ def upgrade(url: str) -> None:
     try:
         with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
-                # Timeouts are off, because the migration of another process or a statement of this migration may take
-                # long.
+                # Timeouts are off: this migration may run long, or wait long for the migration of another process.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                # While an ALTER TABLE waits for a lock that a dump holds, for example, it blocks all later queries of
-                # the table.
+                # A lock timeout is needed, because a waiting ALTER TABLE blocks all later queries of its table.
+                # The ALTER TABLE may wait for a dump that holds a lock, for example.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in revisions():
@@ -84,7 +83,7 @@ def _revision(connection: Connection) -> str | None:
 
 @cache
 def revisions() -> tuple[str, ...]:
-    """All revisions that this program contains, newest first."""
+    """Return all revisions that this program contains, newest first."""
     return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 

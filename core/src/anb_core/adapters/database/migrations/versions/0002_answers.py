@@ -1,4 +1,4 @@
-"""Add `jobs.answered`: what the operator has done for VideoJobs. Migration 0004 replaces it with `receipts`."""
+"""Add the column `jobs.answered`: what the operator has done for VideoJobs. Migration 0004 replaces the column."""
 
 import sqlalchemy as sa
 from alembic import op

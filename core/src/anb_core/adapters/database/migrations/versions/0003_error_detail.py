@@ -1,4 +1,4 @@
-"""Add `attempts.error_detail`: details of an error for the operator's log, which the video's owner must not see."""
+"""Add the column `attempts.error_detail`: error details for the operator's log, not for the video's owner."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,12 +1,14 @@
-"""Add `jobs.receipts`: receipts by issuer. It replaces `answered`, whose name fits VideoJobs only.
+"""Add `jobs.receipts`: receipts by issuer. The column replaces `answered`, whose name fits VideoJobs only.
 
-The migration copies no data, because that would lock `jobs` for long. Older programs read and write only `answered`.
-They may run beside this program during a rolling upgrade, or after a rollback. So two releases write both columns:
+The migration copies no data, because a copy would lock `jobs` for a long time.
+Older programs read and write only `answered`.
+Older programs may run beside this program during a rolling upgrade, or after a rollback.
+So two releases write both columns:
 
-- this release reads `answered`, which is up to date no matter which program wrote last;
-- the next release copies `answered` to `receipts` where they differ, and reads `receipts`;
-- the release after that stops writing `answered`;
-- the one after it drops the column, because no program that may still run writes it.
+- This release reads `answered`, which is up to date no matter which program wrote last.
+- The second release copies `answered` to `receipts` in rows where the two columns differ, and reads `receipts`.
+- The third release no longer writes `answered`.
+- The fourth release drops the column `answered`, because no program that may still run writes the column.
 """
 
 import sqlalchemy as sa
