@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 def configure_logging(
     log_format: Literal["auto", "json", "text"] = "auto", level: str = "info", *, stream: TextIO | None = None
 ) -> None:
-    """Send all log lines of this process and its libraries to stderr. Each line is one JSON object or human-readable."""
+    """Send all log lines of this process and its libraries to stderr. A line is one JSON object or human-readable."""
     out = stream or sys.stderr
     text = out.isatty() if log_format == "auto" else log_format == "text"
     shared: list[Processor] = [

@@ -69,7 +69,7 @@ class VideoFacts:
     packets: int = 0
     """Number of packets whose frames can be decoded, unless the packets are damaged."""
     shown: tuple[float, ...] = ()
-    """Presentation times of the frames in these packets, in seconds. The first one is visible at the kept part's start."""
+    """Presentation times of the frames in these packets, in seconds. The first frame is visible at the start."""
     end: float | None = None
     """End of the last frame in seconds, or the end of the kept part if more frames follow. None if no frame exists."""
     looks: tuple[Look, ...] = ()

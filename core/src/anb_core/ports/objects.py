@@ -72,7 +72,7 @@ class Objects(Protocol):
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
-        """Return a presigned URL that is valid for `lifetime`. Browsers can open it, and save the file as `file_name`."""
+        """Return a presigned URL, valid for `lifetime`. Browsers can use the URL, and save the file as `file_name`."""
         ...
 
     def ensure(self) -> None:

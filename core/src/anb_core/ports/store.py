@@ -160,7 +160,7 @@ class Commands(Protocol):
     """
 
     def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
-        """Cancel a job that is not terminal. A running attempt is superseded, and its next write finds the lease lost."""
+        """Cancel a job that is not terminal. A running attempt loses its lease and ends as superseded."""
         ...
 
     def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:

@@ -230,7 +230,7 @@ class AttemptRun:
     def _read_outcome(self) -> Outcome:
         """Read the outcome from the job, after a write that changed nothing because the lease is lost.
 
-        Another attempt may have taken the job, or an earlier write may have been committed although its answer was lost.
+        Another attempt has taken the job, or an earlier write was committed although its answer was lost.
         """
         try:
             record = self.tools.store.get(self.lease.video_id)

@@ -48,7 +48,7 @@ class Gate:
         return error is None
 
     def missing(self) -> Unavailable | None:
-        """Return the error of the first dependency that does not answer, or None. Readiness checks may call this too."""
+        """Return the error of the first dependency that does not answer, or None. Readiness checks may also call it."""
         for ping in self._pings:
             try:
                 ping()
@@ -57,7 +57,7 @@ class Gate:
         return None
 
     def back_off(self, error: Unavailable) -> None:
-        """Log that a dependency (database, bucket or queue) does not answer, and wait. The wait grows with each failure."""
+        """Log that the database, bucket or queue does not answer, and wait. Each failure in a row extends the wait."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
         state = "busy" if isinstance(error, Busy) else "away"

@@ -162,7 +162,7 @@ class Sweep:
         return swept
 
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
-        """Repeat a step while it handles LIMIT rows, but not after the monotonic time `until`. Return the number of rows.
+        """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the number of rows.
 
         The time is limited, because other processes may add new rows all the time.
         """

@@ -29,7 +29,7 @@ from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
-"""Maximum number of requests that use the database at once. Other requests wait for a thread, for milliseconds."""
+"""Maximum number of requests that use the database at once. Other requests wait some milliseconds for a thread."""
 
 DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
 
@@ -56,7 +56,7 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         version="1",
         description=DESCRIPTION,
         lifespan=_lifespan,
-        # No documentation pages, because they would load scripts from other servers. The schema has its own route.
+        # Documentation pages are off, because they would load scripts from other servers. The schema has its own route.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -97,7 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         context.relay.wake()
         context.hub.close()
         await reader
-        # Wait for interrupted uploads: their threads delete the incomplete objects.
+        # Wait for interrupted uploads, because their threads delete the incomplete objects.
         await asyncio.to_thread(context.upload_threads.shutdown)
         context.checks.close()
         for thread in threads:
@@ -105,7 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """Return the route's function name as operation id. Client generators use the id as name of a function."""
+    """Return the name of the route's function as operation id. Client generators use this id as a function name."""
     return route.name
 
 
@@ -114,7 +114,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add the models that only the handwritten parts of the schema refer to."""
+    """Add the models to which only the handwritten parts of the schema refer."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()
@@ -123,7 +123,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)
-        # FastAPI adds models of its own 422 response, which problems.install() has replaced.
+        # FastAPI adds the models of its own 422 response, but problems.install() has replaced this response.
         models.pop("HTTPValidationError", None)
         models.pop("ValidationError", None)
         return schema

@@ -11,10 +11,10 @@ from starlette.types import Message, Receive
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
-"""Seconds of waiting for the client after which its rate is checked."""
+"""Seconds of waiting for the client after which the client's rate is checked."""
 
 MIN_RATE = 8000
-"""Minimum bytes per second. A slower client blocks a slot, or has lost its network without closing the connection."""
+"""Minimum rate in bytes per second. A slower client blocks a slot, or has lost its network connection silently."""
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Body:
     """The body of one request. The server reads from the socket only while the thread waits, which is backpressure.
 
-    A client's rate counts only the time that the server waits for the client. `patience` is in seconds, `rate` in bytes
-    per second.
+    The client's rate counts only the time for which the server waits for the client.
+    `patience` is in seconds, `rate` in bytes per second.
     """
 
     def __init__(self, receive: Receive, *, patience: float = PATIENCE_SECONDS, rate: float = MIN_RATE) -> None:
@@ -38,7 +38,7 @@ class Body:
         self._last = False
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the pieces of the body. Call this in the thread, not in the event loop.
+        """Yield the pieces of the body. Call this method in the thread, not in the event loop.
 
         Raises:
             ClientDisconnect: the connection broke.

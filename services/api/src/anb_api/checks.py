@@ -1,4 +1,4 @@
-"""Readiness checks: pings database, bucket and queue, with at most one running ping per part."""
+"""Readiness checks: pings database, bucket and queue. Each of the three has at most one running ping."""
 
 import asyncio
 import threading
@@ -15,10 +15,10 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 PATIENCE_SECONDS: Final = 3.0
-"""Maximum seconds of waiting for a required part. It is shorter than the timeout of a probe."""
+"""Maximum seconds of waiting for a required dependency. The wait is shorter than the timeout of a probe."""
 
 OPTIONAL_PATIENCE_SECONDS: Final = 1.0
-"""Maximum seconds of waiting for a part that is not required, so that it does not delay the response."""
+"""Maximum seconds of waiting for the queue. The queue is not required, so it must not delay the response."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,15 +28,15 @@ class Answer:
     """The result of one check."""
 
     part: str
-    """Name of the part, such as `database`."""
+    """Name of the dependency, such as `database`."""
     required: bool
-    """True if the API is not ready without the part."""
+    """True if the API is not ready without the dependency."""
     detail: str | None
-    """None if the part answered, else a sentence without internal names. The log has the reason."""
+    """None if the dependency answered, else a sentence without internal names. The log has the reason."""
 
 
 class PartCheck:
-    """The check of one part. Callers during a running ping share its result."""
+    """The check of one dependency (database, bucket or queue). Callers during a running ping share its result."""
 
     def __init__(self, part: str, ping: Callable[[], None], *, required: bool) -> None:
         self.part = part
@@ -80,13 +80,13 @@ class Checks:
     def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
         self._checks = (
             PartCheck("database", store.ping, required=True),
-            # `ensure` creates a missing bucket again where creation is allowed. An emulator may lose its bucket.
+            # If creation is allowed, `ensure` creates a missing bucket again. An emulator may lose its bucket.
             PartCheck("bucket", objects.ensure, required=True),
             PartCheck("queue", queue.ping, required=False),
         )
 
     async def ask(self) -> list[Answer]:
-        """Check all parts at the same time."""
+        """Check all dependencies at the same time."""
         return await asyncio.gather(*(check.ask() for check in self._checks))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP connection with limits for slow, large or too many requests.
+"""Uvicorn's HTTP connection with limits for slow requests, large requests and too many connections.
 
 docs/decisions/0012-limits-in-uvicorns-connection.md explains why the limits are in this class.
 """
@@ -22,10 +22,10 @@ MAX_HEADER_BYTES = 16 * 1024
 """Maximum bytes of a request line and all headers together."""
 
 HEADER_SECONDS = 10.0
-"""Maximum seconds from a request's first byte to the end of its headers, and from the connect to the first byte."""
+"""Maximum seconds from the connect to a request's first byte, and from the first byte to the end of the headers."""
 
 WRITE_SECONDS = 30.0
-"""Maximum seconds that a client may read nothing of a response. Then the connection is aborted."""
+"""Maximum seconds for which a client may read nothing of a response. After this time, the connection is aborted."""
 
 MAX_CONNECTIONS = 512
 """Maximum connections of one process. Further connections get a 503, except for `PROBE_PATHS`.
@@ -34,23 +34,23 @@ Connections beyond twice this number are aborted, because a process often may op
 """
 
 PROBE_PATHS: Final = frozenset({"/healthz", "/metrics", "/readyz"})
-"""Paths that are always served, so that a liveness probe does not restart a server that only has many clients."""
+"""Paths that are always served. Otherwise a liveness probe would restart a server that only has many clients."""
 
 LINGER_SECONDS = 2.0
-"""Seconds that a connection stays open after a refusal. Closing it at once would reset it before the client reads."""
+"""Seconds that a connection stays open after a refusal, so that the client can read the response."""
 
 LINGER_BYTES = 1024 * 1024
 """Maximum bytes that are read and ignored after a refusal."""
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
-"""Socket options, in seconds, except the last one in milliseconds. They detect a dead client within 30 s.
+"""Socket options that detect a dead client within 30 s. The last value is in milliseconds, all others are in seconds.
 
-TCP_USER_TIMEOUT is needed too, because the kernel sends no keepalive probes while sent data is not acknowledged.
+TCP_USER_TIMEOUT is also needed, because the kernel sends no keepalive probes while sent data is not acknowledged.
 """
 
 
 class Guarded(H11Protocol):
-    """A connection that answers requests that are too slow, too large or too many with problem details."""
+    """A connection that refuses slow requests, large requests and too many connections with problem details."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Guarded(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Handle received bytes. After a refusal they are only counted."""
+        """Handle received bytes. After a refusal, the bytes are only counted."""
         if self._left_to_read is None:
             super().data_received(data)
             return
@@ -92,7 +92,7 @@ class Guarded(H11Protocol):
             self.transport.close()
 
     def handle_events(self) -> None:
-        """Parse the received bytes, and start or stop the timer for headers."""
+        """Parse the received bytes, and start or stop the timer for the headers."""
         super().handle_events()
         if self.conn.their_state is not h11.IDLE or self._left_to_read is not None:
             self._stop_waiting()
@@ -120,7 +120,7 @@ class Guarded(H11Protocol):
         if self._left_to_read is None:
             super().shutdown()
         else:
-            # The refusal bypassed h11, so h11 still waits for a response.
+            # h11 has not seen the refusal, so h11 still waits for a response.
             self.transport.close()
 
     def pause_writing(self) -> None:
@@ -137,7 +137,7 @@ class Guarded(H11Protocol):
 
     def _on_slow_headers(self) -> None:
         if not self.conn.trailing_data[0]:
-            # Browsers open spare connections without a request and expect no response on them.
+            # Browsers open spare connections without a request. On such a connection they expect no response.
             self.transport.close()
             return
         detail = f"The headers of the request did not end within {HEADER_SECONDS:.0f} s."
@@ -149,14 +149,14 @@ class Guarded(H11Protocol):
             self._waiting_for_headers = None
 
     def _refuse(self, answer: Response) -> None:
-        """Send a response instead of the application, and ignore the rest of the request."""
+        """Send a response in place of the application's response, and ignore the rest of the request."""
         self._stop_waiting()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
                 self.transport.close()
                 return
-            # The application waits for the rest of the body. Tell it that the client disconnected.
+            # The application waits for the rest of the body, so inform it that the client has disconnected.
             cycle.disconnected = True
             cycle.message_event.set()
         self._left_to_read = LINGER_BYTES
@@ -169,10 +169,10 @@ class Guarded(H11Protocol):
 
 
 class _Requests(h11.Connection):
-    """An h11 connection that always limits the size of headers. h11 itself accepts any size that comes in one read."""
+    """An h11 connection that always limits the size of headers. h11 itself accepts headers of any size in one read."""
 
     status = HTTPStatus.BAD_REQUEST
-    """HTTP status of the refusal, if parsing failed."""
+    """HTTP status of the refusal. The value has a meaning only after parsing has failed."""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next parsed event.
@@ -207,7 +207,7 @@ class _RefuseWhenFull:
 
 
 def _head_size(request: h11.Request) -> int:
-    """Return the bytes of the request's target and headers, with separators and line ends."""
+    """Return the number of bytes of a request's target and headers, with separators and line ends."""
     return len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
 
 

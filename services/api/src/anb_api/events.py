@@ -27,7 +27,7 @@ from anb_core.usecases.visibility import find
 HEARTBEAT_SECONDS = 15.0
 """Seconds between two comments in a silent stream.
 
-Proxies close connections that are silent for a minute. A failed write also shows that the client has disconnected.
+Proxies close connections that are silent for a minute. If writing a comment fails, the client has disconnected.
 """
 
 HEARTBEAT = b": still here\n\n"
@@ -40,7 +40,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
         "JSON. The stream stays open until the status is terminal, so read it line by line.",
-        # A string and not an object: generated clients would wait for the end and parse the whole body as JSON.
+        # The type is string, because generated clients would parse an object only after the end of the stream.
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The client has seen all events and the status is terminal: do not reconnect."},
@@ -59,7 +59,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, content: AsyncIterator[bytes], resources: ExitStack, gauge: Gauge) -> None:
-        # Without these headers, nginx would buffer events, and so would any proxy that compresses responses.
+        # These headers prevent buffering of events by nginx, and by any proxy that compresses responses.
         super().__init__(content, headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
         self._resources = resources
         self._gauge = gauge
@@ -92,7 +92,7 @@ async def follow_video(
         resources.enter_context(context.stream_slots.taken(caller.owner))
         subscription = resources.enter_context(closing(await context.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
-        # The position is read before the row, so that a change after the row was read has a later id.
+        # The position in the feed is read before the row, so that a change after the read of the row has a later id.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:

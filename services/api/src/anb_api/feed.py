@@ -26,14 +26,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Subscription:
-    """The events of one video from the time of the subscription on."""
+    """The events of one video since the start of the subscription."""
 
     def __init__(self, leave: Callable[["Subscription"], None]) -> None:
         self._leave = leave
         self._events: deque[JobEvent] = deque(maxlen=KEPT)
         self._woken = asyncio.Event()
         self.ended = False
-        """Whether the server is stopping."""
+        """Whether the subscription has ended because the server is stopping."""
 
     def put(self, event: JobEvent) -> None:
         """Add an event and wake the reader."""
@@ -46,7 +46,7 @@ class Subscription:
         self._woken.set()
 
     async def next(self, timeout: float) -> JobEvent | None:  # noqa: ASYNC109 - a timeout returns None, and is no error
-        """Return the next event, or None after `timeout` seconds without an event or at the end."""
+        """Return the next event. None at the end of the subscription, or if no event came within `timeout` seconds."""
         if not self._events and not self.ended:
             self._woken.clear()
             try:
@@ -62,7 +62,7 @@ class Subscription:
 
 
 class Hub:
-    """Reads the feed while there are subscriptions, and gives each event to the subscriptions of its video."""
+    """Reads the feed while subscriptions exist, and gives each event to the subscriptions of its video."""
 
     def __init__(self, store: Feed, runtime: Runtime, *, interval: timedelta = INTERVAL) -> None:
         self._follower = Follower(store, runtime, interval=interval)
@@ -95,8 +95,8 @@ class Hub:
         return subscription
 
     async def run(self) -> None:
-        """Read the feed until `close`."""
-        # The reader has a thread of its own, because it waits long and requests need the shared threads.
+        """Read the feed until `close` is called."""
+        # The reader has its own thread, because it waits for long times and requests need the shared threads.
         threads = CapacityLimiter(1)
         while not self._closed:
             await self._wanted.wait()
@@ -111,7 +111,7 @@ class Hub:
                 self._runtime.on_error("feed", error)
 
     def close(self) -> None:
-        """End all subscriptions and `run`, so that the server can stop."""
+        """End all subscriptions and the loop in `run`, so that the server can stop."""
         self._closed = True
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:

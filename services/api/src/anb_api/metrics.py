@@ -8,7 +8,7 @@ from anb_core.ports.store import Reading
 from anb_core.telemetry import JobsCollector
 
 UNKNOWN_ROUTE: Final = "unknown"
-"""The `route` label of all paths without a route, so that a scanner can't create a time series for each path."""
+"""The `route` label of all paths without a route. With one label, a scanner's paths create only one time series."""
 
 
 class Metrics:

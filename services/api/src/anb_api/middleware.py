@@ -20,12 +20,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Default headers of a response. Responses are data for programs, so browsers must not cache, embed or sniff them."""
+"""Default headers of a response. Responses are data for programs: browsers must not cache, embed or sniff the data."""
 
 LINGER_SECONDS = 5.0
-"""Maximum seconds of reading a request body after an early response: a response sent before the end of the body.
+"""Maximum seconds of reading a request body after an early response, which was sent before the end of the body.
 
-Without this, closing the connection would reset it, and a client that still sends would never read the response.
+If the connection were closed at once, it would be reset, and a client that still sends could not read the response.
 """
 
 LINGER_BYTES = 32 * 1024 * 1024
@@ -34,7 +34,7 @@ LINGER_BYTES = 32 * 1024 * 1024
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_PATHS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
-"""Start of the API's own paths. The prefix is removed only from a path that continues with one of them."""
+"""Beginnings of the API's own paths. The prefix is removed only if one of these paths follows the prefix."""
 
 _log = structlog.get_logger(__name__)
 
@@ -62,14 +62,14 @@ class RequestMiddleware:
         except Exception:
             _log.exception("request failed", method=method, path=scope["path"])
             if exchange.status is not None:
-                # The response has begun, so no error response can be sent: the server closes the connection.
+                # The response has begun, so an error response is impossible: the server closes the connection.
                 raise
             await internal_error()(scope, exchange.receive, exchange.send)
         finally:
             self._count(method, scope, exchange, time.monotonic() - began)
 
     def _scope_for_routes(self, scope: Scope) -> Scope:
-        """Return the scope for the routes: HEAD becomes GET, and the path has no prefix."""
+        """Return the scope for the routes: HEAD becomes GET, and the path loses its prefix."""
         prefix, path = prefix_of(Headers(scope=scope), self._prefix), scope["path"]
         without_prefix = path.removeprefix(prefix)
         return {
@@ -89,14 +89,14 @@ class RequestMiddleware:
 
 
 def prefix_of(headers: Headers, default: str) -> str:
-    """Return the path prefix that the client sees: a valid X-Forwarded-Prefix header of a proxy, or else `default`."""
+    """Return the path prefix that the client sees: a proxy's valid X-Forwarded-Prefix header, or else `default`."""
     prefix = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
-    # The prefix becomes part of a Location header, so it must not lead to another host.
+    # The prefix becomes part of a Location header, so the prefix must not lead to another host.
     return prefix if _PREFIX.fullmatch(prefix) else default
 
 
 class _Exchange:
-    """One request and its response. Adds headers, drops the body of HEAD responses, reads on after early responses."""
+    """One request and its response. Adds headers, drops bodies of HEAD responses, and reads on after early responses."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -106,7 +106,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        # A client that expects "100 Continue" sends no body before that response, so no body has to be read.
+        # A client that expects "100 Continue" sends no body before that response, so the server has no body to read.
         self._waits = "100-continue" in headers.get("expect", "").lower()
         self._early = False
 

@@ -1,7 +1,8 @@
-"""Parses an upload's form as a stream: the file's bytes are passed on, only the small fields are kept in memory.
+"""Parses an upload's form as a stream: the file's bytes are passed on, and only the small fields are kept in memory.
 
-The thread that stores the file pulls the pieces, so memory use stays bounded. The format is RFC 7578. Encodings and
-other line ends are refused. The error messages are for users, unlike the error messages of the parser.
+The thread that stores the file pulls the pieces, so memory use stays bounded.
+The format is RFC 7578. Encodings and other line ends than CR LF are refused.
+The error messages of this module are for users, unlike the error messages of the parser.
 """
 
 import codecs
@@ -27,18 +28,18 @@ from anb_core.usecases.visibility import Caller
 FILE = "video_file"
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Maximum bytes of `title` or `edit`. Far more than a valid title needs, so that a long title gets its own error."""
+"""Maximum bytes of `title` or `edit`. A valid title is much shorter, so a title that is too long gets its own error."""
 
 OVERHEAD_BYTES = 1024 * 1024
-"""Maximum bytes of a request besides its file: fields, part headers and boundaries."""
+"""Maximum bytes of a request besides its file: fields, headers of the form's parts, and boundaries."""
 
 MAX_BOUNDARY_BYTES = 256
 MAX_PREAMBLE_BYTES = 64 * 1024
-"""Maximum bytes before the first boundary. RFC 2046 allows text there, which parsers must ignore."""
+"""Maximum bytes before the first boundary. RFC 2046 allows text before it, which parsers must ignore."""
 
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
-"""Maximum bytes of one header of a part, including the header's name."""
+"""Maximum bytes of one header in a part of the form, including the header's name."""
 
 CHARSET = "_charset_"
 """Name of the field that gives the charset of the other fields (RFC 7578)."""
@@ -46,7 +47,7 @@ CHARSET = "_charset_"
 FIELDS = frozenset({FILE, "title", "edit", CHARSET})
 
 IDENTITY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary", "identity"})
-"""Encodings that change no byte."""
+"""Encodings that leave all bytes unchanged."""
 
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252"})
 """Supported charsets, by Python's names. Some Java clients declare Latin-1 by default."""
@@ -77,14 +78,14 @@ def check_length(body_bytes: int, max_file_bytes: int) -> None:
     """Check the Content-Length of a body, in bytes.
 
     Raises:
-        TooLarge: a body of this length contains a file over the size limit (`file_too_large`).
+        TooLarge: a body of this length must contain a file over the size limit (`file_too_large`).
     """
     if body_bytes > OVERHEAD_BYTES:
         check_size(body_bytes - OVERHEAD_BYTES, max_file_bytes)
 
 
 def check_encoding(what: str, *encodings: str) -> None:
-    """Check the encodings of the body or of a part. `what` names it in the message.
+    """Check the encodings of the body or of a part of the form. `what` names the body or the part in the error message.
 
     Raises:
         UnsupportedMedia: an encoding changes the bytes (`encoding_unsupported`).
@@ -97,7 +98,7 @@ def check_encoding(what: str, *encodings: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The start of a part, with its name, file name and charset."""
+    """The start of a part of the form, with the part's name, file name and charset."""
 
     name: str
     file_name: str | None
@@ -106,7 +107,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _PartEnd:
-    """The end of a part."""
+    """The end of a part of the form."""
 
 
 _Event = _Part | _PartEnd | bytes
@@ -117,7 +118,7 @@ def store_form(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, 
 
     Raises:
         Invalid: the form, a field or the file is not valid.
-        AnbError: the upload session raised it.
+        AnbError: any other error that the upload session raises.
     """
     file_name = form.open_file()
     with sessions.begin(
@@ -159,7 +160,7 @@ class UploadForm:
                 "on_part_end": self._on_part_end,
                 "on_end": self._on_end,
             },
-            # The parser's limits are higher than this class's limits, which have better messages.
+            # The parser's limits are higher than the limits of this class, which has better error messages.
             max_header_count=MAX_PART_HEADERS + 1,
             max_header_size=OVERHEAD_BYTES,
         )
@@ -169,7 +170,7 @@ class UploadForm:
         """Read up to the first byte of the file, and return the file's name.
 
         Raises:
-            Invalid: the form has no file, or the part has no file name (`file_missing`).
+            Invalid: the form has no file, or the file has no name (`file_missing`).
         """
         for event in self._events:
             match event:
@@ -183,7 +184,7 @@ class UploadForm:
         raise Invalid("file_missing", f"The form has no file '{FILE}'.")
 
     def read_file(self) -> Iterator[bytes]:
-        """Yield the pieces of the file. Ends after the fields that follow the file were read too."""
+        """Yield the pieces of the file. The iterator ends after the fields that follow the file were read, too."""
         for event in self._events:
             if isinstance(event, bytes):
                 yield event
@@ -206,7 +207,7 @@ class UploadForm:
             case "title":
                 self.title = _title(text)
             case "edit":
-                # A browser sends empty fields too.
+                # A browser also sends empty fields.
                 self.edit = _edit(text) if text.strip() else None
             case _:
                 self._charset = text.decode(errors="replace").strip()
@@ -216,7 +217,7 @@ class UploadForm:
         for piece in self._pieces:
             read += len(piece)
             if read > self._max_file_bytes + OVERHEAD_BYTES:
-                # The upload session limits the file itself. This limits the bytes that follow the file.
+                # The upload session limits the size of the file. This check limits the bytes that follow the file.
                 raise TooLarge(
                     "request_too_large", f"The request has more than {OVERHEAD_BYTES} bytes besides its file."
                 )
@@ -296,7 +297,7 @@ class UploadForm:
 
 
 def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[bytes]:
-    """Yield the body from its first boundary on, without spaces after that boundary: the parser accepts no spaces."""
+    """Yield the body from its first boundary on. Spaces after the boundary are dropped, as the parser refuses spaces."""
     delimiter = b"--" + boundary
     line = re.compile(b"\n" + re.escape(delimiter) + rb"(?:--|[ \t]*(\r?\n))")
     kept = b"\n"
@@ -325,13 +326,13 @@ def _line_ends() -> Malformed:
 
 
 def _extended_file_name(disposition: bytes) -> str | None:
-    """Return the file name from `filename*` (RFC 2231), or None. RFC 7578 forbids it, but some clients send it."""
+    """Return the file name from `filename*` (RFC 2231), or None. Some clients send it although RFC 7578 forbids it."""
     header = Message()
     header["Content-Disposition"] = disposition.decode("latin-1")
     try:
         return header.get_filename()
     except (TypeError, ValueError) as error:
-        # The charset is unknown, or the numbered parts of the name do not fit together.
+        # The charset is unknown, or the numbered sections of the file name do not fit together.
         message = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
         raise Malformed("form_malformed", message) from error
 
@@ -349,7 +350,7 @@ def _utf8(value: bytes, name: str, charset: str) -> bytes:
     if codec not in _CHARSETS:
         message = f"The field '{name}' has the charset {charset!r}, which is not supported; send it in UTF-8."
         raise UnsupportedMedia("charset_unsupported", message)
-    # UTF-8 is not checked at this place: the code that reads the field reports invalid bytes.
+    # UTF-8 is not checked here, because the code that reads the field reports invalid bytes.
     return value if codec in {"utf-8", "ascii"} else value.decode(codec, errors="replace").encode()
 
 

@@ -31,7 +31,7 @@ from anb_core.domain.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "5"
-"""Value of the Retry-After header in seconds, for a part that did not answer."""
+"""Value of the Retry-After header in seconds, for a dependency (database, bucket or queue) that did not answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,10 +68,10 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Full: HTTPStatus.INSUFFICIENT_STORAGE,
-    # During an upgrade, a newer process may be able to read the row.
+    # During an upgrade, a process of a newer version may be able to read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""HTTP status by exception class. A subclass has the status of its nearest listed base class, any other class 500."""
+"""HTTP status by exception class. A subclass has the status of its nearest listed base class. All others have 500."""
 
 
 class ProblemDetails(BaseModel):
@@ -103,7 +103,7 @@ def of_error(error: AnbError) -> Response:
     headers: dict[str, str] = {}
     detail = error.message
     if isinstance(error, Unavailable):
-        # The message may contain internal host and user names, so it goes to the log and not to the client.
+        # The message may contain internal host and user names, so the log gets the message and the client does not.
         _log.warning("request not served", part=error.part, reason=error.message)
         detail = f"The {error.part} does not answer; try again in a moment."
         if isinstance(error, Full):
@@ -130,7 +130,7 @@ def internal_error() -> Response:
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Register handlers that answer every error with problem details. `routes` has all routes, specific ones first."""
+    """Register handlers that answer every error with problem details. `routes` has all routes, specific routes first."""
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, AnbError)  # noqa: S101 - registered for it only
@@ -157,7 +157,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
                 allowed = ", ".join(methods)
                 detail = f"{request.url.path} does not allow {request.method}, only {allowed}."
                 return problem(status, "method_not_allowed", detail, {"Allow": allowed})
-        # Starlette's errors have no code, so the name of the status is used.
+        # Starlette's errors have no code, so the name of the HTTP status becomes the code.
         return problem(status, cast("Code", status.name.lower()), error.detail, error.headers)
 
     app.add_exception_handler(AnbError, refused)
@@ -176,7 +176,7 @@ def _options(methods: Iterable[str]) -> Response:
 
 
 def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
-    """Return all routes with the path of the request. Several routes share a path, each with its own methods."""
+    """Return all routes with the path of the request. Several routes may share a path, each with its own methods."""
     matching = [
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
@@ -190,9 +190,9 @@ def _methods(routes: Iterable[BaseRoute]) -> list[str]:
 
 
 def _of_parameters(errors: Sequence[Any]) -> Iterator[Any]:
-    """Yield one error for each parameter or list element.
+    """Yield one error for each invalid parameter or list element.
 
-    Pydantic reports several errors for an optional parameter: one for its type, and one that it is not None.
+    For an optional parameter, pydantic reports two errors: one for its type, and another because the value is not None.
     """
     reported: set[object] = set()
     for error in errors:

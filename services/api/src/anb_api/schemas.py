@@ -125,7 +125,7 @@ class Receipt(BaseModel):
 
     @classmethod
     def of(cls, record: Record, prefix: str) -> "Receipt":
-        """Return the receipt of an upload. Its status is always `uploaded`, so that a repeated upload gets the same."""
+        """Return the receipt of an upload. The status is always `uploaded`: a repeated upload gets the same receipt."""
         return Receipt(
             video_id=record.video.id,
             task_id=record.job.id,
@@ -164,7 +164,7 @@ class Video(BaseModel):
 
 
 class VideoDetail(Video):
-    """A video with all its attempts, oldest first."""
+    """A video with all its attempts, oldest attempt first."""
 
     history: list[Attempt]
 
@@ -227,7 +227,7 @@ class Health(BaseModel):
 
 
 class Check(BaseModel):
-    """Whether a part, such as the database, answers."""
+    """Whether a dependency of the API, such as the database, answers."""
 
     ok: bool
     required: Annotated[bool, Field(description="True if the API is not ready without this part.")]
@@ -235,7 +235,7 @@ class Check(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served."""
+    """Whether the API can serve requests."""
 
     ready: bool
     checks: dict[str, Check]

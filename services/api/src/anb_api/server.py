@@ -14,14 +14,14 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 KEEP_ALIVE_SECONDS = 75
-"""Seconds that an idle connection is kept. AWS load balancers close idle connections first, after 60 s."""
+"""Seconds for which an idle connection is kept. AWS load balancers close their idle connections earlier, after 60 s."""
 
 DRAIN_SECONDS = 60
-"""Seconds that running requests, such as uploads, may take to finish after a stop signal."""
+"""Seconds for which running requests, such as uploads, may continue after a stop signal."""
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that ends event streams first at shutdown, because they would delay it."""
+    """A uvicorn server whose shutdown first ends the event streams, because open streams would delay the shutdown."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -57,7 +57,7 @@ def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -
     server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
-        # A running uvicorn handles signals itself, and raises them again after its shutdown. Ignore those.
+        # A running uvicorn handles signals itself, and raises them again after its shutdown. Ignore the repeated signals.
         if not server.should_exit:
             raise SystemExit(0)
 

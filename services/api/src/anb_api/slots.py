@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from anb_api.problems import Busy
 
 SHARE = 3
-"""An owner may hold at most this multiple of the free slots, so that no owner locks the others out.
+"""An owner may hold at most this multiple of the free slots, so that no owner locks other owners out.
 
 A lone owner can take 12 of 16 slots.
 """
 
 
 class Slots:
-    """Up to `count` slots for requests that run long. Use it in one event loop only, because it has no locks.
+    """Up to `count` slots for requests that run long. Use the object in one event loop only, because it has no locks.
 
-    `refusal` returns the error for a request without a slot. Its arguments are the number of slots in use, and how many
-    of them the owner holds.
+    `refusal` returns the error for a request without a slot.
+    Its arguments are the number of slots in use, and the number of slots that the owner holds.
     """
 
     def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:
@@ -30,7 +30,7 @@ class Slots:
         """Hold a slot for an owner.
 
         Raises:
-            Busy: no slot is free, or the owner holds their full share.
+            Busy: no slot is free, or the owner already holds the owner's full share.
         """
         by_owner, total = self._taken[owner], self._taken.total()
         if by_owner >= SHARE * (self.count - total):
@@ -43,7 +43,7 @@ class Slots:
         finally:
             self._taken[owner] -= 1
             if not self._taken[owner]:
-                # Remove the entry, because the process may serve many owners in its life.
+                # The entry is removed, because the process may serve many owners during its life.
                 del self._taken[owner]
 
 

@@ -68,7 +68,7 @@ UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-"""The OpenAPI schema of the form. It is written by hand, because FastAPI would read the body before the route runs."""
+"""The OpenAPI schema of the form. Without this handwritten schema, FastAPI would read the body before the route runs."""
 
 
 @router.post(
@@ -169,7 +169,7 @@ def show_video(
     responses=NOT_NOW,
 )
 def download_video(context: CurrentContext, caller: CurrentCaller, video_id: VideoIdInPath) -> RedirectResponse:
-    """Redirects to a URL of the bucket. The URL needs no token and expires."""
+    """Redirects to a URL of the bucket. The URL expires, and needs no token."""
     url = download_url(
         context.store, context.objects, caller, video_id, lifetime=context.settings.download_url_lifetime
     )
