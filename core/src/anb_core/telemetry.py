@@ -17,7 +17,7 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""Libraries whose log lines below a warning are dropped, because they do not help. botocore's contain signatures."""
+"""Libraries that log only warnings and errors. Other lines do not help, and botocore's lines contain signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
 """Log fields that a terminal does not show, unless the log level is `debug`."""
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 def configure_logging(
     log_format: Literal["auto", "json", "text"] = "auto", level: str = "info", *, stream: TextIO | None = None
 ) -> None:
-    """Send all log lines of this process and its libraries to stderr. A line is one JSON object or human-readable."""
+    """Send all log lines of this process and its libraries to stderr, as JSON objects or as human-readable text."""
     out = stream or sys.stderr
     text = out.isatty() if log_format == "auto" else log_format == "text"
     shared: list[Processor] = [

@@ -40,7 +40,7 @@ If the bucket is slower than the clients, writers wait for free memory."""
 
 PIECE_BYTES = 1024 * 1024
 DELETE_BATCH = 1000
-"""S3 deletes at most this many keys in one call."""
+"""Maximum number of keys that S3 deletes in one call."""
 
 HOME_REGION = "us-east-1"
 """The default region of S3. When a bucket is created, S3 refuses this region as an explicit location."""
@@ -166,7 +166,7 @@ class S3Objects:
 
 
 class _Bucket:
-    """The S3 client of one bucket. It creates a missing bucket if the settings allow that, and translates errors."""
+    """The S3 client of one bucket. It creates a missing bucket if allowed, and translates errors."""
 
     def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
         self.s3 = s3
@@ -281,8 +281,7 @@ class _Writer:
         while rest:
             if self._part is None:
                 self._room.acquire()
-                # The memory of an anonymous mmap returns to the operating system at once.
-                # A heap that many threads use would fragment.
+                # The memory of an anonymous mmap returns to the operating system at once, unlike heap memory.
                 self._part = mmap(-1, PART_BYTES, flags=MAP_PRIVATE)
             filled = self._part.write(rest[: PART_BYTES - self._part.tell()])
             self._size += filled
@@ -303,7 +302,7 @@ class _Writer:
         return stored
 
     def close(self) -> None:
-        """Free the memory, and try to abort a multipart upload that was not committed. Never raises."""
+        """Free the memory, and try to abort a multipart upload that was not committed. Never raises an error."""
         if self._threads:
             # Wait for the parts that are being sent: a part that arrives after the abort would stay in the bucket.
             self._threads.shutdown(cancel_futures=True)
@@ -338,7 +337,7 @@ class _Writer:
         number = len(self._etags) + len(self._in_flight) + 1
         self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
         self._part = None
-        # The callback also runs when sending the part fails or is canceled before it starts.
+        # The callback also runs if the part is not sent: because of an error, or because the task is canceled.
         self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
 DLQ_RETENTION = timedelta(days=14)
-"""The longest retention time that SQS allows. A dead letter needs it, because it waits until a person examines it."""
+"""The longest retention time that SQS allows. Dead letters have it, as they wait for a person."""
 
 LONG_POLL = timedelta(seconds=20)
 

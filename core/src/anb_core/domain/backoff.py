@@ -7,7 +7,7 @@ MOST_DOUBLINGS = 20
 
 
 def backoff(failures: int, *, base: timedelta, cap: timedelta, jitter: float, least: float = 0.5) -> timedelta:
-    """Return the delay after `failures` failures in a row (at least 1).
+    """Return the delay after `failures` failures in a row. `failures` is at least 1.
 
     The longest delay is `base`, doubled with every further failure, but at most `cap`.
     `jitter`, a random number from [0, 1), picks a delay between `least` times the longest delay and the longest delay.

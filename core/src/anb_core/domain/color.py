@@ -120,7 +120,7 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
 
 def _primaries(colors: Colors) -> int:
     if colors.matrix == _ICTCP:
-        return _BT2020  # by definition, ICtCp has these primaries
+        return _BT2020  # ICtCp has these primaries by definition.
     is_bt2020 = colors.transfer in _HDR or colors.matrix in {_BT2020, _BT2020_CONSTANT}
     if is_bt2020 and colors.primaries in {UNSPECIFIED, 0, 3}:
         return _BT2020

@@ -10,7 +10,7 @@ AnbError                 has a code (a stable word) and a message (a sentence fo
 |       `-- Held         a running operation holds the requested object, for at most `wait`
 |-- BadInput             the uploaded video can't be processed: the job ends as `failed` and is not tried again
 |-- Transient            the attempt failed, but another attempt may succeed: counts as a failure
-|-- Unavailable          the database, the bucket or the queue does not answer: counts as no failure of the job
+|-- Unavailable          the database, the bucket or the queue does not answer: does not count as a failure
 |   |-- Busy             the database answers, but another process has locked the row
 |   `-- Full             the database or the bucket answers, but has no room left
 |-- Unreadable           this version of the program can't read a row, and nothing was changed

@@ -207,7 +207,7 @@ def lease_of(record: Record, attempt: Attempt) -> Lease:
 
 
 def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Collection[str]) -> Effect:
-    """Make a result the job's current one, and delete the objects of the job's other attempts.
+    """Make a result the job's current result, and delete the objects of the job's other attempts.
 
     `attempt_keys` are the result keys of all attempts.
     """
@@ -332,7 +332,7 @@ def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Col
 def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | None:
     """Return the job with its new progress, and whether the feed gets an event for the progress.
 
-    The feed gets one event for each whole percent. None if the progress did not grow.
+    The feed gets one event for each whole percent. The function returns None if the progress did not grow.
     """
     reached = min(progress, 1.0)
     # The check uses `not >` instead of `<=`, so that NaN counts as no progress.

@@ -79,7 +79,7 @@ class Counters:
     failures: int = 0
     """Attempts that failed."""
     lost: int = 0
-    """Attempts whose lease expired, because their worker crashed or lost its connection."""
+    """Attempts whose lease expired, because their worker crashed or lost its connection to the database."""
     interruptions: int = 0
     """Attempts that ended because their worker shut down, or because the database, bucket or queue did not answer."""
 

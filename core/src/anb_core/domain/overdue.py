@@ -38,8 +38,8 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
 
     `under_way` has one time for each running attempt: the time at which the message of its job was sent.
 
-    Two kinds of jobs are ahead of a job in the queue:
-    waiting jobs that have waited longer, and running jobs whose message was sent before the job began to wait.
+    Jobs that have waited longer are ahead of a job in the queue.
+    Running jobs are also ahead of a job if their message was sent before the job began to wait.
     A job keeps its place when its message is sent again.
     So while no worker runs, a message is sent again less often if more jobs wait.
     """

@@ -118,7 +118,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
         )
         if (
             looks and planned.first_frame == looks[-1].first_frame
-        ):  # the previous look ends before its first frame is shown
+        ):  # The previous look ends before its first frame is shown.
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
         if different and planned.first_frame < frames and len(looks) < _MAX_LOOKS:

@@ -1,4 +1,4 @@
-"""Decide what happens to a job when an attempt ends without a result. A store applies it in one transaction."""
+"""Decide what happens to a job after an attempt without a result. A store applies the decision in one transaction."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -95,7 +95,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
     The attempt counts as interrupted, and the next attempt waits for a backoff.
     If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
-    An error that one job gets so often is probably not an outage.
+    An error that the same job gets again and again is not an outage.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)

@@ -17,7 +17,7 @@ class Outgoing:
     group: str
     """The message group on FIFO queues: the id of the video. A FIFO queue keeps the messages of a group in order."""
     owner: str
-    """The message group on standard queues: the owner. So one owner's messages do not delay others' (fair queues)."""
+    """The message group on standard queues (fair queues): one owner's messages do not delay other owners."""
     deduplication: str
     """The deduplication id on FIFO queues, which drop repeated messages. The id of the outbox entry is used."""
 

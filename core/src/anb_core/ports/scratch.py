@@ -16,5 +16,5 @@ class Scratch(Protocol):
         ...
 
     def clear(self, attempt_id: str) -> None:
-        """Remove the folder if it exists. Never raises."""
+        """Remove the folder if it exists. Never raises an error."""
         ...

@@ -56,10 +56,8 @@ class Uploads(Protocol):
         """Create a video and its job with the status `uploading`.
 
         The sweep abandons an upload that is not renewed within `lifetime`.
-        The Idempotency-Key becomes free in four cases:
-        the key expires, its upload is abandoned, its upload is cancelled, or its video is deleted.
+        The Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
         This method abandons an upload in progress with the same key that was not renewed for `idempotency.silence`.
-        The new upload then begins.
 
         Raises:
             Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id exists.
@@ -213,10 +211,8 @@ class Leases(Protocol):
 
         A new attempt increases the fence by 1. Every attempt has a new `attempt_id`.
         If the previous attempt's lease has expired, that attempt is first settled as lost.
-        A repeated call with the `attempt_id` that holds the lease changes nothing and does not extend the lease.
-        So a caller that got no answer may repeat the call.
-
-        A job that is not due yet gets an outbox entry for its due time, because this message may be its last.
+        A caller that got no answer may repeat the call: the same `attempt_id` changes nothing and extends no lease.
+        A job that is not due yet gets an outbox entry for its due time, as this message may be the job's last.
         """
         ...
 

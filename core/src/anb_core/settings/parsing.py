@@ -122,7 +122,7 @@ def _database_url(given: SecretStr) -> SecretStr:
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
         ) from None
     if "@" in (url.host or ""):
-        # Otherwise messages would show a part of the password as a part of the host's name.
+        # Without this check, messages would show a part of the password as a part of the host's name.
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":
@@ -144,7 +144,7 @@ def _with_hosts_apart(url: str) -> str:
     parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>([/?].*)?)", url)
     if parts is None:
         return url
-    # An IPv6 address stands in brackets.
+    # An IPv6 address in a URL is enclosed in brackets.
     found = [re.fullmatch(r"\[?((?<=\[)[^\]]*|[^:\[\]]*)\]?(?::(\d*))?", host) for host in parts["hosts"].split(",")]
     if not all(found):
         return url

@@ -42,7 +42,7 @@ class InMemoryQueue:
     max_receives: int = 3
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     runtime: Runtime = field(default_factory=SystemRuntime)
-    """The clock by which a long poll waits."""
+    """The clock that measures the wait of a long poll."""
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)

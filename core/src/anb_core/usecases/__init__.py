@@ -1,1 +1,1 @@
-"""The use cases of ANB Video, one in each module. The use cases import only the domain and the ports."""
+"""The use cases of ANB Video. Each module contains one use case. A use case needs only the domain and the ports."""

@@ -90,7 +90,7 @@ class AttemptRun:
         return self.claimed.record.video
 
     def run(self) -> Report:
-        """Run the attempt until its outcome is committed, or until another process has ended it.
+        """Run the attempt until its outcome is committed, or until another process has ended the attempt.
 
         Raises:
             Unavailable: no outcome could be committed.

@@ -16,7 +16,7 @@ from anb_core.usecases.shutdown import Shutdown
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Delivery, Stop], None]
-"""Handles one delivery, and deletes or returns its message. The handler ends early when its `Stop` asks for an end.
+"""Handles one delivery, and deletes or returns its message. The handler ends early if its `Stop` asks it to end.
 
 A handler raises Unavailable if a dependency (database, bucket or queue) did not answer and nothing could be committed.
 After this error, the loop waits and continues.

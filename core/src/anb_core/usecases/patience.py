@@ -33,7 +33,7 @@ def patiently(
     """Call `call` until it raises no Unavailable, and return its result.
 
     `call` is tried again after Unavailable if three conditions are met:
-    `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has one more entry.
+    `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
     Otherwise the error is raised. Every other error is raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
     After each pause, `check` is called and may raise an error. `until` and `pauses` are in seconds.

@@ -82,7 +82,7 @@ class Process:
         """Claim the job. Return the answer to the claim, and the monotonic time (in seconds) before the first try.
 
         If another transaction has locked the row, the claim is repeated for a third of the lease's lifetime.
-        If the worker gave the message back instead, the message would use up one of its receives.
+        If the worker gave the message back instead, one of the message's receives would be used up.
         The message stays invisible for longer than the lease.
 
         Raises:

@@ -19,7 +19,7 @@ class Listing:
 
     records: Sequence[Record]
     after: Page | None
-    """Position of the next page. None if this page is the last one."""
+    """Position of the next page. None if no next page exists."""
 
 
 def browse(

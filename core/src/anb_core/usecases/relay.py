@@ -52,7 +52,7 @@ class Relay:
     """Moves outbox entries to the queue.
 
     One transaction takes a hold on the entries, then the messages are sent, and another transaction marks the entries.
-    If the relay crashes before the entries are marked, the messages are sent again.
+    If the relay crashes before it has marked the entries, the messages are sent again.
     A repeated message is harmless, but a lost message is not.
     """
 

@@ -77,7 +77,7 @@ def authenticate(store: Tokens, secret: str) -> Caller | None:
 
 
 def revoke_token(store: Tokens, token_id: str) -> None:
-    """Revoke a token. From now on it gives no access.
+    """Revoke a token. After this call, the token gives no access.
 
     Raises:
         NotFound: `token_not_found`.

@@ -96,7 +96,7 @@ def prefix_of(headers: Headers, default: str) -> str:
 
 
 class _Exchange:
-    """One request and its response. Adds headers, drops bodies of HEAD responses, and reads on after early responses."""
+    """One request and its response. Adds headers, drops bodies of HEAD responses, reads on after early responses."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

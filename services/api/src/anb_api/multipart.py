@@ -297,7 +297,7 @@ class UploadForm:
 
 
 def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[bytes]:
-    """Yield the body from its first boundary on. Spaces after the boundary are dropped, as the parser refuses spaces."""
+    """Yield the body from its first boundary on. Spaces after it are dropped, because the parser refuses spaces."""
     delimiter = b"--" + boundary
     line = re.compile(b"\n" + re.escape(delimiter) + rb"(?:--|[ \t]*(\r?\n))")
     kept = b"\n"

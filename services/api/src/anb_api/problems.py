@@ -71,7 +71,7 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     # During an upgrade, a process of a newer version may be able to read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""HTTP status by exception class. A subclass has the status of its nearest listed base class. All others have 500."""
+"""HTTP status by exception class. A subclass has the status of its nearest listed base class. Others have 500."""
 
 
 class ProblemDetails(BaseModel):
@@ -130,7 +130,7 @@ def internal_error() -> Response:
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Register handlers that answer every error with problem details. `routes` has all routes, specific routes first."""
+    """Register handlers that answer every error with problem details. `routes` has all routes, the specific first."""
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, AnbError)  # noqa: S101 - registered for it only

@@ -57,7 +57,7 @@ def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -
     server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
-        # A running uvicorn handles signals itself, and raises them again after its shutdown. Ignore the repeated signals.
+        # A running uvicorn handles signals itself, and raises them again after its shutdown. Ignore these signals.
         if not server.should_exit:
             raise SystemExit(0)
 

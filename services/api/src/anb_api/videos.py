@@ -68,7 +68,7 @@ UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-"""The OpenAPI schema of the form. Without this handwritten schema, FastAPI would read the body before the route runs."""
+"""The OpenAPI schema of the form. With a schema of its own, FastAPI would read the body before the route."""
 
 
 @router.post(

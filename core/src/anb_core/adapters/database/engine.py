@@ -53,7 +53,7 @@ CONNECT = timedelta(seconds=3)
 """The timeout for opening a connection, and for waiting for a free connection of the pool."""
 
 SQLITE_WAIT = timedelta(seconds=30)
-"""How long a SQLite connection waits for the write lock. SQLite has one writer at a time, which flushes each commit."""
+"""How long a SQLite connection waits for the write lock. SQLite allows one writer at a time and flushes each commit."""
 
 CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses it, because its connections are cheap."""

@@ -16,7 +16,7 @@ FEED_LOCK = 0x616E6266
 
 
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
-    """Append an event. This must be the transaction's last statement.
+    """Append an event. The append must be the transaction's last statement.
 
     On PostgreSQL, an advisory lock makes the next writer wait for this commit before the writer takes an id.
     So ids grow in commit order, and a reader that continues after the last id it has read misses no event.

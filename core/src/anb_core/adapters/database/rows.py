@@ -200,8 +200,8 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # One statement has one snapshot. So an upload that another process abandons at this moment is always found,
-    # either as a video or as a deletion.
+    # One statement has one snapshot, so an upload that is just being abandoned is always found:
+    # the statement finds the upload either as a video or as a deletion.
     taken = connection.scalar(
         select(
             or_(

@@ -1,4 +1,4 @@
-"""All repositories as one store."""
+"""The store on a database. It combines all repositories."""
 
 from datetime import datetime
 

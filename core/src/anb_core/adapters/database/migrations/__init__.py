@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Migrate the schema to the newest revision, in one transaction. Several processes may call this at the same time.
+    """Migrate the schema to the newest revision, in one transaction. Several processes may do so at the same time.
 
     A database that a newer program has migrated stays unchanged.
 
@@ -60,7 +60,7 @@ def upgrade(url: str) -> None:
 
 
 def check(connection: Connection) -> None:
-    """Check that the schema has this program's newest revision or a newer one.
+    """Check that the schema has this program's newest revision or a newer revision.
 
     Raises:
         Unavailable: the database has no schema, or an older schema.
