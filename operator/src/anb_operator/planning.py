@@ -125,7 +125,7 @@ class Plan:
     again_at: datetime | None = None
     """Latest time of the next reconcile. None means that the next reconcile waits for a change."""
     expired_until: datetime | None = None
-    """This plan deletes a VideoJob by its own, shorter time to live. Until this time the VideoJob gets no mirror."""
+    """Until this time no mirror is created. Set when a VideoJob is deleted because its own time to live is over."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at this time, unless the plan has an earlier time already."""

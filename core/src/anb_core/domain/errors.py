@@ -66,7 +66,7 @@ class Withheld(Conflict):
 
 
 class Held(Conflict):
-    """A running operation holds the requested object, for at most `wait` if the operation makes no progress."""
+    """A running operation holds the requested object. If the operation stops, the object is free after `wait`."""
 
     def __init__(self, code: Code, message: str, wait: timedelta) -> None:
         super().__init__(code, message)

@@ -16,9 +16,8 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
 }
 """The edit options of the first version of this program, with their defaults. Never add an option to this table.
 
-The first version hashed all these options, and a key is stored for 30 days.
-Every fingerprint still contains these options.
-So the old and the new version compute the same fingerprint during an upgrade.
+The first version hashed all these options, so every fingerprint must still contain them.
+Otherwise the old and the new version would compute different fingerprints of one upload during an upgrade.
 """
 
 

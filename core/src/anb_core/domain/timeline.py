@@ -125,7 +125,7 @@ class Timeline:
         if not track.pieces:
             track.pieces.append(Piece(number, raw, shown, shown + duration, self._first_shift(track, raw)))
             track.last, track.expected = raw, raw + duration
-        elif dts is not None:  # B-frames are stored out of order, so presentation times prove no jump.
+        elif dts is not None:  # Presentation times can go back without a jump, at B-frames.
             if raw < track.last - self._tolerance.back or raw > track.expected + self._tolerance.ahead:
                 self._begin_piece(stream, track, Piece(number, raw, shown, shown + duration))
             track.last, track.expected = raw, raw + duration

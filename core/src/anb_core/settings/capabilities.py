@@ -30,7 +30,7 @@ from anb_core.settings.parsing import (
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
-"""S3 allows 10,000 parts in a multipart upload, and our parts have 8 MiB."""
+"""Largest object that we can upload: S3 allows 10,000 parts in a multipart upload, and our parts are 8 MiB each."""
 
 
 class FromEnvironment(BaseSettings):

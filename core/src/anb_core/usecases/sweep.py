@@ -54,8 +54,8 @@ class EmptyWatch:
         If the queue counts as empty, return a duration.
         A message that was sent longer ago than this duration is certainly lost.
         The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
-        The whole time for which the queue was empty would be a wrong duration.
-        A message that is sent and lost during that time would never be older than that time.
+        The duration must not be the whole time for which the queue was empty.
+        This time grows as fast as the age of a lost message, so such a message would never become older.
         """
         if not depth.empty:
             self._since = None
@@ -134,7 +134,7 @@ class Sweep:
         Raises:
             Unavailable: the database does not answer.
         """
-        # The lifetime is longer than a slow pass. After a crash, other processes can still continue soon.
+        # The lock outlives a slow pass. If this process crashes, the lock expires and another process sweeps.
         with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
             if not is_ours:
                 return None

@@ -62,7 +62,7 @@ MAX_AGE = timedelta(minutes=5)
 """Maximum age of a connection. When a host name moves to another server, new connections go to that server."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a server that is read-only, shutting down, crashed or starting. Then the connection is closed."""
+"""SQLSTATEs of a read-only, stopping, crashed or starting server. After such an error we close the connection."""
 
 BROKEN = "08"
 """The SQLSTATE class of connection errors. A pooler returns these errors when it can't reach its server."""

@@ -190,7 +190,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     """Insert a new video and its job. Returns False if a video with this id exists already.
 
     Raises:
-        Conflict: `source_taken`, another video owns the source object, or the object is going to be deleted.
+        Conflict: `source_taken` if another video owns the source object, or if the object is about to be deleted.
     """
     added = connection.scalar(
         insert(connection, videos)

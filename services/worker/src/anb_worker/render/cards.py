@@ -77,7 +77,7 @@ class Cards:
         self._digests: dict[Path, str] = {}
 
     def intro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's intro, or the project's intro, which takes the title, if `operator_file` is None."""
+        """Return the operator's intro. If `operator_file` is None, return the project's intro, which has the title."""
         if operator_file is not None:
             return self._operator_card("intro", operator_file, stop)
         return Card(self.project_parts(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)

@@ -167,7 +167,7 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # main() returned, so the argument is the name of a module. Imported late: commands do not need runpy.
+    # main() returns only if a module shall run: any other command replaces this process. Only modules need runpy.
     import runpy
 
     sys.argv[:2] = []

@@ -55,7 +55,7 @@ class Looks:
         self._headers: bytes | None = None
         """The headers that the last packets were encoded with. None before the first headers."""
         self._undecoded_since: float | None = 0.0
-        """Start of a picture format (look) without a decoded frame so far, in seconds. None when the look is known."""
+        """Time of a change of headers, in seconds, until a frame shows the new picture format (look). Else None."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
         context, has_colors = video.codec_context, video.container.format.name not in _CONTAINERS_WITHOUT_COLORS
         self._file_colors = {n: getattr(context, n) if has_colors else v for n, v in _COLOR_FIELDS.items()}

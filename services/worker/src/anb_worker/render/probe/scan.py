@@ -29,7 +29,7 @@ _EMPTY_PACKET_BYTES = 8
 """A packet of at most this many bytes holds no new picture or sound, and only says that nothing changed."""
 
 _APART_SECONDS = 30.0
-"""By timestamps, the packets of one stream may be stored this many seconds behind the packets of the other streams."""
+"""Neighboring packets of different streams have timestamps that differ by at most this many seconds."""
 
 _HEAD_SECONDS = 2.0
 """This many seconds of each stream are read to find its start, because frames are stored out of order."""

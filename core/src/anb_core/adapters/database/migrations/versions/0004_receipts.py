@@ -1,4 +1,4 @@
-"""Add `jobs.receipts`: receipts by issuer. The column replaces `answered`, whose name fits VideoJobs only.
+"""Add `jobs.receipts`, one receipt for each issuer, in place of `answered`, a name that suits VideoJobs only.
 
 The migration copies no data, because a copy would lock `jobs` for a long time.
 Older programs read and write only `answered`.
