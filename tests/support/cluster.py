@@ -129,7 +129,7 @@ def delete_videojobs(namespace: str) -> None:
     The function also works while Kubernetes deletes the namespace and its objects.
     """
     ours = ("kubectl", "--namespace", namespace)
-    # Delete before removing finalizers, because nobody can add a finalizer to an object that is being deleted.
+    # Delete first, then remove the finalizers: no finalizer can be added to an object that is being deleted.
     tool(*ours, "delete", "videojobs", "--all", "--wait=false", check=False)
     for name in tool(*ours, "get", "videojobs", "--output=name").stdout.split():
         tool(*ours, "patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)

@@ -75,8 +75,8 @@ class Forks:
 
 @contextmanager
 def forks() -> Iterator[Forks]:
-    """Start the process that forks. Stops the process when the block ends."""
-    # Turn coverage off, because each of thousands of forks would write a file, and some forks have no folder.
+    """Start the process that forks for each command. The process stops when the block ends."""
+    # Disable coverage, because each of thousands of forks would write a file, and some forks have no working folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii", env=environment

@@ -31,18 +31,18 @@ SEEDS: dict[str, tuple[str, ...]] = {
     "dvd.ts": (*FIELDS, "-c:v", "mpeg2video", "-c:a", "mp2"),
     "camcorder.m2ts": (*X264, "-c:a", "ac3"),
 }
-"""Small clips in different formats: file name, and ffmpeg's arguments after the inputs PICTURE and TONE."""
+"""Small clips in different formats. Maps the file name to ffmpeg's arguments after the inputs PICTURE and TONE."""
 
 _NAMES = re.compile(
     rb"moov|trak|mdia|minf|stbl|stsd|stts|ctts|stsc|stsz|stco|stss|elst|edts|mdat|moof|traf|trun|tfhd|tfdt|avcC|esds|colr"
     rb"|LIST|hdrl|strl|strh|strf|movi|idx1|00dc|01wb|\x1aE\xdf\xa3|\x18S\x80g|\x16T\xaek|\x1fC\xb6u|\x1cS\xbbk|\xae|\xa3"
 )
-"""Names of file structures with a size field, which is before the name in MP4 and after it in AVI and Matroska."""
+"""Names of file structures with a size field. MP4 has the size before the name, other formats after the name."""
 _EXTREMES = (b"\0\0\0\0", b"\0\0\0\1", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\x80\0\0\0")
 
 
 def mutate(data: bytes, other: bytes, seed: int) -> bytes:
-    """Return `data` with one to three kinds of damage. The damage may insert pieces of the second file, `other`."""
+    """Return `data` damaged one to three times. The damage may insert bytes of the second file, `other`."""
     chance = random.Random(seed)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         data = chance.choice(_DAMAGES)(bytearray(data), other, chance)

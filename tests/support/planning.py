@@ -1,4 +1,4 @@
-"""The facts that the probe returns for a typical upload, and the upload's render plan. Tests replace single facts."""
+"""Facts of a typical upload as the probe returns them, and the upload's render plan. Tests change single facts."""
 
 from dataclasses import replace
 from typing import Any

@@ -86,7 +86,7 @@ def make_clip(path: Path, *arguments: object) -> Path:
 def run_here(module: str, *arguments: object) -> str:
     """Run a child program's module in this process and return its output.
 
-    Here coverage can measure the module. In the sandbox the module can't write files, not even coverage data.
+    In this process, coverage can measure the module. In the sandbox, the module can't write coverage data.
     """
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
         patched.setattr(sys, "argv", [module, *map(str, arguments)])

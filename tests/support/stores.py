@@ -15,7 +15,7 @@ from anb_core.testing.store import InMemoryStore
 
 
 class DueDeletion(NamedTuple):
-    """An object in the bucket that is scheduled for deletion in `minutes` minutes. The number is rounded."""
+    """A scheduled deletion of an object. `minutes` is the rounded number of minutes until the deletion is due."""
 
     key: str
     reason: str
@@ -170,7 +170,10 @@ class Sql:
             connection.execute(update(videos).where(videos.c.id == video_id).values(edit=newer))
 
     def check_events_come_last(self) -> int:
-        """Fail if a transaction has a statement after its event. Returns the number of transactions with an event."""
+        """Fail if an event is not the last statement of its transaction.
+
+        Returns the number of transactions with an event.
+        """
         with_event = [sent for sent in self.transactions if any(_is_event(statement) for statement in sent)]
         for sent in with_event:
             assert _is_event(sent[-1]), f"other writers of the feed wait for the statements after the event: {sent}"

@@ -27,7 +27,7 @@ exit $status
 
 
 # Each process of a test run has its own range of ports, below the range that the kernel assigns to clients.
-# So no other process takes a free port before a slow server listens on the port.
+# With separate ranges, no other process can take a free port before a slow server listens on the port.
 _FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
 
@@ -63,7 +63,7 @@ def tethered(
             stdout=output,
             stderr=output,
             cwd="/",
-            start_new_session=True,  # Ctrl-C must send SIGINT only to pytest.
+            start_new_session=True,  # In its own session, the server does not get the SIGINT of Ctrl-C.
             user=user,
             group=group,
             extra_groups=None if as_user is None else [],

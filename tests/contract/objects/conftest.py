@@ -27,13 +27,13 @@ class Stand:
     unfinished: Callable[[], set[str]]
     """A function that returns the keys of unfinished writes."""
     begin: Callable[[str], object]
-    """A function that begins a write to a key and never finishes the write, like a process that crashes."""
+    """A function that begins to write an object and does not finish, as if the writing process had crashed."""
     content_type: Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Server:
-    """An S3 server: its URL, and a boto3 client for checks without the adapter."""
+    """URL of an S3 server, and a boto3 client with which tests check the server without the adapter."""
 
     url: str
     s3: Any

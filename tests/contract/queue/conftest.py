@@ -27,13 +27,13 @@ class Stand:
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """A function that lets a time pass on the queue's clock. Returns a delivery received during this time, or None."""
+    """A function that waits for a duration on the queue's clock. Returns the delivery received meanwhile, or None."""
     dead_letters: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
 class Server:
-    """An SQS server: its URL, and a boto3 client for checks without the adapter."""
+    """URL of an SQS server, and a boto3 client with which tests check the server without the adapter."""
 
     url: str
     sqs: Any
@@ -81,7 +81,7 @@ MakeStand = Callable[..., Stand]
 
 @pytest.fixture(params=["memory", *SERVERS])
 def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStand]:
-    """A function: `make_stand(visibility=..., fifo=...)` creates a `Stand` with a new queue."""
+    """A function `make_stand(visibility=..., fifo=...)` that creates a `Stand` with a new queue."""
     if request.param == "memory":
         yield _in_memory
         return

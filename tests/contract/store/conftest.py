@@ -58,14 +58,14 @@ def memory() -> Backend:
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Runs a test once with each store: the in-memory store, SQLite and PostgreSQL."""
+    """A store under test. Each test runs three times: with the in-memory store, SQLite and PostgreSQL."""
     chosen: Backend = request.getfixturevalue(request.param)
     return chosen
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def sql(request: pytest.FixtureRequest) -> Sql:
-    """Runs a test once with each SQL store: SQLite and PostgreSQL."""
+    """An SQL store under test. Each test runs twice: with SQLite and with PostgreSQL."""
     chosen: Sql = request.getfixturevalue(request.param)
     return chosen
 

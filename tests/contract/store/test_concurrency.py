@@ -48,7 +48,7 @@ def at_once(*calls: Callable[[], T]) -> Sequence[T]:
 
 
 def stores(backend: Backend, count: int = THREADS) -> list[Store]:
-    """Return a store for each of `count` threads. Two stores alternate, as if the threads ran in two processes."""
+    """Return one store per thread. The list alternates between two stores, as if the threads ran in two processes."""
     pair = (backend.store, backend.another())
     return [pair[number % 2] for number in range(count)]
 

@@ -232,7 +232,7 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
 
 
 def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql) -> None:
-    """An old program, which runs during a rolling upgrade or after a rollback, reads only the column `answered`."""
+    """The previous version, which may run during an upgrade or after a rollback, reads only the column `answered`."""
     store, video_id = sql.store, processing(sql.store).video_id
     kept = text("SELECT answered, receipts FROM jobs WHERE video_id = :id").columns(answered=JSON, receipts=JSON)
     write = text("UPDATE jobs SET answered = :written, version = version + 1 WHERE video_id = :id")

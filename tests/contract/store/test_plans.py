@@ -37,7 +37,7 @@ The purge of deleted videos reads ix_object_deletions_video_id, because the purg
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database like after months of use, with thousands of rows in each table and current planner statistics."""
+    """A database as after months of use, with thousands of rows in each table and current planner statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():
@@ -120,7 +120,7 @@ def explained(sql: Sql) -> Iterator[list[str]]:
 
 
 def _postgresql_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
-    # With only thousands of rows, the planner sometimes prefers a full scan to an index.
+    # In tables with only thousands of rows, the planner sometimes prefers a full scan to an index.
     # With enable_seqscan = off, the planner scans a table only if no index fits.
     cursor.execute("SET LOCAL enable_seqscan = off")
     cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)

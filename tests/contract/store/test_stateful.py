@@ -35,9 +35,9 @@ from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, U
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
-# Each time step is a multiple of 30 s, and no deadline is a multiple of 30 s.
-# The two stores are called some milliseconds apart, so a deadline must never fall between the two calls.
-# The negative step simulates a failover to a server whose clock is behind.
+# Durations by which the test advances the clock. They are multiples of 30 s, but no deadline is a multiple of 30 s.
+# The test calls the two stores some milliseconds apart, and no deadline may fall between the two calls.
+# The negative duration simulates a failover to a server whose clock is behind.
 STEPS = [
     timedelta(seconds=-30),
     timedelta(seconds=30),

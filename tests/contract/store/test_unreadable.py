@@ -266,7 +266,7 @@ def test_a_lease_of_a_row_that_somebody_holds_keeps_nobody_waiting(postgresql: S
 
 
 def test_an_unreadable_row_is_no_other_error(backend: Backend) -> None:
-    """`Unreadable` derives directly from AnbError and is not caught with `Refused` or `Unavailable`."""
+    """`Unreadable` derives directly from AnbError, so catching `Refused` or `Unavailable` does not catch it."""
     assert Unreadable.__mro__[1] is AnbError
     new = new_video()
     backend.store.begin_upload(new, lifetime=MINUTE)

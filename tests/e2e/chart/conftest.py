@@ -15,7 +15,7 @@ Render = Callable[..., list[Manifest]]
 
 @pytest.fixture
 def render() -> Render:
-    """A function: `render(values_file, version, name=...)` returns the manifests of a release."""
+    """A function `render(values_file, version, name=...)` that returns the manifests of a release."""
 
     def run(values: Path, version: str = KUBERNETES[-1], *, name: str = "anb") -> list[Manifest]:
         command = ("helm", "template", name, str(CHART), "-n", "video", "--kube-version", version, "-f", str(values))

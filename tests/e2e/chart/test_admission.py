@@ -30,7 +30,7 @@ def namespace(_videojobs_known: None) -> Iterator[str]:
 
 @pytest.fixture
 def apply(namespace: str, tmp_path: Path) -> Apply:
-    """A function: `apply(name, spec)` returns the API server's error message, or an empty string on success."""
+    """A function `apply(name, spec)` that returns the API server's error message, or an empty string on success."""
 
     def run(name: str, spec: dict[str, Any]) -> str:
         path = tmp_path / "videojob.json"

@@ -24,7 +24,7 @@ Render = Callable[..., list[Manifest]]
 ROOT = CHART.parents[1]
 
 RIGHT_BY_THEMSELVES = {
-    # The chart does not set these, because in a pod the defaults are JSON logs, the pod's name and the queue's region.
+    # The chart does not set these variables, because their default values are right for programs in pods.
     "ANB_LOG_FORMAT",
     "ANB_WORKER_NAME",
     "SQS_REGION",
@@ -57,7 +57,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     }
     reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
     for program in ("api", "worker"):
-        # Only the operator gets the total number of connections, because each change of the total restarts the pods.
+        # The chart sets the total number of connections only for the operator: a change of the total restarts the pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
@@ -106,11 +106,11 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
     pods = {
         manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
     }
-    opened = 1  # The migration opens one connection.
+    opened = 1  # The migration Job opens one connection.
     stated = set()
     for name, spec in pods.items():
         env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
-        # During a rolling update, the old pod may still drain while the new pod already runs.
+        # During a rolling update, the old pod may still finish its work while the new pod already runs.
         replaced = 1 if spec.get("strategy", {}).get("type") == "Recreate" else 2
         opened += replaced * most.get(name, spec.get("replicas")) * int(env["ANB_DATABASE_CONNECTIONS"])
         stated |= {env[key] for key in env if key == "ANB_DATABASE_CONNECTIONS_IN_ALL"}
@@ -128,7 +128,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
 def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
     prefixes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)  # Loading must fail even if the prefix is valid.
+    monkeypatch.delenv("DATABASE_URL", raising=False)  # Without DATABASE_URL, `load` always raises.
     monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
     with pytest.raises(Misconfigured) as refusal:
         load(WorkerSettings)
@@ -201,7 +201,7 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
 
 
 def test_no_value_that_has_a_default_can_be_missing() -> None:
-    # `key: null` removes the chart's default for a key, and --reuse-values lacks the defaults of keys that are new.
+    # A value is missing after `key: null`, and after --reuse-values if an older chart version did not have the key.
     for path, defaults in _objects(_values()):
         assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 
@@ -243,7 +243,7 @@ def _config_schema() -> dict[str, Any]:
 
 
 def _example(given: object) -> object:
-    """Return a value that the given schema accepts. An argument that is not a schema is returned unchanged."""
+    """Return a value that the given schema accepts. If the argument is a plain value, return the argument itself."""
     match given:
         case {"minimum": least}:
             return least

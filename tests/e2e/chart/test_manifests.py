@@ -117,7 +117,7 @@ def test_values_that_can_not_work_are_refused_with_every_reason_at_once() -> Non
 
 
 def _names(part: Any) -> Iterator[Any]:
-    """Yield each value that is used as a name or as the value of a label."""
+    """Yield each value in a manifest that is a name or the value of a label."""
     match part:
         case dict():
             for key, value in part.items():

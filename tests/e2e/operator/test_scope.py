@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 KEY = "uploads/clip.mp4"
 OPERATOR = "app.kubernetes.io/component=operator"
 
-# Matches the line that `kubectl proxy` logs for a request. Kubernetes 1.33 changed the format, and both formats match.
+# Matches a request in the log of `kubectl proxy`, in the formats before and since Kubernetes 1.33.
 REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
 RESOURCE = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/v[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[^/]+)(?P<name>/[^/]+)?(?P<part>/.+)?"
@@ -50,7 +50,7 @@ class Recorder:
 
 
 def right_of(method: str, path: str, query: str) -> Right | None:
-    """Return the right that a request needs.
+    """Return the right that a request to the API server needs.
 
     Returns None for requests that need no right: discovery, and reviews of the account's own rights.
     """
@@ -117,7 +117,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
     # An evicted pod stays in the API with all its labels, so the uninstall must ignore such a pod.
-    # The scheduler name keeps the test's pod off all nodes, because a kubelet would set its phase back to Pending.
+    # No scheduler has this name, so the pod never gets a node. A kubelet would set the pod's phase back to Pending.
     nowhere = '{"spec": {"schedulerName": "nobody"}}'
     site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'

@@ -76,7 +76,7 @@ def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def upload(api: Api) -> Callable[..., str]:
-    """A function: `upload(clip, title=..., edit=...)` uploads the clip and returns the video's id."""
+    """A function `upload(clip, title=..., edit=...)` that uploads the clip and returns the video's id."""
 
     def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
         with opened(clip, lambda _: None) as source:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(1200)
 JOBS = 30
 # The edit keeps intro, outro and watermark, so that renders last long enough for KEDA to start three workers.
 SHORT = {"trim": {"length": 3}}
-# The file with the plotted samples, which docs/kubernetes.md shows.
+# The test writes its chart of the queue and the workers to this file. docs/kubernetes.md shows the chart.
 PICTURE = ROOT / "docs" / "scaling-step.svg"
 TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 

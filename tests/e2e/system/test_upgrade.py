@@ -120,7 +120,7 @@ def test_an_uninstall_keeps_the_videojobs_and_a_new_install_goes_on_with_them(
     assert {finished, "unfinished"} <= set(shown)
     # If a VideoJob still had a finalizer, deleting the VideoJob or its namespace would never finish.
     assert all(item["metadata"].keys().isdisjoint({"finalizers", "deletionTimestamp"}) for item in shown.values())
-    # Helm keeps the pod of `helm test`, so that people can read its log. The README says so, too.
+    # Helm keeps the pod of `helm test`, so that people can read its log. The chart's README documents this.
     namespace.kubectl("delete", "pod", "anb-test-upload", "--ignore-not-found")
 
     def left() -> set[str]:

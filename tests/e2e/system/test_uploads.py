@@ -26,7 +26,7 @@ def test_a_clip_is_uploaded_watched_and_downloaded(
     clip = footage / "bigbuckbunny.mp4"
     command = ["kubectl", "--namespace", NAME, "get", "videojobs", "--watch", "--output", HISTORY]
     with watched(command, tmp_path / "history") as history:
-        # The first video keeps the only worker busy, so that kubectl shows the second video while it waits.
+        # The first video keeps the only worker busy, so that kubectl sees the second video in phase `uploaded`.
         first, second = (upload(clip, title=title) for title in ("First", "Second"))
         for video_id in (first, second):
             release.until(video_id, "processed", within=300)

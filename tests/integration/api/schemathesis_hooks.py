@@ -39,7 +39,7 @@ EVENT = {
         },
     },
 }
-"""The schema of one event for schemathesis, because the API's own schema describes the whole stream as one string."""
+"""The schema of one event. The API's own schema describes the whole event stream as one string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
 schemathesis.openapi.format(
@@ -65,7 +65,7 @@ def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStrategy[Any]:
-    """Replace the video id by the id of an existing video in half of the cases that have a valid id."""
+    """In half of the test cases with a valid video id, replace the id with the id of an existing video."""
     if not _is_id(path_parameters):
         return st.just(path_parameters)
     real = CANCELLED if context.operation.method.upper() in CHANGES else [FINISHED]
@@ -74,7 +74,7 @@ def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStra
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Change a case so that it does not hang and does not conflict with an earlier case."""
+    """Change a test case so that its request does not hang and does not conflict with an earlier request."""
     if case.path.endswith("/events") and _is_id(case.path_parameters):
         # Use a finished video, because the event stream of an unfinished video would not end.
         case.path_parameters["video_id"] = FINISHED

@@ -37,7 +37,7 @@ PLANTED = (
     "anb_core.py",
     "anb_worker.py",
 )
-"""Files that are named like modules of the stack. Every test folder contains them, and `anb` must not import them."""
+"""Files in every test folder that have the names of modules of the stack. `anb` must not import these files."""
 
 
 @pytest.fixture

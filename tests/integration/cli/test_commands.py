@@ -20,7 +20,7 @@ BAD = a_video(status="failed", result=None, error={"code": "no_video", "message"
 
 @pytest.fixture
 def anb(deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """A function: `anb(*arguments, videos=...)` runs a command against a fake API that has the given videos."""
+    """A function `anb(*arguments, videos=...)` that runs a command against a fake API with the given videos."""
 
     def run(*arguments: str, videos: list[dict[str, object]]) -> int:
         def answer(request: Handler) -> None:

@@ -1,4 +1,4 @@
-"""Tests that in every environment each command ends with an exit code and a message, and never with a traceback."""
+"""Tests that in hostile environments each command ends with an exit code and a message, and never with a traceback."""
 
 import hashlib
 import json

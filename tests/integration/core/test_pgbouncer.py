@@ -96,7 +96,7 @@ def test_one_client_at_a_time_sweeps(clients: list[SqlStore]) -> None:
 
     def enter(store: SqlStore) -> bool:
         with store.exclusively("sweep", lifetime=MINUTE) as ours:
-            # While one client holds the sweep, every client can run a transaction on the shared server connections.
+            # While one client holds the lock of the sweep, every client can still run a transaction.
             assert store.get("unknown") is None
             leave.wait(timeout=30)
             return ours

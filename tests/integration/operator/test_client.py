@@ -336,7 +336,7 @@ def test_an_unreadable_videojob_can_still_be_deleted() -> None:
 
 
 class Uninstalled:
-    """A fake API server for uninstall tests, with the operator pods `pods`. If `stubborn`, it keeps all finalizers."""
+    """A fake API server for uninstall tests. `pods` are the operator's pods. If `stubborn`, all finalizers stay."""
 
     def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]

@@ -66,7 +66,7 @@ class ApiServer:
     If `away`, the server answers every request with 503. If `known`, VideoJobs can be read by their path.
     If `discovered`, API discovery lists VideoJobs. If `watchable`, the operator's role allows watching VideoJobs.
     If `mute`, watches send no changes. `event_reasons` lists the reasons of all posted Events.
-    `requests` counts the requests by method, where a watch counts as WATCH. `videojobs` has the VideoJobs by name.
+    `requests` counts the requests by method. A watch counts as the method WATCH. `videojobs` has the VideoJobs by name.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class ApiServer:
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[Json | None] = asyncio.Queue()
-        # Send the changes that are newer than the resource version from which the client starts its watch.
+        # Send the changes that are newer than the resource version in the client's request.
         for before in self._changes:
             if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
                 changes.put_nowait(before)
@@ -217,7 +217,7 @@ class RunningOperator:
             return False
 
     async def names(self, sentence: str, path: str = "/readyz") -> bool:
-        """Return whether the check at `path` fails with the given sentence. The default is the readiness check."""
+        """Return whether the check at `path`, by default the readiness check, fails with the given sentence."""
         try:
             status, text = await self.get(path)
         except aiohttp.ClientError:

@@ -34,7 +34,7 @@ def cut(source: Path, share: float) -> Path:
 
 
 def overwrite(source: Path, kind: str, share: float, data: bytes) -> Path:
-    """Overwrite an MP4 box with repeated `data`, from the given share of its length (0 to 1) to its end."""
+    """Overwrite an MP4 box with repeated `data`, from the given share of the box's length (0 to 1) to the box's end."""
     content = bytearray(source.read_bytes())
     box = next(box for box in boxes(source) if box.kind == kind)
     start = round(box.start + 8 + (box.end - box.start) * share)
@@ -123,7 +123,7 @@ def test_a_claim_of_ten_hours_is_refused_at_once(clip: MakeClip, render: Render)
     # Overwrite the duration of the Matroska file: element 0x4489, a 64-bit float in milliseconds.
     content = bytearray(source.read_bytes())
     at = content.index(b"\x44\x89\x88")
-    content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # 36,000,000 ms, which is ten hours
+    content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # This value is 36,000,000 ms, which is ten hours.
     source.write_bytes(content)
     assert code_of(render, source) == "too_long"
 
@@ -147,7 +147,7 @@ def test_an_image_bomb_is_refused_before_it_is_opened(clip: MakeClip, render: Re
 def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
     clip: MakeClip, cards_dir: Path, tmp_path: Path
 ) -> None:
-    # The limit equals the picture size in the file's headers, but later pictures are larger than the limit.
+    # The limit is the picture size in the file's headers, but later pictures in the file are larger.
     small = clip("small.ts", *GRAY, *FAST, "-t", 1)
     large = clip("large.ts", "-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=2", *FAST, "-output_ts_offset", 1)
     small.write_bytes(small.read_bytes() + large.read_bytes())

@@ -98,7 +98,7 @@ def test_a_watermark_is_fitted_the_same(tmp_path: Path, size: tuple[int, int] | 
 
 
 def test_cards_are_composed_of_as_many_frames_as_they_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Use shorter intro and outro clips, because making the real clips takes ten seconds.
+    # Make short intro and outro clips, because making clips of the real length takes ten seconds.
     monkeypatch.setattr("anb_worker.render.layout.CARD_SECONDS", 0.2)
     monkeypatch.setattr("anb_worker.render.layout.FADE_OUT_SECONDS", 0.1)
     run_here("anb_worker.render.composing", tmp_path)

@@ -1,6 +1,6 @@
-"""Tests that picture and sound stay in time in all containers, with late starts, gaps, trims and joined recordings.
+"""Tests that rendering keeps picture and sound in sync, also after late starts, gaps, trims and joins of recordings.
 
-Each clip flashes and beeps at PULSES. The tests decode the output and compare its flashes and beeps.
+Each clip flashes and beeps at the times PULSES. The tests find the flashes and beeps in the rendered video.
 """
 
 from collections.abc import Sequence
@@ -30,21 +30,21 @@ CODECS: dict[str, tuple[object, ...]] = {
     "avi": ("-c:v", "mpeg4", "-q:v", 3, "-bf", 2, "-g", 250, "-c:a", "pcm_s16le"),
     "ts": (*X264, "-c:a", "aac", "-output_ts_offset", 700),
 }
-"""Encoder arguments by container. They ask for long groups of pictures with B-frames.
+"""Encoder arguments by container. The clips have few keyframes, and B-frames where the codec supports B-frames.
 
 The timestamps of the MPEG-TS file start at 700 s, because the timestamps of a broadcast do not start at 0."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A test signal. Each field is a start and an end in seconds. In the `hole`, the picture has no frames."""
+    """A test clip with flashes and beeps. Each field is a time range in seconds. There are no frames in the `hole`."""
 
     picture: tuple[float, float] = (0.0, SECONDS)
     sound: tuple[float, float] = (0.0, SECONDS)
     hole: tuple[float, float] = (0.0, 0.0)
 
     def inputs(self) -> list[object]:
-        """Return ffmpeg's input arguments for the signal, without codecs."""
+        """Return the ffmpeg arguments that generate the picture and the sound of the clip."""
         begin, end = self.picture
         flash = "+".join(f"between(t,{at - begin - 0.001:.3f},{at - begin + 0.199:.3f})" for at in PULSES)
         keep = f"not(between(t,{self.hole[0] - begin:.3f},{self.hole[1] - begin:.3f}))" if self.hole[1] else "1"
@@ -107,7 +107,7 @@ def edit(trim: Trim) -> EditSpec:
 def test_flashes_and_beeps_are_where_they_were(
     clip: MakeClip, render: Render, kind: str, signal: Signal, trim: Trim
 ) -> None:
-    if kind == "avi":  # AVI has no timestamps, so use a signal without delay and hole.
+    if kind == "avi":  # AVI has no timestamps, so use a clip in which nothing is late and no frames are missing.
         signal = TOGETHER if signal is SOUND_LATE else PICTURE_SHORT
     check(render(clip(f"clip.{kind}", *signal.inputs(), *CODECS[kind]), edit(trim)), signal, trim)
 
@@ -124,7 +124,7 @@ def test_a_recording_that_was_joined_to_another_follows_it(
     output = render(whole, edit(trim))
     wanted = _kept([*PULSES, *(at + SECONDS for at in PULSES)], trim)
     flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
-    # The second recording begins where the longer stream of the first recording ends, so its start varies.
+    # The second recording begins at the end of the longer stream of the first recording, so allow 0.1 s.
     assert flashes == pytest.approx(wanted, abs=0.1)
     assert beeps == pytest.approx(flashes, abs=IN_STEP)
 

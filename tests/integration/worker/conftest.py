@@ -101,17 +101,17 @@ class Site:
         return self._start([sys.executable, "-m", "anb_worker"], environment)
 
     def silence(self, worker: Worker) -> None:
-        """Freeze a worker with SIGSTOP outside its transactions, because other workers would wait for its row locks."""
+        """Freeze a worker with SIGSTOP between two transactions, so that other workers do not wait for its locks."""
         with self.database.database.transaction():
             worker.send(signal.SIGSTOP)
             os.waitpid(worker.process.pid, os.WUNTRACED)
 
     def let_go(self) -> None:
-        """Let all waiting renders finish. Later renders do not wait either."""
+        """Let all waiting renders finish. Renders that start later do not wait at all."""
         (self.folder / "go").touch()
 
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
-        """Upload a video and return its id. A worker's relay must send the message."""
+        """Upload a video and return its id. The message waits in the outbox for the relay of a worker."""
         video_id = str(uuid4())
         with self.parts.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
             writer.write(data)

@@ -33,7 +33,7 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="problem"),
                 args=[ast.Attribute(attr=status) | ast.Name(id=status), ast.Constant(value=str(code)), *_],
             ):
-                # The handler of framework errors passes the status in a variable, so look up the status by code.
+                # The handler of framework errors passes the status in a variable, so derive the status from `code`.
                 name = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
                 yield int(HTTPStatus[name]), code
 

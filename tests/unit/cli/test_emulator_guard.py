@@ -41,7 +41,7 @@ Change = Callable[[Message], Message]
 
 @dataclass
 class Answered:
-    """The response's status and headers, and in `seen` each request and body that the guard forwarded to the app."""
+    """The response's status and headers. `seen` lists the requests and bodies that the guard forwarded to the app."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

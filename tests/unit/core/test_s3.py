@@ -140,7 +140,7 @@ def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_i
 
 
 class Held:
-    """A fake S3 client whose part uploads wait until the test sets `go`."""
+    """A fake S3 client. Its calls of `upload_part` wait until the test sets `go`."""
 
     meta = SimpleNamespace(endpoint_url="http://127.0.0.1:9")
 

@@ -31,7 +31,7 @@ class World:
     """An operator's parts with fakes around them. There is no watch, so the test passes changes to the operator."""
 
     def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
-        """Create the fakes and start an operator. If `beside` is given, both worlds share the clock and the cluster."""
+        """Create the fakes and start an operator. If `beside` is given, use the clock and the cluster of that world."""
         self.clock: ManualClock = beside.clock if beside else ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()

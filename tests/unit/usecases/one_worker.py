@@ -129,7 +129,7 @@ class FaultyStore(InMemoryStore):
 
 @dataclass
 class CheckedQueue(InMemoryQueue):
-    """A queue that checks each deletion. A message may be deleted only if its job no longer needs the message."""
+    """A queue that fails the test if the worker deletes a message that the message's job still needs."""
 
     store: InMemoryStore = field(default_factory=InMemoryStore)
     deleted: int = 0

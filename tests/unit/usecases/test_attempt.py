@@ -262,7 +262,8 @@ def test_a_commit_whose_answer_is_lost_counts_once(world: World, method: str) ->
 
 def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_lost(world: World) -> None:
     world.store.silent = ["publish"]
-    # During the pause before the retry, the heartbeat finds no lease, because the job is processed, and reports a loss.
+    # The answer of `publish` is lost, so the worker pauses before it retries. The job is processed and has no lease.
+    # During the pause, the heartbeat finds no lease and reports a loss.
     world.runtime.during_sleep = lambda: world.stop.ask(LeaseLost())
     assert world.handle().outcome is Outcome.PROCESSED
 

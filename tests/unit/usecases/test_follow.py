@@ -21,7 +21,7 @@ SHORT = timedelta(milliseconds=1)
 
 
 class CountingStore(InMemoryStore):
-    """A store that counts in `moves` how often a cursor was moved."""
+    """A store that counts the calls of `move_cursor` in `moves`."""
 
     moves = 0
 

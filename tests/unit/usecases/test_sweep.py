@@ -78,7 +78,7 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep until the queue was empty often enough for requeuing jobs. Returns the number of requeued jobs."""
+        """Sweep until the queue counts as empty (see EMPTY_READINGS). Returns the number of requeued jobs."""
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()
@@ -379,7 +379,7 @@ def test_old_events_are_purged(world: World) -> None:
 
 
 def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
-    """On a busy day, one sweep has more rows to handle than one step may handle, so the sweep needs several steps."""
+    """The sweep finds more rows than one step may handle, so the sweep must repeat its steps."""
     many = 2 * LIMIT + LIMIT // 2
     for number in range(many):
         world.upload(f"leased-{number}")

@@ -158,7 +158,7 @@ def test_a_bad_title_leaves_neither_row_nor_object(world: World, title: str, cod
 
     assert refusal.value.code == code
     assert world.holds_nothing()
-    # The session reads the whole file only if the invalid field comes after the file.
+    # An invalid field before the file ends the session before the file is read.
     assert form.finished is late
 
 

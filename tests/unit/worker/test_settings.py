@@ -41,7 +41,7 @@ KEY = "uploads/clip.mp4"
 
 
 class WatchedQueue(InMemoryQueue):
-    """A queue that records in `kept` the visibility timeout of the last `extend` call."""
+    """A queue that stores the visibility timeout of the last `extend` call in `kept`."""
 
     kept = timedelta(0)
 

@@ -50,7 +50,7 @@ def test_the_versions_of_an_operators_part_that_were_used_last_are_kept(
 
     def used(version: int) -> Path:
         for entry in folder.glob("watermark-*"):
-            # Make every entry one second older, because two quick uses could otherwise get the same timestamp.
+            # Make every entry one second older. Otherwise two quick uses could get the same timestamp.
             os.utime(entry, ns=(0, entry.stat().st_mtime_ns - 10**9))
         operators_file = tmp_path / f"{version}.png"
         Image.new("RGBA", (20, 20), (version, 0, 0, 255)).save(operators_file)
