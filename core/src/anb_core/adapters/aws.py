@@ -18,7 +18,7 @@ POOL = 50
 """Size of a client's connection pool. Every upload uses two connections at a time."""
 
 _NO_ROOM = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
-"""Error codes that the embedded emulator, MinIO and Ceph return for a full disk or a used-up quota. AWS S3 has none."""
+"""Error codes of the embedded emulator, MinIO and Ceph for a full disk or a used-up quota. AWS S3 has no such codes."""
 
 
 def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Config:
@@ -28,7 +28,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
     For a long poll, the read timeout is longer by `wait`, and the call is not retried.
     """
     # The pauses before the two retries are at most 1 s and 2 s.
-    # The last quarter of `patience` is kept for them, which is enough if `patience` is at least 12 s.
+    # A quarter of `patience` is reserved for these pauses, which is enough if `patience` is at least 12 s.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),
@@ -40,7 +40,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """Return the error code in a response of S3 or SQS. Without a body, boto3 uses the HTTP status as code."""
+    """Return the error code in a response of S3 or SQS. If the response has no body, the code is the HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

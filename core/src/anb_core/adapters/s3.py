@@ -34,8 +34,8 @@ PARTS_IN_FLIGHT = 2
 """Maximum number of multipart parts that one writer sends at the same time."""
 
 PARTS_IN_MEMORY = 20
-"""Maximum number of multipart parts that all writers of a process hold in memory, in total 160 MiB.
-Each of the API's 16 uploads can fill one multipart part while others are being sent.
+"""Maximum number of multipart parts that all writers of a process together hold in memory (160 MiB).
+Each of the API's 16 uploads can fill one multipart part while other parts are being sent.
 If the bucket is slower than the clients, writers wait for free memory."""
 
 PIECE_BYTES = 1024 * 1024
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class S3Objects:
-    """One bucket on S3. A call ends within about `patience`, with all its retries, unless it transfers many bytes."""
+    """One bucket on S3. A call with all its retries ends within about `patience`, unless it transfers many bytes."""
 
     def __init__(
         self,

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
 DLQ_RETENTION = timedelta(days=14)
-"""The longest retention time that SQS allows. Dead letters have it, as they wait for a person."""
+"""The longest retention time that SQS allows. Dead letters need it, because they wait for a person."""
 
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""A first receipt that is younger than this duration counts as the current receipt.
+"""If a message was first received less than this duration ago, the current receipt counts as the first receipt.
 The Date header of SQS has whole seconds, so a shorter time can't be measured.
 """
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""After its first receipt, a message stays hidden for at least this duration.
+"""After a message is received for the first time, the message stays hidden for at least this duration.
 With a shorter duration, the second receipt would look like a first receipt (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class SqsQueue:
-    """One queue on SQS, FIFO if its name ends in `.fifo`. A call ends within about `patience`, with all its retries."""
+    """One queue on SQS, FIFO if its name ends in `.fifo`. A call with all its retries ends within about `patience`."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _REFUSED = {11: "SMPTE 2085", 15: "IPT-C2 (Dolby Vision)", 16: "YCgCo-Re", 17: "
 _MATRICES = {_RGB: "gbr"} | _ORDINARY | _RARE
 
 _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
-"""Primaries that have to be converted, because their colors would look pale. All others are close to BT.709."""
+"""Primaries that have to be converted: without conversion, the colors would look pale. Others are close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
 _CONVERTED_TRANSFERS = {8: "linear", 9: "log100", 10: "log316"}
 """Transfer functions that have to be converted. All other functions are treated as BT.709, as in video players."""
@@ -56,7 +56,7 @@ class ColorPlan:
     """How the colors of a frame are converted to BT.709."""
 
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"
-    """The converter of the colors:
+    """The filter that converts the colors:
     `scaler` means that ffmpeg's scaler converts while it scales.
     `zimg` means that zimg converts after the scaling.
     `tone_mapping` means `zimg` with tone mapping from HDR to SDR.
@@ -68,7 +68,7 @@ class ColorPlan:
     full_range: bool = False
     """Whether the frame's values use the full range."""
     assumed: bool = False
-    """Whether the matrix is a guess, because the frame specifies none. Then the scaler needs the option `matrix`."""
+    """Whether the matrix is a guess, because the frame has no usable matrix. Only a guess is passed to the scaler."""
     alpha: bool = False
     """Whether the video has an alpha channel. Such a video is drawn over black."""
 
@@ -112,9 +112,9 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
     if colors.primaries == _BT2020 or colors.transfer in _HDR:
         return _BT2020
     if colors.alpha:
-        # A video with alpha was converted from RGB. Programs that convert without specifying a matrix use BT.601.
+        # A video with alpha was converted from RGB. Programs that write no matrix into the file convert with BT.601.
         return _BT601
-    # Video players make the same guess: frames larger than DVD frames have BT.709.
+    # Video players make the same guess: frames larger than DVD frames use BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601
 
 

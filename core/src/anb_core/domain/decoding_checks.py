@@ -12,8 +12,8 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
-"""The longest accepted loss at one place.
-Times match to within _MATCH_SECONDS, so a loss of half a second is always found."""
+"""Maximum length of a single loss that is accepted, in seconds.
+Times may differ by _MATCH_SECONDS, so this limit is lower than 0.5 s, and every loss of 0.5 s is found."""
 
 _MATCH_SECONDS = 0.05
 """Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""

@@ -1,6 +1,6 @@
 """The accepted containers and codecs, with the demuxers and decoders that read them.
 
-The API finds the container by the first bytes of an upload.
+The API detects the container from the first bytes of an upload.
 The worker makes ffmpeg use the demuxer of that container, and allows only the decoders in these tables.
 Demuxers, codecs and decoders have ffmpeg's names.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 SNIFF_BYTES = 1024
-"""Number of bytes from the beginning of a file that are enough to find its container."""
+"""Number of bytes from the beginning of a file that are enough to detect its container."""
 
 ACCEPTED = "MP4, MOV, 3GP, MKV, WebM, AVI or MPEG-TS"
 """The accepted containers, as text for error messages."""
@@ -101,7 +101,7 @@ def ffmpeg_max_pixels(max_pixels: int) -> int:
 
 
 def sniff_container(head: bytes) -> Container | None:
-    """Return the container of a file by its first bytes. None if the file is not accepted.
+    """Detect the container of a file from its first bytes. Returns None if the file is not accepted.
 
     `head` has the first SNIFF_BYTES bytes, or all bytes of a shorter file.
     """

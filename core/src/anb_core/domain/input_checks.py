@@ -1,4 +1,4 @@
-"""Checks of an upload before it is rendered, by the facts that the probe found."""
+"""Checks of an upload before it is rendered. The checks use the facts that the probe found."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class InputLimits:
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
     """Check that an upload can be rendered. Return its container, its video stream, and the end of its last stream.
 
-    The end is in seconds. Packets after the kept part may not have been read, and do not count.
+    The end is in seconds. Packets after the kept part do not count, because the probe may not have read them.
 
     Raises:
         BadInput: `not_a_video`, `corrupt`, `truncated`, `no_video_stream`, `audio_only`, `unsupported_codec`,
@@ -114,7 +114,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
 
 
 def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim) -> None:
-    """Check that no used stream ends before its duration in the headers.
+    """Check that no used stream is shorter than its duration in the headers.
 
     If the headers have only a duration of the whole file, the longest stream is checked.
     """
@@ -145,7 +145,7 @@ def _check_jumps(source: SourceFacts, trim: Trim) -> None:
 
 
 def _check_claim(claimed: float, actual: float, trim: Trim) -> None:
-    """Check one stream. `claimed` is its end in seconds by the headers, `actual` is the end of its last packet."""
+    """Check the end of a stream, in seconds: `claimed` is from the headers, `actual` is the end of the last packet."""
     if _is_short(min(claimed, trim.start + trim.length), actual, since=trim.start):
         raise BadInput(
             "truncated",

@@ -1,4 +1,4 @@
-"""Checks of an uploaded file before it is accepted: its size, and its container by the first bytes."""
+"""Checks of an uploaded file before it is accepted: its size, and its container according to the first bytes."""
 
 from anb_core.domain.errors import Invalid, TooLarge
 from anb_core.domain.formats import ACCEPTED, sniff_container
@@ -18,7 +18,7 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 def check_first_bytes(head: bytes) -> None:
-    """Check by the first bytes that a file is a video. `head` has SNIFF_BYTES bytes, or all bytes of a shorter file.
+    """Check that a file is a video, from its first bytes. `head` has SNIFF_BYTES bytes, or all bytes of a shorter file.
 
     Raises:
         Invalid: `file_empty`, `not_a_video`.

@@ -153,7 +153,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of an unfinished upload's object, as a process may write it again after the first."""
+    """Return two deletions of an unfinished upload's object: a process may write it after the first deletion."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 

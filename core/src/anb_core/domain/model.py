@@ -220,7 +220,7 @@ class Idempotency:
     lifetime: timedelta
     """How long the key is stored after the upload has begun."""
     silence: timedelta | None = None
-    """How long an unfinished upload without renewal keeps its key. Then the next upload with the key takes the key.
+    """An unfinished upload that was not renewed for this long loses its key to the next upload with the same key.
     None if an unfinished upload always keeps its key."""
 
 

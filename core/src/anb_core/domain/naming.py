@@ -43,7 +43,7 @@ def clean_title(raw: str) -> str:
     Raises:
         Invalid: `title_empty`, `title_too_long` or `title_unprintable`.
     """
-    # Only spaces are stripped, because a plain `strip()` would also remove line breaks, which are refused.
+    # Only spaces are stripped. A plain `strip()` would also remove line breaks, but a line break has to be refused.
     title = raw.strip(" ")
     if not _VISIBLE.search(title):
         fault = "has no character that can be seen" if title else "is empty"

@@ -1,4 +1,4 @@
-"""Find the jobs whose message is certainly lost: they have waited longer than all jobs before them can take.
+"""Find the jobs whose message is certainly lost: they have waited longer than all jobs ahead of them can take.
 
 The decision uses only the rows of the database, not the counts that the queue reports.
 """
@@ -26,8 +26,8 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time that a message can wait behind `ahead` other jobs while `workers` attempts run.
 
     The calculation assumes that every attempt takes ATTEMPT_LIMIT.
-    `slack` is the time that a message can stay invisible although no other job is before it in the queue.
-    For example, a worker received the message and crashed.
+    `slack` is the maximum time for which a message can be invisible although no other job is ahead of it.
+    For example, a message is invisible for a while if a worker received it and crashed.
     """
     rounds = -(-ahead // max(workers, 1))
     return slack + rounds * ATTEMPT_LIMIT
@@ -38,10 +38,10 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
 
     `under_way` has one time for each running attempt: the time at which the message of its job was sent.
 
-    Jobs that have waited longer are ahead of a job in the queue.
+    Jobs that have waited longer than a job are ahead of this job in the queue.
     Running jobs are also ahead of a job if their message was sent before the job began to wait.
     A job keeps its place when its message is sent again.
-    So while no worker runs, a message is sent again less often if more jobs wait.
+    So while no worker runs, a job at the back of the queue gets new messages less often than a job at the front.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

@@ -28,7 +28,7 @@ class PlannedLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderPlan:
-    """Everything that the render commands need to know about an upload and its edit."""
+    """Everything that the render commands depend on: the facts of an upload and its edit."""
 
     container: Container
     """Container of the upload."""
@@ -39,7 +39,7 @@ class RenderPlan:
     video_reading: Reading
     audio_reading: Reading
     video_decoder: str | None
-    """ffmpeg's name of the video decoder. None if ffmpeg's default decoder is right."""
+    """ffmpeg's name of the video decoder. None if ffmpeg's default decoder is used."""
     may_be_interlaced: bool
     """Whether frames of the upload may be interlaced."""
     looks: tuple[PlannedLook, ...]
@@ -105,7 +105,7 @@ def plan_render(
 
 
 def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:
-    """Plan how the frames are processed. A change of the look that needs no other processing is left out."""
+    """Plan how the frames are processed. A look that needs the same processing as the previous look is left out."""
     looks: list[PlannedLook] = []
     for look in video.looks:
         planned = PlannedLook(
@@ -116,9 +116,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
             pixel_aspect=look.pixel_aspect,
             color=plan_colors(look.colors, look.width, look.height),
         )
-        if (
-            looks and planned.first_frame == looks[-1].first_frame
-        ):  # The previous look ends before its first frame is shown.
+        if looks and planned.first_frame == looks[-1].first_frame:  # The previous look ends before any output frame.
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
         if different and planned.first_frame < frames and len(looks) < _MAX_LOOKS:
@@ -127,6 +125,6 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """Return the values on which the processing depends. Size and format matter only to filters that compare pixels."""
+    """Return the values on which the processing depends. Size and format count only for filters that compare pixels."""
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

@@ -10,7 +10,7 @@ from anb_core.domain.status import Change
 WORKER_LOST = Problem("worker_lost", "The worker stopped responding, and so did the workers that tried again.")
 
 INTERRUPTIONS_ALARM = 20
-"""With this number of interruptions or more, a person should examine the job and find the cause of the interruptions.
+"""A person should examine a job with at least this number of interruptions, to find the cause of the interruptions.
 
 Interruptions alone never end a job.
 """
@@ -95,7 +95,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
     The attempt counts as interrupted, and the next attempt waits for a backoff.
     If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
-    An error that the same job gets again and again is not an outage.
+    If the same job gets the error again and again, the cause is probably not an outage.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
@@ -104,7 +104,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
-    """Plan the settlement of an attempt whose input can't be processed. The job ends, as a retry would also fail."""
+    """Plan the settlement of an attempt whose input can't be processed. The job ends: a retry would also fail."""
     return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
 
 
@@ -114,7 +114,7 @@ def plan_return(age: timedelta | None) -> timedelta:
     `age` is the time since the first receipt of the message. None if this is the first receipt.
     After the first receipt, another worker may receive the message at once.
     After later receipts, the pause grows with the age of the message.
-    So several workers that return the message one after another do not use up its receives.
+    So the message does not use up its receives if several workers return it one after another.
     """
     if age is None:
         return timedelta(0)

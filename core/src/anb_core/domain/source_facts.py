@@ -29,11 +29,11 @@ class Reading:
     origin: float = 0.0
     """Timestamp of the file at which a video player shows the time 0."""
     seek: float | None = None
-    """Timestamp at which the reading begins. None if the reading begins at the beginning of the file."""
+    """Timestamp from which ffmpeg reads. None if ffmpeg reads from the beginning of the file."""
     stretches: tuple[Stretch, ...] = ()
-    """Corrections of timestamps that jump. Empty if no timestamps jump."""
+    """The stretches of the stream, which correct timestamps that jump. Empty if no timestamps jump."""
     skip: int = 0
-    """Number of packets at the beginning that are skipped. Used only together with `stretches`."""
+    """Number of packets that are skipped at the beginning. Used only together with `stretches`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +62,14 @@ class VideoFacts:
     """ffmpeg's name of the codec."""
     width: int
     height: int
-    """Size in the headers of the file, in pixels."""
+    """Width and height according to the headers of the file, in pixels."""
     claimed_end: float | None = None
-    """End of the stream by the file's headers, in seconds. None if the headers have no end for this stream."""
+    """End of the stream according to the file's headers, in seconds. None if the headers do not give it."""
     reading: Reading = Reading()
     packets: int = 0
     """Number of packets whose frames can be decoded, unless the packets are damaged."""
     shown: tuple[float, ...] = ()
-    """Presentation times of the frames in these packets, in seconds. The first frame is visible at the start."""
+    """Presentation times of these packets' frames, in seconds. The first frame is visible when the kept part begins."""
     end: float | None = None
     """End of the last frame in seconds, or the end of the kept part if more frames follow. None if no frame exists."""
     looks: tuple[Look, ...] = ()
@@ -100,7 +100,7 @@ class SourceFacts:
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
     """`cut_off` means that the index at the end of the file is missing."""
     claimed_end: float | None = None
-    """End of the file by its headers, in seconds. None if the headers have no end."""
+    """End of the file according to its headers, in seconds. None if the headers do not give it."""
     whole: bool = False
     """Whether the structure of the file proves that it is complete, even if its headers claim a longer duration."""
     jumps: tuple[float, ...] = ()

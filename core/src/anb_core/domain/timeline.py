@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 _INTERLEAVING_SECONDS = 5.0
-"""The maximum difference between the timestamps of neighboring packets of two streams, if neither stream has jumped."""
+"""Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
 
 _CONTINUES_SECONDS = 2.0
 """After a jump of another stream, a stream that continues for longer than this time did not take part in the jump."""
@@ -38,7 +38,7 @@ class Piece:
     end: float
     """Raw start of the earliest packet and raw end of the latest packet, by presentation time."""
     shift: float = 0.0
-    """Difference between a time on the timeline and the raw time."""
+    """Number of seconds that is added to a raw time to get the time on the timeline."""
 
     @property
     def at(self) -> float:
@@ -48,7 +48,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The place of a packet on the timeline. The place is exact once all packets of the file were added."""
+    """The place of a packet on the timeline. After the last packet, a call of `Timeline.pieces` makes it exact."""
 
     number: int
     """Index of the packet in its stream."""
@@ -103,7 +103,7 @@ class Timeline:
     """Places packets on one timeline. Packets are added in the order in which the file stores them.
 
     Until all packets are added, places are approximate, because a file may not store packets in the order of time.
-    After the last packet, a call of `pieces` makes all places exact.
+    After the last packet was added, calling `pieces` makes all places exact.
     """
 
     def __init__(self, tolerance: Tolerance) -> None:
@@ -158,7 +158,7 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first piece. It is 0 unless the first packet is far from other streams."""
+        """Return the shift of a stream's first piece. It is 0 unless the first packet is far from all other streams."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0

@@ -17,7 +17,7 @@ class Outgoing:
     group: str
     """The message group on FIFO queues: the id of the video. A FIFO queue keeps the messages of a group in order."""
     owner: str
-    """The message group on standard queues (fair queues): one owner's messages do not delay other owners."""
+    """The message group on standard queues (fair queues): the messages of one owner do not delay other owners."""
     deduplication: str
     """The deduplication id on FIFO queues, which drop repeated messages. The id of the outbox entry is used."""
 
@@ -66,7 +66,7 @@ class QueueReceiver(Protocol):
     """Receives messages one at a time. A received message is invisible to other receivers for a while."""
 
     def receive(self, *, wait: timedelta) -> Delivery | None:
-        """Wait at most `wait` for a message (long polling). It becomes invisible for the queue's visibility timeout.
+        """Wait at most `wait` for a message (long polling). The message is hidden for the queue's visibility timeout.
 
         Returns None if no message came.
         """

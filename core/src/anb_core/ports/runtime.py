@@ -36,7 +36,7 @@ class Runtime(Protocol):
     """Time, threads and error reports of the program that runs a use case."""
 
     def monotonic(self) -> float:
-        """Return the seconds of a clock that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
         ...
 
     def sleep(self, seconds: float) -> None:

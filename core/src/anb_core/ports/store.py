@@ -2,7 +2,7 @@
 
 Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
 All methods raise `Unavailable("database", ...)` when the database does not answer in time.
-After this error, the transaction may have been committed nevertheless, because only the answer may be lost.
+After this error, the transaction may still have been committed: perhaps only the database's answer was lost.
 The caller must read the row again to find out whether the transaction was committed.
 """
 
@@ -212,7 +212,7 @@ class Leases(Protocol):
         A new attempt increases the fence by 1. Every attempt has a new `attempt_id`.
         If the previous attempt's lease has expired, that attempt is first settled as lost.
         A caller that got no answer may repeat the call: the same `attempt_id` changes nothing and extends no lease.
-        A job that is not due yet gets an outbox entry for its due time, as this message may be the job's last.
+        A job that is not due yet gets an outbox entry for its due time, because this may be the job's last message.
         """
         ...
 
@@ -327,7 +327,7 @@ class Housekeeping(Protocol):
         """Remove events older than `events_before`, expired Idempotency-Keys, and the rows of deleted videos.
 
         The rows of a deleted video are removed when its grace period is over and all its objects are deleted.
-        Until then, a message that names the video is still recognised.
+        Until then, a message that names the video is not treated as a message for an unknown video.
         The limit applies to each of the three kinds of rows separately.
         """
         ...

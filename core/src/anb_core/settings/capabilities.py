@@ -1,7 +1,7 @@
 """One settings model for each capability of a program. A field's alias is the name of its environment variable.
 
-A validator that compares two fields is a validator of the later field.
-The reason is that pydantic gives a validator only the values of the earlier fields.
+A validator that compares two fields belongs to the later field.
+pydantic gives the validator of a field only the values of the earlier fields.
 With several base classes, the fields of the last base class come first.
 """
 

@@ -19,7 +19,7 @@ MIN_TOKEN_LENGTH = 16
 
 
 def plain(value: object) -> object:
-    """Return the value as in an environment variable: a duration as whole seconds, any other value unchanged."""
+    """Convert the value to its form in an environment variable. A duration becomes whole seconds."""
     return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 

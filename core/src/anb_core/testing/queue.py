@@ -15,7 +15,7 @@ DEDUPLICATION = timedelta(minutes=5)
 """Time for which a FIFO queue drops messages with a repeated deduplication id, as SQS does."""
 
 POLL_SECONDS = 0.01
-"""Pause between the checks of a long poll. No time can be computed for the wait, because `now` may jump."""
+"""Seconds between the checks of a long poll. The poll can't sleep until a computed time, because `now` may jump."""
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ class Follower:
 
     A reader with a `name` has a cursor, which is stored under this name.
     When such a reader starts, it begins after its cursor.
-    The reader begins there again after every error, because the database may have been restored to an earlier state.
+    After an error, the reader begins after its cursor again: the database may have been restored to an earlier state.
     So a reader with a name may get an event more than once.
     A reader without a name begins at the end of the feed.
 

@@ -25,7 +25,7 @@ class Gate:
     """Checks, one after another, whether the dependencies (database, bucket, queue) answer.
 
     Each function in `pings` raises Unavailable if its dependency does not answer.
-    `wait` sleeps for some seconds, and may return earlier when the worker stops.
+    `wait` sleeps for the given number of seconds, and may return earlier when the worker stops.
     """
 
     def __init__(

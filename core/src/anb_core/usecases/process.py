@@ -83,7 +83,7 @@ class Process:
 
         If another transaction has locked the row, the claim is repeated for a third of the lease's lifetime.
         If the worker gave the message back instead, one of the message's receives would be used up.
-        The message stays invisible for longer than the lease.
+        Repeating the claim is safe, because the message stays invisible for longer than the lease.
 
         Raises:
             Unavailable: nothing could be committed.

@@ -22,7 +22,7 @@ For each reason to send messages again, a pass sends at most this number of mess
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""The queue counts as empty after this number of readings of 0 in a row, over at least the time EMPTY_WINDOW.
+"""The queue counts as empty after this number of readings of 0 in a row, which together span at least EMPTY_WINDOW.
 A single reading is not reliable, because the queue's counts are approximate and may be out of date.
 """
 
@@ -33,7 +33,7 @@ EVENTS_KEPT = timedelta(days=7)
 """How long events are kept. A reader of the feed that stops for longer has to read all rows again."""
 
 IN_LINE = 1000
-"""Maximum number of waiting jobs whose waiting time is compared with the jobs ahead of them in the queue."""
+"""Maximum number of waiting jobs for which a pass checks whether the jobs ahead of them explain their wait."""
 
 DELETION_HOLD = timedelta(minutes=5)
 """Time for which a process holds deletions. After this time, other processes can take a crashed process's deletions."""
@@ -55,7 +55,7 @@ class EmptyWatch:
         A message that was sent longer ago than this duration is certainly lost.
         The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
         The duration must not be the whole time for which the queue was empty.
-        This time grows as fast as the age of a lost message, so such a message would never become older.
+        The whole time grows as fast as the age of a lost message, so no lost message would ever be found.
         """
         if not depth.empty:
             self._since = None
@@ -112,7 +112,7 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # A message may be invisible for this duration with no job ahead of it, if a worker crashed or gave it back.
+        # If a worker crashed or returned a message, the message may be invisible this long with no job ahead of it.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 

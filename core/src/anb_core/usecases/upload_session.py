@@ -42,7 +42,7 @@ A client that sends an upload again has lost the first connection. The server ma
 """
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
-"""Pauses between the tries to complete an upload, in seconds. A new upload of the file would take longer."""
+"""Pauses between the tries to complete an upload, in seconds. Sending the whole file again would take longer."""
 
 CONTENT_TYPE = "video/mp4"
 
@@ -108,7 +108,7 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes of the file, as long as they are too few to find the container. Later None."""
+        """The first bytes of the file, kept until they are enough to detect the container. None after that."""
         self._size = 0
         self._digest = hashlib.sha256()
         self._renewed_at = 0.0

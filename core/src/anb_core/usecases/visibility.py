@@ -1,4 +1,4 @@
-"""Which videos a caller may see. For a caller, another owner's video does not exist."""
+"""Which videos a caller may see. A video that the caller may not see is reported as missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
 """The timeout of one statement. It is less than a third of the default heartbeat.
-A lease therefore survives one statement that hangs."""
+So a worker does not lose its lease when one statement hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
 """Maximum time that a statement waits for a lock. Usual waits are shorter, because every transaction is short."""
@@ -59,7 +59,7 @@ CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses it, because its connections are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""Maximum age of a connection. When a host name moves to another server, new connections go to that server."""
+"""Maximum age of a connection. If a host name moves to another server, all connections use it after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
 """SQLSTATEs of a read-only, stopping, crashed or starting server. After such an error we close the connection."""
@@ -89,12 +89,12 @@ def _sqlite_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # n
 
 
 def now_plus(duration: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """Return an SQL expression: the time of the database's clock plus a duration."""
+    """Return an SQL expression for the time of the database's clock plus `duration`."""
     return type_coerce(_Clock() + literal(milliseconds(duration), BigInteger), Time)
 
 
 def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)) -> ColumnElement[bool]:
-    """Return an SQL condition: the moment is at least `ago` in the past.
+    """Return an SQL condition that is true if `moment` is at least `ago` in the past.
 
     A subquery reads the clock, so the clock is read only once and an index can be used.
     """
@@ -170,7 +170,7 @@ def _lenient_json(text: str) -> object:
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     # The driver must not begin transactions itself.
-    # In a deferred transaction, which the driver would begin, a second writer fails at once. See `_begin_sqlite`.
+    # The driver would begin deferred transactions, in which a second writer fails at once. See `_begin_sqlite`.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {milliseconds(SQLITE_WAIT)}")

@@ -341,7 +341,7 @@ def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now
     """Put a message for a locked job into the outbox. The new entry replaces the job's older entry.
 
     The new entry needs a new id, because a FIFO queue would drop a message with a repeated id.
-    Also, a relay that has just sent the message of the old entry would delete the new entry.
+    With the same id, a relay that has just sent the old entry's message would also delete the new entry.
     """
     connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))

@@ -173,7 +173,7 @@ jobs = Table(
 
 
 def waiting() -> ColumnElement[bool]:
-    """Return an SQL condition: the job waits for a worker, and only a message can make a worker take the job.
+    """Return an SQL condition that is true for a job that waits for a worker. Only a message makes a worker take it.
 
     The condition uses literals instead of bound parameters.
     With bound parameters, the query planners would not see that they can use the partial index.

@@ -144,11 +144,11 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """Return the upload that holds the key if it is silent for too long, or else how long it may still be silent.
+    """Check whether the upload that holds the key is silent, which means that it was not renewed for too long.
 
-    (upload, None): the upload is silent for too long, and its row is locked.
-    (None, duration): the upload keeps the key for this duration.
-    (None, None): the upload is complete, or `idempotency.silence` is None.
+    Returns (upload, None) if the upload is silent. The row of the upload is then locked.
+    Returns (None, duration) if the upload keeps the key for this duration.
+    Returns (None, None) if the upload is complete, or `idempotency.silence` is None.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None

@@ -8,7 +8,7 @@ So two releases write both columns:
 - This release reads `answered`, which is up to date no matter which program wrote last.
 - The second release copies `answered` to `receipts` in rows where the two columns differ, and reads `receipts`.
 - The third release no longer writes `answered`.
-- The fourth release drops the column `answered`, because no program that may still run writes the column.
+- The fourth release drops the column `answered`. By then, no program that can still be running writes the column.
 """
 
 import sqlalchemy as sa
