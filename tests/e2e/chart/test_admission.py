@@ -66,7 +66,7 @@ def test_a_valid_videojob_is_accepted_however_often_it_is_applied(
 
 def test_a_mirror_is_named_by_its_videos_id(apply: Apply, name: str) -> None:
     assert apply(VIDEO_ID, {"videoId": VIDEO_ID}) == ""
-    assert "Set metadata.name to the same id" in apply(name, {"videoId": VIDEO_ID})
+    assert "Set metadata.name to the id" in apply(name, {"videoId": VIDEO_ID})
     assert apply(name, {"videoId": "An_Id.that-is-no-name"}) == ""
 
 

@@ -56,7 +56,7 @@ def test_a_second_videojob_for_one_video_is_refused_and_the_first_is_its_mirror(
     second = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": {"videoId": video_id}}
     path = served.folder / f"{name}.json"
     path.write_text(json.dumps(second), encoding="utf-8")
-    assert "Set metadata.name to the same id" in served.kubectl("create", "-f", str(path), check=False).stderr
+    assert "Set metadata.name to the id" in served.kubectl("create", "-f", str(path), check=False).stderr
     assert name not in served.videojobs()
 
 
