@@ -1,14 +1,14 @@
-"""Measures the lag of `kubectl get videojobs` behind the database, and the operator's load with 10,000 VideoJobs.
+"""Measures how long `kubectl get videojobs` lags behind the database, and the operator's load with 10,000 VideoJobs.
 
 `python -m bench.mirror` takes about 15 minutes.
-The benchmark starts PostgreSQL and a Kubernetes API server, and runs the real operator with both.
+The benchmark starts PostgreSQL and a Kubernetes API server, and runs the real operator against both servers.
 KUBEBUILDER_ASSETS must name the folder with etcd, kube-apiserver and kubectl.
 The command `setup-envtest use -p env` prints this variable.
 
-Workers are simulated: each worker changes its video once a second, through the store, and renders nothing.
-The lag of a change is the time from the call of the store until kubectl prints a line with this or a later change.
+Workers are simulated: a simulated worker changes its video in the store once a second, and renders nothing.
+The lag of a change is the time from the store call until kubectl prints the changed state or a later state.
 The benchmark reads these lines from `kubectl get videojobs --watch`.
-The baseline is the lag of as many plain merge patches to the same API server, without our operator.
+The baseline is the lag of the same number of merge patches that are sent to the API server without our operator.
 """
 
 import argparse
@@ -38,16 +38,16 @@ from bench.mirror_site import CLAIMED, DONE, NAMESPACE, PATIENCE, WORKERS, Chang
 from tests.support import eventually
 
 RATES = (10, 50, WORKERS)
-"""The rates in changes per second. The promised lag is for the last rate. Each worker makes one change per second."""
+"""The measured rates, in changes per second. The promised lag is for the last rate: one change per worker."""
 
 THREADS = 5
-"""Number of threads that simulate workers, each with one database connection. They share each rate equally."""
+"""Number of threads that simulate workers. Each thread has one database connection and the same rate."""
 
 STEP = 6
-"""Progress reports of a video are this many percent apart. With this step, a video has 19 changes in total."""
+"""Difference between two progress reports of a video, in percent. With this step, a video has 19 changes in total."""
 
 IDLE_PERCENT = 10.0
-"""Below this CPU use, in percent of one processor, the operator counts as idle and only polls the feed."""
+"""The operator counts as idle below this CPU use, in percent of one processor. An idle operator only polls the feed."""
 
 USERS = ("operator", "kube-apiserver", "etcd", "bench", "everything")
 """Programs whose CPU use is a column of the table. `everything` is the whole machine."""
@@ -58,7 +58,7 @@ HEADER = " ".join(
 )
 
 TOLERANCE = 1.05
-"""If the changes take more than this multiple of the planned time, the output says that the machine is too slow."""
+"""If the changes take longer than this multiple of the planned time, the output says that the machine is too slow."""
 
 Steps = Iterator[tuple[str, int]]
 """Each step of this iterator changes a video, and yields the video's id and stage (see `CLAIMED` and `DONE`)."""
@@ -81,7 +81,7 @@ class Measured:
         return quantiles(self.lags, n=100, method="inclusive")[number - 1]
 
     def row(self, name: str) -> str:
-        """The measurements as a line of the table under `HEADER`."""
+        """The measurements as one line of the table. `HEADER` is the table's first line."""
         lags = f"{self.percentile(50):7.2f} {self.percentile(99):7.2f} {max(self.lags):7.2f}"
         shares = (f"{self.shares[user]:{WIDTH}.2f}" if user in self.shares else " " * WIDTH for user in USERS)
         return " ".join((f"{name:24} {lags} {self.lines:7.1f}", *shares))
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
-    """Create this number of finished VideoJobs, measure the start of an operator, and measure all rates again."""
+    """Create `number` finished VideoJobs, measure the start of an operator, and measure all rates again."""
     _say(f"{number} videos are processed while no operator runs")
     processed = drive([lives(site.store, f"standing-{n}", step=100) for n in range(THREADS)], 3 * number)
     _say("an operator catches up")
@@ -136,9 +136,9 @@ def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
 
 
 def follow(site: Site, watch: Watch, operator: psutil.Process, *, rate: int, seconds: int, where: str = "") -> Measured:
-    """Measure the lag at this rate of changes per second."""
+    """Measure the lag at a rate of `rate` changes per second."""
     _say(f"{rate} changes a second for {seconds} s{where}")
-    # As in production, the videos of the workers have different progress.
+    # The first videos of the workers start at different percentages, because in production progress differs, too.
     workers = [lives(site.store, worker, begin=STEP * (1 + n % 16)) for n, worker in enumerate(worker_names(rate))]
     watch.wait_for(drive(workers, 2 * rate, rate))
     return measure(f"{rate}/s{where}", watch, workers, rate=rate, seconds=seconds, operator=operator)
@@ -153,7 +153,7 @@ def measure(
     seconds: int,
     operator: psutil.Process | None = None,
 ) -> Measured:
-    """Make changes, wait until kubectl has printed all of them, and print a line of the table."""
+    """Make changes, wait until kubectl has printed all changes, and print a line of the table."""
     begin, before = time.monotonic(), _processor_seconds(operator)
     changes = drive(players, rate * seconds, rate)
     driven = time.monotonic() - begin
@@ -171,7 +171,7 @@ def measure(
 
 
 def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> list[Change]:
-    """Make this number of changes, at most `rate` per second. The simulated workers take turns. Returns the changes."""
+    """Make and return `changes` changes, at most `rate` per second. The simulated workers take turns."""
     threads = min(THREADS, len(players))
     begin = time.monotonic()
 
@@ -189,7 +189,7 @@ def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> lis
 
 
 def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = None) -> Steps:
-    """A worker's videos, one after the other, each from its submission to its result.
+    """Process one video after another as a simulated worker, each from its submission to its result.
 
     Progress is reported every `step` percent. The first video starts at `begin` percent.
     """
@@ -214,7 +214,7 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
             raise TypeError(f"{video_id} can't be claimed: {claimed}")
         yield video_id, CLAIMED
         for percent in range(first, 100, step):
-            # Half a percent is added, because progress is stored as a fraction and shown rounded down.
+            # Half a percent is added, because kubectl shows the stored fraction as a percentage that is rounded down.
             store.report_progress(claimed.lease, (percent + 0.5) / 100)
             yield video_id, CLAIMED + percent
         key, digest = claimed.lease.result_key, "0" * 64
@@ -223,7 +223,7 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
 
 
 def bare_patches(client: httpx.Client, video_id: str) -> Steps:
-    """Patch the status of one VideoJob directly; each patch adds one percent of progress."""
+    """Patch the status of one VideoJob without the operator. Each patch adds one percent of progress."""
     path = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}/{PLURAL}/{video_id}/status"
     headers = {"Content-Type": "application/merge-patch+json"}
     for percent in count():

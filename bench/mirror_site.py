@@ -30,10 +30,10 @@ WORKERS = 100
 """Number of worker pods in the cluster."""
 
 CLAIMED, DONE = 1, 102
-"""Stages of a video as numbers: 0 while it waits, `CLAIMED` plus its percent while it is processed, then `DONE`."""
+"""Stages of a video as numbers: 0 while it waits, `CLAIMED` + percentage while it is processed, then `DONE`."""
 
 PATIENCE = 900.0
-"""Timeout for anything that the operator does, in seconds."""
+"""Timeout for each wait for the operator or kubectl, in seconds."""
 
 NAMESPACE = "anb"
 WORKER = "app=worker"
@@ -41,7 +41,7 @@ SHOWN = r"jsonpath={.metadata.name} {.status.phase} {.status.progress}{'\n'}"
 
 
 class Change(NamedTuple):
-    """A change of a video. `place` is the video's new stage, and `asked` is the monotonic time of the store's call."""
+    """A change of a video. `place` is the video's new stage, and `asked` is the monotonic time of the store call."""
 
     video_id: str
     place: int
@@ -68,18 +68,18 @@ class Watch:
         return list(self._printed)
 
     def lines(self, since: float) -> int:
-        """Number of lines printed since `since`, a time of the monotonic clock."""
+        """Number of lines printed since the time `since` of the monotonic clock."""
         return sum(at >= since for printed in self._printed.values() for at, _ in printed)
 
     def lag(self, change: Change) -> float | None:
-        """Seconds from a change to the first line that shows it. None if no line shows it yet."""
+        """Seconds from a change to the first line that shows the change. None if no line shows the change yet."""
         for at, place in self._printed.get(change.video_id, ()):
             if at >= change.asked and place >= change.place:
                 return at - change.asked
         return None
 
     def wait_for(self, changes: Iterable[Change]) -> None:
-        """Wait until kubectl has printed all these changes.
+        """Wait until kubectl has printed all given changes.
 
         Raises:
             AssertionError: a change was not printed in time, or kubectl ended.
@@ -120,7 +120,7 @@ class Site:
 
     @contextmanager
     def operator(self) -> Iterator[psutil.Process]:
-        """Run an operator process and wait until it is ready. If the block fails, the operator's log is printed."""
+        """Run an operator process and wait until it is ready. If the `with` block fails, print the operator's log."""
         environment = self._environment | {"ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
         with self._log.open("wb") as log:
             process = subprocess.Popen([sys.executable, "-m", "anb_operator"], stdout=log, stderr=log, env=environment)
@@ -171,7 +171,7 @@ class Site:
 
 @contextmanager
 def opened() -> Iterator[Site]:
-    """Start all servers, and stop all servers at the end of the block."""
+    """Start all servers, and stop them at the end of the `with` block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(running_postgres()).create_database()

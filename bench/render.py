@@ -1,6 +1,6 @@
-"""Compares our render engine with MoviePy, used as its documentation shows: the same edit of the same clip.
+"""Compares our render engine with MoviePy: both make the same edit of the same clip.
 
-`python -m bench.render` prints the time and memory of both engines, and the ratios.
+`python -m bench.render` prints the time and memory of both engines, and the ratios between the engines.
 The edit has an intro with a title, half a minute of the clip, and an outro, as H.264 and AAC.
 The clip is fitted into 1280x720 and gets a watermark.
 Both engines use our engine's own cards, which are rendered before the measurement.
@@ -33,7 +33,7 @@ TITLE = "A walk in the park"
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one run: wall time and CPU time in seconds, and the memory of its largest process in MiB."""
+    """The cost of one run: wall time and CPU time in seconds, and the memory of the largest process in MiB."""
 
     wall: float
     cpu: float
@@ -80,7 +80,7 @@ def run_engine(clip: Path, workdir: Path, cards: Path) -> None:
 
 
 def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
-    """Render with MoviePy, used as its documentation shows."""
+    """Render with MoviePy, in the way that MoviePy's documentation shows."""
     from moviepy import (  # noqa: PLC0415 - the engine's run must not pay for this import
         CompositeVideoClip,
         ImageClip,

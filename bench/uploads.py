@@ -1,9 +1,9 @@
 """Measures the memory of an API process while it sends the largest allowed number of uploads to a slow bucket.
 
 `python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections.
-The benchmark sends 16 uploads at the same time, as fast as the API reads the uploads.
+The benchmark sends 16 uploads at the same time, as fast as the API reads them.
 Then the benchmark prints the peak memory of the API process. docs/performance.md has the promised limit.
-The uploads have 16 owners, because one owner may not use all places.
+The uploads belong to 16 owners, because one owner may not use all upload slots.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def uploading(process: Process, sink: Sink, seconds: float) -> int:
-    """The peak memory in bytes while all upload places are in use."""
+    """The peak memory in bytes while all upload slots are in use."""
     owners = [f"owner-{number}" for number in range(MAX_UPLOADS)]
     tokens = [create_token(process.parts.store, owner=owner, scope=Scope.USER).secret for owner in owners]
     uploads = [Raw(process.url, token) for token in tokens]
@@ -73,11 +73,11 @@ def fill(upload: Raw) -> None:
         while True:
             upload.send_chunk(piece)
     except OSError:
-        """The API refused the upload, or the process was stopped."""
+        """The API refused the upload, or the API process was stopped."""
 
 
 def peak(process: Process) -> int:
-    """The peak memory of the process so far, in bytes."""
+    """Peak memory of the process since its start, in bytes."""
     status = Path(f"/proc/{process.child.pid}/status").read_text(encoding="ascii")
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) * 1024

@@ -42,7 +42,7 @@ END = "<!-- settings: end -->"
 
 
 def with_table(document: str) -> str:
-    """Return the document with the current table between its two markers.
+    """Return the document with an updated table between its two markers.
 
     Raises:
         ValueError: a marker is missing.
@@ -55,7 +55,7 @@ def with_table(document: str) -> str:
 
 
 def for_the_chart() -> str:
-    """Return YAML for the chart's templates: the programs that read each setting, and the format of each setting."""
+    """Return YAML for the chart's templates, with the programs that read each setting, and the setting's format."""
     reading = readers({name: PROGRAMS[name] for name in IN_THE_CHART})
     forms = {name: asdict(form) for name, form in FORMS.items()}
     return (

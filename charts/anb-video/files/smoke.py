@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-# A Secret often ends with a line break. A header with a line break raises an error whose message shows the token.
+# A Secret often ends with a line break. In a header, the line break raises an error whose message shows the token.
 AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line without buffering, for `helm test --logs`."""
+    """Print a line at once, so that `helm test --logs` shows it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The entry point of the `anb` command. An error ends with a sentence on stderr and an exit code, not a traceback."""
+"""The entry point of the `anb` command. On an error, the command prints one sentence on stderr, not a traceback."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def main() -> None:
         import signal  # noqa: PLC0415 - Ctrl-C may come during any import
         import threading  # noqa: PLC0415 - see above
 
-        # Until a command runs, the process holds nothing that needs cleanup, so Ctrl-C may exit at once.
+        # Before a command runs, the process has nothing to clean up, so Ctrl-C may exit at once.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _exit_at_once)
         from anb_cli import streams  # noqa: PLC0415 - see above
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def perform(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code. An error is printed on stderr before the return."""
+    """Run a command and return its exit code. Prints an error on stderr."""
     import signal  # noqa: PLC0415 - see main
 
     from anb_cli.errors import CliError, Exit, describe  # noqa: PLC0415 - see main
@@ -75,7 +75,7 @@ def _exit_at_once(*_: object) -> None:
 
 
 def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print no traceback for an exception that Python can't raise, as in a destructor. On Ctrl-C, exit at once."""
+    """Print no traceback for an exception that Python can't raise, such as in a destructor. On Ctrl-C, exit at once."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

@@ -16,16 +16,16 @@ from anb_core.domain.naming import VIDEO_ID_PATTERN
 Json = dict[str, Any]
 
 LARGEST = 64_000_000
-"""Maximum size of a response body in bytes. A page of a hundred videos needs about a hundredth of this size."""
+"""Maximum size of a response body, in bytes. A page of 100 videos has about 1/100 of this size."""
 
 LONGEST = 120.0
-"""Maximum seconds between the first and the last byte of a response body."""
+"""Maximum time between the first and the last byte of a response body, in seconds."""
 
 INSUFFICIENT_STORAGE = 507
 
 
 def read(response: httpx.Response) -> httpx.Response:
-    """Return the response with its body, read within the limits of size and time.
+    """Read the body within the limits of size and time, and return the response with the body.
 
     Raises:
         NotOurs: the body is too long or too slow.
@@ -56,7 +56,7 @@ def object_of(response: httpx.Response) -> Json:
 
 
 def video_of(data: object) -> Json:
-    """Return the data of a video after checking every field that the commands use.
+    """Check every field of a video that the commands use, and return the video's data.
 
     Raises:
         NotOurs: a field is missing or malformed.
@@ -67,7 +67,7 @@ def video_of(data: object) -> Json:
 
 
 def receipt_of(data: Json) -> Json:
-    """Return the receipt of an upload after checking it.
+    """Check the receipt of an upload and return it.
 
     Raises:
         NotOurs: the data is not a receipt.
@@ -95,7 +95,7 @@ def refusal_of(response: httpx.Response) -> CliError:
     problem = _json(response)
     retry_after = _seconds(response.headers.get("retry-after"))
     if not isinstance(problem, dict) or "code" not in problem:
-        # A proxy sends such a response while the API server behind the proxy restarts.
+        # A proxy sends such a response while the API server behind it restarts.
         kind = Unreachable if response.is_server_error else NotOurs
         sentence = f"HTTP {response.status_code} from {response.url}, which is not ANB Video: is the address right?"
         return kind(sentence, retry_after=retry_after)
@@ -157,7 +157,7 @@ def _is_result(data: Json) -> bool:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds that a Retry-After header gives, as a number or a date. None without a valid header."""
+    """Return the wait in seconds from a Retry-After header with a number or a date. None without a valid header."""
     if retry_after is None:
         return None
     try:

@@ -16,14 +16,14 @@ USUAL_ID_LENGTH = 36
 """Length of a UUID. An id of this length is complete and needs no search."""
 
 LOOKED_THROUGH = 500
-"""Number of newest videos that are searched for a prefix. Cancel, retry and delete search all videos."""
+"""Number of the newest videos that are searched for a prefix. Cancel, retry and delete search all videos."""
 
 SHOWN = 10
 """Number of videos that the error message about an ambiguous prefix lists."""
 
 
 class Source(Protocol):
-    """The part of the API client that the search needs."""
+    """The methods of the API client that the search needs."""
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
@@ -31,12 +31,12 @@ class Source(Protocol):
 
 
 def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
-    """Return the id that equals `given`, or the only id that starts with `given`.
+    """Return the id that is equal to `given`, or the only id that starts with `given`.
 
     `enough` is the minimum length of a prefix.
 
     Raises:
-        WrongUse: `given` is not a valid id, is too short a prefix, or is the prefix of several ids.
+        WrongUse: `given` is not a valid id, or is a prefix that is too short or that several ids have.
         Refused: no video has this id or prefix.
     """
     if not given.strip():

@@ -25,15 +25,15 @@ from anb_core.domain.backoff import backoff
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 SILENCE = 40.0
-"""Seconds without a byte after which an event stream counts as dead. The API sends a comment every 15 seconds."""
+"""An event stream counts as dead after this many seconds without a byte. The API sends a comment every 15 seconds."""
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
-"""Maximum total of the waits, in seconds, if no byte of the file was sent yet."""
+"""Maximum total time of waiting between tries, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum total of the waits, in seconds, after a part of the file was sent. A change of networks takes under 60 s."""
+"""Maximum total time of waiting after a part of the file was sent, in seconds. A change of networks takes less time."""
 PATIENCE_WHILE_HELD = 150.0
-"""Maximum total of the waits, in seconds, while the API still serves an earlier, broken request of the upload.
+"""Maximum total time of waiting while the API still serves an earlier, broken request of the upload, in seconds.
 
 The API notices a broken connection within one minute.
 """
@@ -45,7 +45,7 @@ PAGE = 100
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
     """Return the seconds to wait before the upload is sent again, or None to give up.
 
-    `tries` is the number of failures so far, and `error` is the last failure. `waited` is the total of the waits, in s.
+    `tries` is the number of failures so far, and `error` is the last failure. `waited` is the total wait in seconds.
     `begun` says whether any byte of the file was sent. The Idempotency-Key makes another try safe.
     """
     match error:
@@ -63,7 +63,7 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
 
 
 def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
-    """Return an HTTP client for this address that uses the proxies and certificates of the environment.
+    """Return an HTTP client for the URL. The client uses the proxies and certificates of the environment.
 
     Raises:
         WrongUse: the proxies or certificates can't be used.
@@ -86,7 +86,7 @@ def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - htt
 
 
 class Api:
-    """The API of one deployment, called with one token."""
+    """A client for the API of one deployment, with one token."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -193,7 +193,7 @@ class Api:
     # --- streams ------------------------------------------------------------------------------------------------------
 
     def events(self, video_id: str, *, after: str | None) -> Iterator[ServerSentEvent]:
-        """Yield the video's events until the stream ends. `after` is the id of the last event received, if any.
+        """Yield the video's events until the stream ends. `after` is the id of the last received event, or None.
 
         Raises:
             Unreachable: the connection broke.

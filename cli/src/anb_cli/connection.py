@@ -1,4 +1,4 @@
-"""Finds the deployment for a command. ANB_URL and ANB_TOKEN, or else the nearest `.anb` folder, name the deployment."""
+"""Finds the deployment for a command, from ANB_URL and ANB_TOKEN or from the nearest `.anb` folder."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from anb_cli.stack.folder import current_folder, find
 _SCHEMES = ("http", "https")
 
 _PAGES = re.compile(r"(/api|/api/videos|/docs|/redoc|/openapi\.json|/healthz|/readyz)?/*$")
-"""Paths that are removed from the end of ANB_URL, because people copy the address of a page into ANB_URL."""
+"""Paths that are removed from the end of ANB_URL, because people often copy a page's address into it."""
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 LONGEST_NAME = 253
@@ -38,7 +38,7 @@ def connection(environ: Mapping[str, str], folder: Path | None = None) -> Connec
 
     Raises:
         WrongUse: the address or the token is missing or malformed.
-        Unreachable: the local stack does not run.
+        Unreachable: the local stack is not running.
     """
     url, token = environ.get("ANB_URL", "").strip(), _checked_token(environ.get("ANB_TOKEN", ""))
     if url:
@@ -101,10 +101,10 @@ def _is_host(host: str) -> bool:
 
 
 def _checked_token(given: str, what: str = "ANB_TOKEN") -> str:
-    """Return the token without surrounding whitespace, or "". A token read from a file often ends with a line break.
+    """Return the token without surrounding whitespace, or "". A token from a file often ends with a line break.
 
     Raises:
-        WrongUse: the token contains a character that no token has. `what` names the token in the message.
+        WrongUse: the token contains a character that is not allowed in tokens. `what` names the token in the message.
     """
     token = given.strip()
     for place, letter in enumerate(token, start=1):

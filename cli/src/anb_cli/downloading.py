@@ -1,8 +1,8 @@
 """Downloads a finished video.
 
-A download to a file goes to a partial file in the same folder. After an error the download resumes the partial file.
-At the end the partial file is renamed.
-A download to a pipe, a device or stdout is written directly.
+A download to a file goes to a partial file in the same folder first. After an error, the partial file is resumed.
+A complete partial file is renamed to the name of the target file.
+A download to a pipe, a device or stdout has no partial file.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ TRIES = 4
 PARTIAL_CONTENT = 206
 
 LONGEST_NAME = 255
-"""Maximum bytes of a file name on common file systems."""
+"""Maximum length of a file name on common file systems, in bytes."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths of open file descriptors. Such a path is not opened again, because the new file would start at offset 0."""
+"""Paths of open file descriptors. Such a path is not opened again, because writing would start at offset 0 again."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
@@ -60,7 +60,7 @@ def target(video: dict[str, Any], output: Path | None) -> Path:
 
 
 def is_written_through(path: Path) -> bool:
-    """Whether the path is an existing pipe, device or open descriptor, which is written directly.
+    """Whether the path is an existing pipe, device or open descriptor. A partial file is not used for such a path.
 
     Raises:
         OSError: the path can't be examined.
@@ -82,7 +82,7 @@ def download(
 ) -> None:
     """Download the result of a processed video to `path`, which `target` returned.
 
-    A file at `path` is always complete. `on_bytes` gets the number of bytes that are on the disk or written so far.
+    A file at `path` is always complete. `on_bytes` is called with the total number of bytes written so far.
 
     Raises:
         Unreachable: the bucket does not respond.
@@ -131,8 +131,8 @@ class _PartialFile:
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
-        """Open the file to append to it, or with `restart` to overwrite it. Yields a function that writes bytes."""
-        # The file is unbuffered, because bytes in a buffer would be lost when the connection breaks.
+        """Open the file for appending, or with `restart` for overwriting. Yields a function that writes bytes."""
+        # The file is unbuffered, because buffered bytes would be lost if the connection broke.
         with self._file.open("wb" if restart else "ab", buffering=0) as file:
             yield _writer(file)
 
@@ -146,7 +146,7 @@ class _PartialFile:
 
 
 class _DirectOutput:
-    """A pipe, device or open descriptor. Bytes that were written can't be taken back."""
+    """A download to a pipe, device or open descriptor. Written bytes can't be removed again."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.bytes_done = 0
@@ -155,7 +155,7 @@ class _DirectOutput:
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
-        """Yield a function that writes the next bytes. With `restart`, the function skips the bytes written before."""
+        """Yield a function that writes the next bytes. With `restart`, the function skips already written bytes."""
         skip = self.bytes_done if restart else 0
 
         def take(piece: bytes) -> None:
@@ -169,7 +169,7 @@ class _DirectOutput:
 
 
 def _writer(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
-    """Return a function that writes all bytes to an unbuffered file, whose own `write` may write only a part."""
+    """Return a function that writes all bytes to an unbuffered file. The file's own `write` may write only a part."""
 
     def write(data: bytes) -> None:
         rest = memoryview(data)

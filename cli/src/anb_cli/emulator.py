@@ -1,8 +1,8 @@
 """Runs MiniStack, the S3 and SQS emulator, as a child process.
 
 MiniStack pins its own version of botocore, so MiniStack is installed in a separate virtual environment.
-`anb up` uses this module, and so do the contract tests.
-The emulator accepts only requests that are signed with the secret that the caller gave to the emulator.
+`anb up` and the contract tests use this module.
+The emulator accepts only requests that are signed with the secret that the module's caller chose.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.05
 def install(announce: Callable[[str], None] = lambda _: None) -> Path:
     """Return the Python interpreter of MiniStack's virtual environment. Create the environment if it is missing.
 
-    The environment is in the user's cache directory, one per lock file and Python version.
+    The environment is in the user's cache directory. Each lock file and Python version has its own environment.
     Several processes may call `install` at the same time: one process installs, the other processes wait.
     `announce` gets a message before an installation.
 
@@ -66,7 +66,7 @@ def install_lock(python: Path) -> None:
         CalledProcessError: pip failed.
     """
     subprocess.run(
-        # -I: modules in the current folder must not be imported.
+        # -I prevents Python from importing modules of the current folder.
         [python, "-I", "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes", "-r", _LOCK],
         check=True,
         capture_output=True,
@@ -89,7 +89,7 @@ class Emulator:
     """A MiniStack process on 127.0.0.1:`port`. The folder `data` keeps its objects, queues and log.
 
     The emulator can be started again after a stop or a crash. Queues survive a normal stop, but not SIGKILL.
-    It accepts requests that are signed with `secret` as the AWS secret access key and with any access key id.
+    The emulator accepts requests signed with `secret` as the AWS secret access key and with any access key id.
     """
 
     def __init__(self, *, port: int, data: Path, secret: str) -> None:
@@ -114,7 +114,7 @@ class Emulator:
         self._refuse_a_port_in_use()
         self._data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            # The emulator gets a new session, because Ctrl-C must not end the emulator while workers still drain.
+            # The emulator gets a new session, because Ctrl-C must not end the emulator while workers finish jobs.
             self._process = subprocess.Popen(
                 [python, "-I", "-u", CHILD],
                 stdin=subprocess.PIPE,

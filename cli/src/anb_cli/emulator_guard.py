@@ -3,7 +3,7 @@
 The script stops when its standard input is closed. So the emulator stops even if its parent process is killed.
 
 MiniStack itself accepts requests from everyone: from every user of this machine, and from every web page in a browser.
-The guard accepts only requests that are signed with the secret of this start (AWS Signature Version 4).
+The guard accepts only requests signed with the secret that the script gets at startup (AWS Signature Version 4).
 The signature is in the headers or in a presigned URL.
 MiniStack's administration paths can delete all data, so only the readiness check is open.
 """
@@ -33,13 +33,13 @@ HOSTS = ("127.0.0.1", "localhost")
 """Accepted host names. A request with another host name may come from a web page that uses DNS rebinding."""
 
 LONGEST_SKEW = 15 * 60
-"""Maximum seconds between a signature's time and the clock, as on AWS."""
+"""Maximum difference between a signature's time and the clock, in seconds. AWS has the same limit."""
 
 LONGEST_LIFE = 7 * 24 * 3600
-"""Maximum lifetime of a presigned URL in seconds, as on AWS."""
+"""Maximum lifetime of a presigned URL, in seconds. AWS has the same limit."""
 
 MOST_UNHASHED = 4 * 1024 * 1024
-"""Maximum size in bytes of a body that is read before its signature is checked. An SQS message has at most 1 MiB."""
+"""Maximum size of a body that is read before its signature is checked, in bytes. An SQS message has at most 1 MiB."""
 
 NOT_HASHED = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 """Values of x-amz-content-sha256 for a body whose hash is not signed."""
@@ -97,7 +97,7 @@ class Claim:
         )
 
     def check(self, headers: dict[str, str], now: float) -> None:
-        """Check form, time and signed headers, but not the signature itself. `now` is in seconds of the epoch.
+        """Check form, time and signed headers, but not the signature itself. `now` is in seconds since the epoch.
 
         Raises:
             Refused: the signature is malformed or expired, or leaves out a header that S3 or SQS uses.
@@ -117,7 +117,7 @@ class Claim:
 
 
 class Guard:
-    """ASGI middleware that passes only correctly signed requests to `app`. `clock` returns seconds of the epoch."""
+    """ASGI middleware that passes only correctly signed requests to `app`. `clock` returns seconds since the epoch."""
 
     def __init__(self, app: App, *, secret: str, clock: Callable[[], float] = time.time) -> None:
         self._app = app
@@ -138,7 +138,7 @@ class Guard:
             await _answer(send, 403, "AccessDenied", str(refusal), empty=scope["method"] == "HEAD")
 
     async def _admitted(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
-        """Verify a request and return it in the form that the app gets.
+        """Verify a request. Returns the scope and the `receive` that the app gets.
 
         Raises:
             Refused: the request is not signed correctly. The returned `receive` raises Refused for a wrong hash.
@@ -179,7 +179,7 @@ class Guard:
 
 
 async def _whole(receive: Receive) -> bytes:
-    """Read the whole body of a request without a hash.
+    """Read the whole body of a request that has no hash of its body.
 
     Raises:
         Refused: the body is too long, or the connection broke.
@@ -207,7 +207,10 @@ def _replay(body: bytes) -> Receive:
 
 
 def _checking(receive: Receive, wanted: str) -> Receive:
-    """Return a `receive` that passes the body on, and raises Refused at its end if its SHA-256 is not `wanted`."""
+    """Return a `receive` that passes the body on.
+
+    At the end of the body, `receive` raises Refused if the body's SHA-256 is not `wanted`.
+    """
     digest = hashlib.sha256()
 
     async def checked() -> Message:
@@ -266,7 +269,7 @@ class WriteFailureResponder:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass one request to the app."""
+        """Pass one request to the app, or respond with 507."""
         try:
             await self._app(scope, receive, send)
         except WriteFailed as error:

@@ -1,4 +1,4 @@
-"""The exit codes and the exceptions that end a command. Scripts read the exit code, people read the sentence.
+"""The exit codes and the exceptions that end a command. Scripts use the exit code, and people read the sentence.
 
 CliError                an exit code and one sentence
 |-- VideoFailed     1   a video did not become `processed`, or a downloaded file has the wrong size or checksum
@@ -47,7 +47,7 @@ class VideoFailed(CliError):
 
 
 class WrongUse(CliError):
-    """The command can't be run as it was given."""
+    """The command can't be run with these arguments or in this environment."""
 
     exit = Exit.WRONG_USE
 

@@ -1,4 +1,4 @@
-"""Follows a video until its status is final: by its event stream, and by polling while the stream is silent."""
+"""Follows a video until its status is final. Reads the event stream, and polls the API while the stream is silent."""
 
 import json
 import queue
@@ -16,10 +16,10 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""Following a video fails after this many seconds without a response. A restart of the API takes less time."""
+"""`follow` fails after this many seconds without a response from the API. A restart of the API takes less time."""
 
 SILENCE = 3.0
-"""Seconds without an event before the API is polled. Some proxies buffer event streams."""
+"""The API is polled after this many seconds without an event, because some proxies buffer event streams."""
 
 FIRST_PAUSE = timedelta(seconds=0.25)
 LONGEST_PAUSE = timedelta(seconds=3)
@@ -35,7 +35,7 @@ class Update:
     status: Status | None
     """The status of the video, or None if the video was deleted."""
     progress: float
-    """Share of the work that is done, from 0 to 1."""
+    """Fraction of the job that is done, from 0 to 1."""
     error: str | None = None
     """Message and error code of the video's error, or None."""
     at: datetime | None = field(default=None, compare=False)
@@ -43,12 +43,12 @@ class Update:
 
     @property
     def final(self) -> bool:
-        """Whether the video will not change again by itself."""
+        """Whether the video can change only by a new command."""
         return self.status is None or self.status.terminal
 
 
 class Source(Protocol):
-    """The part of the API client that following needs."""
+    """The methods of the API client that `follow` needs."""
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 def pause_after(breaks: int) -> float:
-    """Return the seconds to wait before the stream is reopened, after `breaks` streams in a row without an event."""
+    """Return the wait before the next stream, in seconds, after `breaks` streams in a row ended without an event."""
     return backoff(breaks + 1, base=FIRST_PAUSE, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
 
 
@@ -117,7 +117,7 @@ class _Stream:
     def __init__(self, api: Source, video_id: str, last_id: str | None) -> None:
         self.ended = False
         self._received: queue.SimpleQueue[ServerSentEvent | CliError | None] = queue.SimpleQueue()
-        # A daemon thread, so that an open stream does not keep the process alive.
+        # The thread is a daemon, so that an open stream does not keep the process alive.
         threading.Thread(target=self._read, args=(api, video_id, last_id), daemon=True).start()
 
     def next(self, silence: float) -> ServerSentEvent | None:

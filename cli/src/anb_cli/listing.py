@@ -27,7 +27,7 @@ ID, STATUS, DONE, UPLOADED, TITLE = range(len(HEADINGS))
 
 GAP = "  "
 TITLE_ROOM = 12
-"""Minimum columns for the title. Other columns are dropped to give the title this width."""
+"""Minimum width of the title. Other columns are dropped until the title has this width."""
 
 LONGEST_STATUS = max(map(len, STYLES))
 
@@ -61,7 +61,7 @@ def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
 def _fit(
     rows: Sequence[tuple[str, ...]], width: int
 ) -> tuple[Sequence[tuple[str, ...]], tuple[int, ...], dict[int, int]]:
-    """Return the rows, the columns to show, and the width of each column."""
+    """Return the rows, the columns that are shown, and the width of each column."""
     length = _unique_length([row[ID] for row in rows])
     short = [(row[ID][:length], *row[STATUS:]) for row in rows]
     title = min(TITLE_ROOM, _widest(rows, TITLE))
@@ -80,7 +80,7 @@ def _widest(rows: Sequence[tuple[str, ...]], column: int) -> int:
 
 
 def _unique_length(ids: Sequence[str]) -> int:
-    """Return the shortest prefix length that distinguishes these ids and that every command accepts."""
+    """Return the minimum prefix length that distinguishes the ids and that every command accepts."""
     ordered = sorted(ids)
     shared = max((len(commonprefix(pair)) for pair in pairwise(ordered)), default=0)  # noqa: RUF071 - no paths
     return max(ENOUGH_TO_ACT, shared + 1)

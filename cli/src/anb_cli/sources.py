@@ -21,7 +21,7 @@ NAMELESS = "video.mp4"
 """File name of a video that comes from an unnamed pipe."""
 
 PIECE = 1 << 20
-"""Maximum number of bytes per read of a pipe."""
+"""Maximum size of one read from a pipe, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Source:
     name: str
     """File name that is sent to the API."""
     title: str
-    """Title that is used unless the user gives one."""
+    """Title of the video if the user gives no title."""
     file: BinaryIO
     begin: int
     """Offset of the first byte in `file`."""
@@ -44,7 +44,7 @@ class Source:
 
 
 class Reader:
-    """A file-like object that httpx reads a source from. httpx learns the size by `seek`.
+    """A file-like object from which httpx reads a source. httpx calls `seek` to find the size.
 
     The file may change during the upload. Bytes that are appended are not sent. A file that shrinks raises WrongUse.
     """
@@ -92,7 +92,7 @@ def check(given: Path) -> None:
 
 @contextmanager
 def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
-    """Open the source that the command line names; `-` is stdin. `on_bytes` gets the number of bytes read from a pipe.
+    """Open the source that the command line names (`-` is stdin). `on_bytes` gets the number of bytes read from a pipe.
 
     Raises:
         WrongUse: the source can't be read, is empty, or is neither a file nor a pipe.
@@ -165,5 +165,5 @@ def _names(given: Path) -> tuple[str, str]:
 
 
 def _is_nameless(given: Path) -> bool:
-    # The shell names pipes /dev/stdin or /dev/fd/63.
+    # The shell gives pipes names such as /dev/stdin or /dev/fd/63.
     return given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc")

@@ -1,6 +1,7 @@
-"""Replaces stdout and stderr by streams that never cause a traceback.
+"""Replaces stdout and stderr with streams that never cause a traceback.
 
-The shell may have closed a stream. The disk may be full, a pipe may have no reader, and the encoding may lack letters.
+Writing fails if the shell closed the stream, if the disk is full, or if a pipe has no reader.
+The stream's encoding may also lack a character of the text.
 """
 
 import errno
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# Each descriptor gets the wrong mode, so that reading a closed stdin or writing to a closed stdout stays an error.
+# The modes are wrong on purpose, so that reading a closed stdin or writing to a closed stdout still fails.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
 class _Output(io.FileIO):
-    """A stream that raises OutputLost at its first failure. Later writes, as in Python's flush at exit, are dropped."""
+    """A stream that raises OutputLost at its first failure. Later writes, such as the flush at exit, are dropped."""
 
     failed = False
 
@@ -33,7 +34,7 @@ class _Output(io.FileIO):
         if self.failed:
             return size
         try:
-            # None means that a non-blocking file accepts no bytes now. The buffer then tries again.
+            # `write` returns None if a non-blocking file accepts no bytes now. The buffer then tries again.
             return super().write(data) or 0
         except OSError as error:
             self.failed = True
@@ -46,7 +47,7 @@ class _Output(io.FileIO):
 
 
 class _ErrorOutput(_Output):
-    """A stream that ignores its failures. Used for stderr, because an error of stderr can't be printed anywhere."""
+    """A stream that ignores write errors. Used for stderr, because a failure of stderr can't be printed anywhere."""
 
     def on_failure(self, error: OSError) -> None:
         pass
@@ -58,7 +59,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # Otherwise the next opened file would get this descriptor, and printed text would go into that file.
+            # If the descriptor stayed free, the next opened file would get it, and printed text would go to that file.
             with suppress(OSError):
                 os.open(os.devnull, mode)
     sys.stdout = _text(_Output(STDOUT, "w", closefd=False), sys.stdout)

@@ -1,6 +1,6 @@
 """Writes a command's output: results to stdout, messages and progress bars to stderr.
 
-Only a terminal gets control codes.
+Control codes are written only to a terminal.
 """
 
 import json
@@ -21,10 +21,10 @@ from anb_cli.listing import cells, cut, lay_out
 from anb_cli.text import clean
 
 SHORTEST_NAME = 12
-"""Minimum columns for the name of a progress bar."""
+"""Minimum width of the name of a progress bar, in columns."""
 
 SPEED_AFTER = 1.0
-"""Seconds from the start of a transfer until its speed is shown."""
+"""Time from the start of a transfer until its speed is shown, in seconds."""
 
 DIGITS = {"B": 0, "kB": 1, "MB": 1, "GB": 2}
 """Digits after the decimal point, by unit."""
@@ -41,12 +41,12 @@ class Terminal:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        # Given FORCE_COLOR, Rich would write control codes to a file or pipe too.
+        # If FORCE_COLOR is set, Rich would also write control codes to a file or pipe.
         self.out = Console(highlight=False, soft_wrap=True, force_terminal=sys.stdout.isatty())
         self.err = Console(highlight=False, soft_wrap=True, stderr=True, force_terminal=sys.stderr.isatty())
 
     def result(self, text: str, record: dict[str, Any]) -> None:
-        """Write a result to stdout: `record` with `as_json`, else `text`."""
+        """Write a result to stdout: `record` as JSON with `as_json`, else `text`."""
         if self.as_json:
             self.record(record)
             return
@@ -115,13 +115,13 @@ class Bar:
     _last_line: str = ""
 
     def bytes(self, what: str, done: int, total: int | None) -> None:
-        """Show that `done` of `total` bytes were transferred. `what` is the verb. `total` is None if it is unknown."""
+        """Show that `done` of `total` bytes were transferred. `what` is the verb. `total` may be None."""
         if total is None:
             if not self._progress.disable:
                 self._show("", 0.0, f"{what} {size_text(done)}")
             return
         task = self._progress.tasks[self._task]
-        # The first speed measures only how fast buffers fill.
+        # At first, the speed shows only how fast buffers fill.
         rate = f", {size_text(task.speed * total)}/s" if task.speed and (task.elapsed or 0) > SPEED_AFTER else ""
         note = f"{what} {size_text(done)} of {size_text(total)}{rate}"
         self._show(f"{what} {size_text(total)}", done / total if total else 1.0, note)
@@ -137,11 +137,11 @@ class Bar:
         self._show(text := f"waiting {seconds:.0f} s to send it again: {clean(why)}", 0.0, text)
 
     def restart(self) -> None:
-        """Reset the bar for the next phase, such as from the upload to the job."""
+        """Reset the bar for the next phase, such as the job after the upload."""
         self._progress.reset(self._task, note="")
 
     def _show(self, line: str, done: float, note: str) -> None:
-        """Show `note` beside the bar, and fill it to `done` (0 to 1). Without a terminal, write `line` once instead."""
+        """Fill the bar to `done` (0 to 1) and show `note` beside it. Without a terminal, write `line` once instead."""
         self._progress.update(self._task, completed=done, note=note)
         if self._progress.disable and line != self._last_line:
             self._terminal.note(f"{self._name}: {line}")

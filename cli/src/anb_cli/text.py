@@ -6,7 +6,7 @@ _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
 """Unicode categories: control characters, line and paragraph separators, surrogates."""
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that reverse the direction of the text after them. Joiners are allowed: emoji and Persian need them."""
+"""Characters that change the direction of text. Joiners are not included, because emoji and Persian need joiners."""
 
 
 def readable(name: str) -> str:
@@ -19,7 +19,7 @@ def readable(name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return the text with every character replaced that could control a terminal."""
+    """Return the text with a replacement for every character that could control a terminal."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_unsafe(letter) else letter for letter in text)
 
 

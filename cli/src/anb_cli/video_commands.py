@@ -33,7 +33,7 @@ def connect() -> Iterator[Api]:
 
 
 def edit_of(*, start: float | None, length: float | None, intro: bool, outro: bool, watermark: bool) -> dict[str, Any]:
-    """Return the edit in the API's JSON form, with only the values that differ from the defaults. Times in seconds."""
+    """Return the edit as JSON for the API, with only the values that differ from the defaults. Times are in seconds."""
     trim = {name: value for name, value in (("start", start), ("length", length)) if value is not None}
     steps = {"intro": intro, "outro": outro, "watermark": watermark}
     disabled = {name: {"enabled": False} for name, enabled in steps.items() if not enabled}
@@ -79,7 +79,7 @@ class Watch:
 
     def begin(self, video_id: str, bar: Bar) -> None:
         """Start to follow a video, and return at once."""
-        # A daemon thread, so that it does not delay the exit after Ctrl-C.
+        # The thread is a daemon, so that it does not delay the exit after Ctrl-C.
         thread = threading.Thread(target=self._follow, args=(video_id, bar), daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -116,7 +116,7 @@ class Watch:
 
 
 def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], stay: bool, as_json: bool) -> None:
-    """Upload files one after the other. With `stay`, follow each video from the end of its upload."""
+    """Upload files one after the other. With `stay`, follow each video after its upload until its status is final."""
     if title is not None and len(files) > 1:
         raise WrongUse("--title names one video: leave it out to name each after its file, or upload them one by one.")
     title = given_title(title)
@@ -261,7 +261,7 @@ def _action(api: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[[s
 
 
 def _whole_ids(api: Api, prefixes: Sequence[str], failures: Failures, *, enough: int = 1) -> Iterator[str]:
-    """Yield the id for each prefix, without duplicates. A prefix that does not match one video is a failure."""
+    """Yield the id for each prefix, without duplicates. A prefix without exactly one match is a failure."""
     yielded: set[str] = set()
     for prefix in prefixes:
         try:

@@ -1,4 +1,4 @@
-"""Draws the demo's contact sheet: sample frames of intro, main part and outro with their times, above a time line."""
+"""Draws the demo's contact sheet: sample frames of intro, main part and outro with their times, above a timeline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Part:
     frames: int
     """Number of frames in the part."""
     rows: int
-    """Number of rows for this part on the sheet."""
+    """Number of rows of the sheet that show frames of this part."""
 
     @property
     def picks(self) -> list[int]:
@@ -39,7 +39,7 @@ class Part:
 
 
 def parts_of(intro: int, main: int, outro: int) -> list[Part]:
-    """Return the parts of a video, given the number of frames of each. A part without frames is left out."""
+    """Return the parts of a video, given the number of frames of each part. A part without frames is left out."""
     parts = [
         Part("Intro", "#5ea0ff", 0, intro, 1),
         Part("Main part, with watermark", "#45d19f", intro, main, 2),

@@ -1,6 +1,6 @@
 """Verifies a finished video for the demo, without any code of the worker.
 
-`examine` reads the file with PyAV. `judge` compares the facts with the plan and is pure.
+`examine` reads the file with PyAV. `judge` is a pure function that compares the facts with the plan.
 """
 
 import math
@@ -18,16 +18,16 @@ AAC_PACKET = 1024 / SAMPLE_RATE
 """Duration of one AAC packet, in seconds."""
 
 CARD_FRAMES = 90
-"""Number of frames of the project's own intro, and of its outro. Each lasts three seconds."""
+"""Number of frames of the project's own intro. The outro has the same number. Each lasts three seconds."""
 
 LONGEST_MAIN = 30.0
-"""Maximum seconds of the upload that the worker keeps."""
+"""Maximum length of the upload's part that the worker keeps, in seconds."""
 
 SOUND_TOLERANCE = 0.040
-"""Maximum shift between sound and picture in seconds. People notice a larger shift."""
+"""Maximum shift between sound and picture, in seconds. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""The upload's sound is searched for from this many seconds before to this many seconds after the expected time."""
+"""The search for the upload's sound covers this many seconds on each side of the expected time."""
 
 SOUND_RATE = 8_000
 """Sample rate for the comparison of sounds, in Hz."""
@@ -36,7 +36,7 @@ SOUND_SECONDS = 10.0
 """Length of the compared sound, in seconds."""
 
 MIN_CORRELATION = 0.5
-"""Minimum correlation of two sounds that count as the same."""
+"""Two sounds with at least this correlation count as the same."""
 
 SILENCE = 0.001
 """Sound below this RMS level (60 dB below full scale) counts as silence."""
@@ -75,7 +75,7 @@ class Plan:
 
     @classmethod
     def of(cls, frames: int) -> "Plan":
-        """Return the plan of a video from its total number of frames, which the API reports."""
+        """Return the plan of a video, given the total number of frames that the API reports."""
         return cls(main=frames - 2 * CARD_FRAMES)
 
     @property
@@ -97,7 +97,8 @@ class Check:
 def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Check]:
     """Compare the facts of the result with the plan and with the upload.
 
-    `source_seconds` is the length of the upload. `sound_shift` is the result of the function `sound_shift`.
+    `source_seconds` is the length of the upload. `sound_shift` is how many seconds late the sound is.
+    `sound_shift` is infinity if the sound was not found, and None if the sound can't be compared.
     """
     main = min(LONGEST_MAIN, source_seconds)
     parts = f"{plan.intro} + {plan.main} + {plan.outro}"
@@ -149,7 +150,7 @@ def examine(path: Path, on_frame: Callable[[int, av.VideoFrame], None] = lambda 
 
 
 def source_length(path: Path) -> float:
-    """Return the length of the upload in seconds, from the start of its first stream to the end of its last."""
+    """Return the length of the upload in seconds, from the earliest start of a stream to the latest end of a stream."""
     with av.open(str(path)) as container:
         ends, begins = [0.0], []
         streams = [*container.streams.video[:1], *container.streams.audio[:1]]
@@ -162,7 +163,7 @@ def source_length(path: Path) -> float:
 
 
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
-    """Return how many seconds after `expected` the upload's sound begins in the result.
+    """Return how many seconds after the time `expected` the upload's sound begins in the result.
 
     Returns infinity if the upload's sound is not found.
     Returns None if the upload's sound can't be compared: it is missing, silent or shorter than half a second.
@@ -201,7 +202,7 @@ def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
             return np.zeros(0)
         first = round((start - begin) * SOUND_RATE)
         samples = np.concatenate(pieces)
-        # Sound that begins late is padded with silence, so that each index in the samples is a known time in the file.
+        # Silence is added before a sound that begins late, so that the index of a sample gives its time in the file.
         samples = np.concatenate([np.zeros(max(0, -first)), samples])[max(0, first) :]
         return samples[: round(seconds * SOUND_RATE)]
 
@@ -217,7 +218,7 @@ def _audio_end(path: Path) -> float:
 
 
 def _index_first(path: Path) -> bool:
-    """Whether the box `moov` comes before `mdat`, so that a player can start before the download is complete."""
+    """Whether `moov` comes before `mdat` in the file. A player can then start before the download is complete."""
     with path.open("rb") as file:
         while len(head := file.read(8)) == 8:  # noqa: PLR2004 - a box starts with its size and name, four bytes each
             size, name = int.from_bytes(head[:4]), head[4:]

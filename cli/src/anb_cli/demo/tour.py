@@ -37,10 +37,10 @@ FOOTAGE = Path("build/footage/bigbuckbunny.mp4")
 FOOTAGE_TITLE = "Big Buck Bunny"
 
 START_WITHIN = 120.0
-"""Maximum seconds for the start of the stack."""
+"""Maximum time for the start of the stack, in seconds."""
 
 POLL = 0.05
-"""Seconds between two checks whether the stack has started."""
+"""Pause between two checks whether the stack has started, in seconds."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure the duration of the block."""
+        """Measure how long the `with` block takes."""
         begun = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - begun
@@ -102,7 +102,7 @@ def _fresh(out: Path, *results: Path) -> Folder:
 
 @contextmanager
 def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
-    """Run `anb up` in the folder, on free ports, with its output in a log file. Stop it after the block."""
+    """Run `anb up` in the folder, on free ports, with its output in a log file. Stop it after the `with` block."""
     log = folder.path.parent / "stack.log"
     command = [sys.executable, "-P", "-m", "anb_cli", "up", "--port", "0", "--json"]
     ended, hurried = False, True
@@ -137,7 +137,7 @@ def _started(process: subprocess.Popen[bytes], folder: Folder, log: Path) -> Run
 
 
 def _stop(process: subprocess.Popen[bytes], *, hurried: bool) -> bool:
-    """Send SIGTERM and wait for the exit. `hurried` sends a second SIGTERM after 0.5 s. Returns False after Ctrl-C."""
+    """Send SIGTERM and wait for the exit. With `hurried`, repeat SIGTERM after 0.5 s. Returns False after Ctrl-C."""
     try:
         process.terminate()
         if hurried:
@@ -173,7 +173,7 @@ def _process(api: Api, video: Path, title: str, processed: Path, bar: Bar, *, cl
 
 
 def _steps(folder: Folder, video_id: str) -> dict[str, float]:
-    """Return the seconds of each step of the job, from the worker's log. Empty if the log lacks these times."""
+    """Return the duration of each step of the job in seconds, from the worker's log. Empty if the log has no times."""
     for line in (folder.logs / "worker-1.log").read_text().splitlines():
         try:
             record = json.loads(line)
@@ -185,7 +185,7 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
 
 
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
-    """Return the steps, preceded by the wait for the worker. A new worker renders its cards in most of this time."""
+    """Return the wait for the worker, then the steps. A new worker spends most of the wait on rendering its cards."""
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 

@@ -16,9 +16,9 @@ LAST_LINES = 15
 
 
 class ChildProcess:
-    """A program that the kernel kills when this process ends. The program can be started again after its end.
+    """A program that the kernel kills when this process ends. A program that has ended can be started again.
 
-    Every line of its output goes to `log` and to `on_line(name, line)`, which is called from another thread.
+    Every output line is written to `log` and passed to `on_line(name, line)`, which is called from another thread.
     `start` must be called from the main thread, because the kernel kills the child when the starting thread ends.
     """
 
@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session: only the supervisor gets Ctrl-C, and stops the children in order."""
+        """Start the program in a new session. Only the supervisor then gets Ctrl-C, to stop the children in order."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(
@@ -70,16 +70,16 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Record this exit, which sets the delay of the next start. Returns a description of how the program ended."""
+        """Record an exit, to compute the delay of the next start. Returns a description of how the program ended."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 
     def wait(self) -> int:
-        """Wait until the program has ended and its output was read. Returns the exit code, negative for a signal."""
+        """Wait until the program has ended and its output was read. Returns the exit code (negative for a signal)."""
         if self._process is None or self._reader is None:
             raise RuntimeError(f"{self.name} was never started")
         code = self._process.wait()
-        # A grandchild may keep the pipe open, so the wait for the end of the output has a limit.
+        # A child of the program may keep the pipe open, so the wait for the end of the output has a timeout.
         self._reader.join(timeout=1.0)
         return code
 

@@ -54,7 +54,7 @@ class Folder:
         """Create the folder, readable only by its owner.
 
         Raises:
-            StackTrouble: the folder belongs to another user, who could read the token and every video.
+            StackTrouble: the folder belongs to another user. That user could read the token and every video.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_ours(self.path):
@@ -67,7 +67,7 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of this folder, so that only one stack uses it. At the process's end the kernel frees the lock.
+        """Hold the lock of this folder, so that only one stack uses it. The kernel releases the lock at exit.
 
         Raises:
             StackTrouble: another stack runs in this folder.
@@ -75,7 +75,7 @@ class Folder:
         from filelock import FileLock, Timeout  # noqa: PLC0415 - the import takes 0.1 s, and only `anb up` needs it
 
         try:
-            # No fallback to a soft lock: its file would remain after the process was killed.
+            # No fallback to a soft lock is allowed, because its file would remain after the process was killed.
             lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
         except Timeout as error:
             raise StackTrouble(_runs_already(self.path, self.running())) from error
@@ -106,7 +106,7 @@ class Folder:
         _write(self.path / "ports.json", json.dumps(ports) + "\n")
 
     def running(self) -> Running | None:
-        """Return the stack that the folder names as running, or None. A killed stack stays named: check the URL."""
+        """Return the recorded stack, or None. The record survives a kill, so check whether its URL answers."""
         data = self._read("running.json")
         return Running(int(data["pid"]), str(data["url"])) if data else None
 
@@ -138,7 +138,7 @@ def find(start: Path) -> Folder | None:
     """Return this user's `.anb` folder in `start` or in the nearest parent folder, or None."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        # A folder that this user can't read is not this user's stack.
+        # A folder that this user can't read belongs to another user's stack.
         if os.path.isdir(folder / NAME) and _is_ours(folder / NAME):  # noqa: PTH112 - Path.is_dir raises there
             return Folder(folder / NAME)
     return None
@@ -154,7 +154,7 @@ def _runs_already(path: Path, running: Running | None) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file atomically. Only the owner of the file can read the file."""
+    """Replace a file atomically. Only its owner can read the new file."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

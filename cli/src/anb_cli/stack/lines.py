@@ -1,4 +1,4 @@
-"""Selects the log lines of child processes that `anb up` shows: one line per attempt, and warnings and errors. Pure."""
+"""Pure functions that select the log lines that `anb up` shows: one line per attempt, warnings, and errors."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ HIDDEN = frozenset(
 """Fields of a log record that are not appended to the shown line."""
 
 SHORT_ID = 8
-"""Characters of a video's id that are shown."""
+"""Number of characters of a video's id that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Line:
 def readable(raw: str) -> Line | None:
     """Return the line to show for a raw log line, or None to hide it.
 
-    A line that is not JSON is shown as an error, because such a line comes from a crash, as a traceback does.
+    A line that is not JSON is shown as an error, because it comes from a crash, for example as part of a traceback.
     """
     if not raw.strip():
         return None

@@ -18,7 +18,7 @@ from anb_cli.terminal import Terminal
 from anb_cli.text import clean
 
 PROGRAMS = ("anb_api", "anb_worker")
-"""Modules that are installed only with anb-cli[stack]. Commands other than `anb up` do not need these modules."""
+"""Modules that only the extra `anb-cli[stack]` installs. Commands other than `anb up` do not need these modules."""
 
 COLORS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")

@@ -1,4 +1,4 @@
-"""Decides how long to wait before a child process that ended is started again. Pure: the caller measures the time."""
+"""Computes the delay before a child process that ended is started again. The caller measures the time."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,18 +6,18 @@ from datetime import timedelta
 from anb_core.domain.backoff import backoff
 
 FIRST_DELAY = timedelta(seconds=0.5)
-"""Delay after the first crash: long enough to avoid a busy loop, too short for people to notice."""
+"""Delay after the first crash. The delay avoids a busy loop, and is too short for people to notice."""
 
 LONGEST_DELAY = timedelta(seconds=30)
-"""Maximum delay. A child that always crashes is restarted forever, at little cost."""
+"""Maximum delay. With this delay, the endless restarts of a child that always crashes cost little."""
 
 STABLE = 30.0
-"""If a child ran for this many seconds, its next crash counts as the first one."""
+"""After a child has run for this many seconds, its next crash counts as the first crash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """Counts how often in a row a child ended before the child had run for `STABLE` seconds."""
+    """Number of times in a row that a child ended before it had run for `STABLE` seconds."""
 
     in_a_row: int = 0
 
@@ -27,7 +27,7 @@ class Crashes:
 
     @property
     def delay(self) -> float:
-        """Seconds to wait before the next start."""
+        """Delay before the next start, in seconds."""
         if not self.in_a_row:
             return 0.0
         return backoff(self.in_a_row, base=FIRST_DELAY, cap=LONGEST_DELAY, jitter=0.0, least=1.0).total_seconds()

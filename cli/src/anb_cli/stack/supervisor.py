@@ -24,28 +24,28 @@ REGION = "us-east-1"
 
 DEFAULT_PORT = 8000
 READY_WITHIN = 60.0
-"""Maximum seconds for the start of the API. The first import from a slow disk takes most of this time."""
+"""Maximum time for the start of the API, in seconds. The first import from a slow disk takes most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""Seconds that a worker has after ANB_DRAIN_SECONDS to give its job back."""
+"""Time that a worker has to give its job back after ANB_DRAIN_SECONDS, in seconds."""
 
 DEFAULT_DRAIN = 120.0
-"""Seconds that a worker has to finish its job if ANB_DRAIN_SECONDS is not set."""
+"""Time that a worker has to finish its job if ANB_DRAIN_SECONDS is not set, in seconds."""
 
 HURRY = 2
-"""After Ctrl-C was pressed this often, workers give their jobs back at once. The next Ctrl-C kills all children."""
+"""Number of Ctrl-C presses after which workers give their jobs back at once. The next Ctrl-C kills all children."""
 
 HURRIED_WITHIN = 10.0
-"""Seconds from the second Ctrl-C until the children are killed."""
+"""Time from the second Ctrl-C until the children are killed, in seconds."""
 
 EXPLAINED_AFTER = 2.0
-"""After this many seconds of stopping, a message names the children that still run."""
+"""If the stop takes longer than this many seconds, a message names the children that still run."""
 
 TICK = 0.1
-"""Seconds between two checks of the children."""
+"""Pause between two checks of the children, in seconds."""
 
 FOREIGN = ("AWS_", "SQS_", "S3_", "CELERY_")
-"""Prefixes of variables that point to other deployments. The local stack must never use those deployments."""
+"""Prefixes of environment variables that name other deployments. The local stack must never use those deployments."""
 FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TOPIC_ARN", "ANB_URL", "ANB_TOKEN"})
 
 
@@ -54,7 +54,7 @@ def stack_environment(
 ) -> dict[str, str]:
     """Return the environment of API and workers.
 
-    The user's variables are kept, except variables that point to other deployments or to modules in the current folder.
+    The user's variables are kept, except those that name other deployments or add the current folder to PYTHONPATH.
     """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
@@ -75,7 +75,7 @@ def stack_environment(
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # Short polls, because an idle worker stops only between two polls. Polls of the emulator cost nothing.
+        # Polls are short, because an idle worker stops only between two polls. Polls of the emulator cost nothing.
         "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",
@@ -89,7 +89,7 @@ def stack_environment(
 class Supervisor:
     """Runs the stack of one folder.
 
-    `workers` is the number of worker processes. `port` is the API's port: None means the last port, 0 any free port.
+    `workers` is the number of worker processes. `port` is the API's port (None: the port of the last start, 0: any).
     `say(source, text)` gets each message of the supervisor.
     `on_line(source, line)` gets each log line of a child, and is called from another thread.
     `on_ready(url)` gets the API's address when the API answers.
@@ -141,7 +141,7 @@ class Supervisor:
                     signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """Interrupt the main thread at the first signal. Later signals are only counted, and make the stop faster."""
+        """Interrupt the main thread at the first signal. Later signals are counted, to make the stop faster."""
         self._signals += 1
         if self._signals == 1:
             raise KeyboardInterrupt

@@ -29,7 +29,7 @@ from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
-"""Maximum number of requests that use the database at once. Other requests wait some milliseconds for a thread."""
+"""Maximum number of requests that use the database at the same time. Other requests wait for a thread."""
 
 DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and given an intro and an outro.
 
@@ -114,7 +114,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add the models to which only the handwritten parts of the schema refer."""
+    """Add the models that only the handwritten parts of the schema refer to."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()
@@ -123,7 +123,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)
-        # FastAPI adds the models of its own 422 response, but problems.install() has replaced this response.
+        # FastAPI adds the models of its own 422 response, although problems.install() has replaced this response.
         models.pop("HTTPValidationError", None)
         models.pop("ValidationError", None)
         return schema

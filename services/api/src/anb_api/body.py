@@ -11,16 +11,16 @@ from starlette.types import Message, Receive
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
-"""Seconds of waiting for the client after which the client's rate is checked."""
+"""The client's rate is checked after this many seconds of waiting for the client."""
 
 MIN_RATE = 8000
-"""Minimum rate in bytes per second. A slower client blocks a slot, or has lost its network connection silently."""
+"""Minimum rate, in bytes per second. A slower client would block a slot, or has lost its network connection."""
 
 T = TypeVar("T")
 
 
 class Body:
-    """The body of one request. The server reads from the socket only while the thread waits, which is backpressure.
+    """The body of one request. For backpressure, the server reads from the socket only while the thread waits for data.
 
     The client's rate counts only the time for which the server waits for the client.
     `patience` is in seconds, `rate` in bytes per second.
@@ -49,7 +49,7 @@ class Body:
             yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
-        """Run `work` on the pieces in a thread. A cancellation makes `pieces` raise and waits for the end of `work`."""
+        """Run `work` on the pieces in a thread. On cancellation, make `pieces` raise and wait for the end of `work`."""
         running = self._loop.run_in_executor(executor, work, self.pieces())
         try:
             return await asyncio.shield(running)
@@ -86,7 +86,7 @@ class Body:
             self._check_rate()
 
     def _check_rate(self) -> None:
-        """Check the rate of the last `patience` seconds, then start to measure again."""
+        """Check the rate during the last `patience` seconds of waiting, then start a new measurement."""
         if self._received < self._rate * self._patience:
             reason = f"In {self._patience:.0f} s of waiting, less than {self._rate / 1000:g} kB per second arrived"
             raise Stalled("upload_stalled", f"{reason}; send the file again over a better connection.")

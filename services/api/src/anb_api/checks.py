@@ -1,4 +1,4 @@
-"""Readiness checks: pings database, bucket and queue. Each of the three has at most one running ping."""
+"""Readiness checks: pings the database, the bucket and the queue. Each dependency has at most one running ping."""
 
 import asyncio
 import threading
@@ -15,10 +15,10 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 PATIENCE_SECONDS: Final = 3.0
-"""Maximum seconds of waiting for a required dependency. The wait is shorter than the timeout of a probe."""
+"""Maximum wait for a required dependency, in seconds. The wait is shorter than the timeout of a probe."""
 
 OPTIONAL_PATIENCE_SECONDS: Final = 1.0
-"""Maximum seconds of waiting for the queue. The queue is not required, so it must not delay the response."""
+"""Maximum wait for the queue, in seconds. The queue is not required, so it must not delay the response."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class Answer:
     required: bool
     """True if the API is not ready without the dependency."""
     detail: str | None
-    """None if the dependency answered, else a sentence without internal names. The log has the reason."""
+    """None if the dependency answered, else a message without internal names. The log has the reason."""
 
 
 class PartCheck:

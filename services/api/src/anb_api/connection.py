@@ -19,31 +19,31 @@ from anb_api.middleware import HEADERS
 from anb_api.problems import RETRY_AFTER, problem
 
 MAX_HEADER_BYTES = 16 * 1024
-"""Maximum bytes of a request line and all headers together."""
+"""Maximum total size of a request line and its headers, in bytes."""
 
 HEADER_SECONDS = 10.0
-"""Maximum seconds from the connect to a request's first byte, and from the first byte to the end of the headers."""
+"""Timeout in seconds, for a request's first byte, and again from the first byte to the end of the headers."""
 
 WRITE_SECONDS = 30.0
-"""Maximum seconds for which a client may read nothing of a response. After this time, the connection is aborted."""
+"""Maximum time that a client may read nothing of a response, in seconds. After this time, the connection is aborted."""
 
 MAX_CONNECTIONS = 512
-"""Maximum connections of one process. Further connections get a 503, except for `PROBE_PATHS`.
+"""Maximum number of connections of one process. Further connections get a 503, except for `PROBE_PATHS`.
 
-Connections beyond twice this number are aborted, because a process often may open only 1024 files.
+Connections beyond twice this number are aborted, because many systems allow a process only 1024 open files.
 """
 
 PROBE_PATHS: Final = frozenset({"/healthz", "/metrics", "/readyz"})
-"""Paths that are always served. Otherwise a liveness probe would restart a server that only has many clients."""
+"""Paths that are always served. If they were refused, a liveness probe would restart a server with many clients."""
 
 LINGER_SECONDS = 2.0
-"""Seconds that a connection stays open after a refusal, so that the client can read the response."""
+"""Time that a connection stays open after a refusal, in seconds. In this time, the client can read the response."""
 
 LINGER_BYTES = 1024 * 1024
-"""Maximum bytes that are read and ignored after a refusal."""
+"""Maximum number of bytes that are read and ignored after a refusal."""
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
-"""Socket options that detect a dead client within 30 s. The last value is in milliseconds, all others are in seconds.
+"""Socket options that detect a dead client within 30 s. Times are in seconds, except TCP_USER_TIMEOUT (ms).
 
 TCP_USER_TIMEOUT is also needed, because the kernel sends no keepalive probes while sent data is not acknowledged.
 """
@@ -137,7 +137,7 @@ class Guarded(H11Protocol):
 
     def _on_slow_headers(self) -> None:
         if not self.conn.trailing_data[0]:
-            # Browsers open spare connections without a request. On such a connection they expect no response.
+            # Browsers open spare connections without a request, and expect no response on such a connection.
             self.transport.close()
             return
         detail = f"The headers of the request did not end within {HEADER_SECONDS:.0f} s."
@@ -156,7 +156,7 @@ class Guarded(H11Protocol):
             if cycle.response_started:
                 self.transport.close()
                 return
-            # The application waits for the rest of the body, so inform it that the client has disconnected.
+            # The application may wait for the rest of the body, so tell it that the client has disconnected.
             cycle.disconnected = True
             cycle.message_event.set()
         self._left_to_read = LINGER_BYTES
@@ -172,7 +172,7 @@ class _Requests(h11.Connection):
     """An h11 connection that always limits the size of headers. h11 itself accepts headers of any size in one read."""
 
     status = HTTPStatus.BAD_REQUEST
-    """HTTP status of the refusal. The value has a meaning only after parsing has failed."""
+    """HTTP status of the refusal. Valid only after parsing has failed."""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next parsed event.

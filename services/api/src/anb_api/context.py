@@ -21,7 +21,7 @@ MAX_UPLOADS = 16
 """Maximum number of uploads that one process receives at the same time. Each upload has a thread."""
 
 MAX_STREAMS = 256
-"""Maximum number of open event streams of one process. The number is half of the maximum connections."""
+"""Maximum number of open event streams of one process. This is half of the maximum number of connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from anb_core.usecases.follow import BATCH
 from anb_core.usecases.visibility import find
 
 HEARTBEAT_SECONDS = 15.0
-"""Seconds between two comments in a silent stream.
+"""Time between two comments in a silent stream, in seconds.
 
-Proxies close connections that are silent for a minute. If writing a comment fails, the client has disconnected.
+Many proxies close connections that are silent for a minute. A comment that can't be written shows a disconnect.
 """
 
 HEARTBEAT = b": still here\n\n"
@@ -54,7 +54,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class EventStream(StreamingResponse):
-    """A response that releases its slot and its subscription at the end, even if no event was sent."""
+    """A streaming response that releases its slot and its subscription at the end, even if no event was sent."""
 
     media_type = "text/event-stream"
 
@@ -92,7 +92,7 @@ async def follow_video(
         resources.enter_context(context.stream_slots.taken(caller.owner))
         subscription = resources.enter_context(closing(await context.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
-        # The position in the feed is read before the row, so that a change after the read of the row has a later id.
+        # The feed's position is read before the row, so that every change that the row lacks has a later id.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:

@@ -46,7 +46,7 @@ class Subscription:
         self._woken.set()
 
     async def next(self, timeout: float) -> JobEvent | None:  # noqa: ASYNC109 - a timeout returns None, and is no error
-        """Return the next event. None at the end of the subscription, or if no event came within `timeout` seconds."""
+        """Return the next event. None if the subscription ends, or if no event arrives within `timeout` seconds."""
         if not self._events and not self.ended:
             self._woken.clear()
             try:
@@ -78,7 +78,7 @@ class Hub:
         return sum(map(len, self._subscriptions.values()))
 
     async def subscribe(self, video_id: str) -> Subscription:
-        """Return a subscription that gets every event of the video from now on. The caller must close it.
+        """Return a subscription to every later event of the video. The caller must close the subscription.
 
         Raises:
             Unavailable: the database does not answer.
@@ -96,7 +96,7 @@ class Hub:
 
     async def run(self) -> None:
         """Read the feed until `close` is called."""
-        # The reader has its own thread, because it waits for long times and requests need the shared threads.
+        # The reader has its own thread, because it waits a long time and requests need the shared threads.
         threads = CapacityLimiter(1)
         while not self._closed:
             await self._wanted.wait()

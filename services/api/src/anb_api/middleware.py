@@ -23,18 +23,18 @@ HEADERS = {
 """Default headers of a response. Responses are data for programs: browsers must not cache, embed or sniff the data."""
 
 LINGER_SECONDS = 5.0
-"""Maximum seconds of reading a request body after an early response, which was sent before the end of the body.
+"""Maximum time of reading a request body after an early response (sent before the end of the body), in seconds.
 
-If the connection were closed at once, it would be reset, and a client that still sends could not read the response.
+Closing the connection at once would reset it. Then a client that still sends could not read the response.
 """
 
 LINGER_BYTES = 32 * 1024 * 1024
-"""Maximum bytes of a request body that are read after an early response."""
+"""Maximum number of bytes of a request body that are read after an early response."""
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_PATHS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
-"""Beginnings of the API's own paths. The prefix is removed only if one of these paths follows the prefix."""
+"""Beginnings of the API's own paths. The prefix is removed only if one of these beginnings follows it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ class RequestMiddleware:
             self._count(method, scope, exchange, time.monotonic() - began)
 
     def _scope_for_routes(self, scope: Scope) -> Scope:
-        """Return the scope for the routes: HEAD becomes GET, and the path loses its prefix."""
+        """Return the scope for the routes: HEAD is replaced with GET, and the prefix is removed from the path."""
         prefix, path = prefix_of(Headers(scope=scope), self._prefix), scope["path"]
         without_prefix = path.removeprefix(prefix)
         return {
@@ -91,12 +91,12 @@ class RequestMiddleware:
 def prefix_of(headers: Headers, default: str) -> str:
     """Return the path prefix that the client sees: a proxy's valid X-Forwarded-Prefix header, or else `default`."""
     prefix = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
-    # The prefix becomes part of a Location header, so the prefix must not lead to another host.
+    # The prefix becomes part of a Location header, so it must not redirect to another host.
     return prefix if _PREFIX.fullmatch(prefix) else default
 
 
 class _Exchange:
-    """One request and its response. Adds headers, drops bodies of HEAD responses, reads on after early responses."""
+    """One request and its response. Adds headers, drops bodies of HEAD responses, and reads unread bodies."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

@@ -1,7 +1,7 @@
-"""Parses an upload's form as a stream: the file's bytes are passed on, and only the small fields are kept in memory.
+"""Parses an upload's form as a stream: passes the file's bytes on, and keeps only the small fields in memory.
 
-The thread that stores the file pulls the pieces, so memory use stays bounded.
-The format is RFC 7578. Encodings and other line ends than CR LF are refused.
+Memory use is bounded, because the thread that stores the file asks for each piece when it needs the piece.
+The format is RFC 7578. Encodings that change bytes and line ends other than CR LF are refused.
 The error messages of this module are for users, unlike the error messages of the parser.
 """
 
@@ -28,18 +28,18 @@ from anb_core.usecases.visibility import Caller
 FILE = "video_file"
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Maximum bytes of `title` or `edit`. A valid title is much shorter, so a title that is too long gets its own error."""
+"""Maximum size of `title` or `edit`, in bytes. The limit is far above a valid title's length."""
 
 OVERHEAD_BYTES = 1024 * 1024
-"""Maximum bytes of a request besides its file: fields, headers of the form's parts, and boundaries."""
+"""Maximum size of a request without its file, in bytes: fields, headers of the form's parts, and boundaries."""
 
 MAX_BOUNDARY_BYTES = 256
 MAX_PREAMBLE_BYTES = 64 * 1024
-"""Maximum bytes before the first boundary. RFC 2046 allows text before it, which parsers must ignore."""
+"""Maximum number of bytes before the first boundary. RFC 2046 allows text there, which parsers must ignore."""
 
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
-"""Maximum bytes of one header in a part of the form, including the header's name."""
+"""Maximum size of one header in a part of the form, including the header's name, in bytes."""
 
 CHARSET = "_charset_"
 """Name of the field that gives the charset of the other fields (RFC 7578)."""
@@ -160,7 +160,7 @@ class UploadForm:
                 "on_part_end": self._on_part_end,
                 "on_end": self._on_end,
             },
-            # The parser's limits are higher than the limits of this class, which has better error messages.
+            # The parser's limits are higher than the limits of this class, because the class has better error messages.
             max_header_count=MAX_PART_HEADERS + 1,
             max_header_size=OVERHEAD_BYTES,
         )
@@ -184,7 +184,7 @@ class UploadForm:
         raise Invalid("file_missing", f"The form has no file '{FILE}'.")
 
     def read_file(self) -> Iterator[bytes]:
-        """Yield the pieces of the file. The iterator ends after the fields that follow the file were read, too."""
+        """Yield the pieces of the file. After the last piece, read the fields that follow the file."""
         for event in self._events:
             if isinstance(event, bytes):
                 yield event
@@ -207,7 +207,7 @@ class UploadForm:
             case "title":
                 self.title = _title(text)
             case "edit":
-                # A browser also sends empty fields.
+                # A browser sends empty fields, too.
                 self.edit = _edit(text) if text.strip() else None
             case _:
                 self._charset = text.decode(errors="replace").strip()
@@ -297,7 +297,7 @@ class UploadForm:
 
 
 def _from_first_boundary(pieces: Iterator[bytes], boundary: bytes) -> Iterator[bytes]:
-    """Yield the body from its first boundary on. Spaces after it are dropped, because the parser refuses spaces."""
+    """Yield the body from its first boundary on. Drop spaces after the boundary, because the parser refuses them."""
     delimiter = b"--" + boundary
     line = re.compile(b"\n" + re.escape(delimiter) + rb"(?:--|[ \t]*(\r?\n))")
     kept = b"\n"
@@ -326,13 +326,13 @@ def _line_ends() -> Malformed:
 
 
 def _extended_file_name(disposition: bytes) -> str | None:
-    """Return the file name from `filename*` (RFC 2231), or None. Some clients send it although RFC 7578 forbids it."""
+    """Return the file name from `filename*` (RFC 2231), or None. Some clients send it, against RFC 7578."""
     header = Message()
     header["Content-Disposition"] = disposition.decode("latin-1")
     try:
         return header.get_filename()
     except (TypeError, ValueError) as error:
-        # The charset is unknown, or the numbered sections of the file name do not fit together.
+        # The charset is unknown, or the numbered sections of the file name are inconsistent.
         message = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
         raise Malformed("form_malformed", message) from error
 

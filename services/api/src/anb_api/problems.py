@@ -31,7 +31,7 @@ from anb_core.domain.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "5"
-"""Value of the Retry-After header in seconds, for a dependency (database, bucket or queue) that did not answer."""
+"""Value of the Retry-After header when a dependency (database, bucket or queue) does not answer, in seconds."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     # During an upgrade, a process of a newer version may be able to read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""HTTP status by exception class. A subclass has the status of its nearest listed base class. Others have 500."""
+"""HTTP status by exception class. A subclass has the status of its nearest listed base class. Other errors have 500."""
 
 
 class ProblemDetails(BaseModel):
@@ -103,7 +103,7 @@ def of_error(error: AnbError) -> Response:
     headers: dict[str, str] = {}
     detail = error.message
     if isinstance(error, Unavailable):
-        # The message may contain internal host and user names, so the log gets the message and the client does not.
+        # The message may contain internal host and user names, so the message is logged but not sent to the client.
         _log.warning("request not served", part=error.part, reason=error.message)
         detail = f"The {error.part} does not answer; try again in a moment."
         if isinstance(error, Full):
@@ -130,7 +130,7 @@ def internal_error() -> Response:
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Register handlers that answer every error with problem details. `routes` has all routes, the specific first."""
+    """Register handlers that answer every error with problem details. `routes` has all routes, specific ones first."""
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, AnbError)  # noqa: S101 - registered for it only
@@ -176,7 +176,7 @@ def _options(methods: Iterable[str]) -> Response:
 
 
 def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
-    """Return all routes with the path of the request. Several routes may share a path, each with its own methods."""
+    """Return all routes that match the path of the request. Several routes with different methods may share a path."""
     matching = [
         route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
     ]
@@ -192,7 +192,7 @@ def _methods(routes: Iterable[BaseRoute]) -> list[str]:
 def _of_parameters(errors: Sequence[Any]) -> Iterator[Any]:
     """Yield one error for each invalid parameter or list element.
 
-    For an optional parameter, pydantic reports two errors: one for its type, and another because the value is not None.
+    For an optional parameter, pydantic reports two errors: the value has the wrong type, and the value is not None.
     """
     reported: set[object] = set()
     for error in errors:

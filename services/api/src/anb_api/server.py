@@ -14,10 +14,10 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 KEEP_ALIVE_SECONDS = 75
-"""Seconds for which an idle connection is kept. AWS load balancers close their idle connections earlier, after 60 s."""
+"""Time that an idle connection is kept, in seconds. AWS load balancers close idle connections earlier, after 60 s."""
 
 DRAIN_SECONDS = 60
-"""Seconds for which running requests, such as uploads, may continue after a stop signal."""
+"""Maximum time that running requests, such as uploads, may continue after a stop signal, in seconds."""
 
 
 class Server(uvicorn.Server):
@@ -57,7 +57,7 @@ def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -
     server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
-        # A running uvicorn handles signals itself, and raises them again after its shutdown. Ignore these signals.
+        # uvicorn handles signals while it runs, and raises them again after its shutdown. Ignore the repeated signals.
         if not server.should_exit:
             raise SystemExit(0)
 

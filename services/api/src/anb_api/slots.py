@@ -1,4 +1,4 @@
-"""Limits how many uploads and event streams run at the same time, shared fairly between owners."""
+"""Limits how many uploads and event streams run at the same time, and shares the slots fairly between owners."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ A lone owner can take 12 of 16 slots.
 
 
 class Slots:
-    """Up to `count` slots for requests that run long. Use the object in one event loop only, because it has no locks.
+    """A set of `count` slots for long requests. Use the object in one event loop only, because it has no locks.
 
     `refusal` returns the error for a request without a slot.
     Its arguments are the number of slots in use, and the number of slots that the owner holds.
@@ -30,7 +30,7 @@ class Slots:
         """Hold a slot for an owner.
 
         Raises:
-            Busy: no slot is free, or the owner already holds the owner's full share.
+            Busy: no slot is free, or the owner already holds its full share.
         """
         by_owner, total = self._taken[owner], self._taken.total()
         if by_owner >= SHARE * (self.count - total):
@@ -43,7 +43,7 @@ class Slots:
         finally:
             self._taken[owner] -= 1
             if not self._taken[owner]:
-                # The entry is removed, because the process may serve many owners during its life.
+                # Remove the entry to save memory: a process may serve many owners.
                 del self._taken[owner]
 
 

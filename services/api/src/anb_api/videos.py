@@ -39,7 +39,7 @@ NOT_FOUND = documented(HTTPStatus.NOT_FOUND)
 NOT_NOW = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 _CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
-# Some tools that read the schema do not support characters beyond 16 bits.
+# Some tools that read the schema do not support characters above U+FFFF.
 _BLANK = INVISIBLE.partition(r"\U")[0]
 TITLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s{_BLANK}][^{_CONTROLS}]*$"
 
@@ -68,7 +68,7 @@ UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-"""The OpenAPI schema of the form. With a schema of its own, FastAPI would read the body before the route."""
+"""The OpenAPI schema of the form. If the route declared the form, FastAPI would read the body before the route runs."""
 
 
 @router.post(
