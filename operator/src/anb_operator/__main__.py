@@ -55,7 +55,7 @@ def _run() -> None:
     configure_logging(settings.log_format, settings.log_level)
     # At INFO, kopf logs each event that it passes to our handler.
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    # When a watch ends, `watch.py` logs one sentence; kopf would log tracebacks.
+    # kopf would log tracebacks when a watch ends. `watch.py` logs one sentence instead.
     for part in ("orchestration", "running"):
         logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)
     with (

@@ -31,7 +31,7 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""Maximum number of commands that run at once. Each command uses one database connection. The chart allows 8."""
+"""Maximum number of commands that run at once. Each uses one of the operator's database connections (8 by default)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class Threads:
 
 
 async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
-    """Run the operator until SIGTERM or SIGINT, also through outages. The caller closes `store` and `objects`.
+    """Run the operator until SIGTERM or SIGINT, even during outages. The caller closes `store` and `objects`.
 
     Raises:
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
@@ -128,7 +128,7 @@ def _health(
         return lambda: asyncio.get_running_loop().run_in_executor(threads.checks, call)
 
     return Health(
-        # During an outage of the API server the watch can't show writes, so the silence counts from the outage's end.
+        # During an outage of the API server the watch can't show writes, so this time does not count as silence.
         watch_silence=lambda: min(cache.silence(), connection.answering()),
         parts={
             "database": in_thread(store.ping),
@@ -181,7 +181,7 @@ def _set_gauges(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: 
 
 
 def policy_of(settings: OperatorSettings) -> Policy:
-    """Return the policy for mirrors that the settings describe."""
+    """Return the mirror policy that the settings describe."""
     return Policy(
         namespace=settings.namespace,
         instance=settings.instance,
@@ -194,7 +194,7 @@ def policy_of(settings: OperatorSettings) -> Policy:
 
 @asynccontextmanager
 async def _running(tasks: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run the tasks while the block runs, and cancel them at its end. A task that fails ends the block too."""
+    """Run the tasks while the block runs, and cancel the tasks at the block's end. A failed task ends the block."""
     async with asyncio.TaskGroup() as group:
         started = [group.create_task(task) for task in tasks]
         try:

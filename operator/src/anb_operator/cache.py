@@ -15,7 +15,7 @@ class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
 
     The watch shows all changes in order, including the operator's own writes.
-    The watch hangs when it shows neither a write of the operator nor any newer change.
+    The watch counts as hung when it shows neither a write of the operator nor any newer change.
     `silence` returns the seconds since the oldest write that the watch has not shown.
     """
 
@@ -27,7 +27,7 @@ class VideoJobCache:
         self._shown = 0
         # Writes that the watch has not shown yet: their resource version, and the monotonic time of the first one.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # By UID: the version at which a VideoJob was dropped, kept while the watch may still show an older version.
+        # By UID: the last version of a dropped VideoJob, kept while the watch may still show an older version.
         self._dropped: dict[str, int] = {}
         # Keys that changed since a list was requested. None while no list is in progress.
         self._changed: set[Key] | None = None
@@ -51,7 +51,7 @@ class VideoJobCache:
     def seen(self, videojob: VideoJob) -> str | None:
         """Store a VideoJob that the watch shows as added or modified.
 
-        Returns the id of its video, or None if the cache already has this version, usually from the operator's write.
+        Returns the id of the VideoJob's video, or None if the cache already has this version.
         """
         self._show(videojob)
         if 0 < _version(videojob) <= self._dropped.get(videojob.metadata.uid, 0):
@@ -141,10 +141,10 @@ class VideoJobCache:
         self._note(key)
         cached = self._videojobs.get(key)
         if cached is not None and _version(cached) > _version(videojob):
-            # An answer to a write arrived before the watch showed this older version.
+            # The cache already has a newer version, which an answer to a write contained.
             return video_id
         if cached is not None and _video_of(cached) != video_id:
-            # Another object has taken the name, or the spec is now unreadable and names no video.
+            # A new object has the same name, or the spec is now unreadable and names no video.
             self.drop(cached)
         self._videojobs[key] = videojob
         self._by_video[video_id][key] = None
@@ -157,5 +157,6 @@ def _video_of(videojob: VideoJob) -> str:
 
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
-    # etcd's resource versions are increasing numbers. Versions of other storage can't be compared: use the last answer.
+    # etcd's resource versions are increasing numbers, but versions of other storage can't be compared.
+    # Such versions count as 0, so that the last answer replaces the cached version.
     return int(version) if version.isdecimal() else 0

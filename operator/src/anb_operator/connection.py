@@ -24,7 +24,7 @@ from anb_core.domain.errors import AnbError, Unavailable
 from anb_operator.kube import Existing, KubeRefused, Missing, Outdated
 
 TIMEOUT_SECONDS = 15.0
-"""Timeout of one request. No request is large: writes are small, and lists of VideoJobs are paged."""
+"""Timeout of one request, in seconds. No request is large: writes are small, and lists of VideoJobs are paged."""
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +42,7 @@ async def log_in() -> Configuration:
         path = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        # The library does not check the structure of the file: a file without a mapping ends in a TypeError.
+        # The library does not check the file's structure, and raises a TypeError if the file contains no mapping.
         except (ConfigException, OSError, TypeError, yaml.YAMLError) as error:
             sentence = f"There is no Kubernetes to work with: run in a pod, or set KUBECONFIG. {path}: {error}"
             raise kopf.LoginError(sentence) from error
@@ -59,7 +59,7 @@ class _Login:
 class Connection:
     """Calls the API server with the credentials from `login`.
 
-    `on_answer` is called after each request, with its HTTP method and its status, or `none` without an answer.
+    `on_answer` is called after each request, with its HTTP method and its status, or `none` if no answer came.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        """Allow calls within the block. The HTTP session is closed at its end."""
+        """Allow calls within the block. The HTTP session is closed at the block's end."""
         try:
             yield self
         finally:

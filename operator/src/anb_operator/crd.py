@@ -17,7 +17,7 @@ DESCRIPTION = (
 )
 
 # A video has at most one VideoJob in a namespace, because the VideoJob's name is the video's id.
-# The rule exempts ids of older producers that are not valid names.
+# The rule does not apply to ids that are not valid names. Some older producers made such ids.
 NAMED_BY_VIDEO = {
     "rule": "!has(self.spec.videoId) || self.metadata.name == self.spec.videoId || "
     f"!self.spec.videoId.matches('{NAME_PATTERN}')",

@@ -16,13 +16,13 @@ BUSY = "1000"
 """Deletion cost of a pod that holds a lease. An idle pod has no annotation, which Kubernetes counts as 0."""
 
 PAUSE_SECONDS = 1.0
-"""Minimum seconds between two rounds, however often `wake` is called."""
+"""Minimum time between two rounds, in seconds, even if `wake` is called more often."""
 
 LIST_SECONDS = 60.0
 """Seconds between two lists of the pods. A list shows new pods, and annotations that a person changed."""
 
 MOST_JOBS = 5000
-"""Maximum number of jobs read in a round. Further busy pods count as idle, but still drain before they stop."""
+"""Maximum number of jobs read in a round. Other busy pods count as idle, but still drain before they stop."""
 
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ READER = "operator"
 
 
 class FeedReader:
-    """Adds the video of each feed event to the queue. The cursor passes an event once its video has been reconciled.
+    """Adds the video of each feed event to the queue. The cursor passes an event after its video was reconciled.
 
     While the feed can't be read, the queue is paused, because the videos can't be read either.
     `on_attempt` is called when an attempt may have begun or ended.
@@ -49,15 +49,15 @@ class FeedReader:
         return self._follower.backlog(self._queue.pending())
 
     def lag(self) -> float:
-        """Return the maximum number of seconds by which VideoJobs lag behind the database.
+        """Return the maximum time by which VideoJobs may lag behind the database, in seconds.
 
-        The lag counts from the oldest event not yet handled, or else from the last read of the feed.
+        The lag is the age of the oldest event not yet handled, or the time since the last read of the feed if longer.
         """
         return self._follower.lag(self._queue.pending(), datetime.now(UTC)).total_seconds()
 
     async def run(self) -> None:
         """Read the feed until cancelled."""
-        # A thread of a cancelled run may still use the old follower, and its events are dropped: create a new follower.
+        # A thread of a cancelled run may still use the old follower and lose its events, so create a new follower.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

@@ -17,10 +17,10 @@ CHECK_SECONDS = 3.0
 """Timeout of the ping of one part. This timeout is shorter than the timeout of the readiness probe in the chart."""
 
 FEED_PATIENCE = 90.0
-"""Maximum seconds between two tries to read the feed, successful or not. After a longer gap, liveness fails."""
+"""Maximum time between two tries to read the feed, in seconds. After a longer gap, liveness fails."""
 
 WATCH_PATIENCE = 120.0
-"""Maximum seconds until the watch shows a write of the operator. kopf reopens a silent watch after 70 s."""
+"""Maximum time until the watch shows a write of the operator, in seconds. kopf reopens a silent watch after 70 s."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class Health:
     """Decides liveness (the feed and the watch advance) and readiness (all parts answer) of the operator.
 
-    An outage of a part makes the operator "not ready" but never "not alive". `parts` has a ping for each part.
+    An outage of a part makes the operator "not ready" but never "not alive". `parts` has one ping per part.
     `watch_silence` returns the seconds for which the watch has not shown a write.
     """
 
@@ -48,19 +48,19 @@ class Health:
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
-        """Note that the feed reader, or the wait for VideoJobs before it, is still running."""
+        """Record a sign of life of the feed reader, or of the wait for VideoJobs before the feed is read."""
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """Note the error of reading `what`, or None for a success. An error that repeats in a row is logged once."""
+        """Record the error of reading `what`, or None after a success. A repeated error is logged only once."""
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now
         if now is not None and now != before:
-            # An AnbError explains itself. Any other error is unexpected and is logged with its traceback.
+            # The message of an AnbError is clear enough. Any other error is unexpected, so its traceback is logged too.
             _log.warning("can't be read", what=what, reason=now, exc_info=not isinstance(error, AnbError) and error)
 
     def stuck(self) -> str | None:
-        """Return a sentence about the loop that no longer advances, or None if both loops advance."""
+        """Return a sentence about the hung loop, or None if both the feed reader and the watch advance."""
         silence = self._monotonic() - self._beat_at
         if silence > FEED_PATIENCE:
             return f"the feed was not read for {silence:.0f} s"
@@ -72,7 +72,8 @@ class Health:
     async def missing(self) -> list[str]:
         """Return the reasons why the operator is not ready, empty if it is ready.
 
-        Each part that does not answer has one sentence. If all parts answer, each unreadable source has one sentence.
+        The list has one sentence for each part whose ping failed.
+        If no ping failed, the list has one sentence for each source whose last read failed.
         """
         problems = await asyncio.gather(*(self._check(part, ping) for part, ping in self._parts.items()))
         unanswered = [problem for problem in problems if problem]
@@ -136,6 +137,6 @@ def _answer(problems: list[str]) -> web.Response:
 
 
 def _closing(response: web.Response) -> web.Response:
-    """Make the response close its connection, because a stop would wait for idle keep-alive connections."""
+    """Close the connection after the response, because a stop would wait for idle keep-alive connections."""
     response.force_close()
     return response

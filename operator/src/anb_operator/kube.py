@@ -1,6 +1,6 @@
 """Ports to the Kubernetes API server. `client.py` implements the ports; tests use a fake.
 
-All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or answers with an outage.
+All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or can't serve now.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 class KubeRefused(AnbError):
-    """The API server refused a request, and repeating the request alone does not help."""
+    """The API server refused a request. Sending the same request again does not help."""
 
 
 class Missing(KubeRefused):

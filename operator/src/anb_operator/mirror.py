@@ -65,7 +65,7 @@ def observed_of(videojob: VideoJob, job: Job) -> Observed:
     shown = Observed(0, None, None)
     if status.had_video:
         shown = Observed(status.observed_generation or 0, status.retry, status.cancel)
-    # Kubernetes was restored from a backup after a receipt for a future generation was written. Ignore such a receipt.
+    # A receipt has a future generation if Kubernetes was restored from an older backup. Ignore such a receipt.
     if receipt and shown.generation < receipt["generation"] <= videojob.metadata.generation:
         return replace(shown, retry=receipt["retry"], cancel=receipt["cancel"])
     return shown
@@ -133,7 +133,7 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
         if number > shown:
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
-        # The last attempt in `before` may still have been running at that time, so the end of this attempt is new.
+        # In `before`, the last attempt may still be running. In this case, the end of this attempt is a new change.
         if number >= shown and attempt.ended_at and attempt.ending in ENDING_TEXTS:
             reason, ended = ENDING_TEXTS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."
@@ -182,7 +182,7 @@ def _dead_letter(job: Job, attempts: Sequence[Attempt], at: datetime) -> DeadLet
 
 
 _States = dict[str, tuple[bool, str, str]]
-"""The conditions by type: whether the condition is true, its reason and its message."""
+"""For each condition type: whether the condition is true, its reason and its message."""
 
 
 def _states(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _States:

@@ -133,9 +133,9 @@ class Plan:
 
 
 def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
-    """Return the command of a VideoJob's spec that was not done yet, or None.
+    """Return the command of a VideoJob's spec that must still be carried out, or None.
 
-    Each cancel or retry is done only once, so that it does not undo later changes through the API.
+    Each cancel or retry is carried out only once, so that the command does not undo later changes through the API.
     """
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
@@ -173,15 +173,15 @@ def plan(
     expired: bool,
     refusals: Mapping[str, Refusal],
 ) -> Plan:
-    """Plan the actions that bring the VideoJobs of a video in line with its row.
+    """Plan the actions that bring the VideoJobs of a video in line with the video's row.
 
     `news` is True after a feed event for the video. `news` has two effects:
     - The video exists or existed in this database.
-      Without news, a VideoJob for an unknown video is left alone, because another operator may own this VideoJob.
+      If `news` is False, a VideoJob for an unknown video is left alone: another operator may own this VideoJob.
     - A finished video gets a mirror too, unless its VideoJob was deleted by its own time to live (`expired`).
-      Without news, only unfinished videos get a mirror, so that mirrors of finished videos stay deleted.
+      If `news` is False, only unfinished videos get a mirror, so that mirrors of finished videos stay deleted.
 
-    `refusals` has the refused commands by the VideoJob's UID.
+    `refusals` has the refused commands, by the UID of their VideoJob.
     """
     new_plan = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)
@@ -269,7 +269,7 @@ def _plan_mirror(
 
 
 def _may_be_foreign(videojob: VideoJob, policy: Policy) -> bool:
-    """Whether another operator may own a VideoJob whose video is not in our database."""
+    """Whether another operator may own a VideoJob whose video is not in this database."""
     if _is_own_mirror(videojob, policy):
         return False
     return videojob.status.had_video or videojob.made_by_operator

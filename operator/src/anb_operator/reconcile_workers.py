@@ -16,7 +16,7 @@ RECONCILE_WORKERS = 16
 """Number of videos reconciled at once. Reconciles mostly wait for the API server, and share their database reads."""
 
 LONGEST_PAUSE_SECONDS = 5.0
-"""Maximum pause of a reconcile worker before the next video, after the API server did not answer."""
+"""Maximum pause of a reconcile worker after an outage, in seconds, before the worker takes the next video."""
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
             unanswered = 0
             metrics.reconciles.labels("done").inc()
             if work.event is not None:
-                # The event's time comes from the database's clock, which may be ahead of this machine's.
+                # The event's time comes from the database's clock, which may be ahead of this machine's clock.
                 metrics.mirror_seconds.observe(max(0.0, (datetime.now(UTC) - work.event.at).total_seconds()))
             queue.done(work.video_id)
             if again is not None:

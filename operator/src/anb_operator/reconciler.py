@@ -41,7 +41,7 @@ CALLER = Caller("kubernetes", Scope.OPS)
 """The caller of the use cases. Everyone who may write a VideoJob may cancel and retry its video."""
 
 GATHER_SECONDS = 0.05
-"""Minimum time between the starts of two reads. Requests between two reads share the second read."""
+"""Minimum time between the starts of two reads, in seconds. Requests between two reads share the second read."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Histories:
         self._threads = threads
         self._asked: set[str] = set()
         self._next: asyncio.Task[Mapping[str, History] | Exception] | None = None
-        # Only one read at a time, which leaves the other database connections to commands.
+        # Run only one read at a time, so that commands can use the other database connections.
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
 
@@ -136,7 +136,7 @@ class Reconciler:
 
         Raises:
             Unavailable: a part did not answer. A retry is safe.
-            KubeRefused: the API server refused a request. A retry is safe, but a person may have to help.
+            KubeRefused: the API server refused a request. A retry is safe, but a person may have to remove the cause.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
         # Work on one snapshot, and leave later changes to the next reconcile.
@@ -193,7 +193,7 @@ class Reconciler:
             self._expired[video_id] = new_plan.expired_until
         return new_plan
 
-    # -- commands for the system, in a thread
+    # -- commands from VideoJob specs, run in a thread
 
     def _run_commands(
         self, video_id: str, videojobs: Sequence[VideoJob]
@@ -289,7 +289,7 @@ class Reconciler:
             )
         except Existing:
             if self._cache.get((action.namespace, action.name)) is None:
-                # The watch has not shown the existing object yet. It may be this video's mirror, so try again later.
+                # The existing object, which the watch has not shown yet, may be this video's mirror. Try again later.
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
             return []
@@ -311,7 +311,7 @@ def _spec_versions(videojobs: Iterable[VideoJob]) -> set[tuple[str, int, bool]]:
 
 
 def merge_patch(before: Json, after: Json) -> Json:
-    """Return the JSON merge patch that turns `before` into `after`. None stands for a removed key."""
+    """Return the JSON merge patch that turns `before` into `after`. In the patch, None removes a key."""
     patch: Json = {name: None for name in before if name not in after}
     for name, value in after.items():
         old = before.get(name)

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     """Stop the operator and remove its finalizers from all VideoJobs. The VideoJobs stay. Takes a few minutes at most.
 
-    Does nothing if the marker exists: then a tool without hooks has applied the whole chart, and this is no uninstall.
+    Does nothing if the marker exists. The marker shows that a tool without hooks has applied the whole chart.
 
     Raises:
         Unavailable: the API server does not answer.

@@ -34,7 +34,7 @@ KIND = "VideoJob"
 PLURAL = "videojobs"
 
 FINALIZER = f"{GROUP}/cancel"
-"""The operator's finalizer, which a VideoJob with a source has from before the submission until the work has ended.
+"""The operator's finalizer. A VideoJob with a source has this finalizer from before the submission to the work's end.
 
 While a VideoJob has the finalizer, its deletion waits until the work is cancelled.
 """

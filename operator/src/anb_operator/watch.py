@@ -69,7 +69,7 @@ async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, sto
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
-    # kopf need not look for CRDs and namespaces. kopf must post no Events, because the operator posts its own Events.
+    # kopf need not search for CRDs and namespaces. kopf must not post Events, because the operator posts its own.
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.watching.chunk_size = PAGE

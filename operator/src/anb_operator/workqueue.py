@@ -35,7 +35,7 @@ def plan_delay(failures: int, jitter: float) -> float:
 
 
 class WorkQueue:
-    """A queue for one event loop. After `take`, call `done` or `failed`. Until then no other call returns the video.
+    """A queue for one event loop. `take` does not return a taken video again before `done` or `failed` is called.
 
     While the queue is paused, `take` returns only videos for which `urgent` is True.
     """
@@ -71,7 +71,7 @@ class WorkQueue:
         self._paused = True
 
     def resume(self) -> None:
-        """Let `take` return all videos again."""
+        """End the pause, so that `take` returns any video and not only urgent ones."""
         if self._paused:
             self._paused = False
             self._woken.set()
@@ -86,7 +86,7 @@ class WorkQueue:
         return len(self._failures)
 
     def add(self, video_id: str, event: JobEvent | None = None) -> None:
-        """Add a video that changed. `event` is the feed event about the change, or None for a change without one."""
+        """Add a video that changed. `event` is the feed event about the change, or None if there is no event."""
         if event is not None:
             self._keep(video_id, event)
         if video_id in self._taken:

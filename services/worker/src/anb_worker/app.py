@@ -101,7 +101,7 @@ def run(
 def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
     """Return a handler that processes each delivery, counts it and logs it.
 
-    The handler raises Unavailable when an outage kept the outcome of a delivery from being committed.
+    The handler raises Unavailable when an outage prevented the commit of a delivery's outcome.
     """
 
     def handle(delivery: Delivery, stop: Stop) -> None:
@@ -116,7 +116,7 @@ def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> H
 
 @contextmanager
 def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> Iterator[None]:
-    """Serve metrics and health at the address `listen` while the block runs; None serves nothing."""
+    """Serve metrics and health at the address `listen` while the block runs. With None, serve nothing."""
     if listen is None:
         yield
         return
@@ -154,7 +154,7 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job prepares again. If the second preparation fails too, the first job reports the error.
+        # The first job runs the preparation again, and reports the error if the preparation fails again.
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 

@@ -30,7 +30,7 @@ TRIES_A_HEARTBEAT = 4
 """A failed renewal is tried again after the heartbeat interval divided by this number."""
 
 LONGEST_CALL = timedelta(seconds=10)
-"""Maximum time that the end of an attempt, or of the worker, waits for a call in progress."""
+"""Maximum wait for a call in progress when an attempt ends or the worker stops."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Terms:
 
 
 class LeaseKeeper:
-    """Keeps a lease while its block runs; implements anb_core.ports.keeper.Keeper.
+    """Renews a lease while its `with` block runs. Implements anb_core.ports.keeper.Keeper.
 
     `since` is the monotonic time just before the claim was sent.
     `beat`, the sign of life of a busy worker, is called each second until the attempt is asked to end.
@@ -123,7 +123,7 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # The queue may deliver the message again. A worker then drops the message, because the lease is still held.
+            # The queue may deliver the message again. The receiving worker drops it, because the lease is held.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 

@@ -23,7 +23,7 @@ class ResourceCache:
         self._folder = folder
 
     def load(self) -> Resources:
-        """Return the paths of the operator's current files; None for each file that the bucket does not have.
+        """Return the paths of the operator's current files. The path is None for a file that the bucket does not have.
 
         Raises:
             Unavailable: the bucket does not answer.

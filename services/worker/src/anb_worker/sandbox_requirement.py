@@ -1,4 +1,4 @@
-"""Refuses to start if the settings require every protection of the sandbox and this system lacks one of them."""
+"""Stops the worker at startup if the settings require all protections of the sandbox and this system lacks one."""
 
 import sys
 from collections.abc import Mapping

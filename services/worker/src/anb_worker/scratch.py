@@ -36,7 +36,7 @@ def default_root() -> Path:
 
 
 class ScratchDisk:
-    """Gives each attempt a folder. `limit` is how many bytes all workers under `root` may use together, or None.
+    """Gives each attempt a folder. `limit` is the maximum size of all files under `root`, in bytes, or None.
 
     Use this object as a context manager: entering makes this process's folder and removes dead processes' folders.
     """
@@ -96,7 +96,7 @@ class ScratchDisk:
         return folder
 
     def clear(self, attempt_id: str) -> None:
-        """Remove an attempt's folder, if there is one. Never raises."""
+        """Remove an attempt's folder if it exists. Never raises."""
         folder = self.own / attempt_id
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():

@@ -9,7 +9,8 @@ from anb_core.usecases.shutdown import Shutdown
 
 def stop_on_signals(shutdown: Shutdown) -> None:
     """Install handlers: each SIGTERM or SIGINT becomes a request to stop. Call this from the main thread only."""
-    # A signal handler may interrupt a thread that holds a lock, so it must take no lock. SimpleQueue.put takes no lock.
+    # A signal handler may interrupt a thread that holds a lock, so the handler must not take a lock.
+    # SimpleQueue.put takes no lock.
     arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: arrived.put(signal.Signals(number).name))

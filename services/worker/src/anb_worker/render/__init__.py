@@ -1,8 +1,7 @@
 """The render engine makes a finished, verified video from an uploaded file, and implements anb_core.ports.renderer.
 
     engine = RenderEngine(cache_dir)    from anb_worker.render.engine; once per process; starts no process yet
-    engine.warm(stop)                   composes the project's own cards, so that no job waits for them; a container's
-                                        image already has the cards
+    engine.warm(stop)                   composes the project's own cards, unless the container image already has them
     engine.render(...)                  blocks the calling thread; the process may have other threads
 
 Only child processes with few rights open an upload (see sandbox). No Python code runs between fork and exec.

@@ -2,8 +2,8 @@
 
 Any number of processes may share the folder.
 A lock lets one process at a time make an entry, and a rename makes the complete entry visible.
-An entry's name holds a digest of the operator's file, of the code that makes the entry, and of ffmpeg's file name.
-A change of the file, the code or ffmpeg's file name makes a new entry.
+An entry's name holds a digest of the operator's file, the code that makes the entry, and the name of the ffmpeg binary.
+A change to the file, to the code or to the file name of the ffmpeg binary makes a new entry.
 """
 
 import fcntl
@@ -188,12 +188,12 @@ class Cards:
                     finally:
                         shutil.rmtree(arriving, ignore_errors=True)
         with suppress(OSError):
-            # The time only records when the entry was last used, so an error in a read-only folder is ignored.
+            # The modification time only records the entry's last use, so an error in a read-only folder is ignored.
             os.utime(entry)
         return entry
 
     def _make_room(self, role: str, trash: Path) -> None:
-        """Remove the entries that were not used for the longest time, so that a new one fits within _KEPT."""
+        """Remove the least recently used entries of a role, so that with a new entry at most _KEPT entries remain."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
             # The entry is renamed first, because other processes must never see an entry that is only partly removed.

@@ -63,7 +63,7 @@ def _draw(kind: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
     try:
         printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)
     except BadInput:
-        # A title or watermark that crashes the drawing program can't be drawn. The video is not rejected for that.
+        # A title or watermark that crashes the drawing program can't be drawn. The video itself is not rejected.
         return None
     return TypeAdapter(tuple[int, int] | None).validate_json(printed)
 

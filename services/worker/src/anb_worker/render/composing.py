@@ -100,7 +100,7 @@ def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
 
 
 def _eased(share: float) -> float:
-    """Ease out: map time (0 to 1) to progress (0 to 1), which grows fast at first and then slower."""
+    """Ease out: map time (0 to 1) to progress (0 to 1). Progress grows fast at first, then more slowly."""
     return 1 - (1 - min(1.0, max(0.0, share))) ** 3
 
 

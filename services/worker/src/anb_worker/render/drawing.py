@@ -44,7 +44,7 @@ _ELLIPSIS = "..."
 """Three dots, because a font may have no ellipsis character."""
 
 _JOINERS = "\u200c\u200d"
-"""The zero-width joiner and non-joiner. Both are invisible, but some scripts are unreadable without the two."""
+"""The zero-width joiner and non-joiner: invisible characters, but some scripts are unreadable without them."""
 
 _RIGHT_TO_LEFT = ("R", "AL")
 """Unicode's bidirectional classes of the letters that are written from right to left."""

@@ -1,4 +1,4 @@
-"""Takes rights away from this process, then replaces it by a command (exec), or runs a Python module inside it.
+"""Drops rights of this process, then replaces the process with a command (exec), or runs a Python module in it.
 
     python -I -S drop_rights.py RIGHTS COMMAND...
     python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
@@ -28,10 +28,10 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# By machine name (uname), three entries: the audit number of the architecture;
-# the numbers of the system calls that can make a socket (socket and io_uring_setup);
-# and the numbers of the system calls that leave the process group (setsid and setpgid).
-# On other machines no system call is filtered, because the same number may mean another system call on them.
+# For each machine name (uname), three values. The first value is the audit number of the architecture.
+# The second value has the numbers of the system calls that can make a socket (socket and io_uring_setup).
+# The third value has the numbers of the system calls that leave the process group (setsid and setpgid).
+# Other machines get no filter, because there the same numbers may mean other system calls.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
     "aarch64": (0xC00000B7, (198, 425), (157, 154)),
@@ -71,7 +71,7 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel kills this process when the worker dies. The next check detects that the worker has already died.
+    # The kernel kills this process when the worker dies. The next check detects a worker that died earlier.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
@@ -124,12 +124,12 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     # So a program that wants to become a daemon stays in its process group, and is killed with the group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
-        (load, 0, 0, 4),  # load the architecture of the system call: calls of the 32-bit variant are killed
+        (load, 0, 0, 4),  # load the architecture of the system call
         (equal, 1, 0, audit),
-        (decide, 0, 0, kill),
+        (decide, 0, 0, kill),  # kill a process that makes a system call of another architecture, such as 32-bit
         (load, 0, 0, 0),  # load the number of the system call
-        (at_least, 0, 1, 0x40000000),  # system calls of the x32 variant of x86_64 are killed
-        (decide, 0, 0, kill),
+        (at_least, 0, 1, 0x40000000),
+        (decide, 0, 0, kill),  # kill a process that makes a system call of the x32 variant of x86_64
         *(line for call in sockets for line in ((equal, 0, 1, call), (decide, 0, 0, refuse))),
         *(line for call in group_changes for line in ((equal, 0, 1, call), (decide, 0, 0, pretend))),
         (decide, 0, 0, allow),

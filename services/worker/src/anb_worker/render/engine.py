@@ -145,7 +145,7 @@ class _Render:
     def probe(self, _report: Callable[[float], None]) -> None:
         """Probe the upload, choose the cards, and plan the render. Most unusable uploads are rejected in this step."""
         facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
-        # A first plan without cards rejects bad input before any card has to be made.
+        # Planning without cards rejects bad input before any card has to be made.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
         if self.edit.intro.enabled:
             self.intro = self.cards.intro(self.resources.intro, self.stop)

@@ -31,10 +31,10 @@ CARD_QUALITY is for other cards, whose soft gradients would show compression. _Q
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""Errors of sound timestamps up to this length are not corrected. Jitter is often shorter. People notice 40 ms."""
+"""Maximum error of sound timestamps that is not corrected, in seconds. People notice 40 ms, but jitter is shorter."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-# Without tone mapping the HDR clip of a phone looks pale. 203 nits is the reference white of HDR.
+# Without tone mapping, the HDR clip of a phone would look pale. 203 nits is the reference white of HDR.
 _TONE_MAPPING = (
     "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
     "zscale=transfer=bt709:matrix=bt709:range=tv"
@@ -77,9 +77,8 @@ def picture_command(
     """
     seconds = plan.main_frames / FPS
     # settb sets a finer time base. The file's own time base may have one tick per frame, and would round timestamps.
-    # max() shows a picture that appeared before the cut from the cut on.
-    # The picture's time becomes 15 ms, which is rounded to frame 0.
-    # With a time of 0, a picture that ends before the cut would be lost.
+    # max() moves the time of a picture that appeared before the cut to 15 ms, which is rounded to frame 0.
+    # If max() moved the time to 0, ffmpeg would drop a picture that ends before the cut.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
@@ -122,10 +121,10 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 
 
 def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
-    """Return an extract_command, changed to copy two channels unmixed, if ffmpeg could not mix all channels.
+    """Change an extract_command that failed because ffmpeg can't mix the channels: copy two channels unmixed.
 
-    Returns None when `stderr` reports no such failure. ffmpeg can mix channels that stand for loudspeakers in a room.
-    ffmpeg can't mix dual mono, discrete channels or Ambisonics.
+    Returns None when `stderr` reports another failure.
+    ffmpeg can mix the channels of loudspeakers in a room, but not dual mono, discrete channels or Ambisonics.
     The first channel of Ambisonics has the sound from all directions, so both output channels get this channel.
     """
     message = _CAN_NOT_MIX.search(stderr)
@@ -222,7 +221,7 @@ def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath)
 
 
 def _from_start(reading: Reading, plan: RenderPlan) -> str:
-    """Return the expression for a frame's timestamp that counts from the start of the kept part."""
+    """Return an ffmpeg expression for a frame's timestamp, measured from the start of the kept part."""
     return f"PTS-{reading.origin + plan.start:.6f}/TB"
 
 
@@ -250,9 +249,9 @@ def _looks(plan: RenderPlan) -> str:
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for one picture format (look): deinterlace, set the frame rate, and fit into the frame."""
-    # start_time shows a picture that appeared before the cut from the cut on.
-    # A first picture that comes after the cut is shown early instead of black.
-    # Callers cut by `end_frame`, because `fps` fills gaps in the timestamps.
+    # With start_time, a picture that appeared before the cut is shown from the cut on.
+    # If the first picture comes after the cut, this picture is shown early, so that no black is shown.
+    # Callers limit the number of frames by `end_frame`, because `fps` adds frames where timestamps have gaps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -295,7 +294,7 @@ def _convert(color: ColorPlan) -> str:
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """Return the options of the video encoder. Only `quality` differs between parts, without effect on headers."""
+    """Return the options of the video encoder. Only `quality` differs between parts, and headers stay the same."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
         # Every player of level 3.1 must support this bit rate, even for a video full of noise.

@@ -28,7 +28,7 @@ def boxes(path: Path) -> Iterator[Box]:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         for _ in range(_MOST_BOXES):
-            if start >= size:  # checked before seek, which fails for offsets that no file can have
+            if start >= size:  # without this check, seek would fail for a huge offset
                 return
             file.seek(start)
             head = file.read(16)

@@ -56,13 +56,13 @@ class ChildLimits:
     """The limits of one child process."""
 
     cpu_seconds: int = 900
-    """Maximum CPU time in seconds."""
+    """Maximum CPU time, in seconds."""
     wall_seconds: float = 1800.0
-    """Maximum seconds from the start of the child to its end."""
+    """Maximum time from the start of the child to its end, in seconds."""
     memory_bytes: int = 4 * 1024**3
-    """Maximum address space in bytes."""
+    """Maximum size of the address space, in bytes."""
     file_bytes: int = 1024**3
-    """Maximum size in bytes of each file that the child writes."""
+    """Maximum size of each file that the child writes, in bytes."""
     open_files: int = 256
 
 
@@ -141,7 +141,7 @@ def _run(
                 stop.check()
                 if time.monotonic() > deadline:
                     raise Transient("timed_out", f"{name} took over {limits.wall_seconds:.0f} s and was killed.")
-            # Processes that the child left behind hold the pipes open until they are killed.
+            # Kill processes that the child started and that still run, because they hold the pipes open.
             _kill(child)
             while selector.get_map() and _read_some(selector, _DRAIN_SECONDS):
                 pass
@@ -151,7 +151,7 @@ def _run(
 
 
 def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
-    """Wait at most `within` seconds for data, and read the data. Returns False when none arrives."""
+    """Wait at most `within` seconds for data, and read the data. Returns False when no data arrives."""
     ready = selector.select(within)
     for key, _ in ready:
         if not key.data.take(os.read(key.fd, 65536)):
@@ -163,8 +163,8 @@ def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbErro
     """Return the error to raise for a child that failed, and log the end of its stderr.
 
     `doing` says what the child did, as part of a sentence for the messages.
-    With `of_upload`, the child read an upload.
-    Then every error that the file's content can cause becomes BadInput, because the next try would also fail.
+    `of_upload` is True if the child read an upload.
+    In this case, each error that the file's content can cause becomes BadInput, because the next try would also fail.
     The message never repeats stderr, which contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
@@ -233,7 +233,8 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
 def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
     """Reap a child that has ended, and return the resources that it used.
 
-    wait4 returns the used CPU time. Only this CPU time shows that the limit was reached: ffmpeg catches the signal.
+    wait4 returns the CPU time that the child used.
+    The exit code does not show that the limit of CPU time was reached, because ffmpeg catches SIGXCPU.
     """
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -267,7 +268,7 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
         {
             "parent": os.getpid(),
             "limits": {
-                # The signal of the soft limit tells the cause. The hard limit kills a program that ignores that signal.
+                # At the soft limit the child gets SIGXCPU. The hard limit kills a child that ignores SIGXCPU.
                 "RLIMIT_CPU": (cpu, cpu + 5),
                 "RLIMIT_AS": (memory, memory),
                 "RLIMIT_FSIZE": (file, file),

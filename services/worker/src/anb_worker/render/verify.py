@@ -38,7 +38,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # Timestamps are compared, because libavformat computes a packet's duration from the next packet's timestamp.
+        # Durations never show a gap: libavformat computes a packet's duration from the next packet's timestamp.
         gaps = sum(
             _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
             for a, b in pairwise(sounds)
@@ -67,7 +67,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
 
 
 def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], frames: list[int]) -> int:
-    """Count the parts that do not begin on time with a seekable frame that can be decoded without earlier frames."""
+    """Count the parts whose first frame is not on time, not seekable, or not decodable without earlier frames."""
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
@@ -80,7 +80,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
 
 
 def _begin(headers: bytes | None, part: list["Packet[Stream]"]) -> Fraction | None:
-    """Return when a new decoder shows the first frame of a part, in seconds. None when that frame can't be decoded."""
+    """Return the time in seconds of the first frame that a new decoder returns for a part, or None on an error."""
     decoder = CodecContext.create("h264", "r")
     decoder.extradata = headers
     try:

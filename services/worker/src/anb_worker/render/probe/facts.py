@@ -227,7 +227,7 @@ class _Window:
         )
 
     def _claimed_end(self, stream: VideoStream | AudioStream, origin: float) -> float | None:
-        """Return the end of a stream according to the file's headers, in seconds. None when the headers have no end."""
+        """Return the end of a stream according to the file's headers, in seconds. None if the headers have no end."""
         if self.container is Container.AVI and isinstance(stream, VideoStream) and stream.average_rate:
             # libavformat shortens the duration of a truncated file. The number of frames stays as in the header.
             return float(stream.frames / stream.average_rate)

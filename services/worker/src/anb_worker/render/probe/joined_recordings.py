@@ -1,4 +1,4 @@
-"""Searches MPEG-TS for video frames that libavformat does not report, because it found their streams too late."""
+"""Searches MPEG-TS for video frames that libavformat does not report, because it finds their streams too late."""
 
 import re
 from math import inf
@@ -9,7 +9,7 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""A gap of at most this many bytes between two reported packets counts as too small for a recording."""
+"""A gap of at most this many bytes between two reported packets counts as too small to hold a recording."""
 
 _SHORTEST_SECONDS = 0.5
 """The shortest recording that is found, in seconds. Gaps between interleaved packets of one recording are shorter."""

@@ -66,7 +66,7 @@ class Part:
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
     def other_recording_at(self, video: VideoStream) -> float | None:
-        """Return when another recording, with its own streams, begins in the file. None without another recording."""
+        """Return the time at which another recording, with its own streams, begins in the file, or None."""
         count = self.scan.packets_before_other_recording
         if count is None:
             return None
@@ -131,7 +131,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the moments, but leave out each moment that is less than _CLOSE_SECONDS after the last kept moment."""
+    """Return the moments without each moment that is less than _CLOSE_SECONDS after the last kept moment."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:

@@ -34,7 +34,7 @@ _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 4
 """For each codec without a filter in `_HEADERS`, the byte ranges of a packet that describe the packet's frame."""
 _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
-"""Profile and compatibility id of the Dolby Vision streams that can't be shown as any other format."""
+"""Profile and compatibility id of Dolby Vision streams that only a Dolby Vision player can show."""
 _FULL_RANGE = 2
 """ffmpeg's number for full-range colors (AVCOL_RANGE_JPEG)."""
 _COLOR_FIELDS = {"colorspace": UNSPECIFIED, "color_primaries": UNSPECIFIED, "color_trc": UNSPECIFIED, "color_range": 0}
@@ -55,7 +55,7 @@ class Looks:
         self._headers: bytes | None = None
         """The headers that the last packets were encoded with. None before the first headers."""
         self._undecoded_since: float | None = 0.0
-        """Time of a change of headers, in seconds, until a frame shows the new picture format (look). Else None."""
+        """Time of the last change of headers, in seconds. None if the picture format (look) after it is known."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
         context, has_colors = video.codec_context, video.container.format.name not in _CONTAINERS_WITHOUT_COLORS
         self._file_colors = {n: getattr(context, n) if has_colors else v for n, v in _COLOR_FIELDS.items()}
@@ -65,7 +65,7 @@ class Looks:
         """The first frame that could be decoded."""
 
     def take(self, packet: "Packet[Stream] | None", at: float | None) -> None:
-        """Take the next packet of the stream and its presentation time in seconds. A packet of None ends the stream."""
+        """Take the next packet of the stream and its presentation time in seconds. None marks its end."""
         if packet is not None and packet.is_keyframe and (headers := self._read_headers(packet)):
             if self._headers is not None and headers != self._headers:
                 self._change(headers, at or 0.0)
@@ -85,7 +85,7 @@ class Looks:
         elif self.found:
             context = self._video.codec_context
             context.flush_buffers()
-            # The decoder would keep the old headers' colors when the new headers describe none.
+            # If the new headers describe no colors, the decoder would keep the colors of the old headers.
             for name, value in self._file_colors.items():
                 setattr(context, name, value)
             self._undecoded_since = at
@@ -166,7 +166,7 @@ def _aspect(ratio: Fraction | None) -> float | None:
 
 
 def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame | None:
-    """Return the first frame that the decoder returns for a packet, or None. A packet of None flushes the decoder."""
+    """Return the first frame that the decoder returns for a packet, or None. If `packet` is None, flush the decoder."""
     try:
         return next(iter(video.decode(packet)), None)
     except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe

@@ -76,7 +76,7 @@ class Scan:
 
     `packets` has the packets of each stream, by the stream's index. `ended` says whether the file was read to its end.
     Another recording, with its own streams, may be joined to this file.
-    `packets_before_other_recording` is the number of video packets before this recording, or None without one.
+    `packets_before_other_recording` is the number of video packets before that recording, or None.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Scan:
         self._first_offsets: dict[int, int] = {}
         """For each other stream: the offset of its first packet in the file."""
         self._offset: int | None = None
-        """This recording extends at least up to this offset in the file. None before the first video packet."""
+        """The recording extends at least up to this offset in the file. None before the first video packet."""
 
     def read(self, opened: InputContainer, until: float | None) -> None:
         """Read packets until all streams have reached the time `until`, or to the end of the file.
@@ -161,7 +161,7 @@ class Scan:
             return
         if self._offset is None:
             self._offset = offset if index == self._video.index else None
-        # This recording goes on if the packet's stream is a chosen one, or began before the last chosen packet.
+        # The recording continues if the packet's stream is a chosen one, or began before the last chosen packet.
         elif index in self.packets or self._first_offsets.setdefault(index, offset) < self._offset:
             self._search_up_to(offset)
             self._offset = max(self._offset, offset)
@@ -179,6 +179,6 @@ class Scan:
             if len(ends) < len(self.packets):
                 return max(spans) >= _APART_SECONDS
             return min(spans) >= _HEAD_SECONDS or max(spans) >= _APART_SECONDS
-        # Decoding times are compared: frames are stored out of order, but none is presented before its decoding time.
+        # Decoding times are compared: frames are stored out of order, but no frame is shown before its decoding time.
         reached = [self._now.get(index, -inf) for index in self.packets]
         return min(reached) >= until or max(reached) >= until + _APART_SECONDS

@@ -1,4 +1,4 @@
-"""Checks by the structure of a file that its end was not cut off. The length in a file's headers is often wrong."""
+"""Checks the structure of a file to prove that its end is not cut off. The length in the headers is often wrong."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ _LONGEST_ID, _LONGEST_SIZE = 4, 8
 
 
 def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> bool:
-    """Return whether the structure of a file proves that the file is complete. False if it proves nothing."""
+    """Return whether the structure of a file proves that the file is complete. False means that there is no proof."""
     match container:
         case Container.MP4:
             return _has_all_samples(path, streams)
