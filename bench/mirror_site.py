@@ -171,7 +171,7 @@ class Site:
 
 @contextmanager
 def opened() -> Iterator[Site]:
-    """Start all servers, and stop them at the end of the `with` block."""
+    """Start all servers, and stop the servers at the end of the `with` block."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         database = stack.enter_context(running_postgres()).create_database()

@@ -1,8 +1,8 @@
-"""Measures the memory of an API process while it sends the largest allowed number of uploads to a slow bucket.
+"""Measures the memory of an API process that forwards the maximum number of uploads to a slow bucket.
 
 `python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections.
 The benchmark sends 16 uploads at the same time, as fast as the API reads them.
-Then the benchmark prints the peak memory of the API process. docs/performance.md has the promised limit.
+Then the benchmark prints the peak memory of the API process. docs/performance.md states the promised limit.
 The uploads belong to 16 owners, because one owner may not use all upload slots.
 """
 

@@ -1,1 +1,1 @@
-"""The command line `anb` runs the whole stack on one machine, and talks HTTP to any deployment."""
+"""The command line `anb`: runs the whole stack on one machine, and calls the HTTP API of any deployment."""

@@ -39,7 +39,7 @@ The API notices a broken connection within one minute.
 """
 
 PAGE = 100
-"""Videos per page of the list."""
+"""Maximum number of videos on one page of the list."""
 
 
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:

@@ -31,7 +31,7 @@ LONGEST_NAME = 255
 """Maximum length of a file name on common file systems, in bytes."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths of open file descriptors. Such a path is not opened again, because writing would start at offset 0 again."""
+"""Paths of open file descriptors. Opening such a path again would write from offset 0, so it is not opened again."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
@@ -60,7 +60,7 @@ def target(video: dict[str, Any], output: Path | None) -> Path:
 
 
 def is_written_through(path: Path) -> bool:
-    """Whether the path is an existing pipe, device or open descriptor. A partial file is not used for such a path.
+    """Whether the path is an existing pipe, device or open descriptor. Such a path has no partial file.
 
     Raises:
         OSError: the path can't be examined.

@@ -75,7 +75,7 @@ def install_lock(python: Path) -> None:
 
 def _signed(url: str, secret: str) -> dict[str, str]:
     """Return the headers of a GET request that is signed with the secret."""
-    # botocore is imported here, so that the import runs while the emulator starts.
+    # botocore is imported in this function, so that the import runs while the emulator starts.
     from botocore.auth import S3SigV4Auth  # noqa: PLC0415
     from botocore.awsrequest import AWSRequest  # noqa: PLC0415
     from botocore.credentials import Credentials  # noqa: PLC0415

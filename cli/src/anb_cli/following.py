@@ -70,7 +70,7 @@ def follow(
 ) -> Iterator[Update]:
     """Yield every change of a video. The last update is final. A broken stream is resumed after its last event.
 
-    After `silence` seconds without an event the API is polled. Behind a proxy that buffers events, only polling works.
+    After `silence` seconds without an event, the API is polled, because a proxy may buffer the events.
 
     Raises:
         Unreachable: the API has not responded for a minute, or the server is not ANB Video.
@@ -121,7 +121,7 @@ class _Stream:
         threading.Thread(target=self._read, args=(api, video_id, last_id), daemon=True).start()
 
     def next(self, silence: float) -> ServerSentEvent | None:
-        """Return the next event, or None after `silence` seconds without an event or at the end of the stream.
+        """Return the next event. None if no event arrives within `silence` seconds, or if the stream ends.
 
         Raises:
             Refused: the API refused the stream, and a retry would not help.

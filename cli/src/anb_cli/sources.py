@@ -39,7 +39,7 @@ class Source:
     """Number of bytes from `begin` on."""
 
     def reader(self, on_bytes: Callable[[int], None]) -> "Reader":
-        """Return a reader at the first byte. The reader calls `on_bytes` with the number of bytes read so far."""
+        """Return a reader of all bytes. The reader calls `on_bytes` with the number of bytes read so far."""
         return Reader(self, on_bytes)
 
 

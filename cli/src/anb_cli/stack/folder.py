@@ -75,7 +75,7 @@ class Folder:
         from filelock import FileLock, Timeout  # noqa: PLC0415 - the import takes 0.1 s, and only `anb up` needs it
 
         try:
-            # No fallback to a soft lock is allowed, because its file would remain after the process was killed.
+            # No fallback to a soft lock is allowed, because the file of a soft lock would remain after a kill.
             lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
         except Timeout as error:
             raise StackTrouble(_runs_already(self.path, self.running())) from error

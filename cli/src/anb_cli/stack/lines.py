@@ -27,7 +27,7 @@ class Line:
 def readable(raw: str) -> Line | None:
     """Return the line to show for a raw log line, or None to hide it.
 
-    A line that is not JSON is shown as an error, because it comes from a crash, for example as part of a traceback.
+    A line that is not JSON is shown as an error, because it usually belongs to the traceback of a crash.
     """
     if not raw.strip():
         return None

@@ -123,7 +123,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)
-        # FastAPI adds the models of its own 422 response, although problems.install() has replaced this response.
+        # Remove the models of FastAPI's own 422 response, which problems.install() has replaced.
         models.pop("HTTPValidationError", None)
         models.pop("ValidationError", None)
         return schema

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Body:
     """The body of one request. For backpressure, the server reads from the socket only while the thread waits for data.
 
-    The client's rate counts only the time for which the server waits for the client.
+    The client's rate is measured only over the time that the server waits for the client.
     `patience` is in seconds, `rate` in bytes per second.
     """
 

@@ -80,7 +80,7 @@ class Checks:
     def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
         self._checks = (
             PartCheck("database", store.ping, required=True),
-            # If creation is allowed, `ensure` creates a missing bucket again. An emulator may lose its bucket.
+            # `ensure` creates a missing bucket again, if creation is allowed. An emulator may lose its bucket.
             PartCheck("bucket", objects.ensure, required=True),
             PartCheck("queue", queue.ping, required=False),
         )

@@ -27,7 +27,7 @@ from anb_core.usecases.visibility import find
 HEARTBEAT_SECONDS = 15.0
 """Time between two comments in a silent stream, in seconds.
 
-Many proxies close connections that are silent for a minute. A comment that can't be written shows a disconnect.
+Many proxies close connections that are silent for a minute. If writing a comment fails, the client has left.
 """
 
 HEARTBEAT = b": still here\n\n"

@@ -62,7 +62,7 @@ class RequestMiddleware:
         except Exception:
             _log.exception("request failed", method=method, path=scope["path"])
             if exchange.status is not None:
-                # The response has begun, so an error response is impossible: the server closes the connection.
+                # The response has begun, so no error response can be sent. The server closes the connection.
                 raise
             await internal_error()(scope, exchange.receive, exchange.send)
         finally:
