@@ -88,14 +88,14 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
-    """The URL of a moto server that plays S3, SQS and SNS."""
+    """The URL of a moto server that simulates S3, SQS and SNS."""
     with running_moto() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the embedded emulator, which plays S3, SQS and SNS."""
+    """The URL of the embedded emulator, which simulates S3, SQS and SNS."""
     with running_ministack(tmp_path_factory.mktemp("ministack")) as url:
         yield url
 

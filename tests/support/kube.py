@@ -1,4 +1,4 @@
-"""An in-memory cluster that stores VideoJobs as the API server does. Tests read its writes and make it unavailable."""
+"""An in-memory cluster that stores VideoJobs as the API server does. A test can make the cluster unavailable."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

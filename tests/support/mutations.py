@@ -82,7 +82,7 @@ def _overwrite(data: bytearray, _: bytes, chance: random.Random) -> bytes:
 
 
 def _lie(data: bytearray, _: bytes, chance: random.Random) -> bytes:
-    """Overwrite four bytes near the name of a structure, which are usually a size or a count."""
+    """Overwrite four bytes near the name of a structure. These bytes usually contain a size or a count."""
     places = [found.span() for found in _NAMES.finditer(data)]
     if places:
         begin, end = chance.choice(places)

@@ -1,4 +1,4 @@
-"""Facts of a typical upload as the probe returns them, and the upload's render plan. Tests change single facts."""
+"""Facts of a typical upload, as the probe returns facts, and the upload's render plan. Tests change some facts."""
 
 from dataclasses import replace
 from typing import Any

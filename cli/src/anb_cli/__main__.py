@@ -4,7 +4,7 @@ import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
-    # `python -m` puts the current folder first in sys.path. Remove that entry before any import.
+    # `python -m` puts the current folder first in sys.path. Remove the current folder from sys.path before any import.
     del sys.path[0]
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def _exit_at_once(*_: object) -> None:
 
 
 def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print no traceback for an exception that Python can't raise, such as in a destructor. On Ctrl-C, exit at once."""
+    """Print no traceback for exceptions that no code can catch, as in a destructor. On Ctrl-C, exit at once."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

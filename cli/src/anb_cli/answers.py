@@ -70,7 +70,7 @@ def receipt_of(data: Json) -> Json:
     """Check the receipt of an upload and return it.
 
     Raises:
-        NotOurs: the data is not a receipt.
+        NotOurs: the data is not the receipt of an upload.
     """
     if not _is_id(data.get("video_id")):
         raise NotOurs("The response is not an upload receipt of ANB Video: is the address right?")
@@ -95,7 +95,7 @@ def refusal_of(response: httpx.Response) -> CliError:
     problem = _json(response)
     retry_after = _seconds(response.headers.get("retry-after"))
     if not isinstance(problem, dict) or "code" not in problem:
-        # A proxy sends such a response while the API server behind it restarts.
+        # A proxy sends a response without a problem object while the API server behind the proxy restarts.
         kind = Unreachable if response.is_server_error else NotOurs
         sentence = f"HTTP {response.status_code} from {response.url}, which is not ANB Video: is the address right?"
         return kind(sentence, retry_after=retry_after)
@@ -116,7 +116,7 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         case httpx.TimeoutException():
             return Unreachable(f"{url} took too long to answer.")
         case httpx.LocalProtocolError():
-            # The message of this error may quote a header, and the header may contain the token.
+            # The message is not printed, because the message may quote a header, and the header may contain the token.
             return Unreachable(f"The connection to {url} broke: {type(error).__name__}.")
     return Unreachable(f"The connection to {url} broke: {clean(str(error)) or type(error).__name__}.")
 

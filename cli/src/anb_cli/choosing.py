@@ -16,10 +16,10 @@ USUAL_ID_LENGTH = 36
 """Length of a UUID. An id of this length is complete and needs no search."""
 
 LOOKED_THROUGH = 500
-"""Number of the newest videos that are searched for a prefix. Cancel, retry and delete search all videos."""
+"""Only this many videos, the newest ones, are searched for a prefix. But cancel, retry and delete search all videos."""
 
 SHOWN = 10
-"""Number of videos that the error message about an ambiguous prefix lists."""
+"""If several videos have the given prefix, the error message lists this many of these videos."""
 
 
 class Source(Protocol):
@@ -36,7 +36,7 @@ def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
     `enough` is the minimum length of a prefix.
 
     Raises:
-        WrongUse: `given` is not a valid id, or is a prefix that is too short or that several ids have.
+        WrongUse: `given` is not a valid id, or is a prefix that is too short, or several ids start with `given`.
         Refused: no video has this id or prefix.
     """
     if not given.strip():

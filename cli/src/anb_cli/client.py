@@ -29,9 +29,9 @@ SILENCE = 40.0
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
-"""Maximum total time of waiting between tries, in seconds, if no byte of the file was sent yet."""
+"""Maximum total wait between the tries of an upload, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum total time of waiting after a part of the file was sent, in seconds. A change of networks takes less time."""
+"""Maximum total wait after a part of the file was sent, in seconds. The change to another network takes less time."""
 PATIENCE_WHILE_HELD = 150.0
 """Maximum total time of waiting while the API still serves an earlier, broken request of the upload, in seconds.
 

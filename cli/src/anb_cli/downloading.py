@@ -1,6 +1,6 @@
 """Downloads a finished video.
 
-A download to a file goes to a partial file in the same folder first. After an error, the partial file is resumed.
+A download to a file first writes a partial file in the same folder. After an error, a new download continues there.
 A complete partial file is renamed to the name of the target file.
 A download to a pipe, a device or stdout has no partial file.
 """
@@ -109,7 +109,7 @@ def download(
 
 
 class _PartialFile:
-    """The file that holds an incomplete download, in the folder of the final file."""
+    """The partial file, which contains an incomplete download. The partial file is in the folder of the final file."""
 
     def __init__(self, path: Path, digest: str) -> None:
         self._path = path
@@ -169,7 +169,7 @@ class _DirectOutput:
 
 
 def _writer(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
-    """Return a function that writes all bytes to an unbuffered file. The file's own `write` may write only a part."""
+    """Return a function that writes all bytes to an unbuffered file. The file's `write` may write only some bytes."""
 
     def write(data: bytes) -> None:
         rest = memoryview(data)
@@ -228,7 +228,7 @@ def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Ca
 
 def _open(path: Path) -> BinaryIO:
     number = _descriptor(path)
-    # No O_CREAT and no O_TRUNC: the path exists and is not a regular file.
+    # O_CREAT and O_TRUNC are not used, because the path exists and is not a regular file.
     file: BinaryIO = os.fdopen(os.open(path, os.O_WRONLY) if number is None else os.dup(number), "wb", buffering=0)
     if file.isatty() or stat.S_ISBLK(os.fstat(file.fileno()).st_mode):
         kind = "a terminal" if file.isatty() else "a disk"

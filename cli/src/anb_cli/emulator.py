@@ -108,7 +108,7 @@ class Emulator:
         """Start the emulator and wait until it answers, at most `within` seconds.
 
         Raises:
-            StackTrouble: the port is taken, or the emulator does not answer. The message has the end of the log.
+            StackTrouble: another program uses the port, or the emulator does not answer. The message quotes the log.
         """
         python = install()
         self._refuse_a_port_in_use()

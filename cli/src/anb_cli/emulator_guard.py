@@ -1,6 +1,6 @@
 """Runs MiniStack behind a guard that checks signatures. The interpreter of the emulator's environment runs this script.
 
-The script stops when its standard input is closed. So the emulator stops even if its parent process is killed.
+The emulator stops even if its parent process is killed, because this script stops when its standard input closes.
 
 MiniStack itself accepts requests from everyone: from every user of this machine, and from every web page in a browser.
 The guard accepts only requests signed with the secret that the script gets at startup (AWS Signature Version 4).
@@ -59,7 +59,7 @@ class Claim:
     """The signature of a request, not yet verified."""
 
     scope: tuple[str, ...]
-    """Access key id, date, region, service and `aws4_request`."""
+    """The signature's scope: access key id, date, region, service and the word `aws4_request`."""
     signed: frozenset[str]
     """Lower-case names of the signed headers."""
     signature: str
@@ -97,7 +97,7 @@ class Claim:
         )
 
     def check(self, headers: dict[str, str], now: float) -> None:
-        """Check form, time and signed headers, but not the signature itself. `now` is in seconds since the epoch.
+        """Check the signature's format, time and list of headers, but not its value. `now` is a Unix time.
 
         Raises:
             Refused: the signature is malformed or expired, or leaves out a header that S3 or SQS uses.
@@ -157,7 +157,7 @@ class Guard:
         if not hmac.compare_digest(self._signature(claim, scope, query, body).encode(), claim.signature.encode()):
             raise Refused("The signature does not match.")
         if claim.life is not None:
-            # MiniStack would check a presigned URL against its own secret, so the signature moves to the headers.
+            # Move the signature to the headers, because MiniStack would check a presigned URL with a wrong secret.
             return _signed_in_headers(scope, claim, query), receive
         if hashed is None:
             return scope, _replay(body)
@@ -207,7 +207,7 @@ def _replay(body: bytes) -> Receive:
 
 
 def _checking(receive: Receive, wanted: str) -> Receive:
-    """Return a `receive` that passes the body on.
+    """Return a `receive` function that passes the body to the app.
 
     At the end of the body, `receive` raises Refused if the body's SHA-256 is not `wanted`.
     """

@@ -16,7 +16,7 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""`follow` fails after this many seconds without a response from the API. A restart of the API takes less time."""
+"""If the API gives no response for this many seconds, `follow` fails. A restart of the API takes less time."""
 
 SILENCE = 3.0
 """The API is polled after this many seconds without an event, because some proxies buffer event streams."""
@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 def pause_after(breaks: int) -> float:
-    """Return the wait before the next stream, in seconds, after `breaks` streams in a row ended without an event."""
+    """Return the wait before the next stream, in seconds, if the last `breaks` streams all ended without an event."""
     return backoff(breaks + 1, base=FIRST_PAUSE, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
 
 

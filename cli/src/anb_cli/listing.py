@@ -27,7 +27,7 @@ ID, STATUS, DONE, UPLOADED, TITLE = range(len(HEADINGS))
 
 GAP = "  "
 TITLE_ROOM = 12
-"""Minimum width of the title. Other columns are dropped until the title has this width."""
+"""Minimum width of the column with titles. Other columns are left out until this column has its minimum width."""
 
 LONGEST_STATUS = max(map(len, STYLES))
 

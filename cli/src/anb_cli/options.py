@@ -146,7 +146,7 @@ def build() -> typer.Typer:
         epilog=EPILOG,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # Plain text, because Rich's boxes would make the help three times slower.
+        rich_markup_mode=None,  # Print plain text, because Rich's boxes would make the help three times slower.
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(program)

@@ -1,7 +1,7 @@
 """Replaces stdout and stderr with streams that never cause a traceback.
 
 Writing fails if the shell closed the stream, if the disk is full, or if a pipe has no reader.
-The stream's encoding may also lack a character of the text.
+Writing also fails if the stream's encoding does not have a character of the text.
 """
 
 import errno
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# The modes are wrong on purpose, so that reading a closed stdin or writing to a closed stdout still fails.
+# The modes (stdin for writing, stdout for reading) are wrong on purpose: using a closed stream must still fail.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
@@ -59,7 +59,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # If the descriptor stayed free, the next opened file would get it, and printed text would go to that file.
+            # If the descriptor stayed free, the next opened file would get this descriptor and the printed text.
             with suppress(OSError):
                 os.open(os.devnull, mode)
     sys.stdout = _text(_Output(STDOUT, "w", closefd=False), sys.stdout)

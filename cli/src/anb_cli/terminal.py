@@ -69,7 +69,7 @@ class Terminal:
             for video in videos:
                 self.out.file.write("\t".join(map(clean, cells(video))) + "\n")
             return
-        # Rich assumes that a dumb terminal has 80 columns.
+        # Set the width, because Rich would assume that a terminal with TERM=dumb has 80 columns.
         for line in lay_out(videos, shutil.get_terminal_size().columns):
             self.out.print(line)
 
@@ -121,7 +121,7 @@ class Bar:
                 self._show("", 0.0, f"{what} {size_text(done)}")
             return
         task = self._progress.tasks[self._task]
-        # At first, the speed shows only how fast buffers fill.
+        # The speed is hidden at first, because it would only show how fast buffers fill.
         rate = f", {size_text(task.speed * total)}/s" if task.speed and (task.elapsed or 0) > SPEED_AFTER else ""
         note = f"{what} {size_text(done)} of {size_text(total)}{rate}"
         self._show(f"{what} {size_text(total)}", done / total if total else 1.0, note)

@@ -14,7 +14,7 @@ _PLAIN = (
 
 
 def usage_message(error: Exception) -> str | None:
-    """Return the sentence for a usage error, or the help text if the error contains it. None for any other error.
+    """Return the sentence for a usage error, or the help text if the error contains help. None for any other error.
 
     Typer's usage error has no public class, so the error is recognized by its attributes.
     """

@@ -261,7 +261,7 @@ def _action(api: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[[s
 
 
 def _whole_ids(api: Api, prefixes: Sequence[str], failures: Failures, *, enough: int = 1) -> Iterator[str]:
-    """Yield the id for each prefix, without duplicates. A prefix with no match or several matches is a failure."""
+    """Yield the id for each prefix, without duplicates. Print a failure if no id or several ids match a prefix."""
     yielded: set[str] = set()
     for prefix in prefixes:
         try:

@@ -27,7 +27,7 @@ class Stand:
     unfinished: Callable[[], set[str]]
     """A function that returns the keys of unfinished writes."""
     begin: Callable[[str], object]
-    """A function that begins to write an object and does not finish, as if the writing process had crashed."""
+    """A function that begins to write an object and does not finish the object, as if the process had crashed."""
     content_type: Callable[[str], str]
 
 

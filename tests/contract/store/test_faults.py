@@ -139,7 +139,7 @@ def test_what_cannot_be_repeated_says_that_the_database_is_away(postgresql: Sql,
     proxy.cut(Cut.AFTER, COMMIT)
     with pytest.raises(Unavailable):
         far.cancel(video_id)
-    # The first call cancelled the video before the connection broke, so the second call is a conflict.
+    # The second call fails with a conflict, because the first call cancelled the video before the connection broke.
     with pytest.raises(Conflict):
         far.cancel(video_id)
 
@@ -201,7 +201,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # The waiting writer must not have an event id yet. Otherwise its event would come before this event.
+        # The waiting writer must not have an event id yet. Otherwise the writer's event would come before this event.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)

@@ -37,7 +37,7 @@ TODAY_AND_TOMORROW = (0, 24 * 60)
 
 
 def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> object:
-    """Claim the video as worker-2 would after receiving its message. Returns the outcome of the claim."""
+    """Claim the video, as worker-2 does when it receives the video's message. Returns the outcome of the claim."""
     return store.claim(
         video_id, generation=generation, attempt_id=new_id(), worker="worker-2", lease=LEASE, policy=POLICY
     )

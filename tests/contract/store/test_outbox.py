@@ -77,7 +77,7 @@ def test_a_relay_that_lost_its_hold_cannot_drop_or_delay_the_entry(backend: Back
 
 
 def test_a_newer_obligation_survives_the_sending_of_the_older_one(store: Store) -> None:
-    """The job gets a new outbox entry after an interruption, before the relay marks the old entry as sent."""
+    """The job is interrupted and gets a new outbox entry. Only then does the relay mark the old entry as sent."""
     video_id = uploaded(store)
     [older] = store.hold_outbox(limit=10, hold=MINUTE)
     assert interrupt(store, claim(store, video_id))

@@ -37,7 +37,7 @@ The purge of deleted videos reads ix_object_deletions_video_id, because the purg
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database as after months of use, with thousands of rows in each table and current planner statistics."""
+    """A database that looks as if used for months: thousands of rows in each table, and current planner statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():

@@ -271,7 +271,7 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
-        """Check that no job is forgotten: each unfinished job has a lease, an outbox entry or a sent message."""
+        """Check that a worker will get each unfinished job: the job has a lease, an outbox entry or a sent message."""
         backend = self.pair.sides[0]
         assert isinstance(backend, InMemory)
         for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):

@@ -192,7 +192,7 @@ def test_an_id_that_is_taken_is_refused(store: Store) -> None:
     with pytest.raises(Conflict) as refused:
         store.begin_upload(taken, lifetime=MINUTE, idempotency=KEY)
     assert refused.value.code == "video_exists"
-    # The refused call did not store its idempotency key, so another upload can still use the key.
+    # Another upload can still use the idempotency key, because the refused call did not store the key.
     assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
 
 

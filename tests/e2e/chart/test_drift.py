@@ -201,7 +201,7 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
 
 
 def test_no_value_that_has_a_default_can_be_missing() -> None:
-    # A value is missing after `key: null`, and after --reuse-values if an older chart version did not have the key.
+    # A value is missing if a user sets `key: null`, or if --reuse-values keeps the values of a chart without the key.
     for path, defaults in _objects(_values()):
         assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 

@@ -1,6 +1,6 @@
 """Real operator processes on the real API server of KUBECONFIG. The cluster needs no nodes.
 
-Each test deployment (`Site`) has its own namespace, PostgreSQL database and bucket. The tests play the workers.
+Each test deployment (`Site`) has its own namespace, PostgreSQL database and bucket. The tests act as the workers.
 """
 
 import json

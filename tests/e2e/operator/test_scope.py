@@ -38,7 +38,7 @@ class Right(NamedTuple):
 
 
 class Recorder:
-    """Records the rights that a client uses. `kubeconfig` grants the original rights through a recording proxy."""
+    """Records which rights a client uses. `kubeconfig` connects the client to a proxy that logs all requests."""
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
         self.kubeconfig = kubeconfig

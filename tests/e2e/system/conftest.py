@@ -1,4 +1,4 @@
-"""Installs the whole system on a cluster, once for all tests, with the script deploy/local/up that people use."""
+"""Installs the whole system on a cluster, once for all tests, with the script deploy/local/up, as people do."""
 
 import json
 import os

@@ -73,7 +73,7 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A folder with a clip. `up` and `demo` fail there: the folder is locked, and the emulator can't be installed."""
+    """A folder with a clip. `up` and `demo` fail, because the folder is locked and the emulator can't be installed."""
 
     forks: Forks
     circumstances: Circumstances

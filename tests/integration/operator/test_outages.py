@@ -494,7 +494,7 @@ def test_metrics_count_mirrors_commands_and_requests(run: Run) -> None:
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
-        # Wait for the metric, because the operator updates it only after the writes of a reconciliation.
+        # Wait for the metric, because the operator updates the metric only after it has written to Kubernetes.
         await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
         _, text = await operator.get("/metrics")
         for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Tests that a bad upload is refused with the right code, and that a worker's fault never counts as a bad upload."""
+"""Tests that a bad upload is refused with the right code, and that an error of the worker does not count as one."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from anb_core.ports.renderer import Resources
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, make_clip
 
 PULSES = (0.5, 1.3, 2.6, 3.2, 4.4, 5.2)
-"""Start of each pulse in seconds. A pulse lasts 0.2 s. All pauses differ, so that a test notices every shift."""
+"""Start of each pulse in seconds. A pulse lasts 0.2 s. No two pauses are equal, so that a test notices every shift."""
 SECONDS = 6.0
 LATE = 0.8
 """Delay in seconds of the stream that begins later."""

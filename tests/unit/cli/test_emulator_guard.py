@@ -41,7 +41,7 @@ Change = Callable[[Message], Message]
 
 @dataclass
 class Answered:
-    """The response's status and headers. `seen` lists the requests and bodies that the guard forwarded to the app."""
+    """Status and headers of a response. `seen` lists the requests and bodies that the guard forwarded to the app."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -336,7 +336,7 @@ def test_an_object_that_was_not_written_to_the_disk_is_no_success(full: bool, st
 
     async def put(_scope: Message, _receive: Receive, send: Send) -> None:
         record = s3.buckets["videos"]["objects"]["a<b"] = {"body": b"x"}
-        with contextlib.suppress(Exception):  # MiniStack also suppresses all errors.
+        with contextlib.suppress(Exception):  # Suppress all errors, because MiniStack does so, too.
             persist("videos", "a<b", record)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 

@@ -470,7 +470,7 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
             pods.wake()
             await asyncio.sleep(0.01)
             world.cluster.fault = None
-            # The operator has not listed the pods since worker-3 was created.
+            # The operator does not know worker-3 yet, because it has not listed the pods since worker-3 was created.
             world.cluster.pods["worker-3"] = {}
             claim(world.store, uploaded(world.store), worker="worker-3")
             pods.wake()

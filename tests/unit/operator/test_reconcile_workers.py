@@ -1,4 +1,4 @@
-"""Tests of the operator's reconcile workers during an outage of Kubernetes."""
+"""Tests of the operator's reconcile workers while the Kubernetes API server refuses or does not answer requests."""
 
 import asyncio
 

@@ -18,7 +18,7 @@ def runtime() -> ManualRuntime:
 
 
 def failing(*errors: Exception) -> Callable[[], str]:
-    """Return a function whose calls raise the given errors in order. The calls after the last error return a result."""
+    """Return a function that raises the given errors, one per call. Later calls return a result."""
     left = list(errors)
 
     def call() -> str:

@@ -379,7 +379,7 @@ def test_old_events_are_purged(world: World) -> None:
 
 
 def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
-    """The sweep finds more rows than one step may handle, so the sweep must repeat its steps."""
+    """The sweep must repeat its steps, because it finds more rows than one step may handle."""
     many = 2 * LIMIT + LIMIT // 2
     for number in range(many):
         world.upload(f"leased-{number}")

@@ -18,10 +18,10 @@ AAC_PACKET = 1024 / SAMPLE_RATE
 """Duration of one AAC packet, in seconds."""
 
 CARD_FRAMES = 90
-"""Number of frames of the project's own intro. The outro has the same number. Each lasts three seconds."""
+"""Number of frames of the project's own intro (three seconds). The outro has the same number of frames."""
 
 LONGEST_MAIN = 30.0
-"""Maximum length of the upload's part that the worker keeps, in seconds."""
+"""The worker keeps at most this many seconds of the upload."""
 
 SOUND_TOLERANCE = 0.040
 """Maximum shift between sound and picture, in seconds. People notice a larger shift."""
@@ -97,7 +97,7 @@ class Check:
 def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Check]:
     """Compare the facts of the result with the plan and with the upload.
 
-    `source_seconds` is the length of the upload. `sound_shift` is how many seconds late the sound is.
+    `source_seconds` is the length of the upload. `sound_shift` is the delay of the sound, in seconds.
     `sound_shift` is infinity if the sound was not found, and None if the sound can't be compared.
     """
     main = min(LONGEST_MAIN, source_seconds)

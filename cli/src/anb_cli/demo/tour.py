@@ -102,7 +102,7 @@ def _fresh(out: Path, *results: Path) -> Folder:
 
 @contextmanager
 def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
-    """Run `anb up` in the folder, on free ports, with its output in a log file. Stop it after the `with` block."""
+    """Run `anb up` in the folder until the end of the `with` block, on free ports, with its output in a log file."""
     log = folder.path.parent / "stack.log"
     command = [sys.executable, "-P", "-m", "anb_cli", "up", "--port", "0", "--json"]
     ended, hurried = False, True
@@ -185,7 +185,7 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
 
 
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
-    """Return the wait for the worker, then the steps. A new worker spends most of the wait on rendering its cards."""
+    """Return the wait for the worker, then the steps. For most of the wait, a new worker renders its cards."""
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 

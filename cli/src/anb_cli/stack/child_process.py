@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session. Only the supervisor then gets Ctrl-C, to stop the children in order."""
+        """Start the program in a new session, because only the supervisor must get Ctrl-C. It stops the children."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(
@@ -70,7 +70,7 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Record an exit, to compute the delay of the next start. Returns a description of how the program ended."""
+        """Record the program's exit, because the next start's delay depends on it. Returns a text about the exit."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 

@@ -75,7 +75,7 @@ class Folder:
         from filelock import FileLock, Timeout  # noqa: PLC0415 - the import takes 0.1 s, and only `anb up` needs it
 
         try:
-            # No fallback to a soft lock is allowed, because the file of a soft lock would remain after a kill.
+            # Soft locks are not allowed, because the file of a soft lock would remain if the process is killed.
             lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
         except Timeout as error:
             raise StackTrouble(_runs_already(self.path, self.running())) from error
@@ -106,7 +106,7 @@ class Folder:
         _write(self.path / "ports.json", json.dumps(ports) + "\n")
 
     def running(self) -> Running | None:
-        """Return the recorded stack, or None. The record survives a kill, so check whether its URL answers."""
+        """Return the recorded stack, or None. The stack may have been killed, so check whether its URL answers."""
         data = self._read("running.json")
         return Running(int(data["pid"]), str(data["url"])) if data else None
 

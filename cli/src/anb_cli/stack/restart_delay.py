@@ -6,7 +6,7 @@ from datetime import timedelta
 from anb_core.domain.backoff import backoff
 
 FIRST_DELAY = timedelta(seconds=0.5)
-"""Delay after the first crash. The delay avoids a busy loop, and is too short for people to notice."""
+"""Delay after the first crash. The delay avoids a busy loop, and people do not notice such a short delay."""
 
 LONGEST_DELAY = timedelta(seconds=30)
 """Maximum delay. With this delay, the endless restarts of a child that always crashes cost little."""

@@ -27,10 +27,10 @@ READY_WITHIN = 60.0
 """Maximum time for the start of the API, in seconds. The first import from a slow disk takes most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""Time that a worker has to give its job back after ANB_DRAIN_SECONDS, in seconds."""
+"""After ANB_DRAIN_SECONDS, a worker has this many seconds to give its job back."""
 
 DEFAULT_DRAIN = 120.0
-"""Time that a worker has to finish its job if ANB_DRAIN_SECONDS is not set, in seconds."""
+"""If ANB_DRAIN_SECONDS is not set, a worker has this many seconds to finish its job."""
 
 HURRY = 2
 """Number of Ctrl-C presses after which workers give their jobs back at once. The next Ctrl-C kills all children."""
@@ -141,7 +141,7 @@ class Supervisor:
                     signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """Interrupt the main thread at the first signal. Later signals are counted, to make the stop faster."""
+        """Interrupt the main thread at the first signal. Count later signals: the more signals, the faster the stop."""
         self._signals += 1
         if self._signals == 1:
             raise KeyboardInterrupt
@@ -301,7 +301,7 @@ def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
 
 
 def _drain_seconds(environ: Mapping[str, str]) -> float:
-    """Return ANB_DRAIN_SECONDS, or the default if it is missing or invalid. Invalid values stop workers at startup."""
+    """Return ANB_DRAIN_SECONDS, or the default if the variable is missing or invalid (workers then do not start)."""
     try:
         return float(environ.get("ANB_DRAIN_SECONDS") or DEFAULT_DRAIN)
     except ValueError:

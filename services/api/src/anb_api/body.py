@@ -1,4 +1,4 @@
-"""Passes a request body from the event loop to a thread. Each piece is read only when the thread asks for it."""
+"""Passes a request body from the event loop to a thread. A piece is read only when the thread asks for the piece."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
-"""The client's rate is checked after this many seconds of waiting for the client."""
+"""The client's rate is checked each time the server has waited this many seconds for the client."""
 
 MIN_RATE = 8000
 """Minimum rate, in bytes per second. A slower client would block a slot, or has lost its network connection."""

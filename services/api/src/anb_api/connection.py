@@ -22,10 +22,10 @@ MAX_HEADER_BYTES = 16 * 1024
 """Maximum total size of a request line and its headers, in bytes."""
 
 HEADER_SECONDS = 10.0
-"""Timeout in seconds, for a request's first byte, and again from the first byte to the end of the headers."""
+"""Timeout in seconds until a request's first byte, and again from the first byte to the end of the headers."""
 
 WRITE_SECONDS = 30.0
-"""Maximum time that a client may read nothing of a response, in seconds. After this time, the connection is aborted."""
+"""If a client reads nothing of a response for this many seconds, the connection is aborted."""
 
 MAX_CONNECTIONS = 512
 """Maximum number of connections of one process. Further connections get a 503, except for `PROBE_PATHS`.
@@ -34,13 +34,13 @@ Connections beyond twice this number are aborted, because many systems allow a p
 """
 
 PROBE_PATHS: Final = frozenset({"/healthz", "/metrics", "/readyz"})
-"""Paths that are always served. If they were refused, a liveness probe would restart a server with many clients."""
+"""Paths that are always served. If these paths were refused, a liveness probe would restart a busy server."""
 
 LINGER_SECONDS = 2.0
-"""Time that a connection stays open after a refusal, in seconds. In this time, the client can read the response."""
+"""After the server refuses a request, the connection stays open for this many seconds, so that the client can read."""
 
 LINGER_BYTES = 1024 * 1024
-"""Maximum number of bytes that are read and ignored after a refusal."""
+"""Maximum number of bytes that are read and ignored after the server has refused a request."""
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 """Socket options that detect a dead client within 30 s. Times are in seconds, except TCP_USER_TIMEOUT (ms).
@@ -83,7 +83,7 @@ class Guarded(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Handle received bytes. After a refusal, the bytes are only counted."""
+        """Handle received bytes. After the server has refused the request, the bytes are only counted."""
         if self._left_to_read is None:
             super().data_received(data)
             return
@@ -172,7 +172,7 @@ class _Requests(h11.Connection):
     """An h11 connection that always limits the size of headers. h11 itself accepts headers of any size in one read."""
 
     status = HTTPStatus.BAD_REQUEST
-    """HTTP status of the refusal. Valid only after parsing has failed."""
+    """HTTP status of the response that refuses a request. Valid only after h11 has failed to parse the request."""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next parsed event.

@@ -92,7 +92,7 @@ async def follow_video(
         resources.enter_context(context.stream_slots.taken(caller.owner))
         subscription = resources.enter_context(closing(await context.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
-        # The feed's position is read before the row, so that every change that the row lacks has a later id.
+        # Read the feed's position before the row, because the stream must send all changes after that position.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:

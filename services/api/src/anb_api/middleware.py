@@ -23,9 +23,9 @@ HEADERS = {
 """Default headers of a response. Responses are data for programs: browsers must not cache, embed or sniff the data."""
 
 LINGER_SECONDS = 5.0
-"""Maximum time of reading a request body after an early response (sent before the end of the body), in seconds.
+"""If a response was sent before the end of the request body, the rest is read for at most this many seconds.
 
-Closing the connection at once would reset it. Then a client that still sends could not read the response.
+If the server closed the connection at once, a client that still sends would get a reset and lose the response.
 """
 
 LINGER_BYTES = 32 * 1024 * 1024

@@ -68,10 +68,10 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Full: HTTPStatus.INSUFFICIENT_STORAGE,
-    # During an upgrade, a process of a newer version may be able to read the row.
+    # The client may retry, because a process of a newer version, which runs during an upgrade, may read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""HTTP status by exception class. A subclass has the status of its nearest listed base class. Other errors have 500."""
+"""HTTP status by exception class. A class that is not listed has the status of its nearest base class, else 500."""
 
 
 class ProblemDetails(BaseModel):

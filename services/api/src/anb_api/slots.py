@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from anb_api.problems import Busy
 
 SHARE = 3
-"""An owner may hold at most this multiple of the free slots, so that no owner locks other owners out.
+"""An owner may hold at most this multiple of the free slots, so that one owner can't take all slots.
 
 A lone owner can take 12 of 16 slots.
 """
@@ -30,7 +30,7 @@ class Slots:
         """Hold a slot for an owner.
 
         Raises:
-            Busy: no slot is free, or the owner already holds its full share.
+            Busy: no slot is free, or the owner already holds as many slots as one owner may hold.
         """
         by_owner, total = self._taken[owner], self._taken.total()
         if by_owner >= SHARE * (self.count - total):

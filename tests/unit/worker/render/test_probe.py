@@ -1,4 +1,4 @@
-"""Tests that the probe reports every error of its libraries as a fault of the file."""
+"""Tests that the probe reports every error that its libraries raise as an error in the file."""
 
 import builtins
 from collections.abc import Iterator
