@@ -49,7 +49,7 @@ class Threads:
 
 
 async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
-    """Run the operator until SIGTERM or SIGINT, even during outages. The caller closes `store` and `objects`.
+    """Run the operator until SIGTERM or SIGINT. No outage ends the operator. The caller closes `store` and `objects`.
 
     Raises:
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
@@ -62,7 +62,7 @@ async def run(settings: OperatorSettings, store: Store, objects: Objects) -> Non
     with _threads() as threads:
         async with connection.open():
             cache = VideoJobCache()
-            # While the queue is paused, deletions of VideoJobs go on, so that a database outage blocks no deletion.
+            # VideoJobs are deleted even while the queue is paused, because a database outage must not block a deletion.
             queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
             health = _health(
                 store, objects, kube=kube, connection=connection, cache=cache, metrics=metrics, threads=threads

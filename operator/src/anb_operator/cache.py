@@ -15,7 +15,7 @@ class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
 
     The watch shows all changes in order, including the operator's own writes.
-    The watch counts as hung when it shows neither a write of the operator nor any newer change.
+    The watch counts as hung if it shows neither a VideoJob that the operator wrote nor any change after this write.
     `silence` returns the seconds since the oldest write that the watch has not shown.
     """
 
@@ -25,11 +25,11 @@ class VideoJobCache:
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         # Highest resource version that the watch has shown.
         self._shown = 0
-        # Writes that the watch has not shown yet: their resource version, and the monotonic time of the first one.
+        # The operator's writes that the watch has not shown yet: resource version, and monotonic time of the first.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # By UID: the last version of a dropped VideoJob, kept while the watch may still show an older version.
+        # For each UID: the last version of a dropped VideoJob. Kept while the watch may still show an older version.
         self._dropped: dict[str, int] = {}
-        # Keys that changed since a list was requested. None while no list is in progress.
+        # Keys of the VideoJobs that changed since the last list was requested. None if no list is in progress.
         self._changed: set[Key] | None = None
 
     def __len__(self) -> int:
@@ -94,11 +94,11 @@ class VideoJobCache:
             del self._by_video[_video_of(cached)]
 
     def begin_list(self) -> None:
-        """Note that a list is requested. Changes that arrive from now on override the list, which may be older."""
+        """Record that a list of VideoJobs is requested. Later changes override the list, which may be older."""
         self._changed = set()
 
     def replace(self, listed: Iterable[VideoJob]) -> set[str]:
-        """Replace the cache's content with a complete list of VideoJobs, as of the last `begin_list`.
+        """Replace the cache's content with a complete list of VideoJobs, which was requested at the last `begin_list`.
 
         Returns the ids of the videos whose VideoJobs differ from the cache.
         """
@@ -115,7 +115,7 @@ class VideoJobCache:
         return changed_videos
 
     def silence(self) -> float:
-        """Return the seconds since the oldest write that the watch has not shown yet, or 0.0 without such a write."""
+        """Return the seconds since the oldest write that the watch has not shown yet, or 0.0 if there is none."""
         return self._monotonic() - min(since for _, since in self._awaited.values()) if self._awaited else 0.0
 
     def _show(self, videojob: VideoJob) -> None:
@@ -158,5 +158,5 @@ def _video_of(videojob: VideoJob) -> str:
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
     # etcd's resource versions are increasing numbers, but versions of other storage can't be compared.
-    # Such versions count as 0, so that the last answer replaces the cached version.
+    # Versions that are no numbers count as 0, so that the last answer always replaces the cached version.
     return int(version) if version.isdecimal() else 0

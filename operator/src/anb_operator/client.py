@@ -68,7 +68,7 @@ class KubeClient:
                 "no_videojobs",
                 "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
             )
-        # kopf repeats a forbidden watch forever and only logs the error, so check the permission here.
+        # If the watch is forbidden, kopf tries again forever and only logs the error. So check the permission here.
         watch = V1ResourceAttributes(group=GROUP, resource=PLURAL, verb="watch", namespace=self._watched or "")
         asked = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=watch))
         try:
@@ -76,7 +76,7 @@ class KubeClient:
                 lambda api: AuthorizationV1Api(api).create_self_subject_access_review(asked)
             )
         except KubeRefused:
-            # A cluster without the default role system:basic-user denies this check, so the permission is unknown.
+            # If the cluster has no role system:basic-user, this check is denied, and the permission is unknown.
             return
         if not (review.status and review.status.allowed):
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"

@@ -118,7 +118,7 @@ class Connection:
         async with self._logging_in:
             if self._current is None:
                 configuration = await self._login()
-                # HTTP_PROXY in the environment is meant for AWS, not for the API server. kopf ignores HTTP_PROXY too.
+                # The variable HTTP_PROXY is meant for calls to AWS, not to the API server. kopf ignores HTTP_PROXY too.
                 configuration.client_session_kwargs = {"trust_env": False}
                 api = ApiClient(configuration)
                 api.rest_client = _Requests(configuration, self._count)
@@ -169,7 +169,7 @@ def _error(status: int, text: str, called: str) -> AnbError:
     except ValueError:
         answer = None
     if not isinstance(answer, Mapping):
-        # Some errors are plain text, such as the 404 for an unknown path while the CRD is missing.
+        # Some errors are plain text and not JSON, such as the 404 for an unknown path if the CRD is missing.
         answer = {"message": text.strip()}
     reason = answer.get("reason") or str(status)
     message = f"{called}: {answer.get('message') or reason}"

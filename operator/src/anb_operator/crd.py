@@ -115,7 +115,7 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     converted |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     least = schema.get("minimum")
     if converted.get("type") == "number" and least is not None and least != int(least):
-        # The API server compares integers with the bound's integer part, so 0 would pass a minimum of 0.1.
+        # The API server drops the fraction of an integer's limit, so a minimum of 0.1 would allow the value 0.
         converted[RULES] = [{"rule": f"self >= {least}", "message": f"It must be at least {least}."}]
     if "properties" in schema:
         converted["properties"] = {

@@ -22,7 +22,7 @@ LIST_SECONDS = 60.0
 """Seconds between two lists of the pods. A list shows new pods, and annotations that a person changed."""
 
 MOST_JOBS = 5000
-"""Maximum number of jobs read in a round. Other busy pods count as idle, but still drain before they stop."""
+"""Maximum number of jobs read in a round. Pods of other jobs count as idle, but still end their jobs."""
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ class DeletionCosts:
         self._woken.clear()
         busy = await asyncio.get_running_loop().run_in_executor(self._threads, self._busy)
         if busy - self._costs.keys():
-            # A busy pod is missing from the last list, because this pod started later. List the pods again.
+            # A busy pod is missing from the last list of pods, because the pod started later. List the pods again.
             await self._list()
         failed: Exception | None = None
         for pod, cost in plan_costs(busy, self._costs).items():
@@ -91,7 +91,7 @@ class DeletionCosts:
             except Missing:
                 del self._costs[pod]
             except KubeRefused as error:
-                # The refusal may concern this pod only, so go on with the other pods.
+                # The API server may have refused the change of this pod only, so go on with the other pods.
                 failed = error
             else:
                 self._costs[pod] = cost

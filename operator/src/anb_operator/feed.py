@@ -17,7 +17,7 @@ READER = "operator"
 
 
 class FeedReader:
-    """Adds the video of each feed event to the queue. The cursor passes an event after its video was reconciled.
+    """Adds the video of each feed event to the queue. The cursor moves past an event after the video is reconciled.
 
     While the feed can't be read, the queue is paused, because the videos can't be read either.
     `on_attempt` is called when an attempt may have begun or ended.

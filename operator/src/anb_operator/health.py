@@ -28,8 +28,8 @@ _log = structlog.get_logger(__name__)
 class Health:
     """Decides liveness (the feed and the watch advance) and readiness (all parts answer) of the operator.
 
-    An outage of a part makes the operator "not ready" but never "not alive". `parts` has one ping per part.
-    `watch_silence` returns the seconds for which the watch has not shown a write.
+    If a part does not answer, the operator is "not ready", but still "alive". `parts` has one ping for each part.
+    `watch_silence` returns the seconds since the operator's oldest write that the watch has not shown.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Health:
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """Record the error of reading `what`, or None after a success. A repeated error is logged only once."""
+        """Record the error of reading the source `what`, or None after a success. Logs a repeated error only once."""
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now
         if now is not None and now != before:
@@ -137,6 +137,6 @@ def _answer(problems: list[str]) -> web.Response:
 
 
 def _closing(response: web.Response) -> web.Response:
-    """Close the connection after the response, because a stop would wait for idle keep-alive connections."""
+    """Close the connection after the response. Otherwise a stop of the server would wait for idle connections."""
     response.force_close()
     return response

@@ -63,7 +63,7 @@ class VideoJobs(Protocol):
         """Create a VideoJob.
 
         Raises:
-            Existing: the name is taken.
+            Existing: a VideoJob of this name exists already.
         """
         ...
 

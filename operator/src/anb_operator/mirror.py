@@ -41,7 +41,7 @@ class Announcement:
     message: str
     """The Event's message, one or two sentences."""
     warning: bool = False
-    """Whether the Event's type is Warning instead of Normal."""
+    """True if the Event's type is Warning, False if it is Normal."""
 
 
 @dataclass(frozen=True, slots=True)

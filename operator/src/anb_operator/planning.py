@@ -153,7 +153,7 @@ def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
 
 
 def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
-    """Plan the finalizers that must be set before work begins, so that every later deletion cancels the work."""
+    """Plan to set finalizers before the work on a video begins, so that every later deletion cancels the work."""
     new_plan = Plan()
     for videojob in videojobs:
         if _may_begin(videojob):
@@ -206,7 +206,7 @@ def plan(
 
 
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
-    """Plan the actions after a failed reconcile: deletions that have waited for `GIVE_UP` go on without a cancel."""
+    """Plan after a failed reconcile: VideoJobs whose deletion has waited for `GIVE_UP` are deleted without a cancel."""
     new_plan = Plan()
     for videojob in videojobs:
         deleted_at = videojob.metadata.deletion_timestamp
@@ -257,7 +257,7 @@ def _plan_mirror(
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # The status stores this time in whole seconds, like `now`. The row's fraction would delay the deletion by a second.
+    # Use whole seconds, like the status and `now`. With the fraction in the row, the deletion would be a second late.
     if (finished_at := status.finished_at) is not None and ttl is not None:
         end = finished_at + ttl
         if end <= now:

@@ -32,7 +32,7 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
     unanswered = 0
     while True:
         if unanswered:
-            # Without this pause all queued videos would be tried at once, each with a read of the database.
+            # Without this pause, the workers would try all queued videos at once, and read the database for each video.
             await asyncio.sleep(min(plan_delay(unanswered, random.random()), LONGEST_PAUSE_SECONDS))  # noqa: S311
         work = await queue.take()
         try:

@@ -135,12 +135,12 @@ class Reconciler:
         Returns the seconds until the next reconcile, or None if the next reconcile waits for a change.
 
         Raises:
-            Unavailable: a part did not answer. A retry is safe.
+            Unavailable: the database, the bucket or the API server did not answer. A retry is safe.
             KubeRefused: the API server refused a request. A retry is safe, but a person may have to remove the cause.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
         # Work on one snapshot, and leave later changes to the next reconcile.
-        # So the operator acts on each generation that the status reports as observed.
+        # Otherwise the status could report a generation as observed although the operator has not acted on it.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
@@ -162,7 +162,7 @@ class Reconciler:
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
             # A change arrived during this reconcile, and the operator's own write may hide the change from the watch.
-            # So reconcile again at once.
+            # Because of this, reconcile the video again at once.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 
@@ -238,7 +238,7 @@ class Reconciler:
                         self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # The bucket may allow access later. A refusal would use up the retry token, so raise Unavailable.
+                    # The bucket may allow access later. If the retry counted as refused, its token would be used up.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, CALLER, video_id, receipts=receipts)
@@ -302,7 +302,7 @@ class Reconciler:
         except Existing:
             return
         except (KubeRefused, Unavailable) as error:
-            # A missing Event must not hold up the status or a deletion.
+            # If an Event can't be posted, write the status and delete VideoJobs anyway.
             _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
 
 

@@ -19,7 +19,7 @@ TRIES = 5
 """Maximum number of rounds in which finalizers are removed."""
 
 MARKER_CHECKS = 6
-"""Number of checks for the marker. A tool without hooks may apply the marker some seconds after this Job."""
+"""Number of checks for the marker ConfigMap. A tool without hooks may create it some seconds after this Job."""
 
 PATIENCE_SECONDS = 60.0
 """Timeout for the stop of the operator's pods, which have 30 s to stop. The Job's deadline allows more than one try."""

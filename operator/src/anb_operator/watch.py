@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Backoffs:
-    """An endless series of delays in seconds between kopf's retries of a request, because an outage may last long."""
+    """Seconds between kopf's retries of a request. The series has no end, because an outage may last long."""
 
     def __iter__(self) -> Iterator[float]:
         return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(10.0))

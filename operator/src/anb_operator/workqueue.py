@@ -56,9 +56,9 @@ class WorkQueue:
         # By video: the oldest event not yet handled. The first dict is for waiting videos, the second for taken ones.
         self._events: dict[str, JobEvent] = {}
         self._taken: dict[str, JobEvent | None] = {}
-        # Taken videos that were added again meanwhile.
+        # Videos that were added again after they were taken.
         self._again: set[str] = set()
-        # By video: the number of failures in a row.
+        # For each video: the number of failed reconciles in a row.
         self._failures: dict[str, int] = {}
         # A heap of due times (monotonic) and videos, and the valid due time by video. Other heap entries are stale.
         self._later: list[tuple[float, str]] = []
@@ -127,13 +127,13 @@ class WorkQueue:
                 continue
 
     def done(self, video_id: str) -> None:
-        """Note that a taken video was reconciled."""
+        """Record that a taken video was reconciled."""
         del self._taken[video_id]
         self._failures.pop(video_id, None)
         self._readd(video_id)
 
     def failed(self, video_id: str) -> float:
-        """Note that the reconcile of a taken video failed. Returns the seconds until the next try."""
+        """Record that the reconcile of a taken video failed. Returns the seconds until the next try."""
         event = self._taken.pop(video_id)
         if event is not None:
             self._keep(video_id, event)
@@ -150,7 +150,7 @@ class WorkQueue:
         return min((*self._events.values(), *taken), key=lambda event: event.id, default=None)
 
     def _keep(self, video_id: str, event: JobEvent) -> None:
-        """Keep the event with the lowest id. After a restore of the database, earlier events come again."""
+        """Keep the event with the lowest id: if the database was restored from a backup, earlier events come again."""
         self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda kept: kept.id)
 
     def _next(self) -> str | None:

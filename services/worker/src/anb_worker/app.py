@@ -101,7 +101,7 @@ def run(
 def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
     """Return a handler that processes each delivery, counts it and logs it.
 
-    The handler raises Unavailable when an outage prevented the commit of a delivery's outcome.
+    The handler raises Unavailable if the outcome of a delivery could not be committed because of an outage.
     """
 
     def handle(delivery: Delivery, stop: Stop) -> None:
@@ -134,7 +134,7 @@ def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse,
 
 
 class _LivingStop(Stop):
-    """A Stop that calls `beat` at each check, because work that still checks its Stop is alive."""
+    """A Stop that calls `beat` at each check. Work that still checks its Stop does not hang."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()

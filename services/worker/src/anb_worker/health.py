@@ -42,9 +42,9 @@ Missing = Callable[[], Unavailable | None]
 
 
 def one_at_a_time(missing: Missing) -> Missing:
-    """Run the checks for one request at a time, so that probes never hold more than one database connection.
+    """Run the checks for only one request at a time, so that all requests together use at most one database connection.
 
-    The renewal of the lease needs another connection of the pool.
+    Another database connection of the pool stays free for the renewal of the lease.
     """
     lock = threading.Lock()
 
@@ -95,7 +95,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
             return body
 
         def log_message(self, *_: object) -> None:
-            """Log nothing: probes come too often to be worth a line each."""
+            """Log nothing, because requests of probes come too often for one log line each."""
 
     with ThreadingHTTPServer((host, port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)

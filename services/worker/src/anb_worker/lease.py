@@ -46,7 +46,7 @@ class Terms:
     visibility: timedelta
     """Time for which each renewal hides the job's message in the queue."""
     attempt_limit: timedelta = ATTEMPT_LIMIT
-    """The longest time that an attempt may take."""
+    """Maximum time of an attempt, from its start to its end."""
 
 
 class LeaseKeeper:
@@ -123,7 +123,7 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # The queue may deliver the message again. The receiving worker drops it, because the lease is held.
+            # The queue may deliver the message to another worker, which drops it because this worker holds the lease.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 

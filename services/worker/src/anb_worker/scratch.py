@@ -83,7 +83,7 @@ class ScratchDisk:
             self._alive.close()
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """Make and return the folder of an attempt, after checking that the disk has room for source and render.
+        """Make and return the folder of an attempt, if the disk has room for its source and its render.
 
         `source_size` is in bytes.
 
@@ -140,7 +140,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _used(root: Path) -> int:
-    """Return the bytes of all files under a folder. A file that vanishes meanwhile does not count."""
+    """Return the total size of all files under a folder, in bytes. A file that is deleted meanwhile does not count."""
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:

@@ -42,12 +42,12 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 _HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""Number of kept versions of each part. More than one, because a running render may still use an older version."""
+"""Number of versions kept of each intro, outro or watermark. A running render may still use an older version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An intro or outro that can be joined to a main part without encoding it again."""
+    """An intro or outro that can be joined to a main part without a second encoding."""
 
     picture: Path
     """An MP4 file with the video stream only."""
@@ -156,7 +156,7 @@ class Cards:
             raise blame(finished, doing, of_upload=bool(read))
 
     def _name(self, role: str, *code: str, operator_file: Path | None = None) -> str:
-        """Return an entry's name: its role, and a digest of ffmpeg's name, the files `code` and the operator's file."""
+        """Return an entry's name: the role and a digest of ffmpeg's name, source files (`code`) and `operator_file`."""
         digest = hashlib.sha256(self._tool.path.name.encode())
         for name in code:
             digest.update(_HERE.joinpath(name).read_bytes())

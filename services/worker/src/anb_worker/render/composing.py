@@ -20,7 +20,7 @@ _Pixels = npt.NDArray[np.uint8]
 
 _NAVY, _GLOW = np.array([11, 16, 32]), np.array([37, 51, 98])
 _DRIFT = 240
-"""The light in the background moves by this many pixels while a card is shown."""
+"""Distance in pixels by which the light in the background moves while a card is shown."""
 
 
 def compose(folder: Path) -> None:

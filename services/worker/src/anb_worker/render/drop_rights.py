@@ -54,7 +54,7 @@ def main() -> None:
     """
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     for name, value in wanted["limits"].items():
-        # A system may not know a limit, or may allow only a lower one. The other limits are set anyway.
+        # If a system does not know a limit, or allows only a lower limit, the other limits are set anyway.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
     # Python ignores these two signals, and a program that is exec'd would ignore them too.
@@ -76,7 +76,7 @@ def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
-        score.write("1000")  # when memory runs out, the kernel kills this process, and the worker reports the failure
+        score.write("1000")  # if memory runs out, the kernel kills this process first, and the worker reports it
     # No other process may read the memory of this process.
     # A command that is exec'd loses this protection, unless its file may be executed but not read.
     _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
@@ -111,7 +111,7 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
 
 
 def filter_calls(libc: ctypes.CDLL) -> None:
-    """Install a seccomp filter, which needs no privilege.
+    """Install a seccomp filter for system calls. This needs no privilege.
 
     No process can make a socket, so even a decoder that runs an attacker's code has no network.
     No process can leave the process group, which is killed as a whole.
@@ -121,7 +121,7 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     audit, sockets, group_changes = _CALLS[os.uname().machine]
     load, equal, at_least, decide = 0x20, 0x15, 0x35, 0x06
     # `refuse` fails the call with EPERM. `pretend` reports success without making the call.
-    # So a program that wants to become a daemon stays in its process group, and is killed with the group.
+    # Because `pretend` changes nothing, a program that wants to become a daemon is still killed with its process group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
         (load, 0, 0, 4),  # load the architecture of the system call
@@ -151,7 +151,7 @@ def protections() -> dict[str, bool]:
 
     `files`: a child can't open files that were not named. `network`: a child can't make sockets.
     `escape`: a child can't leave its process group, which is killed as a whole.
-    `survival`: a child can't outlive the worker.
+    `survival`: a child is killed if the worker dies.
     """
     if sys.platform != "linux":
         return dict.fromkeys(("files", "network", "escape", "survival"), False)

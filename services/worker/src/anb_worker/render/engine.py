@@ -225,7 +225,7 @@ class _Render:
         self._run(command, "joining the parts")
 
     def verify(self, _report: Callable[[float], None]) -> None:
-        """Compare the output with the plan: ffmpeg's exit code alone does not prove that the output is right."""
+        """Compare the output with the plan, because ffmpeg may exit with code 0 although the output is wrong."""
         facts = examine_output(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
         flaws = find_flaws(facts, frames=self.plan.frames)
         if flaws:

@@ -85,7 +85,7 @@ def picture_command(
         f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
     if watermark is not None:
-        # format=yuv420: blending in RGB takes three to four times as much CPU time.
+        # format=yuv420: if overlay blended in RGB, it would take three to four times as much CPU time.
         graph += f"[main];[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:format=yuv420"
     graph += f",setparams={_COLOR}[v]"
     return [
@@ -210,7 +210,7 @@ def join_list(parts: Sequence[tuple[str, int]]) -> str:
 def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath) -> list[str]:
     """Build the command that joins the parts and the sound without encoding them again.
 
-    +faststart puts the index at the beginning of the file.
+    The option +faststart puts the index of the file at its beginning.
     """
     return [
         *_ffmpeg(tool),
@@ -237,8 +237,8 @@ def _looks(plan: RenderPlan) -> str:
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
         # The filters that follow can't handle pictures that change their size.
-        # So each picture is scaled to the size of its look (picture format).
-        # The color tags are set too, because a decoder may keep the tags of the previous look.
+        # Because of this, each picture is scaled to the size of its picture format (look).
+        # The color tags are set too, because a decoder may keep the tags of the previous format.
         matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
         same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
@@ -275,7 +275,7 @@ def _fit(color: ColorPlan) -> str:
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """Return a filter that hides the color matrix. The scaler rejects unknown matrices, even unused ones."""
+    """Return a filter that hides the color matrix, because the scaler rejects unknown matrices, even if unused."""
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 
@@ -340,7 +340,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
 
 
 def _right_clock(container: Container, reading: Reading) -> str:
-    """Return a bitstream filter that corrects timestamps that jump, and drops the packets before the needed ones."""
+    """Return a bitstream filter that repairs timestamps that jump, and drops packets before the first needed one."""
     first = reading.stretches[0]
     since, moved = str(first.since), str(first.place - first.since)
     for before, stretch in pairwise(reading.stretches):

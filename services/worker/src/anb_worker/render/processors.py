@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""The files of cgroup v2 and v1 that hold a container's CPU limit: microseconds of CPU time per period, and the period.
+"""The files of cgroup v2 and v1 with a container's CPU limit: CPU time per period, and the period, in microseconds.
 """
 
 

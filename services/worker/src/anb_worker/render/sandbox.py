@@ -46,7 +46,7 @@ _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal
 """The signals that end a decoder that crashes on its input. Other signals come from another process."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
 _SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
-"""Messages of system errors that the content of a file can't cause."""
+"""Messages of system errors. If a child prints one, the content of its file is not the cause."""
 # Paths that every program reads at its start: shared libraries and their cache, locales, the number of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
@@ -106,7 +106,7 @@ def run(
 def run_python(
     module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
 ) -> Finished:
-    """Run one of the project's Python modules in the same way as `run` runs a command."""
+    """Run one of the project's Python modules as a child process, with the same limits and errors as `run`."""
     paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
     # -I: Python ignores its environment variables, and imports nothing from the current directory.
     launcher = [

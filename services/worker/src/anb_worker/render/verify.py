@@ -67,7 +67,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
 
 
 def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], frames: list[int]) -> int:
-    """Count the parts whose first frame is not on time, not seekable, or not decodable without earlier frames."""
+    """Count the parts whose first frame has a wrong time, is no keyframe, or can't be decoded on its own."""
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:

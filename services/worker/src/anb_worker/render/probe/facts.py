@@ -42,7 +42,7 @@ _MOST_HELD_BACK = 16
 _SEEKS = (1.0, 10.0)
 """Reading begins this many seconds before the kept part.
 
-Audio decoders need a warm-up, and sound may be stored far from its frames.
+Audio decoders need some earlier packets, and sound may be stored far from the frames of the same time.
 If the first value is not enough, the second value is tried, and then the beginning of the file.
 """
 
@@ -62,7 +62,7 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         return SourceFacts(container=container, state="cut_off")
     window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
-        # Near the beginning a seek saves little time.
+        # If the kept part is near the beginning of the file, a seek saves little time.
         # MPEG-TS has no index, and all its timestamps have to be read to find the jumps.
         for back in _SEEKS if start > _SEEKS[0] and container is not Container.MPEG_TS else ():
             facts = window.find_facts(back)

@@ -22,7 +22,7 @@ _WARM_UP_SECONDS = 2.0
 """Without an index, reading begins this many seconds before the kept part, because sound may be far from its frames."""
 
 _HOLE_SECONDS = 0.1
-"""A gap in the sound that is longer than this many seconds counts as silence."""
+"""If a gap in the sound is longer than this many seconds, the gap counts as silence."""
 
 _CLOSE_SECONDS = 1 / 60
 """Frames that are less than this many seconds apart count as one frame."""
@@ -140,7 +140,7 @@ def thinned(moments: Sequence[float]) -> tuple[float, ...]:
 
 
 def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
-    """Return the packets of each piece from its first keyframe on. Earlier frames may be impossible to decode."""
+    """Return the packets of each piece (part between jumps) from its first keyframe on. Others may be unusable."""
     since: dict[int, float] = {}
     decodable = []
     for packet in packets:

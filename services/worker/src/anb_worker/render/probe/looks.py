@@ -97,7 +97,7 @@ class Looks:
         if packet.has_sidedata("new_extradata"):
             headers += bytes(packet.get_sidedata("new_extradata"))
         if self._codec in _HEADERS:
-            with suppress(Exception):  # damaged headers count as missing
+            with suppress(Exception):  # If headers are damaged, they count as missing.
                 headers += self._extract(data)
         return headers
 
@@ -115,7 +115,7 @@ class Looks:
         self._first_aspect = self._first_aspect or aspect
         turned = frame.rotation % 180 != 0
         if self._file_aspect not in {None, self._first_aspect} or aspect == self._first_aspect:
-            aspect = None  # the container's value has priority, and holds for the whole file
+            aspect = None  # The aspect ratio of the container has priority, and applies to the whole file.
         elif turned and aspect:
             aspect = 1 / aspect
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
@@ -146,7 +146,7 @@ class Looks:
 def _is_dolby_vision(video: VideoStream) -> bool:
     """Return whether the colors can only be shown by Dolby Vision.
 
-    PyAV has no attribute for Dolby Vision, but MP4 has a box. So the stream's header is written into an MP4 in memory.
+    PyAV has no attribute for Dolby Vision, but MP4 has a box. So write the stream's header to an MP4 in memory.
     """
     header = BytesIO()
     options = {"strict": "unofficial", "movflags": "empty_moov"}

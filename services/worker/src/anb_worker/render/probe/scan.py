@@ -22,7 +22,7 @@ _TOLERANCES = {
 """MPEG-TS files are cut and joined as bytes, and their 33-bit clock (90 kHz) wraps around.
 
 Other containers store lists of timestamps.
-A step back in MP4 is no jump: the edit list may start at a frame that needs earlier frames.
+If timestamps in MP4 step back, this is no jump: the edit list may start at a frame that needs earlier frames.
 """
 
 _EMPTY_PACKET_BYTES = 8
@@ -134,7 +134,7 @@ class Scan:
                     yield packet
                 break
             except IndexError:
-                unknown += 1  # PyAV does not know a stream that appears only after the file was opened
+                unknown += 1  # If a stream appears only after the file was opened, PyAV does not know this stream.
             except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
                 break
         self.ended = True
@@ -143,7 +143,7 @@ class Scan:
         index, base = packet.stream_index, float(packet.time_base or 0)
         dts, pts = (None if ticks is None else ticks * base for ticks in (packet.dts, packet.pts))
         if self._container is Container.AVI:
-            pts = dts  # AVI has only decoding times; the presentation times that libavformat invents are too late
+            pts = dts  # AVI has only decoding times. The presentation times from libavformat are guesses and too late.
         duration = min((packet.duration or 0) * base, self._longest.get(index, inf))
         stamp = self.timeline.add(index, dts, pts, duration)
         if index == self._video.index:
