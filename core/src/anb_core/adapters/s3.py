@@ -96,7 +96,7 @@ class S3Objects:
                 if error_code(error) not in _MISSING:
                     raise
                 raise NotFound("object_missing", f"{self._store.place} has no object {key}.") from error
-            # The body's own context manager would return urllib3's stream, which raises urllib3's errors.
+            # `closing` is used because the body's own context manager returns a stream that raises urllib3's errors.
             with path.open("wb") as file, closing(answer["Body"]) as body:
                 while piece := body.read(PIECE_BYTES):
                     file.write(piece)
@@ -376,7 +376,7 @@ class _Writer:
             )
         except Unavailable:
             # If the response to the first try was lost, the retry gets NoSuchUpload.
-            # So check whether the object exists.
+            # Because the first try may have succeeded, check whether the object exists.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:

@@ -25,7 +25,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     """The video was deleted."""
     LOST = "lost"
-    """The lease had expired. The loss was recorded: the job waits for its next attempt, or became a dead letter."""
+    """The lease had expired, and the attempt was recorded as lost. The job waits for its next attempt or has ended."""
 
 
 @dataclass(frozen=True, slots=True)

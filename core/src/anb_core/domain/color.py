@@ -25,7 +25,7 @@ _REFUSED = {11: "SMPTE 2085", 15: "IPT-C2 (Dolby Vision)", 16: "YCgCo-Re", 17: "
 _MATRICES = {_RGB: "gbr"} | _ORDINARY | _RARE
 
 _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
-"""Primaries that have to be converted: without conversion, the colors would look pale. Others are close to BT.709."""
+"""Primaries that have to be converted: without conversion, the colors would look pale. The rest is close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
 _CONVERTED_TRANSFERS = {8: "linear", 9: "log100", 10: "log316"}
 """Transfer functions that have to be converted. All other functions are treated as BT.709, as in video players."""

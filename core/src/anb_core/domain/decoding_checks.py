@@ -13,7 +13,7 @@ from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
 """Maximum length of a single loss that is accepted, in seconds.
-Times may differ by _MATCH_SECONDS, so this limit is lower than 0.5 s, and every loss of 0.5 s is found."""
+With this limit, every loss of 0.5 s is found, even if the compared times differ by _MATCH_SECONDS."""
 
 _MATCH_SECONDS = 0.05
 """Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""

@@ -13,7 +13,8 @@ from anb_core.domain.retry import (
     plan_rejection,
 )
 
-# Sentences for the owner of a video. `Problem.detail`, for operators, has the hosts and other programs' error texts.
+# These sentences are for the owner of a video. Host names and error texts of other programs go into
+# `Problem.detail`, which only operators can read.
 _OUTAGES = {
     "database": "The database did not answer for a while.",
     "bucket": "The bucket did not answer for a while.",

@@ -17,7 +17,7 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
 """The edit options of the first version of this program, with their defaults. Never add an option to this table.
 
 The first version hashed all these options, so every fingerprint must still contain them.
-Otherwise the old and the new version would compute different fingerprints of one upload during an upgrade.
+Without these options, the old and the new version would compute different fingerprints of the same upload.
 """
 
 

@@ -94,8 +94,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The duration of the whole file may be the duration of the sound.
-        # So the file's duration is used only if the file has no picture at all.
+        # The file's duration may be that of the sound, so it is used only if the file has no picture.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
@@ -129,7 +128,7 @@ def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim
 
 
 def _check_jumps(source: SourceFacts, trim: Trim) -> None:
-    """Check joined recordings: all must have the same streams, and their timestamps must not jump too often."""
+    """Check that joined recordings have the same streams, and that their timestamps do not jump too often."""
     kept_until = trim.start + trim.length
     if source.other_recording_at is not None and source.other_recording_at < kept_until:
         raise BadInput(

@@ -229,12 +229,12 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether this result is current already, because the answer to an earlier call was lost."""
+    """Return whether this result is already the current one. This happens if an earlier call's answer was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether the attempt has this settlement already, because the answer to an earlier call was lost."""
+    """Return whether the attempt already has this settlement. This happens if an earlier call's answer was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 

@@ -130,7 +130,7 @@ class Job:
     """The current result. None unless the job is processed."""
     receipts: Receipts
     """The receipts of orders. The transaction that carries out an order also stores the receipt of the order.
-    So no order is carried out twice."""
+    Because the effects of an order and its receipt are stored together, no order is carried out twice."""
     created_at: datetime
     updated_at: datetime
     """Time at which `version` last changed."""

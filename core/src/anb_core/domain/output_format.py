@@ -13,4 +13,5 @@ SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 """Audio samples per video frame. The number is whole, so that sound and picture of a part can end together."""
 
 AUDIO_PACKET_SAMPLES = 1024
-"""Samples in one AAC packet. The ends of sound and picture may therefore differ by up to one packet."""
+"""Samples in one AAC packet.
+Because sound consists of whole packets, the ends of sound and picture may differ by up to one packet."""

@@ -41,7 +41,7 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
     Jobs that have waited longer than a job are ahead of this job in the queue.
     Running jobs are also ahead of a job if their message was sent before the job began to wait.
     A job keeps its place when its message is sent again.
-    So while no worker runs, a job at the back of the queue gets new messages less often than a job at the front.
+    Because a job with more jobs ahead may wait longer, messages at the back of the queue are sent again less often.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

@@ -105,7 +105,7 @@ def plan_render(
 
 
 def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:
-    """Plan how the frames are processed. A look that needs the same processing as the previous look is left out."""
+    """Plan how the frames are processed. A change of size, format or color that changes no step is left out."""
     looks: list[PlannedLook] = []
     for look in video.looks:
         planned = PlannedLook(

@@ -73,7 +73,7 @@ def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter
 def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
     """Plan the settlement of an attempt that was lost, which means that its lease expired.
 
-    After the first lost attempt, the job is tried again without a delay, because usually a machine has failed.
+    After the first lost attempt, the job is tried again without a delay, because the usual cause is a failed machine.
     """
     after = replace(counters, lost=counters.lost + 1)
     if after.lost >= policy.max_lost:
@@ -114,7 +114,7 @@ def plan_return(age: timedelta | None) -> timedelta:
     `age` is the time since the first receipt of the message. None if this is the first receipt.
     After the first receipt, another worker may receive the message at once.
     After later receipts, the pause grows with the age of the message.
-    So the message does not use up its receives if several workers return it one after another.
+    Because the pause grows, a message that several workers return is not received too often.
     """
     if age is None:
         return timedelta(0)

@@ -31,7 +31,7 @@ class Reading:
     seek: float | None = None
     """Timestamp from which ffmpeg reads. None if ffmpeg reads from the beginning of the file."""
     stretches: tuple[Stretch, ...] = ()
-    """The stretches of the stream, which correct timestamps that jump. Empty if no timestamps jump."""
+    """Series of packets without a timestamp jump, with the correct time of each series. Empty if no timestamps jump."""
     skip: int = 0
     """Number of packets that are skipped at the beginning. Used only together with `stretches`."""
 
@@ -41,7 +41,7 @@ class Look:
     """Size, format and colors of the frames of a stream, from the time `since` on."""
 
     since: float = 0.0
-    """Time of the first frame with this look, in seconds."""
+    """Time of the first frame with this size, format and color, in seconds."""
     width: int = 0
     height: int = 0
     """Width and height in pixels, after rotation."""
@@ -69,11 +69,11 @@ class VideoFacts:
     packets: int = 0
     """Number of packets whose frames can be decoded, unless the packets are damaged."""
     shown: tuple[float, ...] = ()
-    """Presentation times of these packets' frames, in seconds. The first frame is visible when the kept part begins."""
+    """Presentation times of all decodable frames, in seconds. The first frame is visible when the kept part begins."""
     end: float | None = None
     """End of the last frame in seconds, or the end of the kept part if more frames follow. None if no frame exists."""
     looks: tuple[Look, ...] = ()
-    """The looks of the frames, ordered by time. Empty if no frame could be decoded."""
+    """The looks (size, format and colors) of the frames, ordered by time. Empty if no frame could be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

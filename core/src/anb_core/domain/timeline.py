@@ -16,7 +16,7 @@ _CONTINUES_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The largest steps from one packet's timestamp to the next that do not count as a jump. All times are seconds."""
+    """Limits for the step from one packet's timestamp to the next, in seconds. A larger step counts as a jump."""
 
     wrap: float | None = None
     """Time after which the timestamps wrap around to 0. None if the timestamps never wrap around."""
@@ -42,18 +42,18 @@ class Piece:
 
     @property
     def at(self) -> float:
-        """Start of the piece on the timeline, in seconds."""
+        """Start of this piece (series of packets) on the timeline, in seconds."""
         return self.begin + self.shift
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The place of a packet on the timeline. After the last packet, a call of `Timeline.pieces` makes it exact."""
+    """Place of a packet on the timeline. It is approximate until `Timeline.pieces` is called after the last packet."""
 
     number: int
     """Index of the packet in its stream."""
     piece: Piece
-    """The piece to which the packet belongs."""
+    """The piece (series of packets without a jump) to which the packet belongs."""
     raw_dts: float
     raw_pts: float
     """Raw decoding time and raw presentation time, in seconds."""
@@ -94,7 +94,7 @@ class _Jump:
     """A place in the file where the timestamps of one or more streams jump."""
 
     members: dict[int, int]
-    """Maps each stream that jumps at this place to the index of the piece that begins with the jump."""
+    """Maps each stream that jumps at this place to the index of the piece (series of packets) after the jump."""
     others: dict[int, float]
     """Maps each other stream to the decoding time of its last packet before the jump, on the timeline."""
 
@@ -125,7 +125,7 @@ class Timeline:
         if not track.pieces:
             track.pieces.append(Piece(number, raw, shown, shown + duration, self._first_shift(track, raw)))
             track.last, track.expected = raw, raw + duration
-        elif dts is not None:  # Presentation times can go back without a jump, at B-frames.
+        elif dts is not None:  # B-frames are stored out of order, so presentation times can go back without a jump.
             if raw < track.last - self._tolerance.back or raw > track.expected + self._tolerance.ahead:
                 self._begin_piece(stream, track, Piece(number, raw, shown, shown + duration))
             track.last, track.expected = raw, raw + duration
@@ -134,7 +134,7 @@ class Timeline:
         return Stamp(number, piece, raw, shown)
 
     def pieces(self, stream: int) -> tuple[Piece, ...]:
-        """Return the pieces of a stream in the order of the file, and make all places exact."""
+        """Return the pieces (series of packets) of a stream in file order, and make the places of all packets exact."""
         for jump in self._jumps:
             self._place(jump)
         return tuple(self._tracks[stream].pieces) if stream in self._tracks else ()
@@ -158,14 +158,14 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first piece. It is 0 unless the first packet is far from all other streams."""
+        """Return the shift of a stream's first piece: 0 unless it starts far away in time from all other streams."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0
         return max(others) - raw
 
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
-        """Add `piece` to a stream whose timestamps seem to jump, and assign it to a jump."""
+        """Add `piece` to a stream whose timestamps seem to jump, and assign the piece to a jump."""
         shift = track.pieces[-1].shift
         # If another stream has reached the same time without a jump, this stream has only a gap.
         if piece.since > track.last and any(
@@ -192,7 +192,7 @@ class Timeline:
         )
 
     def _place(self, jump: _Jump) -> None:
-        """Shift all pieces that begin with a jump by the same time, so that they follow everything before the jump.
+        """Add the same number of seconds to all pieces that begin with a jump, so that they follow all earlier packets.
 
         One shift for all streams keeps picture and sound in sync.
         """

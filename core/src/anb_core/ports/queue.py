@@ -17,7 +17,7 @@ class Outgoing:
     group: str
     """The message group on FIFO queues: the id of the video. A FIFO queue keeps the messages of a group in order."""
     owner: str
-    """The message group on standard queues (fair queues): the messages of one owner do not delay other owners."""
+    """The message group on standard queues. Each owner has a group, so no owner delays other owners (fair queues)."""
     deduplication: str
     """The deduplication id on FIFO queues, which drop repeated messages. The id of the outbox entry is used."""
 

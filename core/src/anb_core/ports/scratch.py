@@ -11,7 +11,7 @@ class Scratch(Protocol):
         """Create a folder with enough room for a source of `source_size` bytes and its result.
 
         Raises:
-            Unavailable: `scratch_unavailable`, the disk has too little room.
+            Unavailable: `scratch_unavailable` if the disk has too little room.
         """
         ...
 

@@ -57,7 +57,7 @@ class Uploads(Protocol):
 
         The sweep abandons an upload that is not renewed within `lifetime`.
         The Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
-        This method abandons an upload in progress with the same key that was not renewed for `idempotency.silence`.
+        If an upload with the same key was not renewed for `idempotency.silence`, this method abandons that upload.
 
         Raises:
             Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id exists.
@@ -80,11 +80,11 @@ class Uploads(Protocol):
         """Set the status `uploaded`, with event and outbox entry. A second call with the same source changes nothing.
 
         If `title` or `edit` is not None, it replaces the value that the upload began with.
-        In a form, these two fields may come after the file.
+        In a form, the fields `title` and `edit` may come after the file.
 
         Raises:
-            NotFound: `video_not_found`, the upload was abandoned or deleted meanwhile.
-            Conflict: `wrong_status`, the upload was cancelled meanwhile.
+            NotFound: `video_not_found` if the upload was abandoned or deleted meanwhile.
+            Conflict: `wrong_status` if the upload was cancelled meanwhile.
         """
         ...
 
@@ -99,11 +99,11 @@ class Uploads(Protocol):
         """Create a video with the status `uploaded` for an object that is already in the bucket.
 
         If a video with this id exists, the video is returned unchanged, even if it has another owner.
-        The second value is True for a new video.
+        The second returned value is True if the video is new.
 
         Raises:
-            NotFound: `video_not_found`, a video with this id was deleted.
-            Conflict: `source_taken`, the object is or was the upload of another video.
+            NotFound: `video_not_found` if a video with this id was deleted.
+            Conflict: `source_taken` if the object is or was the upload of another video.
         """
         ...
 
@@ -133,7 +133,7 @@ class Reading(Protocol):
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        """Return videos from new to old. `owner` None selects all owners, empty `statuses` select all statuses."""
+        """Return videos from new to old: of all owners if `owner` is None, in any status if `statuses` is empty."""
         ...
 
     def history(self, video_id: str) -> History: ...
@@ -153,7 +153,7 @@ class Commands(Protocol):
     `receipts` are stored with the job. Each receipt replaces the earlier receipt of the same issuer.
 
     Raises:
-        NotFound: `video_not_found`, the video does not exist or was deleted.
+        NotFound: `video_not_found` if the video does not exist or was deleted.
         Conflict: `wrong_status`.
     """
 
@@ -165,7 +165,7 @@ class Commands(Protocol):
         """Begin a new generation with counters at 0 and one outbox entry.
 
         Raises:
-            Conflict: `wrong_status`; `source_missing`, the job was cancelled before its upload was complete.
+            Conflict: `wrong_status`; `source_missing` if the job was cancelled before its upload was complete.
         """
         ...
 
@@ -211,7 +211,7 @@ class Leases(Protocol):
 
         A new attempt increases the fence by 1. Every attempt has a new `attempt_id`.
         If the previous attempt's lease has expired, that attempt is first settled as lost.
-        A caller that got no answer may repeat the call: the same `attempt_id` changes nothing and extends no lease.
+        A caller that got no answer may repeat the call: a second call with the same `attempt_id` changes nothing.
         A job that is not due yet gets an outbox entry for its due time, because this may be the job's last message.
         """
         ...
@@ -235,7 +235,7 @@ class Leases(Protocol):
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply the settlement.
 
-        A repeated call with the same settlement returns True. The lease is cleared.
+        The job's lease is cleared. A repeated call with the same settlement returns True.
         If another attempt follows, `not_before` and an outbox entry are set.
         If the job has used up its failures or losses, a dead letter is recorded.
         The attempt's object is deleted now, and again 24 h later.

@@ -1,6 +1,6 @@
 """One settings model for each capability of a program. A field's alias is the name of its environment variable.
 
-A validator that compares two fields belongs to the later field.
+A validator that compares two fields must be the validator of the later field.
 pydantic gives the validator of a field only the values of the earlier fields.
 With several base classes, the fields of the last base class come first.
 """

@@ -33,7 +33,7 @@ PATIENCE = timedelta(seconds=60)
 
 DOWNLOADED = 0.1
 RENDERED = 0.9
-"""Progress at the end of the download, and at the end of the rendering. The upload of the result makes up the rest."""
+"""Progress at the end of the download, and at the end of the rendering. The rest is for the upload of the result."""
 
 _log = structlog.get_logger(__name__)
 
@@ -241,7 +241,7 @@ class AttemptRun:
         return Outcome.PROCESSED if is_ours else Outcome.SUPERSEDED
 
     def _send(self) -> None:
-        """Send the job's message now, so that a worker begins at once. After an outage, another relay sends it."""
+        """Send the job's message now, so that a worker begins at once. If this fails, another relay sends it later."""
         try:
             self.tools.relay.send_due()
         except Unavailable as error:

@@ -3,7 +3,7 @@
 `receipts` are stored in the same transaction as the effects of the command.
 
 All commands raise these errors:
-    NotFound: `video_not_found`, also for videos of other owners.
+    NotFound: `video_not_found` if the video does not exist, was deleted or has another owner.
     Conflict: `wrong_status`.
 """
 

@@ -24,7 +24,7 @@ class Follower:
     A reader with a `name` has a cursor, which is stored under this name.
     When such a reader starts, it begins after its cursor.
     After an error, the reader begins after its cursor again: the database may have been restored to an earlier state.
-    So a reader with a name may get an event more than once.
+    Because a reader with a name goes back to its cursor, it may get an event more than once.
     A reader without a name begins at the end of the feed.
 
     The argument `pending` of some methods is the first event that was read but not handled yet.
@@ -52,7 +52,7 @@ class Follower:
     def begin(self) -> None:
         """Go to the position where this reader begins. `next` also does this if necessary.
 
-        If another thread is in `next` meanwhile, `next` may return the same events again. `next` skips no event.
+        If another thread runs `next` meanwhile, `next` may return the same events again. `next` skips no event.
 
         Raises:
             Unavailable: the database does not answer.
@@ -94,7 +94,7 @@ class Follower:
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:
-        """Return how long the reader may be behind: the age of `pending`, or the time since the last read if longer."""
+        """Return the delay of the reader: the age of `pending` or the time since the last read, whichever is longer."""
         waiting = now - pending.at if pending else timedelta(0)
         return max(waiting, timedelta(seconds=self._runtime.monotonic() - self._read_at))
 

@@ -48,7 +48,7 @@ class Gate:
         return error is None
 
     def missing(self) -> Unavailable | None:
-        """Return the error of the first dependency that does not answer, or None. Readiness checks may also call it."""
+        """Return the error of the first dependency that does not answer, or None. Readiness checks also use it."""
         for ping in self._pings:
             try:
                 ping()

@@ -123,7 +123,7 @@ class Process:
             try:
                 self.adopt(key, message.video_id)
             except Withheld as error:
-                # The denial may be temporary. The job has no row yet, so the message must not be deleted.
+                # The bucket may allow access later. The job has no row yet, so the message must not be deleted.
                 raise Unavailable("bucket", error.message) from error
             except Refused as refusal:
                 detail = f"{detail}, and it can't be adopted: {refusal.message}"

@@ -18,7 +18,7 @@ BATCH = 10
 """Maximum number of messages in one send call. SQS has the same limit."""
 
 HOLD = timedelta(seconds=30)
-"""Time for which a relay holds its entries. The time is longer than a send with all its retries.
+"""Time for which a relay reserves its entries. The time is longer than a call to the queue with all its retries.
 After this time, another relay can take the entries of a crashed relay.
 """
 
@@ -51,8 +51,9 @@ class Passed:
 class Relay:
     """Moves outbox entries to the queue.
 
-    One transaction takes a hold on the entries, then the messages are sent, and another transaction marks the entries.
-    If the relay crashes before it has marked the entries, the messages are sent again.
+    One transaction reserves the entries for this relay, and then the relay sends the messages.
+    Another transaction marks each entry as sent or as refused by the queue.
+    If the relay crashes before it has marked the entries as sent, the messages are sent again.
     A repeated message is harmless, but a lost message is not.
     """
 
@@ -103,7 +104,7 @@ class Relay:
             try:
                 self._mark(entry, refusal)
             except Busy as error:
-                # The row is locked, so the entry becomes due again after its hold. Other entries must not wait.
+                # The row is locked, so this entry becomes due again later. Other entries must not wait for the lock.
                 done = "sent" if refusal is None else "not sent"
                 _log.warning(
                     f"message {done}, but its entry was not marked", video_id=entry.video_id, reason=error.message

@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     HANDED_ON = "handed_on"
     """The worker shut down, or the database, bucket or queue did not answer. Another attempt follows."""
     SUPERSEDED = "superseded"
-    """A person or another attempt took the job over."""
+    """A person changed the job, or another attempt took the job over."""
     DROPPED = "dropped"
     """No attempt could begin, so the message was deleted."""
     RECORDED = "recorded"

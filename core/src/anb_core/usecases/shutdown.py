@@ -55,8 +55,8 @@ class Shutdown:
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
         """Let a shutdown interrupt the work in the block: `stop` asks the work to end.
 
-        If `drains` is True, the work is interrupted at the end of the drain time.
-        Otherwise the work is interrupted at the first request.
+        If `drains` is True, the work is interrupted at the end of the drain time (the time to finish a job).
+        If `drains` is False, the work is interrupted at the first shutdown request.
         """
         with self._lock:
             self._current, self._drains = stop, drains

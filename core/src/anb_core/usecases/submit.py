@@ -49,13 +49,14 @@ class Submit:
         """Create a video for an object that another program put into the bucket. We never delete the object.
 
         A repeated call with the same object, id and owner returns the same video.
-        The second value is True for a new video.
+        The second returned value is True if the video is new.
 
         Raises:
             Invalid: `key_not_allowed`, `video_id_invalid`, or the title or size is not allowed.
-            NotFound: `source_missing`, the object does not exist; `video_not_found`, the video was deleted.
-            Conflict: `video_exists`, with another object or owner; `source_taken`, the object belongs to another video;
-                `object_withheld`, the bucket denies us access to the object.
+            NotFound: `source_missing` if the object does not exist; `video_not_found` if the video was deleted.
+            Conflict: `video_exists` if the video has another object or another owner;
+                `source_taken` if the object belongs to another video;
+                `object_withheld` if the bucket denies us access to the object.
         """
         check_video_id(video_id)
         if not key.startswith(self._prefixes) or key.endswith("/"):

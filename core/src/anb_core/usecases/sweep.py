@@ -22,7 +22,7 @@ For each reason to send messages again, a pass sends at most this number of mess
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""The queue counts as empty after this number of readings of 0 in a row, which together span at least EMPTY_WINDOW.
+"""The queue counts as empty if this number of readings in a row are 0, over a time of at least EMPTY_WINDOW.
 A single reading is not reliable, because the queue's counts are approximate and may be out of date.
 """
 
@@ -112,7 +112,7 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # If a worker crashed or returned a message, the message may be invisible this long with no job ahead of it.
+        # If a worker crashed or returned a message, the message may be invisible for this time before it is received.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 

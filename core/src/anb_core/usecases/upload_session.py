@@ -132,8 +132,8 @@ class UploadSession:
 
         Raises:
             Invalid: `not_a_video`, `file_too_large`.
-            Held: `upload_in_progress`, an unfinished upload has the same key and was renewed recently.
-            Conflict: `upload_ended`, a person cancelled or deleted the upload meanwhile, or the sweep abandoned it.
+            Held: `upload_in_progress` if an unfinished upload has the same key and was renewed recently.
+            Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """
         if self._head is None:
             self._take(piece)
@@ -147,8 +147,8 @@ class UploadSession:
 
         Raises:
             Invalid: `title_missing`, or the title is not allowed; `file_empty`; every error of `append`;
-                `idempotency_key_reused`, the upload with the same key had another title, edit or file.
-            Conflict: `upload_ended`, as in `append`.
+                `idempotency_key_reused` if the upload with the same key had another title, edit or file.
+            Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """
         if self._head is not None:
             self._open(self._head)

@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
 """The timeout of one statement. It is less than a third of the default heartbeat.
-So a worker does not lose its lease when one statement hangs."""
+Because this timeout is so short, a worker does not lose its lease when one statement hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
 """Maximum time that a statement waits for a lock. Usual waits are shorter, because every transaction is short."""
@@ -59,7 +59,7 @@ CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses it, because its connections are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""Maximum age of a connection. If a host name moves to another server, all connections use it after this time."""
+"""Maximum age of a connection. After this time, all connections use the new server if a host name has moved."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
 """SQLSTATEs of a read-only, stopping, crashed or starting server. After such an error we close the connection."""
@@ -107,7 +107,7 @@ def clock(connection: Connection) -> datetime:
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT that supports ON CONFLICT. In SQLAlchemy, only the INSERT classes of the dialects do."""
+    """Return an INSERT that supports ON CONFLICT. SQLAlchemy's general INSERT class does not."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
 
 
@@ -275,8 +275,8 @@ class Database:
         """Run `work` in a transaction. If the connection breaks, run `work` once more on a new connection.
 
         The first transaction may have been committed, because the connection may have broken during the commit.
-        So `work` must lock the rows, read them, and then decide from their values.
-        The lock waits for the end of the first transaction.
+        Because `work` may run twice, it must lock the rows, read them, and then decide from their values.
+        When `work` locks the rows, it waits until the first transaction has ended.
         """
         with translated_errors(self.engine):
             try:

@@ -19,7 +19,7 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
     """Append an event. The append must be the transaction's last statement.
 
     On PostgreSQL, an advisory lock makes the next writer wait for this commit before the writer takes an id.
-    So ids grow in commit order, and a reader that continues after the last id it has read misses no event.
+    Because writers wait, ids grow in commit order, and a reader that continues after its last id misses no event.
     SQLite needs no such lock, because it has one writer at a time.
     """
     job = record.job

@@ -95,7 +95,7 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # The message of a job without outbox entry and without a recorded time of sending counts as sent long ago.
+        # If a job has no outbox entry and no recorded time of sending, its message is treated as sent long ago.
         # The job then gets a second message, which is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))

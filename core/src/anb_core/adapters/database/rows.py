@@ -47,8 +47,8 @@ RECORDS: Select[Any] = (
 """Selects videos with their jobs. `record_of` converts a row into a record."""
 
 
-# The query locks the video and the job. After a wait for a lock, PostgreSQL reads only locked rows again.
-# The outer query reads the clock, so the clock is read after the wait.
+# The query locks the video and the job. If PostgreSQL waits for a lock, it then rereads only locked rows.
+# The outer query reads the clock, so the clock is read after the wait for the lock.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
     return select(found.with_for_update(skip_locked=skip_locked).subquery("locked"), now_plus().label("now"))
@@ -85,7 +85,7 @@ def lock_visible(connection: Connection, video_id: str) -> Locked:
     """Like `lock`, but raise an error if the video does not exist or was deleted.
 
     Raises:
-        NotFound: `video_not_found`, the video does not exist or was deleted.
+        NotFound: `video_not_found` if the video does not exist or was deleted.
     """
     locked = lock(connection, video_id)
     if locked is None or locked.deleted:
@@ -260,7 +260,7 @@ def _job_columns(job: Job) -> dict[str, Any]:
 
 
 def write_job(connection: Connection, before: Job, after: Job) -> None:
-    """Write a locked job, if its fence and version are still equal to those of `before`.
+    """Write a locked job if its fence and its version are the same as in the job `before`.
 
     Raises:
         Unavailable: the job changed although it was locked, so the database's locks are not reliable.

@@ -173,7 +173,7 @@ jobs = Table(
 
 
 def waiting() -> ColumnElement[bool]:
-    """Return an SQL condition that is true for a job that waits for a worker. Only a message makes a worker take it.
+    """Return an SQL condition for a job that waits for a worker. Only a message makes a worker take the job.
 
     The condition uses literals instead of bound parameters.
     With bound parameters, the query planners would not see that they can use the partial index.
@@ -242,7 +242,7 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # A relay that takes the entry sets this time to the end of its hold.
+    # When a relay takes the entry, it sets this time. Until this time, no other relay can take the entry.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
@@ -303,7 +303,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # A process that takes the deletion sets this time to the end of its hold.
+    # When a process takes the deletion, it sets this time. Until this time, no other process can take the deletion.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,

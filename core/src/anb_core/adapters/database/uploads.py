@@ -42,7 +42,7 @@ class UploadsRepository(Repository):
                 if silent is None:
                     return replace(replay, held=held)
                 # `abandon` appends an event, which must be the transaction's last statement.
-                # So the new upload begins in the next transaction.
+                # Because nothing may follow that event, the new upload begins in the next transaction.
                 abandon(connection, silent)
                 return None
             now = clock(connection)

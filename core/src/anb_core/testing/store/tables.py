@@ -143,7 +143,7 @@ class Tables:
         """Return the row of a video that must exist and not be deleted.
 
         Raises:
-            NotFound: `video_not_found`, the video does not exist or was deleted.
+            NotFound: `video_not_found` if the video does not exist or was deleted.
         """
         row = self.find(video_id)
         if row is None or row.deleted_at:
@@ -154,7 +154,7 @@ class Tables:
         """Add a new video.
 
         Raises:
-            Conflict: `source_taken`, another video owns the source object, or the object is going to be deleted.
+            Conflict: `source_taken` if another video owns the source object, or if the object is about to be deleted.
         """
         video = row.record.video
         others = (other.record.video for other in self.rows.values())

@@ -1,7 +1,7 @@
 """Migrations of the database's schema, with Alembic. A new revision is a file in `versions/`, with the next number.
 
 A deployment migrates the database first and then replaces the processes.
-So the previous release must still work after a revision: never drop a column that the previous release reads.
+Because the previous release still runs after a migration, never drop a column that the previous release reads.
 """
 
 from functools import cache

@@ -3,7 +3,7 @@
 The migration copies no data, because a copy would lock `jobs` for a long time.
 Older programs read and write only `answered`.
 Older programs may run beside this program during a rolling upgrade, or after a rollback.
-So two releases write both columns:
+Because older programs may still run, two releases write both columns:
 
 - This release reads `answered`, which is up to date no matter which program wrote last.
 - The second release copies `answered` to `receipts` in rows where the two columns differ, and reads `receipts`.
