@@ -157,7 +157,7 @@ class Guard:
         if not hmac.compare_digest(self._signature(claim, scope, query, body).encode(), claim.signature.encode()):
             raise Refused("The signature does not match.")
         if claim.life is not None:
-            # Move the signature to the headers, because MiniStack would check a presigned URL with a wrong secret.
+            # Move the signature to the headers, because MiniStack checks presigned URLs with a secret of its own.
             return _signed_in_headers(scope, claim, query), receive
         if hashed is None:
             return scope, _replay(body)

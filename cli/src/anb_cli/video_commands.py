@@ -169,7 +169,7 @@ def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar
 
 
 def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
-    """Print the newest `limit` videos that have one of `statuses`. Without `statuses`, print all statuses."""
+    """Print the newest `limit` videos that have one of `statuses`. Without `statuses`, print videos of any status."""
     for status in statuses:
         if status not in set(Status):
             raise WrongUse(f"There is no status {status!r}, only {', '.join(Status)}.")

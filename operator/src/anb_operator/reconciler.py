@@ -63,7 +63,7 @@ class Histories:
         self._read_at = float("-inf")
 
     async def of(self, video_id: str) -> History:
-        """Return the current record of a video and its attempts. The read begins after this call.
+        """Return the current record of a video and its attempts. An earlier read is not reused.
 
         Raises:
             Unavailable: the database did not answer.
@@ -161,7 +161,7 @@ class Reconciler:
             new_plan = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
-            # A change arrived during this reconcile, and the operator's own write may hide the change from the watch.
+            # A change arrived during this reconcile, and the watch may not report it after the operator's own write.
             # Because of this, reconcile the video again at once.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None

@@ -21,7 +21,7 @@ DATABASE = "beside"
 BUCKET = "no-such-bucket"
 WRONG_PASSWORD = "not-its-password"
 
-# Values that override the preset for kind. This queue does not exist, but the workers never read the queue.
+# These values override the preset `kind-values.yaml`. The queue does not exist, but the workers never read it.
 VALUES: Json = {
     "queue": {"url": "http://localstack.anb-local.svc:4566/000000000000/no-such-queue"},
     "bucket": {"name": BUCKET},

@@ -22,7 +22,7 @@ LENGTHS = (1, 2, 3, 5)
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Encoded video files from which the tests join a video. The keys are the numbers of frames."""
+    """Encoded video files that the tests join to one video. Each key is the number of frames in the file."""
     folder = tmp_path_factory.mktemp("parts")
     drawn = make_clip(folder / "drawn.mp4", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=0.2", "-c:v", "libx264")
     made = {frames: folder / f"{frames}.mp4" for frames in LENGTHS}

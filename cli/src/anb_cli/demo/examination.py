@@ -163,7 +163,7 @@ def source_length(path: Path) -> float:
 
 
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
-    """Return how many seconds after the time `expected` the upload's sound begins in the result.
+    """Return how late the upload's sound begins in the result, in seconds after `expected`.
 
     Returns infinity if the upload's sound is not found.
     Returns None if the upload's sound can't be compared: it is missing, silent or shorter than half a second.

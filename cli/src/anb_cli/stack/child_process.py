@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session, because only the supervisor must get Ctrl-C. It stops the children."""
+        """Start the program in a new session. So Ctrl-C reaches only the supervisor, which then stops the program."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(

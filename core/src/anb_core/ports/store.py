@@ -303,7 +303,7 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for jobs that wait, are due, have no entry, and whose message may be lost.
 
-        A message may be lost if it was sent more than `enqueued_before` ago, or to another queue than `not_on`.
+        A message may be lost if it was sent longer ago than `enqueued_before`, or not to the queue `not_on`.
         At least one of the two arguments is given.
         """
         ...

@@ -82,7 +82,7 @@ class Process:
         """Claim the job. Return the answer to the claim, and the monotonic time (in seconds) before the first try.
 
         If another transaction has locked the row, the claim is repeated for a third of the lease's lifetime.
-        If the worker gave the message back instead, one of the message's receives would be used up.
+        To give the message back instead would count against the maximum number of times that it may be received.
         Repeating the claim is safe, because the message stays invisible for longer than the lease.
 
         Raises:
@@ -135,7 +135,7 @@ class Process:
     def _adoptable(self, message: Message) -> str | None:
         """Return the key of the message's object if it may be adopted (submitted as a new video), else None.
 
-        Only objects of older producers' messages may be adopted, and only objects under `uploads/` in our bucket.
+        An object may be adopted if an older producer's message names it, and if it is under `uploads/` in our bucket.
         """
         is_our_bucket = message.bucket in {None, self.tools.objects.bucket}
         if message.generation is None and is_our_bucket and message.key is not None and message.key.startswith(UPLOADS):

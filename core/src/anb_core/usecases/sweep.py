@@ -54,8 +54,8 @@ class EmptyWatch:
         If the queue counts as empty, return a duration.
         A message that was sent longer ago than this duration is certainly lost.
         The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
-        The duration must not be the whole time for which the queue was empty.
-        The whole time grows as fast as the age of a lost message, so no lost message would ever be found.
+        A duration that grew with the time for which the queue was empty would be wrong:
+        the duration would grow as fast as the age of a lost message, so no lost message would ever be found.
         """
         if not depth.empty:
             self._since = None

@@ -134,7 +134,7 @@ def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse,
 
 
 class _LivingStop(Stop):
-    """A Stop that calls `beat` at each check. Work that still checks its Stop does not hang."""
+    """A Stop that calls `beat` at each check. The checks show that the work does not hang."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()

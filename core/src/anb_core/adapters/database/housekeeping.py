@@ -69,7 +69,7 @@ class HousekeepingRepository(Repository):
     ) -> int:
         """End up to `limit` jobs whose time `expires` has passed, each in its own transaction.
 
-        `end` ends one job, and returns whether the job was ended. The function returns how many jobs were ended.
+        `end` ends one job, and returns whether the job was ended. Return how many jobs were ended.
         Rows that can't be read, or that another transaction has locked, are skipped.
         """
         ended, tried = 0, set[str]()

@@ -200,7 +200,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # One statement has one snapshot, so an upload that is just being abandoned is always found:
+    # A single statement reads one snapshot, so it always finds an upload that is just being abandoned:
     # the statement finds the upload either as a video or as a deletion.
     taken = connection.scalar(
         select(

@@ -66,7 +66,7 @@ def _card(*layers: VideoClip) -> VideoClip:
 
 
 def _light() -> _Pixels:
-    """Draw the background: navy with a faint light, _DRIFT pixels wider than a frame."""
+    """Draw a background that is _DRIFT pixels wider than a frame: navy with a faint light."""
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
     distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
     light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
