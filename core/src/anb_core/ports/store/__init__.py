@@ -1,0 +1,66 @@
+"""The store: all records of the system. Every method is one transaction. Every change of a job is a compare-and-set.
+
+Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
+All methods raise `Unavailable("database", ...)` when the database does not answer in time.
+After this error, the transaction may still have been committed: perhaps only the database's answer was lost.
+The caller must read the row again to find out whether the transaction was committed.
+
+Each module has one port. `Store` combines the ports.
+"""
+
+from datetime import datetime
+from typing import Protocol
+
+from anb_core.ports.store.commands import Commands
+from anb_core.ports.store.dead_letters import MAX_DEAD_LETTER_BODY, DeadLetters
+from anb_core.ports.store.feed import Feed
+from anb_core.ports.store.housekeeping import Housekeeping
+from anb_core.ports.store.leases import Claimed, Dropped, Leases, Unknown
+from anb_core.ports.store.outbox import Outbox, OutboxEntry
+from anb_core.ports.store.reading import History, Page, Reading
+from anb_core.ports.store.tokens import Tokens
+from anb_core.ports.store.uploads import Replay, Uploads
+
+__all__ = [
+    "MAX_DEAD_LETTER_BODY",
+    "Claimed",
+    "Clock",
+    "Commands",
+    "DeadLetters",
+    "Dropped",
+    "Feed",
+    "History",
+    "Housekeeping",
+    "Leases",
+    "Outbox",
+    "OutboxEntry",
+    "Page",
+    "Reading",
+    "Replay",
+    "Store",
+    "Tokens",
+    "Unknown",
+    "Uploads",
+]
+
+
+class Clock(Protocol):
+    """The clock that gives all stored times."""
+
+    def now(self) -> datetime:
+        """Return the current time by the database's clock."""
+        ...
+
+
+class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
+    """A store with all protocols, for adapters and the in-memory fake. A use case takes only the protocols it needs."""
+
+    def ping(self) -> None:
+        """Check that the database answers.
+
+        Raises:
+            Unavailable: the database does not answer, or does not have the schema that this program needs.
+        """
+        ...
+
+    def close(self) -> None: ...

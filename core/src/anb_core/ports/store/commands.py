@@ -1,0 +1,33 @@
+"""The store's port for people's commands."""
+
+from datetime import timedelta
+from typing import Protocol
+
+from anb_core.domain.model import Receipts, Record
+
+
+class Commands(Protocol):
+    """The commands that a person may give for a video.
+
+    `receipts` are stored with the job. Each receipt replaces the earlier receipt of the same issuer.
+
+    Raises:
+        NotFound: `video_not_found` if the video does not exist or was deleted.
+        Conflict: `wrong_status`.
+    """
+
+    def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
+        """Cancel a job that is not terminal. A running attempt loses its lease and ends as superseded."""
+        ...
+
+    def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
+        """Begin a new generation with counters at 0 and one outbox entry.
+
+        Raises:
+            Conflict: `wrong_status`; `source_missing` if the job was cancelled before its upload was complete.
+        """
+        ...
+
+    def delete(self, video_id: str, *, grace: timedelta) -> None:
+        """Cancel the job and hide the video. The objects are deleted after `grace`, and then the rows are deleted."""
+        ...

@@ -1,0 +1,81 @@
+"""The store's port for uploads, up to the status `uploaded`."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from anb_core.domain.edit import EditSpec
+from anb_core.domain.model import Idempotency, NewVideo, Record, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The result of beginning an upload if the owner already has an upload with the same Idempotency-Key."""
+
+    record: Record
+    """The earlier upload."""
+    fingerprint: str | None
+    """Fingerprint of the earlier upload. None while the earlier upload is in progress."""
+    held: timedelta | None = None
+    """Time until the earlier upload loses the key unless it is renewed. None if it keeps the key until its end."""
+
+
+class Uploads(Protocol):
+    """Uploads and submissions of videos, up to the status `uploaded`."""
+
+    def begin_upload(
+        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+    ) -> Record | Replay:
+        """Create a video and its job with the status `uploading`.
+
+        The sweep abandons an upload that is not renewed within `lifetime`.
+        The Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
+        If an upload with the same key was not renewed for `idempotency.silence`, this method abandons that upload.
+
+        Raises:
+            Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id exists.
+        """
+        ...
+
+    def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
+        """Extend the lifetime of an upload in progress. False if the upload was cancelled or abandoned meanwhile."""
+        ...
+
+    def complete_upload(
+        self,
+        video_id: str,
+        source: Source,
+        *,
+        title: str | None = None,
+        edit: EditSpec | None = None,
+        fingerprint: str | None = None,
+    ) -> Record:
+        """Set the status `uploaded`, with event and outbox entry. A second call with the same source changes nothing.
+
+        If `title` or `edit` is not None, it replaces the value that the upload began with.
+        In a form, the fields `title` and `edit` may come after the file.
+
+        Raises:
+            NotFound: `video_not_found` if the upload was abandoned or deleted meanwhile.
+            Conflict: `wrong_status` if the upload was cancelled meanwhile.
+        """
+        ...
+
+    def abandon_upload(self, video_id: str) -> None:
+        """Remove the rows of an unfinished upload. A video with any other status is not changed.
+
+        The upload's object is deleted at once, and again 24 h later because another process may still write the object.
+        """
+        ...
+
+    def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
+        """Create a video with the status `uploaded` for an object that is already in the bucket.
+
+        If a video with this id exists, the video is returned unchanged, even if it has another owner.
+        The second returned value is True if the video is new.
+
+        Raises:
+            NotFound: `video_not_found` if a video with this id was deleted.
+            Conflict: `source_taken` if the object is or was the upload of another video.
+        """
+        ...
