@@ -15,8 +15,9 @@ from botocore.client import BaseClient
 from botocore.stub import ANY, Stubber
 from structlog.testing import capture_logs
 
-from anb_core.adapters import s3
 from anb_core.adapters.s3 import PART_BYTES, S3Objects
+from anb_core.adapters.s3 import objects as s3_objects
+from anb_core.adapters.s3 import writer as s3_writer
 from anb_core.domain.errors import Unavailable, Withheld
 from tests.support import eventually
 from tests.support.aws import recorded_clients
@@ -163,8 +164,8 @@ class Held:
 
 
 def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", 4096)
-    monkeypatch.setattr(s3, "PARTS_IN_MEMORY", 5)
+    monkeypatch.setattr(s3_writer, "PART_BYTES", 4096)
+    monkeypatch.setattr(s3_objects, "PARTS_IN_MEMORY", 5)
     held = Held()
     monkeypatch.setattr(boto3.session.Session, "client", lambda *_args, **_options: held)
     objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
@@ -195,7 +196,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
 
 def test_a_writer_that_ends_early_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "PARTS_IN_MEMORY", 1)
+    monkeypatch.setattr(s3_objects, "PARTS_IN_MEMORY", 1)
     objects = S3Objects("anb-videos", region="us-east-1", patience=timedelta(seconds=20))
 
     def begin_and_break() -> None:

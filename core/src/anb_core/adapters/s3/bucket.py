@@ -1,0 +1,142 @@
+"""Calls to one bucket: what to do with a missing bucket, and what an error of S3 means."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import structlog
+from botocore.exceptions import ClientError
+
+from anb_core.adapters.aws import answering, error_code
+from anb_core.domain.errors import NotFound, Unavailable, Withheld
+from anb_core.ports.objects import StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import BucketLocationConstraintType
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+HOME_REGION = "us-east-1"
+"""The default region of S3. When a bucket is created, S3 refuses this region as an explicit location."""
+
+_MISSING = {"404", "NoSuchKey"}
+_REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Bucket:
+    """The S3 client of one bucket. It creates a missing bucket if allowed, and translates errors."""
+
+    def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
+        self.s3 = s3
+        self.name = name
+        self.place = f"Bucket {name} at {s3.meta.endpoint_url}"
+        self._may_create = may_create
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """Make a call. If an emulator has lost the bucket, create the bucket if allowed, and call once more."""
+        with answering("bucket", self.place):
+            try:
+                return call()
+            except ClientError as error:
+                if error_code(error) != "NoSuchBucket":
+                    raise
+            self.ensure()
+            return call()
+
+    def get(self, key: str) -> "GetObjectOutputTypeDef":
+        """Begin to read an object. Use this within `ask`, which also covers reading the body.
+
+        Raises:
+            NotFound: `object_missing`.
+        """
+        try:
+            with self.reading(key):
+                return self.s3.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error_code(error) not in _MISSING:
+                raise
+            raise NotFound("object_missing", f"{self.place} has no object {key}.") from error
+
+    def head(self, key: str) -> StoredObject | None:
+        with answering("bucket", self.place), self.reading(key):
+            try:
+                answer = self.s3.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if error_code(error) not in _MISSING:
+                    raise
+                # A response to HEAD has no body, so a missing object and a missing bucket have the same code.
+                self.ensure()
+                return None
+        return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[None]:
+        """Raise `Withheld` if access is denied to this object only, or `Unavailable` if HeadBucket is denied, too."""
+        try:
+            yield
+        except ClientError as error:
+            status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
+            # KMS also answers 400 when it throttles requests, so not every 400 means that access is denied.
+            if status not in _REFUSALS or "Throttling" in code:
+                raise
+            self.ensure()
+            _log.warning("an object is withheld", bucket=self.name, key=key, reason=str(error))
+            # S3's own message names roles, accounts and keys. Only the operator's log may show such names.
+            raise Withheld(
+                "object_withheld",
+                f"Bucket {self.name} does not give us {key} ({error.operation_name}: {code}), though it answers "
+                "otherwise. Allow s3:GetObject on it, and kms:Decrypt with its key; copy it if it is archived or has a "
+                "key of the customer's (SSE-C).",
+            ) from error
+
+    def ensure(self) -> None:
+        if self._exists():
+            return
+        if not self._may_create:
+            message = f"{self.place} does not exist: create it, or set S3_BUCKET and AWS_ENDPOINT_URL to one that does."
+            raise Unavailable("bucket", message)
+        with answering("bucket", self.place):
+            self._create()
+
+    def abort(self, key: str, upload: str) -> None:
+        with answering("bucket", self.place):
+            try:
+                self.s3.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
+            except ClientError as error:
+                if error_code(error) != "NoSuchUpload":
+                    raise
+
+    def _exists(self) -> bool:
+        with answering("bucket", self.place):
+            try:
+                self.s3.head_bucket(Bucket=self.name)
+            except ClientError as error:
+                if error_code(error) not in {"404", "NoSuchBucket"}:
+                    raise
+                return False
+        return True
+
+    def _create(self) -> None:
+        region = self.s3.meta.region_name
+        try:
+            if region in {HOME_REGION, "aws-global"}:
+                self.s3.create_bucket(Bucket=self.name)
+            else:
+                place = cast("BucketLocationConstraintType", region)
+                self.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": place})
+        except ClientError as error:
+            # Another process of ours has just created the bucket.
+            if error_code(error) != "BucketAlreadyOwnedByYou":
+                raise
+        else:
+            _log.info("bucket created", bucket=self.name)
+
+
+def bare_etag(etag: str) -> str:
+    """Return an ETag without its quotation marks."""
+    return etag.strip('"')

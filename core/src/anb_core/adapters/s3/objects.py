@@ -1,0 +1,147 @@
+"""The objects of one bucket: implements `anb_core.ports.objects.Objects`."""
+
+import re
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from os.path import commonprefix
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import boto3
+import structlog
+from botocore.config import Config
+
+from anb_core.adapters.aws import TRIES, answering, client_config
+from anb_core.adapters.s3.bucket import Bucket, bare_etag
+from anb_core.adapters.s3.writer import Writer
+from anb_core.ports.objects import ObjectWriter, StoredObject
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
+PARTS_IN_MEMORY = 20
+"""Maximum number of multipart parts that all writers of a process together hold in memory (160 MiB).
+Each of the API's 16 uploads can fill one multipart part while other parts are being sent.
+If the bucket is slower than the clients, writers wait for free memory."""
+
+PIECE_BYTES = 1024 * 1024
+DELETE_BATCH = 1000
+"""Maximum number of keys that S3 deletes in one call."""
+
+_log = structlog.get_logger(__name__)
+
+
+class S3Objects:
+    """One bucket on S3. A call with all its retries ends within about `patience`, unless it transfers many bytes."""
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        region: str | None,
+        patience: timedelta,
+        public_endpoint: str | None = None,
+        may_create: bool = False,
+    ) -> None:
+        self.bucket = bucket
+        # urllib3 also uses the connect timeout for sending data, and a slow bucket may need more than the usual 2 s.
+        answer = patience.total_seconds() / (TRIES + 1)
+        config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
+        session = boto3.session.Session()
+        s3 = session.client("s3", region_name=region, config=config)
+        self._store = Bucket(s3, bucket, may_create=may_create)
+        self._room = threading.Semaphore(PARTS_IN_MEMORY)
+        self._signer = (
+            session.client("s3", region_name=region, config=config, endpoint_url=public_endpoint)
+            if public_endpoint
+            else s3
+        )
+
+    @contextmanager
+    def writing(self, key: str, *, content_type: str) -> Iterator[ObjectWriter]:
+        writer = Writer(self._store, key, content_type, self._room)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
+        def copy() -> StoredObject:
+            answer = self._store.get(key)
+            # `closing` is used because the body's own context manager returns a stream that raises urllib3's errors.
+            with path.open("wb") as file, closing(answer["Body"]) as body:
+                while piece := body.read(PIECE_BYTES):
+                    file.write(piece)
+                    if on_bytes:
+                        on_bytes(len(piece))
+            return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))
+
+        try:
+            return self._store.ask(copy)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def head(self, key: str) -> StoredObject | None:
+        return self._store.head(key)
+
+    def delete(self, keys: Collection[str]) -> frozenset[str]:
+        all_keys, kept = list(keys), set[str]()
+        if all_keys:
+            self._abort_uploads(set(all_keys))
+        for start in range(0, len(all_keys), DELETE_BATCH):
+            kept |= self._delete([{"Key": key} for key in all_keys[start : start + DELETE_BATCH]])
+        return frozenset(kept)
+
+    def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
+        with answering("bucket", self._store.place):
+            return self._signer.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.bucket, "Key": key, "ResponseContentDisposition": _attachment(file_name)},
+                ExpiresIn=int(lifetime.total_seconds()),
+            )
+
+    def ensure(self) -> None:
+        self._store.ensure()
+
+    def ping(self) -> None:
+        self._store.ensure()
+
+    def close(self) -> None:
+        self._store.s3.close()
+        self._signer.close()
+
+    def _delete(self, objects: list["ObjectIdentifierTypeDef"]) -> set[str]:
+        answer = self._store.ask(
+            lambda: self._store.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+        )
+        errors = answer.get("Errors", [])
+        if errors:
+            first = errors[0]
+            reason = f"{first['Key']}: {first.get('Code')}, {first.get('Message')}"
+            _log.warning("objects were not deleted", bucket=self.bucket, count=len(errors), first=reason)
+        return {error["Key"] for error in errors}
+
+    def _abort_uploads(self, keys: set[str]) -> None:
+        """Abort unfinished multipart uploads of these keys. Few such uploads exist, so one listing is enough."""
+
+        def listing() -> list[tuple[str, str]]:
+            pages = self._store.s3.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.bucket,
+                Prefix=commonprefix(list(keys)),  # noqa: RUF071 - an S3 prefix ends at any character, too
+            )
+            return [(found["Key"], found["UploadId"]) for page in pages for found in page.get("Uploads", [])]
+
+        for key, upload in self._store.ask(listing):
+            if key in keys:
+                self._store.abort(key, upload)
+
+
+def _attachment(file_name: str) -> str:
+    """Return a Content-Disposition header with an ASCII name for old clients and the full file name (RFC 6266)."""
+    name = "".join(char for char in file_name if char.isprintable())
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
