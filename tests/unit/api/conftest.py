@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -60,8 +61,9 @@ class World:
         return str(answer.json()["video_id"])
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
+@contextmanager
+def running_api() -> Iterator[World]:
+    """Run an API with an in-memory store, bucket and queue while the block runs."""
     store, objects, queue = InMemoryStore(), InMemoryObjects(), InMemoryQueue()
     settings = ApiSettings(
         DATABASE_URL="sqlite:///unused.db",
@@ -75,6 +77,12 @@ def world() -> Iterator[World]:
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         http = httpx.AsyncClient(transport=transport, base_url="http://api")
         yield World(store, objects, queue, Client(portal, http))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with running_api() as world:
+        yield world
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:

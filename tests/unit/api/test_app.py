@@ -1,3 +1,4 @@
+import threading
 from datetime import timedelta
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ from anb_core.domain.model import Counters, Problem, Result, Scope
 from anb_core.domain.retry import RetryPolicy, plan_outage
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Page
-from tests.unit.api.conftest import VIDEO, World, code_of
+from tests.unit.api.conftest import VIDEO, World, code_of, running_api
 
 MEMBERS = ["", "/events", "/download"]
 COMMANDS = ["/cancel", "/retry"]
@@ -108,6 +109,15 @@ def test_an_upload_wakes_the_relay_which_sends_the_message(world: World) -> None
 
     assert delivery is not None
     assert video_id in delivery.body
+
+
+def test_the_relay_and_the_sweep_run_as_long_as_the_api() -> None:
+    before = set(threading.enumerate())
+    with running_api():
+        loops = {thread.name: thread for thread in threading.enumerate() if thread not in before}
+        assert {"relay", "sweep"} <= loops.keys()
+    assert not loops["relay"].is_alive()
+    assert not loops["sweep"].is_alive()
 
 
 def test_links_lead_only_where_the_status_allows_it(world: World) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Protocol
 
+LONGEST_CALL = timedelta(seconds=10)
+"""Maximum wait for the calls in progress of threads that were asked to end."""
+
 
 class Event(Protocol):
     """A flag that threads can wait for, like `threading.Event`."""
@@ -62,7 +65,7 @@ class Runtime(Protocol):
         ...
 
 
-def join_all(runtime: Runtime, threads: Iterable[Thread], *, within: timedelta) -> None:
+def join_all(runtime: Runtime, threads: Iterable[Thread], *, within: timedelta = LONGEST_CALL) -> None:
     """Wait until all threads have ended. `within` is the maximum time for all threads together."""
     until = runtime.monotonic() + within.total_seconds()
     for thread in threads:

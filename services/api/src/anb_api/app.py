@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
+from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
@@ -25,7 +26,9 @@ from anb_core.bootstrap import make_sweep, make_uploads
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue
+from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Store
+from anb_core.usecases.background import background
 from anb_core.usecases.relay import Relay
 
 REQUEST_THREADS = 12
@@ -55,7 +58,7 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         title="ANB Video",
         version="1",
         description=DESCRIPTION,
-        lifespan=_lifespan,
+        lifespan=partial(_lifespan, runtime=runtime),
         # Documentation pages are off, because they would load scripts from other servers. The schema has its own route.
         docs_url=None,
         redoc_url=None,
@@ -82,26 +85,20 @@ def end_streams(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, *, runtime: Runtime) -> AsyncIterator[None]:
     context: Context = app.state.context
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    runtime = SystemRuntime()
-    stop = runtime.event()
     loops = {"relay": context.relay.run, "sweep": context.sweep.run}
-    threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]
-    reader = asyncio.create_task(context.hub.run(), name="feed")
-    try:
-        yield
-    finally:
-        stop.set()
-        context.relay.wake()
-        context.hub.close()
-        await reader
-        # Wait for interrupted uploads, because their threads delete the incomplete objects.
-        await asyncio.to_thread(context.upload_threads.shutdown)
-        context.checks.close()
-        for thread in threads:
-            await asyncio.to_thread(thread.join)
+    async with contextmanager_in_threadpool(background(runtime, loops, wake=context.relay.wake)):
+        reader = asyncio.create_task(context.hub.run(), name="feed")
+        try:
+            yield
+        finally:
+            context.hub.close()
+            await reader
+            # Wait for interrupted uploads, because their threads delete the incomplete objects.
+            await asyncio.to_thread(context.upload_threads.shutdown)
+            context.checks.close()
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -13,20 +13,20 @@ from anb_core.ports.keeper import Keep
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Delivery, Queue
 from anb_core.ports.renderer import Renderer
-from anb_core.ports.runtime import Runtime, join_all
+from anb_core.ports.runtime import Runtime
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Store
 from anb_core.usecases.attempt import Tools
+from anb_core.usecases.background import background
 from anb_core.usecases.consumer import Consumer, Handler
 from anb_core.usecases.gate import Gate
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Report
 from anb_core.usecases.shutdown import Shutdown
-from anb_core.usecases.sweep import Sweep
 from anb_worker.delivery_log import log_report
 from anb_worker.health import Pulse, serving
-from anb_worker.lease import LONGEST_CALL, LeaseKeeper, Terms
+from anb_worker.lease import LeaseKeeper, Terms
 from anb_worker.metrics import Metrics
 from anb_worker.render.drop_rights import protections
 from anb_worker.resources import ResourceCache
@@ -51,8 +51,7 @@ def run(
 ) -> None:
     """Process jobs until the shutdown. Returns once the current job is finished or handed on to another worker.
 
-    `prepare` runs before the first job. Its AnbError or OSError is only logged. `on_step` is for chaos tests.
-    The caller enters `scratch` before this call, and closes store, bucket and queue after this call.
+    `prepare` runs before the first job. `on_step` is for chaos tests. The caller enters `scratch` and closes the parts.
     """
     metrics = Metrics()
     # `beat` is not called during a long poll, nor by an attempt that uses the rest of its lease to finish.
@@ -91,7 +90,8 @@ def run(
         on_step=on_step,
     )
     sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake, runtime=runtime)
-    with _shown(settings.listen, pulse, metrics, gate), _running(relay, sweep, runtime):
+    loops = {"relay": relay.run, "sweep": sweep.run}
+    with _shown(settings.listen, pulse, metrics, gate), background(runtime, loops, wake=relay.wake):
         _log.info("worker started", worker=settings.worker_name, queue=queue.name, bucket=objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
@@ -146,7 +146,10 @@ class _LivingStop(Stop):
 
 
 def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Callable[[], None]) -> None:
-    """Run `prepare`, so that the first job does not have to wait for it. Each check of the Stop calls `beat`."""
+    """Run `prepare`, so that the first job does not have to wait for it. Each check of the Stop calls `beat`.
+
+    An AnbError or OSError of `prepare` is only logged.
+    """
     stop = _LivingStop(beat)
     try:
         with shutdown.interrupting(stop, drains=False):
@@ -166,17 +169,3 @@ def _adopter(
         return None
     submit = make_submit(settings, store, objects, wake_relay=relay.wake)
     return partial(submit.submit_existing, owner=settings.adopt_owner)
-
-
-@contextmanager
-def _running(relay: Relay, sweep: Sweep, runtime: Runtime) -> Iterator[None]:
-    """Run one thread for the relay and one for the sweep during the block. Other processes have such threads too."""
-    stop = runtime.event()
-    loops = {"relay": relay.run, "sweep": sweep.run}
-    threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]
-    try:
-        yield
-    finally:
-        stop.set()
-        relay.wake()
-        join_all(runtime, threads, within=LONGEST_CALL)

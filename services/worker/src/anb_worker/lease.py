@@ -29,9 +29,6 @@ PROGRESS_INTERVAL = timedelta(seconds=1)
 TRIES_A_HEARTBEAT = 4
 """A failed renewal is tried again after the heartbeat interval divided by this number."""
 
-LONGEST_CALL = timedelta(seconds=10)
-"""Maximum wait for a call in progress when an attempt ends or the worker stops."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -106,7 +103,7 @@ class LeaseKeeper:
     ) -> None:
         self._over.set()
         # A heartbeat in progress must not hide the message again after the message was given back to the queue.
-        join_all(self._runtime, self._threads, within=LONGEST_CALL)
+        join_all(self._runtime, self._threads)
 
     def heartbeat(self) -> float:
         """Renew the lease, then hide the message for longer. Returns the seconds until the next heartbeat."""
