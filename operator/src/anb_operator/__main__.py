@@ -21,7 +21,7 @@ from anb_operator.settings import OperatorSettings, UninstallSettings
 from anb_operator.uninstall import uninstall
 
 BUCKET_PATIENCE = timedelta(seconds=20)
-"""Timeout of a call to the bucket. This timeout may be longer than a worker's, because the operator renews no lease."""
+"""Timeout of a call to the bucket. The operator's timeout may be longer than a worker's: the operator has no lease."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,14 +31,14 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""Maximum number of commands that run at once. Each uses one of the operator's database connections (8 by default)."""
+"""Maximum number of commands that run at once. Each command uses one database connection of the 8 (by default)."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Thread pools for blocking calls. Reads and health checks have separate pools, so they never wait for commands."""
+    """Thread pools for blocking calls. Reads and checks have pools of their own, so that commands never delay them."""
 
     reading: Executor
     """The pool for reads of the feed, of videos, and of the jobs that workers process."""
@@ -49,7 +49,9 @@ class Threads:
 
 
 async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
-    """Run the operator until SIGTERM or SIGINT. No outage ends the operator. The caller closes `store` and `objects`.
+    """Run the operator until SIGTERM or SIGINT. The operator keeps running during outages.
+
+    The caller closes `store` and `objects`.
 
     Raises:
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
@@ -128,7 +130,7 @@ def _health(
         return lambda: asyncio.get_running_loop().run_in_executor(threads.checks, call)
 
     return Health(
-        # During an outage of the API server the watch can't show writes, so this time does not count as silence.
+        # During an outage of the API server the watch can't show writes, so the outage does not count as silence.
         watch_silence=lambda: min(cache.silence(), connection.answering()),
         parts={
             "database": in_thread(store.ping),
@@ -152,7 +154,7 @@ def _reconciler(
     return Reconciler(
         store=store,
         objects=objects,
-        # The operator runs no relay. The relays of the API and the workers send the message within a second.
+        # The operator needs no relay: a relay of the API or of a worker sends the job's message within a second.
         submit=make_submit(settings, store, objects, wake_relay=lambda: None),
         kube=kube,
         cache=cache,
@@ -194,7 +196,7 @@ def policy_of(settings: OperatorSettings) -> Policy:
 
 @asynccontextmanager
 async def _running(tasks: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run the tasks while the block runs, and cancel the tasks at the block's end. A failed task ends the block."""
+    """Run the tasks during the `with` block, and cancel the tasks at its end. A failed task cancels the block."""
     async with asyncio.TaskGroup() as group:
         started = [group.create_task(task) for task in tasks]
         try:

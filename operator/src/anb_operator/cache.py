@@ -12,10 +12,10 @@ Key = tuple[str, str]
 
 
 class VideoJobCache:
-    """The last known version of each VideoJob, from the watch, from answers to the operator's writes, and from lists.
+    """The last known version of each VideoJob, from the watch, from responses to the operator's writes, and from lists.
 
     The watch shows all changes in order, including the operator's own writes.
-    The watch counts as hung if it shows neither a VideoJob that the operator wrote nor any change after this write.
+    A watch that does not show these writes may hang.
     `silence` returns the seconds since the oldest write that the watch has not shown.
     """
 
@@ -25,11 +25,12 @@ class VideoJobCache:
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         # Highest resource version that the watch has shown.
         self._shown = 0
-        # The operator's writes that the watch has not shown yet: resource version, and monotonic time of the first.
+        # For each VideoJob with writes of the operator that the watch has not shown yet:
+        # the resource version and the monotonic time of the first such write.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # For each UID: the last version of a dropped VideoJob. Kept while the watch may still show an older version.
+        # For each UID of a dropped VideoJob: the last version. An entry stays while the watch may show older versions.
         self._dropped: dict[str, int] = {}
-        # Keys of the VideoJobs that changed since the last list was requested. None if no list is in progress.
+        # Keys of the VideoJobs that changed after the last list request. None when no list request is in progress.
         self._changed: set[Key] | None = None
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class VideoJobCache:
         return self._put(videojob) if self._differs(videojob) else None
 
     def deleted(self, videojob: VideoJob) -> str:
-        """Drop a VideoJob that the watch shows as deleted. Returns the id of its video."""
+        """Drop a VideoJob that the watch shows as deleted. Returns the id of the VideoJob's video."""
         self._show(videojob)
         self.drop(videojob)
         return _video_of(videojob)
@@ -73,7 +74,7 @@ class VideoJobCache:
     def written(self, videojob: VideoJob) -> None:
         """Store a VideoJob that the operator changed, as the API server returned it."""
         cached = self._videojobs.get(videojob.key)
-        # If the watch has already shown the VideoJob's deletion, this late answer must not add the VideoJob again.
+        # If the watch has already shown the VideoJob's deletion, a late response must not add the VideoJob again.
         if cached is not None and cached.metadata.uid == videojob.metadata.uid and self._differs(videojob):
             self._put(videojob)
             self._await(videojob)
@@ -94,11 +95,11 @@ class VideoJobCache:
             del self._by_video[_video_of(cached)]
 
     def begin_list(self) -> None:
-        """Record that a list of VideoJobs is requested. Later changes override the list, which may be older."""
+        """Record that the operator requests a list of VideoJobs. Changes after the request override the list."""
         self._changed = set()
 
     def replace(self, listed: Iterable[VideoJob]) -> set[str]:
-        """Replace the cache's content with a complete list of VideoJobs, which was requested at the last `begin_list`.
+        """Replace the cache's content with a complete list of VideoJobs, requested after the last call of `begin_list`.
 
         Returns the ids of the videos whose VideoJobs differ from the cache.
         """
@@ -115,7 +116,7 @@ class VideoJobCache:
         return changed_videos
 
     def silence(self) -> float:
-        """Return the seconds since the oldest write that the watch has not shown yet, or 0.0 if there is none."""
+        """Return the seconds since the oldest write that the watch has not shown. 0.0 when all writes were shown."""
         return self._monotonic() - min(since for _, since in self._awaited.values()) if self._awaited else 0.0
 
     def _show(self, videojob: VideoJob) -> None:
@@ -141,10 +142,10 @@ class VideoJobCache:
         self._note(key)
         cached = self._videojobs.get(key)
         if cached is not None and _version(cached) > _version(videojob):
-            # The cache already has a newer version, which an answer to a write contained.
+            # The cache already has a newer version, from the response to a write.
             return video_id
         if cached is not None and _video_of(cached) != video_id:
-            # A new object has the same name, or the spec is now unreadable and names no video.
+            # The VideoJob was replaced by a new one of the same name, or its spec is now unreadable and names no video.
             self.drop(cached)
         self._videojobs[key] = videojob
         self._by_video[video_id][key] = None
@@ -158,5 +159,5 @@ def _video_of(videojob: VideoJob) -> str:
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
     # etcd's resource versions are increasing numbers, but versions of other storage can't be compared.
-    # Versions that are no numbers count as 0, so that the last answer always replaces the cached version.
+    # A version that is no number counts as 0, so that each VideoJob from the API server replaces the cached one.
     return int(version) if version.isdecimal() else 0

@@ -54,9 +54,9 @@ class KubeClient:
     # -- VideoJobs
 
     async def ping(self) -> None:
-        # kopf looks for resources in this list of API groups.
+        # kopf searches the list of API groups for resources.
         # The list shows a new or deleted CRD a little later than the CRD's own path does.
-        # VideoJobs count as installed only when both the list and the path show the CRD.
+        # The CRD counts as installed only when both the list and the path show the CRD.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
         exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:
@@ -68,7 +68,7 @@ class KubeClient:
                 "no_videojobs",
                 "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
             )
-        # If the watch is forbidden, kopf tries again forever and only logs the error. So check the permission here.
+        # Check the permission to watch VideoJobs, because without it kopf only logs errors and retries forever.
         watch = V1ResourceAttributes(group=GROUP, resource=PLURAL, verb="watch", namespace=self._watched or "")
         asked = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=watch))
         try:
@@ -76,7 +76,7 @@ class KubeClient:
                 lambda api: AuthorizationV1Api(api).create_self_subject_access_review(asked)
             )
         except KubeRefused:
-            # If the cluster has no role system:basic-user, this check is denied, and the permission is unknown.
+            # A cluster without the role system:basic-user denies this check of the permission.
             return
         if not (review.status and review.status.allowed):
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"
@@ -89,7 +89,7 @@ class KubeClient:
         return [videojob async for item in self._items() if (videojob := read_videojob(item)) is not None]
 
     async def list_held(self, finalizer: str) -> Sequence[VideoJob]:
-        """List the VideoJobs that have this finalizer. The specs are left out, because a spec may be unreadable."""
+        """List the VideoJobs that have this finalizer. All specs are empty, because a spec may be unreadable."""
         return [
             _without_spec(item) async for item in self._items() if finalizer in item["metadata"].get("finalizers", ())
         ]
@@ -133,7 +133,7 @@ class KubeClient:
 
     async def post_event(self, videojob: VideoJob, announcement: Announcement) -> None:
         about = videojob.metadata
-        # The Event's name depends only on the object and the key, so that Kubernetes refuses a second copy.
+        # The Event's name depends only on the VideoJob and the key, so that Kubernetes refuses a duplicate Event.
         suffix = sha256(f"{about.uid}/{announcement.key}".encode()).hexdigest()[:16]
         now = datetime.now(UTC).replace(microsecond=0)
         event = CoreV1Event(
@@ -225,7 +225,7 @@ class KubeClient:
 
 
 def read_videojob(manifest: Json) -> VideoJob | None:
-    """Parse a VideoJob. Returns None, and logs an error, if it does not fit this version's schema.
+    """Parse a VideoJob. Returns None, and logs an error, if the VideoJob does not fit the schema of this version.
 
     An unreadable VideoJob that is being deleted is returned with an empty spec, so that its finalizer can be removed.
     """

@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 
 
 async def log_in() -> Configuration:
-    """Return the API server's address, its CA and the credentials. In a pod the token's file is reread every minute.
+    """Return the API server's address, its CA and the credentials. In a pod, the token file is read again every minute.
 
     Raises:
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
@@ -53,13 +53,14 @@ async def log_in() -> Configuration:
 class _Login:
     api: ApiClient
     calls: int = 0
-    """Number of calls that use this login now."""
+    """Number of calls in progress that use this login."""
 
 
 class Connection:
     """Calls the API server with the credentials from `login`.
 
-    `on_answer` is called after each request, with its HTTP method and its status, or `none` if no answer came.
+    `on_answer` is called after each request with two arguments: the HTTP method and the status.
+    The status is `none` if the API server did not respond.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        """Allow calls within the block. The HTTP session is closed at the block's end."""
+        """Allow calls within the `with` block. The HTTP session is closed at the end of the block."""
         try:
             yield self
         finally:
@@ -83,14 +84,14 @@ class Connection:
                 await self._current.api.close()  # type: ignore[no-untyped-call]
 
     def answering(self) -> float:
-        """Return the seconds since the last request that failed because of an outage, or infinity if no request did."""
+        """Return the seconds since an outage last made a request fail, or infinity if no outage made a request fail."""
         return time.monotonic() - self._failed_at
 
     async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
         """Call a method of an API class. If the credentials have expired, log in again and repeat the call once.
 
         Raises:
-            Unavailable: the API server did not answer, can't serve now, or its answer can't be read.
+            Unavailable: the API server sent no response, an unreadable response, or the status 429 or 5xx.
             KubeRefused: the API server refused the request.
         """
         for last in (False, True):
@@ -101,7 +102,7 @@ class Connection:
             except KubeRefused as error:
                 if error.code != "unauthorized" or last:
                     raise
-                # Do not discard the newer login of a concurrent call.
+                # Keep a newer login that a concurrent call made.
                 if self._current is login:
                     self._current = None
             except (ApiException, ValueError) as error:
@@ -109,10 +110,10 @@ class Connection:
                 raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
             finally:
                 login.calls -= 1
-                # Close the session of an old login after its last call, so that refused logins do not pile up.
+                # Close the HTTP session of an old login after the login's last call.
                 if login is not self._current and not login.calls:
                     await login.api.close()  # type: ignore[no-untyped-call]
-        raise AssertionError  # the loop above always returns or raises
+        raise AssertionError  # the loop always returns or raises
 
     async def _logged_in(self) -> _Login:
         async with self._logging_in:
@@ -132,7 +133,7 @@ class Connection:
 
 
 class _Requests(RESTClientObject):
-    """Sets a timeout on each request, reports its status, and raises `Unavailable` or a `KubeRefused` for errors."""
+    """Sends requests with a timeout, reports each status, and raises `Unavailable` or a `KubeRefused` for an error."""
 
     def __init__(self, configuration: Configuration, on_answer: Callable[[str, int | None], None]) -> None:
         super().__init__(configuration)

@@ -17,7 +17,7 @@ DESCRIPTION = (
 )
 
 # A video has at most one VideoJob in a namespace, because the VideoJob's name is the video's id.
-# The rule does not apply to ids that are not valid names. Some older producers made such ids.
+# The rule allows any name if the video's id is not a valid name. Some older producers made such ids.
 NAMED_BY_VIDEO = {
     "rule": "!has(self.spec.videoId) || self.metadata.name == self.spec.videoId || "
     f"!self.spec.videoId.matches('{NAME_PATTERN}')",
@@ -105,7 +105,7 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     converted = {key: _whole(schema[key]) for key in _KEPT if key in schema}
     default = schema.get("default")
     if isinstance(default, _SCALARS):
-        # The default goes into the description only, so that the API server does not write it into objects.
+        # Only the description states the default, so that the API server does not write the default into objects.
         shown = str(default).lower() if isinstance(default, bool) else f"{default:g}"
         converted["description"] = f"{converted['description']} Default {shown}."
     if converted.get("type") == "integer":
@@ -127,7 +127,7 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
 
 
 def _merged(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys override the keys of the referenced definition."""
+    """Resolve a schema's `$ref` and `anyOf`. The schema's own keys override the keys of the definition."""
     inner: dict[str, Any] = {}
     if "$ref" in given:
         inner = _merged(definitions[given["$ref"].rpartition("/")[2]], definitions)

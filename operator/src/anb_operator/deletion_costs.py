@@ -13,28 +13,28 @@ from anb_operator.workqueue import plan_delay
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 BUSY = "1000"
-"""Deletion cost of a pod that holds a lease. An idle pod has no annotation, which Kubernetes counts as 0."""
+"""Deletion cost of a pod with a lease. An idle pod has no annotation, which means a deletion cost of 0."""
 
 PAUSE_SECONDS = 1.0
-"""Minimum time between two rounds, in seconds, even if `wake` is called more often."""
+"""Minimum time between two updates, in seconds, even if `wake` is called more often."""
 
 LIST_SECONDS = 60.0
 """Seconds between two lists of the pods. A list shows new pods, and annotations that a person changed."""
 
 MOST_JOBS = 5000
-"""Maximum number of jobs read in a round. Pods of other jobs count as idle, but still end their jobs."""
+"""Maximum number of jobs read for an update. Pods with jobs beyond this number get the cost of an idle pod."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_costs(busy: Collection[str], costs: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return the costs to write, by pod; None removes a pod's cost. `costs` has the current costs of all pods."""
+    """Return the new cost of each pod whose cost must change. None removes the cost. `costs` has the current costs."""
     wanted = {pod: BUSY if pod in busy else None for pod in costs}
     return {pod: cost for pod, cost in wanted.items() if costs[pod] != cost}
 
 
 class DeletionCosts:
-    """Keeps the deletion costs of the worker pods up to date. Writes only changes."""
+    """Keeps the deletion costs of the worker pods up to date. Writes only the costs that change."""
 
     def __init__(self, store: Reading, pods: Pods, *, selector: str, threads: Executor) -> None:
         self._store = store
@@ -45,7 +45,7 @@ class DeletionCosts:
         self._costs: dict[str, str | None] = {}
 
     def wake(self) -> None:
-        """Start the next round soon, because an attempt began or ended."""
+        """Start the next update soon, because an attempt began or ended."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class DeletionCosts:
                 await self._write()
                 failures = 0
             except Exception as error:  # noqa: BLE001 - logged, and nothing else depends on it
-                # This round's changes are not written yet, so begin the next round without waiting for `wake`.
+                # The update failed, so try again without waiting for `wake`.
                 self._woken.set()
                 failures += 1
                 pause = max(PAUSE_SECONDS, plan_delay(failures, jitter=0.0))
@@ -82,7 +82,7 @@ class DeletionCosts:
         self._woken.clear()
         busy = await asyncio.get_running_loop().run_in_executor(self._threads, self._busy)
         if busy - self._costs.keys():
-            # A busy pod is missing from the last list of pods, because the pod started later. List the pods again.
+            # A busy pod started after the last list of pods, so list the pods again.
             await self._list()
         failed: Exception | None = None
         for pod, cost in plan_costs(busy, self._costs).items():
@@ -91,7 +91,7 @@ class DeletionCosts:
             except Missing:
                 del self._costs[pod]
             except KubeRefused as error:
-                # The API server may have refused the change of this pod only, so go on with the other pods.
+                # The API server may refuse only this pod's change, so update the other pods too.
                 failed = error
             else:
                 self._costs[pod] = cost

@@ -17,11 +17,11 @@ READER = "operator"
 
 
 class FeedReader:
-    """Adds the video of each feed event to the queue. The cursor moves past an event after the video is reconciled.
+    """Adds the video of each feed event to the queue. The cursor moves past the event after the video was reconciled.
 
-    While the feed can't be read, the queue is paused, because the videos can't be read either.
+    While the database can't be read, the queue is paused.
     `on_attempt` is called when an attempt may have begun or ended.
-    After each read of the feed, `beat` is called, and `report` is called with the error or None.
+    After each read of the feed, `beat` is called, and `report` is called with the read's error or None.
     """
 
     def __init__(
@@ -45,13 +45,14 @@ class FeedReader:
         self._report = report
 
     def unanswered(self) -> int:
-        """Return the number of events that were read but not handled yet."""
+        """Return the number of feed events that were read but not handled yet."""
         return self._follower.backlog(self._queue.pending())
 
     def lag(self) -> float:
-        """Return the maximum time by which VideoJobs may lag behind the database, in seconds.
+        """Return the number of seconds by which VideoJobs may lag behind the database.
 
-        The lag is the age of the oldest event not yet handled, or the time since the last read of the feed if longer.
+        The lag is the age of the oldest event not yet handled, or the time since the last read of the feed.
+        Of these two times the longer one is returned.
         """
         return self._follower.lag(self._queue.pending(), datetime.now(UTC)).total_seconds()
 

@@ -14,21 +14,22 @@ from anb_core.domain.errors import AnbError
 from anb_operator.kube import KubeRefused
 
 CHECK_SECONDS = 3.0
-"""Timeout of the ping of one part. This timeout is shorter than the timeout of the readiness probe in the chart."""
+"""Timeout of one ping. It is shorter than the timeout of the chart's readiness probe."""
 
 FEED_PATIENCE = 90.0
-"""Maximum time between two tries to read the feed, in seconds. After a longer gap, liveness fails."""
+"""Maximum time between two tries to read the feed, in seconds. After a longer time, the liveness probe fails."""
 
 WATCH_PATIENCE = 120.0
-"""Maximum time until the watch shows a write of the operator, in seconds. kopf reopens a silent watch after 70 s."""
+"""Maximum time until the watch shows a write of the operator, in seconds. kopf restarts a silent watch after 70 s."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Health:
-    """Decides liveness (the feed and the watch advance) and readiness (all parts answer) of the operator.
+    """Checks whether the operator is alive and ready.
 
-    If a part does not answer, the operator is "not ready", but still "alive". `parts` has one ping for each part.
+    The operator is alive while the feed is read and the watch shows the operator's writes.
+    The operator is ready when the database, the bucket and the API server respond. `parts` has the ping of each.
     `watch_silence` returns the seconds since the operator's oldest write that the watch has not shown.
     """
 
@@ -48,19 +49,22 @@ class Health:
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
-        """Record a sign of life of the feed reader, or of the wait for VideoJobs before the feed is read."""
+        """Record that the feed reader, or at startup the wait for VideoJobs, does not hang."""
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """Record the error of reading the source `what`, or None after a success. Logs a repeated error only once."""
+        """Record the result of a read: the error, or None after a success. `what` names the source of the read.
+
+        An error that repeats is logged only once.
+        """
         before, now = self._errors.get(what), _first_line(error)
         self._errors[what] = now
         if now is not None and now != before:
-            # The message of an AnbError is clear enough. Any other error is unexpected, so its traceback is logged too.
+            # An AnbError has a clear message. Any other error is unexpected, so the traceback is logged too.
             _log.warning("can't be read", what=what, reason=now, exc_info=not isinstance(error, AnbError) and error)
 
     def stuck(self) -> str | None:
-        """Return a sentence about the hung loop, or None if both the feed reader and the watch advance."""
+        """Return a sentence about the feed reader or the watch if one of them hangs, else None."""
         silence = self._monotonic() - self._beat_at
         if silence > FEED_PATIENCE:
             return f"the feed was not read for {silence:.0f} s"
@@ -70,10 +74,10 @@ class Health:
         return None
 
     async def missing(self) -> list[str]:
-        """Return the reasons why the operator is not ready, empty if it is ready.
+        """Return the reasons why the operator is not ready. The list is empty if the operator is ready.
 
-        The list has one sentence for each part whose ping failed.
-        If no ping failed, the list has one sentence for each source whose last read failed.
+        The list has one sentence for each ping that failed.
+        If all pings succeeded, the list has one sentence for each source whose last read failed.
         """
         problems = await asyncio.gather(*(self._check(part, ping) for part, ping in self._parts.items()))
         unanswered = [problem for problem in problems if problem]
@@ -93,22 +97,22 @@ class Health:
         return None
 
     async def healthz(self, _: web.Request) -> web.Response:
-        """Answer the liveness probe: 200, or 503 with the reason."""
+        """Respond to the liveness probe: 200, or 503 with the reason."""
         return _answer([stuck] if (stuck := self.stuck()) else [])
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Answer the readiness probe: 200, or 503 with the reasons."""
+        """Respond to the readiness probe: 200, or 503 with the reasons."""
         return _answer(await self.missing())
 
     async def metrics(self, _: web.Request) -> web.Response:
-        """Answer Prometheus with the metrics of the process."""
+        """Respond to Prometheus with the metrics of the process."""
         body = generate_latest(self._registry)
         return _closing(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST}))
 
 
 @asynccontextmanager
 async def serving(listen: str, health: Health) -> AsyncIterator[None]:
-    """Serve the endpoints at `listen` (`HOST:PORT`) while the block runs."""
+    """Serve the endpoints at `listen` (`HOST:PORT`) during the `with` block."""
     host, _, port = listen.rpartition(":")
     app = web.Application()
     app.add_routes(
@@ -137,6 +141,6 @@ def _answer(problems: list[str]) -> web.Response:
 
 
 def _closing(response: web.Response) -> web.Response:
-    """Close the connection after the response. Otherwise a stop of the server would wait for idle connections."""
+    """Close the connection after the response, because a stop of the server waits until idle connections close."""
     response.force_close()
     return response

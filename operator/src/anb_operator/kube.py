@@ -1,6 +1,6 @@
 """Ports to the Kubernetes API server. `client.py` implements the ports; tests use a fake.
 
-All methods raise `Unavailable("kubernetes", ...)` when the API server does not answer or can't serve now.
+All methods raise `Unavailable("kubernetes", ...)` when the API server is unreachable or responds with 429 or 5xx.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class KubeRefused(AnbError):
 
 
 class Missing(KubeRefused):
-    """The object, or its kind, does not exist (404)."""
+    """The object or its resource type does not exist (404)."""
 
 
 class Existing(KubeRefused):
@@ -28,7 +28,7 @@ class Existing(KubeRefused):
 
 
 class Outdated(KubeRefused):
-    """The object has changed since it was read, or another object now has the same name (409)."""
+    """The object has changed since the last read, or another object now has the same name (409)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class VideoJobs(Protocol):
     """The VideoJobs in the watched namespaces, and Events about them. Writes return the changed object."""
 
     async def ping(self) -> None:
-        """Check that the operator can work with VideoJobs.
+        """Check that the operator can list and watch VideoJobs.
 
         Raises:
             Missing: the CRD is not installed.
@@ -52,7 +52,7 @@ class VideoJobs(Protocol):
         ...
 
     async def list_videojobs(self) -> Sequence[VideoJob]:
-        """List all watched VideoJobs, in no particular order. Unreadable VideoJobs are left out.
+        """List all readable VideoJobs in the watched namespaces, in any order.
 
         Raises:
             Missing: the CRD is not installed.
@@ -109,7 +109,7 @@ class Pods(Protocol):
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         """List the pods with these labels (`a=b,c=d`).
 
-        Ended pods are left out, because Kubernetes keeps evicted pods in its lists for a long time.
+        The list has no ended pods, because Kubernetes lists evicted pods for a long time.
         """
         ...
 

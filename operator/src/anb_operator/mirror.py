@@ -10,14 +10,14 @@ from anb_core.domain.status import Status as Phase
 from anb_operator.videojob import Condition, DeadLetter, Problem, Status, VideoJob
 
 EVENTS_KEPT = timedelta(hours=1)
-"""Kubernetes deletes Events after this time, so changes that are older than this time get no Event."""
+"""Kubernetes deletes Events after an hour, so changes that are older than an hour get no Event."""
 
 ENDING_TEXTS = {
     Ending.FAILED: ("AttemptFailed", "failed"),
     Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
     Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
 }
-"""For each outcome of an attempt that leaves the job unfinished: the Event's reason, and the end of its message."""
+"""For each ending of an attempt that leaves the job unfinished: the Event's reason, and the end of the message."""
 
 PHASE_MESSAGES = {
     Phase.UPLOADING: "The upload is under way.",
@@ -27,7 +27,7 @@ PHASE_MESSAGES = {
     Phase.DEAD_LETTERED: "Its attempts are used up. A person has to look at it.",
     Phase.CANCELLED: "The work was cancelled.",
 }
-"""Messages of the conditions in each phase except `processing`."""
+"""For each phase except `processing`: the message of the conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Announcement:
     """A Kubernetes Event to post about a VideoJob."""
 
     key: str
-    """Identifies the Event of one VideoJob. If two Events have the same key, only the first is posted."""
+    """Identifies the Event among the Events of one VideoJob. A second Event with the same key is not posted."""
     reason: str
     """The Event's reason in CamelCase."""
     message: str
@@ -46,26 +46,26 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The part of a VideoJob's spec that the operator has acted on."""
+    """The fields of a VideoJob's spec that the operator has acted on."""
 
     generation: int
-    """The last `metadata.generation` that was acted on, or 0."""
+    """The last `metadata.generation` that the operator acted on, or 0."""
     retry: str | None
-    """The value of `spec.retry` at the last generation that was acted on."""
+    """The value of `spec.retry` at the last generation that the operator acted on."""
     cancel: bool | None
-    """The value of `spec.cancel` at the last generation that was acted on."""
+    """The value of `spec.cancel` at the last generation that the operator acted on."""
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
-    """Return the part of the spec that was acted on, from the VideoJob's status or, if newer, from the job's receipt.
+    """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    A status without a video counts as generation 0.
+    Of status and receipt, the one with the later generation is used. A status without a video counts as generation 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)
     if status.had_video:
         shown = Observed(status.observed_generation or 0, status.retry, status.cancel)
-    # A receipt has a future generation if Kubernetes was restored from an older backup. Ignore such a receipt.
+    # After Kubernetes was restored from a backup, a receipt may have a future generation. Ignore such a receipt.
     if receipt and shown.generation < receipt["generation"] <= videojob.metadata.generation:
         return replace(shown, retry=receipt["retry"], cancel=receipt["cancel"])
     return shown
@@ -102,7 +102,7 @@ def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -
 
 
 def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> Status:
-    """Return the status of a VideoJob that has no video, because its submission was refused or the video is deleted."""
+    """Return the status of a VideoJob without a video: the submission was refused, or the video was deleted."""
     states = {
         "Accepted": (False, camel_case(problem.code), problem.message),
         "Progressing": (False, "NotAccepted", "There is nothing to work on."),
@@ -133,7 +133,7 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
         if number > shown:
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
-        # In `before`, the last attempt may still be running. In this case, the end of this attempt is a new change.
+        # The last attempt in `before` may have ended since then.
         if number >= shown and attempt.ended_at and attempt.ending in ENDING_TEXTS:
             reason, ended = ENDING_TEXTS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."
@@ -227,7 +227,7 @@ def _conditions(states: _States, videojob: VideoJob, at: datetime) -> tuple[Cond
     for kind, (holds, reason, message) in states.items():
         status = "True" if holds else "False"
         before = videojob.status.condition(kind)
-        # The row may be older than the VideoJob, but a condition can't be older than its object.
+        # The job's row may be older than the VideoJob, but a condition can't be older than its VideoJob.
         began = max(at, videojob.metadata.creation_timestamp)
         since = before.last_transition_time if before and before.status == status else began
         conditions.append(

@@ -1,4 +1,4 @@
-"""Pure functions that decide what to do for a video and its VideoJobs: first the specs' commands, then the mirror."""
+"""Pure functions that choose the commands to run for a video, and plan the changes of its VideoJobs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from anb_operator.naming import mirror_name
 from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
-"""The deletion of a VideoJob waits at most this long for the cancel of its work. Then the finalizer is removed."""
+"""Maximum time that a VideoJob's deletion waits for the work to be cancelled. Then the finalizer is removed."""
 
 ASK_AGAIN = timedelta(seconds=30)
 """Delay before the second try to submit an object that does not exist yet."""
 
 ASK_AGAIN_AT_MOST = timedelta(minutes=10)
-"""Maximum delay between two tries to submit a missing object. The resync may try earlier."""
+"""Maximum delay between two tries to submit an object that does not exist. A resync may try earlier."""
 
 RETRYABLE_REFUSALS = {"source_missing", "object_withheld"}
-"""Error codes of submissions that may succeed later without a change of the spec."""
+"""Error codes of submissions that may succeed later although the spec stays the same."""
 
 CANCELLED_BEFORE = Problem(
     "cancelled", "It was not submitted, because spec.cancel is true. Set spec.cancel to false to submit it."
@@ -66,7 +66,7 @@ class Command(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason why a command was refused."""
+    """A command that was refused, and the reason."""
 
     command: Command
     problem: Problem
@@ -121,14 +121,14 @@ class Plan:
     """The actions for one video, and the time of the next reconcile."""
 
     actions: list[Action] = field(default_factory=list)
-    """The actions, in the order in which they are carried out."""
+    """The actions, in the order of their execution."""
     again_at: datetime | None = None
-    """Latest time of the next reconcile. None means that the next reconcile waits for a change."""
+    """Latest time of the next reconcile. None means that only a change starts the next reconcile."""
     expired_until: datetime | None = None
-    """Until this time no mirror is created. Set when a VideoJob is deleted because its own time to live is over."""
+    """No mirror is created before this time. Set when a VideoJob is deleted because the TTL in its spec has passed."""
 
     def look_again(self, at: datetime) -> None:
-        """Reconcile again at this time, unless the plan has an earlier time already."""
+        """Reconcile again at the time `at`, or at the plan's earlier time."""
         self.again_at = min(self.again_at or at, at)
 
 
@@ -153,7 +153,7 @@ def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
 
 
 def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
-    """Plan to set finalizers before the work on a video begins, so that every later deletion cancels the work."""
+    """Plan to set finalizers before the work on a video begins, so that a deletion of the VideoJob cancels the work."""
     new_plan = Plan()
     for videojob in videojobs:
         if _may_begin(videojob):
@@ -175,13 +175,11 @@ def plan(
 ) -> Plan:
     """Plan the actions that bring the VideoJobs of a video in line with the video's row.
 
-    `news` is True after a feed event for the video. `news` has two effects:
-    - The video exists or existed in this database.
-      If `news` is False, a VideoJob for an unknown video is left alone: another operator may own this VideoJob.
-    - A finished video gets a mirror too, unless its VideoJob was deleted by its own time to live (`expired`).
-      If `news` is False, only unfinished videos get a mirror, so that mirrors of finished videos stay deleted.
-
-    `refusals` has the refused commands, by the UID of their VideoJob.
+    `news` is True after a feed event for the video, which proves that the video exists or existed in this database.
+    Without `news`, the VideoJob of an unknown video may belong to another operator, and is not changed.
+    Without `news`, a finished video gets no mirror, because its mirror may have been deleted.
+    `expired` is True if a VideoJob of the video was deleted because the TTL in the VideoJob's spec had passed.
+    With `expired`, a finished video gets no mirror. `refusals` has the refused commands, by the UID of the VideoJob.
     """
     new_plan = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)
@@ -194,7 +192,7 @@ def plan(
         elif videojob.deleting:
             new_plan.actions += _finalizer(videojob, wanted=False)
         elif videojob.spec.source is None and submitter:
-            # The VideoJob that submitted the video already shows the video, so no mirror is needed.
+            # The VideoJob that submitted the video shows the video's state, so the video needs no mirror.
             new_plan.actions.append(Delete(videojob))
         elif record is None:
             _plan_without_video(new_plan, videojob, refusal, policy=policy, now=now)
@@ -206,7 +204,10 @@ def plan(
 
 
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
-    """Plan after a failed reconcile: VideoJobs whose deletion has waited for `GIVE_UP` are deleted without a cancel."""
+    """Plan after a failed reconcile: if a VideoJob's deletion has waited for `GIVE_UP`, remove the finalizer.
+
+    The work on the video is then not cancelled.
+    """
     new_plan = Plan()
     for videojob in videojobs:
         deleted_at = videojob.metadata.deletion_timestamp
@@ -230,15 +231,15 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
-    """Return how long a VideoJob is kept after the end of its work. None means that only a person deletes it."""
+    """Return the time for which a VideoJob is kept after the end of the work. None means until a person deletes it."""
     if videojob.ttl is not None:
         return videojob.ttl
-    # A VideoJob with a source is kept: if it were deleted, applying its manifest again would submit the object again.
+    # A VideoJob with a source is kept. After a deletion, applying the manifest again would submit the object again.
     return None if videojob.spec.source else policy.time_to_live(phase)
 
 
 def ask_again_in(missing: timedelta) -> timedelta:
-    """Return the delay before the next try to submit an object that has been missing for this long.
+    """Return the delay before the next try to submit an object that has not existed for the time `missing`.
 
     The delay is as long as `missing`, so that the time between tries doubles.
     """
@@ -257,7 +258,7 @@ def _plan_mirror(
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # Use whole seconds, like the status and `now`. With the fraction in the row, the deletion would be a second late.
+    # Use whole seconds, like `now`. The time in the row has a fraction, which would delay the deletion by a second.
     if (finished_at := status.finished_at) is not None and ttl is not None:
         end = finished_at + ttl
         if end <= now:
@@ -323,7 +324,7 @@ def _may_begin(videojob: VideoJob) -> bool:
 
 
 def finalizers_of(videojob: VideoJob, *, wanted: bool) -> tuple[str, ...]:
-    """Return the VideoJob's finalizers with or without the operator's. Finalizers of other programs stay."""
+    """Return the VideoJob's finalizers. If `wanted`, the operator's finalizer is one of them, otherwise not."""
     others = tuple(finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER)
     return (*others, FINALIZER) if wanted else others
 

@@ -1,4 +1,4 @@
-"""The loop of a reconcile worker: it takes one video at a time from the queue and reconciles it."""
+"""The loop of a reconcile worker, which takes one video at a time from the queue and reconciles the video."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue, plan_delay
 
 RECONCILE_WORKERS = 16
-"""Number of videos reconciled at once. Reconciles mostly wait for the API server, and share their database reads."""
+"""Number of videos reconciled at once. Reconciles share database reads, and mostly wait for the API server."""
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Maximum pause of a reconcile worker after an outage, in seconds, before the worker takes the next video."""
@@ -32,7 +32,7 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
     unanswered = 0
     while True:
         if unanswered:
-            # Without this pause, the workers would try all queued videos at once, and read the database for each video.
+            # Pause after an outage. Otherwise the workers would read the database for each queued video, and then fail.
             await asyncio.sleep(min(plan_delay(unanswered, random.random()), LONGEST_PAUSE_SECONDS))  # noqa: S311
         work = await queue.take()
         try:
@@ -41,8 +41,8 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
             queue.failed(work.video_id)
             raise
         except Unreadable as error:
-            # Only a newer version can read this row. Count the video as done, so that the feed's cursor advances.
-            # The next resync tries the video again.
+            # Only a newer version of the operator can read the video's row.
+            # Count the video as done, so that the feed's cursor advances. The next resync tries the video again.
             unanswered = 0
             metrics.reconciles.labels("unreadable").inc()
             _log.warning("not mirrored", video_id=work.video_id, outcome="unreadable", reason=error.message)
@@ -55,7 +55,7 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
             unanswered = 0
             metrics.reconciles.labels("done").inc()
             if work.event is not None:
-                # The event's time comes from the database's clock, which may be ahead of this machine's clock.
+                # The event has a time of the database's clock, which may be ahead of this machine's clock.
                 metrics.mirror_seconds.observe(max(0.0, (datetime.now(UTC) - work.event.at).total_seconds()))
             queue.done(work.video_id)
             if again is not None:
@@ -68,7 +68,7 @@ def _failed(queue: WorkQueue, video_id: str, error: Exception, metrics: Metrics)
         case Unavailable(part=part, message=reason):
             outcome = f"{part}_away"
             if part == "database":
-                # The feed reader tries the database twice a second, and resumes the queue when the database is back.
+                # The feed reader tries the database twice a second, and resumes the queue when the database responds.
                 queue.pause()
         case KubeRefused(message=reason):
             outcome = "refused"

@@ -1,4 +1,4 @@
-"""Reconciles one video with its VideoJobs: runs the specs' commands, makes a plan and carries it out."""
+"""Reconciles a video with its VideoJobs: runs the commands of the specs, makes a plan and carries out the plan."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ from anb_operator.planning import (
 from anb_operator.videojob import DEFAULT_OWNER, FINALIZER, VideoJob
 
 CALLER = Caller("kubernetes", Scope.OPS)
-"""The caller of the use cases. Everyone who may write a VideoJob may cancel and retry its video."""
+"""The caller of the use cases. Every user with permission to write a VideoJob may cancel and retry the video."""
 
 GATHER_SECONDS = 0.05
 """Minimum time between the starts of two reads, in seconds. Requests between two reads share the second read."""
@@ -63,21 +63,21 @@ class Histories:
         self._read_at = float("-inf")
 
     async def of(self, video_id: str) -> History:
-        """Return the current record of a video and its attempts. An earlier read is not reused.
+        """Read the current record of a video and its attempts. Results of earlier reads are not reused.
 
         Raises:
-            Unavailable: the database did not answer.
+            Unavailable: the database did not respond.
             Unreadable: a newer version has written the row.
         """
         self._asked.add(video_id)
         if self._next is None or self._next.done():
             self._next = asyncio.create_task(self._read())
-        # If this caller is cancelled, the read must go on for the other callers.
+        # A cancelled caller must not cancel the read, because other callers wait for the read too.
         found = await asyncio.shield(self._next)
         if isinstance(found, Unavailable):
             raise found
         if isinstance(found, Exception) or video_id not in found:
-            # One video of the batch made the read fail. Read each video alone, so that only this video's read fails.
+            # One video made the read of the batch fail. Read each video alone, so that only that video's read fails.
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._store.history, video_id)
         return found[video_id]
 
@@ -99,7 +99,7 @@ class Histories:
 class Reconciler:
     """Reconciles videos. For each video only one call of `reconcile` may run at a time.
 
-    Commands block, so they run in `threads`. `on_command` is called with each command and `done` or `refused`.
+    Commands block, so commands run in `threads`. `on_command` is called with each command and `done` or `refused`.
     """
 
     def __init__(
@@ -126,21 +126,21 @@ class Reconciler:
         self._threads = threads
         self._on_command = on_command
         self._clock = clock
-        # By video id: the time until which no mirror may replace a VideoJob that was deleted by its own time to live.
+        # For each video whose VideoJob was deleted because its TTL had passed: no mirror is created until this time.
         self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
         """Reconcile one video. `news` is True after a feed event for the video.
 
-        Returns the seconds until the next reconcile, or None if the next reconcile waits for a change.
+        Returns the seconds until the next reconcile, or None if only a change starts the next reconcile.
 
         Raises:
-            Unavailable: the database, the bucket or the API server did not answer. A retry is safe.
+            Unavailable: the database, the bucket or the API server did not respond. A retry is safe.
             KubeRefused: the API server refused a request. A retry is safe, but a person may have to remove the cause.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
-        # Work on one snapshot, and leave later changes to the next reconcile.
-        # Otherwise the status could report a generation as observed although the operator has not acted on it.
+        # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile.
+        # Otherwise the status could report the generation of a change that the operator has not acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
@@ -157,12 +157,12 @@ class Reconciler:
         new_plan = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
         created = await self._carry_out(new_plan)
         if created:
-            # The API server ignores the status of a new object, so a second plan writes the status of the new mirrors.
+            # A request that creates a mirror can't set the mirror's status. A second plan writes the status.
             new_plan = self._plan(video_id, created, record, attempts, news=news, refusals={})
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
-            # A change arrived during this reconcile, and the watch may not report it after the operator's own write.
-            # Because of this, reconcile the video again at once.
+            # Reconcile again at once, because a VideoJob changed during this reconcile.
+            # If the operator's own write put the change into the cache, the watch does not report the change as new.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 
@@ -198,7 +198,7 @@ class Reconciler:
     def _run_commands(
         self, video_id: str, videojobs: Sequence[VideoJob]
     ) -> tuple[Record | None, Sequence[Attempt], dict[str, Refusal]]:
-        """Run the commands of the specs. Returns the record, its attempts, and the refusals by the VideoJob's UID."""
+        """Run the commands of the specs. Returns the record, the attempts, and the refusals by the VideoJob's UID."""
         refusals: dict[str, Refusal] = {}
         record, attempts = self._store.history(video_id)
         for videojob in videojobs:
@@ -232,13 +232,13 @@ class Reconciler:
                     receipts=receipts,
                 )
             case Command.RETRY:
-                # The operator runs no relay. The relays of the API and the workers send the message within a second.
+                # The operator needs no relay: the relay of the API or of a worker sends the message within a second.
                 try:
                     commands.retry(
                         self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # The bucket may allow access later. If the retry counted as refused, its token would be used up.
+                    # The bucket may allow access later. A refusal would use up the value of `spec.retry`.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, CALLER, video_id, receipts=receipts)
@@ -261,7 +261,7 @@ class Reconciler:
     async def _act(self, action: SetFinalizer | WriteStatus | Delete | Announce) -> None:
         match action:
             case SetFinalizer(videojob, wanted):
-                # Take the newest version of this object: other programs may have changed their own finalizers.
+                # Use the newest version of the VideoJob, because other programs may have changed their own finalizers.
                 cached = self._cache.get(videojob.key)
                 current = cached if cached and cached.metadata.uid == videojob.metadata.uid else videojob
                 finalizers = finalizers_of(current, wanted=wanted)
@@ -289,7 +289,7 @@ class Reconciler:
             )
         except Existing:
             if self._cache.get((action.namespace, action.name)) is None:
-                # The existing object, which the watch has not shown yet, may be this video's mirror. Try again later.
+                # The existing VideoJob may be this video's mirror, which the watch has not shown yet. Try again later.
                 raise
             _log.warning("no mirror: its name is taken", video_id=action.video_id, videojob=action.name)
             return []
@@ -302,7 +302,7 @@ class Reconciler:
         except Existing:
             return
         except (KubeRefused, Unavailable) as error:
-            # If an Event can't be posted, write the status and delete VideoJobs anyway.
+            # Only log the error, because the other actions of the plan matter more than an Event.
             _log.warning("event not posted", videojob="/".join(action.videojob.key), reason=error.message)
 
 

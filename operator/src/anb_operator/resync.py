@@ -20,7 +20,7 @@ PAUSE_SECONDS = 2.0
 """Seconds from a failed list to the next try."""
 
 PAGE = 500
-"""Number of videos read at once."""
+"""Number of videos in one read of the database."""
 
 UNFINISHED = frozenset(Status) - TERMINAL
 
@@ -28,9 +28,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Resync:
-    """Lists all VideoJobs and unfinished videos, and adds them to the queue.
+    """Lists all VideoJobs and all unfinished videos, and adds the videos to the queue.
 
-    `report` is called after each read of the database, with the error of the read or None.
+    `report` is called after each read of the database, with the read's error or None.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Resync:
                 await self.fill_cache()
             except AnbError as error:
                 if isinstance(error, Missing):
-                    # Deleting the CRD deletes all VideoJobs.
+                    # The CRD was deleted, which deletes all VideoJobs. So empty the cache.
                     self._cache.begin_list()
                     self._cache.replace(())
                 if error.message != logged:
@@ -71,7 +71,7 @@ class Resync:
                 return
 
     async def fill_cache(self) -> None:
-        """List all VideoJobs into the cache, and queue the videos whose VideoJobs changed."""
+        """List all VideoJobs, store the VideoJobs in the cache, and queue the videos whose VideoJobs changed."""
         self._cache.begin_list()
         for video_id in self._cache.replace(await self._kube.list_videojobs()):
             self._queue.add_to_compare(video_id)

@@ -36,7 +36,7 @@ class WatchScope(FromEnvironment):
 
 
 class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, StoreSettings):
-    """The settings of the operator, without the settings for the queue and for leases."""
+    """The settings of the operator. The operator needs no settings for the queue and for leases."""
 
     listen: Address = Field(
         "127.0.0.1:8002",
@@ -91,5 +91,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the ConfigMap that Helm creates after the cleanup. If this exists now, nothing is uninstalled."""
+        """Name of the ConfigMap that Helm creates after the cleanup. If it exists earlier, the cleanup does nothing."""
         return f"{self.deployment}-uninstall"

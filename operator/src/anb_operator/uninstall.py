@@ -1,4 +1,7 @@
-"""The cleanup before an uninstall: stops the operator, then removes its finalizers, so that no deletion hangs."""
+"""The cleanup before an uninstall: stops the operator, then removes the operator's finalizers.
+
+A VideoJob with a finalizer can't be deleted after the uninstall.
+"""
 
 import asyncio
 import time
@@ -13,27 +16,27 @@ from anb_operator.settings import UninstallSettings
 from anb_operator.videojob import FINALIZER, VideoJob
 
 PAUSE_SECONDS = 1.0
-"""Seconds between two checks."""
+"""Seconds between two checks of a ConfigMap or of pods."""
 
 TRIES = 5
 """Maximum number of rounds in which finalizers are removed."""
 
 MARKER_CHECKS = 6
-"""Number of checks for the marker ConfigMap. A tool without hooks may create it some seconds after this Job."""
+"""Number of checks for the marker ConfigMap. A tool without hooks may create the marker seconds after the Job."""
 
 PATIENCE_SECONDS = 60.0
-"""Timeout for the stop of the operator's pods, which have 30 s to stop. The Job's deadline allows more than one try."""
+"""Maximum wait for the operator's pods to stop. The pods have a grace period of 30 s."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
-    """Stop the operator and remove its finalizers from all VideoJobs. The VideoJobs stay. Takes a few minutes at most.
+    """Stop the operator, and remove the operator's finalizers from all VideoJobs. Takes a few minutes at most.
 
-    Does nothing if the marker exists. The marker shows that a tool without hooks has applied the whole chart.
+    Does nothing if the marker ConfigMap exists: a tool without hooks then applied this Job as part of an install.
 
     Raises:
-        Unavailable: the API server does not answer.
+        Unavailable: the API server does not respond.
         KubeRefused: the ServiceAccount lacks a permission, a pod does not stop, or another program adds finalizers.
     """
     if await _applied(kube, settings.marker):
@@ -86,7 +89,7 @@ async def _held(kube: KubeClient) -> Sequence[VideoJob]:
     try:
         return await kube.list_held(FINALIZER)
     except Missing:
-        # The CRD was deleted, and all VideoJobs with it.
+        # The CRD and all VideoJobs were deleted.
         return []
 
 

@@ -1,8 +1,8 @@
 """The models of a VideoJob: its `spec`, written by people, and its `status`, written by the operator.
 
 `crd.py` makes the CRD from these models. CEL rules express the checks that types can't express.
-An immutable optional field needs the long rule of `_immutable`.
-The short rule `self == oldSelf` would not notice that a field was added or removed.
+Immutable optional fields have the rule of `_immutable`, because the rule `self == oldSelf` has a gap.
+Kubernetes skips the rule `self == oldSelf` when the field is added or removed.
 """
 
 import re
@@ -34,24 +34,24 @@ KIND = "VideoJob"
 PLURAL = "videojobs"
 
 FINALIZER = f"{GROUP}/cancel"
-"""The operator's finalizer. A VideoJob with a source has this finalizer from before the submission to the work's end.
+"""The operator's finalizer. A VideoJob with a source has the finalizer from before its submission to the work's end.
 
-While a VideoJob has the finalizer, its deletion waits until the work is cancelled.
+The finalizer delays the deletion of the VideoJob until the work is cancelled.
 """
 
 DEFAULT_OWNER = "kubernetes"
-"""Owner of the videos whose VideoJobs have no `spec.owner`."""
+"""Owner of a submitted video if the VideoJob has no `spec.owner`."""
 
 MADE_BY_OPERATOR = {"app.kubernetes.io/managed-by": "anb-operator"}
 """Labels of the mirrors that the operator of any release created."""
 
 RULES = "x-kubernetes-validations"
-"""The key of CEL rules in an OpenAPI schema."""
+"""The key for CEL validation rules in an OpenAPI schema."""
 
 Time = Annotated[
     AwareDatetime, PlainSerializer(lambda time: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), when_used="json")
 ]
-"""A time, written as Kubernetes writes it: in UTC and in whole seconds."""
+"""A time in the format of Kubernetes: UTC, in whole seconds."""
 
 
 def _immutable(field: str, sentence: str) -> dict[str, Any]:
@@ -62,12 +62,12 @@ def _immutable(field: str, sentence: str) -> dict[str, Any]:
     }
 
 
-# The same rule as in `anb_core.domain.naming.clean_title`.
+# A CEL rule for the check of titles in `anb_core.domain.naming.clean_title`.
 _PRINTABLE = {
     "rule": r"self.matches('^[^\\x00-\\x1f\\x7f-\\x9f\\x{2028}\\x{2029}]*$')",
     "message": "It must not have control characters or line breaks.",
 }
-# CEL's regular expressions (RE2) need code points in braces. A CEL string needs each backslash twice.
+# In CEL, a regular expression needs braces around code points, and a string needs each backslash twice.
 _INVISIBLE = re.sub(r"\\[uU]0*(\w+)", r"\\\\x{\1}", INVISIBLE)
 _VISIBLE = {
     "rule": rf"self.matches('[^\\s\\p{{Z}}{_INVISIBLE}]')",
@@ -81,7 +81,7 @@ class _Part(BaseModel):
 
 
 class Source(_Part):
-    """An object in the bucket. The operator submits it as a video, once. Immutable."""
+    """An object in the bucket. The operator submits the object once, as a video. Immutable."""
 
     key: Annotated[
         str,
@@ -108,7 +108,7 @@ class Source(_Part):
 
 
 class Spec(_Part):
-    """The desired video: which one, its edit, and the commands for it."""
+    """The desired state: the video, its edit, and the commands for the video."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -185,7 +185,7 @@ class Spec(_Part):
 
 
 class Problem(_Part):
-    """The last error."""
+    """The last error of the job, or the reason why the operator refused the submission."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -194,7 +194,7 @@ class Problem(_Part):
 
 
 class DeadLetter(_Part):
-    """Why the job was given up as a dead letter, so that a person has to look at it."""
+    """The reason why the job became a dead letter. A person has to check the job."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -206,7 +206,7 @@ class DeadLetter(_Part):
 
 
 class Condition(_Part):
-    """A condition in the standard form of Kubernetes, which kubectl wait and other programs read."""
+    """A condition in the standard form of Kubernetes, for `kubectl wait` and other programs."""
 
     type: Annotated[
         Literal["Accepted", "Progressing", "Complete", "Failed", "DeadLettered"],
@@ -230,7 +230,7 @@ class Condition(_Part):
 
 
 class Status(_Part):
-    """The state of the video and its job. The operator writes it."""
+    """The state of the video and its job, written by the operator."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -260,13 +260,13 @@ class Status(_Part):
         ),
     ] = ()
 
-    # A newer version of the operator wrote these fields, which this version can't read. Keys are names in the manifest.
-    # The fields are kept, so that the patch for the next status removes or replaces these fields.
+    # Fields that a newer version of the operator wrote and this version can't read, by their name in the manifest.
+    # The fields are kept, so that the next status patch can remove or replace the fields.
     _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def had_video(self) -> bool:
-        """Whether the status was written for an existing video. Also True if only a newer version knows the phase."""
+        """Whether the status describes an existing video. Also True for a phase that is unknown to this version."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:
@@ -293,7 +293,7 @@ def _read_known_fields(manifest: dict[str, Any], read: ValidatorFunctionWrapHand
 
 
 class Metadata(_Part):
-    """The part of an object's metadata that the operator uses."""
+    """The metadata fields of a Kubernetes object that the operator uses."""
 
     name: str
     namespace: str
@@ -318,7 +318,7 @@ class VideoJob(_Part):
         """Parse a manifest from the API server.
 
         Raises:
-            pydantic.ValidationError: the manifest fits the CRD of another version only.
+            pydantic.ValidationError: the manifest does not fit this version's CRD.
         """
         return cls.model_validate(manifest)
 

@@ -1,6 +1,6 @@
-"""The queue of the videos to reconcile: without duplicates, with retries after failures, and with delayed entries.
+"""The queue of the videos to reconcile. Each video is in the queue only once. Failed videos are retried with backoff.
 
-Changed videos come before videos that a resync added, because the resync after a start adds all videos.
+Changed videos come first, because each resync adds many videos that did not change.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.model import JobEvent
 
 LONGEST_DELAY_SECONDS = 60.0
-"""Maximum delay before the next try, after any number of failures in a row."""
+"""Maximum delay before a failed video is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def plan_delay(failures: int, jitter: float) -> float:
 
 
 class WorkQueue:
-    """A queue for one event loop. `take` does not return a taken video again before `done` or `failed` is called.
+    """A queue for one event loop. `take` returns a taken video again only after a call of `done` or `failed`.
 
     While the queue is paused, `take` returns only videos for which `urgent` is True.
     """
@@ -50,24 +50,25 @@ class WorkQueue:
         self._urgent = urgent
         self._monotonic = monotonic
         self._jitter = jitter
-        # Videos to take, in order: first those that changed, then those that only the resync added.
+        # The waiting videos, in order. First dict: videos that changed. Second dict: videos that only a resync added.
         self._ready: dict[str, None] = {}
         self._compared: dict[str, None] = {}
-        # By video: the oldest event not yet handled. The first dict is for waiting videos, the second for taken ones.
+        # For each video: the oldest event not yet handled. First dict: waiting videos. Second dict: taken videos.
         self._events: dict[str, JobEvent] = {}
         self._taken: dict[str, JobEvent | None] = {}
-        # Videos that were added again after they were taken.
+        # Taken videos that were added again.
         self._again: set[str] = set()
         # For each video: the number of failed reconciles in a row.
         self._failures: dict[str, int] = {}
-        # A heap of due times (monotonic) and videos, and the valid due time by video. Other heap entries are stale.
+        # A heap of due times (monotonic) with their videos, and the due time of each delayed video.
+        # A heap entry with another due time for its video is stale.
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._paused = False
         self._woken = asyncio.Event()
 
     def pause(self) -> None:
-        """Let `take` return only urgent videos until `resume`, because the database is unavailable."""
+        """Let `take` return only urgent videos until `resume` is called. Use this while the database is unavailable."""
         self._paused = True
 
     def resume(self) -> None:
@@ -86,7 +87,7 @@ class WorkQueue:
         return len(self._failures)
 
     def add(self, video_id: str, event: JobEvent | None = None) -> None:
-        """Add a video that changed. `event` is the feed event about the change, or None if there is no event."""
+        """Add a video that changed. `event` is the feed event of the change, or None if there is no event."""
         if event is not None:
             self._keep(video_id, event)
         if video_id in self._taken:
@@ -145,12 +146,15 @@ class WorkQueue:
         return delay
 
     def pending(self) -> JobEvent | None:
-        """Return the oldest event not yet handled, or None when every event is handled."""
+        """Return the oldest feed event not yet handled, or None when every event is handled."""
         taken = (event for event in self._taken.values() if event is not None)
         return min((*self._events.values(), *taken), key=lambda event: event.id, default=None)
 
     def _keep(self, video_id: str, event: JobEvent) -> None:
-        """Keep the event with the lowest id: if the database was restored from a backup, earlier events come again."""
+        """Store the event of a video, unless an event with a lower id is stored.
+
+        Ids may go back, because the feed repeats earlier events after the database was restored from a backup.
+        """
         self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda kept: kept.id)
 
     def _next(self) -> str | None:
@@ -168,7 +172,7 @@ class WorkQueue:
             self._woken.set()
 
     def _promote(self) -> float | None:
-        """Add the delayed videos that are due. Returns the seconds until the next one is due, or None."""
+        """Add the delayed videos that are due. Returns the seconds until the next video is due, or None."""
         now = self._monotonic()
         while self._later:
             at, video_id = self._later[0]
