@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import imageio_ffmpeg
@@ -63,7 +63,7 @@ def upload(clip: bytes) -> str:
 
 def wait_until_processed(video: str) -> dict[str, Any]:
     """Poll a video until it is processed, and return it as the API shows it. Exit if the processing fails."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = monotonic() + PATIENCE_SECONDS
     status = None
     while True:
         state: dict[str, Any] = json.loads(call(video))
@@ -74,9 +74,9 @@ def wait_until_processed(video: str) -> dict[str, Any]:
             return state
         if status in {"failed", "dead_lettered", "cancelled"}:
             sys.exit(f"It was not processed: {state['error']}")
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             sys.exit(f"It is still {status} after {PATIENCE_SECONDS:.0f} s: {state}")
-        time.sleep(1)
+        sleep(1)
 
 
 def call(
@@ -90,8 +90,8 @@ def call(
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         sys.exit(f"{request.get_method()} {url}: {error.code} {error.read().decode(errors='replace')}")
-    except urllib.error.URLError as error:
-        sys.exit(f"{request.get_method()} {url}: {error.reason}")
+    except OSError as error:
+        sys.exit(f"{request.get_method()} {url}: {getattr(error, 'reason', error)}")
 
 
 if __name__ == "__main__":
