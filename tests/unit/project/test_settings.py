@@ -1,8 +1,12 @@
 """Tests that docs/configuration.md and the chart's files/settings.yaml list the settings of all programs."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from anb_core.settings.documenting import table
+from tools import settings
 from tools.settings import CHART, DOCUMENT, PROGRAMS, for_the_chart, with_table
 
 
@@ -19,6 +23,17 @@ def test_what_stands_between_the_markers_is_written_anew() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
     stale = document.replace("`ANB_LEASE_SECONDS` | `60`", "`ANB_LEASE_SECONDS` | `61`")
     assert stale != document == with_table(stale)
+
+
+def test_the_script_writes_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[Path, str] = {}
+    monkeypatch.setattr(Path, "write_text", lambda path, text, encoding: written.update({path: text + encoding}))
+
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(settings.__file__, run_name="__main__")
+
+    assert ended.value.code == 0
+    assert written == {path: path.read_text(encoding="utf-8") + "utf-8" for path in (DOCUMENT, CHART)}
 
 
 def test_a_document_without_markers_is_refused() -> None:
