@@ -1,17 +1,22 @@
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from anb_core.adapters.system import new_id
+from anb_core.domain.errors import Unavailable, Withheld
+from anb_core.domain.status import Status
 from anb_core.ports.store import History
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.submit import Submit
 from anb_operator.cache import VideoJobCache
+from anb_operator.kube import KubeRefused
+from anb_operator.naming import video_id_of
 from anb_operator.planning import Policy
 from anb_operator.reconciler import Histories, Reconciler
 from anb_operator.videojob import VideoJob
@@ -25,6 +30,14 @@ POLICY = Policy(
     ttl_processed=timedelta(hours=1),
     ttl_failed=timedelta(days=7),
 )
+
+
+KEY = "uploads/clip.mp4"
+SOURCE = {"source": {"key": KEY}}
+
+DATABASE_AWAY = Unavailable("database", "the database does not answer")
+KUBERNETES_AWAY = Unavailable("kubernetes", "the API server does not answer")
+WITHHELD = Withheld("object_withheld", "the bucket does not give us the object")
 
 
 class World:
@@ -108,3 +121,42 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def world(threads: ThreadPoolExecutor) -> World:
     return World(threads)
+
+
+def submit(world: World, name: str = "clip", **spec: object) -> str:
+    """Apply a VideoJob that submits an object, reconcile the video, and return the video's id."""
+    world.objects.put(KEY, b"a video")
+    video_id = video_of(world.cluster.apply(name, {**SOURCE, **spec}))
+    world.reconcile(video_id)
+    return video_id
+
+
+def video_of(videojob: VideoJob) -> str:
+    return video_id_of(videojob.spec, videojob.metadata.uid)
+
+
+def phase(world: World, name: str) -> Status | None:
+    return world.cluster.get(name).status.phase
+
+
+async def patch_refused(*_: object) -> VideoJob:
+    raise KubeRefused("refused", "videojobs/status is forbidden")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the code under test sets no event
+            await asyncio.sleep(0.001)
+
+
+def beside(loop: Coroutine[Any, Any, None], scenario: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
+    """Run a scenario while the loop runs, and cancel the loop at its end."""
+
+    async def both() -> None:
+        task = asyncio.create_task(loop)
+        try:
+            await scenario()
+        finally:
+            task.cancel()
+
+    return both()
