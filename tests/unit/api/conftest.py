@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from anb_api.app import create_app
 from anb_api.settings import ApiSettings
-from anb_core.domain.model import Scope
+from anb_core.adapters.system import new_id
+from anb_core.domain.model import Result, Scope
+from anb_core.domain.retry import RetryPolicy
+from anb_core.ports.store import Claimed
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
@@ -100,3 +104,12 @@ def world_routes(world: World) -> set[str]:
     """Return every operation of the OpenAPI schema as method and path, such as `GET /healthz`."""
     paths = world.client.get("/openapi.json").json()["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+
+def process(world: World, video_id: str) -> None:
+    claimed = world.store.claim(
+        video_id, generation=1, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+    )
+    assert isinstance(claimed, Claimed)
+    result = Result(claimed.lease.result_key, 10, "ab", 1280, 720, 35.5, 1065)
+    assert world.store.publish(claimed.lease, result)

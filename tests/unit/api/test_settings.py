@@ -17,8 +17,7 @@ from anb_core.settings.capabilities import BucketSettings
 from anb_core.settings.loading import Misconfigured, load
 from anb_core.testing.clock import ManualClock
 from tests.support import eventually
-from tests.unit.api.conftest import World
-from tests.unit.api.test_app import process
+from tests.unit.api.conftest import World, process
 
 MINUTE = timedelta(minutes=1)
 

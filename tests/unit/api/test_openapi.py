@@ -1,0 +1,31 @@
+"""Tests of the OpenAPI schema."""
+
+from tests.unit.api.conftest import World
+
+
+def test_the_functions_of_generated_clients_have_names_of_their_own(world: World) -> None:
+    paths = world.client.get("/openapi.json").json()["paths"]
+
+    names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
+    assert sorted(names) == [
+        "cancel_video",
+        "check_health",
+        "check_readiness",
+        "delete_video",
+        "download_video",
+        "follow_video",
+        "list_videos",
+        "read_metrics",
+        "retry_video",
+        "show_video",
+        "upload_video",
+    ]
+
+
+def test_the_schema_describes_events_as_text_and_the_file_as_the_last_field(world: World) -> None:
+    paths = world.client.get("/openapi.json").json()["paths"]
+
+    content = paths["/api/videos/{video_id}/events"]["get"]["responses"]["200"]["content"]
+    assert content == {"text/event-stream": {"schema": {"type": "string"}}}
+    form = paths["/api/videos/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert list(form["properties"]) == ["title", "edit", "video_file"]

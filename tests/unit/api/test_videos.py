@@ -1,0 +1,124 @@
+"""Tests of the answers about one video, and of its commands."""
+
+from datetime import timedelta
+
+from anb_core.adapters.system import new_id
+from anb_core.domain.model import Counters, Problem, Scope
+from anb_core.domain.retry import RetryPolicy, plan_outage
+from anb_core.ports.store import Claimed
+from tests.unit.api.conftest import World, code_of, process
+
+
+def test_a_receipt_tells_where_the_video_is(world: World) -> None:
+    ana = world.caller("ana")
+    answer = world.client.post(
+        "/api/videos/upload",
+        headers=ana,
+        data={"title": "Día", "edit": '{"trim": {"start": 2}}'},
+        files={"video_file": ("../../clip.mp4", b"\0\0\0\x18ftypisom")},
+    )
+
+    receipt = answer.json()
+    assert (answer.status_code, receipt["status"]) == (202, "uploaded")
+    video = world.client.get(answer.headers["location"], headers=ana).json()
+    assert (video["video_id"], video["task_id"]) == (receipt["video_id"], receipt["task_id"])
+    assert (video["title"], video["file_name"], video["edit"]["trim"]) == (
+        "Día",
+        "clip.mp4",
+        {"start": 2, "length": 30},
+    )
+    assert video["links"] == receipt["links"]
+    assert (video["source"]["size"], video["history"]) == (12, [])
+
+
+def test_an_upload_wakes_the_relay_which_sends_the_message(world: World) -> None:
+    video_id = world.upload(world.caller("ana"))
+
+    delivery = world.queue.receive(wait=timedelta(seconds=5))
+
+    assert delivery is not None
+    assert video_id in delivery.body
+
+
+def test_links_lead_only_where_the_status_allows_it(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+
+    def allowed() -> set[str]:
+        links = world.client.get(f"/api/videos/{video_id}", headers=ana).json()["links"]
+        return {name for name in ("download", "cancel", "retry") if links[name]}
+
+    assert allowed() == {"cancel"}
+    world.client.post(f"/api/videos/{video_id}/cancel", headers=ana)
+    assert allowed() == {"retry"}
+    world.client.post(f"/api/videos/{video_id}/retry", headers=ana)
+    assert allowed() == {"cancel"}
+
+
+def test_a_processed_video_tells_its_result_and_redirects_to_it(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+    assert code_of(world.client.get(f"/api/videos/{video_id}/download", headers=ana)) == (409, "not_processed")
+
+    process(world, video_id)
+
+    video = world.client.get(f"/api/videos/{video_id}", headers=ana).json()
+    assert (video["status"], video["progress"], video["attempts"]) == ("processed", 1.0, 1)
+    assert video["result"] == {
+        "size": 10,
+        "sha256": "ab",
+        "width": 1280,
+        "height": 720,
+        "duration": 35.5,
+        "frames": 1065,
+    }
+    assert [attempt["ending"] for attempt in video["history"]] == ["processed"]
+    answer = world.client.get(video["links"]["download"], headers=ana)
+    assert answer.status_code == 307
+    assert answer.headers["location"].startswith(f"https://{world.objects.bucket}.invalid/processed/{video_id}/1-")
+    assert "file_name=clip-processed.mp4" in answer.headers["location"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_commands_in_the_wrong_status_are_conflicts(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+
+    assert code_of(world.client.post(f"/api/videos/{video_id}/retry", headers=ana)) == (409, "wrong_status")
+    assert world.client.post(f"/api/videos/{video_id}/cancel", headers=ana).json()["status"] == "cancelled"
+    assert code_of(world.client.post(f"/api/videos/{video_id}/cancel", headers=ana)) == (409, "wrong_status")
+    world.objects.contents.clear()
+    assert code_of(world.client.post(f"/api/videos/{video_id}/retry", headers=ana)) == (409, "source_missing")
+
+
+def test_a_deleted_video_is_gone(world: World) -> None:
+    ana = world.caller("ana")
+    video_id = world.upload(ana)
+
+    assert world.client.delete(f"/api/videos/{video_id}", headers=ana).status_code == 204
+    assert code_of(world.client.get(f"/api/videos/{video_id}", headers=ana)) == (404, "video_not_found")
+    assert code_of(world.client.delete(f"/api/videos/{video_id}", headers=ana)) == (404, "video_not_found")
+
+
+def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone_and_only_if_asked_for(world: World) -> None:
+    ana, ops = world.caller("ana"), world.caller("ops", Scope.OPS)
+    video_id = world.upload(ana)
+    claimed = world.store.claim(
+        video_id, generation=None, attempt_id=new_id(), worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+    )
+    assert isinstance(claimed, Claimed)
+    problem = Problem("bucket_unavailable", "The bucket did not answer.", "http://secret.host:9000 refuses")
+    world.store.settle(claimed.lease, plan_outage(Counters(), problem, RetryPolicy(), jitter=0.5))
+
+    for headers, query, detail in (
+        (ana, "", None),
+        (ana, "?detail=true", None),
+        (ops, "", None),
+        (ops, "?detail=true", "http://secret.host:9000 refuses"),
+    ):
+        [attempt] = world.client.get(f"/api/videos/{video_id}{query}", headers=headers).json()["history"]
+        assert attempt["error"] == {
+            "code": "bucket_unavailable",
+            "message": "The bucket did not answer.",
+            "detail": detail,
+        }
