@@ -1,10 +1,10 @@
-"""The entry point of the `anb` command. On an error, the command prints one sentence on stderr, not a traceback."""
+"""The entry point of the `anb` command. On an error, the command prints a message on stderr, not a traceback."""
 
 import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
-    # `python -m` puts the current folder first in sys.path. Remove the current folder from sys.path before any import.
+    # `python -m` puts the current folder first in sys.path. Remove it, so that no import reads the current folder.
     del sys.path[0]
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command that the command line names, then exit the process."""
+    """Run the command that the user typed, then exit the process."""
     try:
         import signal  # noqa: PLC0415 - Ctrl-C may come during any import
         import threading  # noqa: PLC0415 - see above
 
-        # Before a command runs, the process has nothing to clean up, so Ctrl-C may exit at once.
+        # Let Ctrl-C exit the process at once, because the process has nothing to clean up before a command runs.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _exit_at_once)
         from anb_cli import streams  # noqa: PLC0415 - see above
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def perform(arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code. Prints an error on stderr."""
+    """Run a command and return its exit code. If the command fails, print an error message on stderr."""
     import signal  # noqa: PLC0415 - see main
 
     from anb_cli.errors import CliError, Exit, describe  # noqa: PLC0415 - see main
@@ -75,7 +75,7 @@ def _exit_at_once(*_: object) -> None:
 
 
 def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Print no traceback for exceptions that no code can catch, as in a destructor. On Ctrl-C, exit at once."""
+    """Hide the traceback of an exception that no code can catch, as in a destructor. On Ctrl-C, exit at once."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

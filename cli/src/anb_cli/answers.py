@@ -16,7 +16,7 @@ from anb_core.domain.naming import VIDEO_ID_PATTERN
 Json = dict[str, Any]
 
 LARGEST = 64_000_000
-"""Maximum size of a response body, in bytes. A page of 100 videos has about 1/100 of this size."""
+"""Maximum size of a response body, in bytes. The limit is about 100 times the size of a page of 100 videos."""
 
 LONGEST = 120.0
 """Maximum time between the first and the last byte of a response body, in seconds."""
@@ -25,10 +25,10 @@ INSUFFICIENT_STORAGE = 507
 
 
 def read(response: httpx.Response) -> httpx.Response:
-    """Read the body within the limits of size and time, and return the response with the body.
+    """Read the response body, and return the response with its body.
 
     Raises:
-        NotOurs: the body is too long or too slow.
+        NotOurs: the body is longer than LARGEST bytes, or takes longer than LONGEST seconds.
     """
     pieces, size, deadline = [], 0, time.monotonic() + LONGEST
     for piece in response.iter_bytes():
@@ -41,10 +41,10 @@ def read(response: httpx.Response) -> httpx.Response:
 
 
 def object_of(response: httpx.Response) -> Json:
-    """Return the JSON object in the response.
+    """Return the JSON object in the response body.
 
     Raises:
-        NotOurs: the response is a redirect or not a JSON object.
+        NotOurs: the response is a redirect, or its body is not a JSON object.
     """
     if response.has_redirect_location:
         place = clean(response.headers["location"])
@@ -56,7 +56,7 @@ def object_of(response: httpx.Response) -> Json:
 
 
 def video_of(data: object) -> Json:
-    """Check every field of a video that the commands use, and return the video's data.
+    """Check all fields of a video that the commands use, and return the video.
 
     Raises:
         NotOurs: a field is missing or malformed.
@@ -67,7 +67,7 @@ def video_of(data: object) -> Json:
 
 
 def receipt_of(data: Json) -> Json:
-    """Check the receipt of an upload and return it.
+    """Check the receipt of an upload, and return the receipt.
 
     Raises:
         NotOurs: the data is not the receipt of an upload.
@@ -78,7 +78,7 @@ def receipt_of(data: Json) -> Json:
 
 
 def page_of(data: Json) -> tuple[list[Json], str | None]:
-    """Return the videos of one page of the list, and the cursor of the next page or None.
+    """Return the videos of one page of the list, and the cursor of the next page (None on the last page).
 
     Raises:
         NotOurs: the data is not a page of the list.
@@ -86,7 +86,7 @@ def page_of(data: Json) -> tuple[list[Json], str | None]:
     videos, cursor = data.get("videos"), data.get("next_cursor")
     if not isinstance(videos, list) or not isinstance(cursor, str | None):
         raise NotOurs("The response is not a list of ANB Video: is the address right?")
-    # A page without videos counts as the last one, so that a faulty server can't cause an endless loop.
+    # Treat a page without videos as the last page, so that a faulty server can't cause an endless loop.
     return [video_of(video) for video in videos], cursor if videos else None
 
 
@@ -95,7 +95,7 @@ def refusal_of(response: httpx.Response) -> CliError:
     problem = _json(response)
     retry_after = _seconds(response.headers.get("retry-after"))
     if not isinstance(problem, dict) or "code" not in problem:
-        # A proxy sends a response without a problem object while the API server behind the proxy restarts.
+        # While the API restarts, a proxy in front of the API sends error responses without problem details.
         kind = Unreachable if response.is_server_error else NotOurs
         sentence = f"HTTP {response.status_code} from {response.url}, which is not ANB Video: is the address right?"
         return kind(sentence, retry_after=retry_after)
@@ -116,7 +116,7 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         case httpx.TimeoutException():
             return Unreachable(f"{url} took too long to answer.")
         case httpx.LocalProtocolError():
-            # The message is not printed, because the message may quote a header, and the header may contain the token.
+            # Do not print httpx's message, because the message may contain the header with the token.
             return Unreachable(f"The connection to {url} broke: {type(error).__name__}.")
     return Unreachable(f"The connection to {url} broke: {clean(str(error)) or type(error).__name__}.")
 
@@ -157,7 +157,7 @@ def _is_result(data: Json) -> bool:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the wait in seconds from a Retry-After header with a number or a date. None without a valid header."""
+    """Return the wait in seconds from a Retry-After header (a number or a date), or None if the header is invalid."""
     if retry_after is None:
         return None
     try:

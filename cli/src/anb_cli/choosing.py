@@ -1,4 +1,4 @@
-"""Finds the video that an id on the command line names. A unique prefix of the id is enough."""
+"""Finds the id of the video that the user names with an id, or with a unique prefix of an id."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -10,20 +10,20 @@ from anb_core.domain.errors import Invalid
 from anb_core.domain.naming import check_video_id
 
 ENOUGH_TO_ACT = 8
-"""Minimum length of an id's prefix for cancel, retry and delete. A whole id may be shorter."""
+"""Minimum length of an id's prefix for cancel, retry and delete. A complete id may be shorter."""
 
 USUAL_ID_LENGTH = 36
-"""Length of a UUID. An id of this length is complete and needs no search."""
+"""Length of a UUID. An id with the length of a UUID is complete and needs no search."""
 
 LOOKED_THROUGH = 500
-"""Only this many videos, the newest ones, are searched for a prefix. But cancel, retry and delete search all videos."""
+"""Maximum number of videos that are searched for a prefix, newest first. Cancel, retry and delete search all videos."""
 
 SHOWN = 10
-"""If several videos have the given prefix, the error message lists this many of these videos."""
+"""Maximum number of videos in the error message for a prefix that is not unique."""
 
 
 class Source(Protocol):
-    """The methods of the API client that the search needs."""
+    """The methods of the API client that `whole_id` needs."""
 
     def get(self, video_id: str) -> dict[str, Any]: ...
 
@@ -37,7 +37,7 @@ def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
 
     Raises:
         WrongUse: `given` is not a valid id, or is a prefix that is too short, or several ids start with `given`.
-        Refused: no video has this id or prefix.
+        Refused: no video's id is `given` or starts with `given`.
     """
     if not given.strip():
         raise WrongUse("An id is empty: give a video's id, or enough of its beginning.")

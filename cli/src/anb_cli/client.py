@@ -1,4 +1,4 @@
-"""The HTTP client of the API. Every failure is raised as a CliError with a sentence for the user."""
+"""The HTTP client of the API. Every failure is raised as a CliError with a message for the user."""
 
 import json
 import uuid
@@ -25,17 +25,17 @@ from anb_core.domain.backoff import backoff
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 SILENCE = 40.0
-"""An event stream counts as dead after this many seconds without a byte. The API sends a comment every 15 seconds."""
+"""Seconds without a byte after which an event stream counts as broken. The API sends a comment every 15 seconds."""
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
 """Maximum total wait between the tries of an upload, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum total wait after a part of the file was sent, in seconds. The change to another network takes less time."""
+"""Maximum total wait, in seconds, if a part of the file was sent. This is enough time to change to another network."""
 PATIENCE_WHILE_HELD = 150.0
-"""Maximum total time of waiting while the API still serves an earlier, broken request of the upload, in seconds.
+"""Maximum total wait, in seconds, while the API still serves an earlier, broken request of the same upload.
 
-The API notices a broken connection within one minute.
+The API detects a broken connection within one minute.
 """
 
 PAGE = 100
@@ -43,10 +43,10 @@ PAGE = 100
 
 
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
-    """Return the seconds to wait before the upload is sent again, or None to give up.
+    """Return the seconds to wait before the client sends the upload again, or None if the client must give up.
 
     `tries` is the number of failures so far, and `error` is the last failure. `waited` is the total wait in seconds.
-    `begun` says whether any byte of the file was sent. The Idempotency-Key makes another try safe.
+    `begun` is true if any byte of the file was sent. The Idempotency-Key makes it safe to send the upload again.
     """
     match error:
         case NotOurs():
@@ -63,14 +63,14 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
 
 
 def http_client(url: str, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
-    """Return an HTTP client for the URL. The client uses the proxies and certificates of the environment.
+    """Return an HTTP client for the URL, with the proxies and certificates that the environment variables name.
 
     Raises:
         WrongUse: the proxies or certificates can't be used.
     """
     loopback = is_loopback(url)
     try:
-        # A proxy can't reach this machine's loopback address. Loading certificates is slow, and only HTTPS needs them.
+        # For a loopback address, use no proxy. Load certificates only for HTTPS, because loading certificates is slow.
         return httpx.Client(trust_env=not loopback, verify=not loopback or urlsplit(url).scheme == "https", **options)
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         for kind, proxy in getproxies().items():
@@ -108,7 +108,7 @@ class Api:
         return video_of(self._json("GET", _path(video_id)))
 
     def videos(self, statuses: Sequence[str] = (), *, limit: int | None = None) -> Iterator[Json]:
-        """Yield at most `limit` videos, newest first. Pages are fetched when they are needed."""
+        """Yield at most `limit` videos, newest first. Fetch the next page only when the caller needs its videos."""
         cursor: str | None = None
         left = limit
         while left is None or left > 0:
@@ -145,7 +145,7 @@ class Api:
     ) -> Json:
         """Upload a file as a stream and return the API's receipt.
 
-        A request without a response is sent again with the same Idempotency-Key.
+        If a request gets no response, the client sends the request again with the same Idempotency-Key.
         `on_bytes(sent)` is called with the number of bytes of the file that the current request has sent.
         `on_wait(seconds, error)` is called before each wait.
         """
@@ -185,7 +185,7 @@ class Api:
             data={"title": title} | ({"edit": json.dumps(edit)} if edit else {}),
             files={"video_file": (source.name, source.reader(on_bytes), "application/octet-stream")},
             headers={"Idempotency-Key": key},
-            # After the last byte, the API may need minutes to store a big file on a slow disk.
+            # Use a long timeout, because the API may need minutes to store a big file on a slow disk.
             timeout=httpx.Timeout(300.0, connect=5.0, write=60.0),
         )
         return receipt_of(receipt)
@@ -205,7 +205,7 @@ class Api:
             yield from events_of(response)
 
     def download_url(self, video_id: str) -> str:
-        """Return a URL that downloads the finished video without a token. The URL expires."""
+        """Return a presigned URL of the finished video. The URL needs no token, and expires."""
         response = self._request("GET", f"{_path(video_id)}/download")
         try:
             if response.has_redirect_location:

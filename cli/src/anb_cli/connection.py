@@ -14,7 +14,7 @@ from anb_cli.stack.folder import current_folder, find
 _SCHEMES = ("http", "https")
 
 _PAGES = re.compile(r"(/api|/api/videos|/docs|/redoc|/openapi\.json|/healthz|/readyz)?/*$")
-"""Paths that are removed from the end of ANB_URL, because people often copy a page's address into it."""
+"""Paths that are removed from the end of ANB_URL, because people often copy the address of a page into ANB_URL."""
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?", re.IGNORECASE)
 LONGEST_NAME = 253
@@ -26,15 +26,16 @@ class Connection:
     """A deployment and the token for it."""
 
     url: str
-    """Base URL of the API, without a slash at its end."""
+    """Base URL of the API, without a trailing slash."""
     token: str = field(repr=False)
     """The bearer token."""
 
 
 def connection(environ: Mapping[str, str], folder: Path | None = None) -> Connection:
-    """Return the address and token of a deployment. The search for `.anb` starts at `folder` or the current folder.
+    """Return a deployment's address and token, from `environ` or from the nearest `.anb` folder.
 
-    The token of a local stack is never sent to another address. No error message contains a token or a password.
+    The search for `.anb` begins in `folder`, by default in the current folder, and continues in its parent folders.
+    A local stack's token is used only for the local stack's address. Error messages contain no tokens or passwords.
 
     Raises:
         WrongUse: the address or the token is missing or malformed.
@@ -70,7 +71,7 @@ def _local(token: str, folder: Path | None) -> Connection:
 
 
 def _checked_url(given: str) -> str:
-    """Return the base URL of the deployment, without path, query and slash at its end.
+    """Return the base URL of the deployment, without the path of a page, query or trailing slash.
 
     Raises:
         WrongUse: the value is not an HTTP address.
@@ -104,7 +105,7 @@ def _checked_token(given: str, what: str = "ANB_TOKEN") -> str:
     """Return the token without surrounding whitespace, or "". A token from a file often ends with a line break.
 
     Raises:
-        WrongUse: the token contains a character that is not allowed in tokens. `what` names the token in the message.
+        WrongUse: the token contains an invalid character. The message calls the token `what`.
     """
     token = given.strip()
     for place, letter in enumerate(token, start=1):

@@ -1,7 +1,7 @@
 """Downloads a finished video.
 
-A download to a file first writes a partial file in the same folder. After an error, a new download continues there.
-A complete partial file is renamed to the name of the target file.
+A download to a file first writes a partial file in the same folder. A later download resumes the partial file.
+When the partial file is complete, it is renamed to the target file.
 A download to a pipe, a device or stdout has no partial file.
 """
 
@@ -31,11 +31,13 @@ LONGEST_NAME = 255
 """Maximum length of a file name on common file systems, in bytes."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths of open file descriptors. Opening such a path again would write from offset 0, so it is not opened again."""
+"""Paths of open file descriptors. To open such a path again would start at offset 0, so duplicate the descriptor."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
-    """Return the path to download to. Only a file that `output` names is replaced. A symlink is followed.
+    """Return the path of the downloaded file. Replaces an existing file only if `output` names the file.
+
+    If `output` is a symlink, returns the target of the symlink.
 
     Raises:
         WrongUse: the path can't be written.
@@ -45,7 +47,7 @@ def target(video: dict[str, Any], output: Path | None) -> Path:
     try:
         if output is None or output.is_dir():
             name = safe_file_name(result_file_name(str(video["file_name"])))
-            # The name is always written in UTF-8, even if the locale has another encoding.
+            # Encode the file name as UTF-8, even if the locale has another encoding.
             path = (output or Path()) / os.fsdecode(name.encode())
             if os.path.lexists(path):
                 raise WrongUse(f"{_shown(path)} exists already: name another file, or this one, with -o.")
@@ -60,7 +62,7 @@ def target(video: dict[str, Any], output: Path | None) -> Path:
 
 
 def is_written_through(path: Path) -> bool:
-    """Whether the path is an existing pipe, device or open descriptor. Such a path has no partial file.
+    """Whether the path is a pipe, a device or an open descriptor. A download to such a path has no partial file.
 
     Raises:
         OSError: the path can't be examined.
@@ -82,7 +84,7 @@ def download(
 ) -> None:
     """Download the result of a processed video to `path`, which `target` returned.
 
-    A file at `path` is always complete. `on_bytes` is called with the total number of bytes written so far.
+    The file at `path` appears only when complete. `on_bytes` is called with the total number of bytes written so far.
 
     Raises:
         Unreachable: the bucket does not respond.
@@ -109,18 +111,18 @@ def download(
 
 
 class _PartialFile:
-    """The partial file, which contains an incomplete download. The partial file is in the folder of the final file."""
+    """The file that contains an incomplete download, in the same folder as the final file."""
 
     def __init__(self, path: Path, digest: str) -> None:
         self._path = path
-        # The name contains the checksum, so that a partial file of another result is never resumed.
+        # Put the checksum into the name, so that a download never resumes the partial file of another result.
         end = f".{digest[:16]}.part"
         name = os.fsencode(path.name)[: LONGEST_NAME - len(end) - 1]
         self._file = path.with_name(f".{os.fsdecode(name)}{end}")
 
     @property
     def bytes_done(self) -> int:
-        """Number of bytes in the file."""
+        """Number of bytes in the partial file."""
         try:
             found = self._file.lstat()
         except FileNotFoundError:
@@ -132,7 +134,7 @@ class _PartialFile:
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
         """Open the file for appending, or with `restart` for overwriting. Yields a function that writes bytes."""
-        # The file is unbuffered, because buffered bytes would be lost if the connection broke.
+        # Do not buffer, because buffered bytes would be lost if the connection broke.
         with self._file.open("wb" if restart else "ab", buffering=0) as file:
             yield _writer(file)
 
@@ -146,7 +148,7 @@ class _PartialFile:
 
 
 class _DirectOutput:
-    """A download to a pipe, device or open descriptor. Written bytes can't be removed again."""
+    """A download to a pipe, device or open descriptor, where written bytes can't be removed again."""
 
     def __init__(self, out: BinaryIO) -> None:
         self.bytes_done = 0
@@ -169,7 +171,7 @@ class _DirectOutput:
 
 
 def _writer(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
-    """Return a function that writes all bytes to an unbuffered file. The file's `write` may write only some bytes."""
+    """Return a function that writes all bytes to a file, although one `write` of an unbuffered file may write fewer."""
 
     def write(data: bytes) -> None:
         rest = memoryview(data)
@@ -203,9 +205,9 @@ def _fetch(
 
 
 def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Callable[[int], None]) -> None:
-    """Download from the first missing byte to the end.
+    """Download the missing bytes from a presigned URL.
 
-    The presigned URL alone grants access. A separate HTTP client is used, so that the bucket never gets the API token.
+    Use a separate HTTP client, so that the bucket never gets the API token. The presigned URL needs no token.
     """
     bytes_done = out.bytes_done
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={bytes_done}-"} if bytes_done else {})
@@ -228,7 +230,7 @@ def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Ca
 
 def _open(path: Path) -> BinaryIO:
     number = _descriptor(path)
-    # O_CREAT and O_TRUNC are not used, because the path exists and is not a regular file.
+    # Open without O_CREAT and O_TRUNC, because the path exists and is not a regular file.
     file: BinaryIO = os.fdopen(os.open(path, os.O_WRONLY) if number is None else os.dup(number), "wb", buffering=0)
     if file.isatty() or stat.S_ISBLK(os.fstat(file.fileno()).st_mode):
         kind = "a terminal" if file.isatty() else "a disk"

@@ -2,7 +2,7 @@
 
 MiniStack pins its own version of botocore, so MiniStack is installed in a separate virtual environment.
 `anb up` and the contract tests use this module.
-The emulator accepts only requests that are signed with the secret that the module's caller chose.
+The emulator accepts only requests that are signed with the caller's secret.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
 
     The environment is in the user's cache directory. Each lock file and Python version has its own environment.
     Several processes may call `install` at the same time: one process installs, the other processes wait.
-    `announce` gets a message before an installation.
+    Before an installation, `announce` is called with a message.
 
     Raises:
         StackTrouble: MiniStack can't be installed.
@@ -60,13 +60,13 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def install_lock(python: Path) -> None:
-    """Install the packages of the lock file for an interpreter.
+    """Install the packages of MiniStack's lock file into the virtual environment of `python`.
 
     Raises:
         CalledProcessError: pip failed.
     """
     subprocess.run(
-        # -I prevents Python from importing modules of the current folder.
+        # Use -I, so that Python imports no modules of the current folder.
         [python, "-I", "-m", "pip", "install", "--quiet", "--no-compile", "--require-hashes", "-r", _LOCK],
         check=True,
         capture_output=True,
@@ -75,7 +75,7 @@ def install_lock(python: Path) -> None:
 
 def _signed(url: str, secret: str) -> dict[str, str]:
     """Return the headers of a GET request that is signed with the secret."""
-    # botocore is imported in this function, so that the import runs while the emulator starts.
+    # Import botocore inside the function, so that the slow import runs while the emulator starts.
     from botocore.auth import S3SigV4Auth  # noqa: PLC0415
     from botocore.awsrequest import AWSRequest  # noqa: PLC0415
     from botocore.credentials import Credentials  # noqa: PLC0415
@@ -86,7 +86,7 @@ def _signed(url: str, secret: str) -> dict[str, str]:
 
 
 class Emulator:
-    """A MiniStack process on 127.0.0.1:`port`. The folder `data` keeps its objects, queues and log.
+    """A MiniStack process on 127.0.0.1:`port`. The folder `data` contains the objects, the queues and the log.
 
     The emulator can be started again after a stop or a crash. Queues survive a normal stop, but not SIGKILL.
     The emulator accepts requests signed with `secret` as the AWS secret access key and with any access key id.
@@ -105,16 +105,16 @@ class Emulator:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, within: float = 60.0) -> None:
-        """Start the emulator and wait until it answers, at most `within` seconds.
+        """Start the emulator and wait until it responds, at most `within` seconds.
 
         Raises:
-            StackTrouble: another program uses the port, or the emulator does not answer. The message quotes the log.
+            StackTrouble: another program uses the port, or the emulator does not respond. The message quotes the log.
         """
         python = install()
         self._refuse_a_port_in_use()
         self._data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            # The emulator gets a new session, because Ctrl-C must not end the emulator while workers finish jobs.
+            # Start a new session, so that Ctrl-C does not end the emulator while workers finish their jobs.
             self._process = subprocess.Popen(
                 [python, "-I", "-u", CHILD],
                 stdin=subprocess.PIPE,
@@ -134,7 +134,7 @@ class Emulator:
             time.sleep(_POLL_SECONDS)
 
     def healthy(self) -> bool:
-        """Whether the emulator runs and answers."""
+        """Whether the emulator runs and responds."""
         if not self.running:
             return False
         try:
@@ -158,7 +158,7 @@ class Emulator:
         self._process = None
 
     def _environment(self) -> dict[str, str]:
-        # Only PATH is taken from the user's environment: the emulator must not use the user's AWS profile or Docker.
+        # Copy only PATH from the user's environment. The emulator must not use the user's AWS profile or Docker.
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "ANB_EMULATOR_SECRET": self._secret,

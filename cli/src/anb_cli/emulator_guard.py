@@ -1,11 +1,11 @@
 """Runs MiniStack behind a guard that checks signatures. The interpreter of the emulator's environment runs this script.
 
-The emulator stops even if its parent process is killed, because this script stops when its standard input closes.
+The script stops when its standard input closes, so the emulator stops even if its parent process is killed.
 
-MiniStack itself accepts requests from everyone: from every user of this machine, and from every web page in a browser.
-The guard accepts only requests signed with the secret that the script gets at startup (AWS Signature Version 4).
-The signature is in the headers or in a presigned URL.
-MiniStack's administration paths can delete all data, so only the readiness check is open.
+MiniStack itself accepts requests from every user of the machine, and from every web page in a browser.
+The guard accepts only requests that are signed with the secret of the emulator (AWS Signature Version 4).
+The signature of a request is in the headers, or in the query of a presigned URL.
+MiniStack's administration paths can delete all data, so the guard refuses them, except the readiness check.
 """
 
 import calendar
@@ -42,7 +42,7 @@ MOST_UNHASHED = 4 * 1024 * 1024
 """Maximum size of a body that is read before its signature is checked, in bytes. An SQS message has at most 1 MiB."""
 
 NOT_HASHED = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
-"""Values of x-amz-content-sha256 for a body whose hash is not signed."""
+"""Values of the header x-amz-content-sha256 for a body whose hash is not signed."""
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -51,17 +51,17 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Refused(Exception):
-    """A request that the guard refuses. The message says why."""
+    """The guard refuses the request. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The signature of a request, not yet verified."""
+    """The unverified signature of a request."""
 
     scope: tuple[str, ...]
     """The signature's scope: access key id, date, region, service and the word `aws4_request`."""
     signed: frozenset[str]
-    """Lower-case names of the signed headers."""
+    """Names of the signed headers, in lower case."""
     signature: str
     """The signature as hexadecimal digits."""
     moment: str
@@ -71,10 +71,10 @@ class Claim:
 
     @classmethod
     def of(cls, headers: dict[str, str], query: str) -> "Claim":
-        """Read the signature from the query or the headers.
+        """Read the signature from the request's query or headers.
 
         Raises:
-            Refused: the request is not signed, or its lifetime is not a number.
+            Refused: the request is not signed, or the URL's lifetime is not a number.
         """
         parameters = dict(parse_qsl(query, keep_blank_values=True))
         if "X-Amz-Signature" in parameters:
@@ -97,7 +97,7 @@ class Claim:
         )
 
     def check(self, headers: dict[str, str], now: float) -> None:
-        """Check the signature's format, time and list of headers, but not its value. `now` is a Unix time.
+        """Check the format, the time and the header names of the signature. `now` is a Unix time in seconds.
 
         Raises:
             Refused: the signature is malformed or expired, or leaves out a header that S3 or SQS uses.
@@ -125,7 +125,7 @@ class Guard:
         self._clock = clock
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass one request to the app, or refuse it."""
+        """Pass a correctly signed request to the app. Respond to other requests with status 403."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -138,7 +138,7 @@ class Guard:
             await _answer(send, 403, "AccessDenied", str(refusal), empty=scope["method"] == "HEAD")
 
     async def _admitted(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
-        """Verify a request. Returns the scope and the `receive` that the app gets.
+        """Verify a request, and return the ASGI `scope` and `receive` for the app.
 
         Raises:
             Refused: the request is not signed correctly. The returned `receive` raises Refused for a wrong hash.
@@ -157,7 +157,7 @@ class Guard:
         if not hmac.compare_digest(self._signature(claim, scope, query, body).encode(), claim.signature.encode()):
             raise Refused("The signature does not match.")
         if claim.life is not None:
-            # Move the signature to the headers, because MiniStack checks presigned URLs with a secret of its own.
+            # Move the signature to the headers, because MiniStack checks presigned URLs with its own secret.
             return _signed_in_headers(scope, claim, query), receive
         if hashed is None:
             return scope, _replay(body)
@@ -179,7 +179,7 @@ class Guard:
 
 
 async def _whole(receive: Receive) -> bytes:
-    """Read the whole body of a request that has no hash of its body.
+    """Read the complete body of a request that has no hash of its body.
 
     Raises:
         Refused: the body is too long, or the connection broke.
@@ -198,7 +198,7 @@ async def _whole(receive: Receive) -> bytes:
 
 
 def _replay(body: bytes) -> Receive:
-    """Return a `receive` that gives the app a body that was already read."""
+    """Return a `receive` function that returns an already received body."""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -207,9 +207,9 @@ def _replay(body: bytes) -> Receive:
 
 
 def _checking(receive: Receive, wanted: str) -> Receive:
-    """Return a `receive` function that passes the body to the app.
+    """Return a `receive` function that also checks the hash of the body.
 
-    At the end of the body, `receive` raises Refused if the body's SHA-256 is not `wanted`.
+    At the end of the body, the function raises Refused if the body's SHA-256 is not `wanted`.
     """
     digest = hashlib.sha256()
 
@@ -237,7 +237,7 @@ def _signed_in_headers(scope: Message, claim: Claim, query: str) -> Message:
 
 
 def _without_cors(send: Send) -> Send:
-    """Return a `send` that drops CORS headers, so that no web page of another origin can read a response."""
+    """Return a `send` function that drops CORS headers, so that web pages of other origins can't read responses."""
 
     async def passing(message: Message) -> None:
         if "headers" in message:
@@ -256,20 +256,20 @@ async def _answer(send: Send, status: int, code: str, message: str, *, empty: bo
 
 
 class WriteFailed(BaseException):
-    """An object could not be written to the disk.
+    """The emulator could not write an object to the disk.
 
-    The base class is BaseException, because MiniStack catches every Exception and reports success.
+    Derives from BaseException, because MiniStack catches every Exception and reports success.
     """
 
 
 class WriteFailureResponder:
-    """ASGI middleware that responds with 507 when an object could not be written to the disk."""
+    """ASGI middleware that responds with status 507 if the emulator can't write an object to the disk."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Pass one request to the app, or respond with 507."""
+        """Pass one request to the app. If the app raises WriteFailed, respond with status 507."""
         try:
             await self._app(scope, receive, send)
         except WriteFailed as error:
@@ -279,7 +279,7 @@ class WriteFailureResponder:
 def checked_persist(s3: Any) -> Callable[[str, str, Message], None]:  # noqa: ANN401 - MiniStack has no types
     """Return a replacement for MiniStack's function that writes an object to disk. The new function raises WriteFailed.
 
-    MiniStack's own function only logs a warning when the write fails, and then leaves the body in memory.
+    If the write fails, MiniStack's own function only logs a warning and keeps the body in memory.
     """
     persist = s3._persist_object  # noqa: SLF001 - MiniStack has no public hook for this, and its version is locked
 
@@ -300,7 +300,7 @@ def _stop_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Serve requests until SIGTERM."""
     from ministack import app as ministack  # noqa: PLC0415 - unit tests import this module without MiniStack
     from ministack.services import s3  # noqa: PLC0415
 

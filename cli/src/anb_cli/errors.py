@@ -1,9 +1,9 @@
-"""The exit codes and the exceptions that end a command. Scripts use the exit code, and people read the sentence.
+"""The exit codes and the exceptions that end a command. Scripts use the exit code, and people read the message.
 
-CliError                an exit code and one sentence
+CliError                an error with an exit code and a message
 |-- VideoFailed     1   a video did not become `processed`, or a downloaded file has the wrong size or checksum
-|-- WrongUse        2   the command can't be run as it was given, for example without a file or a token
-|   `-- OutputLost      stdout could not be written
+|-- WrongUse        2   the command can't run with the given arguments or environment, such as a missing token
+|   `-- OutputLost      the command could not write to stdout
 |-- Refused         3   the API refused the request; `code` is the API's error code
 |-- Unreachable     4   the API does not respond
 |   `-- NotOurs         the server that responds is not ANB Video, so a retry would not help
@@ -31,7 +31,7 @@ class Exit(IntEnum):
 
 
 class CliError(Exception):
-    """An error that ends a command. `str(error)` is the sentence for the user, `exit` the exit code."""
+    """An error that ends a command. `str(error)` is the message for the user. `exit` is the exit code."""
 
     exit: Exit
 
@@ -47,19 +47,19 @@ class VideoFailed(CliError):
 
 
 class WrongUse(CliError):
-    """The command can't be run with these arguments or in this environment."""
+    """The command can't run with the given arguments, or in the current environment."""
 
     exit = Exit.WRONG_USE
 
 
 class OutputLost(WrongUse):
-    """Stdout could not be written. The sentence is empty if the reader of a pipe closed the pipe, as `head` does."""
+    """The command could not write to stdout. The message is empty if a pipe's reader such as `head` closed the pipe."""
 
 
 class Refused(CliError):
     """The API refused the request.
 
-    `code` is the API's error code, `status` the HTTP status, `retry_after` the Retry-After header in seconds or None.
+    `code` is the API's error code. `status` is the HTTP status. `retry_after` is the Retry-After header in seconds.
     """
 
     exit = Exit.REFUSED
@@ -96,7 +96,7 @@ class StackTrouble(CliError):
 
 
 def describe(error: Exception) -> tuple[Exit, str]:
-    """Return the exit code and the sentence for an exception that is not a CliError."""
+    """Return the exit code and the message for an exception that is not a CliError."""
     if isinstance(error, OSError):
         where = f"{clean(readable(os.fsdecode(error.filename)))}: " if isinstance(error.filename, str | bytes) else ""
         return Exit.WRONG_USE, f"{where}{error.strerror or error}."
@@ -104,5 +104,5 @@ def describe(error: Exception) -> tuple[Exit, str]:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
-    # The message of the exception is left out, because the message may contain a token.
+    # Leave out the message of the exception, because the message may contain a token.
     return Exit.VIDEO_FAILED, f"A fault of anb itself, please report it: {type(error).__name__}{place}."

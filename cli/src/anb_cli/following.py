@@ -16,16 +16,16 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""If the API gives no response for this many seconds, `follow` fails. A restart of the API takes less time."""
+"""Seconds without a response of the API after which `follow` fails. A restart of the API takes less time."""
 
 SILENCE = 3.0
-"""The API is polled after this many seconds without an event, because some proxies buffer event streams."""
+"""Seconds without an event after which `follow` polls the API, because some proxies buffer event streams."""
 
 FIRST_PAUSE = timedelta(seconds=0.25)
 LONGEST_PAUSE = timedelta(seconds=3)
 
 HOPELESS = frozenset({401, 403, 404, 410})
-"""HTTP statuses that a retry will not change."""
+"""HTTP statuses of errors for which a retry does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Update:
     progress: float
     """Fraction of the job that is done, from 0 to 1."""
     error: str | None = None
-    """Message and error code of the video's error, or None."""
+    """Message and code of the video's error, or None."""
     at: datetime | None = field(default=None, compare=False)
-    """Time of the change, or None if unknown."""
+    """Time at which the video got into the state, or None if unknown."""
 
     @property
     def final(self) -> bool:
-        """Whether the video can change only by a new command."""
+        """Whether the job has ended: its status is terminal, or the video was deleted."""
         return self.status is None or self.status.terminal
 
 
@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 def pause_after(breaks: int) -> float:
-    """Return the wait before the next stream, in seconds, if the last `breaks` streams all ended without an event."""
+    """Return the seconds to wait before the next stream, after `breaks` streams in a row ended without an event."""
     return backoff(breaks + 1, base=FIRST_PAUSE, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
 
 
@@ -68,9 +68,9 @@ def follow(
     monotonic: Callable[[], float] = time.monotonic,
     silence: float = SILENCE,
 ) -> Iterator[Update]:
-    """Yield every change of a video. The last update is final. A broken stream is resumed after its last event.
+    """Yield every change of a video until the status is final. A new stream continues after the last received event.
 
-    After `silence` seconds without an event, the API is polled, because a proxy may buffer the events.
+    After `silence` seconds without an event, `follow` polls the API, because a proxy may buffer the events.
 
     Raises:
         Unreachable: the API has not responded for a minute, or the server is not ANB Video.
@@ -97,7 +97,7 @@ def _streamed_and_polled(
             event = stream.next(silence)
             if event is not None:
                 last_id, breaks, last_response = event.id or last_id, 0, monotonic()
-                # An event that a proxy delayed may be older than the last polled state.
+                # Skip an event that is older than the last polled state, because a proxy may delay events.
                 yield from (update for update in _of_event(event) if not _older(update.at, polled_state_at))
                 continue
             try:
@@ -117,11 +117,11 @@ class _Stream:
     def __init__(self, api: Source, video_id: str, last_id: str | None) -> None:
         self.ended = False
         self._received: queue.SimpleQueue[ServerSentEvent | CliError | None] = queue.SimpleQueue()
-        # The thread is a daemon, so that an open stream does not keep the process alive.
+        # Use a daemon thread, so that an open stream does not keep the process alive.
         threading.Thread(target=self._read, args=(api, video_id, last_id), daemon=True).start()
 
     def next(self, silence: float) -> ServerSentEvent | None:
-        """Return the next event. None if no event arrives within `silence` seconds, or if the stream ends.
+        """Return the next event, or None if the stream ends or no event arrives within `silence` seconds.
 
         Raises:
             Refused: the API refused the stream, and a retry would not help.
@@ -149,10 +149,10 @@ class _Stream:
 
 
 def of_video(video: dict[str, Any]) -> Update:
-    """Return the state of a video that the API returned.
+    """Return the state of a video from the API's JSON object.
 
     Raises:
-        NotOurs: the status is unknown to this version, or a field is malformed.
+        NotOurs: this version of `anb` does not know the status, or a field is malformed.
     """
     update = _update(video, "updated_at")
     if update is None:
@@ -168,7 +168,7 @@ def _of_event(event: ServerSentEvent) -> Iterator[Update]:
         data = json.loads(event.data)
     except (ValueError, RecursionError):
         return
-    # An event with a status that only newer versions know is ignored.
+    # Ignore an event with an unknown status, which only newer versions of the API send.
     update = _update(data, "at") if isinstance(data, dict) else None
     if update is not None:
         yield update

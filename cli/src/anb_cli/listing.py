@@ -1,4 +1,4 @@
-"""Lays out the list of videos for a terminal: one line per video, always with its status."""
+"""Formats the list of videos for a terminal: one line per video, always with the video's status."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -27,7 +27,7 @@ ID, STATUS, DONE, UPLOADED, TITLE = range(len(HEADINGS))
 
 GAP = "  "
 TITLE_ROOM = 12
-"""Minimum width of the column with titles. Other columns are left out until this column has its minimum width."""
+"""Minimum width of the title column. On narrow terminals, other columns are omitted to reach this width."""
 
 LONGEST_STATUS = max(map(len, STYLES))
 
@@ -35,15 +35,15 @@ _CHOICES = ((ID, STATUS, DONE, UPLOADED, TITLE), (ID, STATUS, DONE, TITLE), (ID,
 
 
 def cells(video: dict[str, Any]) -> tuple[str, ...]:
-    """Return the cells of a video's row as text, in the order of `HEADINGS`."""
+    """Return the texts of a video's row, in the order of `HEADINGS`."""
     uploaded = datetime.fromisoformat(video["created_at"]).astimezone()
     return video["video_id"], video["status"], f"{video['progress']:.0%}", f"{uploaded:%Y-%m-%d %H:%M}", video["title"]
 
 
 def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
-    """Yield lines of at most `width` columns, headings first.
+    """Yield the heading line and one line per video, each at most `width` columns wide.
 
-    If whole ids leave too little width for titles, ids are shortened to prefixes that are unique in this list.
+    If complete ids leave too little width for titles, ids are shortened to prefixes that are unique in the list.
     """
     rows = [tuple(map(clean, cells(video))) for video in videos]
     shown, columns, widths = _fit(rows, width)
@@ -61,7 +61,7 @@ def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
 def _fit(
     rows: Sequence[tuple[str, ...]], width: int
 ) -> tuple[Sequence[tuple[str, ...]], tuple[int, ...], dict[int, int]]:
-    """Return the rows, the columns that are shown, and the width of each column."""
+    """Return the rows, the columns that fit into `width`, and the width of each column."""
     length = _unique_length([row[ID] for row in rows])
     short = [(row[ID][:length], *row[STATUS:]) for row in rows]
     title = min(TITLE_ROOM, _widest(rows, TITLE))
@@ -80,7 +80,7 @@ def _widest(rows: Sequence[tuple[str, ...]], column: int) -> int:
 
 
 def _unique_length(ids: Sequence[str]) -> int:
-    """Return the minimum prefix length that distinguishes the ids and that every command accepts."""
+    """Return the minimum length of prefixes that are unique among the ids and that every command accepts."""
     ordered = sorted(ids)
     shared = max((len(commonprefix(pair)) for pair in pairwise(ordered)), default=0)  # noqa: RUF071 - no paths
     return max(ENOUGH_TO_ACT, shared + 1)

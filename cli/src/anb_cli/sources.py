@@ -1,4 +1,4 @@
-"""Opens the file or pipe to upload. A pipe is first copied to a temporary file, so that a retry can read it again."""
+"""Opens the file or pipe to upload. Copies a pipe to a temporary file first, so that a retry can read the copy."""
 
 import errno
 import os
@@ -29,24 +29,24 @@ class Source:
     """A video to upload: a range of bytes of an open file."""
 
     name: str
-    """File name that is sent to the API."""
+    """File name for the API."""
     title: str
-    """Title of the video if the user gives no title."""
+    """Title of the video, if the user gives no other title."""
     file: BinaryIO
     begin: int
-    """Offset of the first byte in `file`."""
+    """Offset in `file` of the video's first byte."""
     size: int
-    """Number of bytes from `begin` on."""
+    """Size of the video in bytes."""
 
     def reader(self, on_bytes: Callable[[int], None]) -> "Reader":
-        """Return a reader of all bytes. The reader calls `on_bytes` with the number of bytes read so far."""
+        """Return a reader of the video's bytes. The reader calls `on_bytes` with the number of bytes read so far."""
         return Reader(self, on_bytes)
 
 
 class Reader:
-    """A file-like object from which httpx reads a source. httpx calls `seek` to find the size.
+    """A file-like object from which httpx reads a source. httpx calls `seek` to determine the size.
 
-    The file may change during the upload. Bytes that are appended are not sent. A file that shrinks raises WrongUse.
+    If the file grows during the upload, `read` ignores the new bytes. If the file shrinks, `read` raises WrongUse.
     """
 
     def __init__(self, source: Source, on_bytes: Callable[[int], None]) -> None:
@@ -74,7 +74,7 @@ class Reader:
 
 
 def check(given: Path) -> None:
-    """Check that a file can be uploaded, before the first upload begins.
+    """Check that a file can be uploaded. A command checks all its files before the first upload.
 
     Raises:
         WrongUse: the file does not exist, is a folder, or can't be read.
@@ -92,7 +92,7 @@ def check(given: Path) -> None:
 
 @contextmanager
 def opened(given: Path, on_bytes: Callable[[int], None]) -> Iterator[Source]:
-    """Open the source that the command line names (`-` is stdin). `on_bytes` gets the number of bytes read from a pipe.
+    """Open the file or pipe `given` (`-` is stdin). For a pipe, call `on_bytes` with the number of bytes read so far.
 
     Raises:
         WrongUse: the source can't be read, is empty, or is neither a file nor a pipe.
@@ -150,7 +150,7 @@ def _copy(pipe: BinaryIO, copy: BinaryIO, on_bytes: Callable[[int], None]) -> in
 
 
 def shown_name(given: Path) -> str:
-    """Return the name of the file's progress bar."""
+    """Return the name that a file's progress bar shows."""
     return _shown(given if _is_nameless(given) else Path(given.name))
 
 
@@ -159,11 +159,11 @@ def _shown(given: Path) -> str:
 
 
 def _names(given: Path) -> tuple[str, str]:
-    """Return the file name for the API, and the title."""
+    """Return the file name for the API, and the default title."""
     name = NAMELESS if _is_nameless(given) else readable(given.name)
     return safe_file_name(name), title_from_file_name(name)
 
 
 def _is_nameless(given: Path) -> bool:
-    # The shell gives pipes names such as /dev/stdin or /dev/fd/63.
+    # Shells name pipes /dev/stdin or /dev/fd/63, for example.
     return given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc")

@@ -1,7 +1,7 @@
 """Replaces stdout and stderr with streams that never cause a traceback.
 
-Writing fails if the shell closed the stream, if the disk is full, or if a pipe has no reader.
-Writing also fails if the stream's encoding does not have a character of the text.
+A write fails if the shell has closed the stream, the disk is full, or nobody reads the pipe.
+A write also fails if the encoding of the stream lacks a character of the text.
 """
 
 import errno
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# The modes (stdin for writing, stdout for reading) are wrong on purpose: using a closed stream must still fail.
+# The wrong modes, such as writing for stdin, are on purpose: the use of a closed stream must still fail.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
 class _Output(io.FileIO):
-    """A stream that raises OutputLost at its first failure. Later writes, such as the flush at exit, are dropped."""
+    """A stream that raises OutputLost at its first failure, and ignores later writes, such as the flush at exit."""
 
     failed = False
 
@@ -34,7 +34,7 @@ class _Output(io.FileIO):
         if self.failed:
             return size
         try:
-            # `write` returns None if a non-blocking file accepts no bytes now. The buffer then tries again.
+            # `write` returns None if a non-blocking file is full. Return 0, so that the buffer tries again.
             return super().write(data) or 0
         except OSError as error:
             self.failed = True
@@ -42,12 +42,12 @@ class _Output(io.FileIO):
             return size
 
     def on_failure(self, error: OSError) -> None:
-        # The reader of a pipe, such as `head`, closes the pipe on purpose, so no message is needed.
+        # Print no message for a closed pipe, because a reader such as `head` closes the pipe on purpose.
         raise OutputLost("" if error.errno == errno.EPIPE else f"The output can't be written: {error.strerror}.")
 
 
 class _ErrorOutput(_Output):
-    """A stream that ignores write errors. Used for stderr, because a failure of stderr can't be printed anywhere."""
+    """Stderr as a stream that ignores write errors, because no other stream could show an error of stderr."""
 
     def on_failure(self, error: OSError) -> None:
         pass
@@ -59,7 +59,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # If the descriptor stayed free, the next opened file would get this descriptor and the printed text.
+            # Occupy the free descriptor. Otherwise, the next opened file would get this descriptor and the output.
             with suppress(OSError):
                 os.open(os.devnull, mode)
     sys.stdout = _text(_Output(STDOUT, "w", closefd=False), sys.stdout)
@@ -70,7 +70,7 @@ def prepare() -> None:
 
 
 def end(code: int) -> None:
-    """Flush the streams and exit the process at once, without waiting for threads that follow a video."""
+    """Flush stdout and stderr, and exit the process without waiting for threads that follow a video."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, OutputLost, ValueError):
             stream.flush()

@@ -1,6 +1,6 @@
 """Writes a command's output: results to stdout, messages and progress bars to stderr.
 
-Control codes are written only to a terminal.
+Only a terminal gets control codes.
 """
 
 import json
@@ -21,13 +21,13 @@ from anb_cli.listing import cells, cut, lay_out
 from anb_cli.text import clean
 
 SHORTEST_NAME = 12
-"""Minimum width of the name of a progress bar, in columns."""
+"""Minimum width of a progress bar's name, in columns."""
 
 SPEED_AFTER = 1.0
-"""Time from the start of a transfer until its speed is shown, in seconds."""
+"""Seconds from the start of a transfer until the progress bar shows the speed."""
 
 DIGITS = {"B": 0, "kB": 1, "MB": 1, "GB": 2}
-"""Digits after the decimal point, by unit."""
+"""Number of digits after the decimal point, by unit."""
 
 
 def size_text(size: float) -> str:
@@ -37,20 +37,20 @@ def size_text(size: float) -> str:
 
 
 class Terminal:
-    """The output of a command. With `as_json`, stdout gets only JSON, one object per line."""
+    """The output of a command. With `as_json`, the command writes only JSON to stdout, one object per line."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        # If FORCE_COLOR is set, Rich would also write control codes to a file or pipe.
+        # Ignore FORCE_COLOR, which would make Rich write control codes to files and pipes too.
         self.out = Console(highlight=False, soft_wrap=True, force_terminal=sys.stdout.isatty())
         self.err = Console(highlight=False, soft_wrap=True, stderr=True, force_terminal=sys.stderr.isatty())
 
     def result(self, text: str, record: dict[str, Any]) -> None:
-        """Write a result to stdout: `record` as JSON with `as_json`, else `text`."""
+        """Write a result to stdout. With `as_json`, write `record` as JSON. Otherwise, write `text`."""
         if self.as_json:
             self.record(record)
             return
-        # If stdout and stderr share a terminal, the bars' console writes the text and redraws the bars below it.
+        # If stdout and stderr share a terminal, write to the console of the progress bars, which redraws the bars.
         console = self.err if self.out.is_terminal and self.err.is_terminal else self.out
         console.print(Text(clean(text)))
 
@@ -60,25 +60,25 @@ class Terminal:
         self.out.file.flush()
 
     def note(self, text: str, style: str = "") -> None:
-        """Write a message to stderr, in a Rich style."""
+        """Write a message to stderr. `style` is a Rich style."""
         self.err.print(Text("\n".join(map(clean, text.split("\n"))), style))
 
     def videos(self, videos: Sequence[dict[str, Any]]) -> None:
-        """Write the list of videos: a table as wide as the terminal, or tab-separated lines to a file or pipe."""
+        """Write the list of videos to stdout, as a table on a terminal and as tab-separated lines elsewhere."""
         if not self.out.is_terminal:
             for video in videos:
                 self.out.file.write("\t".join(map(clean, cells(video))) + "\n")
             return
-        # Set the width, because Rich would assume that a terminal with TERM=dumb has 80 columns.
+        # Pass the terminal's width, because Rich assumes 80 columns if TERM=dumb.
         for line in lay_out(videos, shutil.get_terminal_size().columns):
             self.out.print(line)
 
     @contextmanager
     def progress(self) -> Iterator["Bars"]:
-        """Show progress bars on stderr while the block runs. Without a terminal, write one line per change of state."""
+        """Show progress bars on stderr during the `with` block. If stderr is no terminal, write one line per change."""
         columns = (
             SpinnerColumn(finished_text=" "),
-            # Markup is off, so that Rich does not read a name in brackets as a style.
+            # Turn off markup, so that Rich does not read brackets in a file name as a style.
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=max(5, min(30, self.err.width // 5))),
             TextColumn("{task.percentage:>3.0f} %"),
@@ -115,13 +115,16 @@ class Bar:
     _last_line: str = ""
 
     def bytes(self, what: str, done: int, total: int | None) -> None:
-        """Show that `done` of `total` bytes were transferred. `what` is the verb. `total` may be None."""
+        """Show that `done` of `total` bytes were transferred. `what` is a verb, such as "uploading".
+
+        `total` is None if the size is unknown.
+        """
         if total is None:
             if not self._progress.disable:
                 self._show("", 0.0, f"{what} {size_text(done)}")
             return
         task = self._progress.tasks[self._task]
-        # The speed is hidden at first, because it would only show how fast buffers fill.
+        # Do not show the speed at first, because buffers make the first bytes look too fast.
         rate = f", {size_text(task.speed * total)}/s" if task.speed and (task.elapsed or 0) > SPEED_AFTER else ""
         note = f"{what} {size_text(done)} of {size_text(total)}{rate}"
         self._show(f"{what} {size_text(total)}", done / total if total else 1.0, note)
@@ -133,15 +136,15 @@ class Bar:
         self._show(note, 1.0 if status == "processed" else update.progress, note)
 
     def wait(self, seconds: float, why: str) -> None:
-        """Show that the upload is sent again after `seconds`."""
+        """Show that the upload will be sent again in `seconds` seconds."""
         self._show(text := f"waiting {seconds:.0f} s to send it again: {clean(why)}", 0.0, text)
 
     def restart(self) -> None:
-        """Reset the bar for the next phase, such as the job after the upload."""
+        """Reset the bar for the next phase, such as the processing after the upload."""
         self._progress.reset(self._task, note="")
 
     def _show(self, line: str, done: float, note: str) -> None:
-        """Fill the bar to `done` (0 to 1) and show `note` beside it. Without a terminal, write `line` once instead."""
+        """Fill the bar to `done` (0 to 1) and show `note` beside the bar. Without a terminal, write `line` once."""
         self._progress.update(self._task, completed=done, note=note)
         if self._progress.disable and line != self._last_line:
             self._terminal.note(f"{self._name}: {line}")

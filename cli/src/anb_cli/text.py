@@ -1,16 +1,16 @@
-"""Makes foreign text safe to print: file names, titles, messages of servers."""
+"""Makes untrusted text safe to print, such as file names, titles and messages of servers."""
 
 import unicodedata
 
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
-"""Unicode categories: control characters, line and paragraph separators, surrogates."""
+"""Unicode categories of control characters, line separators, paragraph separators and surrogates."""
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of text. Joiners are not included, because emoji and Persian need joiners."""
+"""Characters that change the direction of text. Emoji and Persian text need joiners, so joiners are not included."""
 
 
 def readable(name: str) -> str:
-    """Return a file name or an argument as valid text. Bytes that are not UTF-8 become replacement characters."""
+    """Return a file name or an argument as valid text, with replacement characters for bytes that are not UTF-8."""
     try:
         raw = name.encode(errors="surrogateescape")
     except UnicodeEncodeError:
@@ -19,7 +19,7 @@ def readable(name: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return the text with a replacement for every character that could control a terminal."""
+    """Return the text with replacement characters for all characters that could control a terminal."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_unsafe(letter) else letter for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""Turns Typer's error about a command line into one plain sentence."""
+"""Turns Typer's error about wrong arguments into a plain message."""
 
 import re
 from typing import Any
@@ -14,9 +14,9 @@ _PLAIN = (
 
 
 def usage_message(error: Exception) -> str | None:
-    """Return the sentence for a usage error, or the help text if the error contains help. None for any other error.
+    """Return the message for a usage error of Typer, or the help text if the error contains help.
 
-    Typer's usage error has no public class, so the error is recognized by its attributes.
+    Returns None for any other error. Typer has no public class for usage errors, so check for their attributes.
     """
     usage_error: Any = error
     if not (hasattr(usage_error, "format_message") and hasattr(usage_error, "exit_code")):

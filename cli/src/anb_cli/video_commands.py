@@ -1,4 +1,4 @@
-"""The commands on videos, from `upload` to `delete`. Each calls the API, prints the result and sets the exit code."""
+"""The commands on videos, from `upload` to `delete`. Commands call the API, print results and set the exit code."""
 
 import os
 import queue
@@ -22,7 +22,7 @@ from anb_cli.text import readable
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
-"""Maximum number of open event streams. Workers take videos in order, so the later videos have no events yet."""
+"""Maximum number of open event streams. More streams are not useful, because workers take the videos in order."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def connect() -> Iterator[Api]:
 
 
 def edit_of(*, start: float | None, length: float | None, intro: bool, outro: bool, watermark: bool) -> dict[str, Any]:
-    """Return the edit as JSON for the API, with only the values that differ from the defaults. Times are in seconds."""
+    """Return the edit for the API, without values that equal the defaults. `start` and `length` are in seconds."""
     trim = {name: value for name, value in (("start", start), ("length", length)) if value is not None}
     steps = {"intro": intro, "outro": outro, "watermark": watermark}
     disabled = {name: {"enabled": False} for name, enabled in steps.items() if not enabled}
@@ -41,7 +41,7 @@ def edit_of(*, start: float | None, length: float | None, intro: bool, outro: bo
 
 
 class Failures:
-    """Collects the failures of a command on several videos. The first failure decides the exit code of the command."""
+    """Collects the failures of a command on several videos. The command's exit code is that of the first failure."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
@@ -49,7 +49,7 @@ class Failures:
         self._exit: Exit | None = None
 
     def add(self, error: CliError, **subject: str) -> None:
-        """Print a failure. `subject` is the field that names the file or video in the JSON output."""
+        """Print a failure. In the JSON output, the field `subject` names the file or video."""
         with self._lock:
             self._exit = self._exit or error.exit
             self._terminal.note(f"anb: {error}", "red")
@@ -79,7 +79,7 @@ class Watch:
 
     def begin(self, video_id: str, bar: Bar) -> None:
         """Start to follow a video, and return at once."""
-        # The thread is a daemon, so that it does not delay the exit after Ctrl-C.
+        # Use a daemon thread, so that the thread does not delay the exit after Ctrl-C.
         thread = threading.Thread(target=self._follow, args=(video_id, bar), daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -145,7 +145,7 @@ def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], st
 
 
 def given_title(title: str | None) -> str | None:
-    """Return the title that the command line gives, or None if the file's name is to be used.
+    """Return the title that the user gave, or None if the title is missing or empty.
 
     Raises:
         WrongUse: the title is not UTF-8.
@@ -157,7 +157,7 @@ def given_title(title: str | None) -> str | None:
 
 
 def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:
-    """Upload one file with a progress bar and return the API's receipt. Without a title, the file's name is used."""
+    """Upload one file with a progress bar, and return the API's receipt. The default title is the file's name."""
     with opened(file, lambda done: bar.bytes("reading", done, None)) as source:
         return api.upload(
             source,
@@ -169,7 +169,7 @@ def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar
 
 
 def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
-    """Print the newest `limit` videos that have one of `statuses`. Without `statuses`, print videos of any status."""
+    """Print the newest `limit` videos whose status is in `statuses`. If `statuses` is empty, any status is accepted."""
     for status in statuses:
         if status not in set(Status):
             raise WrongUse(f"There is no status {status!r}, only {', '.join(Status)}.")
@@ -186,7 +186,7 @@ def show_list(statuses: Sequence[str], *, limit: int, as_json: bool) -> None:
 
 
 def watch(ids: Sequence[str], *, as_json: bool) -> None:
-    """Follow videos until the status of each is final."""
+    """Follow videos until every status is final."""
     terminal = Terminal(as_json=as_json)
     failures = Failures(terminal)
     with connect() as api, terminal.progress() as bars:
@@ -198,7 +198,7 @@ def watch(ids: Sequence[str], *, as_json: bool) -> None:
 
 
 def download(given: str, output: Path | None, *, as_json: bool) -> None:
-    """Download the video that `given` identifies, and print the path of the file."""
+    """Download a video, and print the path of the file. `given` is the video's id, or a unique prefix of the id."""
     terminal = Terminal(as_json=as_json)
     if as_json and output == DASH:
         raise WrongUse("--json and -o - would both write to stdout: name a file with -o.")
@@ -229,7 +229,7 @@ def fetch(api: Api, video: dict[str, Any], output: Path | None, bars: Bars) -> P
 
 
 def command(name: Literal["cancel", "retry", "delete"], ids: Sequence[str], *, as_json: bool) -> None:
-    """Cancel, retry or delete several videos. If one of the ids is not valid, no video is changed."""
+    """Cancel, retry or delete several videos. If any id is not valid, change no video."""
     terminal = Terminal(as_json=as_json)
     failures = Failures(terminal)
     with connect() as api:
@@ -261,7 +261,7 @@ def _action(api: Api, name: Literal["cancel", "retry", "delete"]) -> Callable[[s
 
 
 def _whole_ids(api: Api, prefixes: Sequence[str], failures: Failures, *, enough: int = 1) -> Iterator[str]:
-    """Yield the id for each prefix, without duplicates. Print a failure if no id or several ids match a prefix."""
+    """Yield the complete id for each prefix, without duplicates. Print a failure for an unknown or ambiguous prefix."""
     yielded: set[str] = set()
     for prefix in prefixes:
         try:

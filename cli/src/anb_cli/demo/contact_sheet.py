@@ -25,15 +25,15 @@ class Part:
     color: str
     """Color of the part's label, as a hex code."""
     first: int
-    """Number of the part's first frame in the video, from 0."""
+    """Index of the part's first frame in the video. The video's first frame has index 0."""
     frames: int
     """Number of frames in the part."""
     rows: int
-    """Number of rows of the sheet that show frames of this part."""
+    """Number of rows of the sheet that show frames of the part."""
 
     @property
     def picks(self) -> list[int]:
-        """Numbers of the frames to show, evenly spread over the part."""
+        """Indexes of the frames to show, evenly spread over the part."""
         shown = min(self.frames, self.rows * COLUMNS)
         return [self.first + int((place + 0.5) * self.frames / shown) for place in range(shown)]
 
@@ -49,7 +49,7 @@ def parts_of(intro: int, main: int, outro: int) -> list[Part]:
 
 
 def draw(title: str, facts: str, parts: Sequence[Part], pictures: Mapping[int, Image.Image], fps: int) -> Image.Image:
-    """Draw the sheet. `pictures` maps the number of each picked frame to its picture. `fps` is frames per second."""
+    """Draw the contact sheet. `pictures` maps frame indexes to pictures. `fps` is the number of frames per second."""
     rows = sum(-(-len(part.picks) // COLUMNS) for part in parts)
     height = HEAD + rows * (FRAME[1] + LABEL + GAP) + FOOT
     sheet = Image.new("RGB", (WIDTH, height), PAPER)

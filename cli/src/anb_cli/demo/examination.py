@@ -1,6 +1,6 @@
 """Verifies a finished video for the demo, without any code of the worker.
 
-`examine` reads the file with PyAV. `judge` is a pure function that compares the facts with the plan.
+`examine` measures the file with PyAV. The pure function `judge` compares the measured facts with the plan.
 """
 
 import math
@@ -21,13 +21,13 @@ CARD_FRAMES = 90
 """Number of frames of the project's own intro (three seconds). The outro has the same number of frames."""
 
 LONGEST_MAIN = 30.0
-"""The worker keeps at most this many seconds of the upload."""
+"""Maximum length of the main part, in seconds. The worker cuts longer uploads."""
 
 SOUND_TOLERANCE = 0.040
 """Maximum shift between sound and picture, in seconds. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""The search for the upload's sound covers this many seconds on each side of the expected time."""
+"""Seconds before and after the expected time in which the upload's sound is searched."""
 
 SOUND_RATE = 8_000
 """Sample rate for the comparison of sounds, in Hz."""
@@ -36,10 +36,10 @@ SOUND_SECONDS = 10.0
 """Length of the compared sound, in seconds."""
 
 MIN_CORRELATION = 0.5
-"""Two sounds with at least this correlation count as the same."""
+"""Minimum correlation of two sounds that count as the same sound."""
 
 SILENCE = 0.001
-"""Sound below this RMS level (60 dB below full scale) counts as silence."""
+"""Maximum RMS level of silence: 60 dB below full scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Facts:
     height: int
     frames: int
     even: bool
-    """Whether each frame starts 1/30 s after the frame before."""
+    """Whether each frame starts 1/30 s after the previous frame."""
     video_end: float
     """End of the last frame, in seconds."""
     audio_codec: str
     sample_rate: int
-    """In Hz."""
+    """Sample rate of the sound, in Hz."""
     channels: int
     audio_end: float
     """End of the last audio packet, in seconds."""
@@ -67,7 +67,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The expected number of frames of each part of the result."""
+    """The expected number of frames of main part, intro and outro."""
 
     main: int
     intro: int = CARD_FRAMES
@@ -75,7 +75,7 @@ class Plan:
 
     @classmethod
     def of(cls, frames: int) -> "Plan":
-        """Return the plan of a video, given the total number of frames that the API reports."""
+        """Return the plan of a video. `frames` is the total number of frames that the API reports."""
         return cls(main=frames - 2 * CARD_FRAMES)
 
     @property
@@ -86,7 +86,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one comparison. `wanted` and `found` are human-readable text."""
+    """The result of one comparison. `wanted` and `found` are text for people."""
 
     what: str
     wanted: str
@@ -121,7 +121,7 @@ def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | 
 
 
 def examine(path: Path, on_frame: Callable[[int, av.VideoFrame], None] = lambda _number, _frame: None) -> Facts:
-    """Decode a finished file and return its facts. `on_frame` gets each frame with its number."""
+    """Decode a finished file and return its facts. Calls `on_frame` with the index and the picture of each frame."""
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         video.thread_type = "AUTO"
@@ -150,7 +150,7 @@ def examine(path: Path, on_frame: Callable[[int, av.VideoFrame], None] = lambda 
 
 
 def source_length(path: Path) -> float:
-    """Return the length of the upload in seconds, from the earliest start of a stream to the latest end of a stream."""
+    """Return the length of the upload in seconds, from the start of its first stream to the end of its last stream."""
     with av.open(str(path)) as container:
         ends, begins = [0.0], []
         streams = [*container.streams.video[:1], *container.streams.audio[:1]]
@@ -163,10 +163,10 @@ def source_length(path: Path) -> float:
 
 
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
-    """Return how late the upload's sound begins in the result, in seconds after `expected`.
+    """Return the time at which the upload's sound begins in the result, in seconds after `expected`.
 
     Returns infinity if the upload's sound is not found.
-    Returns None if the upload's sound can't be compared: it is missing, silent or shorter than half a second.
+    Returns None if the upload's sound is missing, silent or shorter than half a second.
     """
     wanted = _sound(source, 0.0, SOUND_SECONDS)
     if len(wanted) < SOUND_RATE // 2 or float(np.sqrt(np.mean(np.square(wanted)))) < SILENCE:
@@ -185,7 +185,7 @@ def sound_shift(source: Path, result: Path, expected: float) -> float | None:
 
 
 def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
-    """Return a range of a file's sound as mono samples at SOUND_RATE."""
+    """Return a time range of a file's sound as mono samples at SOUND_RATE."""
     start = max(0.0, start)
     with av.open(str(path)) as container:
         if not container.streams.audio:
@@ -202,7 +202,7 @@ def _sound(path: Path, start: float, seconds: float) -> np.ndarray:
             return np.zeros(0)
         first = round((start - begin) * SOUND_RATE)
         samples = np.concatenate(pieces)
-        # Silence is added before a sound that begins late, so that the index of a sample gives its time in the file.
+        # Add silence before a sound that begins late, so that the index of each sample gives its time in the file.
         samples = np.concatenate([np.zeros(max(0, -first)), samples])[max(0, first) :]
         return samples[: round(seconds * SOUND_RATE)]
 
@@ -218,7 +218,7 @@ def _audio_end(path: Path) -> float:
 
 
 def _index_first(path: Path) -> bool:
-    """Whether `moov` comes before `mdat` in the file. A player can then start before the download is complete."""
+    """Whether the box `moov` precedes the box `mdat`, so that players can start before the download is complete."""
     with path.open("rb") as file:
         while len(head := file.read(8)) == 8:  # noqa: PLR2004 - a box starts with its size and name, four bytes each
             size, name = int.from_bytes(head[:4]), head[4:]

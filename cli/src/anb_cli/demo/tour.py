@@ -86,7 +86,7 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
 
 
 def _fresh(out: Path, *results: Path) -> Folder:
-    """Return a folder without old results, jobs and objects. The workers' cache is kept."""
+    """Return the demo's `.anb` folder without old results, jobs and objects, but with the workers' cache."""
     folder = Folder(out / NAME)
     folder.create()
     with folder.locked():
@@ -102,7 +102,7 @@ def _fresh(out: Path, *results: Path) -> Folder:
 
 @contextmanager
 def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
-    """Run `anb up` in the folder until the end of the `with` block, on free ports, with its output in a log file."""
+    """Run `anb up` in the folder, on free ports, until the `with` block ends. A log file gets the output."""
     log = folder.path.parent / "stack.log"
     command = [sys.executable, "-P", "-m", "anb_cli", "up", "--port", "0", "--json"]
     ended, hurried = False, True
@@ -137,7 +137,10 @@ def _started(process: subprocess.Popen[bytes], folder: Folder, log: Path) -> Run
 
 
 def _stop(process: subprocess.Popen[bytes], *, hurried: bool) -> bool:
-    """Send SIGTERM and wait for the exit. With `hurried`, repeat SIGTERM after 0.5 s. Returns False after Ctrl-C."""
+    """Send SIGTERM and wait until the process exits. With `hurried`, repeat SIGTERM after 0.5 s.
+
+    Returns False if Ctrl-C interrupted the wait.
+    """
     try:
         process.terminate()
         if hurried:
@@ -173,7 +176,7 @@ def _process(api: Api, video: Path, title: str, processed: Path, bar: Bar, *, cl
 
 
 def _steps(folder: Folder, video_id: str) -> dict[str, float]:
-    """Return the duration of each step of the job in seconds, from the worker's log. Empty if the log has no times."""
+    """Return the job's steps with durations in seconds, from the worker's log. An empty dict if the log has none."""
     for line in (folder.logs / "worker-1.log").read_text().splitlines():
         try:
             record = json.loads(line)
@@ -185,7 +188,10 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
 
 
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
-    """Return the wait for the worker, then the steps. For most of the wait, a new worker renders its cards."""
+    """Return the time that the job waited for the worker, followed by the durations of the job's steps.
+
+    A new worker does not take jobs until it has rendered its intro and outro clips.
+    """
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 

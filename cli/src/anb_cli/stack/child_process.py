@@ -12,11 +12,11 @@ from anb_cli.stack import die_with_parent
 from anb_cli.stack.restart_delay import Crashes
 
 LAST_LINES = 15
-"""Number of output lines that are shown when a child could not start."""
+"""Number of output lines that the error message of a failed start quotes."""
 
 
 class ChildProcess:
-    """A program that the kernel kills when this process ends. A program that has ended can be started again.
+    """A program that the kernel kills when the supervisor ends. `start` can start an ended program again.
 
     Every output line is written to `log` and passed to `on_line(name, line)`, which is called from another thread.
     `start` must be called from the main thread, because the kernel kills the child when the starting thread ends.
@@ -43,7 +43,7 @@ class ChildProcess:
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     def start(self) -> None:
-        """Start the program in a new session. So Ctrl-C reaches only the supervisor, which then stops the program."""
+        """Start the program in a new session, so that Ctrl-C reaches only the supervisor and not the program."""
         self._last_lines.clear()
         self._started = time.monotonic()
         self._process = subprocess.Popen(
@@ -70,16 +70,16 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Record the program's exit, because the next start's delay depends on it. Returns a text about the exit."""
+        """Count the program's exit, which determines the delay of the next start. Returns a text about the exit."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 
     def wait(self) -> int:
-        """Wait until the program has ended and its output was read. Returns the exit code (negative for a signal)."""
+        """Wait for the end of the program and of its output. Returns the exit code (negative if a signal ended it)."""
         if self._process is None or self._reader is None:
             raise RuntimeError(f"{self.name} was never started")
         code = self._process.wait()
-        # A child of the program may keep the pipe open, so the wait for the end of the output has a timeout.
+        # Use a timeout, because a child of the program may keep the pipe open after the program has ended.
         self._reader.join(timeout=1.0)
         return code
 

@@ -1,8 +1,8 @@
 """Runs a program that ends when its parent ends: `python die_with_parent.py PARENT SIGNAL PROGRAM ARGUMENTS...`.
 
 The kernel sends SIGNAL to the program when the process with id PARENT dies for any reason. This works only on Linux.
-On other systems the children of a killed supervisor keep running.
-This file is a separate script, because code between fork and exec is not safe in a process with threads.
+On systems other than Linux, the child processes of a killed supervisor keep running.
+This module is a separate script, because code between fork and exec is not safe in a process with threads.
 """
 
 import ctypes
@@ -13,12 +13,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def command_line(command: list[str], death_signal: int) -> list[str]:
-    """Return a command line that runs `command`. When this process dies, the kernel sends the signal to `command`."""
+    """Return a command line that runs `command`, and sends `death_signal` to `command` when the caller dies."""
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), *command]
 
 
 def main(parent: int, death_signal: int, command: list[str]) -> None:
-    """Set the death signal, then replace this process with the command."""
+    """Set the signal for the parent's death, then replace the current process with the command."""
     if sys.platform == "linux":
         if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

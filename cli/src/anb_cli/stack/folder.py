@@ -1,4 +1,4 @@
-"""The folder `.anb/` of a local stack: its data, and the address and token that the other commands read."""
+"""The folder `.anb/` of a local stack. It contains the stack's data, and the address and token for other commands."""
 
 import json
 import os
@@ -26,7 +26,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One `.anb` folder; `path` is absolute."""
+    """An `.anb` folder, with its absolute path."""
 
     path: Path
 
@@ -54,7 +54,7 @@ class Folder:
         """Create the folder, readable only by its owner.
 
         Raises:
-            StackTrouble: the folder belongs to another user. That user could read the token and every video.
+            StackTrouble: the folder belongs to another user, who could read the token and every video.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_ours(self.path):
@@ -62,20 +62,20 @@ class Folder:
         self.path.chmod(0o700)
         for path in (self.emulator, self.scratch, self.logs):
             path.mkdir(mode=0o700, exist_ok=True)
-        # This file makes Git ignore the folder, so the user's own .gitignore needs no entry for the folder.
+        # Make Git ignore the folder `.anb`, so that the user's own .gitignore needs no entry.
         (self.path / ".gitignore").write_text("*\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of this folder, so that only one stack uses it. The kernel releases the lock at exit.
+        """Lock the folder for one stack. The kernel releases the lock when the process exits.
 
         Raises:
-            StackTrouble: another stack runs in this folder.
+            StackTrouble: another stack runs in the folder.
         """
         from filelock import FileLock, Timeout  # noqa: PLC0415 - the import takes 0.1 s, and only `anb up` needs it
 
         try:
-            # Soft locks are not allowed, because the file of a soft lock would remain if the process is killed.
+            # Forbid soft locks, because a soft lock would remain if the process is killed.
             lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
         except Timeout as error:
             raise StackTrouble(_runs_already(self.path, self.running())) from error
@@ -86,32 +86,32 @@ class Folder:
                 (self.path / "running.json").unlink(missing_ok=True)
 
     def token(self) -> str:
-        """Return the token of this stack. The first call creates the token, in a file that only its owner can read."""
+        """Return the stack's token. The first call creates the token, in a file that only its owner can read."""
         file = self.path / "token"
         if not file.exists():
             _write(file, f"anb_{secrets.token_urlsafe(32)}\n")
         return file.read_text().strip()
 
     def known_token(self) -> str | None:
-        """Return the token, or None if no stack was ever started in this folder."""
+        """Return the stack's token, or None if no stack was ever started in the folder."""
         file = self.path / "token"
         return file.read_text().strip() if file.exists() else None
 
     def ports(self) -> dict[str, int]:
-        """Return the ports of the last start, by name. The next start reuses these ports, so addresses stay valid."""
+        """Return the ports of the last start, by name. The next start reuses the ports, so that URLs stay valid."""
         return {name: int(port) for name, port in self._read("ports.json").items()}
 
     def keep_ports(self, ports: dict[str, int]) -> None:
-        """Save the ports for the next start."""
+        """Save the ports, so that the next start reuses the same ports."""
         _write(self.path / "ports.json", json.dumps(ports) + "\n")
 
     def running(self) -> Running | None:
-        """Return the recorded stack, or None. The stack may have been killed, so check whether its URL answers."""
+        """Return the recorded stack, or None. The record of a killed stack remains, although the stack does not run."""
         data = self._read("running.json")
         return Running(int(data["pid"]), str(data["url"])) if data else None
 
     def announce(self, url: str) -> None:
-        """Save the process id and the API's URL, so that the other commands find this stack."""
+        """Save the process id and the API's URL, so that other commands find the stack."""
         _write(self.path / "running.json", json.dumps({"pid": os.getpid(), "url": url}) + "\n")
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def current_folder() -> Path:
     """Return the current folder.
 
     Raises:
-        WrongUse: the folder was removed, or can't be reached.
+        WrongUse: the current folder was removed, or can't be read.
     """
     try:
         return Path.cwd()
@@ -135,10 +135,10 @@ def current_folder() -> Path:
 
 
 def find(start: Path) -> Folder | None:
-    """Return this user's `.anb` folder in `start` or in the nearest parent folder, or None."""
+    """Return the current user's `.anb` folder in `start` or in the nearest parent folder, or None."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        # A folder that this user can't read belongs to another user's stack.
+        # os.path.isdir returns False for a folder that the user can't read, such as the folder of another user's stack.
         if os.path.isdir(folder / NAME) and _is_ours(folder / NAME):  # noqa: PTH112 - Path.is_dir raises there
             return Folder(folder / NAME)
     return None
@@ -154,7 +154,7 @@ def _runs_already(path: Path, running: Running | None) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file atomically. Only its owner can read the new file."""
+    """Replace a file atomically. Only the file's owner can read the new file."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

@@ -1,4 +1,4 @@
-"""Pure functions that select the log lines that `anb up` shows: one line per attempt, warnings, and errors."""
+"""Pure functions that select the log lines for `anb up`: one line per attempt, and all warnings and errors."""
 
 import json
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ SERIOUS = frozenset({"warning", "error", "critical"})
 HIDDEN = frozenset(
     {"attempt_id", "exception", "fence", "level", "logger", "message", "message_id", "outcome", "steps", "timestamp"}
 )
-"""Fields of a log record that are not appended to the shown line."""
+"""Fields of a log record that `anb up` does not append to the message."""
 
 SHORT_ID = 8
-"""Number of characters of a video's id that are shown."""
+"""Number of characters of a video's id that `anb up` shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Line:
 
 
 def readable(raw: str) -> Line | None:
-    """Return the line to show for a raw log line, or None to hide it.
+    """Return the line that `anb up` shows for a raw log line, or None if the log line is not shown.
 
     A line that is not JSON is shown as an error, because it usually belongs to the traceback of a crash.
     """

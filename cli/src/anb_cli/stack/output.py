@@ -18,7 +18,7 @@ from anb_cli.terminal import Terminal
 from anb_cli.text import clean
 
 PROGRAMS = ("anb_api", "anb_worker")
-"""Modules that only the extra `anb-cli[stack]` installs. Commands other than `anb up` do not need these modules."""
+"""Modules that only `anb up` and `anb demo` need, and that only the extra `anb-cli[stack]` installs."""
 
 COLORS = {"warning": "yellow", "error": "red", "critical": "red"}
 SOURCE_WIDTH = len("emulator")
@@ -36,10 +36,10 @@ Ctrl-C stops it.
 
 
 def run(*, workers: int, port: int | None, as_json: bool) -> None:
-    """Run the stack of `.anb` in the current folder until a signal stops it.
+    """Run the stack of the current folder's `.anb` until a signal stops the stack.
 
     Raises:
-        OutputLost: stdout was closed, so the stack has stopped.
+        OutputLost: stdout was closed, and the stack was stopped.
         StackTrouble: the stack can't start.
         ModuleNotFoundError: the API or the worker is not installed.
     """
@@ -77,7 +77,7 @@ def run(*, workers: int, port: int | None, as_json: bool) -> None:
 def _line_printer(terminal: Terminal, lost: list[OutputLost]) -> Callable[[str, Line], None]:
     """Return a thread-safe function that prints a line.
 
-    If stdout was closed, the function appends the error to `lost` and sends SIGINT to this process.
+    If stdout is closed, the function appends the error to `lost` and sends SIGINT to the current process.
     """
     lock = threading.Lock()
 

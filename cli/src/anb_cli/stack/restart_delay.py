@@ -1,4 +1,4 @@
-"""Computes the delay before a child process that ended is started again. The caller measures the time."""
+"""Computes the delay before the supervisor restarts a child process that has ended."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,13 +6,13 @@ from datetime import timedelta
 from anb_core.domain.backoff import backoff
 
 FIRST_DELAY = timedelta(seconds=0.5)
-"""Delay after the first crash. The delay avoids a busy loop, and people do not notice such a short delay."""
+"""Delay before the restart after the first crash. It avoids a busy loop, and is too short for people to notice."""
 
 LONGEST_DELAY = timedelta(seconds=30)
-"""Maximum delay. With this delay, the endless restarts of a child that always crashes cost little."""
+"""Maximum delay before a restart. A long delay keeps a child that always crashes from using much CPU time."""
 
 STABLE = 30.0
-"""After a child has run for this many seconds, its next crash counts as the first crash."""
+"""Minimum running time, in seconds, after which the next crash of a child counts as its first crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Crashes:
     in_a_row: int = 0
 
     def after(self, ran: float) -> "Crashes":
-        """Return the count after one more crash of a child that ran for `ran` seconds."""
+        """Return the number of crashes in a row after the crash of a child that ran for `ran` seconds."""
         return Crashes(1 if ran >= STABLE else self.in_a_row + 1)
 
     @property

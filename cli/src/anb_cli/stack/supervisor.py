@@ -1,4 +1,4 @@
-"""The supervisor of `anb up`: starts emulator, migration, API and workers in order, restarts and stops them."""
+"""The supervisor of `anb up`: starts emulator, migration, API and workers in order, and restarts crashed processes."""
 
 import os
 import secrets
@@ -24,13 +24,13 @@ REGION = "us-east-1"
 
 DEFAULT_PORT = 8000
 READY_WITHIN = 60.0
-"""Maximum time for the start of the API, in seconds. The first import from a slow disk takes most of this time."""
+"""Maximum time for the start of the API, in seconds. The first import from a slow disk may take most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""After ANB_DRAIN_SECONDS, a worker has this many seconds to give its job back."""
+"""Seconds that a worker has to give its job back, after the ANB_DRAIN_SECONDS to finish the job have passed."""
 
 DEFAULT_DRAIN = 120.0
-"""If ANB_DRAIN_SECONDS is not set, a worker has this many seconds to finish its job."""
+"""Default of ANB_DRAIN_SECONDS: the seconds that a worker has to finish its job."""
 
 HURRY = 2
 """Number of Ctrl-C presses after which workers give their jobs back at once. The next Ctrl-C kills all children."""
@@ -39,28 +39,28 @@ HURRIED_WITHIN = 10.0
 """Time from the second Ctrl-C until the children are killed, in seconds."""
 
 EXPLAINED_AFTER = 2.0
-"""If the stop takes longer than this many seconds, a message names the children that still run."""
+"""Seconds after which a message names the children that have not stopped yet."""
 
 TICK = 0.1
 """Pause between two checks of the children, in seconds."""
 
 FOREIGN = ("AWS_", "SQS_", "S3_", "CELERY_")
-"""Prefixes of environment variables that name other deployments. The local stack must never use those deployments."""
+"""Prefixes of environment variables that name other deployments, which the local stack must never use."""
 FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TOPIC_ARN", "ANB_URL", "ANB_TOKEN"})
 
 
 def stack_environment(
     environ: Mapping[str, str], folder: Folder, *, emulator_url: str, emulator_secret: str, api_port: int
 ) -> dict[str, str]:
-    """Return the environment of API and workers.
+    """Return the environment variables for API and workers.
 
-    The user's variables are kept, except those that name other deployments or add the current folder to PYTHONPATH.
+    Keeps the user's variables, except variables that name other deployments. Drops relative folders from PYTHONPATH.
     """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
     }
     if "PYTHONPATH" in kept:
-        # An empty entry, such as after an extra colon, means the current folder.
+        # Python reads an empty entry of PYTHONPATH, such as after an extra colon, as the current folder.
         kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, kept["PYTHONPATH"].split(os.pathsep)))
     return kept | {
         "DATABASE_URL": f"sqlite:///{folder.database}",
@@ -75,7 +75,7 @@ def stack_environment(
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # Polls are short, because an idle worker stops only between two polls. Polls of the emulator cost nothing.
+        # Use short polls, because an idle worker stops only between two polls. Polls of the emulator cost nothing.
         "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",
@@ -89,10 +89,11 @@ def stack_environment(
 class Supervisor:
     """Runs the stack of one folder.
 
-    `workers` is the number of worker processes. `port` is the API's port (None: the port of the last start, 0: any).
-    `say(source, text)` gets each message of the supervisor.
-    `on_line(source, line)` gets each log line of a child, and is called from another thread.
-    `on_ready(url)` gets the API's address when the API answers.
+    `workers` is the number of worker processes. `port` is the API's port, 0 for any free port.
+    If `port` is None, the API uses the port of the last start.
+    `say(source, text)` is called with each message of the supervisor.
+    `on_line(source, line)` is called with each log line of a child, from another thread.
+    `on_ready(url)` is called with the API's address as soon as the API responds.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Supervisor:
         self._due: dict[str, float] = {}
 
     def run(self) -> None:
-        """Run the stack until SIGINT, SIGTERM or SIGHUP, then stop it.
+        """Run the stack until SIGINT, SIGTERM or SIGHUP, then stop the stack.
 
         Raises:
             StackTrouble: the stack can't start.
@@ -141,18 +142,18 @@ class Supervisor:
                     signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """Interrupt the main thread at the first signal. Count later signals: the more signals, the faster the stop."""
+        """Interrupt the main thread at the first signal. Count later signals, because each makes the stop faster."""
         self._signals += 1
         if self._signals == 1:
             raise KeyboardInterrupt
 
-    # --- start --------------------------------------------------------------------------------------------------------
+    # --- start of the stack -------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         api_port, emulator_port = self._choose_ports()
         for log in self._folder.logs.glob("*.log"):
             log.unlink()
-        # The secret is new at each start and exists only in the environments of the children.
+        # Make a new secret at each start, and pass it only in the environment variables of the children.
         secret = secrets.token_urlsafe(32)
         emulator = self._emulator = Emulator(port=emulator_port, data=self._folder.emulator, secret=secret)
         environment = stack_environment(
@@ -224,7 +225,7 @@ class Supervisor:
                     )
                 time.sleep(TICK / 2)
 
-    # --- run ----------------------------------------------------------------------------------------------------------
+    # --- restarts of ended children -----------------------------------------------------------------------------------
 
     def _keep_running(self) -> Never:
         while True:
@@ -262,10 +263,10 @@ class Supervisor:
             except StackTrouble as error:
                 self._say("emulator", str(error))
 
-    # --- stop ---------------------------------------------------------------------------------------------------------
+    # --- stop of the stack --------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """Stop API and workers at the same time, then the emulator. Workers need the emulator to finish their jobs."""
+        """Stop API and workers first, then the emulator, because workers need the emulator to finish their jobs."""
         for child in self._children:
             child.send(signal.SIGTERM)
         self._await_end()
@@ -301,7 +302,7 @@ def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
 
 
 def _drain_seconds(environ: Mapping[str, str]) -> float:
-    """Return ANB_DRAIN_SECONDS, or the default if the variable is missing or invalid (workers then do not start)."""
+    """Return ANB_DRAIN_SECONDS, or the default if the variable is missing or invalid."""
     try:
         return float(environ.get("ANB_DRAIN_SECONDS") or DEFAULT_DRAIN)
     except ValueError:

@@ -40,7 +40,7 @@ Every error is `application/problem+json` with a stable `code`."""
 
 
 def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> FastAPI:
-    """Return the app. The caller must close the store, the bucket and the queue."""
+    """Return the FastAPI app. The caller must close the store, the bucket and the queue."""
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     context = Context(
@@ -59,12 +59,12 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         version="1",
         description=DESCRIPTION,
         lifespan=partial(_lifespan, runtime=runtime),
-        # Documentation pages are off, because they would load scripts from other servers. The schema has its own route.
+        # Turn off FastAPI's documentation pages, because the pages load scripts from other servers.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         generate_unique_id_function=_operation_id,
-        # A redirect from /api/videos/ to /api/videos would lose the body of an upload.
+        # Do not redirect /api/videos/ to /api/videos, because a redirect would lose the body of an upload.
         redirect_slashes=False,
     )
     app.state.context = context
@@ -79,7 +79,7 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
 
 
 def end_streams(app: FastAPI) -> None:
-    """End all event streams, so that the server can stop. Clients reconnect to another server."""
+    """End all event streams, so that the server can stop. Clients then reconnect to another server."""
     context: Context = app.state.context
     context.hub.close()
 
@@ -96,7 +96,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime) -> AsyncIterator[None]:
         finally:
             context.hub.close()
             await reader
-            # Wait for interrupted uploads, because their threads delete the incomplete objects.
+            # Wait for the threads of interrupted uploads, because they delete the incomplete objects.
             await asyncio.to_thread(context.upload_threads.shutdown)
             context.checks.close()
 
@@ -111,7 +111,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add the models that only the handwritten parts of the schema refer to."""
+    """Add the models to the OpenAPI schema to which only handwritten definitions of this package refer."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()

@@ -1,4 +1,4 @@
-"""Passes a request body from the event loop to a thread. A piece is read only when the thread asks for the piece."""
+"""Passes a request body from the event loop to a thread. The server reads data only when the thread requests data."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from starlette.types import Message, Receive
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
-"""The client's rate is checked each time the server has waited this many seconds for the client."""
+"""The server checks the client's rate each time it has waited this long for the client, in seconds."""
 
 MIN_RATE = 8000
-"""Minimum rate, in bytes per second. A slower client would block a slot, or has lost its network connection."""
+"""Minimum rate of an upload, in bytes per second. The server ends slower uploads, because each upload holds a slot."""
 
 T = TypeVar("T")
 
@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Body:
     """The body of one request. For backpressure, the server reads from the socket only while the thread waits for data.
 
-    The client's rate is measured only over the time that the server waits for the client.
-    `patience` is in seconds, `rate` in bytes per second.
+    The measured rate of the client counts only the time that the server waits for the client.
+    `patience` is the duration of one measurement in seconds. `rate` is the minimum rate in bytes per second.
     """
 
     def __init__(self, receive: Receive, *, patience: float = PATIENCE_SECONDS, rate: float = MIN_RATE) -> None:
@@ -38,18 +38,18 @@ class Body:
         self._last = False
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the pieces of the body. Call this method in the thread, not in the event loop.
+        """Yield the body in chunks. Call this method in the thread, not in the event loop.
 
         Raises:
             ClientDisconnect: the connection broke.
             Stalled: the client is slower than the minimum rate.
-            CancelledError: the server stops.
+            CancelledError: the server is stopping.
         """
         while not self._last:
             yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
-        """Run `work` on the pieces in a thread. On cancellation, make `pieces` raise and wait for the end of `work`."""
+        """Run `work` on the body's chunks in a thread. If cancelled, stop the chunks and wait until `work` ends."""
         running = self._loop.run_in_executor(executor, work, self.pieces())
         try:
             return await asyncio.shield(running)
@@ -86,7 +86,7 @@ class Body:
             self._check_rate()
 
     def _check_rate(self) -> None:
-        """Check the rate during the last `patience` seconds of waiting, then start a new measurement."""
+        """Check the client's rate during the last `patience` seconds of waiting, then start a new measurement."""
         if self._received < self._rate * self._patience:
             reason = f"In {self._patience:.0f} s of waiting, less than {self._rate / 1000:g} kB per second arrived"
             raise Stalled("upload_stalled", f"{reason}; send the file again over a better connection.")

@@ -15,10 +15,10 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 PATIENCE_SECONDS: Final = 3.0
-"""Maximum wait for a required dependency, in seconds. The wait is shorter than the timeout of a probe."""
+"""Maximum wait for a required dependency, in seconds. It must be shorter than the timeout of a Kubernetes probe."""
 
 OPTIONAL_PATIENCE_SECONDS: Final = 1.0
-"""Maximum wait for the queue, in seconds. The queue is not required, so it must not delay the response."""
+"""Maximum wait for the queue, in seconds. A short wait, because the API is ready even without the queue."""
 
 _log = structlog.get_logger(__name__)
 
@@ -32,11 +32,11 @@ class Answer:
     required: bool
     """True if the API is not ready without the dependency."""
     detail: str | None
-    """None if the dependency answered, else a message without internal names. The log has the reason."""
+    """Error message without internal names, or None if the dependency responded. The log gives the exact reason."""
 
 
 class PartCheck:
-    """The check of one dependency (database, bucket or queue). Callers during a running ping share its result."""
+    """The check of one dependency (database, bucket or queue). Concurrent callers share the result of one ping."""
 
     def __init__(self, part: str, ping: Callable[[], None], *, required: bool) -> None:
         self.part = part
@@ -75,12 +75,12 @@ class PartCheck:
 
 
 class Checks:
-    """All checks of this process. The queue is not required: without it, uploads are stored and processed later."""
+    """The checks of all dependencies. The queue is not required, because uploads can wait in the database."""
 
     def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
         self._checks = (
             PartCheck("database", store.ping, required=True),
-            # `ensure` creates a missing bucket again, if creation is allowed. An emulator may lose its bucket.
+            # Call `ensure`, because an emulator may lose its bucket: `ensure` creates a missing bucket if allowed.
             PartCheck("bucket", objects.ensure, required=True),
             PartCheck("queue", queue.ping, required=False),
         )

@@ -1,6 +1,6 @@
 """Uvicorn's HTTP connection with limits for slow requests, large requests and too many connections.
 
-docs/decisions/0012-limits-in-uvicorns-connection.md explains why the limits are in this class.
+docs/decisions/0012-limits-in-uvicorns-connection.md explains why the connection class enforces the limits.
 """
 
 import asyncio
@@ -22,30 +22,30 @@ MAX_HEADER_BYTES = 16 * 1024
 """Maximum total size of a request line and its headers, in bytes."""
 
 HEADER_SECONDS = 10.0
-"""Timeout in seconds until a request's first byte, and again from the first byte to the end of the headers."""
+"""Timeout in seconds for a request's first byte, and again from the first byte to the end of the headers."""
 
 WRITE_SECONDS = 30.0
-"""If a client reads nothing of a response for this many seconds, the connection is aborted."""
+"""Seconds after which the server aborts the connection of a client that does not read its response."""
 
 MAX_CONNECTIONS = 512
-"""Maximum number of connections of one process. Further connections get a 503, except for `PROBE_PATHS`.
+"""Maximum number of connections of one process. On further connections, only `PROBE_PATHS` are served, else 503.
 
-Connections beyond twice this number are aborted, because many systems allow a process only 1024 open files.
+Connections beyond 2 * MAX_CONNECTIONS are aborted, because many systems allow a process only 1024 open files.
 """
 
 PROBE_PATHS: Final = frozenset({"/healthz", "/metrics", "/readyz"})
-"""Paths that are always served. If these paths were refused, a liveness probe would restart a busy server."""
+"""Paths that even a full server serves. Otherwise, a failed liveness probe would restart a busy server."""
 
 LINGER_SECONDS = 2.0
-"""After the server refuses a request, the connection stays open for this many seconds, so that the client can read."""
+"""Seconds for which a connection stays open after an error response, so that the client can read the response."""
 
 LINGER_BYTES = 1024 * 1024
-"""Maximum number of bytes that are read and ignored after the server has refused a request."""
+"""Maximum number of bytes that the server reads and ignores after it has refused a request."""
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
-"""Socket options that detect a dead client within 30 s. Times are in seconds, except TCP_USER_TIMEOUT (ms).
+"""Socket options that detect a dead client within 30 s. TCP_USER_TIMEOUT is in milliseconds, other times in seconds.
 
-TCP_USER_TIMEOUT is also needed, because the kernel sends no keepalive probes while sent data is not acknowledged.
+The kernel sends no keepalive probes while the client has not acknowledged sent data, so TCP_USER_TIMEOUT is needed too.
 """
 
 
@@ -66,7 +66,7 @@ class Guarded(H11Protocol):
         self._left_to_read: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Handle a new connection."""
+        """Refuse the connection if too many connections are open, else start the timer for the request's headers."""
         super().connection_made(transport)
         if len(self.connections) > 2 * MAX_CONNECTIONS:
             transport.abort()
@@ -83,7 +83,7 @@ class Guarded(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Handle received bytes. After the server has refused the request, the bytes are only counted."""
+        """Handle received bytes. After the server has refused a request, only count the bytes."""
         if self._left_to_read is None:
             super().data_received(data)
             return
@@ -92,7 +92,7 @@ class Guarded(H11Protocol):
             self.transport.close()
 
     def handle_events(self) -> None:
-        """Parse the received bytes, and start or stop the timer for the headers."""
+        """Parse the received bytes. Start or stop the timer that limits the time for a request's headers."""
         super().handle_events()
         if self.conn.their_state is not h11.IDLE or self._left_to_read is not None:
             self._stop_waiting()
@@ -100,7 +100,7 @@ class Guarded(H11Protocol):
             self._waiting_for_headers = self.loop.call_later(HEADER_SECONDS, self._on_slow_headers)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's message does not help clients
-        """Refuse a request that h11 can't parse."""
+        """Send an error response to a request that h11 can't parse."""
         match self._requests.status:
             case HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
                 detail = (
@@ -120,16 +120,16 @@ class Guarded(H11Protocol):
         if self._left_to_read is None:
             super().shutdown()
         else:
-            # h11 has not seen the refusal, so h11 still waits for a response.
+            # Close the transport directly, because h11 does not know that an error response was sent.
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Start a timer when the client does not read the response."""
+        """Start a timer when the client stops reading the response."""
         super().pause_writing()
         self._waiting_for_reader = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop the timer when the client reads again."""
+        """Stop the timer when the client reads the response again."""
         super().resume_writing()
         if self._waiting_for_reader is not None:
             self._waiting_for_reader.cancel()
@@ -149,14 +149,14 @@ class Guarded(H11Protocol):
             self._waiting_for_headers = None
 
     def _refuse(self, answer: Response) -> None:
-        """Send a response in place of the application's response, and ignore the rest of the request."""
+        """Send `answer` instead of the application's response, and ignore the rest of the request."""
         self._stop_waiting()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
                 self.transport.close()
                 return
-            # The application may wait for the rest of the body, so tell it that the client has disconnected.
+            # The application may wait for the rest of the body, so report a disconnected client to the application.
             cycle.disconnected = True
             cycle.message_event.set()
         self._left_to_read = LINGER_BYTES
@@ -172,7 +172,7 @@ class _Requests(h11.Connection):
     """An h11 connection that always limits the size of headers. h11 itself accepts headers of any size in one read."""
 
     status = HTTPStatus.BAD_REQUEST
-    """HTTP status of the response that refuses a request. Valid only after h11 has failed to parse the request."""
+    """HTTP status for a request that h11 could not parse. Valid only after h11 has raised an error."""
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next parsed event.
@@ -192,7 +192,7 @@ class _Requests(h11.Connection):
 
 
 class _RefuseWhenFull:
-    """ASGI middleware for a connection beyond MAX_CONNECTIONS. It serves only PROBE_PATHS."""
+    """ASGI middleware for a connection beyond MAX_CONNECTIONS. Serves PROBE_PATHS, and refuses all other requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -207,7 +207,7 @@ class _RefuseWhenFull:
 
 
 def _head_size(request: h11.Request) -> int:
-    """Return the number of bytes of a request's target and headers, with separators and line ends."""
+    """Return the size of a request's target and headers in bytes, including separators and line ends."""
     return len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
 
 

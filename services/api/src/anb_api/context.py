@@ -21,7 +21,7 @@ MAX_UPLOADS = 16
 """Maximum number of uploads that one process receives at the same time. Each upload has a thread."""
 
 MAX_STREAMS = 256
-"""Maximum number of open event streams of one process. This is half of the maximum number of connections."""
+"""Maximum number of open event streams of one process: half of the maximum number of connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +58,4 @@ def _prefix(request: Request) -> str:
 
 
 Prefix = Annotated[str, Depends(_prefix)]
-"""The path prefix of the API as the client sees it, such as `/video`, or "". RequestMiddleware sets the prefix."""
+"""The API's path prefix in the client's URLs, such as `/video`, or "". RequestMiddleware sets the prefix."""

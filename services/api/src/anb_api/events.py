@@ -27,7 +27,7 @@ from anb_core.usecases.visibility import find
 HEARTBEAT_SECONDS = 15.0
 """Time between two comments in a silent stream, in seconds.
 
-Many proxies close connections that are silent for a minute. If writing a comment fails, the client has left.
+Many proxies close connections that are silent for a minute. A failed write shows that the client has disconnected.
 """
 
 HEARTBEAT = b": still here\n\n"
@@ -40,7 +40,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
         "JSON. The stream stays open until the status is terminal, so read it line by line.",
-        # The type is string, because generated clients would parse an object only after the end of the stream.
+        # Declare a string, because clients generated for an object would wait for the end of the stream to parse JSON.
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The client has seen all events and the status is terminal: do not reconnect."},
@@ -59,7 +59,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, content: AsyncIterator[bytes], resources: ExitStack, gauge: Gauge) -> None:
-        # These headers prevent buffering of events by nginx, and by any proxy that compresses responses.
+        # Send headers that keep nginx, and proxies that compress responses, from buffering the events.
         super().__init__(content, headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
         self._resources = resources
         self._gauge = gauge
@@ -92,7 +92,7 @@ async def follow_video(
         resources.enter_context(context.stream_slots.taken(caller.owner))
         subscription = resources.enter_context(closing(await context.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
-        # Read the feed's position before the row, because the stream must send all changes after that position.
+        # Read the last event id of the feed first, so that the stream also sends changes made after this read.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:

@@ -46,7 +46,7 @@ class Subscription:
         self._woken.set()
 
     async def next(self, timeout: float) -> JobEvent | None:  # noqa: ASYNC109 - a timeout returns None, and is no error
-        """Return the next event. None if the subscription ends, or if no event arrives within `timeout` seconds."""
+        """Return the next event, or None if the subscription ends or no event arrives within `timeout` seconds."""
         if not self._events and not self.ended:
             self._woken.clear()
             try:
@@ -81,7 +81,7 @@ class Hub:
         """Return a subscription to every later event of the video. The caller must close the subscription.
 
         Raises:
-            Unavailable: the database does not answer.
+            Unavailable: the database does not respond.
         """
         subscription = Subscription(lambda left: self._remove(video_id, left))
         async with self._beginning:
@@ -96,7 +96,7 @@ class Hub:
 
     async def run(self) -> None:
         """Read the feed until `close` is called."""
-        # The reader has its own thread, because the reader waits a long time and requests need the shared threads.
+        # Read in a separate thread, because the reader waits a long time and requests need the shared threads.
         threads = CapacityLimiter(1)
         while not self._closed:
             await self._wanted.wait()
@@ -111,7 +111,7 @@ class Hub:
                 self._runtime.on_error("feed", error)
 
     def close(self) -> None:
-        """End all subscriptions and the loop in `run`, so that the server can stop."""
+        """End all subscriptions and the loop of `run`, so that the server can stop."""
         self._closed = True
         for subscriptions in self._subscriptions.values():
             for subscription in subscriptions:

@@ -13,7 +13,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz", summary="Is the process alive?")
 async def check_health() -> Health:
-    """Responds while the event loop of the process runs."""
+    """Succeeds as long as the event loop of the process runs."""
     return Health()
 
 
@@ -23,7 +23,7 @@ async def check_health() -> Health:
     responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness, "description": "A required part does not answer."}},
 )
 async def check_readiness(context: CurrentContext, response: Response) -> Readiness:
-    """Database and bucket must answer. The queue is not required: without the queue, uploads are processed later."""
+    """The API is ready if database and bucket respond. Without the queue, uploads are stored and processed later."""
     answers = await context.checks.ask()
     ready = all(answer.detail is None for answer in answers if answer.required)
     response.status_code = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE

@@ -8,11 +8,11 @@ from anb_core.ports.store import Reading
 from anb_core.telemetry import JobsCollector
 
 UNKNOWN_ROUTE: Final = "unknown"
-"""The `route` label of all paths without a route. With one label, a scanner's paths create only one time series."""
+"""The `route` label of all paths without a route. One shared label keeps scanners from creating many time series."""
 
 
 class Metrics:
-    """The metrics of one process. `/metrics` shows `registry`."""
+    """The metrics of one process. The route `/metrics` returns the metrics of `registry`."""
 
     def __init__(self, store: Reading) -> None:
         self.registry = CollectorRegistry()

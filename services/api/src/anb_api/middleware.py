@@ -20,27 +20,27 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Default headers of a response. Responses are data for programs: browsers must not cache, embed or sniff the data."""
+"""Default response headers. Responses are for programs, so browsers must not cache, embed or sniff a response."""
 
 LINGER_SECONDS = 5.0
-"""If a response was sent before the end of the request body, the rest is read for at most this many seconds.
+"""Maximum time, in seconds, that the server reads the rest of a request body after an early response.
 
-If the server closed the connection at once, a client that still sends would get a reset and lose the response.
+If the server closed the connection at once, a client that is still sending would get a reset and lose the response.
 """
 
 LINGER_BYTES = 32 * 1024 * 1024
-"""Maximum number of bytes of a request body that are read after an early response."""
+"""Maximum number of bytes of a request body that the server reads after an early response."""
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_PATHS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
-"""Beginnings of the API's own paths. The prefix is removed only if one of these beginnings follows it."""
+"""The API's paths begin with these strings. RequestMiddleware removes a prefix only in front of such a path."""
 
 _log = structlog.get_logger(__name__)
 
 
 class RequestMiddleware:
-    """ASGI middleware that never buffers a body. `prefix` is the default path prefix."""
+    """ASGI middleware that never buffers bodies. `prefix` is the path prefix if no proxy sends X-Forwarded-Prefix."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, prefix: str) -> None:
         self._app = app
@@ -62,14 +62,14 @@ class RequestMiddleware:
         except Exception:
             _log.exception("request failed", method=method, path=scope["path"])
             if exchange.status is not None:
-                # The response has begun, so no error response can be sent. The server closes the connection.
+                # The response has begun, so raise the error: the server then closes the connection.
                 raise
             await internal_error()(scope, exchange.receive, exchange.send)
         finally:
             self._count(method, scope, exchange, time.monotonic() - began)
 
     def _scope_for_routes(self, scope: Scope) -> Scope:
-        """Return the scope for the routes: HEAD is replaced with GET, and the prefix is removed from the path."""
+        """Return the ASGI scope for the routes, with GET instead of HEAD, and with a path without the prefix."""
         prefix, path = prefix_of(Headers(scope=scope), self._prefix), scope["path"]
         without_prefix = path.removeprefix(prefix)
         return {
@@ -89,14 +89,14 @@ class RequestMiddleware:
 
 
 def prefix_of(headers: Headers, default: str) -> str:
-    """Return the path prefix that the client sees: a proxy's valid X-Forwarded-Prefix header, or else `default`."""
+    """Return the prefix in the client's URLs: the X-Forwarded-Prefix header if valid, else `default`."""
     prefix = "".join(part.strip().rstrip("/") for part in headers.get("x-forwarded-prefix", default).split(","))
-    # The prefix becomes part of a Location header, so it must not redirect to another host.
+    # Links and Location headers begin with the prefix. A prefix such as `//example.com` would lead to another host.
     return prefix if _PREFIX.fullmatch(prefix) else default
 
 
 class _Exchange:
-    """One request and its response. Adds headers, drops bodies of HEAD responses, and reads unread bodies."""
+    """One request and its response. Adds headers, drops bodies of HEAD responses, and reads bodies to their end."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -106,7 +106,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        # A client that expects "100 Continue" sends no body before that response, so the server has no body to read.
+        # A client that expects "100 Continue" sends no body before it gets "100 Continue", so do not wait for a body.
         self._waits = "100-continue" in headers.get("expect", "").lower()
         self._early = False
 

@@ -1,8 +1,8 @@
-"""Parses an upload's form as a stream: passes the file's bytes on, and keeps only the small fields in memory.
+"""Parses an upload's form as a stream. Only the small fields are kept in memory, not the file.
 
-Memory use is bounded, because the thread that stores the file asks for each piece when it needs the piece.
-The format is RFC 7578. Encodings that change bytes and line ends other than CR LF are refused.
-The error messages of this module are for users, unlike the error messages of the parser.
+Memory use is bounded, because the thread that stores the file requests the body chunk by chunk.
+The format is RFC 7578. The module refuses encodings that change bytes, and line ends other than CR LF.
+The module's error messages are for users. The parser's own error messages are not used.
 """
 
 import codecs
@@ -31,11 +31,11 @@ MAX_FIELD_BYTES = 64 * 1024
 """Maximum size of `title` or `edit`, in bytes. The limit is far above a valid title's length."""
 
 OVERHEAD_BYTES = 1024 * 1024
-"""Maximum size of a request without its file, in bytes: fields, headers of the form's parts, and boundaries."""
+"""Maximum total size, in bytes, of a request's fields, headers and boundaries: everything except the file."""
 
 MAX_BOUNDARY_BYTES = 256
 MAX_PREAMBLE_BYTES = 64 * 1024
-"""Maximum number of bytes before the first boundary. RFC 2046 allows text there, which parsers must ignore."""
+"""Maximum number of bytes before the first boundary. RFC 2046 allows text before the boundary, which is ignored."""
 
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
@@ -78,17 +78,17 @@ def check_length(body_bytes: int, max_file_bytes: int) -> None:
     """Check the Content-Length of a body, in bytes.
 
     Raises:
-        TooLarge: a body of this length must contain a file over the size limit (`file_too_large`).
+        TooLarge: the body is so long that its file must exceed the size limit (`file_too_large`).
     """
     if body_bytes > OVERHEAD_BYTES:
         check_size(body_bytes - OVERHEAD_BYTES, max_file_bytes)
 
 
 def check_encoding(what: str, *encodings: str) -> None:
-    """Check the encodings of the body or of a part of the form. `what` names the body or the part in the error message.
+    """Check the encodings of a body, or of a part of the form. `what` names the body or part in the error message.
 
     Raises:
-        UnsupportedMedia: an encoding changes the bytes (`encoding_unsupported`).
+        UnsupportedMedia: one of the encodings changes the bytes, such as gzip (`encoding_unsupported`).
     """
     for encoding in encodings:
         if encoding.strip().lower() not in IDENTITY_ENCODINGS:
@@ -107,7 +107,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _PartEnd:
-    """The end of a part of the form."""
+    """Marks the end of a part of the form."""
 
 
 _Event = _Part | _PartEnd | bytes
@@ -130,9 +130,9 @@ def store_form(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, 
 
 
 class UploadForm:
-    """Parses a form from the pieces of a request body. Call `open_file`, then `read_file`.
+    """Parses a form from the chunks of a request body. Call `open_file`, then `read_file`.
 
-    `title` and `edit` are None until they are read, and stay None if the client does not send them.
+    `title` and `edit` are None until the parser has read them. If the client does not send a field, it stays None.
     """
 
     def __init__(self, pieces: Iterator[bytes], boundary: bytes, *, max_file_bytes: int) -> None:
@@ -184,7 +184,7 @@ class UploadForm:
         raise Invalid("file_missing", f"The form has no file '{FILE}'.")
 
     def read_file(self) -> Iterator[bytes]:
-        """Yield the pieces of the file. After the last piece, read the fields that follow the file."""
+        """Yield the file in chunks. After the last chunk, read the fields that follow the file."""
         for event in self._events:
             if isinstance(event, bytes):
                 yield event
@@ -207,7 +207,7 @@ class UploadForm:
             case "title":
                 self.title = _title(text)
             case "edit":
-                # A browser sends empty fields, too.
+                # Browsers also send the fields that the user left empty, so treat an empty `edit` as missing.
                 self.edit = _edit(text) if text.strip() else None
             case _:
                 self._charset = text.decode(errors="replace").strip()
@@ -217,7 +217,7 @@ class UploadForm:
         for piece in self._pieces:
             read += len(piece)
             if read > self._max_file_bytes + OVERHEAD_BYTES:
-                # The upload session limits the size of the file. This check limits the bytes that follow the file.
+                # Limit the bytes after the file. The upload session limits the size of the file.
                 raise TooLarge(
                     "request_too_large", f"The request has more than {OVERHEAD_BYTES} bytes besides its file."
                 )
@@ -234,7 +234,7 @@ class UploadForm:
         if not self._whole:
             raise Malformed("form_truncated", "The form ends before its last boundary: the request was cut off.")
 
-    # --- callbacks of the parser --------------------------------------------------------------------------------------
+    # --- callbacks that the parser calls ------------------------------------------------------------------------------
 
     def _on_part_begin(self) -> None:
         self._headers.clear()
@@ -326,13 +326,13 @@ def _line_ends() -> Malformed:
 
 
 def _extended_file_name(disposition: bytes) -> str | None:
-    """Return the file name from `filename*` (RFC 2231), or None. Some clients send it, against RFC 7578."""
+    """Return the file name from `filename*`, or None. Some clients send `filename*`, although RFC 7578 forbids it."""
     header = Message()
     header["Content-Disposition"] = disposition.decode("latin-1")
     try:
         return header.get_filename()
     except (TypeError, ValueError) as error:
-        # The charset is unknown, or the numbered sections of the file name are inconsistent.
+        # The file name has an unknown charset, or the numbered sections of the file name are inconsistent.
         message = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
         raise Malformed("form_malformed", message) from error
 
@@ -350,7 +350,7 @@ def _utf8(value: bytes, name: str, charset: str) -> bytes:
     if codec not in _CHARSETS:
         message = f"The field '{name}' has the charset {charset!r}, which is not supported; send it in UTF-8."
         raise UnsupportedMedia("charset_unsupported", message)
-    # UTF-8 is not checked here, because the code that reads the field reports invalid bytes.
+    # Do not check for invalid UTF-8, because the code that reads the field reports invalid bytes.
     return value if codec in {"utf-8", "ascii"} else value.decode(codec, errors="replace").encode()
 
 

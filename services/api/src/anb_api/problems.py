@@ -31,7 +31,7 @@ from anb_core.domain.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER = "5"
-"""Value of the Retry-After header when a dependency (database, bucket or queue) does not answer, in seconds."""
+"""Value of the Retry-After header in responses with status 503, in seconds."""
 
 _log = structlog.get_logger(__name__)
 
@@ -68,14 +68,14 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Full: HTTPStatus.INSUFFICIENT_STORAGE,
-    # The client may retry, because a process of a newer version, which runs during an upgrade, may read the row.
+    # The client may retry, because during an upgrade another process of a newer version may be able to read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""HTTP status by exception class. A class that is not listed has the status of its nearest base class, else 500."""
+"""HTTP status by exception class. An unlisted class has the status of its nearest listed base class, or else 500."""
 
 
 class ProblemDetails(BaseModel):
-    """Why a request failed, in the form of RFC 9457."""
+    """The reason why a request failed, in the format of RFC 9457."""
 
     type: Annotated[str, Field(description="Always `about:blank`. Use `code` to distinguish problems.")] = "about:blank"
     title: Annotated[str, Field(description="The HTTP status in words.")]
@@ -103,7 +103,7 @@ def of_error(error: AnbError) -> Response:
     headers: dict[str, str] = {}
     detail = error.message
     if isinstance(error, Unavailable):
-        # The message may contain internal host and user names, so the message is logged but not sent to the client.
+        # Log the message, but do not send it to the client, because it may contain internal host and user names.
         _log.warning("request not served", part=error.part, reason=error.message)
         detail = f"The {error.part} does not answer; try again in a moment."
         if isinstance(error, Full):
@@ -121,7 +121,7 @@ def of_error(error: AnbError) -> Response:
 
 
 def internal_error() -> Response:
-    """Return the response for an unexpected exception. The log has the details."""
+    """Return the response for an unexpected exception. Only the log has the exception's details."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",
@@ -130,7 +130,7 @@ def internal_error() -> Response:
 
 
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Register handlers that answer every error with problem details. `routes` has all routes, specific ones first."""
+    """Register handlers that turn errors into problem details. `routes` has all routes, the specific routes first."""
 
     def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, AnbError)  # noqa: S101 - registered for it only
@@ -157,7 +157,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
                 allowed = ", ".join(methods)
                 detail = f"{request.url.path} does not allow {request.method}, only {allowed}."
                 return problem(status, "method_not_allowed", detail, {"Allow": allowed})
-        # Starlette's errors have no code, so the name of the HTTP status becomes the code.
+        # Use the name of the HTTP status as the code, because Starlette's errors have no code.
         return problem(status, cast("Code", status.name.lower()), error.detail, error.headers)
 
     app.add_exception_handler(AnbError, refused)
@@ -166,7 +166,7 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
 
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of problem responses with these statuses."""
+    """Return the OpenAPI description of problem responses with the given statuses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     return {int(status): {"description": status.phrase, "content": content} for status in statuses}
 
@@ -185,14 +185,14 @@ def _same_path(routes: Sequence[BaseRoute], request: Request) -> list[Route]:
 
 def _methods(routes: Iterable[BaseRoute]) -> list[str]:
     methods = {method for route in routes if isinstance(route, Route) for method in route.methods or ()}
-    # RequestMiddleware turns HEAD into GET.
+    # HEAD is allowed wherever GET is allowed, because RequestMiddleware replaces HEAD with GET.
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _of_parameters(errors: Sequence[Any]) -> Iterator[Any]:
     """Yield one error for each invalid parameter or list element.
 
-    For an optional parameter, pydantic reports two errors: the value has the wrong type, and the value is not None.
+    For one invalid optional parameter, pydantic reports two errors: a wrong type, and a value that is not None.
     """
     reported: set[object] = set()
     for error in errors:

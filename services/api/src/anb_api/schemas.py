@@ -36,7 +36,7 @@ class Links(BaseModel):
 
     @classmethod
     def of(cls, video_id: str, status: Status, prefix: str) -> "Links":
-        """Return the links of a video with this status. `prefix` is the API's path prefix as the client sees it."""
+        """Return the links of a video with the given status. `prefix` is the API's path prefix in the client's URLs."""
         path = f"{prefix}/api/videos/{video_id}"
         return Links(
             self=path,
@@ -55,7 +55,7 @@ class Error(BaseModel):
 
     @classmethod
     def of(cls, problem: model.Problem | None) -> "Error | None":
-        """Return the problem in the API's form. None if there is no problem."""
+        """Return the response model of a problem, or None if there is no problem."""
         return Error(code=problem.code, message=problem.message) if problem else None
 
 
@@ -99,7 +99,7 @@ class Attempt(BaseModel):
 
     @classmethod
     def of(cls, attempt: model.Attempt, *, detailed: bool) -> "Attempt":
-        """Return the attempt in the API's form. `detailed` includes the technical details of its error."""
+        """Return the response model of an attempt. With `detailed`, include the technical details of the error."""
         problem = attempt.error
         error = problem and AttemptError(
             code=problem.code, message=problem.message, detail=problem.detail if detailed else None
@@ -125,7 +125,7 @@ class Receipt(BaseModel):
 
     @classmethod
     def of(cls, record: Record, prefix: str) -> "Receipt":
-        """Return the receipt of an upload. The status is always `uploaded`: a repeated upload gets the same receipt."""
+        """Return the receipt of an upload. The status is always `uploaded`, so repeated uploads get equal receipts."""
         return Receipt(
             video_id=record.video.id,
             task_id=record.job.id,
@@ -159,7 +159,7 @@ class Video(BaseModel):
 
     @classmethod
     def of(cls, record: Record, prefix: str) -> Self:
-        """Return a record in the API's form."""
+        """Return the response model of a video."""
         return cls(**_fields_of(record, prefix))
 
 
@@ -172,7 +172,7 @@ class VideoDetail(Video):
     def with_history(
         cls, record: Record, attempts: Sequence[model.Attempt], prefix: str, *, detailed: bool
     ) -> "VideoDetail":
-        """Return a record and its attempts in the API's form. `detailed` includes technical details of errors."""
+        """Return the response model of a video with its attempts. With `detailed`, errors have technical details."""
         history = [Attempt.of(attempt, detailed=detailed) for attempt in attempts]
         return VideoDetail(**_fields_of(record, prefix), history=history)
 
@@ -196,7 +196,7 @@ class Event(BaseModel):
 
     @classmethod
     def of(cls, event: model.JobEvent) -> "Event":
-        """Return a feed event in the API's form."""
+        """Return the response model of a feed event."""
         return Event(
             video_id=event.video_id,
             status=event.status,
@@ -227,7 +227,7 @@ class Health(BaseModel):
 
 
 class Check(BaseModel):
-    """Whether a dependency of the API, such as the database, answers."""
+    """Whether a dependency of the API, such as the database, responds."""
 
     ok: bool
     required: Annotated[bool, Field(description="True if the API is not ready without this part.")]
@@ -242,13 +242,13 @@ class Readiness(BaseModel):
 
 
 def write_cursor(page: Page) -> str:
-    """Return the opaque cursor for the page that follows this position."""
+    """Return the opaque cursor for the page that follows the given position in the list of videos."""
     position = json.dumps([(page.created_at - _EPOCH) // timedelta(microseconds=1), page.video_id])
     return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
 def read_cursor(cursor: str) -> Page:
-    """Return the position that `write_cursor` encoded.
+    """Return the position in the list of videos that `write_cursor` encoded.
 
     Raises:
         Invalid: the cursor was not made by `write_cursor` (`cursor_invalid`).

@@ -14,10 +14,10 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 KEEP_ALIVE_SECONDS = 75
-"""Time that an idle connection is kept, in seconds. AWS load balancers close idle connections earlier, after 60 s."""
+"""Seconds for which an idle connection stays open. AWS load balancers close idle connections first, after 60 s."""
 
 DRAIN_SECONDS = 60
-"""Maximum time that running requests, such as uploads, may continue after a stop signal, in seconds."""
+"""Maximum time, in seconds, for which running requests such as uploads may continue after a stop signal."""
 
 
 class Server(uvicorn.Server):
@@ -53,11 +53,11 @@ def make_server(settings: ApiSettings, store: Store, objects: Objects, queue: Qu
 
 
 def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve requests until SIGTERM or SIGINT."""
     server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
-        # uvicorn handles signals while it runs, and raises them again after its shutdown. Ignore the repeated signals.
+        # After its shutdown, uvicorn raises the signals again that it handled. Ignore these repeated signals.
         if not server.should_exit:
             raise SystemExit(0)
 

@@ -9,15 +9,15 @@ from anb_api.problems import Busy
 SHARE = 3
 """An owner may hold at most this multiple of the free slots, so that one owner can't take all slots.
 
-A lone owner can take 12 of 16 slots.
+If only one owner uses the server, this owner can take 12 of 16 slots.
 """
 
 
 class Slots:
-    """A set of `count` slots for long requests. Use the object in one event loop only, because it has no locks.
+    """A set of `count` slots for long requests. Has no locks, so use a `Slots` object in one event loop only.
 
-    `refusal` returns the error for a request without a slot.
-    Its arguments are the number of slots in use, and the number of slots that the owner holds.
+    `refusal(taken, by_owner)` returns the error for a request without a slot.
+    `taken` is the number of slots in use, and `by_owner` is the number of slots that the owner holds.
     """
 
     def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:
@@ -43,7 +43,7 @@ class Slots:
         finally:
             self._taken[owner] -= 1
             if not self._taken[owner]:
-                # Remove the entry to save memory: a process may serve many owners.
+                # Remove the owner's entry, because the entries of many owners would use much memory.
                 del self._taken[owner]
 
 

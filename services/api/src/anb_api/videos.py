@@ -60,7 +60,7 @@ UPLOAD_BODY: dict[str, Any] = {
                             "pattern": TITLE_PATTERN,
                         },
                         "edit": {"$ref": "#/components/schemas/EditSpec"},
-                        # Generated clients send the fields in the order of this schema.
+                        # List the file last, because generated clients send the fields in the order of the schema.
                         FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
                     },
                 },
@@ -68,7 +68,7 @@ UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-"""The OpenAPI schema of the form. If the route declared the form, FastAPI would read the body before the route runs."""
+"""The OpenAPI schema of the upload form. FastAPI would read the whole body first if the route declared the form."""
 
 
 @router.post(
@@ -103,7 +103,7 @@ async def upload_video(
         Header(alias="Idempotency-Key", description="Makes it safe to repeat the same upload."),
     ] = None,
 ) -> Receipt:
-    """Store the file as a stream. A bad form is refused at once. A bad file is reported as the video's error."""
+    """Stores the uploaded file. A bad form is refused at once. A bad file is reported later, as the video's error."""
     check_encoding("The body", *request.headers.get("content-encoding", "").split(","))
     boundary = boundary_of(request.headers.get("content-type"))
     max_bytes = context.uploads.max_bytes
@@ -136,7 +136,7 @@ def list_videos(
         Query(description="`next_cursor` of the previous page."),
     ] = None,
 ) -> VideoList:
-    """The newest videos come first. A token of scope `ops` sees the videos of all owners."""
+    """Lists videos, newest first. A token of scope `ops` sees the videos of all owners."""
     after = read_cursor(cursor) if cursor is not None else None
     listing = browse(context.store, caller, statuses=status or (), after=after, limit=limit)
     return VideoList(
@@ -169,7 +169,7 @@ def show_video(
     responses=NOT_NOW,
 )
 def download_video(context: CurrentContext, caller: CurrentCaller, video_id: VideoIdInPath) -> RedirectResponse:
-    """Redirects to a URL of the bucket. The URL expires, and needs no token."""
+    """Redirects to a URL in the bucket's storage. The URL needs no token, and expires."""
     url = download_url(
         context.store, context.objects, caller, video_id, lifetime=context.settings.download_url_lifetime
     )
@@ -178,18 +178,18 @@ def download_video(context: CurrentContext, caller: CurrentCaller, video_id: Vid
 
 @router.post("/{video_id}/cancel", summary="Cancel a video", responses=NOT_NOW)
 def cancel_video(context: CurrentContext, caller: CurrentCaller, prefix: Prefix, video_id: VideoIdInPath) -> Video:
-    """Cancel a job that is not in a terminal status."""
+    """Cancels a job whose status is not terminal."""
     return Video.of(commands.cancel(context.store, caller, video_id), prefix)
 
 
 @router.post("/{video_id}/retry", summary="Retry a video", status_code=HTTPStatus.ACCEPTED, responses=NOT_NOW)
 def retry_video(context: CurrentContext, caller: CurrentCaller, prefix: Prefix, video_id: VideoIdInPath) -> Video:
-    """Start a failed, dead-lettered or cancelled job again, with all its counters at 0."""
+    """Starts a failed, dead-lettered or cancelled job again, and sets all its counters to 0."""
     record = commands.retry(context.store, context.objects, caller, video_id, wake_relay=context.relay.wake)
     return Video.of(record, prefix)
 
 
 @router.delete("/{video_id}", summary="Delete a video", status_code=HTTPStatus.NO_CONTENT, responses=NOT_FOUND)
 def delete_video(context: CurrentContext, caller: CurrentCaller, video_id: VideoIdInPath) -> None:
-    """Cancel the job and hide the video at once. Its objects are deleted a day later."""
+    """Cancels the job and removes the video from the API at once. The video's files are deleted a day later."""
     commands.delete(context.store, caller, video_id)
