@@ -3,9 +3,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from anb_core.adapters.database import upgrade
+from anb_core.adapters.system import new_id
 from anb_core.ports.store import Store
+from tests.support.given import LEASE, POLICY
 from tests.support.postgres import Postgres
 from tests.support.stores import Backend, InMemory, Sql
 
@@ -73,3 +76,20 @@ def sql(request: pytest.FixtureRequest) -> Sql:
 @pytest.fixture
 def store(backend: Backend) -> Store:
     return backend.store
+
+
+def end_all_others(backend: Sql) -> None:
+    with backend.database.transaction() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> object:
+    """Claim the video, as worker-2 does when it receives the video's message. Returns the outcome of the claim."""
+    return store.claim(
+        video_id, generation=generation, attempt_id=new_id(), worker="worker-2", lease=LEASE, policy=POLICY
+    )

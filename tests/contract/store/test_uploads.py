@@ -1,5 +1,5 @@
-from collections.abc import Callable
-from dataclasses import replace
+"""Uploads: begin, renew, complete, abandon."""
+
 from datetime import timedelta
 
 import pytest
@@ -8,7 +8,7 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
 from anb_core.domain.edit import EditSpec, Switch
 from anb_core.domain.errors import Conflict, NotFound
-from anb_core.domain.model import EventKind, Idempotency, Record, Source, Video
+from anb_core.domain.model import EventKind, Idempotency, Record, Source
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store, Unknown
 from tests.support.given import (
@@ -26,8 +26,6 @@ from tests.support.given import (
     processed,
     processing,
     record_of,
-    reject,
-    sent,
     uploaded,
     uploading,
 )
@@ -210,195 +208,15 @@ def test_another_owner_cannot_go_on_with_an_upload(store: Store) -> None:
         store.begin_upload(new_video(begun.video.id, owner="bob"), lifetime=MINUTE)
 
 
-def test_a_key_in_use_tells_of_the_upload_in_progress(store: Store) -> None:
-    first = uploading(store, idempotency=KEY)
-    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
-    assert len(store.listing(owner=None)) == 1
-
-
-def test_a_key_in_use_replays_the_finished_upload_with_its_fingerprint(store: Store) -> None:
-    video_id = uploading(store, idempotency=KEY).video.id
-    finished = store.complete_upload(video_id, SOURCE, fingerprint="f1")
-    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(finished, "f1")
-
-
-IMPATIENT = Idempotency("key-1", lifetime=DAY, silence=20 * SECOND)
-
-
-def test_an_upload_that_is_renewed_keeps_its_key_and_tells_for_how_long(backend: Backend) -> None:
-    store = backend.store
-    first = uploading(store, idempotency=IMPATIENT)
-    backend.pass_time(19 * SECOND)
-    assert store.renew_upload(first.video.id, lifetime=MINUTE)
-    backend.pass_time(12 * SECOND)
-
-    replay = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
-
-    assert isinstance(replay, Replay)
-    assert (replay.record.video.id, replay.fingerprint) == (first.video.id, None)
-    assert replay.held is not None
-    assert 6 * SECOND < replay.held <= 8 * SECOND
-
-
-def test_an_upload_that_was_silent_for_too_long_gives_its_key_up(backend: Backend) -> None:
-    store = backend.store
-    first = uploading(store, idempotency=IMPATIENT)
-    backend.pass_time(20 * SECOND)
-
-    second = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
-
-    assert isinstance(second, Record)
-    assert store.get(first.video.id) is None
-    assert not store.renew_upload(first.video.id, lifetime=MINUTE)
-    assert {one.key for one in backend.deletions()} == {first.video.source_key}
-    finished = store.complete_upload(second.video.id, SOURCE, fingerprint="f1")
-    backend.pass_time(20 * SECOND)
-    replay = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=IMPATIENT)
-    assert isinstance(replay, Replay)
-    assert (replay.record.video.id, replay.fingerprint, replay.held) == (finished.video.id, "f1", None)
-
-
-def test_a_silent_upload_keeps_its_key_from_whoever_has_another_owner_or_no_key(backend: Backend) -> None:
-    store = backend.store
-    first = uploading(store, owner="ada", idempotency=IMPATIENT)
-    backend.pass_time(20 * SECOND)
-    store.begin_upload(new_video(owner="bob"), lifetime=MINUTE, idempotency=IMPATIENT)
-    store.begin_upload(new_video(owner="ada"), lifetime=MINUTE)
-    assert store.get(first.video.id) is not None
-
-
-def test_a_key_belongs_to_one_owner(store: Store) -> None:
-    uploading(store, owner="ada", idempotency=KEY)
-    assert isinstance(store.begin_upload(new_video(owner="bob"), lifetime=MINUTE, idempotency=KEY), Record)
-
-
-def test_an_expired_key_can_be_used_anew(backend: Backend) -> None:
-    store = backend.store
-    first = uploading(store, idempotency=KEY)
-    store.complete_upload(first.video.id, SOURCE, fingerprint="f1")
-    backend.pass_time(DAY + SECOND)
-    second = store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY)
-    assert isinstance(second, Record)
-    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(second, None)
-
-
-@pytest.mark.parametrize("end", ["abandon", "cancel", "delete", "expire"])
-def test_the_key_of_an_upload_that_will_never_be_finished_is_free_again(backend: Backend, end: str) -> None:
-    store = backend.store
-    video_id = uploading(store, idempotency=KEY).video.id
-    match end:
-        case "abandon":
-            store.abandon_upload(video_id)
-        case "cancel":
-            store.cancel(video_id)
-        case "delete":
-            store.delete(video_id, grace=DAY)
-        case _:
-            backend.pass_time(2 * MINUTE)
-            store.end_expired_uploads(limit=10)
-    assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
-
-
-def test_the_key_of_a_cancelled_video_still_replays_it(store: Store) -> None:
-    video_id = uploading(store, idempotency=KEY).video.id
-    store.complete_upload(video_id, SOURCE, fingerprint="f1")
-    cancelled = store.cancel(video_id)
-    assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(cancelled, "f1")
-
-
-def test_deleting_a_video_frees_its_key(store: Store) -> None:
-    video_id = uploading(store, idempotency=KEY).video.id
-    store.complete_upload(video_id, SOURCE, fingerprint="f1")
-    store.delete(video_id, grace=DAY)
-    assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
-
-
-def test_an_existing_object_is_uploaded_at_once_and_only_once(store: Store) -> None:
-    new = replace(new_video(owned=False), receipts={"one": {"generation": 1}})
-    record, created = store.submit_existing(new, SOURCE)
-    assert created
-    assert (record.job.status, record.video.source, record.video.owned) == (Status.UPLOADED, SOURCE, False)
-    assert record_of(store, new.id).job.receipts == new.receipts
-    assert due(store) == [new.id]
-    assert store.submit_existing(new, SOURCE) == (record, False)
-    assert len(store.events_after(0)) == 1
-    sent(store, new.id)
-    assert store.submit_existing(new, SOURCE)[1] is False
-    assert due(store) == []
-
-
-def _abandoned(store: Store) -> Video:
-    video = uploading(store).video
-    store.abandon_upload(video.id)
-    return video
-
-
-def _deleted(store: Store) -> Video:
-    video_id = uploaded(store)
-    video = record_of(store, video_id).video
-    store.delete(video_id, grace=DAY)
-    return video
-
-
-@pytest.mark.parametrize("made", [lambda store: record_of(store, uploaded(store)).video, _abandoned, _deleted])
-def test_an_object_that_is_or_was_another_videos_upload_cannot_be_submitted(
-    backend: Backend, made: Callable[[Store], Video]
-) -> None:
-    video = made(backend.store)
-    before = backend.deletions()
-    new = replace(new_video(owned=False, owner="mallory"), source_key=video.source_key)
-    with pytest.raises(Conflict) as refused:
-        backend.store.submit_existing(new, SOURCE)
-    assert refused.value.code == "source_taken"
-    assert backend.store.get(new.id) is None
-    assert backend.deletions() == before
-
-
-def test_an_object_that_nobody_uploaded_may_become_two_videos(store: Store) -> None:
-    first = new_video(owned=False)
-    second = replace(new_video(owned=False), source_key=first.source_key)
-    assert store.submit_existing(first, SOURCE)[1]
-    assert store.submit_existing(second, SOURCE)[1]
-
-
 def test_an_id_whose_upload_was_abandoned_is_free_once_its_object_is_gone_for_good(backend: Backend) -> None:
     store = backend.store
-    video = _abandoned(store)
+    video = uploading(store).video
+    store.abandon_upload(video.id)
     with pytest.raises(Conflict):
         store.begin_upload(new_video(video.id), lifetime=MINUTE)
     backend.pass_time(2 * DAY)
     store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
     assert isinstance(store.begin_upload(new_video(video.id), lifetime=MINUTE), Record)
-
-
-def test_an_existing_object_of_another_owner_is_shown_as_it_is(store: Store) -> None:
-    video_id = uploaded(store, owner="ada")
-    record, created = store.submit_existing(new_video(video_id, owner="bob"), SOURCE)
-    assert (record.video.owner, created) == ("ada", False)
-
-
-def test_a_deleted_video_is_not_submitted_again(store: Store) -> None:
-    video_id = uploaded(store)
-    store.delete(video_id, grace=DAY)
-    with pytest.raises(NotFound):
-        store.submit_existing(new_video(video_id), SOURCE)
-
-
-def test_an_object_that_is_not_ours_is_never_deleted(backend: Backend) -> None:
-    store = backend.store
-    rejected = new_video(owned=False)
-    store.submit_existing(rejected, SOURCE)
-    assert reject(store, claim(store, rejected.id))
-    store.delete(rejected.id, grace=DAY)
-    cancelled = new_video(owned=False)
-    store.begin_upload(cancelled, lifetime=MINUTE)
-    store.cancel(cancelled.id)
-    abandoned = new_video(owned=False)
-    store.begin_upload(abandoned, lifetime=MINUTE)
-    store.abandon_upload(abandoned.id)
-    assert {one.key for one in backend.deletions()}.isdisjoint(
-        {rejected.source_key, cancelled.source_key, abandoned.source_key}
-    )
 
 
 def test_a_message_of_an_unfinished_upload_wakes_nothing(store: Store) -> None:
