@@ -1,9 +1,14 @@
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from anb_core.domain.errors import Interrupted
 from anb_core.domain.input_checks import InputLimits
 from anb_core.ports.stop import Stop
 from anb_worker.render.cards import Cards
@@ -20,6 +25,52 @@ def folder(tmp_path: Path) -> Path:
 def cards(folder: Path, tmp_path: Path) -> Cards:
     tool = Tool(path=Path("/usr/bin/ffmpeg"), max_pixels=1, max_alloc=1, threads=1)
     return Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
+
+
+class Impatient(Stop):
+    """A Stop that asks the work to end at the third check."""
+
+    checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+        if self.checks == 3:
+            self.ask(Interrupted())
+        super().check()
+
+
+HOLD = """
+import fcntl, sys
+with open(sys.argv[1], "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked_by_another_process(folder: Path) -> Iterator[None]:
+    """Let another process hold the lock of the cards' folder while the block runs. The process is then killed."""
+    folder.mkdir()
+    command = [sys.executable, "-I", "-c", HOLD, str(folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def test_the_wait_for_a_part_that_another_process_makes_ends_when_it_is_asked_to_and_when_that_process_dies(
+    cards: Cards, folder: Path, tmp_path: Path
+) -> None:
+    operators_file = tmp_path / "given.png"
+    Image.new("RGBA", (20, 20)).save(operators_file)
+    with locked_by_another_process(folder), pytest.raises(Interrupted):
+        cards.watermark(operators_file, Impatient())
+    assert list(folder.glob("watermark-*")) == []
+    assert cards.watermark(operators_file, Stop()).exists()
 
 
 def test_a_new_part_is_kept_even_if_others_seem_newer_and_is_used_even_if_its_time_can_not_be_set(

@@ -6,16 +6,16 @@ An entry's name holds a digest of the operator's file, the code that makes the e
 A change to the file, to the code or to the file name of the ffmpeg binary makes a new entry.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from anb_core.domain.decoding_checks import check_pictures, check_sound
 from anb_core.domain.edit import EditSpec, Switch, Trim
@@ -200,18 +200,15 @@ class Cards:
             shutil.rmtree(entry.rename(trash), ignore_errors=True)
 
 
-@contextmanager
-def _locked(path: Path, stop: Stop) -> Iterator[None]:
-    """Hold an exclusive file lock while the block runs. The kernel releases the lock of a process that dies."""
-    with path.open("w") as file:
-        while True:
-            stop.check()
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.1)
-        yield
+def _locked(path: Path, stop: Stop) -> AbstractContextManager[object]:
+    """Wait for an exclusive file lock, and hold the lock while the block runs."""
+
+    def give_up() -> bool:
+        stop.check()
+        return False
+
+    # The kernel releases the lock of a process that dies. A soft lock would remain.
+    return FileLock(path, poll_interval=0.1, fallback_to_soft=False).acquire(cancel_check=give_up)
 
 
 def _sync(folder: Path) -> None:
