@@ -11,8 +11,8 @@ def backoff(failures: int, *, base: timedelta, cap: timedelta, jitter: float, le
 
     The longest delay is `base`, doubled with every further failure, but at most `cap`.
     `jitter`, a random number from [0, 1), picks a delay between `least` times the longest delay and the longest delay.
-    With `least` 0, the next tries of callers that failed at the same time are spread most widely.
-    With `least` 0.5, every caller waits at least half of the longest delay.
+    With `least` = 0, callers that failed at the same time try again at widely different times.
+    With `least` = 0.5, every caller waits at least half of the longest delay.
     """
     longest = min(cap, base * float(2 ** min(failures - 1, MOST_DOUBLINGS)))
     return longest * (least + (1 - least) * jitter)

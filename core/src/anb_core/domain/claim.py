@@ -1,4 +1,4 @@
-"""Decide what a worker does with a delivered message. The row of the job decides, not the message."""
+"""Decide whether a worker begins an attempt for a message. The decision depends on the job's row in the database."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from anb_core.domain.status import Status
 
 
 class Reason(StrEnum):
-    """Why a delivery is dropped. Each reason is read from committed rows, so the message may be deleted."""
+    """Why a message is dropped without an attempt. Each reason is read from committed rows, so the message can go."""
 
     TERMINAL = "terminal"
     """The job's status is terminal."""
@@ -19,9 +19,9 @@ class Reason(StrEnum):
     LEASED = "leased"
     """Another attempt works on the job."""
     NOT_DUE = "not_due"
-    """The next attempt must not begin yet."""
+    """The backoff before the job's next attempt is not over."""
     UPLOADING = "uploading"
-    """The upload is not finished."""
+    """The video is still being uploaded."""
     DELETED = "deleted"
     """The video was deleted."""
     LOST = "lost"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Begin an attempt now."""
+    """The decision to begin an attempt now."""
 
     loss: Settlement | None = None
     """Settlement of the previous attempt if its lease has expired, otherwise None."""
@@ -38,14 +38,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class RecordLoss:
-    """Record that the lease expired, and drop the message: the job has to wait, or it has used up its losses."""
+    """The decision to record a loss and drop the message: the job has to wait, or has reached its limit of losses."""
 
     loss: Settlement
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Drop the message, because no attempt can begin now."""
+    """The decision to drop the message, because no attempt can begin now."""
 
     reason: Reason
     send_after: datetime | None = None
@@ -55,9 +55,9 @@ class Drop:
 def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
     job: Job, generation: int | None, now: datetime, policy: RetryPolicy
 ) -> Take | RecordLoss | Drop:
-    """Decide what a worker does with a message.
+    """Decide whether a worker begins an attempt for a message.
 
-    `now` is the database's clock. `generation` is the message's generation, or None for messages of older producers.
+    `now` is the time of the database's clock. `generation` is the message's generation, or None for older producers.
     """
     match job:
         case Job(status=status) if status.terminal:
@@ -72,7 +72,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            # A message is sent only when the job is due, so the clock was set back after the message was sent.
-            # This may be the job's last message, so the job needs a new message.
+            # The message is a repeated delivery, or the clock was set back after the message was sent.
+            # The job may have no other message, so a new message is sent when the job is due.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

@@ -12,7 +12,7 @@ UNSPECIFIED = 2
 
 _RGB, _BT709, _BT601, _BT2020, _BT2020_CONSTANT, _ICTCP = 0, 1, 5, 9, 10, 14
 _ORDINARY = {_BT709: "bt709", 4: "fcc", _BT601: "bt470bg", 6: "smpte170m", 7: "smpte240m", _BT2020: "bt2020nc"}
-"""Matrices that ffmpeg's scaler can convert while it scales."""
+"""Color matrices that ffmpeg's scaler can convert while it scales."""
 _RARE = {
     8: "ycgco",
     _BT2020_CONSTANT: "bt2020c",
@@ -20,12 +20,12 @@ _RARE = {
     13: "chroma-derived-c",
     _ICTCP: "ictcp",
 }
-"""Matrices that only zimg can convert."""
+"""Color matrices that only ffmpeg's filter `zscale` (the library zimg) can convert."""
 _REFUSED = {11: "SMPTE 2085", 15: "IPT-C2 (Dolby Vision)", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 _MATRICES = {_RGB: "gbr"} | _ORDINARY | _RARE
 
 _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
-"""Primaries that have to be converted: without conversion, the colors would look pale. The rest is close to BT.709."""
+"""Color primaries that must be converted, or the colors would look pale. All other primaries are close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
 _CONVERTED_TRANSFERS = {8: "linear", 9: "log100", 10: "log316"}
 """Transfer functions that have to be converted. All other functions are treated as BT.709, as in video players."""
@@ -40,7 +40,7 @@ class Colors:
     matrix: int = UNSPECIFIED
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
-    """Color matrix, color primaries and transfer function."""
+    """Color matrix, color primaries and transfer function of the frame."""
     full_range: bool = False
     """Whether values use the full range (0 to 255 with 8 bits), not the limited range (16 to 235)."""
     rgb: bool = False
@@ -56,28 +56,28 @@ class ColorPlan:
     """How the colors of a frame are converted to BT.709."""
 
     by: Literal["scaler", "zimg", "tone_mapping"] = "scaler"
-    """The filter that converts the colors:
-    `scaler` means that ffmpeg's scaler converts while it scales.
-    `zimg` means that zimg converts after the scaling.
-    `tone_mapping` means `zimg` with tone mapping from HDR to SDR.
+    """The filter that converts the colors.
+    `scaler` means that ffmpeg's scaler converts the colors while it scales the picture.
+    `zimg` means that the library zimg converts the colors after the scaling.
+    `tone_mapping` means that zimg also maps the brightness from HDR to SDR.
     """
     matrix: str = "bt709"
     primaries: str = "bt709"
     transfer: str = "bt709"
-    """Matrix, primaries and transfer function of the frame, by ffmpeg's names."""
+    """Color matrix, color primaries and transfer function of the frame, with ffmpeg's names."""
     full_range: bool = False
-    """Whether the frame's values use the full range."""
+    """Whether the frame's color values use the full range (0 to 255 with 8 bits)."""
     assumed: bool = False
-    """Whether the matrix is a guess, because the frame has no usable matrix. Only a guess is passed to the scaler."""
+    """Whether `matrix` is a guess, because the frame has no usable matrix. Only a guess is passed to the scaler."""
     alpha: bool = False
     """Whether the video has an alpha channel. Such a video is drawn over black."""
 
 
 def plan_colors(colors: Colors, width: int, height: int) -> ColorPlan:
-    """Decide how the colors of a frame are converted. `width` and `height` are its coded size in pixels.
+    """Decide how the colors of a frame are converted. `width` and `height` are the frame's coded size in pixels.
 
     Raises:
-        BadInput: `unsupported_color`.
+        BadInput: `unsupported_color` if the colors can't be converted.
     """
     if colors.dolby_vision or colors.matrix in _REFUSED:
         name = "IPT-C2 (Dolby Vision profile 5)" if colors.dolby_vision else _REFUSED[colors.matrix]
@@ -112,15 +112,15 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
     if colors.primaries == _BT2020 or colors.transfer in _HDR:
         return _BT2020
     if colors.alpha:
-        # A video with alpha was converted from RGB. Programs that write no matrix into the file convert with BT.601.
+        # A video with an alpha channel was converted from RGB. Programs that write no matrix into the file use BT.601.
         return _BT601
-    # Video players make the same guess: frames larger than DVD frames use BT.709.
+    # As in video players, a frame that is larger than a DVD frame is assumed to use BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601
 
 
 def _primaries(colors: Colors) -> int:
     if colors.matrix == _ICTCP:
-        return _BT2020  # ICtCp has these primaries by definition.
+        return _BT2020  # ICtCp always uses the primaries of BT.2020.
     is_bt2020 = colors.transfer in _HDR or colors.matrix in {_BT2020, _BT2020_CONSTANT}
     if is_bt2020 and colors.primaries in {UNSPECIFIED, 0, 3}:
         return _BT2020

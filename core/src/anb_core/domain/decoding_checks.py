@@ -1,6 +1,6 @@
 """Check how much of the kept part of the upload could be decoded.
 
-ffmpeg reports no error for packets that it can't decode. The output has its full length even without these packets.
+The check is necessary, because ffmpeg reports no error for undecodable packets and still writes the full output length.
 """
 
 from bisect import bisect_left
@@ -12,8 +12,8 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
-"""Maximum length of a single loss that is accepted, in seconds.
-With this limit, every loss of 0.5 s is found, even if the compared times differ by _MATCH_SECONDS."""
+"""Maximum duration of one accepted gap in the decoded picture or sound, in seconds.
+With this limit, every gap of 0.5 s is found, even if the compared times differ by _MATCH_SECONDS."""
 
 _MATCH_SECONDS = 0.05
 """Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""
@@ -25,7 +25,7 @@ def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
     `decoded` has the presentation time of each decoded frame, in seconds from the start of the kept part.
 
     Raises:
-        BadInput: `corrupt`.
+        BadInput: `corrupt` if too much of the picture can't be decoded.
     """
     end = plan.main_frames / FPS
     found = sorted(decoded)
@@ -48,7 +48,7 @@ def check_sound(plan: RenderPlan, decoded: Sequence[tuple[float, float]]) -> Non
     `decoded` has the start and the end of each decoded span, in seconds from the start of the kept part.
 
     Raises:
-        BadInput: `corrupt`.
+        BadInput: `corrupt` if too much of the sound can't be decoded.
     """
     lost = []
     for begin, end in plan.heard:
@@ -64,7 +64,7 @@ def check_sound(plan: RenderPlan, decoded: Sequence[tuple[float, float]]) -> Non
 def _check_lost(lost: Iterable[tuple[float, float]], media: str, *, accepted: float) -> None:
     spans: list[tuple[float, float]] = []
     for begin, end in lost:
-        # Adjacent losses count as one loss.
+        # Adjacent gaps are merged into one gap.
         since = spans.pop()[0] if spans and spans[-1][1] == begin else begin
         spans.append((since, end))
     for since, until in spans:

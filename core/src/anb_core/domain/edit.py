@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_LENGTH_SECONDS = 30.0
-"""The maximum length of the main part of a finished video."""
+"""The maximum length of the main part of a finished video, in seconds."""
 
 MAX_TRIM_START_SECONDS = 24 * 3600.0
 """The latest start of the kept part, in seconds. No upload may be longer than a day."""

@@ -13,8 +13,8 @@ from anb_core.domain.retry import (
     plan_rejection,
 )
 
-# These sentences are for the owner of a video. Host names and error texts of other programs go into
-# `Problem.detail`, which only operators can read.
+# The owner of the video reads these sentences.
+# Host names and error texts of other programs are stored in `Problem.detail`, which only operators can read.
 _OUTAGES = {
     "database": "The database did not answer for a while.",
     "bucket": "The bucket did not answer for a while.",
@@ -47,7 +47,7 @@ def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitte
 
 
 def _outage(error: Exception) -> Problem | None:
-    """Describe an outage of the disk or of a dependency (database, bucket, queue). None if the error is no outage."""
+    """Return the problem for an outage of the disk, database, bucket or queue, or None for any other error."""
     match error:
         case Full(code=code):
             return Problem(code, _FULL, _detail(error))

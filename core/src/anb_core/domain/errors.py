@@ -7,15 +7,15 @@ AnbError                 has a code (a stable word) and a message (a sentence fo
 |   |-- NotFound         the requested object does not exist, or has another owner
 |   `-- Conflict         the request is valid, but can't be carried out in the current status
 |       |-- Withheld     the bucket answers, but denies us access to one object
-|       `-- Held         a running operation holds the requested object, for at most `wait`
+|       `-- Held         another upload uses the requested Idempotency-Key, for at most `wait`
 |-- BadInput             the uploaded video can't be processed: the job ends as `failed` and is not tried again
-|-- Transient            the attempt failed, but another attempt may succeed: counts as a failure
-|-- Unavailable          the database, the bucket or the queue does not answer: does not count as a failure
+|-- Transient            the attempt counts as a failure, but another attempt may succeed
+|-- Unavailable          the database, bucket or queue does not answer: the attempt does not count as a failure
 |   |-- Busy             the database answers, but another process has locked the row
 |   `-- Full             the database or the bucket answers, but has no room left
 |-- Unreadable           this version of the program can't read a row, and nothing was changed
 |-- LeaseLost            the attempt lost its lease: the attempt has to stop and writes nothing more
-`-- Interrupted          the worker shuts down: another worker continues the job, and no failure is counted
+`-- Interrupted          the worker shuts down: another attempt follows, and no failure is counted
 """
 
 from datetime import timedelta
@@ -27,7 +27,7 @@ from anb_core.domain.codes import Code, VideoCode
 class AnbError(Exception):
     """Any error that ANB Video raises on purpose.
 
-    `code` is one of the codes in `anb_core.domain.codes`. Programs compare the code.
+    `code` is one of the codes in `anb_core.domain.codes`. Programs compare the code, and people read the message.
     `message` is one or two sentences: the problem, the wrong value, and what the reader can do.
     """
 
@@ -50,11 +50,11 @@ class Invalid(Refused):
 
 
 class TooLarge(Invalid):
-    """The request is over a limit."""
+    """The request or its file is larger than a limit allows."""
 
 
 class NotFound(Refused):
-    """The requested object does not exist, or it has another owner."""
+    """The requested video, object or token does not exist, or it has another owner."""
 
 
 class Conflict(Refused):
@@ -66,7 +66,7 @@ class Withheld(Conflict):
 
 
 class Held(Conflict):
-    """A running operation holds the requested object. If the operation stops, the object is free after `wait`."""
+    """Another upload uses the requested Idempotency-Key. If that upload stops, the key is free after `wait`."""
 
     def __init__(self, code: Code, message: str, wait: timedelta) -> None:
         super().__init__(code, message)
@@ -88,7 +88,7 @@ class Transient(AnbError):
 
 
 class Unavailable(AnbError):
-    """A dependency does not answer. `part` is its name, such as database, bucket or queue."""
+    """A dependency does not answer. `part` is the name of the dependency, such as database, bucket or queue."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(cast("Code", f"{part}_unavailable"), message)
@@ -125,7 +125,7 @@ class LeaseLost(AnbError):
 
 
 class Interrupted(AnbError):
-    """The worker shuts down, so another worker has to continue the job."""
+    """The worker shuts down, so another worker has to begin a new attempt."""
 
     def __init__(self, message: str = "the worker was told to stop") -> None:
         super().__init__("interrupted", message)

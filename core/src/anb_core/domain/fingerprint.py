@@ -24,7 +24,7 @@ Without these options, the old and the new version would compute different finge
 def fingerprint_of(title: str, edit: EditSpec, source: Source) -> str:
     """Return the fingerprint of an upload, as a hexadecimal SHA-256.
 
-    Options that have their default value are left out, so that a new option does not change existing fingerprints.
+    Newer options are left out while they have their default value, so that existing fingerprints stay valid.
     """
     options = _merged(_FIRST_OPTIONS, edit.model_dump(mode="json", exclude_defaults=True))
     return hashlib.sha256(json.dumps([title, options, source.sha256], sort_keys=True).encode()).hexdigest()

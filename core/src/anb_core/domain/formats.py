@@ -1,15 +1,15 @@
 """The accepted containers and codecs, with the demuxers and decoders that read them.
 
 The API detects the container from the first bytes of an upload.
-The worker makes ffmpeg use the demuxer of that container, and allows only the decoders in these tables.
-Demuxers, codecs and decoders have ffmpeg's names.
+The worker makes ffmpeg use the demuxer of the detected container, and allows only the decoders in this module.
+Demuxers, codecs and decoders have the names that ffmpeg uses.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 SNIFF_BYTES = 1024
-"""Number of bytes from the beginning of a file that are enough to detect its container."""
+"""Number of bytes at the beginning of a file that are enough to detect its container."""
 
 ACCEPTED = "MP4, MOV, 3GP, MKV, WebM, AVI or MPEG-TS"
 """The accepted containers, as text for error messages."""
@@ -79,17 +79,17 @@ AUDIO_CODECS: Mapping[str, tuple[str, ...]] = {
 """The accepted audio codecs, each with its decoders."""
 
 DECODERS = tuple(name for names in (*VIDEO_CODECS.values(), *AUDIO_CODECS.values()) for name in names)
-"""All decoders that are allowed for uploads. A render plan may also name one of ALPHA_DECODERS."""
+"""All decoders that are allowed for uploads. A render plan may also use a decoder from ALPHA_DECODERS."""
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Decoders that decode the alpha channel, for the codecs whose default decoder ignores it."""
+"""Decoders that decode the alpha channel of codecs whose default decoder ignores the alpha channel."""
 
 INTERLACED_CODECS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
 """The codecs whose frames may be interlaced. Progressive frames pass the deinterlacing filter at almost no cost."""
 
 
 MOST_STREAMS = 64
-"""Maximum number of streams in a file. ffmpeg allocates memory for each stream before we can check any of them."""
+"""Maximum number of streams in a file. ffmpeg allocates memory for each stream before we can check the streams."""
 
 
 def ffmpeg_max_pixels(max_pixels: int) -> int:
@@ -119,12 +119,12 @@ def sniff_container(head: bytes) -> Container | None:
 
 
 def _has_packets(head: bytes, first: int, step: int) -> bool:
-    """Return whether MPEG-TS packets of `step` bytes follow one another, beginning at the offset `first`.
+    """Return whether `head` has several MPEG-TS packets of `step` bytes in a row, from the offset `first` on.
 
-    The offset may be more than 0, because a recording may begin in the middle of a packet.
+    `first` may be more than 0, because a recording may begin in the middle of a packet.
     """
     starts = range(first, len(head) - 3, step)[:_ENOUGH_PACKETS]
-    # Besides the sync byte, each packet has two bits that say what the packet contains. These bits are never both 0.
+    # Besides the sync byte, each packet has two bits that describe the packet's content. These bits are never both 0.
     return len(starts) == _ENOUGH_PACKETS and all(
         head[start] == _TS_SYNC and head[start + 3] & 0x30 for start in starts
     )

@@ -21,15 +21,15 @@ class InputLimits:
     """Limits for an upload."""
 
     max_seconds: float = 4 * 3600.0
-    """Maximum duration in the headers of a file, in seconds."""
+    """Maximum duration that the headers of a file may claim, in seconds."""
     max_pixels: int = 4096 * 4096
-    """Maximum number of pixels of a frame."""
+    """Maximum number of pixels in a frame."""
 
 
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
     """Check that an upload can be rendered. Return its container, its video stream, and the end of its last stream.
 
-    The end is in seconds. Packets after the kept part do not count, because the probe may not have read them.
+    The end is in seconds. Packets after the kept part do not count, because the probe may not have read these packets.
 
     Raises:
         BadInput: `not_a_video`, `corrupt`, `truncated`, `no_video_stream`, `audio_only`, `unsupported_codec`,
@@ -94,7 +94,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The file's duration may be that of the sound, so it is used only if the file has no picture.
+        # The file's duration may be the duration of its sound, so it is used only if no picture was found.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
@@ -113,9 +113,9 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
 
 
 def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim) -> None:
-    """Check that no used stream is shorter than its duration in the headers.
+    """Check that each used stream is as long as the headers of the file claim.
 
-    If the headers have only a duration of the whole file, the longest stream is checked.
+    If the headers give only the duration of the file, only the longest stream is checked.
     """
     claims = [(video.claimed_end, video.end)]
     if source.audio is not None:
@@ -128,7 +128,7 @@ def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim
 
 
 def _check_jumps(source: SourceFacts, trim: Trim) -> None:
-    """Check that joined recordings have the same streams, and that their timestamps do not jump too often."""
+    """Check that joined recordings have the same streams, and that the file's timestamps do not jump too often."""
     kept_until = trim.start + trim.length
     if source.other_recording_at is not None and source.other_recording_at < kept_until:
         raise BadInput(

@@ -1,4 +1,4 @@
-"""The effects of each change on a job and its dependent rows. The functions are pure: a store writes their results."""
+"""Compute the effects of each change of a job. The functions are pure: a store writes the effects to its rows."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -29,14 +29,13 @@ from anb_core.domain.status import Change, Status, next_status
 
 DELETE_AGAIN_AFTER = timedelta(hours=24)
 """Time between the first and the second deletion of an object.
-A process that lost its lease may still write the object after the first deletion.
-No such process lives longer than this time.
+A process that lost its lease may still write the object after the first deletion, but not 24 hours later.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of an attempt."""
+    """How an attempt ended, and its error, if any."""
 
     attempt_id: str
     ending: Ending
@@ -54,14 +53,14 @@ class ScheduledDeletion:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Everything that one change writes, in one transaction."""
+    """All effects of one change of a job. The store writes these effects in one transaction."""
 
     record: Record
     """The video and its job after the change. The job's version is 1 higher than before."""
     event: EventKind
     """Kind of the event that is added to the feed."""
     send_after: datetime | None = None
-    """Time from which the job's new message is due. It replaces the job's outbox entry. None removes the entry."""
+    """Due time of the job's new outbox entry, which replaces the old entry. None if the old entry is only removed."""
     started: Attempt | None = None
     """The attempt that begins with this change, if any."""
     ended: Ended | None = None
@@ -71,13 +70,13 @@ class Effect:
     dead_letter: DeadLetterCause | None = None
     """Why the job becomes a dead letter. None if the job does not become a dead letter."""
     release_key: bool = False
-    """Whether the upload's Idempotency-Key becomes free."""
+    """Whether the upload's Idempotency-Key becomes free, so that a new upload can use the key."""
     purge_after: datetime | None = None
     """Earliest time at which the rows of a deleted video are removed. None unless the change deletes the video."""
 
     @property
     def error(self) -> Problem | None:
-        """The error in the event: the error that ended the attempt, if any, otherwise the job's own error."""
+        """The error that the event reports: the error that ended the attempt, if any, otherwise the job's own error."""
         return (self.ended and self.ended.error) or self.record.job.error
 
 
@@ -120,7 +119,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
 
 
 def source_taken(video: Video) -> Conflict:
-    """Return the error for an object that belongs to another video and will be deleted together with that video."""
+    """Return the error for an object that is, or was, the upload of another video."""
     return Conflict(
         "source_taken", f"The object {video.source_key} belongs to another video, or to one that was deleted."
     )
@@ -129,7 +128,7 @@ def source_taken(video: Video) -> Conflict:
 def holds(job: Job, lease: Lease) -> bool:
     """Return whether the job still has this lease.
 
-    A new claim, a cancel or the end of the attempt changes at least one of the compared values.
+    A new claim, a cancel and the end of the attempt each change the job's status, fence or lease owner.
     """
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id
 
@@ -137,12 +136,12 @@ def holds(job: Job, lease: Lease) -> bool:
 def complete(
     record: Record, source: Source, now: datetime, *, title: str | None = None, edit: EditSpec | None = None
 ) -> Effect | None:
-    """Finish an upload whose object is complete. None if the upload was finished before with the same source.
+    """Finish an upload whose object is complete. Returns None if the upload was finished before with the same source.
 
-    If `title` or `edit` is not None, it replaces the value that the upload began with.
+    If `title` or `edit` is given, the new value replaces the value from the beginning of the upload.
 
     Raises:
-        Conflict: `wrong_status`.
+        Conflict: `wrong_status` if the job's status is not `uploading`.
     """
     video = record.video
     if video.source == source:
@@ -153,7 +152,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of an unfinished upload's object: a process may write it after the first deletion."""
+    """Return two deletions for an unfinished upload's object. A process may still write the object after the first."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
@@ -207,9 +206,9 @@ def lease_of(record: Record, attempt: Attempt) -> Lease:
 
 
 def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Collection[str]) -> Effect:
-    """Make a result the job's current result, and delete the objects of the job's other attempts.
+    """Make a result the job's current result, and schedule the deletion of the results of the job's other attempts.
 
-    `attempt_keys` are the result keys of all attempts.
+    `attempt_keys` are the object keys of the results of all attempts.
     """
     job = record.job
     after = replace(
@@ -229,17 +228,17 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether this result is already the current one. This happens if an earlier call's answer was lost."""
+    """Return whether the job already has this result, because the response to an earlier call was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether the attempt already has this settlement. This happens if an earlier call's answer was lost."""
+    """Return whether the attempt already has this settlement, because the response to an earlier call was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 
 def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
-    """End an attempt without a result."""
+    """Settle an attempt that ends without a result."""
     job = record.job
     status = next_status(job.status, settlement.change) if settlement.change else job.status
     due = None if settlement.delay is None else now + settlement.delay
@@ -263,10 +262,10 @@ def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
 
 
 def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
-    """End the job at the request of a person.
+    """Cancel the job at the request of a person.
 
     Raises:
-        Conflict: `wrong_status`.
+        Conflict: `wrong_status` if the status is terminal.
     """
     job = record.job
     after = replace(
@@ -288,10 +287,10 @@ def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> E
 
 
 def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
-    """Begin a new generation at the request of a person.
+    """Begin a new generation of the job at the request of a person.
 
     Raises:
-        Conflict: `wrong_status`; `source_missing` if the upload was never finished.
+        Conflict: `wrong_status` if the status allows no retry; `source_missing` if the upload was never finished.
     """
     job = record.job
     status = next_status(job.status, Change.RETRY)
@@ -313,7 +312,7 @@ def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Ef
 def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Collection[str]) -> Effect:
     """Delete the video at the request of a person. The job is cancelled unless its status is terminal.
 
-    The video is hidden at once. Its objects are deleted after `grace`.
+    People no longer see the video. Its objects are deleted after `grace`.
     """
     due = now + grace
     keys = dict.fromkeys(attempt_keys)
@@ -335,7 +334,7 @@ def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | N
     The feed gets one event for each whole percent. The function returns None if the progress did not grow.
     """
     reached = min(progress, 1.0)
-    # The check uses `not >` instead of `<=`, so that NaN counts as no progress.
+    # With `not >` instead of `<=`, the progress NaN is ignored, too.
     if not reached > job.progress:
         return None
     new_percent = int(reached * 100) > int(job.progress * 100)
@@ -369,7 +368,7 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
 
 
 def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return the deletions for the object of the job's current attempt. The attempt may not have written it yet."""
+    """Return two deletions for the result of the job's current attempt, even if that object does not exist yet."""
     if job.lease_owner is None:
         return ()
     return _twice(result_key(job.video_id, job.fence, job.lease_owner), DeletionReason.LOSING_ATTEMPT, now)

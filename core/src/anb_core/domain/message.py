@@ -1,8 +1,8 @@
-"""The message that wakes a worker. The message only points to a job, whose row in the database decides what happens.
+"""The message that wakes a worker. The message only names a job. The job's row in the database decides what to do.
 
-Two older producers still send messages in their own formats, which are accepted too.
-One sends `video_id, video_path, task_id, created_at`, the other sends `video_id, file_path, status, timestamp`.
-Unknown fields are ignored.
+Two older producers still send messages in other formats, which are also accepted:
+`video_id, video_path, task_id, created_at` and `video_id, file_path, status, timestamp`.
+Unknown fields of a message are ignored.
 """
 
 import json
@@ -16,18 +16,18 @@ MAX_BODY_BYTES = 256 * 1024
 
 
 class UnreadableMessage(ValueError):
-    """The message body does not have the format of our messages. The error's text says why."""
+    """The message body does not have the format of our messages. The error text names the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A pointer to a job."""
+    """The content of a message, which names a job by its video."""
 
     video_id: str
     generation: int | None
     """The job's generation. None in messages of older producers."""
     key: str | None
-    """Key of the uploaded object. None if the message does not name it."""
+    """Key of the uploaded object. None if the message names no key."""
     bucket: str | None
     """Bucket of the uploaded object. None if the message names only a key."""
 
@@ -52,7 +52,7 @@ def decode(body: str) -> Message:
     """Read a message body of this project or of one of the two older producers.
 
     Raises:
-        UnreadableMessage: the body is not a JSON object with a `video_id`, or a known field has the wrong type.
+        UnreadableMessage: the body is too large or no JSON object, has no `video_id`, or has a field of a wrong type.
     """
     if len(body.encode()) > MAX_BODY_BYTES:
         raise UnreadableMessage(f"the body has more than {MAX_BODY_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""The records that the store keeps: video, job, attempt, lease, event, token. All times have the time zone UTC."""
+"""The records that the store keeps: video, job, attempt, lease, event, token. All times are in UTC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,21 +16,21 @@ class Problem:
     """The error of a job or of an attempt."""
 
     code: Code
-    """A stable code that programs compare."""
+    """Error code, one of `anb_core.domain.codes`. Programs compare the code."""
     message: str
-    """One or two sentences for the owner of the video."""
+    """The error in one or two sentences, for the owner of the video."""
     detail: str | None = field(default=None, compare=False)
-    """Hosts, paths and error texts of other programs, for operators only. Stored with attempts, not with jobs."""
+    """Host names, paths and error texts of other programs, for operators only. Only attempts have a detail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An uploaded object that is complete."""
+    """The size and checksum of an uploaded object that is complete."""
 
     size: int
-    """Bytes."""
+    """Size of the object in bytes."""
     sha256: str | None = None
-    """Hexadecimal SHA-256. None for a submitted object, because we did not read its bytes."""
+    """Hexadecimal SHA-256 of the object. None for a submitted object, because we did not read its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,50 +45,50 @@ class Video:
     source_key: str
     """Key of the uploaded object in the bucket."""
     owned: bool
-    """Whether we wrote the uploaded object. We delete only objects that we wrote."""
+    """Whether ANB Video wrote the uploaded object. Objects that other programs wrote are never deleted."""
     file_name: str
     """Name of the file on the person's computer, made safe by `safe_file_name`."""
     created_at: datetime
     source: Source | None = None
-    """The uploaded object. None until the upload is complete."""
+    """Size and checksum of the uploaded object. None until the upload is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished video that was verified."""
+    """The finished file of a video, after its verification."""
 
     key: str
-    """Key of the object in the bucket."""
+    """Key of the finished file in the bucket."""
     size: int
-    """Bytes."""
+    """Size of the finished file in bytes."""
     sha256: str
-    """Hexadecimal SHA-256 of the object."""
+    """Hexadecimal SHA-256 of the finished file."""
     width: int
     height: int
-    """Pixels."""
+    """Width and height of the picture in pixels."""
     duration: float
-    """Seconds."""
+    """Duration of the finished video in seconds."""
     frames: int
     """Number of video frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How many attempts of one generation ended without a result. Each kind of end has its own count."""
+    """How many attempts of one generation ended without a result. Each kind of ending has its own counter."""
 
     failures: int = 0
-    """Attempts that failed."""
+    """Number of attempts that failed."""
     lost: int = 0
-    """Attempts whose lease expired, because their worker crashed or lost its connection to the database."""
+    """Number of attempts whose lease expired, because the worker crashed or lost its connection to the database."""
     interruptions: int = 0
-    """Attempts that ended because their worker shut down, or because the database, bucket or queue did not answer."""
+    """Number of attempts that ended because the worker shut down, or the database, bucket or queue did not answer."""
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
 """Maps the id of each issuer to the last order of this issuer that was carried out.
 
 An issuer is a source of orders that must not be carried out twice, such as a VideoJob in Kubernetes.
-The issuer decides what an order contains.
+The issuer chooses the content of its orders.
 """
 
 
@@ -97,25 +97,25 @@ class Job:
     """The work on a video. A video has one job for its whole life."""
 
     id: str
-    """The API and the queue messages call it `task_id`."""
+    """Id of the job. The API and the queue messages call this id `task_id`."""
     video_id: str
     status: Status
     generation: int
-    """Starts at 1 and grows by 1 each time a person retries the job."""
+    """Number that starts at 1 and grows by 1 each time a person retries the job."""
     fence: int
-    """Grows by 1 with every claim and every cancel. A worker's write with an older fence changes nothing."""
+    """Grows by 1 with each claim, cancel or deletion of an unfinished job. Writes with an old fence change nothing."""
     version: int
-    """Grows by 1 with every change that people can see."""
+    """Number that grows by 1 with every change of the job that people can see."""
     counters: Counters
-    """Counters of the current generation."""
+    """How many attempts of the current generation ended without a result, by kind."""
     progress: float
     """Progress of the current attempt, from 0 to 1."""
     attempts: int
-    """How many attempts were made, over all generations."""
+    """Number of attempts in all generations together."""
     lease_owner: str | None
     """Id of the attempt that has the lease. None while no attempt works on the job."""
     lease_expires_at: datetime | None
-    """Time at which the attempt counts as lost, unless its worker renews the lease. None without a lease."""
+    """Time at which the lease expires, unless the worker renews the lease. None without a lease."""
     worker: str | None
     """Name of the worker that has the lease. None without a lease."""
     not_before: datetime | None
@@ -123,11 +123,11 @@ class Job:
     enqueued_at: datetime | None
     """Time at which the job's message was last sent to a queue. None if no message was sent yet."""
     enqueued_to: str | None
-    """Name of the queue that the job's message was last sent to."""
+    """Name of the queue to which the job's message was last sent."""
     error: Problem | None
-    """Why the job failed or became a dead letter, otherwise None."""
+    """The error that ended the job as `failed` or `dead_lettered`. None in any other status."""
     result: Result | None
-    """The current result. None unless the job is processed."""
+    """The finished video. None unless the job's status is `processed`."""
     receipts: Receipts
     """The receipts of orders. The transaction that carries out an order also stores the receipt of the order.
     Because the effects of an order and its receipt are stored together, no order is carried out twice."""
@@ -146,18 +146,26 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class NewVideo:
-    """A video that will be stored. Its fields mean the same as in `Video` and `Job`."""
+    """A video that will be stored, and its job."""
 
     id: str
+    """Id of the video."""
     task_id: str
-    """The job's id."""
+    """Id of the job."""
     owner: str
+    """Name of the person or program that owns the video."""
     title: str
+    """Title of the video, which the project's intro shows."""
     edit: EditSpec
+    """The edit that the person asked for."""
     source_key: str
+    """Key of the uploaded object in the bucket."""
     owned: bool
+    """Whether ANB Video writes the uploaded object. Objects that other programs wrote are never deleted."""
     file_name: str
+    """Name of the file on the person's computer, made safe by `safe_file_name`."""
     receipts: Receipts = field(default_factory=dict)
+    """Receipts of the order that creates the video. Empty without such an order."""
 
 
 class Ending(StrEnum):
@@ -169,7 +177,7 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"
     LOST = "lost"
     SUPERSEDED = "superseded"
-    """A person cancelled, retried or deleted the video during the attempt."""
+    """A person cancelled or deleted the video during the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +191,7 @@ class Attempt:
     fence: int
     """The job's fence after the attempt's claim."""
     worker: str
-    """Name of the worker."""
+    """Name of the worker that made the attempt."""
     result_key: str
     """Key under which the attempt stores its result in the bucket."""
     started_at: datetime
@@ -200,12 +208,17 @@ class Lease:
     """A worker's right to work on a job, for one attempt."""
 
     video_id: str
+    """Id of the video."""
     job_id: str
+    """Id of the job."""
     attempt_id: str
+    """Id of the attempt."""
     generation: int
+    """The job's generation when the attempt began."""
     fence: int
-    """The job's fence after the claim. The lease is lost as soon as the job's fence is higher."""
+    """The job's fence after the claim. The lease is lost as soon as the job has a higher fence."""
     worker: str
+    """Name of the worker that has the lease."""
     result_key: str
     """Key under which the attempt stores its result in the bucket."""
     counters: Counters
@@ -214,9 +227,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's Idempotency-Key."""
+    """The Idempotency-Key of an upload, and the rules for keeping it."""
 
     key: str
+    """The key that the client sent."""
     lifetime: timedelta
     """How long the key is stored after the upload has begun."""
     silence: timedelta | None = None
@@ -228,9 +242,9 @@ class DeadLetterCause(StrEnum):
     """Why a job or a message became a dead letter, which a person has to examine."""
 
     FAILURES = "failures"
-    """The job has used up its failures."""
+    """The job reached its limit of failures."""
     WORKER_LOST = "worker_lost"
-    """The job has used up its losses."""
+    """The job reached its limit of losses."""
     UNKNOWN_JOB = "unknown_job"
     """The message names a video that does not exist."""
     UNREADABLE = "unreadable"
@@ -241,7 +255,7 @@ class EventKind(StrEnum):
     """The kind of change that an entry of the feed reports."""
 
     STATUS = "status"
-    """The status changed."""
+    """The status of the job changed."""
     PROGRESS = "progress"
     """The progress grew, but the status stayed the same."""
     ATTEMPT = "attempt"
@@ -252,7 +266,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One entry of the feed: the state of a job after a change."""
+    """One event of the feed: the state of a job after a change."""
 
     id: int
     """Id of the event. Ids grow in the order in which the changes were committed."""
@@ -265,15 +279,15 @@ class JobEvent:
     """The job's version after the change."""
     status: Status
     progress: float
-    """Progress of the attempt, from 0 to 1."""
+    """Progress of the current attempt, from 0 to 1."""
     at: datetime
-    """Time at which the entry was written, by the database's clock."""
+    """Time at which the event was written, by the database's clock."""
     error: Problem | None = None
-    """The error that ended the attempt, or otherwise the job's error, if any."""
+    """The error that ended the attempt, if any, otherwise the error of the job, if any."""
 
 
 class Scope(StrEnum):
-    """Which videos a token gives access to."""
+    """The videos to which a token gives access."""
 
     USER = "user"
     """The videos of the token's owner."""
@@ -298,7 +312,7 @@ class Token:
 
 
 class DeletionReason(StrEnum):
-    """The reason for which an object has to be deleted."""
+    """The reason why an object has to be deleted."""
 
     ABANDONED_UPLOAD = "abandoned_upload"
     """The upload of the object was interrupted, cancelled or never finished."""
@@ -310,8 +324,11 @@ class DeletionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """An object that has to be deleted now, and the reason."""
+    """A deletion that is due: an object in the bucket, and the reason for its deletion."""
 
     id: int
+    """Id of the scheduled deletion."""
     key: str
+    """Key of the object in the bucket."""
     reason: DeletionReason
+    """Why the object has to be deleted."""

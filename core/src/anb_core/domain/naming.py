@@ -21,19 +21,19 @@ INVISIBLE = (
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 """Invisible characters that are not whitespace: Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
-The text is the content of a character class in a regular expression.
+The value is the content of a character class in a regular expression.
 A title may contain these characters, because joiners build emoji and shape Persian letters.
 A title also needs at least one visible character."""
 
 _VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
 _LEADING = re.compile(rf"^[\s{INVISIBLE}]+")
-# Variation selectors and tags are kept, because they change the emoji before them, such as the color of a heart.
+# Variation selectors and tags at the end are kept, because they belong to the emoji before them.
 _TRAILING = re.compile(rf"(?:(?![\u180b-\u180f\ufe00-\ufe0f\U000e0000-\U000e0fff])[\s{INVISIBLE}])+$")
 
 _NAMELESS = "video.mp4"
 _UNTITLED = "video"
 
-# Unicode categories: control characters, line and paragraph separators, and lone surrogates, which no database stores.
+# Unicode categories of control characters, line separators, paragraph separators and lone surrogates.
 _UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
@@ -60,12 +60,12 @@ def clean_title(raw: str) -> str:
 
 
 def title_from_file_name(raw: str) -> str:
-    """Make a title from a file's name. The title has no path and no extension, and `clean_title` accepts it."""
+    """Make a title from a file's name, without path and extension. `clean_title` accepts every such title."""
     last = _last_part(raw)
     for name in (last.rpartition(".")[0], last):
         printable = "".join(_printable(character) for character in name)
         visible = _LEADING.sub("", " ".join(printable.split()))
-        # When an emoji sequence is cut, a joiner may be left at the end.
+        # An emoji sequence that was cut may end with a joiner. Such a joiner is removed.
         title = _TRAILING.sub("", visible[:MAX_TITLE])
         if _VISIBLE.search(title):
             return title
@@ -82,7 +82,7 @@ def safe_file_name(raw: str) -> str:
     name = printable.strip(" ")
     while len(name.encode()) > MAX_FILE_NAME_BYTES:
         stem, dot, suffix = name.rpartition(".")
-        # An extension of 10 or more bytes is not a real extension, so it is shortened too.
+        # An extension of 10 or more characters is not a real extension, so it is shortened, too.
         name = f"{stem[:-1]}{dot}{suffix}" if stem and len(suffix) < 10 else name[:-1]  # noqa: PLR2004
     return name if name.strip(".") else _NAMELESS
 
@@ -97,9 +97,9 @@ def check_video_id(video_id: str) -> None:
     """Check that a text is a valid id for a video.
 
     Raises:
-        Invalid: `video_id_invalid`.
+        Invalid: `video_id_invalid` if the text is no valid id.
     """
-    # `fullmatch`, because `$` also matches before a line break at the end.
+    # `fullmatch` is used because `$` also matches before a line break at the end.
     if not re.fullmatch(VIDEO_ID_PATTERN, video_id):
         raise Invalid(
             "video_id_invalid",
@@ -112,7 +112,7 @@ def _last_part(path: str) -> str:
 
 
 def _printable(character: str) -> str:
-    """Replace a character that can't be printed by a space or by U+FFFD."""
+    """Replace a character that can't be printed by a space or by U+FFFD. Any other character is returned unchanged."""
     match unicodedata.category(character):
         case "Cs":
             # A lone surrogate stands for a byte that is not valid UTF-8.

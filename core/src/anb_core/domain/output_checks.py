@@ -7,7 +7,7 @@ from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, HEIGHT, SAM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFacts:
-    """Facts that the verification found in a finished file. Codecs, formats and matrices have ffmpeg's names."""
+    """Facts that the verification found in a finished file. Codecs, formats and color matrices have ffmpeg's names."""
 
     container: str
     index_first: bool
@@ -18,7 +18,7 @@ class OutputFacts:
     """Color matrix of the video."""
     width: int
     height: int
-    """Pixels."""
+    """Width and height of the picture in pixels."""
     frames: int
     """Number of video frames."""
     uneven_frames: int
@@ -28,12 +28,12 @@ class OutputFacts:
     """Start of the first video frame and end of the last video frame, in seconds."""
     unlike_parts: int
     """Number of parts (intro, main part, outro) whose codec headers differ from the headers of the joined file.
-    A joined file has only one set of headers."""
+    A joined file has only one set of codec headers."""
     undecodable_parts: int
     """Number of parts (intro, main part, outro) that do not start at the planned time with a keyframe."""
     audio_codec: str
     sample_rate: int
-    """Samples per second."""
+    """Audio samples per second."""
     channels: int
     audio_gaps: int
     """Number of audio packets that do not start exactly at the end of the previous packet."""

@@ -1,4 +1,4 @@
-"""Find the jobs whose message is certainly lost: they have waited longer than all jobs ahead of them can take.
+"""Find lost messages. A message is certainly lost if its job has waited longer than all jobs ahead of it can take.
 
 The decision uses only the rows of the database, not the counts that the queue reports.
 """
@@ -26,8 +26,7 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time that a message can wait behind `ahead` other jobs while `workers` attempts run.
 
     The calculation assumes that every attempt takes ATTEMPT_LIMIT.
-    `slack` is the maximum time for which a message can be invisible although no other job is ahead of it.
-    For example, a message is invisible for a while if a worker received it and crashed.
+    `slack` is the maximum time for which the queue can hide a message that a worker received but did not delete.
     """
     rounds = -(-ahead // max(workers, 1))
     return slack + rounds * ATTEMPT_LIMIT
@@ -36,12 +35,12 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
 def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: datetime, slack: timedelta) -> list[str]:
     """Return the ids of the waiting jobs whose message has to be sent again.
 
-    `under_way` has one time for each running attempt: the time at which the message of its job was sent.
+    `under_way` has, for each running attempt, the time at which the message of its job was sent.
 
-    Jobs that have waited longer than a job are ahead of this job in the queue.
-    Running jobs are also ahead of a job if their message was sent before the job began to wait.
-    A job keeps its place when its message is sent again.
-    Because a job with more jobs ahead may wait longer, messages at the back of the queue are sent again less often.
+    A job is ahead of another job in the queue if it has waited longer.
+    A running job is also ahead of a waiting job if its message was sent before the waiting job began to wait.
+    A job keeps its place in the queue when its message is sent again.
+    A job with more jobs ahead of it may wait longer before its message is sent again.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

@@ -39,7 +39,7 @@ class RenderPlan:
     video_reading: Reading
     audio_reading: Reading
     video_decoder: str | None
-    """ffmpeg's name of the video decoder. None if ffmpeg's default decoder is used."""
+    """ffmpeg's name of the video decoder. None if ffmpeg uses its default decoder."""
     may_be_interlaced: bool
     """Whether frames of the upload may be interlaced."""
     looks: tuple[PlannedLook, ...]
@@ -61,12 +61,12 @@ class RenderPlan:
 
     @property
     def frames(self) -> int:
-        """The length of the whole output, in frames."""
+        """The length of the finished video, in frames."""
         return self.intro_frames + self.main_frames + self.outro_frames
 
     @property
     def duration(self) -> float:
-        """The length of the whole output, in seconds."""
+        """The length of the finished video, in seconds."""
         return self.frames / FPS
 
 
@@ -116,7 +116,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
             pixel_aspect=look.pixel_aspect,
             color=plan_colors(look.colors, look.width, look.height),
         )
-        if looks and planned.first_frame == looks[-1].first_frame:  # The previous look ends before any output frame.
+        if looks and planned.first_frame == looks[-1].first_frame:  # No output frame has the previous look.
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
         if different and planned.first_frame < frames and len(looks) < _MAX_LOOKS:

@@ -17,12 +17,12 @@ Interruptions alone never end a job.
 
 SHORTEST_PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=300)
-"""Limits of the time for which a returned message stays invisible.
-Without a pause, the message would be received often, and the queue would move it to the dead-letter queue.
+"""Limits of the time for which a message stays invisible after a worker returned it to the queue.
+Without a pause, workers would receive the message often, and SQS would move it to the dead-letter queue.
 """
 
 PAUSE_GROWTH = 4
-"""A returned message stays invisible for this multiple of its age, within the limits above."""
+"""A returned message stays invisible for this multiple of its age, from SHORTEST_PAUSE to LONGEST_PAUSE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
 def plan_interruption(counters: Counters) -> Settlement:
     """Plan the settlement of an attempt whose worker shuts down. Another attempt may begin at once.
 
-    The interruption does not count as a failure of the job.
+    An interruption does not count as a failure of the job.
     """
     return Settlement(Ending.INTERRUPTED, replace(counters, interruptions=counters.interruptions + 1), timedelta(0))
 
@@ -95,7 +95,7 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
     The attempt counts as interrupted, and the next attempt waits for a backoff.
     If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
-    If the same job gets the error again and again, the cause is probably not an outage.
+    If the same job meets an outage again and again, the job itself is probably the cause.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
@@ -112,8 +112,8 @@ def plan_return(age: timedelta | None) -> timedelta:
     """Return how long a message stays invisible when a worker returns the message to the queue.
 
     `age` is the time since the first receipt of the message. None if this is the first receipt.
-    After the first receipt, another worker may receive the message at once.
-    After later receipts, the pause grows with the age of the message.
+    A message that was received once becomes visible again without a pause.
+    A message that was received more often stays invisible for longer the older it is.
     Because the pause grows, a message that several workers return is not received too often.
     """
     if age is None:

@@ -15,11 +15,11 @@ class Stretch:
     """A series of packets of one stream without a timestamp jump. Times are in units of the stream's time base."""
 
     packet: int
-    """Index of the first packet in the stream."""
+    """Index of the first packet of this series, counted in the stream."""
     since: int
-    """Timestamp of the first packet, as stored in the file."""
+    """Timestamp of the first packet of this series, as stored in the file."""
     place: int
-    """Time of the first packet on the continuous timeline of the whole file."""
+    """Time of the first packet of this series on the continuous timeline of the whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
-    """The video stream that is rendered. `reading` and all fields after it describe only the kept part."""
+    """The video stream that is rendered. `reading` and all fields below it describe only the kept part."""
 
     index: int
     """Index of the stream in the file."""
@@ -64,7 +64,7 @@ class VideoFacts:
     height: int
     """Width and height according to the headers of the file, in pixels."""
     claimed_end: float | None = None
-    """End of the stream according to the file's headers, in seconds. None if the headers do not give it."""
+    """End of the stream according to the file's headers, in seconds. None if the headers give no end."""
     reading: Reading = Reading()
     packets: int = 0
     """Number of packets whose frames can be decoded, unless the packets are damaged."""
@@ -100,7 +100,7 @@ class SourceFacts:
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
     """`cut_off` means that the index at the end of the file is missing."""
     claimed_end: float | None = None
-    """End of the file according to its headers, in seconds. None if the headers do not give it."""
+    """End of the file according to its headers, in seconds. None if the headers give no end."""
     whole: bool = False
     """Whether the structure of the file proves that it is complete, even if its headers claim a longer duration."""
     jumps: tuple[float, ...] = ()
@@ -110,4 +110,4 @@ class SourceFacts:
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     has_cover: bool = False
-    """Whether the file has a cover picture, which does not count as a video."""
+    """Whether the file has a cover picture. A cover picture does not count as a video stream."""

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Conflict
 
 
 class Status(StrEnum):
-    """The status of a job. Between two attempts it stays `processing`."""
+    """The status of a job. Between two attempts, the status stays `processing`."""
 
     UPLOADING = "uploading"
     UPLOADED = "uploaded"
@@ -28,7 +28,7 @@ TERMINAL = frozenset({Status.PROCESSED, Status.FAILED, Status.DEAD_LETTERED, Sta
 
 
 class Change(StrEnum):
-    """Everything that can change the status of a job."""
+    """The kinds of changes that can change the status of a job."""
 
     RECEIVE = "receive"
     """The upload is complete."""
@@ -39,7 +39,7 @@ class Change(StrEnum):
     REJECT = "reject"
     """The uploaded video can't be processed."""
     EXHAUST = "exhaust"
-    """The job has used up its failures or losses."""
+    """The job reached its limit of failures or losses."""
     CANCEL = "cancel"
     """A person cancels the job."""
     RETRY = "retry"

@@ -11,7 +11,7 @@ _INTERLEAVING_SECONDS = 5.0
 """Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
 
 _CONTINUES_SECONDS = 2.0
-"""After a jump of another stream, a stream that continues for longer than this time did not take part in the jump."""
+"""Seconds for which a stream must continue after another stream's jump to count as a stream without this jump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,9 @@ class Tolerance:
     wrap: float | None = None
     """Time after which the timestamps wrap around to 0. None if the timestamps never wrap around."""
     ahead: float = inf
-    """The longest forward step between two packets."""
+    """Maximum step forward from one packet's timestamp to the next, in seconds."""
     back: float = 2.0
-    """The longest backward step between two packets."""
+    """Maximum step backward from one packet's timestamp to the next, in seconds."""
 
 
 @dataclass(slots=True)
@@ -31,9 +31,9 @@ class Piece:
     """A series of packets of one stream without a jump. Times are in seconds."""
 
     first: int
-    """Index of the first packet in the stream."""
+    """Index of the first packet of this series, counted in the stream."""
     since: float
-    """Raw decoding time of the first packet."""
+    """Raw decoding time of the first packet of this series, in seconds."""
     begin: float
     end: float
     """Raw start of the earliest packet and raw end of the latest packet, by presentation time."""
@@ -48,7 +48,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Place of a packet on the timeline. It is approximate until `Timeline.pieces` is called after the last packet."""
+    """Place of a packet on the timeline. The place is approximate until all packets are added (see `Timeline`)."""
 
     number: int
     """Index of the packet in its stream."""
@@ -75,11 +75,11 @@ class _Track:
 
     pieces: list[Piece] = field(default_factory=list)
     packets: int = 0
-    """Number of packets that were added."""
+    """Number of packets that were added to the stream."""
     last: float = 0.0
-    """Raw decoding time of the last packet."""
+    """Raw decoding time of the last packet of the stream, in seconds."""
     expected: float = 0.0
-    """Raw decoding time of the next packet if no gap follows."""
+    """Raw decoding time of the stream's next packet if no gap follows, in seconds."""
     jump: int = -1
     """Index of the last jump in which the stream took part. -1 if the stream took part in no jump."""
 
@@ -96,14 +96,14 @@ class _Jump:
     members: dict[int, int]
     """Maps each stream that jumps at this place to the index of the piece (series of packets) after the jump."""
     others: dict[int, float]
-    """Maps each other stream to the decoding time of its last packet before the jump, on the timeline."""
+    """Maps each other stream to the time on the timeline at which its last packet before the jump is decoded."""
 
 
 class Timeline:
-    """Places packets on one timeline. Packets are added in the order in which the file stores them.
+    """Places packets on one timeline. Add the packets in the order in which the file stores them.
 
     Until all packets are added, places are approximate, because a file may not store packets in the order of time.
-    After the last packet was added, calling `pieces` makes all places exact.
+    Call `pieces` after the last packet was added, to make all places exact.
     """
 
     def __init__(self, tolerance: Tolerance) -> None:
@@ -111,10 +111,10 @@ class Timeline:
         self._tracks: dict[int, _Track] = {}
         self._jumps: list[_Jump] = []
         self.wraps = False
-        """Whether timestamps wrapped around."""
+        """Whether timestamps wrapped around to 0."""
 
     def add(self, stream: int, dts: float | None, pts: float | None, duration: float) -> Stamp | None:
-        """Add a packet and return its place. None for a packet without a timestamp. Times are raw, in seconds."""
+        """Add a packet and return its place, or None for a packet without a timestamp. Times are raw, in seconds."""
         track = self._tracks.setdefault(stream, _Track())
         number, track.packets = track.packets, track.packets + 1
         raw = dts if dts is not None else pts
@@ -158,7 +158,7 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first piece: 0 unless it starts far away in time from all other streams."""
+        """Return the shift of a stream's first packet: 0 unless the stream starts far away from all other streams."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0
@@ -185,14 +185,14 @@ class Timeline:
         self._place(self._jumps[-1])
 
     def _belongs(self, piece: Piece, jump: _Jump) -> bool:
-        """Return whether a piece begins with this jump: its raw times are close to those of the jump's other pieces."""
+        """Return whether a piece begins at this jump: its raw times are close to those of the jump's other pieces."""
         return any(
             member.begin - _INTERLEAVING_SECONDS < piece.since < member.end + _INTERLEAVING_SECONDS
             for _, member in self._members(jump)
         )
 
     def _place(self, jump: _Jump) -> None:
-        """Add the same number of seconds to all pieces that begin with a jump, so that they follow all earlier packets.
+        """Shift all pieces that begin at a jump by the same number of seconds, to a time after all earlier packets.
 
         One shift for all streams keeps picture and sound in sync.
         """

@@ -1,4 +1,4 @@
-"""Human-readable sentences about invalid values. pydantic's own messages use technical terms of pydantic."""
+"""Write sentences for people about invalid values. pydantic's own messages use technical terms."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -48,7 +48,7 @@ _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_
 
 
 def describe(errors: Iterable[ErrorDetails], *within: str) -> str:
-    """Return one sentence for all errors. It has each error's path, beginning with `within`, and the invalid value."""
+    """Return one sentence that gives the path of each error, beginning with `within`, and each invalid value."""
     return "; ".join(_describe(error, within) for error in errors) + "."
 
 
