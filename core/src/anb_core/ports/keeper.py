@@ -1,4 +1,4 @@
-"""The keeper: while an attempt runs, it renews the attempt's lease and keeps the attempt's message invisible."""
+"""The keeper of an attempt. The keeper renews the lease of the attempt, and keeps the attempt's message invisible."""
 
 from types import TracebackType
 from typing import Protocol, Self
@@ -9,14 +9,14 @@ from anb_core.ports.stop import Stop
 
 
 class Keeper(Protocol):
-    """A context manager that renews the lease of one attempt and keeps its message invisible.
+    """A context manager that renews the lease of one attempt and keeps the attempt's message invisible.
 
     The keeper asks the attempt's `Stop` to end the attempt if the lease is lost or may be lost.
     """
 
     @property
     def deadline(self) -> float:
-        """Monotonic time in seconds. Until this time, no other worker can have taken the lease."""
+        """Monotonic time in seconds until which no other worker can have taken the lease."""
         ...
 
     def progress(self, value: float) -> None:
@@ -31,6 +31,6 @@ class Keeper(Protocol):
 
 
 class Keep(Protocol):
-    """Creates a keeper. `since` is the monotonic time, in seconds, just before the claim was sent."""
+    """Function that creates a keeper. `since` is the monotonic time, in seconds, just before the claim was sent."""
 
     def __call__(self, lease: Lease, delivery: Delivery, stop: Stop, since: float) -> Keeper: ...

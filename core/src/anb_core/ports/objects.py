@@ -10,26 +10,26 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object with the metadata that the bucket returns for it."""
+    """An object in the bucket, with the metadata that the bucket returned."""
 
     key: str
     size: int
-    """Bytes."""
+    """Size of the object in bytes."""
     etag: str
-    """The ETag without quotes."""
+    """The object's ETag without quotes."""
 
 
 class ObjectWriter(Protocol):
-    """A stream that writes an object piece by piece. Memory use is bounded, and nothing is written to disk.
+    """A stream that writes an object in chunks. Memory use is bounded, and nothing is written to disk.
 
     Only one thread may use the stream.
     """
 
     def write(self, data: bytes) -> None:
-        """Append bytes. Blocks while the buffer is full.
+        """Append bytes to the object. Blocks while the buffer is full.
 
         Raises:
-            Unavailable: the bucket did not store a piece of the object.
+            Unavailable: the bucket did not store a chunk of the object.
         """
         ...
 
@@ -39,20 +39,20 @@ class ObjectWriter(Protocol):
 
 
 class Objects(Protocol):
-    """One bucket."""
+    """One bucket, with the operations that the use cases need."""
 
     bucket: str
 
     def writing(self, key: str, *, content_type: str) -> AbstractContextManager[ObjectWriter]:
-        """Write an object as a stream. If the block ends without a `commit`, everything written is discarded."""
+        """Write an object as a stream. If the block ends without a `commit`, the object is not created."""
         ...
 
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
         """Download an object into a file. `on_bytes` gets the size of each chunk in bytes.
 
         Raises:
-            NotFound: `object_missing`.
-            Withheld: `object_withheld`.
+            NotFound: `object_missing` if the object does not exist.
+            Withheld: `object_withheld` if the bucket denies us access to the object.
         """
         ...
 
@@ -60,19 +60,19 @@ class Objects(Protocol):
         """Return the metadata of the object with this key, or None if the object does not exist.
 
         Raises:
-            Withheld: `object_withheld`.
+            Withheld: `object_withheld` if the bucket denies us access to the object.
         """
         ...
 
     def delete(self, keys: Collection[str]) -> Collection[str]:
-        """Delete objects, and unfinished multipart uploads with the same keys. A missing object is no error.
+        """Delete objects, and unfinished multipart uploads with the same keys. A missing object causes no error.
 
-        Returns the keys that the bucket refused to delete. The log has the number of these keys and the first reason.
+        Returns the keys that the bucket refused to delete. The number of these keys and the first reason are logged.
         """
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
-        """Return a presigned URL, valid for `lifetime`. Browsers can use the URL, and save the file as `file_name`."""
+        """Return a presigned URL that is valid for `lifetime`. A browser saves the download as `file_name`."""
         ...
 
     def ensure(self) -> None:

@@ -1,6 +1,6 @@
 """The queue, which wakes workers. All methods raise `Unavailable("queue", ...)` when the queue does not answer.
 
-Three protocols exist: to send, to receive and to administer. A use case takes only the protocols that it needs.
+A use case takes only the protocols that it needs: `QueueSender`, `QueueReceiver` or `QueueAdmin`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send."""
+    """A message that will be sent to the queue."""
 
     body: str
     group: str
@@ -19,40 +19,40 @@ class Outgoing:
     owner: str
     """The message group on standard queues. Each owner has a group, so no owner delays other owners (fair queues)."""
     deduplication: str
-    """The deduplication id on FIFO queues, which drop repeated messages. The id of the outbox entry is used."""
+    """The deduplication id on FIFO queues, which drop repeated messages. The value is the id of the outbox entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One receipt of a message."""
+    """One receipt of a message by a worker."""
 
     message_id: str
     body: str
     handle: str
-    """The receipt handle. The handle becomes stale when the message is received again."""
+    """The receipt handle of SQS. The handle becomes stale when the message is received again."""
     age: timedelta | None = None
     """Time since the first receipt of the message by any worker. None if this is the first receipt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The numbers of messages in a queue. The numbers are approximate and may be out of date."""
+    """Numbers of messages in a queue. The numbers are approximate and may be out of date."""
 
     visible: int
-    """Messages that can be received."""
+    """Number of messages that can be received."""
     in_flight: int
-    """Messages that have been received and not deleted yet."""
+    """Number of messages that have been received and not deleted yet."""
     delayed: int
-    """Messages that have been sent with a delay and can't be received yet."""
+    """Number of messages that have been sent with a delay and can't be received yet."""
 
     @property
     def empty(self) -> bool:
-        """Whether all counts are 0."""
+        """Whether the queue has no messages of any kind."""
         return not (self.visible or self.in_flight or self.delayed)
 
 
 class QueueSender(Protocol):
-    """Sends messages."""
+    """Sends messages to one queue."""
 
     name: str
     """Name of the queue. The name is stored as a job's `enqueued_to`."""
@@ -63,23 +63,23 @@ class QueueSender(Protocol):
 
 
 class QueueReceiver(Protocol):
-    """Receives messages one at a time. A received message is invisible to other receivers for a while."""
+    """Receives messages one at a time. Other receivers do not see a received message for the visibility timeout."""
 
     def receive(self, *, wait: timedelta) -> Delivery | None:
-        """Wait at most `wait` for a message (long polling). The message is hidden for the queue's visibility timeout.
+        """Wait at most `wait` for a message (long polling). The message becomes invisible for the visibility timeout.
 
-        Returns None if no message came.
+        Returns None if the queue sent no message in time.
         """
         ...
 
     def delete(self, delivery: Delivery) -> None:
-        """Delete a message that was handled. A stale handle is no error."""
+        """Delete a message that was handled. A stale handle causes no error."""
         ...
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
         """Return the message to the queue. The message becomes visible again after `pause`.
 
-        After a first receipt the pause may be longer, so that the next receipt has an `age` that is not None.
+        After the first receipt, the pause may be longer, so that the second receipt is not taken for a first receipt.
         """
         ...
 
@@ -92,12 +92,12 @@ class QueueAdmin(Protocol):
     """Creates a queue and reads its properties."""
 
     name: str
-    """Name of the queue, as in `QueueSender`."""
+    """Name of the queue, the same as in `QueueSender`."""
 
     def depth(self) -> Depth: ...
 
     def retention(self) -> timedelta:
-        """How long the queue keeps a message."""
+        """Return how long the queue keeps a message."""
         ...
 
     def ensure(self) -> None:
@@ -112,4 +112,4 @@ class QueueAdmin(Protocol):
 
 
 class Queue(QueueSender, QueueReceiver, QueueAdmin, Protocol):
-    """A queue with all three protocols. Adapters and the in-memory fake implement it."""
+    """A queue with all three protocols, for adapters and the in-memory fake."""

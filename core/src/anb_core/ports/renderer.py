@@ -1,4 +1,4 @@
-"""The render engine, which makes a verified file from an upload and an edit. It uses no job, lease or queue."""
+"""The render engine, which makes a verified file from an upload and an edit. It knows no job, lease or queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from anb_core.ports.stop import Stop
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Files of an operator that replace the project's own files. A field is None if its file is not replaced.
+    """The operator's own files, which replace the project's cards and watermark. None keeps the project's file.
 
-    The content of a file never changes. A new version has a new path.
+    The content of a path never changes. A new version of a file has a new path.
     """
 
     intro: Path | None = None
@@ -23,18 +23,18 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A finished file that was verified."""
+    """A finished video file that was verified."""
 
     path: Path
     size: int
-    """Bytes."""
+    """Size of the file in bytes."""
     sha256: str
     """Hexadecimal SHA-256 of the file."""
     width: int
     height: int
-    """Pixels."""
+    """Width and height of the picture in pixels."""
     duration: float
-    """Seconds."""
+    """Duration of the video in seconds."""
     frames: int
     """Number of video frames."""
 
@@ -54,17 +54,17 @@ class Renderer(Protocol):
         stop: Stop,
         resources: Resources,
     ) -> Rendered:
-        """Probe, render, join and verify. All files are written to `workdir`, which the caller removes.
+        """Probe, render, join and verify. All files are written to the folder `workdir`, which the caller removes.
 
         `on_progress` gets the progress from 0 to 1. The progress never falls.
         `on_step` gets the name of each step when the step begins.
-        Both functions are called in the calling thread, and may raise an error.
-        After `stop` was asked to end the attempt, all child processes end.
+        `on_progress` and `on_step` are called in the calling thread, and may raise an error.
+        After a request to `stop`, all child processes end.
 
         Raises:
             BadInput: the source can't be rendered, not even in another attempt.
             Transient: this attempt failed, but another attempt may succeed.
             OSError: the disk of this machine failed or is full.
-            AnbError: the error with which `stop` was asked to end the attempt.
+            AnbError: the error of the request to `stop`.
         """
         ...

@@ -1,6 +1,6 @@
-"""Time, threads, and reports of errors that do not end a loop. Each program provides an implementation.
+"""Time, threads and error reports, as protocols. Each program provides an implementation.
 
-The use cases use only these protocols, so that tests can run all of them in one thread, step by step.
+The use cases use only these protocols for time and threads, so that tests can run step by step in one thread.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,11 +39,11 @@ class Runtime(Protocol):
     """Time, threads and error reports of the program that runs a use case."""
 
     def monotonic(self) -> float:
-        """Return the time of a monotonic clock, in seconds."""
+        """Return the time of a clock that never goes back, in seconds."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let the calling thread sleep."""
+        """Block the calling thread for this number of seconds."""
         ...
 
     def event(self) -> Event:
@@ -55,12 +55,12 @@ class Runtime(Protocol):
         ...
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
-        """Report an unexpected error after which a loop continues.
+        """Report an unexpected error that does not end a loop.
 
-        `where` names the loop. `about` has fields for the log, such as the id of a video.
-        Every loop of a thread that continues after any error calls this method in its `except` block.
-        The method may raise an error, which ends the loop.
-        The asyncio loops of the operator do not use this method: they report errors to the operator's health and log.
+        `where` names the loop. `about` has fields for the log line, such as the id of a video.
+        Every thread loop that continues after an unexpected error calls this method.
+        If this method raises an error, the loop ends.
+        The asyncio loops of the operator report errors to the operator's health and log instead.
         """
         ...
 

@@ -5,10 +5,10 @@ from typing import Protocol
 
 
 class Scratch(Protocol):
-    """The worker's scratch disk, with one folder per attempt."""
+    """The worker's scratch disk, which has one folder for each attempt."""
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """Create a folder with enough room for a source of `source_size` bytes and its result.
+        """Create the folder of an attempt, with enough room for a source of `source_size` bytes and its result.
 
         Raises:
             Unavailable: `scratch_unavailable` if the disk has too little room.
@@ -16,5 +16,5 @@ class Scratch(Protocol):
         ...
 
     def clear(self, attempt_id: str) -> None:
-        """Remove the folder if it exists. Never raises an error."""
+        """Remove the folder of an attempt, if the folder exists. Never raises an error."""
         ...

@@ -26,14 +26,14 @@ from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Outcome, Report, Steps
 
 PIECE = 1024 * 1024
-"""Size of the chunks in which the result is uploaded, in bytes."""
+"""Size in bytes of the chunks in which the result is uploaded."""
 
 PATIENCE = timedelta(seconds=60)
-"""Maximum outage of the bucket for which an attempt waits. The attempt ends after a longer outage."""
+"""Maximum outage of the bucket that an attempt survives. A longer outage ends the attempt."""
 
 DOWNLOADED = 0.1
 RENDERED = 0.9
-"""Progress at the end of the download, and at the end of the rendering. The rest is for the upload of the result."""
+"""Progress at the end of the download, and at the end of the rendering. The upload of the result follows."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 
 class AttemptStore(Leases, Reading, Protocol):
-    """The protocols of the store that an attempt needs."""
+    """The protocols of the store that an attempt uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +55,11 @@ class Tools:
     keep: Keep
     scratch: Scratch
     load_resources: Callable[[], Resources]
-    """Returns the operator's own intro, outro and watermark, which are downloaded if necessary."""
+    """Returns the operator's own intro, outro and watermark. The function downloads them if necessary."""
     policy: RetryPolicy
     runtime: Runtime
     jitter: Callable[[], float] = random.random
-    """Returns a random number from [0, 1), for backoff."""
+    """Returns a random number from [0, 1) for the backoff."""
 
 
 @dataclass(slots=True)
@@ -72,11 +72,11 @@ class AttemptRun:
     stop: Stop
     steps: Steps
     since: float
-    """Monotonic time just before the claim was sent, in seconds."""
+    """Monotonic time, in seconds, just before the claim was sent."""
     keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
-        """Create the keeper of the lease. `run` starts the keeper."""
+        """Create the keeper of the lease. The method `run` starts the keeper."""
         self.keeper = self.tools.keep(self.lease, self.delivery, self.stop, self.since)
 
     @property
@@ -90,10 +90,10 @@ class AttemptRun:
         return self.claimed.record.video
 
     def run(self) -> Report:
-        """Run the attempt until its outcome is committed, or until another process has ended the attempt.
+        """Run the attempt until its outcome is committed, or until the lease is lost.
 
         Raises:
-            Unavailable: no outcome could be committed.
+            Unavailable: the database did not commit an outcome.
         """
         try:
             with self.keeper:
@@ -181,7 +181,7 @@ class AttemptRun:
         )
 
     def _retry_bucket(self, call: Callable[[], _T]) -> _T:
-        """Retry a call during a short outage of the bucket, so that finished work is not lost."""
+        """Call `call` again during a short outage of the bucket, so that finished work is not lost."""
         return patiently(
             call,
             self.tools.runtime,
@@ -192,7 +192,7 @@ class AttemptRun:
         )
 
     def _publish(self, result: Result) -> Outcome:
-        """Publish the result. Retry until the database answers, or until the keeper asks the attempt to stop."""
+        """Publish the result. Retry until the database answers, or until the keeper requests that the attempt ends."""
         published = patiently(
             lambda: self.tools.store.publish(self.lease, result),
             self.tools.runtime,
@@ -208,10 +208,10 @@ class AttemptRun:
         return plan_ending(error, self.lease.counters, self.tools.policy, self.tools.jitter())
 
     def _settle(self, settlement: Settlement) -> Outcome:
-        """Settle the attempt. Retry as long as no other worker can have taken the lease.
+        """Settle the attempt. Retry while no other worker can have taken the lease.
 
         Raises:
-            Unavailable: the outcome could not be committed.
+            Unavailable: the database did not commit the settlement.
         """
         settled = patiently(
             lambda: self.tools.store.settle(self.lease, settlement),
@@ -221,16 +221,16 @@ class AttemptRun:
             video_id=self.lease.video_id,
         )
         if not settled:
-            # An earlier write of this attempt may have been committed although its answer was lost.
+            # The lease is lost, or an earlier write of this attempt was committed although its response was lost.
             return self._read_outcome()
         if settlement.delay is not None and not settlement.delay:
             self._send()
         return Outcome.of(settlement)
 
     def _read_outcome(self) -> Outcome:
-        """Read the outcome from the job, after a write that changed nothing because the lease is lost.
+        """Return the outcome that the job's row shows, after a write failed because the lease is lost.
 
-        Another attempt has taken the job, or an earlier write was committed although its answer was lost.
+        Another attempt may have the job now, or an earlier write was committed although its response was lost.
         """
         try:
             record = self.tools.store.get(self.lease.video_id)
@@ -241,7 +241,7 @@ class AttemptRun:
         return Outcome.PROCESSED if is_ours else Outcome.SUPERSEDED
 
     def _send(self) -> None:
-        """Send the job's message now, so that a worker begins at once. If this fails, another relay sends it later."""
+        """Send the job's message now, so that a worker begins at once. If this fails, another relay sends it."""
         try:
             self.tools.relay.send_due()
         except Unavailable as error:

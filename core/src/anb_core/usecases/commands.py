@@ -1,10 +1,10 @@
 """The commands that a person may give for a video: cancel, retry, delete.
 
-`receipts` are stored in the same transaction as the effects of the command.
+The store writes `receipts` in the same transaction as the effects of the command.
 
 All commands raise these errors:
     NotFound: `video_not_found` if the video does not exist, was deleted or has another owner.
-    Conflict: `wrong_status`.
+    Conflict: `wrong_status` if the job's status does not allow the command.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
 """Time from the deletion of a video until its objects are deleted.
-During this time, a person can restore the objects by hand, and a worker that is still busy can finish.
+In this time, a person can restore the objects by hand, and a worker that has not stopped yet can finish.
 """
 
 _log = structlog.get_logger(__name__)
 
 
 class CommandStore(Commands, Reading, Protocol):
-    """The protocols of the store that the commands need."""
+    """The protocols of the store that the commands use."""
 
 
 def cancel(store: CommandStore, caller: Caller, video_id: str, *, receipts: Receipts | None = None) -> Record:
@@ -52,7 +52,7 @@ def retry(
     """Begin a new generation of a job, with all counters at 0.
 
     Raises:
-        Conflict: `wrong_status`; `source_missing` if the uploaded file does not exist any more; `object_withheld`.
+        Conflict: `wrong_status`; `source_missing` if the uploaded file no longer exists; `object_withheld`.
     """
     record = find(store, caller, video_id)
     next_status(record.job.status, Change.RETRY)
@@ -67,7 +67,7 @@ def retry(
 
 
 def delete(store: CommandStore, caller: Caller, video_id: str) -> None:
-    """Cancel the job and hide the video. Its objects are deleted after DELETION_GRACE."""
+    """Cancel the job and hide the video from people. The video's objects are deleted after DELETION_GRACE."""
     find(store, caller, video_id)
     store.delete(video_id, grace=DELETION_GRACE)
     _log.info("video deleted", video_id=video_id, by=caller.owner)

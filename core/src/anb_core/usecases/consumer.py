@@ -1,4 +1,4 @@
-"""The loop that receives messages: one at a time, and only when the worker can handle the message at once."""
+"""The loop that receives messages one at a time. A message is received only when the worker can handle it at once."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,15 +16,15 @@ from anb_core.usecases.shutdown import Shutdown
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Delivery, Stop], None]
-"""Handles one delivery, and deletes or returns its message. The handler ends early if its `Stop` asks it to end.
+"""Function that handles one delivery, and deletes or returns the message. Its `Stop` can end the function early.
 
 A handler raises Unavailable if a dependency (database, bucket or queue) did not answer and nothing could be committed.
-After this error, the loop waits and continues.
+After this error, the loop waits, and then receives the next message.
 """
 
 
 class Consumer:
-    """Receives and handles messages until the shutdown. `beat` is called in every turn of the loop."""
+    """Receives and handles messages until the shutdown. The loop calls `beat` before each message."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Consumer:
         self._on_step = on_step
 
     def run(self) -> None:
-        """Run until the shutdown. An error in one turn of the loop does not end the loop."""
+        """Run the loop until the shutdown. An error with one message does not end the loop."""
         while not self._shutdown.stopping():
             self._beat()
             try:
@@ -66,7 +66,7 @@ class Consumer:
         self._on_step("receive")
         delivery = self._queue.receive(wait=self._wait)
         if delivery is not None and self._shutdown.stopping():
-            # A long poll may return after the shutdown signal. Its message must not stay invisible for long.
+            # A long poll may return a message after the shutdown began. Another worker must be able to receive it soon.
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return

@@ -1,4 +1,4 @@
-"""Follow the feed: read events in order, store a cursor, and measure the lag."""
+"""A reader of the feed: reads events in order, stores a cursor, and measures the lag."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Feed
 
 BATCH = 500
-"""Maximum number of events that are read at a time."""
+"""Maximum number of events that one call reads."""
 
 INTERVAL = timedelta(seconds=0.5)
 """Time between two reads of the feed. On average, an event is read after half of this time."""
@@ -19,13 +19,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Reads the feed for one reader. The reader calls `next` repeatedly, from one thread at a time.
+    """Reads the feed for one reader, which calls `next` again and again, from one thread at a time.
 
-    A reader with a `name` has a cursor, which is stored under this name.
-    When such a reader starts, it begins after its cursor.
-    After an error, the reader begins after its cursor again: the database may have been restored to an earlier state.
-    Because a reader with a name goes back to its cursor, it may get an event more than once.
-    A reader without a name begins at the end of the feed.
+    A reader with a `name` has a cursor. The database stores the cursor under this name.
+    A reader with a name starts after its cursor.
+    After an error, the reader continues after its cursor, because the database may have been restored to an old state.
+    Because a reader with a name goes back to its cursor, the reader may get an event more than once.
+    A reader without a name starts at the end of the feed.
 
     The argument `pending` of some methods is the first event that was read but not handled yet.
     `pending` is None if all events were handled.
@@ -50,9 +50,9 @@ class Follower:
         self._woken.set()
 
     def begin(self) -> None:
-        """Go to the position where this reader begins. `next` also does this if necessary.
+        """Go to the position where this reader starts. `next` calls this method if necessary.
 
-        If another thread runs `next` meanwhile, `next` may return the same events again. `next` skips no event.
+        If another thread calls `next` meanwhile, `next` may return the same events again, but skips no event.
 
         Raises:
             Unavailable: the database does not answer.
@@ -61,11 +61,11 @@ class Follower:
         self._begun = True
 
     def next(self, pending: JobEvent | None = None) -> Sequence[JobEvent]:
-        """Store the cursor just before `pending`, and return the next events.
+        """Set the cursor to the event before `pending`, and return the events that follow.
 
-        If the previous call did not read all events, this call does not wait.
-        Otherwise this call first waits for the interval, or until `wake` is called.
-        The returned list may be empty.
+        This call does not wait if the previous call left events unread.
+        In all other cases, this call first waits for the interval, or until another thread calls `wake`.
+        The returned list of events may be empty.
 
         Raises:
             Unavailable: the database does not answer. The next call waits for the interval and tries again.
@@ -90,11 +90,11 @@ class Follower:
         return events
 
     def backlog(self, pending: JobEvent | None) -> int:
-        """Return how many events were read but not handled, as a difference of event ids."""
+        """Return the number of events that were read but not handled, as a difference of event ids."""
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:
-        """Return the delay of the reader: the age of `pending` or the time since the last read, whichever is longer."""
+        """Return the lag of the reader: the age of `pending` or the time since the last read, whichever is longer."""
         waiting = now - pending.at if pending else timedelta(0)
         return max(waiting, timedelta(seconds=self._runtime.monotonic() - self._read_at))
 
@@ -110,7 +110,7 @@ class Follower:
         cursor, last = self._feed.cursor(name), self._feed.last_event_id()
         self._cursor = cursor
         if cursor is not None and cursor > last:
-            # The feed has fewer events than before, because the database was restored to an earlier state.
+            # The database was restored to an earlier state, so the feed ends before the cursor.
             _log.warning("the feed is behind our cursor, and is read from its beginning", cursor=cursor, last=last)
             cursor = None
         _log.info("following the feed", after=cursor or 0)

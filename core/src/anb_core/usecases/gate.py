@@ -1,4 +1,4 @@
-"""The gate in front of the queue: a worker receives messages only while all dependencies of a job answer."""
+"""The gate in front of the queue. A worker receives messages only while the database, bucket and queue answer."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ def plan_wait(tries: int, jitter: float) -> timedelta:
 
 
 class Gate:
-    """Checks, one after another, whether the dependencies (database, bucket, queue) answer.
+    """Checks whether the dependencies (database, bucket, queue) answer, one after another.
 
     Each function in `pings` raises Unavailable if its dependency does not answer.
-    `wait` sleeps for the given number of seconds, and may return earlier when the worker stops.
+    `wait` sleeps for the given number of seconds. It may return earlier when the worker stops.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Gate:
         return error is None
 
     def missing(self) -> Unavailable | None:
-        """Return the error of the first dependency that does not answer, or None. Readiness checks also use it."""
+        """Return the error of the first dependency that does not answer, or None. Also used by readiness checks."""
         for ping in self._pings:
             try:
                 ping()
@@ -65,7 +65,7 @@ class Gate:
         self._wait(delay)
 
     def succeeded(self) -> None:
-        """Reset the count of failures after a message was handled without an outage."""
+        """Reset the number of failures, because a message was handled without an outage."""
         if self._tries:
             _log.info("receiving again: all parts answer")
         self._tries = 0

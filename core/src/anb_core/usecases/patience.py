@@ -12,7 +12,7 @@ from anb_core.domain.errors import Unavailable
 from anb_core.ports.runtime import Runtime
 
 PAUSE = timedelta(seconds=1)
-"""Default pause between two tries."""
+"""Default pause between two tries of a call."""
 
 _log = structlog.get_logger(__name__)
 
@@ -30,13 +30,13 @@ def patiently(
     check: Callable[[], None] = lambda: None,
     **about: object,
 ) -> _T:
-    """Call `call` until it raises no Unavailable, and return its result.
+    """Call `call` until it raises no Unavailable, and return the result of the last call.
 
-    `call` is tried again after Unavailable if three conditions are met:
+    After the error Unavailable, `call` is tried again only if three conditions are met:
     `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
-    Otherwise the error is raised. Every other error is raised at once.
+    If a condition is not met, the error is raised. Any other error than Unavailable is raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
-    After each pause, `check` is called and may raise an error. `until` and `pauses` are in seconds.
+    After each pause, `check` is called. `check` may raise an error. `until` and `pauses` are in seconds.
     """
     for pause in pauses:
         try:

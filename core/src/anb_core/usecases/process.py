@@ -1,7 +1,7 @@
-"""Handle one delivery in a worker, from the claim to the deletion of the message.
+"""Handle one delivery in a worker, from the claim of the job to the deletion of the message.
 
 Unless the worker crashes, the outcome is committed in one transaction, and then the message is deleted.
-If no commit is possible, the message is given back to the queue.
+If the database can't commit, the message is returned to the queue.
 """
 
 from collections.abc import Callable
@@ -27,12 +27,12 @@ _log = structlog.get_logger(__name__)
 
 
 class ProcessStore(Leases, DeadLetters, Protocol):
-    """The protocols of the store that are needed before an attempt begins."""
+    """The protocols of the store that a delivery needs before an attempt begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """Handles deliveries, one at a time."""
+    """Handles the deliveries of one worker, one at a time."""
 
     store: ProcessStore
     queue: QueueReceiver
@@ -40,16 +40,16 @@ class Process:
     worker: str
     """Name of the worker."""
     lease: timedelta
-    """Lifetime of a lease after its claim."""
+    """Time from the claim until the lease expires, unless the worker renews the lease."""
     new_id: Callable[[], str]
     """Returns a new id for an attempt."""
     adopt: Callable[[str, str], object] | None = None
-    """Submits the object (key, video id) of an older producer's message. None if such objects are refused."""
+    """Function that submits an object (key, video id) of an older producer's message. None refuses such objects."""
     on_step: Callable[[str], None] = lambda _: None
-    """Called with the name of each step when the step begins. Chaos tests use this callback."""
+    """Function that gets the name of each step when the step begins. Chaos tests use this callback."""
 
     def handle(self, delivery: Delivery, stop: Stop) -> Report:
-        """Handle a delivery completely, or until `stop` is asked to end the attempt."""
+        """Handle a delivery completely, unless another thread requests through `stop` that the attempt ends."""
         steps = Steps(self.on_step, self.tools.runtime)
         try:
             report = self._handle(delivery, stop, steps)
@@ -57,7 +57,7 @@ class Process:
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, unavailable=error)
         except Unreadable as error:
-            # A worker of a newer version may be able to read the row.
+            # This version can't read the row, but a worker of a newer version may be able to read it.
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, detail=error.message)
         return replace(report, steps=steps.seconds())
@@ -79,16 +79,16 @@ class Process:
                 return self._unknown(message, delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
-        """Claim the job. Return the answer to the claim, and the monotonic time (in seconds) before the first try.
+        """Claim the job. Return the result of the claim, and the monotonic time (in seconds) before the first try.
 
-        If another transaction has locked the row, the claim is repeated for a third of the lease's lifetime.
-        To give the message back instead would count against the maximum number of times that it may be received.
-        Repeating the claim is safe, because the message stays invisible for longer than the lease.
+        If another transaction has locked the row, the claim is tried again, for a third of the lease's lifetime.
+        If the message were returned to the queue instead, SQS would count one more receipt.
+        The claim can be tried again for so long, because the message stays invisible for longer than the lease.
 
         Raises:
-            Unavailable: nothing could be committed.
+            Unavailable: the database could not commit the claim.
         """
-        # The lease counts from the first try, which may have been committed although its answer was lost.
+        # The lease counts from the first try, which may have been committed although its response was lost.
         since, attempt_id = self.tools.runtime.monotonic(), self.new_id()
         answer = patiently(
             lambda: self.store.claim(
@@ -133,9 +133,9 @@ class Process:
         return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, detail, steps)
 
     def _adoptable(self, message: Message) -> str | None:
-        """Return the key of the message's object if it may be adopted (submitted as a new video), else None.
+        """Return the key of the message's object if the object may be submitted as a new video, otherwise None.
 
-        An object may be adopted if an older producer's message names it, and if it is under `uploads/` in our bucket.
+        An older producer's message must name the object, and the object must be under `uploads/` in our bucket.
         """
         is_our_bucket = message.bucket in {None, self.tools.objects.bucket}
         if message.generation is None and is_our_bucket and message.key is not None and message.key.startswith(UPLOADS):
@@ -148,7 +148,7 @@ class Process:
         return Report(Outcome.RECORDED, delivery.message_id, detail=f"{cause}: {detail}")
 
     def _delete(self, delivery: Delivery, steps: Steps) -> None:
-        """Delete the message. If the deletion fails, the message is received again later and is dropped then."""
+        """Delete the message. If the deletion fails, the message is received again later, and then dropped."""
         steps("delete")
         try:
             self.queue.delete(delivery)

@@ -25,7 +25,7 @@ class Listing:
 def browse(
     store: Reading, caller: Caller, *, statuses: Collection[Status] = (), after: Page | None = None, limit: int
 ) -> Listing:
-    """List videos that the caller may see, at most `limit` of them."""
+    """List at most `limit` videos that the caller may see."""
     # One more video is read than requested, to know whether a next page exists.
     found = store.listing(owner=caller.sees_owner, statuses=statuses, after=after, limit=limit + 1)
     shown = found[:limit]
@@ -37,8 +37,8 @@ def download_url(store: Reading, objects: Objects, caller: Caller, video_id: str
     """Return a URL from which the finished video can be downloaded for `lifetime`.
 
     Raises:
-        NotFound: `video_not_found`.
-        Conflict: `not_processed`.
+        NotFound: `video_not_found` if the caller may not see such a video.
+        Conflict: `not_processed` if the video has no result.
     """
     record = find(store, caller, video_id)
     job = record.job

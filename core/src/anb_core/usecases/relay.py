@@ -1,4 +1,4 @@
-"""The relay: a thread of every API and worker process that sends the messages in the outbox."""
+"""The relay: a thread that sends the messages in the outbox. Every API and worker process runs a relay."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Outbox, OutboxEntry
 
 BATCH = 10
-"""Maximum number of messages in one send call. SQS has the same limit."""
+"""Maximum number of messages in one call to the queue. SQS has the same limit."""
 
 HOLD = timedelta(seconds=30)
-"""Time for which a relay reserves its entries. The time is longer than a call to the queue with all its retries.
+"""Time for which a relay reserves its entries. One call to the queue with all its retries takes less time.
 After this time, another relay can take the entries of a crashed relay.
 """
 
 IDLE = timedelta(seconds=1)
-"""Time between two reads of the outbox without a wake-up. Another process may have added an entry meanwhile."""
+"""Time between two reads of the outbox if `wake` is not called. Another process may have added an entry."""
 
 RESEND_BASE = timedelta(seconds=1)
 RESEND_CAP = timedelta(seconds=30)
-"""After an outage of the queue, every message is sent within this time."""
+"""Maximum delay of a refused message. After an outage of the queue, every message is sent within this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_resend(tries: int, jitter: float) -> timedelta:
-    """Return the delay of an entry that was just refused, after `tries` earlier refusals.
+    """Return the delay before an entry is sent again. The queue refused the entry now and `tries` times before.
 
     `jitter` is a random number from [0, 1).
     """
@@ -42,19 +42,19 @@ def plan_resend(tries: int, jitter: float) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """How many messages one pass of the relay sent, and how many messages the queue refused."""
+    """Numbers of messages that the relay sent, and that the queue refused, in one batch."""
 
     sent: int
     refused: int
 
 
 class Relay:
-    """Moves outbox entries to the queue.
+    """Sends the messages of the outbox to the queue.
 
-    One transaction reserves the entries for this relay, and then the relay sends the messages.
-    Another transaction marks each entry as sent or as refused by the queue.
-    If the relay crashes before it has marked the entries as sent, the messages are sent again.
-    A repeated message is harmless, but a lost message is not.
+    First, one transaction reserves the entries for this relay. Then the relay sends the messages.
+    At last, one transaction for each entry removes a sent entry, or gives a refused entry a new due time.
+    If the relay crashes before an entry is removed, the message is sent again.
+    A message that is sent twice is harmless. A lost message would be harmful.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Relay:
         self._woken = runtime.event()
 
     def wake(self) -> None:
-        """Make `run` check the outbox and the flag `stop` now. Never blocks."""
+        """Make `run` read the outbox and check its `stop` flag now. Never blocks."""
         self._woken.set()
 
     def run(self, stop: Event) -> None:
-        """Send messages until `stop` is set. After setting `stop`, call `wake`."""
+        """Send messages until `stop` is set. Call `wake` after setting `stop`."""
         while not stop.is_set():
             self._woken.wait(IDLE.total_seconds())
             self._woken.clear()
@@ -91,7 +91,7 @@ class Relay:
                 self._runtime.on_error("relay", error)
 
     def send_due(self) -> Passed:
-        """Send one batch of due messages.
+        """Send one batch of messages that are due.
 
         Raises:
             Unavailable: the database does not answer. If the queue does not answer, the entries become due again later.
@@ -104,7 +104,7 @@ class Relay:
             try:
                 self._mark(entry, refusal)
             except Busy as error:
-                # The row is locked, so this entry becomes due again later. Other entries must not wait for the lock.
+                # Another transaction has locked the row, so this entry becomes due again later.
                 done = "sent" if refusal is None else "not sent"
                 _log.warning(
                     f"message {done}, but its entry was not marked", video_id=entry.video_id, reason=error.message

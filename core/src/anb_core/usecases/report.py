@@ -1,4 +1,4 @@
-"""The report about a delivery that was handled: its outcome, and the duration of each step."""
+"""The report about one delivery: its outcome, and the duration of each step."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ class Outcome(StrEnum):
     """How the handling of a delivery ended."""
 
     PROCESSED = "processed"
-    """The result was published."""
+    """The result was published as the job's current result."""
     REJECTED = "rejected"
-    """The uploaded video can't be processed, and the job has failed."""
+    """The uploaded video can't be processed, so the job ended as `failed`."""
     FAILED = "failed"
     """The attempt failed, and another attempt follows."""
     DEAD_LETTERED = "dead_lettered"
@@ -24,15 +24,15 @@ class Outcome(StrEnum):
     HANDED_ON = "handed_on"
     """The worker shut down, or the database, bucket or queue did not answer. Another attempt follows."""
     SUPERSEDED = "superseded"
-    """A person changed the job, or another attempt took the job over."""
+    """A person cancelled or deleted the video, or another attempt took the job over."""
     DROPPED = "dropped"
     """No attempt could begin, so the message was deleted."""
     RECORDED = "recorded"
     """The message belongs to no job, and was recorded as a dead letter."""
     ADOPTED = "adopted"
-    """The video of an older producer's message was submitted. The new job gets its own message."""
+    """The object of an older producer's message was submitted as a new video. The new job gets its own message."""
     GIVEN_BACK = "given_back"
-    """Nothing could be committed. The message will be received again after a pause, which grows with each receipt."""
+    """The database could commit nothing. The message will be received again after a pause."""
 
     @classmethod
     def of(cls, settlement: Settlement) -> "Outcome":
@@ -49,22 +49,22 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The report about one delivery."""
+    """The report about one delivery that was handled."""
 
     outcome: Outcome
     message_id: str
     video_id: str | None = None
     attempt_id: str | None = None
-    """Id of the attempt. `attempt_id`, `fence` and `counters` are None if no attempt began."""
+    """Id of the attempt. None if no attempt began, like `fence` and `counters`."""
     fence: int | None = None
     counters: Counters | None = None
-    """The job's counters after the attempt."""
+    """The job's counters after the attempt. None if no attempt began."""
     problem: Problem | None = None
-    """Why the attempt ended without a result."""
+    """The error that ended the attempt without a result, if any."""
     unavailable: Unavailable | None = None
-    """Why nothing could be committed."""
+    """The outage because of which nothing could be committed, if any."""
     detail: str | None = None
-    """Why the message was dropped, recorded or given back."""
+    """The reason why the message was dropped, recorded as a dead letter or returned to the queue, if any."""
     steps: Mapping[str, float] = field(default_factory=dict)
     """Maps the name of each step to its duration in seconds, in the order of the steps."""
 
@@ -89,7 +89,7 @@ class Steps:
         self._began: list[tuple[str, float]] = []
 
     def __call__(self, name: str) -> None:
-        """Begin the step `name`. The previous step ends."""
+        """End the previous step and begin the step `name`."""
         self._began.append((name, self._runtime.monotonic()))
         self._on_step(name)
 

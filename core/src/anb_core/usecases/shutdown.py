@@ -1,4 +1,4 @@
-"""The two steps of a shutdown: first the worker begins no new jobs, then the current job is interrupted."""
+"""The shutdown of a worker: first the worker begins no new jobs, then the current job is interrupted."""
 
 import threading
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Shutdown:
-    """Stops a worker. The first request stops the receiving of messages.
+    """Stops a worker. After the first request, the worker receives no more messages.
 
-    The second request, or the end of the drain time, interrupts the current job. Another worker then continues the job.
+    A second request, or the end of the drain time, interrupts the current job. Another attempt then follows.
     """
 
     def __init__(self, drain: timedelta, runtime: Runtime) -> None:
@@ -44,7 +44,7 @@ class Shutdown:
             self._runtime.start("drain", self._end_the_drain)
 
     def stopping(self) -> bool:
-        """Return whether a shutdown was requested. After a request, no new job may begin."""
+        """Return whether a shutdown was requested. After a request, the worker must not begin a new job."""
         return self._stopping.is_set()
 
     def wait(self, seconds: float) -> bool:
@@ -53,9 +53,9 @@ class Shutdown:
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Let a shutdown interrupt the work in the block: `stop` asks the work to end.
+        """Let a shutdown interrupt the work in the block, by a request to `stop`.
 
-        If `drains` is True, the work is interrupted at the end of the drain time (the time to finish a job).
+        If `drains` is True, the work is interrupted after the drain time, which lets the worker finish its job.
         If `drains` is False, the work is interrupted at the first shutdown request.
         """
         with self._lock:

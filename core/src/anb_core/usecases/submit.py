@@ -46,7 +46,7 @@ class Submit:
         edit: EditSpec | None = None,
         receipts: Receipts | None = None,
     ) -> tuple[Record, bool]:
-        """Create a video for an object that another program put into the bucket. We never delete the object.
+        """Create a video for an object that another program put into the bucket. We never delete such an object.
 
         A repeated call with the same object, id and owner returns the same video.
         The second returned value is True if the video is new.

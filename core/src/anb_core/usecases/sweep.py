@@ -1,4 +1,4 @@
-"""The sweep, which cleans up after crashed processes. Every API and worker process runs it, but only one at a time."""
+"""The sweep, which cleans up after crashed processes. Every API and worker process sweeps, but only one at a time."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,45 +17,44 @@ from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
 """Maximum number of rows that one step handles at a time, so that transactions stay short.
-For each reason to send messages again, a pass sends at most this number of messages again.
+A pass sends at most this many messages again for each reason why a message may be lost.
 """
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""The queue counts as empty if this number of readings in a row are 0, over a time of at least EMPTY_WINDOW.
+"""The queue counts as empty after this many readings of 0 in a row, taken over at least EMPTY_WINDOW.
 A single reading is not reliable, because the queue's counts are approximate and may be out of date.
 """
 
 NEAR_RETENTION = 0.9
-"""A message that has waited for this share of the queue's retention time is sent again, before the queue deletes it."""
+"""A message that has waited for this share of the queue's retention time is sent again, before SQS deletes it."""
 
 EVENTS_KEPT = timedelta(days=7)
-"""How long events are kept. A reader of the feed that stops for longer has to read all rows again."""
+"""How long events are kept. A reader of the feed that stops for longer misses events and has to read all jobs again."""
 
 IN_LINE = 1000
-"""Maximum number of waiting jobs for which a pass checks whether the jobs ahead of them explain their wait."""
+"""Maximum number of waiting jobs that one pass examines for a message that is overdue."""
 
 DELETION_HOLD = timedelta(minutes=5)
-"""Time for which a process holds deletions. After this time, other processes can take a crashed process's deletions."""
+"""Time for which a process reserves deletions. If the process crashes, another process takes them after this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 class EmptyWatch:
-    """Decides whether the queue is really empty. Times are seconds of a monotonic clock."""
+    """Decides from several readings whether the queue is empty. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Add a reading. Return None unless the queue counts as empty.
+        """Add a reading of the queue's depth. Return None unless the queue counts as empty.
 
-        If the queue counts as empty, return a duration.
-        A message that was sent longer ago than this duration is certainly lost.
-        The duration is the time that the last EMPTY_READINGS readings span, but at least EMPTY_WINDOW.
-        A duration that grew with the time for which the queue was empty would be wrong:
-        the duration would grow as fast as the age of a lost message, so no lost message would ever be found.
+        If the queue counts as empty, return the duration of the last EMPTY_READINGS readings, at least EMPTY_WINDOW.
+        A message that was sent longer ago than the returned duration is certainly lost.
+        The duration covers only the last readings, not all the time for which the queue was empty:
+        otherwise the duration would grow as fast as the age of a lost message, and no lost message would be found.
         """
         if not depth.empty:
             self._since = None
@@ -71,18 +70,18 @@ class EmptyWatch:
 
 @dataclass(slots=True)
 class Swept:
-    """The results of one pass of the sweep, as counts."""
+    """The numbers of rows and objects that one pass of the sweep handled."""
 
     lost: int = 0
-    """Attempts whose lease had expired."""
+    """Number of attempts whose lease had expired."""
     abandoned: int = 0
-    """Uploads whose lifetime had expired."""
+    """Number of uploads whose lifetime had expired."""
     requeued: int = 0
-    """Jobs whose message was lost and is sent again."""
+    """Number of jobs whose message was lost and is sent again."""
     deleted: int = 0
-    """Objects that were deleted."""
+    """Number of objects that were deleted."""
     purged: int = 0
-    """Old rows that were removed."""
+    """Number of old rows that were removed."""
     skipped: list[str] = field(default_factory=list)
     """Names of the dependencies (bucket or queue) that did not answer."""
 
@@ -112,12 +111,12 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # If a worker crashed or returned a message, the message may be invisible for this time before it is received.
+        # If a worker received a message and did not delete it, the message may stay invisible for this time.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
     def run(self, stop: Event) -> None:
-        """Run a pass at every interval until `stop` is set."""
+        """Sweep at every interval until `stop` is set."""
         while not stop.wait(self._interval.total_seconds()):
             try:
                 self.sweep()
@@ -127,14 +126,14 @@ class Sweep:
                 self._runtime.on_error("sweep", error)
 
     def sweep(self) -> Swept | None:
-        """Do one pass. Returns None if another process is doing a pass now.
+        """Sweep once. Returns None if another process sweeps now.
 
         A step is skipped if the bucket or queue that it needs does not answer.
 
         Raises:
             Unavailable: the database does not answer.
         """
-        # The lock outlives a slow pass. If this process crashes, the lock expires and another process sweeps.
+        # The lock lasts longer than a slow pass. If this process crashes, the lock expires and another process sweeps.
         with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
             if not is_ours:
                 return None
@@ -164,7 +163,7 @@ class Sweep:
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
         """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the number of rows.
 
-        The time is limited, because other processes may add new rows all the time.
+        The time is limited, because other processes may add new rows faster than the step handles them.
         """
         done = last = step()
         while last >= LIMIT and self._runtime.monotonic() < until:
@@ -194,7 +193,7 @@ class Sweep:
 
 @contextmanager
 def _skipping(swept: Swept) -> Iterator[None]:
-    """Skip the step in the block if the bucket or the queue does not answer. A database error ends the pass."""
+    """Skip the step in the block if the bucket or the queue does not answer. If the database fails, the pass ends."""
     try:
         yield
     except Unavailable as error:

@@ -18,7 +18,7 @@ from anb_core.ports.store import Clock, Tokens
 from anb_core.usecases.visibility import Caller
 
 PREFIX = "anb_"
-"""Prefix of every secret, so that people and secret scanners recognise it."""
+"""Prefix of every secret, by which people and secret scanners recognise a secret."""
 
 BOOTSTRAP_OWNER = "bootstrap"
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TokenStore(Tokens, Clock, Protocol):
-    """The protocols of the store that are needed to create a token."""
+    """The protocols of the store that creating a token needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class NewToken:
 
     token: Token
     secret: str = field(repr=False)
-    """The secret. The secret is not stored, so nobody can read it again later."""
+    """The secret of the token. The secret is not stored, so nobody can read it again later."""
 
 
 def hash_secret(secret: str) -> str:
@@ -47,7 +47,7 @@ def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timed
     """Create a token. Without `lifetime`, the token never expires.
 
     Raises:
-        Invalid: `owner_empty`.
+        Invalid: `owner_empty` if the owner is empty.
     """
     secret = PREFIX + secrets.token_urlsafe(32)
     return NewToken(_add(store, secret, owner=owner, scope=scope, lifetime=lifetime)[0], secret)
@@ -56,8 +56,8 @@ def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timed
 def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
     """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
 
-    Returns False if the token existed already.
-    If the token was revoked, the token stays revoked, and earlier bootstrap tokens are not revoked.
+    Returns False if a token with this secret existed already.
+    If that token was revoked, the token stays revoked, and earlier bootstrap tokens are not revoked.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
     if store.find_token(token.hash) is None:
@@ -80,7 +80,7 @@ def revoke_token(store: Tokens, token_id: str) -> None:
     """Revoke a token. After this call, the token gives no access.
 
     Raises:
-        NotFound: `token_not_found`.
+        NotFound: `token_not_found` if the token does not exist or was revoked before.
     """
     if not store.revoke_token(token_id):
         raise NotFound("token_not_found", f"There is no token {token_id}, or it was revoked before.")

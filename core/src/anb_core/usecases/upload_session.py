@@ -1,7 +1,7 @@
 """Upload sessions: begin, append, complete or abandon. The caller reads the bytes and calls these methods.
 
 A session first creates the rows, then streams the bytes to the bucket, and then schedules the job in one transaction.
-The file is never complete in memory or on disk. Only one thread may use a session.
+The complete file is never in memory or on disk. Only one thread may use a session.
 """
 
 import hashlib
@@ -30,19 +30,19 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
-"""The sweep abandons an upload that was not renewed for this time. The timeout of the bucket's client is shorter."""
+"""The sweep abandons an upload that was not renewed for this time. A call to the bucket takes less time."""
 
 RENEWAL_INTERVAL = timedelta(seconds=5)
-"""Time between two renewals of an upload that receives bytes. A renewal also notices that the upload was cancelled."""
+"""Time between two renewals of an upload that receives bytes. A renewal also detects that the upload was cancelled."""
 
 SILENCE = timedelta(seconds=20)
 """An upload that was not renewed for this time loses its Idempotency-Key to the next upload with the same key.
 
-A client that sends an upload again has lost the first connection. The server may not have noticed the loss yet.
+If a client's connection breaks, the client may send the upload again before the server detects the break.
 """
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
-"""Pauses between the tries to complete an upload, in seconds. Sending the whole file again would take longer."""
+"""Pauses between the tries to complete an upload, in seconds. Without retries, the client must send the file again."""
 
 CONTENT_TYPE = "video/mp4"
 
@@ -56,11 +56,11 @@ class UploadSessions:
     store: Uploads
     objects: Objects
     max_bytes: int
-    """Maximum size of a file, in bytes."""
+    """Maximum size of an uploaded file, in bytes."""
     idempotency_lifetime: timedelta
     """How long an Idempotency-Key is stored."""
     wake_relay: Callable[[], None]
-    """Called after a job was scheduled. The function must not block."""
+    """Function that is called after a job was scheduled. The function must not block."""
     runtime: Runtime
     new_id: Callable[[], str]
     """Returns a new id for a video or a job."""
@@ -76,10 +76,10 @@ class UploadSessions:
     ) -> "UploadSession":
         """Begin an upload. Use the returned session as a context manager.
 
-        `title` and `edit` may be given later, in `complete`.
+        The caller may also give `title` and `edit` later, to `complete`.
 
         Raises:
-            Invalid: the title is not allowed.
+            Invalid: the title has a fault; see `clean_title`.
         """
         video_id = self.new_id()
         new = NewVideo(
@@ -99,8 +99,8 @@ class UploadSessions:
 class UploadSession:
     """One upload. If the block of the context manager ends before `complete`, the upload is abandoned.
 
-    If a finished upload with the same Idempotency-Key exists, no video is created.
-    The received bytes are only compared with the finished upload.
+    If the owner has a finished upload with the same Idempotency-Key, no video is created.
+    The received bytes are then only compared with the finished upload.
     """
 
     def __init__(self, sessions: UploadSessions, new: NewVideo, idempotency: Idempotency | None) -> None:
@@ -108,16 +108,16 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes of the file, kept until they are enough to detect the container. None after that."""
+        """The first bytes of the file, until they are enough to detect the container. Then None."""
         self._size = 0
         self._digest = hashlib.sha256()
         self._renewed_at = 0.0
-        """Monotonic time of the last renewal, in seconds."""
+        """Monotonic time of the last renewal of the upload, in seconds."""
         self._replay: Replay | None = None
         self._writer: ObjectWriter | None = None
         self._writing = ExitStack()
         self._unfinished = False
-        """Whether rows may exist that have to be removed if the upload is abandoned."""
+        """Whether the database may have rows that must be removed if the upload is abandoned."""
 
     def __enter__(self) -> Self:
         return self
@@ -128,10 +128,10 @@ class UploadSession:
         self.abandon()
 
     def append(self, piece: bytes) -> None:
-        """Append the next bytes of the file. The rows are created once the first bytes show that the file is a video.
+        """Append the next bytes of the file. The rows are created when the first bytes show that the file is a video.
 
         Raises:
-            Invalid: `not_a_video`, `file_too_large`.
+            Invalid: `not_a_video` or `file_too_large`.
             Held: `upload_in_progress` if an unfinished upload has the same key and was renewed recently.
             Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """
@@ -146,8 +146,8 @@ class UploadSession:
         """Schedule the job after all bytes were appended. `title` and `edit` replace the values that `begin` got.
 
         Raises:
-            Invalid: `title_missing`, or the title is not allowed; `file_empty`; every error of `append`;
-                `idempotency_key_reused` if the upload with the same key had another title, edit or file.
+            Invalid: `title_missing`, a fault of the title, `file_empty`, every error of `append`, or
+                `idempotency_key_reused` if the earlier upload with the same key had another title, edit or file.
             Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """
         if self._head is not None:
@@ -167,7 +167,7 @@ class UploadSession:
         return self._schedule(source, title, edit, fingerprint)
 
     def abandon(self) -> None:
-        """Remove the rows and the object, unless the upload was completed.
+        """Remove the rows and the object of the upload, unless the upload is complete.
 
         If the database does not answer now, the sweep removes the rows and the object after UPLOAD_LIFETIME.
         """
@@ -222,7 +222,7 @@ class UploadSession:
     def _schedule(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
         parts, new = self._sessions, self._new
         try:
-            # A failed call may have been committed, so the object is kept. A repeated call returns the upload's state.
+            # A failed call may have been committed, so the object is kept. A second call returns the upload's state.
             record = patiently(
                 lambda: parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint),
                 parts.runtime,

@@ -10,11 +10,11 @@ from anb_core.ports.store import Reading
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The person or program for whom an operation runs."""
+    """The person or program that requests an operation."""
 
     owner: str
     scope: Scope = Scope.USER
-    """Which videos the token gives access to."""
+    """The videos to which the caller's token gives access."""
 
     @property
     def sees_owner(self) -> str | None:
@@ -26,7 +26,7 @@ def find(store: Reading, caller: Caller, video_id: str) -> Record:
     """Return a video that the caller may see.
 
     Raises:
-        NotFound: `video_not_found`.
+        NotFound: `video_not_found` if the caller may not see such a video.
     """
     return _check_visible(caller, video_id, store.get(video_id))
 
@@ -35,7 +35,7 @@ def find_with_history(store: Reading, caller: Caller, video_id: str) -> tuple[Re
     """Return a video that the caller may see, and all its attempts, ordered from old to new.
 
     Raises:
-        NotFound: `video_not_found`.
+        NotFound: `video_not_found` if the caller may not see such a video.
     """
     record, attempts = store.history(video_id)
     return _check_visible(caller, video_id, record), attempts

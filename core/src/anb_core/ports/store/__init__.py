@@ -2,8 +2,7 @@
 
 Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
 All methods raise `Unavailable("database", ...)` when the database does not answer in time.
-After this error, the transaction may still have been committed: perhaps only the database's answer was lost.
-The caller must read the row again to find out whether the transaction was committed.
+After this error, the transaction may still have been committed. To find out, the caller must read the row again.
 
 Each module has one port. `Store` combines the ports.
 """
@@ -45,10 +44,10 @@ __all__ = [
 
 
 class Clock(Protocol):
-    """The clock that gives all stored times."""
+    """The database's clock, which gives all stored times."""
 
     def now(self) -> datetime:
-        """Return the current time by the database's clock."""
+        """Return the current time of the database's clock."""
         ...
 
 
@@ -56,11 +55,7 @@ class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, Dead
     """A store with all protocols, for adapters and the in-memory fake. A use case takes only the protocols it needs."""
 
     def ping(self) -> None:
-        """Check that the database answers.
-
-        Raises:
-            Unavailable: the database does not answer, or does not have the schema that this program needs.
-        """
+        """Check that the database answers and has the schema that this program needs, else raise `Unavailable`."""
         ...
 
     def close(self) -> None: ...

@@ -13,21 +13,21 @@ class Commands(Protocol):
 
     Raises:
         NotFound: `video_not_found` if the video does not exist or was deleted.
-        Conflict: `wrong_status`.
+        Conflict: `wrong_status` if the job's status does not allow the command.
     """
 
     def cancel(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
-        """Cancel a job that is not terminal. A running attempt loses its lease and ends as superseded."""
+        """Cancel a job whose status is not terminal. A running attempt loses its lease and ends as superseded."""
         ...
 
     def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
-        """Begin a new generation with counters at 0 and one outbox entry.
+        """Begin a new generation of the job, with counters at 0 and one outbox entry.
 
         Raises:
-            Conflict: `wrong_status`; `source_missing` if the job was cancelled before its upload was complete.
+            Conflict: `wrong_status`, or `source_missing` if the job was cancelled before its upload was complete.
         """
         ...
 
     def delete(self, video_id: str, *, grace: timedelta) -> None:
-        """Cancel the job and hide the video. The objects are deleted after `grace`, and then the rows are deleted."""
+        """Cancel the job and hide the video from people. The objects are deleted after `grace`, and the rows later."""
         ...

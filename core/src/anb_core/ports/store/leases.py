@@ -11,7 +11,7 @@ from anb_core.domain.retry import RetryPolicy, Settlement
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The answer to a claim: the attempt may begin."""
+    """The result of a claim: the attempt may begin."""
 
     lease: Lease
     record: Record
@@ -19,18 +19,18 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The answer to a claim: no attempt may begin now, and the message may be deleted."""
+    """The result of a claim: no attempt may begin now, and the message can be deleted."""
 
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The answer to a claim: the video does not exist."""
+    """The result of a claim: the video does not exist."""
 
 
 class Leases(Protocol):
-    """The write operations of a worker. If one returns False, the lease is lost, and the attempt must stop."""
+    """The write operations of a worker. If a method returns False, the lease is lost, and the attempt must stop."""
 
     def claim(
         self,
@@ -44,10 +44,10 @@ class Leases(Protocol):
     ) -> Claimed | Dropped | Unknown:
         """Decide with `judge_claim` whether an attempt begins, and apply the decision.
 
-        A new attempt increases the fence by 1. Every attempt has a new `attempt_id`.
-        If the previous attempt's lease has expired, that attempt is first settled as lost.
-        A caller that got no answer may repeat the call: a second call with the same `attempt_id` changes nothing.
-        A job that is not due yet gets an outbox entry for its due time, because this may be the job's last message.
+        A new attempt adds 1 to the fence. Every attempt has a new `attempt_id`.
+        If the lease of the previous attempt has expired, the previous attempt is first settled as lost.
+        After an error, the caller may repeat the call: a second call with the same `attempt_id` changes nothing.
+        If the job is not due yet, an outbox entry is added, because the received message may be the job's last message.
         """
         ...
 
@@ -56,13 +56,13 @@ class Leases(Protocol):
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
-        """Store progress from 0 to 1, which never falls within an attempt. Each whole percent has at most one event."""
+        """Store progress from 0 to 1. Progress never falls in an attempt. Each whole percent adds at most one event."""
         ...
 
     def publish(self, lease: Lease, result: Result) -> bool:
-        """Make this result the current result. The attempt ends, and the status becomes `processed`.
+        """Make this result the job's current result. The attempt ends, and the status becomes `processed`.
 
-        A repeated call with a result that was published before returns True.
+        Returns True if this result was already published by an earlier call.
         The objects of the job's other attempts are deleted now, and again 24 h later.
         """
         ...
@@ -70,9 +70,9 @@ class Leases(Protocol):
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply the settlement.
 
-        The job's lease is cleared. A repeated call with the same settlement returns True.
-        If another attempt follows, `not_before` and an outbox entry are set.
-        If the job has used up its failures or losses, a dead letter is recorded.
-        The attempt's object is deleted now, and again 24 h later.
+        The job no longer has a lease. Returns True if an earlier call made the same settlement.
+        If another attempt follows, the job gets the earliest time of that attempt and an outbox entry.
+        If the job reached its limit of failures or losses, a dead letter is recorded.
+        The object of the attempt is deleted now, and again 24 h later.
         """
         ...

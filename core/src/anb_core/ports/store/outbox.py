@@ -8,32 +8,39 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A message that has to be sent. Only one relay at a time holds the entry."""
+    """A message that has to be sent. Only one relay at a time has the right to send the message."""
 
     id: int
+    """Id of the entry. The id is never reused."""
     token: str
-    """This value changes each time a relay takes the entry, and each time the job needs a newer message."""
+    """A value that changes each time a relay takes the entry."""
     video_id: str
+    """Id of the video."""
     task_id: str
+    """Id of the job."""
     owner: str
+    """Owner of the video."""
     generation: int
+    """Generation of the job."""
     key: str
+    """Key of the uploaded object."""
     created_at: datetime
+    """Time at which the entry was added, by the database's clock."""
     tries: int
     """Number of failed tries to send the message."""
 
 
 class Outbox(Protocol):
-    """Messages that have to be sent because a committed transaction added them. Each job has at most one."""
+    """Messages that have to be sent because a committed transaction added them. Each job has at most one entry."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
-        """Take entries that are due, oldest first. No other relay can take them for the time `hold`."""
+        """Take the oldest entries that are due. For the time `hold`, no other relay can take the same entries."""
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """Remove the entry of a sent message, unless the entry was replaced. Store time and queue with the job."""
+        """Remove the entry of a sent message, unless the entry was replaced. The job stores the time and the queue."""
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:
-        """Make an entry due again after `delay`, because the queue refused its message. Count the failed try."""
+        """Make an entry due again after `delay`, because the queue refused the message. Adds 1 to `tries`."""
         ...

@@ -11,22 +11,22 @@ from anb_core.domain.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Position of a page in a listing, which is ordered from new to old. The page begins after this video."""
+    """Position of a page in a list of videos from new to old. The page begins after the video with these values."""
 
     created_at: datetime
     video_id: str
 
 
 History = tuple[Record | None, Sequence[Attempt]]
-"""A video (None if it does not exist) and all its attempts, ordered from old to new."""
+"""A video (None if the video does not exist) and all its attempts, from old to new."""
 
 
 class Reading(Protocol):
-    """Read access for people. Deleted videos are not visible.
+    """Read access to videos for people. Deleted videos are left out.
 
-    Methods that return several videos skip and log unreadable videos, which this version can't read.
-    If such a method returns fewer than `limit` videos, no more videos exist.
-    Methods that take one id raise `Unreadable` instead, like all other methods of the store.
+    Methods that return several videos log and skip the videos that this version can't read.
+    If a method returns fewer than `limit` videos, no more videos exist.
+    Methods that take one id raise `Unreadable` if this version can't read the video.
     """
 
     def get(self, video_id: str) -> Record | None: ...
@@ -34,13 +34,13 @@ class Reading(Protocol):
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        """Return videos from new to old: of all owners if `owner` is None, in any status if `statuses` is empty."""
+        """Return videos from new to old. `owner` None selects all owners, and no `statuses` selects all statuses."""
         ...
 
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Return the histories of several videos by id, with few queries. Unreadable videos are left out."""
+        """Map the ids to the histories of these videos, with few queries. Unreadable videos are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

@@ -7,10 +7,10 @@ from anb_core.domain.model import Token
 
 
 class Tokens(Protocol):
-    """API tokens, found by the hash of their secret."""
+    """API tokens. A token is found by the hash of its secret."""
 
     def add_token(self, token: Token) -> bool:
-        """Store a token. False if a token with the same hash exists."""
+        """Store a token. Returns False if a token with the same hash exists."""
         ...
 
     def find_token(self, token_hash: str) -> Token | None:
@@ -20,5 +20,5 @@ class Tokens(Protocol):
     def list_tokens(self) -> Sequence[Token]: ...
 
     def revoke_token(self, token_id: str) -> bool:
-        """Revoke a token. False if the token does not exist or was revoked before."""
+        """Revoke a token. Returns False if the token does not exist or was revoked before."""
         ...

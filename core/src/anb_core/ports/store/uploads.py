@@ -10,18 +10,18 @@ from anb_core.domain.model import Idempotency, NewVideo, Record, Source
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The result of beginning an upload if the owner already has an upload with the same Idempotency-Key."""
+    """The result of `begin_upload` if the owner already has an upload with the same Idempotency-Key."""
 
     record: Record
-    """The earlier upload."""
+    """The video and the job of the earlier upload."""
     fingerprint: str | None
     """Fingerprint of the earlier upload. None while the earlier upload is in progress."""
     held: timedelta | None = None
-    """Time until the earlier upload loses the key unless it is renewed. None if it keeps the key until its end."""
+    """Time until the earlier upload loses the key unless the upload is renewed. None if the key stays in use."""
 
 
 class Uploads(Protocol):
-    """Uploads and submissions of videos, up to the status `uploaded`."""
+    """Uploads and submissions of videos, until the status is `uploaded`."""
 
     def begin_upload(
         self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
@@ -30,10 +30,10 @@ class Uploads(Protocol):
 
         The sweep abandons an upload that is not renewed within `lifetime`.
         The Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
-        If an upload with the same key was not renewed for `idempotency.silence`, this method abandons that upload.
+        If an earlier upload with the same key was not renewed for `idempotency.silence`, that upload is abandoned.
 
         Raises:
-            Conflict: `video_exists`; `source_taken` while the object of an earlier upload with this id exists.
+            Conflict: `video_exists` if the id is in use; `source_taken` if an earlier upload left its object.
         """
         ...
 
@@ -50,10 +50,8 @@ class Uploads(Protocol):
         edit: EditSpec | None = None,
         fingerprint: str | None = None,
     ) -> Record:
-        """Set the status `uploaded`, with event and outbox entry. A second call with the same source changes nothing.
-
-        If `title` or `edit` is not None, it replaces the value that the upload began with.
-        In a form, the fields `title` and `edit` may come after the file.
+        """Complete an upload, with event and outbox entry. A second call with the same source changes nothing.
+        If `title` or `edit` is given, the new value replaces the value from the beginning of the upload.
 
         Raises:
             NotFound: `video_not_found` if the upload was abandoned or deleted meanwhile.
@@ -76,6 +74,6 @@ class Uploads(Protocol):
 
         Raises:
             NotFound: `video_not_found` if a video with this id was deleted.
-            Conflict: `source_taken` if the object is or was the upload of another video.
+            Conflict: `source_taken` if the object is, or was, the upload of another video.
         """
         ...
