@@ -17,10 +17,10 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""Libraries of which only warnings and errors are logged. Their other lines do not help, and may contain signatures."""
+"""Libraries that log only warnings and errors. Their other log lines do not help, and may contain signatures."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
-"""Log fields that a terminal does not show, unless the log level is `debug`."""
+"""Log fields that are left out in a terminal, unless the log level is `debug`."""
 
 _log = structlog.get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """Code that the S3 and SQS adapters share: client timeouts, and the translation of boto3's errors into our errors.
 
-boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL`, from the same places as other AWS tools.
+boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL` from the environment and AWS's configuration files.
 """
 
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
 DLQ_RETENTION = timedelta(days=14)
-"""The longest retention time that SQS allows. Dead letters need it, because they wait for a person."""
+"""Retention time of the dead-letter queue, the longest that SQS allows. Dead letters wait for a person."""
 
 LONG_POLL = timedelta(seconds=20)
 
@@ -33,7 +33,7 @@ The Date header of SQS has whole seconds, so a shorter time can't be measured.
 """
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""After a message is received for the first time, the message stays hidden for at least this duration.
+"""A message that is returned after its first receipt stays invisible for at least this duration.
 With a shorter duration, the second receipt would look like a first receipt (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
@@ -45,7 +45,7 @@ _STALE = {
     "AWS.SimpleQueueService.MessageNotInflight",
     "InvalidParameterValue",
 }
-"""Error codes of SQS for a receipt handle that has expired. FIFO queues return the last code of this list."""
+"""Error codes of SQS for a receipt handle that has expired. FIFO queues return `InvalidParameterValue`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -161,7 +161,7 @@ class SqsQueue:
         return {"Id": number, "MessageBody": message.body, "MessageGroupId": _group_id(message.owner)}
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Make a call. If an emulator has lost the queue, create the queue if allowed, and call once more."""
+        """Call SQS. If an emulator has lost the queue, create the queue if the settings allow it, and call again."""
         with answering("queue", self._place):
             try:
                 return call()
@@ -174,9 +174,9 @@ class SqsQueue:
             return call()
 
     def _with_handle(self, call: Callable[[], object]) -> None:
-        """Make a call that takes a receipt handle. An expired handle is not an error.
+        """Make a call that uses a receipt handle. An expired handle is not an error.
 
-        A handle expires when its message is received again or deleted.
+        A receipt handle expires when its message is received again or deleted.
         """
 
         def tolerant() -> None:
@@ -210,7 +210,7 @@ class SqsQueue:
     def _create(self) -> None:
         """Create the queue and its dead-letter queue if they do not exist.
 
-        Existing queues keep their attributes; only a missing redrive policy is added.
+        An existing queue keeps its attributes, but gets a redrive policy if it has none.
         """
         fifo: _Attributes = {"FifoQueue": "true"} if self._fifo else {}
         if not self._exists(self._dlq_url):
@@ -236,7 +236,7 @@ class SqsQueue:
 def _age(message: "MessageTypeDef", answered: str | None) -> timedelta | None:
     """Return the time since the message was first received, by SQS's clock. None if this is the first receipt.
 
-    The age is 0 if the answer of SQS lacks the time of the first receipt or the current time.
+    The age is 0 if the response of SQS lacks the time of the first receipt or the current time.
     """
     first = message.get("Attributes", {}).get(_FIRST_RECEIPT)
     if first is None or answered is None:

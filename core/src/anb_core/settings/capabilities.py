@@ -2,7 +2,7 @@
 
 A validator that compares two fields must be the validator of the later field.
 pydantic gives the validator of a field only the values of the earlier fields.
-With several base classes, the fields of the last base class come first.
+If a model has several base classes, the fields of the last base class come first.
 """
 
 import re
@@ -53,7 +53,7 @@ class LogSettings(FromEnvironment):
 
 
 class DatabaseSettings(FromEnvironment):
-    """The database's address. A short command needs no other setting of the store."""
+    """The address of the database, which is the only setting that the store of a short command needs."""
 
     database_url: DatabaseUrl = Field(
         alias="DATABASE_URL",
@@ -63,7 +63,7 @@ class DatabaseSettings(FromEnvironment):
 
 
 class StoreSettings(DatabaseSettings):
-    """The store of a long-running program."""
+    """The settings of the store of a long-running program."""
 
     database_connections: Annotated[int, whole(3, 1000)] = Field(
         5,
@@ -102,7 +102,7 @@ class BucketSettings(AwsSettings):
 
 
 class LeaseSettings(FromEnvironment):
-    """Times of leases and messages: lifetime of a lease, heartbeat, and how long a received message is hidden."""
+    """Times of leases and messages: lifetime of a lease, heartbeat, and visibility timeout of a received message."""
 
     visibility_timeout: Annotated[timedelta, seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
         300 * SECOND,
@@ -230,7 +230,7 @@ class RetrySettings(FromEnvironment):
 
 
 class SweepSettings(RetrySettings, LeaseSettings):
-    """The settings of the sweep: its interval, and the times that it applies."""
+    """The settings of the sweep: its interval, retries and lease times."""
 
     sweep_interval: Annotated[timedelta, seconds(1, 3600)] = Field(
         10 * SECOND,

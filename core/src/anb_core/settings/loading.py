@@ -23,7 +23,7 @@ class Misconfigured(ValueError):
 
 
 def load(kind: type[S]) -> S:
-    """Read the environment into this settings model.
+    """Read the environment into a settings model of the class `kind`.
 
     Raises:
         Misconfigured: some variables are missing or wrong.
@@ -35,7 +35,7 @@ def load(kind: type[S]) -> S:
 
 
 def load_or_exit(kind: type[S]) -> S:
-    """Read the environment into this settings model. On errors, print the errors to stderr and exit with code 2."""
+    """Read the environment into a settings model. On errors, print the errors to stderr and exit with code 2."""
     try:
         return load(kind)
     except Misconfigured as error:

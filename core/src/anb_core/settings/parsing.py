@@ -49,7 +49,7 @@ def seconds(least: int, most: int) -> BeforeValidator:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Return a validator for texts that match `pattern` as a whole. `sentence` is the error message.
+    """A validator for texts that match all of `pattern`. `sentence` is the error message.
 
     The chart also uses some of these patterns, so the patterns must be valid in Go's regular expressions (RE2).
     """
@@ -58,14 +58,14 @@ class Form:
     sentence: str
 
     def __call__(self, value: str) -> str:
-        """Return the value unchanged if it matches the pattern, else raise a ValueError."""
+        """Return the value unchanged if it matches the pattern, otherwise raise a ValueError."""
         if not re.fullmatch(self.pattern, value):
             raise ValueError(self.sentence)
         return value
 
 
 def matching(pattern: str, sentence: str) -> AfterValidator:
-    """Return a pydantic validator for texts that match `pattern` as a whole. `sentence` is the error message."""
+    """Return a pydantic validator for texts that match all of `pattern`. `sentence` is the error message."""
     return AfterValidator(Form(pattern, sentence))
 
 
@@ -95,8 +95,8 @@ def _address(value: str) -> str:
 
 
 def _token(given: SecretStr) -> SecretStr:
-    """Validate an API token. A request must be able to send the token."""
-    # A token from a file or a Secret often ends with a line break, which no request could send.
+    """Validate an API token. A request must be able to send the token in a header."""
+    # A token from a file or a Secret often ends with a line break, which is removed.
     text = given.get_secret_value().strip()
     if len(text) < MIN_TOKEN_LENGTH:
         raise ValueError(f"it must have at least {MIN_TOKEN_LENGTH} characters")
@@ -107,7 +107,7 @@ def _token(given: SecretStr) -> SecretStr:
 
 
 def region_in(url: str) -> str | None:
-    """The AWS region in a URL's host, such as sqs.us-east-1.amazonaws.com, or None."""
+    """Return the AWS region in a URL's host, such as sqs.us-east-1.amazonaws.com, or None."""
     named = re.search(rf"(?:^|\.)({REGION.pattern})\.", urlsplit(url).hostname or "")
     return named and named[1]
 
@@ -115,14 +115,14 @@ def region_in(url: str) -> str | None:
 def _database_url(given: SecretStr) -> SecretStr:
     """Validate a database URL and convert it to SQLAlchemy's form, which also names the driver."""
     try:
-        # A URL from a file or a Secret often ends with a line break.
+        # A URL from a file or a Secret often ends with a line break, which is removed.
         url = make_url(_with_hosts_apart(given.get_secret_value().strip()))
     except (ArgumentError, ValueError):
         raise ValueError(
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
         ) from None
     if "@" in (url.host or ""):
-        # Without this check, messages would show a part of the password as a part of the host's name.
+        # Without this check, messages would show a part of the password as the name of the host.
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":

@@ -1,4 +1,4 @@
-"""A clock for tests. The clock stands still until a test advances it."""
+"""A clock for tests, which moves only when a test moves the clock."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -7,9 +7,9 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class ManualClock:
-    """A clock for tests. Only `advance` moves it.
+    """A wall clock (`now`) and a monotonic clock. Only `advance` and `put_back` move these clocks.
 
-    `now` is the wall clock, for stored times. `monotonic` measures durations.
+    Stored times come from `now`. Durations are measured with `monotonic`.
     """
 
     def __init__(self, start: datetime = BEGINNING) -> None:
@@ -23,12 +23,12 @@ class ManualClock:
             return self._start + self._passed - self._put_back
 
     def monotonic(self) -> float:
-        """Seconds since the clock was created."""
+        """Return the number of seconds by which the clock was advanced."""
         with self._lock:
             return self._passed.total_seconds()
 
     def advance(self, by: timedelta) -> None:
-        """Move both clocks forward.
+        """Move `now` and `monotonic` forward.
 
         Raises:
             ValueError: the duration is negative.

@@ -1,4 +1,4 @@
-"""An in-memory bucket."""
+"""The in-memory bucket, for tests."""
 
 import hashlib
 import threading
@@ -15,7 +15,7 @@ from anb_core.ports.objects import ObjectWriter, StoredObject
 class InMemoryObjects:
     """Implements `anb_core.ports.objects.Objects`. `contents` maps keys to the objects' bytes.
 
-    If `fault` is set to an error, every method raises it, as if the bucket were unavailable.
+    If `fault` is set to an error, every method raises the error, as if the bucket were unavailable.
     """
 
     def __init__(self, bucket: str = "anb-videos") -> None:
@@ -48,7 +48,7 @@ class InMemoryObjects:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
-        # As in the S3 adapter, a file exists only if the whole object was fetched.
+        # As in the S3 adapter, a file is created only for a complete object.
         if on_bytes and stored.size:
             on_bytes(stored.size)
         path.write_bytes(self.contents[key])

@@ -1,4 +1,4 @@
-"""An in-memory queue that behaves like SQS: visibility timeouts, stale handles, groups, and a dead-letter queue."""
+"""The in-memory queue, which behaves like SQS: visibility timeouts, stale handles, groups, and a dead-letter queue."""
 
 import itertools
 import threading
@@ -46,7 +46,7 @@ class InMemoryQueue:
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
-    """All accepted messages, in order."""
+    """All accepted messages, in the order in which they were sent."""
     dead_letters: list[str] = field(default_factory=list)
     """The bodies of messages that were received too often. SQS would move such messages to the dead-letter queue."""
     _entries: list[_Entry] = field(default_factory=list, init=False)
@@ -115,7 +115,7 @@ class InMemoryQueue:
         """Do nothing, because no connection is open."""
 
     def put(self, body: str) -> None:
-        """Send a message as another producer does."""
+        """Send a message with this body, as another producer does."""
         number = next(self._numbers)
         self.send([Outgoing(body, group=str(number), owner="somebody", deduplication=f"put-{number}")])
 

@@ -1,4 +1,4 @@
-"""A runtime for tests. Its clock stands still until a test or a sleep advances it."""
+"""A runtime for tests, whose clock moves only when a test or a sleep advances the clock."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +12,7 @@ class ManualRuntime(SystemRuntime):
     """A `Runtime` on a `ManualClock`. Sleeping advances the clock and returns at once.
 
     Threads and events are real. The timeout of an event is in real seconds.
-    `errors` lists the errors that `on_error` got, in order.
+    `errors` lists the errors that were reported to `on_error`, in order.
     `threads` maps names to started threads.
     `during_sleep` is called in each sleep, after the clock was advanced.
     """

@@ -17,18 +17,18 @@ SELECT current_setting('max_connections')::int
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
-"""Selects the number of usable connections, the connection limit of our role, and the connection limit of our database.
+"""Query for the number of usable connections, and the connection limits of our role and of our database.
 Usable connections are neither reserved nor used by other databases. A limit of -1 means no limit.
-`backend_type` is NULL for a connection that our role may not inspect; such a connection counts as a client connection.
+If our role may not inspect a connection, `backend_type` is NULL, and the connection counts as a client connection.
 """
 
 _log = structlog.get_logger(__name__)
 
 
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """Return a callback for a pool's first connection. It logs a warning if the server allows fewer than `wanted`.
+    """Return a callback for a pool's first connection. The callback warns if the server allows fewer than `wanted`.
 
-    Too few connections are not an error: the programs may never use all of them at once, and a pooler may share them.
+    Too few connections are no error, because programs rarely open all of them, and a pooler can share connections.
     """
 
     def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

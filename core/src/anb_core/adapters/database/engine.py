@@ -1,4 +1,4 @@
-"""Connections, transactions, clock and error translation, for PostgreSQL and SQLite. All repositories use them."""
+"""Connections, transactions, clock and error translation of PostgreSQL and SQLite, for all repositories."""
 
 import json
 import sqlite3
@@ -43,7 +43,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
-"""The timeout of one statement. It is less than a third of the default heartbeat.
+"""The timeout of one statement, which is less than a third of the default heartbeat.
 Because this timeout is so short, a worker does not lose its lease when one statement hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
@@ -56,16 +56,16 @@ SQLITE_WAIT = timedelta(seconds=30)
 """How long a SQLite connection waits for the write lock. SQLite allows one writer at a time and flushes each commit."""
 
 CONNECTIONS = 15
-"""The default size of a connection pool. SQLite always uses it, because its connections are cheap."""
+"""The default size of a connection pool. SQLite always uses this size, because connections to SQLite are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""Maximum age of a connection. After this time, all connections use the new server if a host name has moved."""
+"""Maximum age of a connection. If the server moves to a new address, all connections use it after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
 """SQLSTATEs of a read-only, stopping, crashed or starting server. After such an error we close the connection."""
 
 BROKEN = "08"
-"""The SQLSTATE class of connection errors. A pooler returns these errors when it can't reach its server."""
+"""The SQLSTATE class of connection errors. A pooler returns such an error when it can't reach the server."""
 
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 """SQLAlchemy's errors for a broken connection, a lock or statement timeout, and a read-only server."""
@@ -119,7 +119,7 @@ def is_postgresql(connection: Connection) -> bool:
 def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
     """Return an engine with our timeouts and our BEGIN statements. The engine connects when it is first used.
 
-    `connections` is the pool's size on PostgreSQL.
+    `connections` is the size of the connection pool on PostgreSQL.
     `in_all` is the number of connections that all processes together may open, or None if unknown.
     A warning is logged if the server allows fewer connections than `in_all`.
     """
@@ -229,7 +229,7 @@ def translated_errors(engine: Engine) -> Iterator[None]:
 
     Raises:
         Unavailable: the connection failed, or the server can't serve requests.
-            An error of the statement itself is not translated.
+            Errors in the SQL statement are not translated.
         Busy: another session held a lock for too long.
         Full: the server's disk is full.
     """
@@ -256,7 +256,7 @@ def _place(url: URL) -> URL:
 
 
 class Database:
-    """The connection pool of one database. Repositories use it to begin transactions. Any thread may use it."""
+    """The connection pool of one database, from which repositories take connections. Any thread may use the pool."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         self.engine = make_engine(url, connections=connections, in_all=in_all)
@@ -264,19 +264,19 @@ class Database:
         self._reported: set[tuple[str, str]] = set()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """A transaction that may write. At the end of the block it commits, or rolls back after an exception."""
+        """Begin a transaction that may write. The end of the block commits the transaction, an error rolls it back."""
         return self._begin(self.engine)
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads. Such a transaction never waits for a writer."""
+        """Begin a transaction that only reads. Such a transaction never waits for a writer."""
         return self._begin(self._reader)
 
     def repeatable(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction. If the connection breaks, run `work` once more on a new connection.
 
         The first transaction may have been committed, because the connection may have broken during the commit.
-        Because `work` may run twice, it must lock the rows, read them, and then decide from their values.
-        When `work` locks the rows, it waits until the first transaction has ended.
+        Because `work` may run twice, `work` must lock the rows, read the rows, and then decide from their values.
+        The lock makes the second run wait until the first transaction has ended.
         """
         with translated_errors(self.engine):
             try:
@@ -325,7 +325,7 @@ def decoding(code: Code, what: str) -> Iterator[None]:
     """Raise `Unreadable` if a database value can't be converted. `what` names the record in the error message.
 
     Raises:
-        Unreadable: this version does not understand a value. The error has the code in the argument `code`.
+        Unreadable: this version does not understand a value. The argument `code` is the code of the error.
     """
     try:
         yield

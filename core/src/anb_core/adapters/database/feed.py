@@ -1,4 +1,4 @@
-"""The feed: every change of a job, in commit order. Each reader of the feed keeps a cursor."""
+"""The feed: every change of a job, in commit order. A reader of the feed can store a cursor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
 
     On PostgreSQL, an advisory lock makes the next writer wait for this commit before the writer takes an id.
     Because writers wait, ids grow in commit order, and a reader that continues after its last id misses no event.
-    SQLite needs no such lock, because it has one writer at a time.
+    SQLite needs no advisory lock, because SQLite has one writer at a time.
     """
     job = record.job
     values: dict[str, Any] = {

@@ -67,9 +67,9 @@ class HousekeepingRepository(Repository):
     def _end_each(
         self, expires: ColumnElement[datetime | None], limit: int, end: Callable[[Connection, Locked], bool]
     ) -> int:
-        """End up to `limit` jobs whose time `expires` has passed, each in its own transaction.
+        """Call `end` for up to `limit` jobs whose time `expires` has passed. Each call has a transaction of its own.
 
-        `end` ends one job, and returns whether the job was ended. Return how many jobs were ended.
+        `end` returns whether the job still had to end. Return the number of calls that returned True.
         Rows that can't be read, or that another transaction has locked, are skipped.
         """
         ended, tried = 0, set[str]()
@@ -95,8 +95,8 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # If a job has no outbox entry and no recorded time of sending, its message is treated as sent long ago.
-        # The job then gets a second message, which is harmless.
+        # A job without an outbox entry and without a time of sending is treated as if its message was sent long ago.
+        # Such a job may get a second message, which is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:
@@ -126,7 +126,7 @@ class HousekeepingRepository(Repository):
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
             select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
-            # Skip rows whose reason this version does not know: the newer program that wrote a row deletes the object.
+            # Rows with a reason that this version does not know are skipped. A newer program deletes their objects.
             .where(passed(object_deletions.c.delete_after), object_deletions.c.reason.in_(list(DeletionReason)))
             .order_by(object_deletions.c.delete_after, object_deletions.c.id)
             .limit(limit)
@@ -210,7 +210,7 @@ def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> 
     if not job_ids:
         return 0
     now = clock(connection)
-    # Another transaction may have added an entry after this query's snapshot.
+    # Another transaction may have added an entry since the query above, so a conflict is ignored.
     added = connection.execute(
         insert(connection, outbox)
         .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])

@@ -1,4 +1,4 @@
-"""Conversion between rows and domain objects: read a record, lock it, and write a change that the domain decided."""
+"""Conversion between rows and domain objects, and the statements that lock a record and write a change."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -47,7 +47,7 @@ RECORDS: Select[Any] = (
 """Selects videos with their jobs. `record_of` converts a row into a record."""
 
 
-# The query locks the video and the job. If PostgreSQL waits for a lock, it then rereads only locked rows.
+# After a wait for a lock, PostgreSQL rereads only locked rows, so the query locks both the video and the job.
 # The outer query reads the clock, so the clock is read after the wait for the lock.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
@@ -70,10 +70,10 @@ class Locked(NamedTuple):
 
 
 def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked | None:
-    """Lock a video and its job, then read both and the clock. None if the video does not exist.
+    """Lock a video and its job, then read both and the clock. Returns None if the video does not exist.
 
-    If `wait` is False, also None if another transaction has locked the video or the job.
-    (SQLite needs no row locks, because it has one writer at a time.)
+    If `wait` is False, also returns None if another transaction has locked the video or the job.
+    SQLite needs no row locks, because SQLite has one writer at a time.
     """
     row = connection.execute(_LOCK if wait else _LOCK_AT_ONCE, {"video_id": video_id}).one_or_none()
     if row is None:
@@ -82,7 +82,7 @@ def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked 
 
 
 def lock_visible(connection: Connection, video_id: str) -> Locked:
-    """Like `lock`, but raise an error if the video does not exist or was deleted.
+    """Lock a video like `lock`, but raise an error if the video does not exist or was deleted.
 
     Raises:
         NotFound: `video_not_found` if the video does not exist or was deleted.
@@ -94,10 +94,10 @@ def lock_visible(connection: Connection, video_id: str) -> Locked:
 
 
 def record_of(row: Row[Any]) -> Record:
-    """Convert a row of `RECORDS` into a record.
+    """Convert a row of the query `RECORDS` into a record.
 
     Raises:
-        Unreadable: `video_unreadable`.
+        Unreadable: `video_unreadable` if this version can't read a value.
     """
     found = row._mapping  # noqa: SLF001 - public API of SQLAlchemy; the underscore avoids clashes with column names
     with decoding_video(found["videos_id"]):
@@ -115,7 +115,7 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         id=fields["videos_id"],
         owner=fields["videos_owner"],
         title=fields["videos_title"],
-        # During a rollout, a newer program may have written options that this program does not know.
+        # During a rollout, a newer program may have written edit options that this program does not know.
         edit=EditSpec.model_validate(fields["videos_edit"], extra="ignore"),
         source_key=fields["videos_source_key"],
         owned=fields["videos_owned"],
@@ -144,7 +144,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_at=fields["jobs_enqueued_at"],
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
-        # A newer program may also have written fields that this program does not know.
+        # The result may have fields that only a newer program knows, so other fields are ignored.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
         # The column `receipts` is not read, because programs from before migration 0004 write only `answered`.
         receipts=dict(fields["jobs_answered"] or {}),
@@ -157,7 +157,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
     """Convert a row of the table `attempts`.
 
     Raises:
-        Unreadable: `attempt_unreadable`.
+        Unreadable: `attempt_unreadable` if this version can't read a value.
     """
     with decoding("attempt_unreadable", f"attempt {row.id}"):
         return Attempt(
@@ -200,8 +200,8 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # A single statement reads one snapshot, so it always finds an upload that is just being abandoned:
-    # the statement finds the upload either as a video or as a deletion.
+    # An upload that is just being abandoned moves from the table of videos to the table of deletions.
+    # One statement reads one snapshot, in which the upload is in exactly one of these tables.
     taken = connection.scalar(
         select(
             or_(
@@ -340,8 +340,7 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
 def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
     """Put a message for a locked job into the outbox. The new entry replaces the job's older entry.
 
-    The new entry needs a new id, because a FIFO queue would drop a message with a repeated id.
-    With the same id, a relay that has just sent the old entry's message would also delete the new entry.
+    The new entry gets a new id, because a FIFO queue would drop a message with a repeated id.
     """
     connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))

@@ -1,4 +1,4 @@
-"""The store on a database. It combines all repositories."""
+"""The store on a database, which combines all repositories."""
 
 from datetime import datetime
 
@@ -26,9 +26,9 @@ class SqlStore(
     DeadLettersRepository,
     TokensRepository,
 ):
-    """A `Store` on the database at this URL. The store connects when it is first used. Any thread may use it.
+    """A `Store` on PostgreSQL or SQLite. The store connects when it is first used. Any thread may use the store.
 
-    `connections` is the pool's size on PostgreSQL.
+    `connections` is the size of the connection pool on PostgreSQL.
     `in_all` is the number of connections that all processes together may open, or None if unknown.
     A warning is logged if the server allows fewer connections than `in_all`.
     """

@@ -39,7 +39,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def milliseconds(duration: timedelta) -> int:
-    """A duration in whole milliseconds, rounded down."""
+    """Return a duration in whole milliseconds, rounded down."""
     return duration // timedelta(milliseconds=1)
 
 
@@ -175,8 +175,7 @@ jobs = Table(
 def waiting() -> ColumnElement[bool]:
     """Return an SQL condition for a job that waits for a worker. Only a message makes a worker take the job.
 
-    The condition uses literals instead of bound parameters.
-    With bound parameters, the query planners would not see that they can use the partial index.
+    Because the condition has literals instead of bound parameters, the query planners can use the partial index.
     """
     statuses: list[ColumnElement[str]] = [
         literal_column(f"'{status}'") for status in (Status.UPLOADED, Status.PROCESSING)
@@ -242,7 +241,7 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # When a relay takes the entry, it sets this time. Until this time, no other relay can take the entry.
+    # A relay that takes the entry sets this time. Until this time, no other relay can take the entry.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
@@ -303,7 +302,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # When a process takes the deletion, it sets this time. Until this time, no other process can take the deletion.
+    # A process that takes the deletion sets this time. Until this time, no other process can take the deletion.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,
@@ -322,7 +321,7 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# These locks are rows that expire.
+# Locks between processes, as rows that expire.
 # PostgreSQL's session locks are not used, because a pooler would pass a session with its lock to another client.
 locks = Table(
     "locks",

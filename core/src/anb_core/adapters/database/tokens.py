@@ -1,4 +1,4 @@
-"""API tokens."""
+"""The API tokens in the database."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -144,7 +144,7 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """Check whether the upload that holds the key is silent, which means that it was not renewed for too long.
+    """Check whether the upload that has the key is silent, which means that it was not renewed for too long.
 
     Returns (upload, None) if the upload is silent. The row of the upload is then locked.
     Returns (None, duration) if the upload keeps the key for this duration.

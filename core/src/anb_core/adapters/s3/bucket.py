@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Bucket:
-    """The S3 client of one bucket. It creates a missing bucket if allowed, and translates errors."""
+    """The S3 client of one bucket. The client creates a missing bucket if allowed, and translates errors."""
 
     def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
         self.s3 = s3
@@ -38,7 +38,7 @@ class Bucket:
         self._may_create = may_create
 
     def ask(self, call: Callable[[], T]) -> T:
-        """Make a call. If an emulator has lost the bucket, create the bucket if allowed, and call once more."""
+        """Call S3. If an emulator has lost the bucket, create the bucket if the settings allow it, and call again."""
         with answering("bucket", self.place):
             try:
                 return call()

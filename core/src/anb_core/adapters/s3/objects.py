@@ -47,7 +47,7 @@ class S3Objects:
         may_create: bool = False,
     ) -> None:
         self.bucket = bucket
-        # urllib3 also uses the connect timeout for sending data, and a slow bucket may need more than the usual 2 s.
+        # urllib3 also uses the connect timeout for sending data. For a slow bucket, the usual 2 s may be too short.
         answer = patience.total_seconds() / (TRIES + 1)
         config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()

@@ -1,4 +1,4 @@
-"""The in-memory store's tables, and the operations that several of its ports share."""
+"""The tables of the in-memory store, and the operations that several of the store's ports share."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(slots=True)
 class OutboxRow:
-    """An outbox entry: a message that the relay must send."""
+    """An outbox entry, which is a message that the relay must send."""
 
     id: int
     send_after: datetime
@@ -87,12 +87,12 @@ class DeadLetterRow:
 
 
 def utc_now() -> datetime:
-    """The machine's clock."""
+    """Return the current time of the machine's clock, in UTC."""
     return datetime.now(UTC)
 
 
 class Tables:
-    """The tables. All classes that implement a port inherit from this class, and tests may read the tables.
+    """The tables of the in-memory store. All classes that implement a port of the store inherit from this class.
 
     If `fault` is set to an error, every method of the store raises the error, as if the database were unavailable.
     `unreadable` has the ids of videos that can't be read, as if a newer program had written them.
@@ -129,14 +129,14 @@ class Tables:
         """Return the video's row, or None if the video does not exist.
 
         Raises:
-            Unreadable: `video_unreadable`.
+            Unreadable: `video_unreadable` if the id is in `unreadable`.
         """
         if video_id in self.unreadable:
             raise Unreadable("video_unreadable", f"This version can't read video {video_id}.")
         return self.rows.get(video_id)
 
     def readable(self) -> list[Row]:
-        """Return all rows except the unreadable rows."""
+        """Return all rows of videos except those of unreadable videos."""
         return [row for video_id, row in self.rows.items() if video_id not in self.unreadable]
 
     def visible(self, video_id: str) -> Row:
@@ -151,7 +151,7 @@ class Tables:
         return row
 
     def add(self, row: Row) -> None:
-        """Add a new video.
+        """Add the row of a new video.
 
         Raises:
             Conflict: `source_taken` if another video owns the source object, or if the object is about to be deleted.
@@ -194,7 +194,7 @@ class Tables:
         return effect.record
 
     def abandon(self, row: Row | None, now: datetime) -> None:
-        """Delete the row if it is an unfinished upload. Any other row stays."""
+        """Delete the row of an unfinished upload. A row with any other status is kept."""
         if row is None or row.job.status is not Status.UPLOADING:
             return
         record = row.record

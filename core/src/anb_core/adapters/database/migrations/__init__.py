@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Migrate the schema to the newest revision, in one transaction. Several processes may do so at the same time.
+    """Migrate the schema to the newest revision, in one transaction. Several processes may migrate at the same time.
 
     A database that a newer program has migrated stays unchanged.
 
@@ -38,12 +38,12 @@ def upgrade(url: str) -> None:
     try:
         with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
-                # Timeouts are off: this migration may run long, or wait long for the migration of another process.
+                # The timeouts are off, because this migration may take long or wait for another process's migration.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 # A lock timeout is needed, because a waiting ALTER TABLE blocks all later queries of its table.
-                # The ALTER TABLE may wait for a dump that holds a lock, for example.
+                # For example, the ALTER TABLE may wait for a dump that has locked the table.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in revisions():

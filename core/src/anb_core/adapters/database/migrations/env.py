@@ -1,10 +1,10 @@
-"""Alembic runs this module. It migrates on the connection that `upgrade` passes, inside its open transaction."""
+"""Alembic runs this module, which migrates on the connection that `upgrade` passes, inside its open transaction."""
 
 from alembic import context
 
 from anb_core.adapters.database.tables import metadata
 
-# Schema changes are transactional in SQLite, as in PostgreSQL. By default, Alembic assumes that they are not.
+# Schema changes are transactional in SQLite, as in PostgreSQL. Alembic's default assumes the opposite.
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -1,4 +1,4 @@
-"""Add the column `jobs.answered`: what the operator has done for VideoJobs. Migration 0004 replaces the column."""
+"""Add the column `jobs.answered`, for the receipts of VideoJobs. Migration 0004 replaces the column."""
 
 import sqlalchemy as sa
 from alembic import op

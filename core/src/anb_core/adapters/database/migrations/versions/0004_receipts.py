@@ -1,14 +1,14 @@
-"""Add `jobs.receipts`, one receipt for each issuer, in place of `answered`, a name that suits VideoJobs only.
+"""Add the column `jobs.receipts`, which replaces `answered`, because the old name suits VideoJobs only.
 
 The migration copies no data, because a copy would lock `jobs` for a long time.
-Older programs read and write only `answered`.
+Older programs read and write only the column `answered`.
 Older programs may run beside this program during a rolling upgrade, or after a rollback.
 Because older programs may still run, two releases write both columns:
 
-- This release reads `answered`, which is up to date no matter which program wrote last.
+- This release reads `answered`, because programs of every version write this column.
 - The second release copies `answered` to `receipts` in rows where the two columns differ, and reads `receipts`.
 - The third release no longer writes `answered`.
-- The fourth release drops the column `answered`. By then, no program that can still be running writes the column.
+- The fourth release drops the column `answered`. By then, no program that can still run writes the column.
 """
 
 import sqlalchemy as sa
