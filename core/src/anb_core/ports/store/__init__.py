@@ -2,7 +2,8 @@
 
 Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
 All methods raise `Unavailable("database", ...)` when the database does not answer in time.
-After this error, the transaction may still have been committed. To find out, the caller must read the row again.
+After this error, the transaction may still have been committed, because perhaps only the response was lost.
+To find out whether a transaction was committed, the caller must read the row again.
 
 Each module has one port. `Store` combines the ports.
 """
@@ -55,7 +56,11 @@ class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, Dead
     """A store with all protocols, for adapters and the in-memory fake. A use case takes only the protocols it needs."""
 
     def ping(self) -> None:
-        """Check that the database answers and has the schema that this program needs, else raise `Unavailable`."""
+        """Check that the database answers.
+
+        Raises:
+            Unavailable: the database does not answer, or does not have the schema that this program needs.
+        """
         ...
 
     def close(self) -> None: ...

@@ -50,7 +50,9 @@ class Uploads(Protocol):
         edit: EditSpec | None = None,
         fingerprint: str | None = None,
     ) -> Record:
-        """Complete an upload, with event and outbox entry. A second call with the same source changes nothing.
+        """Set the status `uploaded`, and add an event and an outbox entry.
+
+        A second call with the same source changes nothing.
         If `title` or `edit` is given, the new value replaces the value from the beginning of the upload.
 
         Raises:
