@@ -7,11 +7,11 @@ The uploads belong to 16 owners, because one owner may not use all upload slots.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from anb_api.context import MAX_UPLOADS
@@ -31,9 +31,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=90, help="how long the uploads last (default %(default)s)")
     seconds = parser.parse_args().seconds
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "ANB_LOG_LEVEL": "warning"}
     with tempfile.TemporaryDirectory() as folder, s3_sink(RATE) as sink, running_moto() as aws:
-        others = {"AWS_ENDPOINT_URL_S3": sink.url, "ANB_MAX_UPLOAD_BYTES": str(1024 * MEBIBYTE)}
+        others = {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ENDPOINT_URL_S3": sink.url,
+            "ANB_LOG_LEVEL": "warning",
+            "ANB_MAX_UPLOAD_BYTES": str(1024 * MEBIBYTE),
+        }
         with running(Path(folder), aws, **others) as process:
             idle = peak(process)
             most = uploading(process, sink, seconds)
@@ -66,14 +71,13 @@ def uploading(process: Process, sink: Sink, seconds: float) -> int:
 
 def fill(upload: Raw) -> None:
     """Send an endless file, as fast as the API reads it."""
-    upload.begin("Transfer-Encoding: chunked")
-    upload.send_chunk(part("title", b"Without end") + part("video_file", VIDEO, "a.mp4")[:-2])
     piece = bytes(MEBIBYTE)
-    try:
+    # The connection ends if the API refuses the upload, or if the API process is stopped.
+    with upload, suppress(OSError):
+        upload.begin("Transfer-Encoding: chunked")
+        upload.send_chunk(part("title", b"Without end") + part("video_file", VIDEO, "a.mp4")[:-2])
         while True:
             upload.send_chunk(piece)
-    except OSError:
-        """The API refused the upload, or the API process was stopped."""
 
 
 def peak(process: Process) -> int:
