@@ -48,14 +48,14 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        clip = _half_a_minute_of(given.clip, root / "clip.mp4")
+        clip = repeated(given.clip, SECONDS, root / "clip.mp4")
         RenderEngine(root / "cards").warm(Stop())
         costs: dict[str, list[Cost]] = {"engine": [], "moviepy": []}
         for number in range(given.rounds):
             for name, runs in costs.items():
                 workdir = root / f"{name}-{number}"
                 workdir.mkdir()
-                runs.append(_measure([sys.executable, __file__, name, str(clip), str(workdir), str(root / "cards")]))
+                runs.append(measure([sys.executable, __file__, name, str(clip), str(workdir), str(root / "cards")]))
     print(f"{given.clip.name}, {SECONDS} s, {given.rounds} round(s), {os.cpu_count()} processors")
     for name, runs in costs.items():
         wall, cpu, megabytes = (median(getattr(run, what) for run in runs) for what in ("wall", "cpu", "megabytes"))
@@ -97,9 +97,10 @@ def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
     intro, outro = VideoFileClip(str(own / "intro.mp4")), VideoFileClip(str(own / "outro.mp4"))
     words = ImageClip(str(workdir / "title.png"), duration=intro.duration - 0.7).with_start(0.7)
     words = words.with_position(("center", TITLE_MIDDLE - title.height // 2)).with_effects([vfx.CrossFadeIn(0.5)])
-    main_part = VideoFileClip(str(clip)).subclipped(0, SECONDS)
+    main_part = VideoFileClip(str(clip))
+    main_part = main_part.subclipped(0, min(SECONDS, main_part.duration))
     main_part = main_part.resized(min(WIDTH / main_part.w, HEIGHT / main_part.h)).with_position("center")
-    watermark = ImageClip(str(own / "watermark.png"), duration=SECONDS)
+    watermark = ImageClip(str(own / "watermark.png"), duration=main_part.duration)
     corner = (WIDTH - watermark.w - WATERMARK_MARGIN, HEIGHT - watermark.h - WATERMARK_MARGIN)
     marked = CompositeVideoClip([main_part, watermark.with_position(corner)], size=(WIDTH, HEIGHT))
     whole = concatenate_videoclips([CompositeVideoClip([intro, words]), marked, outro])
@@ -115,13 +116,21 @@ def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
     )
 
 
-def _half_a_minute_of(clip: Path, output: Path) -> Path:
+def repeated(clip: Path, seconds: float, output: Path) -> Path:
+    """Write the clip to `output`, cut or repeated so that it lasts the given number of seconds. Returns `output`."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-stream_loop", "-1", "-i", str(clip)]
-    subprocess.run([*command, "-t", str(SECONDS), "-c", "copy", str(output)], check=True)
+    subprocess.run([*command, "-t", str(seconds), "-c", "copy", str(output)], check=True)
     return output
 
 
-def _measure(command: list[str]) -> Cost:
+def measure(command: list[str]) -> Cost:
+    """Run a command and return its cost, which includes all processes that the command starts.
+
+    The memory is at least the memory of the calling process, because Linux counts that process, too.
+
+    Raises:
+        SystemExit: the command failed.
+    """
     begin = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
