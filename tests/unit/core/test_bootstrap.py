@@ -55,7 +55,6 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
         "SQS_DLQ_URL": "http://127.0.0.1:9/000000000000/dead",
         "SQS_VISIBILITY_TIMEOUT": "901",
         "SQS_MAX_RECEIVE_COUNT": "7",
-        "ANB_LEASE_SECONDS": "120",
         "ANB_HEARTBEAT_SECONDS": "4",
         "ANB_CREATE_RESOURCES": "true",
     }

@@ -48,7 +48,7 @@ def test_three_variables_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.sqs_region == "eu-west-1"
     assert settings.sqs_dlq_url == "https://sqs.eu-west-1.amazonaws.com/123456789012/anb-video-processing-queue-dlq"
     assert settings.visibility_timeout == timedelta(seconds=300)
-    assert (settings.lease, settings.heartbeat) == (timedelta(seconds=60), timedelta(seconds=20))
+    assert settings.heartbeat == timedelta(seconds=20)
     assert settings.max_receive_count == 3
     assert settings.retry_policy == RetryPolicy()
     assert settings.create_resources is False
@@ -58,7 +58,6 @@ def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = given(
         monkeypatch,
         SQS_VISIBILITY_TIMEOUT="90",
-        ANB_LEASE_SECONDS="30",
         ANB_HEARTBEAT_SECONDS="10",
         ANB_SOURCE_PREFIXES="archive/, old/uploads/",
         ANB_CREATE_RESOURCES="true",
@@ -66,14 +65,14 @@ def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ANB_BACKOFF_SECONDS="1",
     )
 
-    assert settings.lease == timedelta(seconds=30)
+    assert settings.heartbeat == timedelta(seconds=10)
     assert settings.source_prefixes == ("archive/", "old/uploads/")
     assert settings.create_resources is True
     assert settings.retry_policy == RetryPolicy(max_failures=4, backoff_base=timedelta(seconds=1))
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert given(monkeypatch, ANB_LEASE_SECONDS="", SQS_DLQ_URL="").lease == timedelta(seconds=60)
+    assert given(monkeypatch, ANB_SWEEP_SECONDS="", SQS_DLQ_URL="").sweep_interval == timedelta(seconds=10)
     assert problems(monkeypatch, S3_BUCKET="") == [
         "S3_BUCKET is not set. The bucket for uploads, results and resources."
     ]
@@ -81,12 +80,12 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     found = problems(
-        monkeypatch, DATABASE_URL="", SQS_QUEUE_URL="my-queue", ANB_LEASE_SECONDS="10 min", ANB_LOG_FORMAT="xml"
+        monkeypatch, DATABASE_URL="", SQS_QUEUE_URL="my-queue", ANB_HEARTBEAT_SECONDS="10 min", ANB_LOG_FORMAT="xml"
     )
 
     assert [problem.split()[0] for problem in found] == [
         "DATABASE_URL",
-        "ANB_LEASE_SECONDS",
+        "ANB_HEARTBEAT_SECONDS",
         "SQS_QUEUE_URL",
         "ANB_LOG_FORMAT",
     ]
@@ -95,18 +94,9 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"ANB_LEASE_SECONDS": "10x"}, "ANB_LEASE_SECONDS is 10x: it must be a whole number from 3 to 3600."),
+        ({"ANB_HEARTBEAT_SECONDS": "10x"}, "ANB_HEARTBEAT_SECONDS is 10x: it must be a whole number from 1 to 1200."),
         ({"SQS_VISIBILITY_TIMEOUT": "43201"}, "SQS_VISIBILITY_TIMEOUT is 43201: it must be a whole number"),
         ({"ANB_MAX_UPLOAD_BYTES": "2GB"}, "ANB_MAX_UPLOAD_BYTES is 2GB: it must be a whole number"),
-        ({"ANB_LEASE_SECONDS": "300"}, "ANB_LEASE_SECONDS is 300: it must be less than SQS_VISIBILITY_TIMEOUT (300)."),
-        (
-            {"ANB_HEARTBEAT_SECONDS": "21"},
-            "ANB_HEARTBEAT_SECONDS is 21: it must be at most a third of ANB_LEASE_SECONDS (60)",
-        ),
-        (
-            {"ANB_LEASE_SECONDS": "30"},
-            "ANB_HEARTBEAT_SECONDS is 20: it must be at most a third of ANB_LEASE_SECONDS (30)",
-        ),
         (
             {"ANB_BACKOFF_SECONDS": "601"},
             "ANB_BACKOFF_CAP_SECONDS is 600: it must be at least ANB_BACKOFF_SECONDS (601).",

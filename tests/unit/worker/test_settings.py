@@ -230,7 +230,18 @@ def test_optional_settings_of_a_worker_have_defaults() -> None:
     [
         ("SQS_WAIT_TIME_SECONDS", "21", "SQS_WAIT_TIME_SECONDS is 21: it must be a whole number from 0 to 20."),
         ("ANB_WORKER_LISTEN", "0.0.0.0:65536", "ANB_WORKER_LISTEN is 0.0.0.0:65536: it must be HOST:PORT"),
-        ("ANB_HEARTBEAT_SECONDS", "21", "ANB_HEARTBEAT_SECONDS is 21: it must be at most a third of ANB_LEASE_SECONDS"),
+        ("ANB_LEASE_SECONDS", "10x", "ANB_LEASE_SECONDS is 10x: it must be a whole number from 3 to 3600."),
+        ("ANB_LEASE_SECONDS", "300", "ANB_LEASE_SECONDS is 300: it must be less than SQS_VISIBILITY_TIMEOUT (300)."),
+        (
+            "ANB_LEASE_SECONDS",
+            "59",
+            "ANB_LEASE_SECONDS is 59: it must be at least three times ANB_HEARTBEAT_SECONDS (20)",
+        ),
+        (
+            "ANB_HEARTBEAT_SECONDS",
+            "21",
+            "ANB_LEASE_SECONDS is 60: it must be at least three times ANB_HEARTBEAT_SECONDS (21), so that two renewals",
+        ),
     ],
 )
 def test_an_unusable_setting_of_a_worker_is_refused(

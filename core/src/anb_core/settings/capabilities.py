@@ -101,8 +101,8 @@ class BucketSettings(AwsSettings):
     s3_bucket: BucketName = Field(alias="S3_BUCKET", description="The bucket for uploads, results and resources.")
 
 
-class LeaseSettings(FromEnvironment):
-    """Times of leases and messages: lifetime of a lease, heartbeat, and visibility timeout of a received message."""
+class MessageSettings(FromEnvironment):
+    """How long a received message is hidden, and how often a worker renews this time and its lease."""
 
     visibility_timeout: Annotated[timedelta, seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
         300 * SECOND,
@@ -110,38 +110,14 @@ class LeaseSettings(FromEnvironment):
         description="Seconds for which a received message stays hidden from other workers. The worker extends this"
         " time while it works on the job.",
     )
-    lease: Annotated[timedelta, seconds(3, 3600)] = Field(
-        60 * SECOND,
-        alias="ANB_LEASE_SECONDS",
-        description="Seconds after which a lease expires if the worker does not renew it. Less than"
-        " `SQS_VISIBILITY_TIMEOUT`.",
-    )
     heartbeat: Annotated[timedelta, seconds(1, 1200)] = Field(
         20 * SECOND,
         alias="ANB_HEARTBEAT_SECONDS",
         description="Seconds between renewals of a lease. At most a third of `ANB_LEASE_SECONDS`.",
     )
 
-    @field_validator("lease")
-    @classmethod
-    def _lease_within_visibility(cls, value: timedelta, info: ValidationInfo) -> timedelta:
-        visibility = info.data.get("visibility_timeout")
-        if visibility and value >= visibility:
-            raise ValueError(f"it must be less than SQS_VISIBILITY_TIMEOUT ({plain(visibility)})")
-        return value
 
-    @field_validator("heartbeat")
-    @classmethod
-    def _heartbeat_within_lease(cls, value: timedelta, info: ValidationInfo) -> timedelta:
-        lease = info.data.get("lease")
-        if lease and 3 * value > lease:
-            raise ValueError(
-                f"it must be at most a third of ANB_LEASE_SECONDS ({plain(lease)}), so that two renewals may fail"
-            )
-        return value
-
-
-class QueueSettings(AwsSettings, LeaseSettings):
+class QueueSettings(AwsSettings, MessageSettings):
     """The queue that wakes the workers, and the settings for creating the queue."""
 
     sqs_queue_url: QueueUrl = Field(
@@ -229,8 +205,8 @@ class RetrySettings(FromEnvironment):
         return value
 
 
-class SweepSettings(RetrySettings, LeaseSettings):
-    """The settings of the sweep: its interval, retries and lease times."""
+class SweepSettings(RetrySettings, MessageSettings):
+    """The settings of the sweep: its interval, its retries, and how long a received message is hidden."""
 
     sweep_interval: Annotated[timedelta, seconds(1, 3600)] = Field(
         10 * SECOND,

@@ -4,7 +4,7 @@ import socket
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from anb_core.settings.capabilities import (
     BucketSettings,
@@ -14,7 +14,7 @@ from anb_core.settings.capabilities import (
     SubmitSettings,
     SweepSettings,
 )
-from anb_core.settings.parsing import DAY, SECOND, Address, seconds, whole
+from anb_core.settings.parsing import DAY, SECOND, Address, plain, seconds, whole
 
 SQS_MAX_WAIT_SECONDS = 20
 
@@ -22,6 +22,12 @@ SQS_MAX_WAIT_SECONDS = 20
 class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
     """All settings of a worker."""
 
+    lease: Annotated[timedelta, seconds(3, 3600)] = Field(
+        60 * SECOND,
+        alias="ANB_LEASE_SECONDS",
+        description="Seconds after which a lease expires if the worker does not renew it. Less than"
+        " `SQS_VISIBILITY_TIMEOUT`.",
+    )
     wait_time: Annotated[timedelta, seconds(0, SQS_MAX_WAIT_SECONDS)] = Field(
         20 * SECOND,
         alias="SQS_WAIT_TIME_SECONDS",
@@ -63,3 +69,14 @@ class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, 
         description="Address at which a worker serves `/metrics`, `/healthz` and `/readyz`, as `HOST:PORT`. Default: "
         "none.",
     )
+
+    @field_validator("lease")
+    @classmethod
+    def _lease_fits(cls, value: timedelta, info: ValidationInfo) -> timedelta:
+        visibility, heartbeat = info.data.get("visibility_timeout"), info.data.get("heartbeat")
+        if visibility and value >= visibility:
+            raise ValueError(f"it must be less than SQS_VISIBILITY_TIMEOUT ({plain(visibility)})")
+        if heartbeat and value < 3 * heartbeat:
+            three = f"three times ANB_HEARTBEAT_SECONDS ({plain(heartbeat)})"
+            raise ValueError(f"it must be at least {three}, so that two renewals may fail")
+        return value
