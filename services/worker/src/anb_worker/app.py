@@ -49,12 +49,13 @@ def run(
     prepare: Callable[[Stop], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Process jobs until the shutdown. Returns once the current job is finished or handed on to another worker.
+    """Process jobs until the shutdown. Returns after the current job is finished or given back to the queue.
 
-    `prepare` runs before the first job. `on_step` is for chaos tests. The caller enters `scratch` and closes the parts.
+    `prepare` runs before the first job. `on_step` is called before each step of the work, for chaos tests.
+    The caller must enter `scratch` before this call, and close store, bucket and queue after this call.
     """
     metrics = Metrics()
-    # `beat` is not called during a long poll, nor by an attempt that uses the rest of its lease to finish.
+    # No call of `beat` happens during a long poll, or after a stop request while an attempt finishes.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(
@@ -99,9 +100,9 @@ def run(
 
 
 def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
-    """Return a handler that processes each delivery, counts it and logs it.
+    """Return a handler that processes deliveries, and counts and logs each delivery.
 
-    The handler raises Unavailable if the outcome of a delivery could not be committed because of an outage.
+    The handler raises Unavailable if an outage prevented the commit of a delivery's outcome.
     """
 
     def handle(delivery: Delivery, stop: Stop) -> None:
@@ -116,7 +117,7 @@ def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> H
 
 @contextmanager
 def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> Iterator[None]:
-    """Serve metrics and health at the address `listen` while the block runs. With None, serve nothing."""
+    """Serve metrics and health at the address `listen` during the `with` block. Serve nothing if `listen` is None."""
     if listen is None:
         yield
         return
@@ -128,13 +129,13 @@ def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> It
 
 
 def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
-    """Return a factory of lease keepers. The keepers use these settings, and report signs of life to `pulse`."""
+    """Return a factory of lease keepers with the durations from the settings. A keeper calls `pulse.beat` regularly."""
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
     return partial(LeaseKeeper, store=store, queue=queue, terms=terms, runtime=runtime, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
-    """A Stop that calls `beat` at each check. The checks show that the work does not hang."""
+    """A Stop that calls `beat` at each check, because a check shows that the work does not hang."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()
@@ -146,7 +147,7 @@ class _LivingStop(Stop):
 
 
 def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Callable[[], None]) -> None:
-    """Run `prepare`, so that the first job does not have to wait for it. Each check of the Stop calls `beat`.
+    """Run `prepare` before the first job arrives, so that the first job starts faster. `beat` is called regularly.
 
     An AnbError or OSError of `prepare` is only logged.
     """
@@ -157,7 +158,7 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job runs the preparation again, and reports the error if the preparation fails again.
+        # The first job repeats the preparation, and reports the error if the preparation fails again.
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 

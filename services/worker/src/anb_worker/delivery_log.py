@@ -43,7 +43,7 @@ def sentence(report: Report) -> str:
 
 
 def log_report(report: Report) -> None:
-    """Log the outcome of a delivery, and log an error when its job was interrupted too often."""
+    """Log the outcome of a delivery, and log an error when the job was interrupted too often."""
     log = _log.bind(message_id=report.message_id, video_id=report.video_id)
     if report.attempt_id is not None:
         log = log.bind(attempt_id=report.attempt_id, fence=report.fence)

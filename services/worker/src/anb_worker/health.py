@@ -14,7 +14,7 @@ from anb_core.ports.runtime import Runtime
 
 
 class Pulse:
-    """Liveness of the worker. The worker counts as alive while the last call of `beat` is less than `patience` ago.
+    """Liveness of the worker. The worker is alive while the last call of `beat` is less than `patience` ago.
 
     The consumer loop calls `beat` in each iteration. A running attempt calls `beat` once per second.
     """
@@ -25,26 +25,26 @@ class Pulse:
         self._last = runtime.monotonic()
 
     def beat(self) -> None:
-        """Record a sign of life."""
+        """Record that the worker does not hang."""
         self._last = self._runtime.monotonic()
 
     def silence(self) -> float:
-        """Seconds since the last beat."""
+        """Seconds since the last call of `beat`."""
         return self._runtime.monotonic() - self._last
 
     def alive(self) -> bool:
-        """Whether the last beat is recent enough."""
+        """Whether the last call of `beat` is less than `patience` ago."""
         return self.silence() < self._patience
 
 
 Missing = Callable[[], Unavailable | None]
-"""Returns the error of the first part that does not answer, or None if all answer."""
+"""A check that returns the error of the first dependency that does not respond, or None if all dependencies respond."""
 
 
 def one_at_a_time(missing: Missing) -> Missing:
-    """Run the checks for only one request at a time, so that all requests together use at most one database connection.
+    """Return a check that runs for one request at a time, so that all requests use at most one database connection.
 
-    Another database connection of the pool stays free for the renewal of the lease.
+    Another database connection then stays free for the renewal of the lease.
     """
     lock = threading.Lock()
 
@@ -56,7 +56,7 @@ def one_at_a_time(missing: Missing) -> Missing:
 
 
 def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> tuple[HTTPStatus, str, bytes]:
-    """Return status, content type and body of the answer to a GET."""
+    """Return status, content type and body of the response to a GET request."""
     match path.partition("?")[0]:
         case "/healthz" if pulse.alive():
             return HTTPStatus.OK, "text/plain", b"ok\n"
@@ -67,7 +67,7 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
             error = missing()
             if error is None:
                 return HTTPStatus.OK, "text/plain", b"ok\n"
-            # The error's own message names hosts and users, so it goes only to the log: anybody can read this answer.
+            # Everybody can read the response, so it must not contain the error's message, which names hosts and users.
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"the {error.part} does not answer\n".encode()
         case "/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
@@ -76,11 +76,11 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
 
 @contextmanager
 def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> Iterator[int]:
-    """Serve HTTP while the block runs. Yields the port: when `port` is 0, the system chooses a free one."""
+    """Serve HTTP during the `with` block. Yields the port. If `port` is 0, the system chooses a free port."""
     missing = one_at_a_time(missing)
 
     class Handler(BaseHTTPRequestHandler):
-        # The timeout in seconds. A client that stalls blocks only its own thread, and no longer than this timeout.
+        # The timeout of a client that stalls, in seconds. Such a client blocks only its own thread.
         timeout = 10
 
         def do_GET(self) -> None:
@@ -95,7 +95,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
             return body
 
         def log_message(self, *_: object) -> None:
-            """Log nothing, because requests of probes come too often for one log line each."""
+            """Log nothing, because probes send too many requests for a log line each."""
 
     with ThreadingHTTPServer((host, port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)

@@ -1,9 +1,9 @@
-"""Renews the lease of a running attempt in the background, and ends the attempt when its lease may be lost.
+"""Renews the lease of a running attempt in the background, and stops the attempt when the lease may be lost.
 
-Each attempt has three threads, because any call may hang. One thread renews the lease. One thread writes progress.
-The third thread, the watchdog, makes no calls.
+Each attempt has three threads, because a call to the database or the queue may hang.
+One thread renews the lease, and one thread writes progress. The third thread, the watchdog, makes no such calls.
 
-After an attempt is asked to end, its lease is not renewed: the attempt must finish before the lease expires.
+After a stop request, the lease is not renewed, and the attempt must end before the lease expires.
 """
 
 from collections.abc import Callable
@@ -24,33 +24,33 @@ from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
-"""Time between two writes of progress. People see progress within 2 s, and a cancel ends a render within 2 s."""
+"""Time between two writes of progress. A write also detects a cancel, so that a cancel ends a render within 2 s."""
 
 TRIES_A_HEARTBEAT = 4
-"""A failed renewal is tried again after the heartbeat interval divided by this number."""
+"""A failed renewal is retried after the heartbeat interval divided by this number."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The durations of a lease, of its renewals and of its attempt."""
+    """The durations of a lease, of the lease's renewals and of the attempt."""
 
     duration: timedelta
     """Time from a renewal to the expiry of the lease."""
     heartbeat: timedelta
     """The interval between two renewals."""
     visibility: timedelta
-    """Time for which each renewal hides the job's message in the queue."""
+    """Time for which each renewal makes the job's message invisible in the queue."""
     attempt_limit: timedelta = ATTEMPT_LIMIT
-    """Maximum time of an attempt, from its start to its end."""
+    """Maximum duration of an attempt."""
 
 
 class LeaseKeeper:
-    """Renews a lease while its `with` block runs. Implements anb_core.ports.keeper.Keeper.
+    """Renews a lease during the `with` block. Implements anb_core.ports.keeper.Keeper.
 
     `since` is the monotonic time just before the claim was sent.
-    `beat`, the sign of life of a busy worker, is called each second until the attempt is asked to end.
+    `beat` is called each second until a stop request, to show that the worker does not hang.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class LeaseKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        # A heartbeat in progress must not hide the message again after the message was given back to the queue.
+        # A heartbeat in progress must not extend the visibility timeout after the message was given back to the queue.
         join_all(self._runtime, self._threads)
 
     def heartbeat(self) -> float:
-        """Renew the lease, then hide the message for longer. Returns the seconds until the next heartbeat."""
+        """Renew the lease, then the message's visibility timeout. Returns the seconds until the next heartbeat."""
         interval = self._terms.heartbeat.total_seconds()
         sent = self._runtime.monotonic()
         try:
@@ -120,12 +120,12 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # The queue may deliver the message to another worker, which drops it because this worker holds the lease.
+            # If the queue delivers the message to another worker, that worker ignores the message of a leased job.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 
     def write_progress(self) -> float:
-        """Write progress even when it did not change, because each write also detects that the job was cancelled.
+        """Write the progress even if it is unchanged, because each write also detects whether the job was cancelled.
 
         Returns the seconds until the next write.
         """
@@ -138,9 +138,9 @@ class LeaseKeeper:
         return PROGRESS_INTERVAL.total_seconds()
 
     def watch(self) -> float:
-        """End the attempt when its lease may have expired, or when the attempt takes too long.
+        """Stop the attempt when the lease may have expired, or when the attempt takes too long.
 
-        Returns the seconds until the next check. The check does not wait for the renewal thread, which may hang.
+        Returns the seconds until the next check. A hung renewal thread does not delay the check.
         """
         now = self._runtime.monotonic()
         if now >= self._deadline:

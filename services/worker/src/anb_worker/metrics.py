@@ -51,7 +51,7 @@ class Metrics:
             self._deliveries.labels(outcome)
 
     def count(self, report: Report) -> None:
-        """Count one delivery, and the seconds of its steps if its job was processed."""
+        """Count a delivery. If the job was processed, also observe the seconds of each step."""
         self._deliveries.labels(report.outcome).inc()
         if report.outcome is Outcome.PROCESSED:
             for step, seconds in report.steps.items():
@@ -60,6 +60,6 @@ class Metrics:
             self._alarms.inc()
 
     def show_protections(self, protections: Mapping[str, bool]) -> None:
-        """Show for each protection of the sandbox whether it holds."""
+        """Set the gauge of each protection of the sandbox: 1 if the system has the protection, else 0."""
         for name, holds in protections.items():
             self._sandbox.labels(name).set(holds)

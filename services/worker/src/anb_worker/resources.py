@@ -1,4 +1,4 @@
-"""A cache on disk for the operator's own intro, outro and watermark. A file is fetched again after it changed."""
+"""A cache on disk for the operator's own intro, outro and watermark. Changed files are fetched again."""
 
 import hashlib
 from pathlib import Path
@@ -16,18 +16,18 @@ _log = structlog.get_logger(__name__)
 
 
 class ResourceCache:
-    """Asks the bucket before each job, and fetches only files that changed. No other process may use `folder`."""
+    """Checks the bucket before each job, and fetches only files that changed. No other process may use `folder`."""
 
     def __init__(self, objects: Objects, folder: Path) -> None:
         self._objects = objects
         self._folder = folder
 
     def load(self) -> Resources:
-        """Return the paths of the operator's current files. The path is None for a file that the bucket does not have.
+        """Return the paths of the operator's current files. The path of a file that is not in the bucket is None.
 
         Raises:
-            Unavailable: the bucket does not answer.
-            Withheld: the bucket answers, but denies access to a file that exists.
+            Unavailable: the bucket does not respond.
+            Withheld: the bucket denies access to a file that exists.
         """
         return Resources(intro=self._current(INTRO), outro=self._current(OUTRO), watermark=self._current(WATERMARK))
 
@@ -60,5 +60,5 @@ class ResourceCache:
                 old.unlink()
 
     def _path(self, name: str, etag: str) -> Path:
-        # An ETag may hold any characters. The digest of an ETag is always a valid file name.
+        # An ETag may contain any characters. A digest of the ETag is always a valid file name.
         return self._folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:16]}-{name}"

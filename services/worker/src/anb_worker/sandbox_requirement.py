@@ -1,4 +1,4 @@
-"""Stops the worker at startup if the settings require all protections of the sandbox and this system lacks one."""
+"""Stops the worker at startup if the settings require the sandbox and this system lacks one of its protections."""
 
 import sys
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ _LACKS = {
     "escape": "leaving its process group (killed as one), which takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
-"""For each protection: the actions that it denies to a child process, and the system that it needs."""
+"""For each protection: the actions that the protection denies to a child process, and the required system."""
 
 
 def demand(protections: Mapping[str, bool]) -> None:
-    """Exit with code 2 and an error message unless every protection holds; see `drop_rights.protections`."""
+    """Exit with code 2 and an error message if this system lacks a protection. See `drop_rights.protections`."""
     missing = [_LACKS[name] for name, holds in protections.items() if not holds]
     if missing:
         sys.stderr.write(

@@ -18,13 +18,13 @@ import structlog
 from anb_core.domain.errors import Unavailable
 
 RENDER_ALLOWANCE = 256 * 1024 * 1024
-"""Bytes that a render may write besides the source: 30 seconds of 720p, in parts and joined, and a margin."""
+"""Bytes that a render may write in addition to the source file. 30 seconds of 720p video are written twice."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Usage(Protocol):
-    """The free space of a disk in bytes, as `shutil.disk_usage` returns it."""
+    """The result of `shutil.disk_usage`, with the free space of a disk in bytes."""
 
     @property
     def free(self) -> int: ...
@@ -38,7 +38,7 @@ def default_root() -> Path:
 class ScratchDisk:
     """Gives each attempt a folder. `limit` is the maximum size of all files under `root`, in bytes, or None.
 
-    Use this object as a context manager: entering makes this process's folder and removes dead processes' folders.
+    Use this object as a context manager. Entering makes a folder for this process and removes leftover folders.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ScratchDisk:
             self._remove_leftovers()
             self._own = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))
             self._alive = (self._own / "alive").open("w")
-            # This process holds the lock until it ends. The kernel releases the lock even after a crash.
+            # The lock shows that this process is alive. The kernel releases the lock even after a crash.
             fcntl.flock(self._alive, fcntl.LOCK_EX)
         return self
 
@@ -83,12 +83,12 @@ class ScratchDisk:
             self._alive.close()
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """Make and return the folder of an attempt, if the disk has room for its source and its render.
+        """Make and return the folder of an attempt, if the disk has room for the source file and the render.
 
         `source_size` is in bytes.
 
         Raises:
-            Unavailable: `scratch_unavailable` means that the disk has too little room.
+            Unavailable: `scratch_unavailable`: the disk has too little room.
         """
         self._require(source_size + RENDER_ALLOWANCE)
         folder = self.own / attempt_id
@@ -106,7 +106,7 @@ class ScratchDisk:
         """Check that the disk has room for a small job.
 
         Raises:
-            Unavailable: `scratch_unavailable` means that the disk has too little room.
+            Unavailable: `scratch_unavailable`: the disk has too little room.
         """
         self._require(RENDER_ALLOWANCE)
 
@@ -130,9 +130,9 @@ class ScratchDisk:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file while the block runs, so that only one process at a time makes or removes folders.
+    """Lock a file during the `with` block, so that only one process at a time makes or removes folders.
 
-    Without this lock, a new folder that is not locked yet would look like a leftover.
+    Otherwise another process could remove a new folder before the folder is locked.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -140,7 +140,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _used(root: Path) -> int:
-    """Return the total size of all files under a folder, in bytes. A file that is deleted meanwhile does not count."""
+    """Return the total size of all files under a folder, in bytes. Files that are deleted meanwhile do not count."""
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:

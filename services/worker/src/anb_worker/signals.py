@@ -1,4 +1,4 @@
-"""Turns SIGTERM and SIGINT into requests to stop the worker."""
+"""Signal handlers: SIGTERM and SIGINT stop the worker."""
 
 import queue
 import signal
@@ -8,7 +8,7 @@ from anb_core.usecases.shutdown import Shutdown
 
 
 def stop_on_signals(shutdown: Shutdown) -> None:
-    """Install handlers: each SIGTERM or SIGINT becomes a request to stop. Call this from the main thread only."""
+    """Install signal handlers for SIGTERM and SIGINT, which request a stop. Call this from the main thread only."""
     # A signal handler may interrupt a thread that holds a lock, so the handler must not take a lock.
     # SimpleQueue.put takes no lock.
     arrived: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -4,9 +4,9 @@
     engine.warm(stop)                   composes the project's own cards, unless the container image already has them
     engine.render(...)                  blocks the calling thread; the process may have other threads
 
-Only child processes with few rights open an upload (see sandbox). No Python code runs between fork and exec.
-The callbacks run in the calling thread. An exception that a callback raises ends the render and reaches the caller.
-`on_step` gets the names in STEPS, in that order.
-Any number of processes may share `cache_dir`, which holds the cards. Clear the folder only while no process runs.
-This module imports nothing, because each child process loads only the modules that it needs.
+Uploads are opened only by child processes with few rights (see sandbox). No Python code runs between fork and exec.
+The callbacks run in the calling thread. An exception in a callback ends the render, and is raised to the caller.
+`on_step` gets the names in STEPS, in this order.
+Several processes may share the folder `cache_dir` with the cards. Clear the folder only while no process runs.
+The package's `__init__` imports nothing, so that a child process loads only the modules that the child needs.
 """

@@ -1,9 +1,9 @@
 """A cache of intros, outros and watermarks that are ready to be joined to a main part.
 
-Any number of processes may share the folder.
-A lock lets one process at a time make an entry, and a rename makes the complete entry visible.
-An entry's name holds a digest of the operator's file, the code that makes the entry, and the name of the ffmpeg binary.
-A change to the file, to the code or to the file name of the ffmpeg binary makes a new entry.
+Several processes may share the folder of the cache.
+Only the process with the lock makes an entry, and a rename makes the complete entry visible.
+An entry's name contains a digest of the operator's file, the code that makes the entry, and ffmpeg's file name.
+A change of the operator's file, of the code or of ffmpeg's file name leads to a new entry.
 """
 
 import hashlib
@@ -52,9 +52,9 @@ class Card:
     picture: Path
     """An MP4 file with the video stream only."""
     frames: int
-    """The length of the card, in frames of the output."""
+    """The length of the card, as a number of frames of the output."""
     sound: Path | None = None
-    """The NUT file that extract_command wrote. None means silence."""
+    """A NUT file with the sound, made by `extract_command`. None means silence."""
     takes_title: bool = False
     """Whether the video's title is drawn over the card."""
 
@@ -62,8 +62,8 @@ class Card:
 class Cards:
     """Returns cards and watermarks from `shipped` (read-only) or `folder`. Missing cards are made in `folder`.
 
-    All methods raise OSError, and Transient (`bad_resource`: the operator's file can't be used).
-    All methods also raise the error that `stop.ask` was called with.
+    All methods raise OSError, and Transient with the code `bad_resource` if the operator's file can't be used.
+    If a stop was requested, all methods raise the error of the stop request (see `Stop`).
     """
 
     def __init__(
@@ -77,13 +77,13 @@ class Cards:
         self._digests: dict[Path, str] = {}
 
     def intro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's intro. If `operator_file` is None, return the project's intro, which has the title."""
+        """Return the operator's intro, or the project's own intro with the video's title if `operator_file` is None."""
         if operator_file is not None:
             return self._operator_card("intro", operator_file, stop)
         return Card(self.project_parts(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
 
     def outro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's outro. If `operator_file` is None, return the project's own outro."""
+        """Return the operator's outro, or the project's own outro if `operator_file` is None."""
         if operator_file is not None:
             return self._operator_card("outro", operator_file, stop)
         return Card(self.project_parts(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
@@ -101,7 +101,7 @@ class Cards:
         return self._entry(name, fit, stop) / "watermark.png"
 
     def project_parts(self, stop: Stop) -> Path:
-        """Return the folder of the project's own intro, outro and watermark. Composing them takes about 10 seconds."""
+        """Return the folder of the project's own intro, outro and watermark. The first call takes about 10 seconds."""
         name = self._name("own", "composing.py", "drawing.py", "layout.py", "ffmpeg_commands.py", "cards.py")
         return self._entry(name, self._compose(stop), stop)
 
@@ -148,7 +148,7 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
-        """Run an ffmpeg command. `read` is the operator's file. An error in the file raises BadInput."""
+        """Run an ffmpeg command. `read` is the operator's file. Raises BadInput if the file is damaged."""
         finished = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if finished.code != 0 and (unmixed := take_two_channels(command, finished.stderr)):
             finished = run(unmixed, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
@@ -156,7 +156,7 @@ class Cards:
             raise blame(finished, doing, of_upload=bool(read))
 
     def _name(self, role: str, *code: str, operator_file: Path | None = None) -> str:
-        """Return an entry's name: the role and a digest of ffmpeg's name, source files (`code`) and `operator_file`."""
+        """Return an entry's name: the role, and a digest of ffmpeg's name, of the files `code` and `operator_file`."""
         digest = hashlib.sha256(self._tool.path.name.encode())
         for name in code:
             digest.update(_HERE.joinpath(name).read_bytes())
@@ -177,7 +177,7 @@ class Cards:
             with _locked(self._folder / "lock", stop):
                 if not entry.is_dir():
                     arriving = self._folder / "arriving"
-                    # A process that was killed while it held the lock may have left this folder.
+                    # A process that was killed while making an entry leaves the folder `arriving` behind.
                     shutil.rmtree(arriving, ignore_errors=True)
                     self._make_room(name.partition("-")[0], arriving)
                     arriving.mkdir()
@@ -188,26 +188,26 @@ class Cards:
                     finally:
                         shutil.rmtree(arriving, ignore_errors=True)
         with suppress(OSError):
-            # The modification time only records the entry's last use, so an error in a read-only folder is ignored.
+            # The modification time records the entry's last use. Ignore the error in a read-only folder.
             os.utime(entry)
         return entry
 
     def _make_room(self, role: str, trash: Path) -> None:
-        """Remove the least recently used entries of a role, so that with a new entry at most _KEPT entries remain."""
+        """Remove the least recently used entries of a role, so that the role has less than _KEPT entries."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
-            # The entry is renamed first, because other processes must never see an entry that is only partly removed.
+            # Rename the entry first, because other processes must not see an entry with missing files.
             shutil.rmtree(entry.rename(trash), ignore_errors=True)
 
 
 def _locked(path: Path, stop: Stop) -> AbstractContextManager[object]:
-    """Wait for an exclusive file lock, and hold the lock while the block runs."""
+    """Wait for an exclusive file lock. The lock is released at the end of the `with` block."""
 
     def give_up() -> bool:
         stop.check()
         return False
 
-    # The kernel releases the lock of a process that dies. A soft lock would remain.
+    # If the process dies, the kernel releases the lock. A soft lock, which is only a file, would remain.
     return FileLock(path, poll_interval=0.1, fallback_to_soft=False).acquire(cancel_check=give_up)
 
 

@@ -1,4 +1,4 @@
-"""Starts the programs `probe`, `drawing` and `verify` as child processes, and checks the JSON that they print."""
+"""Starts the programs `probe`, `drawing` and `verify` as child processes, and parses their JSON output."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-"""The limits of each program. An ordinary file needs about a hundredth of this CPU time."""
+"""The limits of each program. For an ordinary file, a program needs about a hundredth of this CPU time."""
 
 
 def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
-    """Describe an upload: its streams, and the packets of the part that `trim` keeps. See the program `probe`.
+    """Describe the streams of an upload, and the packets of the part that `trim` keeps. Runs the program `probe`.
 
     Raises:
         BadInput: the error code is `too_demanding` or `corrupt`.
         Transient: the child process failed for another reason.
-        AnbError: the error that `stop.ask` was called with.
+        AnbError: a stop was requested, with this error (see `Stop`).
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(limits.max_pixels)]
     arguments.append(str(limits.max_seconds))
@@ -34,13 +34,13 @@ def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path
 
 
 def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
-    """Draw a title into the PNG file `output` in `workdir`. See the program `drawing`.
+    """Draw a title into the PNG file `output` in `workdir`. Runs the program `drawing`.
 
-    Returns the picture's width and height in pixels. Returns None, and writes no file, when no letter can be drawn.
+    Returns the picture's width and height in pixels. If no letter can be drawn, returns None and writes no file.
 
     Raises:
         Transient: the child process failed.
-        AnbError: the error that `stop.ask` was called with.
+        AnbError: a stop was requested, with this error (see `Stop`).
     """
     # The title is passed in a file, because other users of this machine can read the command line.
     text = output.with_suffix(".json")
@@ -63,19 +63,19 @@ def _draw(kind: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
     try:
         printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)
     except BadInput:
-        # A title or watermark that crashes the drawing program can't be drawn. The video itself is not rejected.
+        # The title or watermark crashed the drawing program. Do not reject the video because of this.
         return None
     return TypeAdapter(tuple[int, int] | None).validate_json(printed)
 
 
 def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
-    """Describe a finished file. `parts` has the files that were joined, each with its number of frames.
+    """Describe a finished file. Runs the program `verify`.
 
-    See the program `verify`.
+    `parts` has the file and the number of frames of each part of the finished file.
 
     Raises:
-        Transient: the child process failed. The finished file is probably damaged; the next attempt renders a new one.
-        AnbError: the error that `stop.ask` was called with.
+        Transient: the child process failed, probably because the finished file is damaged. A new attempt may succeed.
+        AnbError: a stop was requested, with this error (see `Stop`).
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
     printed = _run("anb_worker.render.verify", arguments, [output, *(path for path, _ in parts)], workdir, stop)
@@ -94,7 +94,7 @@ def _run(
 ) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
-        # These programs report every library error as a fault of the file.
-        # So only a crash (negative exit code) can still be the file's fault here.
+        # The programs catch the library errors that a damaged file causes.
+        # Other exceptions are no fault of the file. A crash (negative exit code) may be the fault of the file.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

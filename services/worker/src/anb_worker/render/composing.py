@@ -1,7 +1,7 @@
-"""Composes the project's own intro and outro, frame by frame, with MoviePy, and draws its watermark.
+"""Composes the project's own intro and outro with MoviePy, frame by frame, and draws the project's watermark.
 
 `python -m anb_worker.render.composing FOLDER` takes about 10 seconds of CPU time.
-`cards` runs this program once, in a child process, and keeps the files. A render only uses these files.
+The module `cards` runs this program once, in a child process, and stores the files for all renders.
 """
 
 import sys
@@ -20,7 +20,7 @@ _Pixels = npt.NDArray[np.uint8]
 
 _NAVY, _GLOW = np.array([11, 16, 32]), np.array([37, 51, 98])
 _DRIFT = 240
-"""Distance in pixels by which the light in the background moves while a card is shown."""
+"""The light in the background moves by this many pixels during a card."""
 
 
 def compose(folder: Path) -> None:
@@ -66,25 +66,25 @@ def _card(*layers: VideoClip) -> VideoClip:
 
 
 def _light() -> _Pixels:
-    """Draw a background that is _DRIFT pixels wider than a frame: navy with a faint light."""
+    """Draw a navy background with a faint light. The background is _DRIFT pixels wider than a frame."""
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
     distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
     light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
-    # The background is dithered, because plain rounding would show the steps between shades as rings.
-    # The fixed seed makes the result repeatable.
+    # Dither the background. Without dithering, the rounded colors would be visible as rings.
+    # The fixed seed makes all runs draw the same background.
     dithered: _Pixels = (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
     return dithered
 
 
 def _rising(picture: Image.Image, at: tuple[int, int], *, begin: float) -> VideoClip:
-    """Return a clip of a picture that fades in while it moves up to `at` (left, top)."""
+    """Return a clip of a picture that fades in while the picture moves up to the position `at` (left, top)."""
     clip = ImageClip(np.asarray(picture), duration=CARD_SECONDS - begin).with_start(begin)
     clip = clip.with_position(lambda time: (at[0], at[1] + round(26 * (1 - _eased(time / 0.7)))))
     return clip.with_effects([vfx.CrossFadeIn(0.5)])
 
 
 def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
-    """Return a clip of a centered bar that grows from its middle to both sides."""
+    """Return a clip of a centered bar that grows from the middle to both sides."""
     pixels = np.asarray(bar)
 
     def mask(time: float) -> npt.NDArray[np.float64]:
@@ -100,7 +100,7 @@ def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
 
 
 def _eased(share: float) -> float:
-    """Ease out: map time (0 to 1) to progress (0 to 1). Progress grows fast at first, then more slowly."""
+    """Map time (0 to 1) to the progress of a movement (0 to 1), which is fast first and then slows down (ease out)."""
     return 1 - (1 - min(1.0, max(0.0, share))) ** 3
 
 

@@ -1,10 +1,10 @@
-"""Draws the project's mark, the watermark, and titles in any script that an installed font supports.
+"""Draws the project's logo, the watermark, and titles in any script that an installed font supports.
 
 The package font-manrope has a font for Latin with accents, Greek and Cyrillic.
 A title in another script can be drawn only when the system has a font for that script.
 
-`child_programs` also starts this module as a program. The program writes a PNG file.
-The program prints the picture's width and height as JSON, or null when nothing can be drawn:
+The module `child_programs` runs this module as a program, which writes the PNG file PICTURE.
+The program prints the picture's width and height as JSON, or null if no picture can be drawn:
 
     python -m anb_worker.render.drawing title TEXT PICTURE        draws the title in the file TEXT (JSON)
     python -m anb_worker.render.drawing watermark SOURCE PICTURE  converts an operator's watermark, scaling it if needed
@@ -32,16 +32,16 @@ from anb_worker.render.layout import (
 
 WHITE = (244, 246, 250)
 ACCENT = (255, 176, 59), (255, 94, 98)
-"""The two ends of the accent gradient (RGB). The cards have only this gradient, navy and white."""
+"""The first and the last color of the accent gradient (RGB)."""
 
 _OVERSAMPLE = 4
-"""Pillow draws shapes without antialiasing, so shapes are drawn larger by this factor and then scaled down."""
+"""Shapes are drawn larger by this factor and then scaled down, because Pillow draws shapes without antialiasing."""
 
 _TITLE_CHARACTERS = 200
-"""The longest title that is drawn, in characters. Two lines never hold more than this, in any script."""
+"""Maximum number of characters of a title. Two lines have no room for more characters, in any script."""
 
 _ELLIPSIS = "..."
-"""Three dots, because a font may have no ellipsis character."""
+"""The ellipsis is three dots, because a font may have no ellipsis character."""
 
 _JOINERS = "\u200c\u200d"
 """The zero-width joiner and non-joiner: invisible characters, but some scripts are unreadable without them."""
@@ -50,7 +50,7 @@ _RIGHT_TO_LEFT = ("R", "AL")
 """Unicode's bidirectional classes of the letters that are written from right to left."""
 
 _UNKNOWN = "\U0010fffe"
-"""A character that no font has a glyph for."""
+"""A character without a glyph in any font."""
 
 FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
@@ -69,7 +69,7 @@ _FONT_FILES = (
 
 
 def draw_mark(size: int) -> Image.Image:
-    """Draw the project's mark, `size` pixels square: a play sign cut out of a rounded square, transparent around it."""
+    """Draw the project's logo, `size` pixels square: a rounded square with a transparent play sign."""
     large = size * _OVERSAMPLE
     shape = Image.new("L", (large, large), 0)
     draw = ImageDraw.Draw(shape)
@@ -93,9 +93,9 @@ def draw_bar(width: int, height: int) -> Image.Image:
 
 
 def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Image.Image:
-    """Draw one line of text in white, cropped to its letters.
+    """Draw one line of white text. The picture is cropped to the letters.
 
-    `size` and the additional `spacing` between letters are in pixels. `weight` is the name of one of Manrope's weights.
+    `size` and the additional `spacing` between letters are in pixels. `weight` is the name of a weight of Manrope.
     """
     font = own_font(weight, size)
     widths = [font.getlength(letter) + spacing for letter in text]
@@ -109,7 +109,7 @@ def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Im
 
 
 def draw_watermark() -> Image.Image:
-    """Draw the project's watermark: mark and name, half transparent, with a soft shadow for white backgrounds."""
+    """Draw the project's watermark: the logo and the name, half transparent, with a soft shadow."""
     mark, name = draw_mark(WATERMARK_HEIGHT), draw_words("ANB", 30, "Bold", spacing=1.0)
     margin, gap = 10, 12
     size = (mark.width + gap + name.width + 2 * margin, mark.height + 2 * margin)
@@ -124,9 +124,9 @@ def draw_watermark() -> Image.Image:
 
 
 def draw_title(title: str) -> Image.Image | None:
-    """Draw a title in white, in one or two centered lines, cropped to its letters.
+    """Draw a white title in one or two centered lines. The picture is cropped to the letters.
 
-    Characters that no font supports are left out, not drawn as boxes. Returns None when no character can be drawn.
+    Characters without a glyph are left out. Returns None if no character can be drawn.
     """
     font, text = _font_for(_printable(title))
     lines = wrapped(text, font)
@@ -140,7 +140,7 @@ def draw_title(title: str) -> Image.Image | None:
 
 
 def _printable(title: str) -> str:
-    """Return a title in one line and in composed form (NFC). Control characters are removed, except _JOINERS."""
+    """Return a title as one line in composed form (NFC), without control characters except those in _JOINERS."""
     kept = (
         letter
         for letter in unicodedata.normalize("NFC", title)[:_TITLE_CHARACTERS]
@@ -150,9 +150,9 @@ def _printable(title: str) -> str:
 
 
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
-    """Return a font for a text, and the part of the text that this font can draw.
+    """Return a font for a text, and the text without the letters that this font can't draw.
 
-    The result is the first font that can draw the whole text, or else the font that can draw most of the text.
+    The font is the first font that can draw all letters, or else the font that can draw the most letters.
     """
     choice: tuple[FreeTypeFont, str] | None = None
     for font in fonts():
@@ -166,16 +166,16 @@ def _font_for(text: str) -> tuple[FreeTypeFont, str]:
 
 
 def drawable(text: str, font: FreeTypeFont) -> str:
-    """Return the part of a text that a font can draw.
+    """Return a text without the letters that a font can't draw.
 
-    When a letter is left out, its combining marks and joiners are left out too, and the spaces around it become one.
+    If a letter is left out, its combining marks and joiners are left out too. Several spaces in a row become one space.
     """
     supported, shapes = supported_letters(font, text), font.layout_engine == Layout.RAQM
     kept, base_kept = "", False
     for letter in text:
         category = unicodedata.category(letter)[0]
         if letter in _JOINERS:
-            # Only Raqm applies joiners. Joiners after letters are kept, joiners between emoji are left out.
+            # Keep a joiner only after a letter, and only if Raqm draws the text, because only Raqm applies joiners.
             fits = shapes and base_kept and unicodedata.category(kept[-1])[0] in "LM"
         elif category == "M":
             fits = base_kept and letter in supported
@@ -190,7 +190,7 @@ def drawable(text: str, font: FreeTypeFont) -> str:
 
 
 def fonts() -> Iterator[FreeTypeFont]:
-    """Yield the fonts for titles in the order in which they are tried: the project's own, then the system's."""
+    """Yield the fonts for titles, in order of preference: first the project's font, then the fonts of the system."""
     yield own_font("Medium", TITLE_SIZE)
     for name in _FONT_FILES:
         for path in (found for folder in FONT_FOLDERS for found in folder.rglob(name)):
@@ -199,13 +199,13 @@ def fonts() -> Iterator[FreeTypeFont]:
 
 
 def own_font(weight: str, size: int) -> FreeTypeFont:
-    """Load Manrope in one of its weights, `size` pixels high."""
+    """Load the font Manrope in a weight such as `Bold`. `size` is in pixels."""
     return ImageFont.truetype(str(resources.files("font_manrope") / "files" / f"Manrope-{weight}.ttf"), size)
 
 
 def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
-    """Return the letters of a text whose glyph is neither empty nor the font's glyph for unknown characters."""
-    # Raqm is not used here, because it draws a dotted circle under an accent that stands alone.
+    """Return the letters of a text for which the font has a visible glyph, except the glyph for unknown letters."""
+    # Use the basic layout, because Raqm draws a dotted circle under a single accent.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
     unknown = plain.getmask(_UNKNOWN)
     shapes = {letter: plain.getmask(letter) for letter in set(text)}
@@ -217,7 +217,7 @@ def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Split a text into at most TITLE_LINES lines, between words if possible. An ellipsis replaces the rest."""
+    """Split a text into at most TITLE_LINES lines, between words if possible. A longer text ends in an ellipsis."""
     lines: list[str] = []
     rest = text.strip()
     while rest and len(lines) < TITLE_LINES:
@@ -235,7 +235,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """Return the longest beginning of a text that fits into a line, but at least one letter."""
+    """Return the longest prefix of a text that fits into a line, at least one letter."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -247,7 +247,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _white(ink: Image.Image) -> Image.Image | None:
-    """Return a white picture with `ink` as its alpha channel, cropped to its visible part. None when `ink` is empty."""
+    """Return a white picture with the alpha channel `ink`, cropped to its visible pixels. None if all are invisible."""
     box = ink.getbbox()
     if box is None:
         return None
@@ -257,14 +257,14 @@ def _white(ink: Image.Image) -> Image.Image | None:
 
 
 def _gradient(size: tuple[int, int]) -> Image.Image:
-    """Draw the accent gradient, from its first color (upper left) to its second one (lower right)."""
+    """Draw the accent gradient from the upper left to the lower right. `size` is width and height in pixels."""
     across, down = Image.linear_gradient("L").rotate(90).resize(size), Image.linear_gradient("L").resize(size)
     first, second = (Image.new("RGBA", size, color) for color in ACCENT)
     return Image.composite(second, first, Image.blend(across, down, 0.5))
 
 
 def fit_watermark(source: Path) -> Image.Image | None:
-    """Return an operator's watermark, scaled down to WATERMARK_BOX if larger. None when it is not a PNG picture."""
+    """Return an operator's watermark, scaled down to WATERMARK_BOX if larger. None if `source` is not a PNG picture."""
     try:
         with Image.open(source, formats=["PNG"]) as picture:
             fitted: Image.Image = picture.convert("RGBA")

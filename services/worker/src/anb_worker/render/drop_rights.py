@@ -1,11 +1,11 @@
-"""Drops rights of this process, then replaces the process with a command (exec), or runs a Python module in it.
+"""Drops rights of this process, and then runs a command (by exec) or a Python module in this process.
 
     python -I -S drop_rights.py RIGHTS COMMAND...
     python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
 
-`sandbox` starts this file by its path, in a new interpreter, and passes RIGHTS as JSON.
+The module `sandbox` starts this file in a new interpreter, and passes RIGHTS as JSON.
 The file imports only the standard library, so that the interpreter starts within 20 ms.
-No limits are set between fork and exec, because Python code there is unsafe in a process with threads.
+Limits are not set between fork and exec, because running Python code there is unsafe in a process with threads.
 On systems other than Linux only the limits of setrlimit are set.
 """
 
@@ -19,7 +19,7 @@ import struct
 import sys
 
 NOT_STARTED = 126
-"""The exit code when the command could not be started. Shells use the same code."""
+"""The exit code if the command could not be started. Shells use the same code."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -28,41 +28,41 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# For each machine name (uname), three values. The first value is the audit number of the architecture.
-# The second value has the numbers of the system calls that can make a socket (socket and io_uring_setup).
-# The third value has the numbers of the system calls that leave the process group (setsid and setpgid).
-# Other machines get no filter, because there the same numbers may mean other system calls.
+# For each machine name of uname: the audit number of the architecture,
+# the numbers of the system calls that can make a socket (socket and io_uring_setup),
+# and the numbers of the system calls that leave the process group (setsid and setpgid).
+# Other machines get no filter, because system calls have other numbers on other machines.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
     "aarch64": (0xC00000B7, (198, 425), (157, 154)),
 }
 
-# Landlock's calls have the same numbers on every machine.
+# The system calls of Landlock, with the same numbers on every machine.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
-_FILE_READ = 1 << 0 | 1 << 2  # the rights to execute a file and to read a file
-_FILE_WRITE = 1 << 1 | 1 << 14  # the rights to write a file and to truncate a file
+_FILE_READ = 1 << 0 | 1 << 2  # execute and read files
+_FILE_WRITE = 1 << 1 | 1 << 14  # write and truncate files
 _DIRECTORY_READ = _FILE_READ | 1 << 3
-# The additional rights to remove and to make files and directories.
+# These rights include the rights to remove and to make files and directories.
 _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
 
 
 def main() -> None:
-    """Give up rights, then run the command by exec. Return without exec when the argument is the name of a module.
+    """Give up rights, then run the command by exec. Return without exec if the argument names a Python module.
 
     The fields of RIGHTS: `limits` has the limits for setrlimit, and `parent` is the process id of the worker.
     `read` and `write` are the paths that this process may read and write.
     """
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     for name, value in wanted["limits"].items():
-        # If a system does not know a limit, or allows only a lower limit, the other limits are set anyway.
+        # Ignore a limit that the system does not support, or that is above the system's own limit.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
-    # Python ignores these two signals, and a program that is exec'd would ignore them too.
-    # But these signals must end a child that writes to a closed pipe or beyond the limit of a file's size.
+    # Python ignores SIGPIPE and SIGXFSZ, and a program after exec would ignore SIGPIPE and SIGXFSZ too.
+    # Reset both signals, so that a child ends when it writes to a closed pipe or beyond the file size limit.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):
-        os.nice(5)  # a lower priority than the worker's own threads, such as the heartbeat
+        os.nice(5)  # the worker's threads, such as the heartbeat, have a higher priority
     if sys.platform == "linux":
         _drop_rights(wanted)
     if os.path.isabs(command[0]):  # noqa: PTH117 - pathlib would make the start slower
@@ -71,14 +71,14 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel kills this process when the worker dies. The next check detects a worker that died earlier.
+    # Let the kernel kill this process when the worker dies. Then check whether the worker has already died.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
-        score.write("1000")  # if memory runs out, the kernel kills this process first, and the worker reports it
-    # No other process may read the memory of this process.
-    # A command that is exec'd loses this protection, unless its file may be executed but not read.
+        score.write("1000")  # if memory runs out, the kernel kills this process instead of the worker
+    # Forbid other processes to read the memory of this process.
+    # An exec ends this protection, unless the command's file is executable but not readable.
     _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
     _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     forbid_other_files(libc, wanted["read"], wanted["write"])
@@ -88,11 +88,11 @@ def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
 def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
     """Deny access to all files and directories except the named ones with Landlock (Linux 5.13 or newer).
 
-    This also hides the worker's environment and memory, which are files in /proc.
+    The files in /proc with the worker's environment and memory are not accessible either.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
-        return  # the kernel has no Landlock; the worker logged that at startup
+        return  # the kernel has no Landlock, which the worker logged at startup
     handled = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
     sockets = 3 if version >= 4 else 0  # noqa: PLR2004
     scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - scopes for signals and abstract sockets
@@ -113,15 +113,15 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
 def filter_calls(libc: ctypes.CDLL) -> None:
     """Install a seccomp filter for system calls. This needs no privilege.
 
-    No process can make a socket, so even a decoder that runs an attacker's code has no network.
-    No process can leave the process group, which is killed as a whole.
+    The filter forbids sockets, so that even a decoder that runs an attacker's code has no network.
+    A process can't leave the process group, so that killing the group kills all processes.
     """
     if os.uname().machine not in _CALLS:
         return
     audit, sockets, group_changes = _CALLS[os.uname().machine]
     load, equal, at_least, decide = 0x20, 0x15, 0x35, 0x06
-    # `refuse` fails the call with EPERM. `pretend` reports success without making the call.
-    # Because `pretend` changes nothing, a program that wants to become a daemon is still killed with its process group.
+    # With `refuse`, the call fails with EPERM. With `pretend`, the call reports success but does nothing.
+    # A program that tries to become a daemon continues, but stays in the process group and is killed with the group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
         (load, 0, 0, 4),  # load the architecture of the system call
@@ -141,16 +141,16 @@ def filter_calls(libc: ctypes.CDLL) -> None:
 
 
 def _require(result: int, right: str) -> None:
-    """Exit if the system call that takes a right away failed, because the command must not run with that right."""
+    """Exit if a system call failed to take away a right, because the command must not run with the right."""
     if result < 0:
         sys.exit(f"this child could not be denied {right}: {os.strerror(ctypes.get_errno())}")
 
 
 def protections() -> dict[str, bool]:
-    """Return which protections this system has. On a current Linux all are True.
+    """Return for each protection whether this system has the protection. A current Linux has all protections.
 
     `files`: a child can't open files that were not named. `network`: a child can't make sockets.
-    `escape`: a child can't leave its process group, which is killed as a whole.
+    `escape`: a child can't leave its process group, so that killing the group kills all processes.
     `survival`: a child is killed if the worker dies.
     """
     if sys.platform != "linux":
@@ -167,7 +167,7 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # main() returns only if a module shall run: any other command replaces this process. Only modules need runpy.
+    # main() returns only if the argument names a module. runpy is imported late, because only modules need runpy.
     import runpy
 
     sys.argv[:2] = []

@@ -1,6 +1,6 @@
 """The render engine: runs the steps of a render in order, from the uploaded file to the verified result.
 
-`python -m anb_worker.render.engine` composes the cards into SHIPPED. The build of the container image runs it.
+The build of the container image runs `python -m anb_worker.render.engine`, which composes the cards into SHIPPED.
 """
 
 import hashlib
@@ -35,20 +35,20 @@ from anb_worker.render.sandbox import ChildLimits, blame, run
 _log = structlog.get_logger(__name__)
 
 SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
-"""The folder of the project's own cards that were composed when the worker was installed. The folder may be missing."""
+"""The folder for cards of the project that were composed when the worker was installed. The folder may be missing."""
 
 _MAX_ALLOC_BYTES = 512 * 1024**2
 """The largest block of memory that ffmpeg may allocate, in bytes."""
 _MOST_THREADS = 8
-"""Maximum number of threads. More threads use more memory and do not make encoding at 720p faster."""
+"""Maximum number of threads. Additional threads use more memory and do not make encoding at 720p faster."""
 
 
 class RenderEngine:
-    """Makes finished videos with ffmpeg; implements anb_core.ports.renderer.Renderer.
+    """Makes finished videos with ffmpeg. Implements anb_core.ports.renderer.Renderer.
 
-    `cache_dir` is the folder of the card cache. `shipped` is a read-only folder with cards that exist already.
-    `ffmpeg` is by default the program of imageio-ffmpeg.
-    `threads` is by default the number of processors, but at most 8.
+    `cache_dir` is the folder of the card cache. `shipped` is a read-only folder with cards, and may be missing.
+    `ffmpeg` is the path of the ffmpeg binary. Default: the binary of the package imageio-ffmpeg.
+    `threads` is the number of threads. Default: the number of processors, but at most 8.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class RenderEngine:
         self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
-        """Compose the project's own cards if they do not exist yet, so that no job waits 10 seconds for the cards.
+        """Compose the project's own cards if the cards do not exist yet, so that no job waits 10 seconds for the cards.
 
-        Also logs a warning that names the protections of the sandbox that this system lacks.
+        Logs a warning if this system lacks protections of the sandbox.
 
         Raises:
             Transient: the cards can't be composed.
-            AnbError: the error that `stop.ask` was called with.
+            AnbError: a stop was requested, with this error (see `Stop`).
         """
         self._check_tool()
         if missing := [name for name, holds in protections().items() if not holds]:
@@ -97,7 +97,7 @@ class RenderEngine:
         stop: Stop,
         resources: Resources,
     ) -> Rendered:
-        """See anb_core.ports.renderer."""
+        """Make a finished video. See anb_core.ports.renderer."""
         self._check_tool()
         render = _Render(
             tool=self._tool,
@@ -126,7 +126,7 @@ class RenderEngine:
 
 @dataclass(slots=True, kw_only=True)
 class _Render:
-    """The state of one render. Each step is a method that uses the fields and files of the steps before it."""
+    """The state of one render. Each step is a method that uses the fields and files of earlier steps."""
 
     tool: Tool
     input_limits: InputLimits
@@ -145,7 +145,7 @@ class _Render:
     def probe(self, _report: Callable[[float], None]) -> None:
         """Probe the upload, choose the cards, and plan the render. Most unusable uploads are rejected in this step."""
         facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
-        # Planning without cards rejects bad input before any card has to be made.
+        # Plan without cards first, to reject bad input before a card has to be made.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
         if self.edit.intro.enabled:
             self.intro = self.cards.intro(self.resources.intro, self.stop)
@@ -160,7 +160,7 @@ class _Render:
         )
 
     def main(self, report: Callable[[float], None]) -> None:
-        """Render the pictures of the main part, which takes about 90 % of the time."""
+        """Render the picture of the main part. This step takes about 90 % of the time."""
         watermark = None
         if self.plan.watermark:
             watermark = self.cards.watermark(self.resources.watermark, self.stop)
@@ -179,7 +179,7 @@ class _Render:
         check_pictures(self.plan, ffmpeg_commands.parse_moments(decoded.read_text()))
 
     def audio(self, _report: Callable[[float], None]) -> None:
-        """Encode the sound of the whole video, from the main part and the cards."""
+        """Encode the sound of the finished video from the sound of the main part and of the cards."""
         main = None
         if self.plan.audio_index is not None:
             main, decoded = self._file("main.nut"), self._file("heard.txt")
@@ -216,7 +216,7 @@ class _Render:
         self._run(command, "laying the title over the intro", [self.intro.picture])
 
     def join(self, _report: Callable[[float], None]) -> None:
-        """Join intro, main part and outro without encoding them again, and add the sound."""
+        """Join intro, main part and outro without another encoding, and add the sound."""
         listing = self._file("parts.txt")
         if self.plan.outro_frames:
             shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
@@ -232,7 +232,7 @@ class _Render:
             raise Transient("verification_failed", f"The output is not what was planned: {'; '.join(flaws)}.")
 
     def rendered(self) -> Rendered:
-        """Describe the finished file."""
+        """Return the facts about the finished file."""
         path = self._file("output.mp4")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -241,7 +241,7 @@ class _Render:
         return Rendered(path, size, digest, width=WIDTH, height=HEIGHT, duration=plan.duration, frames=plan.frames)
 
     def _parts(self) -> list[tuple[Path, int]]:
-        """Return the parts of the output in their order: for each part its file and its number of frames."""
+        """Return the file and the number of frames of each part of the output, in order."""
         frames = {"intro": self.plan.intro_frames, "main": self.plan.main_frames, "outro": self.plan.outro_frames}
         return [(self._file(f"{name}.mp4"), count) for name, count in frames.items() if count]
 
@@ -265,7 +265,7 @@ class _Render:
             raise blame(finished, doing, of_upload=of_upload)
 
 
-# Each step: its name, the progress at its start and at its end (from measured durations), and its method.
+# For each step: the name, the progress at the start and at the end (from measured durations), and the method.
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),

@@ -1,9 +1,8 @@
 """Builds the ffmpeg commands of a render. These functions run no command and open no file.
 
-The parts of a video are encoded separately and joined without encoding them again.
-The parts can be joined because every part is encoded with the options of `_encode`.
-With these options x264 writes the same headers for all parts (stitchable=1).
-All parts also have the same time base, size and frame rate.
+Each part of a video is encoded separately, and the parts are joined without another encoding.
+Joining is possible because all parts have the same headers, time base, size and frame rate.
+The headers are the same because `_encode` passes the same options for all parts, such as stitchable=1.
 """
 
 import re
@@ -26,34 +25,35 @@ _TICKS_A_TURN = 2**33
 """The clock of MPEG-TS begins at 0 again after this many ticks."""
 
 MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
-"""x264's crf (a lower value means better quality). MASTER_QUALITY is for a card that is encoded a second time.
-CARD_QUALITY is for other cards, whose soft gradients would show compression. _QUALITY is for main parts.
+"""The option crf of x264 (a lower value means better quality) for three kinds of files.
+MASTER_QUALITY is for a card that is encoded a second time, and _QUALITY is for main parts.
+CARD_QUALITY is for other cards. Cards have soft gradients, in which strong compression would be visible.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""Maximum error of sound timestamps that is not corrected, in seconds. People notice 40 ms, but jitter is shorter."""
+"""Maximum error of sound timestamps that is not corrected, in seconds. People do not notice an error below 40 ms."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-# Without tone mapping, the HDR clip of a phone would look pale. 203 nits is the reference white of HDR.
+# Without tone mapping, the colors of an HDR clip would be pale. 203 nits is the reference white of HDR.
 _TONE_MAPPING = (
     "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
     "zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
 _CAN_NOT_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
-# The output must not reveal where a clip was recorded, or who recorded the clip.
+# Remove metadata, because metadata may contain the place of a recording or the name of a person.
 _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """The ffmpeg program that is run, and its limits."""
+    """The ffmpeg binary and its limits."""
 
     path: PurePath
     max_pixels: int
     """Maximum number of pixels in one picture of an upload."""
     max_alloc: int
-    """The largest block of memory that ffmpeg allocates, in bytes."""
+    """The largest block of memory that ffmpeg may allocate, in bytes."""
     threads: int
     """The number of threads of each codec."""
 
@@ -63,9 +63,9 @@ class Sound:
     """The sound of one part of the output."""
 
     frames: int
-    """The length of the part, in video frames of the output."""
+    """The length of the part, as a number of video frames of the output."""
     file: PurePath | None = None
-    """The NUT file that extract_command wrote. None means silence."""
+    """A NUT file with the sound, made by `extract_command`. None means silence."""
 
 
 def picture_command(
@@ -73,24 +73,24 @@ def picture_command(
 ) -> list[str]:
     """Build the command that renders the picture of the main part: exactly `main_frames` frames.
 
-    The command also writes the time of each decoded frame to the file `decoded` (see parse_moments).
+    The command also writes the time of each decoded frame to the file `decoded`. See `parse_moments`.
     """
     seconds = plan.main_frames / FPS
-    # settb sets a finer time base. The file's own time base may have one tick per frame, and would round timestamps.
-    # max() moves the time of a picture that appeared before the cut to 15 ms, which is rounded to frame 0.
-    # If max() moved the time to 0, ffmpeg would drop a picture that ends before the cut.
+    # settb sets a finer time base, because a file's time base with one tick per frame would round timestamps.
+    # max() changes the time of a frame before the cut to 15 ms, which is rounded to frame 0.
+    # With the time 0 instead of 15 ms, ffmpeg would drop a frame that ends before the cut.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
         f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
     if watermark is not None:
-        # format=yuv420: if overlay blended in RGB, it would take three to four times as much CPU time.
+        # format=yuv420: an overlay in RGB would take three to four times as much CPU time.
         graph += f"[main];[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:format=yuv420"
     graph += f",setparams={_COLOR}[v]"
     return [
         *_ffmpeg(tool),
-        # The filter graph scales each frame separately, so the graph is not rebuilt when the picture size changes.
+        # Do not rebuild the filter graph when the picture size changes: the graph scales each frame separately.
         *("-reinit_filter", "0"),
         *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
         *(_trusted_input("png_pipe", watermark) if watermark is not None else ()),
@@ -104,10 +104,10 @@ def picture_command(
 def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
     """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
-    Timestamps are kept, with 0 at the start of the main part.
-    The command also writes the time and the number of samples of each decoded frame to `decoded` (see parse_spans).
-    Sound has a separate command, because ffmpeg rebuilds the filter graph when a stream changes its channels midway.
-    The filters of the new graph then count from 0 again.
+    Timestamps stay the same, except that the main part starts at 0.
+    The command also writes the time and the number of samples of each decoded frame to `decoded`. See `parse_spans`.
+    Sound has a separate command, because ffmpeg rebuilds the filter graph when the channels of a stream change.
+    The filters of a rebuilt graph count from 0 again.
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
@@ -121,11 +121,11 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 
 
 def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
-    """Change an extract_command that failed because ffmpeg can't mix the channels: copy two channels unmixed.
+    """Change an `extract_command` that failed because ffmpeg can't mix the channels: use two channels without mixing.
 
-    Returns None when `stderr` reports another failure.
-    ffmpeg can mix the channels of loudspeakers in a room, but not dual mono, discrete channels or Ambisonics.
-    The first channel of Ambisonics has the sound from all directions, so both output channels get this channel.
+    Returns None if `stderr` shows that the command failed for another reason.
+    ffmpeg can't mix dual mono, discrete channels or Ambisonics.
+    For Ambisonics, both output channels get the first channel, which has the sound from all directions.
     """
     message = _CAN_NOT_MIX.search(stderr)
     if message is None or "-af" not in command:
@@ -136,21 +136,21 @@ def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
 
 
 def parse_moments(notes: str) -> list[float]:
-    """Parse the `decoded` file of picture_command: the time in seconds at which each decoded frame is shown."""
+    """Parse the file `decoded` of `picture_command`. Returns the presentation time of each frame, in seconds."""
     return [float(line) for line in notes.split()]
 
 
 def parse_spans(notes: str) -> list[tuple[float, float]]:
-    """Parse the `decoded` file of extract_command: start and end of each decoded frame of sound, in seconds."""
+    """Parse the file `decoded` of `extract_command`. Returns start and end of each sound frame, in seconds."""
     spans = (line.split() for line in notes.splitlines())
     return [(float(begin), float(begin) + int(samples) / SAMPLE_RATE) for begin, samples in spans]
 
 
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
-    """Build the command that encodes the sound of the whole video: each part gets as many samples as its frames need.
+    """Build the command that encodes the sound of the finished video. The sound of each part is as long as its frames.
 
-    The picture is joined from encoded parts, but the sound is not.
-    Each encoded part of the sound would end a bit too early or too late, and these errors would add up.
+    The sound is encoded in one run, and not joined from encoded parts.
+    An encoded part has a whole number of AAC frames, so that joined parts would be too long or too short.
     """
     inputs: list[str] = []
     chains: list[str] = []
@@ -159,7 +159,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
         if sound.file is None:
             chain = f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
         else:
-            # async fills gaps over _UNNOTICED_SECONDS with silence. first_pts keeps the delay of late sound.
+            # async fills gaps longer than _UNNOTICED_SECONDS with silence. first_pts=0 adds silence before late sound.
             chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
             inputs += _trusted_input("nut", sound.file)
             files += 1
@@ -168,7 +168,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
     joined = "".join(f"[s{number}]" for number in range(len(chains)))
     graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
     encode = ("-c:a", "aac", "-b:a", "160k", *_NO_METADATA, "-f", "mp4")
-    # -copyts: without this option, ffmpeg would move sound that begins late to time 0.
+    # Without -copyts, ffmpeg would move sound that begins late to the time 0.
     return [*_ffmpeg(tool), "-copyts", *inputs, "-filter_complex", graph, "-map", "[a]", *encode, _url(output)]
 
 
@@ -194,7 +194,7 @@ def title_command(
 
 
 def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output: PurePath) -> list[str]:
-    """Build the command that encodes a composed card, so that it can be joined. `quality` is x264's crf."""
+    """Build the command that encodes a composed card with the headers for joining. `quality` is x264's crf."""
     graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
         *(*_ffmpeg(tool), *_trusted_input("mov", drawn)),
@@ -203,14 +203,14 @@ def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output:
 
 
 def join_list(parts: Sequence[tuple[str, int]]) -> str:
-    """Return the list that join_command reads. `parts`: names of files in the folder of the list, and frame counts."""
+    """Return the list file for `join_command`. `parts` has file names (in the list's folder) and numbers of frames."""
     return "".join(f"file '{name}'\nduration {frames / FPS:.9f}\n" for name, frames in parts)
 
 
 def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath) -> list[str]:
-    """Build the command that joins the parts and the sound without encoding them again.
+    """Build the command that joins the parts and the sound without another encoding.
 
-    The option +faststart puts the index of the file at its beginning.
+    The option +faststart puts the index at the beginning of the file.
     """
     return [
         *_ffmpeg(tool),
@@ -226,7 +226,7 @@ def _from_start(reading: Reading, plan: RenderPlan) -> str:
 
 
 def _looks(plan: RenderPlan) -> str:
-    """Return the filters from [picture] to frames of the output: one chain per picture format (look), then concat."""
+    """Return the filters that turn [picture] into output frames. Each picture format (look) has a chain of its own."""
     if len(plan.looks) == 1:
         return f"[picture]{_look(plan, plan.looks[0])}"
     count = len(plan.looks)
@@ -236,9 +236,8 @@ def _looks(plan: RenderPlan) -> str:
         # The next chain begins at the frame of the output that is nearest to the change of the picture format (look).
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
-        # The filters that follow can't handle pictures that change their size.
-        # Because of this, each picture is scaled to the size of its picture format (look).
-        # The color tags are set too, because a decoder may keep the tags of the previous format.
+        # Scale each frame to the size of its picture format (look), because later filters need frames of one size.
+        # Set the color tags too, because a decoder may keep the tags of the previous format.
         matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
         same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
@@ -249,9 +248,9 @@ def _looks(plan: RenderPlan) -> str:
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for one picture format (look): deinterlace, set the frame rate, and fit into the frame."""
-    # With start_time, a picture that appeared before the cut is shown from the cut on.
-    # If the first picture comes after the cut, this picture is shown early, so that no black is shown.
-    # Callers limit the number of frames by `end_frame`, because `fps` adds frames where timestamps have gaps.
+    # With start_time, the output begins at the cut with the last frame before the cut.
+    # Without such a frame, the first frame after the cut is shown early, so that no black is shown.
+    # Callers limit the number of frames by `end_frame`, because `fps` adds frames in gaps of the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -260,22 +259,22 @@ def _look(plan: RenderPlan, look: PlannedLook) -> str:
 
 def _fit(color: ColorPlan) -> str:
     """Return the filters that fit a picture into the frame, with black bars, square pixels, 8 bits and BT.709."""
-    # `dar` is the display aspect ratio. max(2, ...): a picture that is as thin as a line does not vanish.
+    # `dar` is the display aspect ratio. max(2, ...) gives very wide or very tall pictures at least 2 pixels.
     fit = f"scale=w='max(2,2*round(min({WIDTH},{HEIGHT}*dar)/2))':h='max(2,2*round(min({HEIGHT},{WIDTH}/dar)/2))'"
     fit += ":flags=bicubic:eval=frame"
-    # Transparent pixels are shown on black.
+    # premultiply makes the background of transparent pixels black.
     blend = ",premultiply=inplace=1" if color.alpha else ""
     if color.by == "scaler":
         assumed = f":in_color_matrix={color.matrix}" if color.assumed else ""
         steps = f"{fit}{assumed}:out_color_matrix=bt709:out_range=tv{blend}"
     else:
-        # The picture is scaled first, so that fewer pixels have to be converted.
+        # Scale the picture first, so that the color conversion has fewer pixels.
         steps = f"{_hide_matrix(color)}{fit}{blend},{_convert(color)}"
     return f"{steps},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """Return a filter that hides the color matrix, because the scaler rejects unknown matrices, even if unused."""
+    """Return a filter that replaces the tag of the color matrix, because the scaler rejects unknown matrices."""
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 
@@ -294,11 +293,10 @@ def _convert(color: ColorPlan) -> str:
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """Return the options of the video encoder. Only `quality` differs between parts, and headers stay the same."""
+    """Return the options of the video encoder. `quality` may differ between parts, without an effect on the headers."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
-        # Every player of level 3.1 must support this bit rate, even for a video full of noise.
-        # The maximum bit rate also limits the size of the file.
+        # Every player of level 3.1 supports this maximum bit rate, which also limits the size of the file.
         *("-maxrate", "10M", "-bufsize", "15M", "-x264-params", "stitchable=1", "-threads", str(tool.threads)),
         *("-g", str(2 * FPS), "-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
     ]
@@ -319,10 +317,10 @@ def _ffmpeg(tool: Tool) -> list[str]:
 def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
     """Return the options for an uploaded file as input.
 
-    The demuxer is forced, because a playlist named .mp4 would make ffmpeg read other files.
+    The options fix the demuxer. Otherwise a playlist with the name .mp4 would make ffmpeg read other files.
     """
     demuxer = DEMUXERS[plan.container]
-    # With -noaccurate_seek, frames before the cut are decoded too. The filter graph decides which frame the cut shows.
+    # With -noaccurate_seek, ffmpeg also decodes frames before the cut, so that the filter graph can use these frames.
     seek: tuple[str, ...] = ()
     if reading.seek is not None:
         seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")
@@ -333,14 +331,14 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
-        # -copyts keeps the file's timestamps. Else each command would move the first timestamp that it reads to 0.
-        # Picture and sound, which two commands read, would then no longer be in sync.
+        # -copyts keeps the file's timestamps. Otherwise each command would change its first timestamp to 0.
+        # Two commands read picture and sound, so picture and sound would no longer be in sync.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 
 
 def _right_clock(container: Container, reading: Reading) -> str:
-    """Return a bitstream filter that repairs timestamps that jump, and drops packets before the first needed one."""
+    """Return a bitstream filter that repairs jumps of timestamps, and drops packets before the first needed packet."""
     first = reading.stretches[0]
     since, moved = str(first.since), str(first.place - first.since)
     for before, stretch in pairwise(reading.stretches):

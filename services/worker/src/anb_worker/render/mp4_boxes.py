@@ -1,4 +1,4 @@
-"""Reads the boxes of an MP4 file: the sections that the file consists of."""
+"""Reads the boxes of an MP4 file. An MP4 file is a sequence of boxes."""
 
 import os
 import struct
@@ -12,23 +12,23 @@ _MOST_BOXES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An outermost box: no other box contains it."""
+    """A box that is not inside another box."""
 
     kind: str
     """The type of the box, four characters such as `moov`."""
     start: int
     """The offset of the box, in bytes from the beginning of the file."""
     end: int
-    """The offset of the box's end in bytes, according to the header. This offset may be beyond the end of the file."""
+    """The offset of the box's end in bytes, according to the header. The offset may be beyond the end of the file."""
 
 
 def boxes(path: Path) -> Iterator[Box]:
-    """Yield the outermost boxes of a file, up to its end or to the first bytes that are not a valid box."""
+    """Yield the outermost boxes of a file, up to the end of the file or to the first bytes that are not a valid box."""
     start = 0
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         for _ in range(_MOST_BOXES):
-            if start >= size:  # without this check, seek would fail for a huge offset
+            if start >= size:  # seek fails for a huge offset
                 return
             file.seek(start)
             head = file.read(16)

@@ -1,13 +1,13 @@
-"""Runs each program that reads an upload (ffmpeg, the probe) as a child process with few rights, and can kill it.
+"""Runs programs that read uploads, such as ffmpeg and the probe, as child processes with few rights.
 
 On every system a child has its own process group and an environment without secrets.
 A child also has limits on memory, CPU time, file size and open files.
-The whole process group is killed by SIGKILL.
-ffmpeg can ignore SIGTERM, for example when a file has a gap in its timestamps.
+The process group of a child is killed by SIGKILL, because ffmpeg can ignore SIGTERM.
+For example, ffmpeg ignores SIGTERM when a file has a gap in its timestamps.
 
 On Linux the kernel also kills the child when the worker dies.
 The child can neither make sockets nor leave its process group (seccomp).
-The child can open only the files that were named (Landlock, from Linux 5.13).
+The child can open only the files that the caller named (Landlock, from Linux 5.13).
 No other process can read the memory of a Python child. Other systems lack these protections.
 """
 
@@ -34,20 +34,20 @@ _log = structlog.get_logger(__name__)
 
 _DROP_RIGHTS = Path(__file__).with_name("drop_rights.py")
 _POLL_SECONDS = 0.05
-"""Seconds between two checks of `stop`. A child is killed at most this long after the request to stop."""
+"""Seconds between two checks of `stop`. A child is killed at most this many seconds after a stop request."""
 _DRAIN_SECONDS = 1.0
-"""Seconds for which a pipe is still read after the child's whole group was killed, if another process holds it open."""
+"""After the child's process group was killed: maximum wait for more data in the pipes, in seconds."""
 _KEPT_OF_STDOUT = 1024 * 1024
 _KEPT_OF_STDERR = 16 * 1024
-"""Number of bytes that are kept from the end of each stream."""
+"""Number of bytes kept from the end of stdout and from the end of stderr."""
 _LOGGED_OF_STDERR = 2000
-"""Number of characters that are logged from the end of stderr."""
+"""Number of characters logged from the end of stderr."""
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
-"""The signals that end a decoder that crashes on its input. Other signals come from another process."""
+"""The signals of a crash, which the input may cause. Other signals come from other processes."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
 _SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
-"""Messages of system errors. If a child prints one, the content of its file is not the cause."""
-# Paths that every program reads at its start: shared libraries and their cache, locales, the number of processors.
+"""Messages of system errors. If a child prints such a message, the content of the upload is not the cause."""
+# Paths that every program reads at its start: libraries, the cache of libraries, locales, the number of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
 
@@ -58,7 +58,7 @@ class ChildLimits:
     cpu_seconds: int = 900
     """Maximum CPU time, in seconds."""
     wall_seconds: float = 1800.0
-    """Maximum time from the start of the child to its end, in seconds."""
+    """Maximum running time of the child, in seconds."""
     memory_bytes: int = 4 * 1024**3
     """Maximum size of the address space, in bytes."""
     file_bytes: int = 1024**3
@@ -68,12 +68,12 @@ class ChildLimits:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The exit of a child and the end of its output."""
+    """The exit code of a child and the end of the child's output."""
 
     code: int
     """The exit code, or the negative number of the signal that killed the child."""
     exhausted: bool
-    """Whether the child used up its CPU time."""
+    """Whether the child reached its limit of CPU time."""
     stdout: str
     """The end of the output, at most _KEPT_OF_STDOUT bytes."""
     stderr: str
@@ -89,15 +89,15 @@ def run(
     read: Iterable[Path] = (),
     on_line: Callable[[str], None] | None = None,
 ) -> Finished:
-    """Run a command and wait for its end. `workdir` is its current directory and the only folder that it may write to.
+    """Run a command and wait for its end. `workdir` is the command's current directory and its only writable folder.
 
-    The command may read its own file, the system's files, `workdir`, and the files and directories in `read`.
-    `on_line` gets each line of standard output as it arrives. Without `on_line` the output is in the result.
-    The child is dead when this function returns or raises.
+    The command may read its own binary, the system's files, `workdir`, and the files and directories in `read`.
+    `on_line` is called at once with each line of stdout. Without `on_line`, stdout is in the result.
+    The child has ended when this function returns or raises.
 
     Raises:
-        Transient: `timed_out` means that the child ran longer than `limits.wall_seconds`.
-        AnbError: the error that `stop.ask` was called with.
+        Transient: `timed_out`: the child ran longer than `limits.wall_seconds`.
+        AnbError: a stop was requested, with this error (see `Stop`).
     """
     launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
     return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)
@@ -141,7 +141,7 @@ def _run(
                 stop.check()
                 if time.monotonic() > deadline:
                     raise Transient("timed_out", f"{name} took over {limits.wall_seconds:.0f} s and was killed.")
-            # Kill processes that the child started and that still run, because they hold the pipes open.
+            # Kill the processes that the child started. A running process would keep the pipes open.
             _kill(child)
             while selector.get_map() and _read_some(selector, _DRAIN_SECONDS):
                 pass
@@ -151,7 +151,7 @@ def _run(
 
 
 def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
-    """Wait at most `within` seconds for data, and read the data. Returns False when no data arrives."""
+    """Wait at most `within` seconds for data, and read the data. Returns False if no data arrived."""
     ready = selector.select(within)
     for key, _ in ready:
         if not key.data.take(os.read(key.fd, 65536)):
@@ -160,12 +160,11 @@ def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
 
 
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
-    """Return the error to raise for a child that failed, and log the end of its stderr.
+    """Return the error to raise for a child that failed, and log the end of the child's stderr.
 
-    `doing` says what the child did, as part of a sentence for the messages.
-    `of_upload` is True if the child read an upload.
-    In this case, each error that the file's content can cause becomes BadInput, because the next try would also fail.
-    The message never repeats stderr, which contains paths of this machine.
+    `doing` describes the child's work in the error's message, such as "rendering the picture".
+    `of_upload` is True if the child read an upload. Then an error that the upload can cause becomes BadInput.
+    The error's message does not contain stderr, because stderr contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
     stderr = finished.stderr.lower()
@@ -183,13 +182,13 @@ def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbErro
 
 
 def _fault_of_upload(finished: Finished, stderr: str) -> BadInput | None:
-    """Return the error to raise if the upload made the child fail, or None if no upload can cause this failure."""
+    """Return the error to raise if the upload made the child fail, or None if the failure has another cause."""
     if finished.exhausted:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."
         )
     if any(words in stderr for words in _MEMORY_WORDS):
-        # The limit of address space is always the same, so the next try would reach the limit too.
+        # The next try has the same limit of address space, and would fail too.
         return BadInput("too_demanding", "The video takes far more memory than a video should; export it again.")
     if any(words in stderr for words in _SYSTEM_WORDS) or (finished.code < 0 and -finished.code not in _CRASHES):
         return None
@@ -213,28 +212,27 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
             if child.returncode is None:
                 _kill(child)
                 child.wait()
-            # The first process of a container (PID 1) becomes the parent of orphaned processes and has to reap them.
+            # Reap the processes of the group. In a container, the worker (PID 1) becomes the parent of orphans.
             with suppress(ChildProcessError):
                 while os.waitpid(-child.pid, 0):
                     pass
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child's process group. Call this before the child is reaped: later, a new process may get its id."""
+    """Kill a child's process group. Call this before the child is reaped, because a reaped child's id may be reused."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether a child has ended. The child is not reaped here (WNOWAIT), so that no other process can get its id."""
+    """Whether a child has ended. The child is not reaped (WNOWAIT), so that the child's id can't be reused."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
-    """Reap a child that has ended, and return the resources that it used.
+    """Reap a child that has ended, and return the CPU time and memory that the child used.
 
-    wait4 returns the CPU time that the child used.
-    The exit code does not show that the limit of CPU time was reached, because ffmpeg catches SIGXCPU.
+    The exit code of ffmpeg does not show that the limit of CPU time was reached, because ffmpeg catches SIGXCPU.
     """
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -242,13 +240,13 @@ def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 
 class _Tail:
-    """Keeps at most the last `most` bytes of a stream. With `on_line`, keeps only the line that is not complete yet."""
+    """Stores at most the last `most` bytes of a stream. With `on_line`, only an incomplete line is stored."""
 
     def __init__(self, most: int, on_line: Callable[[str], None] | None = None) -> None:
         self._most, self._on_line, self._bytes = most, on_line, bytearray()
 
     def take(self, chunk: bytes) -> bool:
-        """Add a chunk of the stream. Returns False at the end of the stream, which is an empty chunk."""
+        """Add a chunk of the stream. Returns False if the chunk is empty, which means the end of the stream."""
         self._bytes += chunk
         if self._on_line is not None:
             *lines, self._bytes = self._bytes.split(b"\n")
@@ -262,7 +260,7 @@ class _Tail:
 
 
 def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Path]) -> str:
-    """Return the argument RIGHTS of drop_rights.py as JSON."""
+    """Return the JSON for the argument RIGHTS of drop_rights.py."""
     cpu, memory, file, files = limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files
     return json.dumps(
         {
@@ -282,9 +280,9 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
 
 
 def _environment(workdir: Path) -> dict[str, str]:
-    """Return the environment of a child, without the worker's own variables such as credentials.
+    """Return the environment variables of a child, without those of the worker, such as credentials.
 
-    MALLOC_ARENA_MAX is 2. With the default, glibc's malloc reserves 64 MB of address space for each thread.
+    MALLOC_ARENA_MAX limits the address space. By default glibc's malloc reserves 64 MB for each thread.
     """
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     own = {

@@ -1,6 +1,6 @@
-"""The program that examines a finished file: its packets, and whether each part can be decoded from its first frame.
+"""The program that examines a finished file: the packets, and whether each part can be decoded separately.
 
-`child_programs.examine_output` starts this program in the sandbox and reads its output, OutputFacts as JSON:
+`child_programs.examine_output` starts this program in the sandbox. The program prints OutputFacts as JSON:
 `python -m anb_worker.render.verify OUTPUT FRAMES:PART...`
 """
 
@@ -22,7 +22,7 @@ from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE
 from anb_worker.render.mp4_boxes import boxes
 
 _COLORS = {1: "bt709"}
-"""Names of color matrices by their numbers in ITU-T H.273. Only the output's own matrix is needed."""
+"""Names of color matrices by their numbers in ITU-T H.273. Only the matrix of the output format is listed."""
 
 
 def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
@@ -38,7 +38,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # Durations never show a gap: libavformat computes a packet's duration from the next packet's timestamp.
+        # Compare timestamps, because libavformat's durations of packets never show a gap.
         gaps = sum(
             _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
             for a, b in pairwise(sounds)
@@ -67,11 +67,11 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
 
 
 def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], frames: list[int]) -> int:
-    """Count the parts whose first frame has a wrong time, is no keyframe, or can't be decoded on its own."""
+    """Count the parts whose first frame has a wrong time, is no keyframe, or can't be decoded separately."""
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # The packets are split by frame counts, because a seek by decoding times would skip a part with a single frame.
+        # Split the packets by numbers of frames, because a seek by decoding times would skip a part with one frame.
         part = pictures[first : first + count]
         seekable = bool(part) and part[0].dts in keyframes
         bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)
@@ -80,7 +80,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
 
 
 def _begin(headers: bytes | None, part: list["Packet[Stream]"]) -> Fraction | None:
-    """Return the time in seconds of the first frame that a new decoder returns for a part, or None on an error."""
+    """Return the time in seconds of the first frame that a new decoder returns for a part. None after an error."""
     decoder = CodecContext.create("h264", "r")
     decoder.extradata = headers
     try:

@@ -37,18 +37,18 @@ from anb_worker.render.probe.streams import (
 from anb_worker.render.probe.wholeness import is_whole
 
 _MOST_HELD_BACK = 16
-"""Maximum number of frames that a decoder may hold back before it returns the first frame."""
+"""Maximum number of frames that a decoder may read before the decoder returns the first frame."""
 
 _SEEKS = (1.0, 10.0)
-"""Reading begins this many seconds before the kept part.
+"""Seconds before the kept part at which reading begins.
 
 Audio decoders need some earlier packets, and sound may be stored far from the frames of the same time.
-If the first value is not enough, the second value is tried, and then the beginning of the file.
+The first value is tried first, then the second value, and then reading from the beginning of the file.
 """
 
 
 def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds: float = inf) -> SourceFacts:
-    """Return what a file contains, and which frames and sound of the kept part it really has.
+    """Return the facts about a file: the streams, and the frames and sound of the kept part that the file really has.
 
     `start` and `length` of the kept part are in seconds.
     A stream whose frames have more than `max_pixels` pixels is not decoded.
@@ -62,8 +62,8 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         return SourceFacts(container=container, state="cut_off")
     window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
-        # If the kept part is near the beginning of the file, a seek saves little time.
-        # MPEG-TS has no index, and all its timestamps have to be read to find the jumps.
+        # Without a seek, reading a kept part near the beginning of the file takes little more time.
+        # MPEG-TS has no index, and all timestamps have to be read to find jumps of timestamps.
         for back in _SEEKS if start > _SEEKS[0] and container is not Container.MPEG_TS else ():
             facts = window.find_facts(back)
             if facts is not None:
@@ -74,13 +74,13 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
 
 
 def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
-    """Do nothing: the Watch callback of a scan that decodes no frames."""
+    """Do nothing. This is the Watch callback of a scan that decodes no frames."""
 
 
 def _lacks_index(path: Path) -> bool:
     """Return whether an MP4 file has valid boxes up to its end, but no complete index (`moov`).
 
-    The index is checked here, because libavformat reads an incomplete index as a shorter video without sound.
+    This check is necessary because libavformat accepts an incomplete index, as a shorter video without sound.
     """
     size, end = path.stat().st_size, 0
     for box in boxes(path):
@@ -92,7 +92,7 @@ def _lacks_index(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The part of a file from `start` to `until`, in seconds of a player's clock."""
+    """The part of a file from `start` to `until`. Both are seconds of a player's clock."""
 
     container: Container
     path: Path
@@ -102,7 +102,7 @@ class _Window:
     max_seconds: float
 
     def find_facts(self, back: float | None) -> SourceFacts | None:
-        """Open the file and describe it, or return None when reading began too late to find all of the kept part.
+        """Open and describe the file. Returns None if reading began too late for the beginning of the kept part.
 
         Reading begins `back` seconds before the kept part, or at the beginning of the file when `back` is None.
         """
@@ -112,7 +112,7 @@ class _Window:
             "codec_whitelist": ",".join(DECODERS),
             "max_streams": str(MOST_STREAMS),
         }
-        # Text tags may have any encoding, even an invalid one. The probe does not use text tags.
+        # Ignore errors in text tags, which may have any encoding. The probe does not use text tags.
         with av.open(
             f"file:{self.path}", format=DEMUXERS[self.container], options=options, metadata_errors="replace"
         ) as opened:
@@ -128,14 +128,14 @@ class _Window:
         if video is None:
             return facts
         facts = replace(facts, video=video_facts(video))
-        # If the upload will be rejected, none of its packets is decoded.
+        # Decode no packets of an upload that will be rejected.
         if codec_name(video) not in VIDEO_CODECS or video.width * video.height > self.max_pixels:
             return facts
         if facts.audio is not None and not facts.audio.decodable:
             return facts
-        # A frame in the middle of the file may be larger than the headers say.
+        # Also limit the size of decoded frames, because a frame may be larger than the size in the headers.
         video.codec_context.options = {"max_pixels": str(ffmpeg_max_pixels(self.max_pixels))}
-        video.codec_context.thread_count = 1  # only a few frames are decoded, and more threads use more memory
+        video.codec_context.thread_count = 1  # one thread is enough for the few decoded frames
         return self._read(opened, video, audio, back, facts)
 
     def _read(
@@ -147,9 +147,8 @@ class _Window:
         facts: SourceFacts,
     ) -> SourceFacts | None:
         looks = Looks(video)
-        # This first scan decodes nothing when a seek follows.
-        # A seek resets the decoder, which then forgets the headers of the file.
-        # In AVI the first frame is needed for _lateness.
+        # If a seek follows, the first scan decodes nothing, because a seek makes the decoder lose the file's headers.
+        # The first scan of an AVI file decodes frames anyway, because _lateness needs the first frame.
         decode = back is None or self.container is Container.AVI
         scan = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
@@ -170,9 +169,10 @@ class _Window:
         return self._describe_part(part, video, audio, facts, late=late, looks=looks)
 
     def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
-        """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. 0 for all files except AVI.
+        """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. Only AVI files have such a delay.
 
-        AVI has only decoding times. ffmpeg gives a frame the time of the packet that made the decoder return the frame.
+        AVI has only decoding times. A decoder may return a frame late, after a later packet.
+        ffmpeg gives such a frame the time of the later packet.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:
@@ -227,9 +227,9 @@ class _Window:
         )
 
     def _claimed_end(self, stream: VideoStream | AudioStream, origin: float) -> float | None:
-        """Return the end of a stream according to the file's headers, in seconds. None if the headers have no end."""
+        """Return the end of a stream according to the file's headers, in seconds. None if the headers state no end."""
         if self.container is Container.AVI and isinstance(stream, VideoStream) and stream.average_rate:
-            # libavformat shortens the duration of a truncated file. The number of frames stays as in the header.
+            # Use the number of frames in the header, because libavformat shortens the duration of a truncated file.
             return float(stream.frames / stream.average_rate)
         if self.container is not Container.MP4 or stream.duration is None or stream.time_base is None:
             return None

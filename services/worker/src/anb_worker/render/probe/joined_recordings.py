@@ -1,4 +1,4 @@
-"""Searches MPEG-TS for video frames that libavformat does not report, because it finds their streams too late."""
+"""Searches MPEG-TS files for video streams that begin late, because libavformat does not report such streams."""
 
 import re
 from math import inf
@@ -9,17 +9,17 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""A gap of at most this many bytes between two reported packets counts as too small to hold a recording."""
+"""Maximum number of bytes between two reported packets that are not searched for a recording."""
 
 _SHORTEST_SECONDS = 0.5
-"""The shortest recording that is found, in seconds. Gaps between interleaved packets of one recording are shorter."""
+"""Minimum duration of a recording that is found, in seconds. Gaps between packets of one recording are shorter."""
 
 _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})", re.DOTALL)
 """The header of a video PES packet with a timestamp. Encoded video and audio never contain these bytes."""
 
 
 def holds_a_recording(path: Path, begin: int, end: int) -> bool:
-    """Return whether there is video of at least _SHORTEST_SECONDS after the packet at `begin` and before `end`."""
+    """Return whether the file has _SHORTEST_SECONDS of video between the packet at `begin` and the offset `end`."""
     if end - begin <= _UNNOTICED_BYTES:
         return False
     first, last = inf, -inf
@@ -33,6 +33,6 @@ def holds_a_recording(path: Path, begin: int, end: int) -> bool:
 
 
 def _seconds(stamp: bytes) -> float:
-    """Decode a timestamp of 33 bits: groups of 3, 15 and 15 bits with a marker bit after each. Returns seconds."""
+    """Decode a timestamp of 33 bits to seconds. A marker bit follows after 3 bits, after 15 bits, and after 15 bits."""
     number = int.from_bytes(stamp)
     return ((number >> 33 & 7) << 30 | (number >> 17 & 0x7FFF) << 15 | number >> 1 & 0x7FFF) / _CLOCK_RATE

@@ -1,4 +1,4 @@
-"""The kept part of a scanned file: which frames and sound a render can expect, and how ffmpeg has to read them."""
+"""The kept part of a scanned file: the frames and sound that a render can expect, and ffmpeg's options to read both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.probe.scan import Scan, ScannedPacket
 
 _KEY_SECONDS = 0.15
-"""libavformat searches for a keyframe this many seconds before the requested time."""
+"""A seek of libavformat searches for a keyframe this many seconds before the requested time."""
 
 _MARGIN_SECONDS = 0.5
-"""In MPEG-TS, a seek goes to this many seconds before a keyframe, because there is no index of keyframes."""
+"""In MPEG-TS, which has no index of keyframes, the target of a seek is this many seconds before a keyframe."""
 
 _WARM_UP_SECONDS = 2.0
-"""Without an index, reading begins this many seconds before the kept part, because sound may be far from its frames."""
+"""Without an index, reading begins this many seconds before the kept part, because sound may be far from the frames."""
 
 _HOLE_SECONDS = 0.1
-"""If a gap in the sound is longer than this many seconds, the gap counts as silence."""
+"""A gap in the sound that is longer than this many seconds counts as silence."""
 
 _CLOSE_SECONDS = 1 / 60
-"""Frames that are less than this many seconds apart count as one frame."""
+"""Two frames with less than this many seconds between them count as one frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The kept part of an upload. Methods return times in seconds from the origin."""
+    """The kept part of an upload. Methods return times in seconds from `origin`."""
 
     scan: Scan
     container: Container
     origin: float
-    """Time on the timeline, in seconds, at which a player's clock shows 0."""
+    """The time on the timeline, in seconds, that a player shows as 0."""
     start: float
     until: float
-    """Start and end of the kept part, in seconds from the origin."""
+    """Start and end of the kept part, in seconds from `origin`."""
     back: float | None
-    """Seconds from the beginning of the scan to the kept part. None if the scan began at the beginning of the file."""
+    """Seconds from the start of the scan to the kept part. None if the scan started at the beginning of the file."""
 
     @property
     def begin(self) -> float:
@@ -59,14 +59,14 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """Return the end of a stream, or of the kept part if more packets follow. None when no packet is usable."""
+        """Return the end of a stream, at most the end of the kept part. None if the stream has no usable packet."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
     def other_recording_at(self, video: VideoStream) -> float | None:
-        """Return the time at which another recording, with its own streams, begins in the file, or None."""
+        """Return the time at which another recording with other streams begins in the file, or None."""
         count = self.scan.packets_before_other_recording
         if count is None:
             return None
@@ -74,11 +74,10 @@ class Part:
         return max((packet.end - self.origin for packet in before), default=0.0)
 
     def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
-        """Return the presentation time of each frame of the kept part that can be decoded.
+        """Return the presentation time of each decodable frame of the kept part.
 
-        The first frame is the frame that is visible at `start`, so the time of this frame may be before `start`.
-        `decoded` is the raw presentation time of the first frame that the decoder returned, in seconds.
-        `decoded` is None when this time is unknown.
+        The first frame is the frame that a player shows at `start`. The time of this frame may be before `start`.
+        `decoded` is the raw presentation time of the first frame that the decoder returned, in seconds, or None.
         """
         packets = self.scan.packets[video.index]
         decodable = _decodable(packets)
@@ -101,9 +100,9 @@ class Part:
         return spans
 
     def reading(self, stream: Stream, late: float = 0.0) -> Reading:
-        """Return how ffmpeg has to read a stream. `late` is the delay of the timestamps of its frames, in seconds."""
+        """Return the values for ffmpeg's options to read a stream. `late` is the delay of timestamps, in seconds."""
         packets, pieces = self.scan.packets[stream.index], self.scan.timeline.pieces(stream.index)
-        # The first packet that has to be read: the last keyframe before the part, or sound that warms up the decoder.
+        # Video is needed from the last keyframe before the part. Sound is needed earlier, to warm up the decoder.
         needed = [packet for packet in packets if packet.key and packet.at <= self.begin][-1:] or packets[:1]
         if isinstance(stream, AudioStream):
             needed = [packet for packet in packets if packet.end >= self.begin - (self.back or _WARM_UP_SECONDS)][:1]
@@ -131,7 +130,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the moments without each moment that is less than _CLOSE_SECONDS after the last kept moment."""
+    """Return the times of frames, without times that are less than _CLOSE_SECONDS after the last returned time."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:
@@ -140,7 +139,7 @@ def thinned(moments: Sequence[float]) -> tuple[float, ...]:
 
 
 def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
-    """Return the packets of each piece (part between jumps) from its first keyframe on. Others may be unusable."""
+    """Return the decodable packets: between two jumps of timestamps, the packets from the first keyframe on."""
     since: dict[int, float] = {}
     decodable = []
     for packet in packets:
@@ -155,10 +154,10 @@ def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
 def _after_refresh(
     packets: Sequence[ScannedPacket], decodable: Sequence[ScannedPacket], decoded: float
 ) -> list[ScannedPacket]:
-    """Return the packets from the first decoded frame on, but from the second keyframe on if this keyframe is earlier.
+    """Return the packets from the first decoded frame or from the second keyframe on, whichever is earlier.
 
-    In a stream with intra refresh each frame renews a part of the picture.
-    No frame is complete before all parts are renewed, which is the case at the next keyframe at the latest.
+    In a stream with intra refresh, each frame refreshes only some areas of the picture.
+    A frame is complete when all areas were refreshed, at the latest at the next keyframe.
     """
     first = packets[0].stamp.piece.first
     keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]

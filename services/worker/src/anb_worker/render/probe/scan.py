@@ -1,4 +1,4 @@
-"""Reads the packets of the chosen streams, and places them on one timeline."""
+"""Reads the packets of the chosen streams, and puts the packets of all streams on one timeline."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,44 +19,43 @@ _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
     Container.MP4: Tolerance(back=inf),
 }
-"""MPEG-TS files are cut and joined as bytes, and their 33-bit clock (90 kHz) wraps around.
+"""The allowed jumps of timestamps. MPEG-TS files may be joined as bytes, and have a 33-bit clock that wraps around.
 
-Other containers store lists of timestamps.
-If timestamps in MP4 step back, this is no jump: the edit list may start at a frame that needs earlier frames.
+In MP4, timestamps may go back without a jump, because the edit list may start at a frame that needs earlier frames.
 """
 
 _EMPTY_PACKET_BYTES = 8
-"""A packet of at most this many bytes holds no new picture or sound, and only says that nothing changed."""
+"""A packet of at most this many bytes has no new picture or sound: the last picture or sound continues."""
 
 _APART_SECONDS = 30.0
-"""Neighboring packets of different streams have timestamps that differ by at most this many seconds."""
+"""Maximum difference between the timestamps of neighboring packets of different streams, in seconds."""
 
 _HEAD_SECONDS = 2.0
-"""This many seconds of each stream are read to find its start, because frames are stored out of order."""
+"""Seconds of each stream that are read to find the start of the stream, because frames are stored out of order."""
 
 _WARM_UP_SECONDS = 0.2
 """Maximum length of the sound that an audio decoder discards at the beginning, in seconds."""
 
 _MOST_UNKNOWN_PACKETS = 1000
-"""After this many packets of unknown streams in a row, the chosen streams count as ended."""
+"""If this many packets of unknown streams follow in a row, the chosen streams count as ended."""
 
 _LONGEST_SOUND_SECONDS = 0.25
 """Maximum length of a packet of compressed sound, in seconds. A PCM packet may be longer."""
 
 
 Watch = Callable[["Packet[Stream] | None", float | None], None]
-"""A callback that gets each packet of the video stream, and its presentation time on the timeline in seconds."""
+"""A callback that gets each packet of the video stream, and the presentation time on the timeline in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedPacket:
-    """A packet that the scan read."""
+    """A packet that was read."""
 
     stamp: Stamp
     duration: float
     """Seconds."""
     key: bool
-    """Whether this is a keyframe, which can be decoded without earlier packets."""
+    """Whether the packet is a keyframe, which can be decoded without earlier packets."""
     good: bool
     """Whether the packet is undamaged and has a frame or sound that a player presents."""
 
@@ -72,11 +71,11 @@ class ScannedPacket:
 
 
 class Scan:
-    """The packets of the chosen streams that were read. All times are seconds on the timeline (see Timeline).
+    """The packets read from the chosen streams. All times are seconds on the timeline (see Timeline).
 
-    `packets` has the packets of each stream, by the stream's index. `ended` says whether the file was read to its end.
-    Another recording, with its own streams, may be joined to this file.
-    `packets_before_other_recording` is the number of video packets before that recording, or None.
+    `packets` has the packets of each stream, by the stream's index. `ended` is True if the file was read to its end.
+    If another recording with other streams was joined to the file,
+    `packets_before_other_recording` is the number of video packets before the other recording. Otherwise None.
     """
 
     def __init__(
@@ -87,23 +86,23 @@ class Scan:
         self._longest: dict[int, float] = {}
         if audio is not None:
             self.packets[audio.index] = []
-            # When packets are missing, libavformat extends the packet before the gap up to the next packet.
+            # Limit the durations, because libavformat extends a packet before a gap up to the next packet.
             if "pcm" not in audio.codec_context.name:
                 self._longest[audio.index] = _LONGEST_SOUND_SECONDS
         self.ended = False
         self.packets_before_other_recording: int | None = None
         self._container, self._path, self._video, self._watch = container, path, video, watch
         self._now: dict[int, float] = {}
-        """For each chosen stream: the decoding time of its last packet, in seconds."""
+        """For each chosen stream: the decoding time of the stream's last packet, in seconds."""
         self._first_offsets: dict[int, int] = {}
-        """For each other stream: the offset of its first packet in the file."""
+        """For each other stream: the offset of the stream's first packet in the file."""
         self._offset: int | None = None
-        """The recording extends at least up to this offset in the file. None before the first video packet."""
+        """Offset in the file up to which the recording is known to extend. None before the first video packet."""
 
     def read(self, opened: InputContainer, until: float | None) -> None:
-        """Read packets until all streams have reached the time `until`, or to the end of the file.
+        """Read packets until all streams have reached the time `until`, or until the end of the file.
 
-        With `until` None, packets are read until the start of each stream is known.
+        If `until` is None, read packets until the start of each stream is known.
         """
         for packet in self._demux(opened):
             self._search_before(packet)
@@ -134,7 +133,7 @@ class Scan:
                     yield packet
                 break
             except IndexError:
-                unknown += 1  # If a stream appears only after the file was opened, PyAV does not know this stream.
+                unknown += 1  # PyAV does not know streams that begin late
             except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
                 break
         self.ended = True
@@ -143,7 +142,7 @@ class Scan:
         index, base = packet.stream_index, float(packet.time_base or 0)
         dts, pts = (None if ticks is None else ticks * base for ticks in (packet.dts, packet.pts))
         if self._container is Container.AVI:
-            pts = dts  # AVI has only decoding times. The presentation times from libavformat are guesses and too late.
+            pts = dts  # AVI has only decoding times. libavformat guesses presentation times, which are too late.
         duration = min((packet.duration or 0) * base, self._longest.get(index, inf))
         stamp = self.timeline.add(index, dts, pts, duration)
         if index == self._video.index:
@@ -155,13 +154,13 @@ class Scan:
         self._now[index] = stamp.decoded_at
 
     def _search_before(self, packet: "Packet[Stream]") -> None:
-        """Search for another recording before a packet. PyAV does not return packets of streams that begin late."""
+        """Search the bytes before a packet for a recording whose streams begin late. PyAV ignores such streams."""
         offset, index = packet.pos, packet.stream_index
         if self._container is not Container.MPEG_TS or offset is None or offset < 0:
             return
         if self._offset is None:
             self._offset = offset if index == self._video.index else None
-        # The recording continues if the packet's stream is a chosen one, or began before the last chosen packet.
+        # The recording continues if the packet's stream is chosen, or began before the last chosen packet.
         elif index in self.packets or self._first_offsets.setdefault(index, offset) < self._offset:
             self._search_up_to(offset)
             self._offset = max(self._offset, offset)
@@ -179,6 +178,6 @@ class Scan:
             if len(ends) < len(self.packets):
                 return max(spans) >= _APART_SECONDS
             return min(spans) >= _HEAD_SECONDS or max(spans) >= _APART_SECONDS
-        # Decoding times are compared: frames are stored out of order, but no frame is shown before its decoding time.
+        # Compare decoding times, because packets are stored in their order. No frame is shown before its decoding time.
         reached = [self._now.get(index, -inf) for index in self.packets]
         return min(reached) >= until or max(reached) >= until + _APART_SECONDS

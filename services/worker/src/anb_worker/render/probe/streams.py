@@ -1,4 +1,4 @@
-"""Chooses the streams of an upload that are rendered, and describes them without reading packets."""
+"""Chooses the streams of an upload for a render, and describes the streams without reading packets."""
 
 import av
 from av.audio.stream import AudioStream
@@ -23,13 +23,13 @@ def audio_facts(audio: AudioStream) -> AudioFacts:
 
 
 def choose_video(opened: InputContainer) -> VideoStream | None:
-    """Return the first video stream that is marked as default, else the first one. Cover pictures do not count."""
+    """Return the first video stream that is marked as default, else the first video stream. Ignores cover pictures."""
     moving = [stream for stream in opened.streams.video if not stream.disposition & Disposition.attached_pic]
     return min(moving, key=lambda stream: not stream.disposition & Disposition.default, default=None)
 
 
 def choose_audio(opened: InputContainer) -> AudioStream | None:
-    """Return the first audio stream that can be decoded, preferably a default stream, or else any audio stream.
+    """Return an audio stream: a decodable default stream, else a decodable stream, else any stream.
 
     A phone may add a second audio stream in a proprietary format.
     """
@@ -41,7 +41,7 @@ def choose_audio(opened: InputContainer) -> AudioStream | None:
 
 
 def _can_decode(audio: AudioStream) -> bool:
-    """Return whether a decoder accepts a stream's headers. No packet is decoded: some channel layouts crash PyAV."""
+    """Return whether a decoder accepts a stream's headers. Decodes no packet: some channel layouts crash PyAV."""
     if codec_name(audio) not in AUDIO_CODECS:
         return False
     try:
@@ -53,7 +53,7 @@ def _can_decode(audio: AudioStream) -> bool:
 
 def codec_name(stream: Stream) -> str:
     """Return ffmpeg's name of the codec, for comparisons and for error messages."""
-    # Contrary to PyAV's types, codec_context is None when there is no decoder.
+    # Contrary to PyAV's types, codec_context is None for a codec without a decoder.
     context: CodecContext | None = getattr(stream, "codec_context", None)
     return "an unknown format" if context is None else context.codec.canonical_name
 

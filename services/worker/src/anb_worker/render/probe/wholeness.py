@@ -1,4 +1,4 @@
-"""Checks the structure of a file to prove that its end is not cut off. The length in the headers is often wrong."""
+"""Checks the structure of a file to prove that the file's end is not cut off. Lengths in headers are often wrong."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,14 +13,14 @@ _MOST_ELEMENTS = 2_000_000
 """Maximum number of Matroska elements that are read. An hour of video has about 300,000 blocks."""
 
 _HOLDERS = {0x18538067, 0x1F43B675}
-"""Matroska's Segment and Cluster. When the size of such an element is unknown, the elements inside it are read."""
+"""The ids of Segment and Cluster in Matroska. The inner elements are read if the size of such an element is unknown."""
 
 _LONGEST_ID, _LONGEST_SIZE = 4, 8
-"""Maximum number of bytes of an element's id, and of its size."""
+"""Maximum number of bytes of an element's id, and of an element's size."""
 
 
 def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> bool:
-    """Return whether the structure of a file proves that the file is complete. False means that there is no proof."""
+    """Return whether the structure of a file proves that the file is complete. False means that no proof was found."""
     match container:
         case Container.MP4:
             return _has_all_samples(path, streams)
@@ -33,7 +33,7 @@ def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> boo
 
 
 def _has_all_samples(path: Path, streams: Iterable[Stream]) -> bool:
-    # The index of a fragmented file lists only the fragments that exist, so a missing fragment can't be noticed.
+    # A fragmented file has no index of all fragments, so a missing last fragment can't be noticed.
     if any(box.kind == "moof" for box in boxes(path)):
         return False
     ends = [entry.pos + entry.size for stream in streams for entry in stream.index_entries]
@@ -61,10 +61,10 @@ def _has_all_elements(path: Path) -> bool:
 
 
 def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
-    """Read a variable-length number of EBML. None when the bytes are not a valid number.
+    """Read a variable-length number in EBML. Returns None if the bytes are not a valid number.
 
-    The number of leading zero bits in the first byte is the number of bytes that follow.
-    With `marked`, the result keeps the first 1 bit, which ends these zeros.
+    The number of zero bits at the start of the first byte is the number of bytes that follow.
+    If `marked`, the result contains the 1 bit after the zero bits.
     """
     first = file.read(1)
     if not first or not first[0]:
@@ -78,7 +78,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
 
 
 def _has_all_chunks(path: Path) -> bool:
-    """Return whether all outermost RIFF chunks are complete. A large AVI file has several such chunks."""
+    """Return whether all outermost RIFF chunks are complete. A large AVI file has several outermost chunks."""
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:
