@@ -1,14 +1,13 @@
-"""Measures how long `kubectl get videojobs` lags behind the database, and the operator's load with 10,000 VideoJobs.
+"""Measures the lag of `kubectl get videojobs` behind the database, and the operator's load with 10,000 VideoJobs.
 
 `python -m bench.mirror` takes about 15 minutes.
 The benchmark starts PostgreSQL and a Kubernetes API server, and runs the real operator against both servers.
 KUBEBUILDER_ASSETS must name the folder with etcd, kube-apiserver and kubectl.
-The command `setup-envtest use -p env` prints this variable.
+The command `setup-envtest use -p env` prints KUBEBUILDER_ASSETS.
 
-Workers are simulated: a simulated worker changes its video in the store once a second, and renders nothing.
-The lag of a change is the time from the store call until kubectl prints the changed state or a later state.
-The benchmark reads these lines from `kubectl get videojobs --watch`.
-The baseline is the lag of the same number of merge patches that are sent to the API server without our operator.
+The workers are simulated. A simulated worker changes a video in the store once a second, and renders nothing.
+The lag of a change is the time from the store call until `kubectl get videojobs --watch` prints the change.
+The baseline is the lag of status patches that the benchmark sends to the API server without the operator.
 """
 
 import argparse
@@ -38,19 +37,19 @@ from bench.mirror_site import CLAIMED, DONE, NAMESPACE, PATIENCE, WORKERS, Chang
 from tests.support import eventually
 
 RATES = (10, 50, WORKERS)
-"""The measured rates, in changes per second. The promised lag is for the last rate: one change per worker."""
+"""The measured rates, in changes per second. docs/operator.md promises a lag for the last rate."""
 
 THREADS = 5
 """Number of threads that simulate workers. Each thread has one database connection and the same rate."""
 
 STEP = 6
-"""Difference between two progress reports of a video, in percent. With this step, a video has 19 changes in total."""
+"""Difference between two progress reports of a video, in percent. A video with this step has 19 changes in total."""
 
 IDLE_PERCENT = 10.0
-"""The operator counts as idle below this CPU use, in percent of one processor. An idle operator only polls the feed."""
+"""Maximum CPU use of an idle operator, in percent of one processor. An idle operator only polls the feed."""
 
 USERS = ("operator", "kube-apiserver", "etcd", "bench", "everything")
-"""Programs whose CPU use is a column of the table. `everything` is the whole machine."""
+"""Programs whose CPU use is a column of the table. `everything` means all programs of the machine."""
 
 WIDTH = max(len(user) for user in USERS)
 HEADER = " ".join(
@@ -58,10 +57,10 @@ HEADER = " ".join(
 )
 
 TOLERANCE = 1.05
-"""If the changes take longer than this multiple of the planned time, the output says that the machine is too slow."""
+"""If the changes take longer than this multiple of the planned time, the benchmark warns about a slow machine."""
 
 Steps = Iterator[tuple[str, int]]
-"""Each step of this iterator changes a video, and yields the video's id and stage (see `CLAIMED` and `DONE`)."""
+"""An iterator that changes a video at each step, and yields the video's id and stage (see `CLAIMED` and `DONE`)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Measured:
         return quantiles(self.lags, n=100, method="inclusive")[number - 1]
 
     def row(self, name: str) -> str:
-        """The measurements as one line of the table. `HEADER` is the table's first line."""
+        """The measurements as one line of the table with the first line `HEADER`."""
         lags = f"{self.percentile(50):7.2f} {self.percentile(99):7.2f} {max(self.lags):7.2f}"
         shares = (f"{self.shares[user]:{WIDTH}.2f}" if user in self.shares else " " * WIDTH for user in USERS)
         return " ".join((f"{name:24} {lags} {self.lines:7.1f}", *shares))
@@ -112,7 +111,7 @@ def main() -> None:
 
 
 def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
-    """Create `number` finished VideoJobs, measure the start of an operator, and measure all rates again."""
+    """Create `number` finished VideoJobs, then measure the start of an operator and the lag at all rates."""
     _say(f"{number} videos are processed while no operator runs")
     processed = drive([lives(site.store, f"standing-{n}", step=100) for n in range(THREADS)], 3 * number)
     _say("an operator catches up")
@@ -138,7 +137,7 @@ def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
 def follow(site: Site, watch: Watch, operator: psutil.Process, *, rate: int, seconds: int, where: str = "") -> Measured:
     """Measure the lag at a rate of `rate` changes per second."""
     _say(f"{rate} changes a second for {seconds} s{where}")
-    # The first videos of the workers start at different percentages, because in production progress differs, too.
+    # The workers' first videos start at different percentages, because in production the progress differs too.
     workers = [lives(site.store, worker, begin=STEP * (1 + n % 16)) for n, worker in enumerate(worker_names(rate))]
     watch.wait_for(drive(workers, 2 * rate, rate))
     return measure(f"{rate}/s{where}", watch, workers, rate=rate, seconds=seconds, operator=operator)
@@ -153,7 +152,7 @@ def measure(
     seconds: int,
     operator: psutil.Process | None = None,
 ) -> Measured:
-    """Make changes, wait until kubectl has printed all changes, and print a line of the table."""
+    """Make changes, wait until kubectl has printed all changes, and print a table line with the measurements."""
     begin, before = time.monotonic(), _processor_seconds(operator)
     changes = drive(players, rate * seconds, rate)
     driven = time.monotonic() - begin
@@ -171,7 +170,7 @@ def measure(
 
 
 def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> list[Change]:
-    """Make and return `changes` changes, at most `rate` per second. The simulated workers take turns."""
+    """Make `changes` changes, at most `rate` per second, and return the changes. The simulated workers take turns."""
     threads = min(THREADS, len(players))
     begin = time.monotonic()
 
@@ -189,7 +188,7 @@ def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> lis
 
 
 def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = None) -> Steps:
-    """Process one video after another as a simulated worker, each from its submission to its result.
+    """Process videos as a simulated worker, one after another, from the submission to the result.
 
     Progress is reported every `step` percent. The first video starts at `begin` percent.
     """
@@ -214,7 +213,7 @@ def lives(store: Store, worker: str, *, step: int = STEP, begin: int | None = No
             raise TypeError(f"{video_id} can't be claimed: {claimed}")
         yield video_id, CLAIMED
         for percent in range(first, 100, step):
-            # Half a percent is added, because kubectl shows the stored fraction as a percentage that is rounded down.
+            # Add half a percent, because kubectl shows the stored fraction as a percentage that is rounded down.
             store.report_progress(claimed.lease, (percent + 0.5) / 100)
             yield video_id, CLAIMED + percent
         key, digest = claimed.lease.result_key, "0" * 64
@@ -233,14 +232,14 @@ def bare_patches(client: httpx.Client, video_id: str) -> Steps:
 
 
 def _processor_seconds(operator: psutil.Process | None) -> dict[str, float]:
-    """CPU seconds that each running program of `USERS` has used so far."""
+    """For each program of `USERS` that runs: the CPU seconds used so far."""
     below = {process.name(): process for process in psutil.Process().children(recursive=True)}
     programs = {name: below[name] for name in USERS if name in below} | {"bench": psutil.Process()}
     if operator is not None:
         programs["operator"] = operator
     used = {name: process.cpu_times() for name, process in programs.items()}
     everything = psutil.cpu_times()
-    # Time that the hypervisor took for other machines ("steal") counts as busy.
+    # "Steal" time, which the hypervisor gave to other virtual machines, counts as busy.
     busy = everything.user + everything.nice + everything.system + getattr(everything, "steal", 0.0)
     return {name: times.user + times.system for name, times in used.items()} | {"everything": busy}
 

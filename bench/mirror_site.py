@@ -30,7 +30,7 @@ WORKERS = 100
 """Number of worker pods in the cluster."""
 
 CLAIMED, DONE = 1, 102
-"""Stages of a video as numbers: 0 while it waits, `CLAIMED` + percentage while it is processed, then `DONE`."""
+"""The stage of a video: 0 before the claim, `CLAIMED` + percentage during the processing, and then `DONE`."""
 
 PATIENCE = 900.0
 """Timeout for each wait for the operator or kubectl, in seconds."""
@@ -41,7 +41,7 @@ SHOWN = r"jsonpath={.metadata.name} {.status.phase} {.status.progress}{'\n'}"
 
 
 class Change(NamedTuple):
-    """A change of a video. `place` is the video's new stage, and `asked` is the monotonic time of the store call."""
+    """A change of a video. `place` is the video's new stage. `asked` is the monotonic time of the store call."""
 
     video_id: str
     place: int
@@ -68,7 +68,7 @@ class Watch:
         return list(self._printed)
 
     def lines(self, since: float) -> int:
-        """Number of lines printed since the time `since` of the monotonic clock."""
+        """Number of lines printed since the monotonic time `since`."""
         return sum(at >= since for printed in self._printed.values() for at, _ in printed)
 
     def lag(self, change: Change) -> float | None:
@@ -205,7 +205,7 @@ def worker_names(number: int) -> list[str]:
 
 
 def _pods() -> list[dict[str, object]]:
-    """Pods for all workers. The operator sets deletion costs on the pods of busy workers, so these pods must exist."""
+    """Pods for all workers. The operator needs the pods, because it sets deletion costs on the pods of busy workers."""
     label, _, value = WORKER.partition("=")
     return [
         {

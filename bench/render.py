@@ -1,9 +1,9 @@
 """Compares our render engine with MoviePy: both make the same edit of the same clip.
 
-`python -m bench.render` prints the time and memory of both engines, and the ratios between the engines.
+`python -m bench.render` prints the time and memory of both engines, and the ratios of these figures.
 The edit has an intro with a title, half a minute of the clip, and an outro, as H.264 and AAC.
 The clip is fitted into 1280x720 and gets a watermark.
-Both engines use our engine's own cards, which are rendered before the measurement.
+Both engines use the cards of our engine. The cards are made before the measurement.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TITLE = "A walk in the park"
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one run: wall time and CPU time in seconds, and the memory of the largest process in MiB."""
+    """The cost of a run: wall time and CPU time in seconds, and the memory of the largest process in MiB."""
 
     wall: float
     cpu: float
@@ -41,7 +41,7 @@ class Cost:
 
 
 def main() -> None:
-    """Run both engines in turn and print their costs."""
+    """Run one engine after the other, and print the costs of both engines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", type=Path, default=FOOTAGE, help="a clip; it is repeated to fill half a minute")
     parser.add_argument("--rounds", type=int, default=1, help="how often each runs; the medians are printed")
@@ -80,7 +80,7 @@ def run_engine(clip: Path, workdir: Path, cards: Path) -> None:
 
 
 def run_moviepy(clip: Path, workdir: Path, cards: Path) -> None:
-    """Render with MoviePy, in the way that MoviePy's documentation shows."""
+    """Render with MoviePy, like the examples in MoviePy's documentation."""
     from moviepy import (  # noqa: PLC0415 - the engine's run must not pay for this import
         CompositeVideoClip,
         ImageClip,

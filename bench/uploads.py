@@ -1,9 +1,9 @@
 """Measures the memory of an API process that forwards the maximum number of uploads to a slow bucket.
 
 `python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections.
-The benchmark sends 16 uploads at the same time, as fast as the API reads them.
-Then the benchmark prints the peak memory of the API process. docs/performance.md states the promised limit.
-The uploads belong to 16 owners, because one owner may not use all upload slots.
+The benchmark sends 16 uploads at the same time, as fast as the API reads.
+Then the benchmark prints the peak memory of the API process. docs/performance.md promises a limit.
+The uploads have 16 owners, because one owner must not use all upload slots.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def uploading(process: Process, sink: Sink, seconds: float) -> int:
-    """The peak memory in bytes while all upload slots are in use."""
+    """Return the peak memory of the API process in bytes, while all upload slots are in use."""
     owners = [f"owner-{number}" for number in range(MAX_UPLOADS)]
     tokens = [create_token(process.parts.store, owner=owner, scope=Scope.USER).secret for owner in owners]
     uploads = [Raw(process.url, token) for token in tokens]

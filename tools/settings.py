@@ -1,4 +1,4 @@
-"""`python -m tools.settings` writes the table of docs/configuration.md and the settings file of the chart."""
+"""`python -m tools.settings` writes the table in docs/configuration.md and the chart's settings file."""
 
 import math
 import sys
@@ -42,7 +42,7 @@ END = "<!-- settings: end -->"
 
 
 def with_table(document: str) -> str:
-    """Return the document with an updated table between its two markers.
+    """Return the document with a new table between the two markers.
 
     Raises:
         ValueError: a marker is missing.
@@ -55,7 +55,7 @@ def with_table(document: str) -> str:
 
 
 def for_the_chart() -> str:
-    """Return YAML for the chart's templates, with the programs that read each setting, and the setting's format."""
+    """Return YAML for the chart's templates: for each setting, the programs that read the setting, and the format."""
     reading = readers({name: PROGRAMS[name] for name in IN_THE_CHART})
     forms = {name: asdict(form) for name, form in FORMS.items()}
     return (

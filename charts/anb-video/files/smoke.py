@@ -1,4 +1,4 @@
-"""The test that `helm test` runs: upload a generated clip, wait until it is processed, and delete it."""
+"""The test for `helm test`: upload a generated clip, wait for the finished video, and delete the video."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-# A Secret often ends with a line break. In a header, the line break raises an error whose message shows the token.
+# Remove the line break at the end of a Secret. A header with a line break raises an error that shows the token.
 AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once, so that `helm test --logs` shows it."""
+    """Print a line without a buffer, so that `helm test --logs` shows the line."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -62,7 +62,7 @@ def upload(clip: bytes) -> str:
 
 
 def wait_until_processed(video: str) -> dict[str, Any]:
-    """Poll a video until it is processed, and return it as the API shows it. Exit if the processing fails."""
+    """Poll a video until its status is `processed`. Returns the video's JSON. Exits if the processing fails."""
     deadline = monotonic() + PATIENCE_SECONDS
     status = None
     while True:
@@ -82,7 +82,7 @@ def wait_until_processed(video: str) -> dict[str, Any]:
 def call(
     url: str, *, method: str | None = None, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> bytes:
-    """Call the API and return the body of its answer. On an error, exit with the API's message."""
+    """Call the API and return the body of the response. On an error, exit with the API's message."""
     headers = AUTHORIZATION | (headers or {})
     request = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310 - the release's own API
     try:

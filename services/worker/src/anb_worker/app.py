@@ -51,8 +51,7 @@ def run(
 ) -> None:
     """Process jobs until the shutdown. Returns after the current job is finished or given back to the queue.
 
-    `prepare` runs before the first job. `on_step` is called before each step of the work, for chaos tests.
-    The caller must enter `scratch` before this call, and close store, bucket and queue after this call.
+    `on_step` gets the name of each step. The caller must enter `scratch`, and later close store, bucket and queue.
     """
     metrics = Metrics()
     # No call of `beat` happens during a long poll, or after a stop request while an attempt finishes.
