@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from anb_api.context import MAX_UPLOADS
+from anb_core.adapters.system import new_id
 from anb_core.domain.model import Scope
 from anb_core.usecases.tokens import create_token
 from tests.support.api import VIDEO, Process, Raw, part, running
@@ -52,7 +53,9 @@ def main() -> int:
 def uploading(process: Process, sink: Sink, seconds: float) -> int:
     """Return the peak memory of the API process in bytes, while all upload slots are in use."""
     owners = [f"owner-{number}" for number in range(MAX_UPLOADS)]
-    tokens = [create_token(process.parts.store, owner=owner, scope=Scope.USER).secret for owner in owners]
+    tokens = [
+        create_token(process.parts.store, owner=owner, scope=Scope.USER, new_id=new_id).secret for owner in owners
+    ]
     uploads = [Raw(process.url, token) for token in tokens]
     threads = [threading.Thread(target=fill, args=(upload,), daemon=True) for upload in uploads]
     for thread in threads:

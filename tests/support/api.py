@@ -20,6 +20,7 @@ import pytest
 
 from anb_api.context import Context
 from anb_api.settings import ApiSettings
+from anb_core.adapters.system import new_id
 from anb_core.domain.model import Record, Scope
 from anb_core.domain.status import Status
 from anb_core.settings.loading import load
@@ -70,7 +71,7 @@ class Api:
     aws_url: str
 
     def token(self, owner: str, scope: Scope = Scope.USER) -> str:
-        return create_token(self.context.store, owner=owner, scope=scope).secret
+        return create_token(self.context.store, owner=owner, scope=scope, new_id=new_id).secret
 
     def client(self, owner: str, scope: Scope = Scope.USER) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token(owner, scope)}"}
@@ -175,7 +176,7 @@ def running(folder: Path, aws_url: str, **others: str) -> Iterator[Process]:
     variables = environment(folder, aws_url, ANB_API_LISTEN=f"127.0.0.1:{port}", ANB_LOG_FORMAT="json", **others)
     url = f"http://127.0.0.1:{port}"
     with in_environment(variables) as (_, parts):
-        token = create_token(parts.store, owner="ana", scope=Scope.USER).secret
+        token = create_token(parts.store, owner="ana", scope=Scope.USER, new_id=new_id).secret
         with (folder / "log").open("wb") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "anb_api"], env={**os.environ, **variables}, stdout=log, stderr=log

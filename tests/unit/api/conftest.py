@@ -55,7 +55,7 @@ class World:
 
     def caller(self, owner: str, scope: Scope = Scope.USER) -> dict[str, str]:
         """Create a token for the given owner and return the request headers with the token."""
-        return {"Authorization": f"Bearer {create_token(self.store, owner=owner, scope=scope).secret}"}
+        return {"Authorization": f"Bearer {create_token(self.store, owner=owner, scope=scope, new_id=new_id).secret}"}
 
     def upload(self, headers: dict[str, str], title: str = "A title") -> str:
         answer = self.client.post(

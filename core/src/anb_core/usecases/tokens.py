@@ -5,10 +5,10 @@ A plain SHA-256 is enough: our secrets are 256 random bits, which nobody can gue
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
-from uuid import uuid4
 
 import structlog
 
@@ -43,23 +43,26 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def create_token(store: TokenStore, *, owner: str, scope: Scope, lifetime: timedelta | None = None) -> NewToken:
+def create_token(
+    store: TokenStore, *, owner: str, scope: Scope, new_id: Callable[[], str], lifetime: timedelta | None = None
+) -> NewToken:
     """Create a token. Without `lifetime`, the token never expires.
 
     Raises:
         Invalid: `owner_empty` if the owner is empty.
     """
     secret = PREFIX + secrets.token_urlsafe(32)
-    return NewToken(_add(store, secret, owner=owner, scope=scope, lifetime=lifetime)[0], secret)
+    token, _ = _add(store, secret, owner=owner, scope=scope, token_id=new_id(), lifetime=lifetime)
+    return NewToken(token, secret)
 
 
-def add_bootstrap_token(store: TokenStore, secret: str) -> bool:
+def add_bootstrap_token(store: TokenStore, secret: str, *, new_id: Callable[[], str]) -> bool:
     """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
 
     Returns False if a token with this secret existed already.
     If that token was revoked, the token stays revoked, and earlier bootstrap tokens are not revoked.
     """
-    token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, lifetime=None)
+    token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, token_id=new_id(), lifetime=None)
     if store.find_token(token.hash) is None:
         _log.warning("the bootstrap token was revoked earlier, so it gives no access: choose another one")
         return added
@@ -86,12 +89,14 @@ def revoke_token(store: Tokens, token_id: str) -> None:
         raise NotFound("token_not_found", f"There is no token {token_id}, or it was revoked before.")
 
 
-def _add(store: TokenStore, secret: str, *, owner: str, scope: Scope, lifetime: timedelta | None) -> tuple[Token, bool]:
+def _add(
+    store: TokenStore, secret: str, *, owner: str, scope: Scope, token_id: str, lifetime: timedelta | None
+) -> tuple[Token, bool]:
     if not owner.strip():
         raise Invalid("owner_empty", "A token needs an owner.")
     now = store.now()
     token = Token(
-        id=uuid4().hex,
+        id=token_id,
         owner=owner,
         scope=scope,
         hash=hash_secret(secret),

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from anb_api.server import serve
 from anb_api.settings import ApiSettings, CommandSettings, MigrationSettings
+from anb_core.adapters.system import new_id
 from anb_core.bootstrap import migrate, open_bucket, open_queue, open_store, open_store_for_command
 from anb_core.domain.errors import AnbError
 from anb_core.domain.model import Scope, Token
@@ -59,7 +60,7 @@ def _migrate(_: argparse.Namespace) -> None:
         return
     store = open_store_for_command(settings)
     try:
-        add_bootstrap_token(store, settings.bootstrap_token.get_secret_value())
+        add_bootstrap_token(store, settings.bootstrap_token.get_secret_value(), new_id=new_id)
     finally:
         store.close()
 
@@ -68,7 +69,7 @@ def _create(chosen: argparse.Namespace) -> None:
     store = open_store_for_command(_settings(CommandSettings))
     lifetime = timedelta(days=chosen.days) if chosen.days is not None else None
     try:
-        new = create_token(store, owner=chosen.owner, scope=chosen.scope, lifetime=lifetime)
+        new = create_token(store, owner=chosen.owner, scope=chosen.scope, new_id=new_id, lifetime=lifetime)
     finally:
         store.close()
     if chosen.json:
