@@ -10,7 +10,7 @@ from anb_core.domain.status import Status
 
 
 class Reason(StrEnum):
-    """Why a message is dropped without an attempt. Each reason is read from committed rows, so the message can go."""
+    """Why a message is dropped without an attempt. The reason is read from committed rows, so no message is lost."""
 
     TERMINAL = "terminal"
     """The job's status is terminal."""

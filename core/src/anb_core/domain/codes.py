@@ -1,4 +1,4 @@
-"""All error codes and their meanings. Programs compare codes, so a code never changes. Add a new code here first."""
+"""All error codes and their meanings. Programs compare codes, so codes never change. Add new codes to this module."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -13,7 +13,7 @@ from anb_core.domain.retry import (
     plan_rejection,
 )
 
-# The owner of the video reads these sentences.
+# Error messages for the owner of a video.
 # Host names and error texts of other programs are stored in `Problem.detail`, which only operators can read.
 _OUTAGES = {
     "database": "The database did not answer for a while.",

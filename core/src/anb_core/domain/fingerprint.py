@@ -16,8 +16,8 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
 }
 """The edit options of the first version of this program, with their defaults. Never add an option to this table.
 
-The first version hashed all these options, so every fingerprint must still contain them.
-Without these options, the old and the new version would compute different fingerprints of the same upload.
+The first version hashed all options of this table, so every fingerprint must still contain these options.
+Otherwise, the old and the new version would compute different fingerprints of the same upload.
 """
 
 

@@ -152,7 +152,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions for an unfinished upload's object. A process may still write the object after the first."""
+    """Return two deletions of an unfinished upload's object: a process may write it after the first deletion."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
@@ -290,7 +290,7 @@ def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Ef
     """Begin a new generation of the job at the request of a person.
 
     Raises:
-        Conflict: `wrong_status` if the status allows no retry; `source_missing` if the upload was never finished.
+        Conflict: `wrong_status` if the status allows no retry, or `source_missing` if the upload was never finished.
     """
     job = record.job
     status = next_status(job.status, Change.RETRY)

@@ -1,7 +1,7 @@
-"""The message that wakes a worker. The message only names a job. The job's row in the database decides what to do.
+"""The message that wakes a worker. The message only names a job. The job's row decides whether an attempt begins.
 
-Two older producers still send messages in other formats, which are also accepted:
-`video_id, video_path, task_id, created_at` and `video_id, file_path, status, timestamp`.
+Messages in the formats of two older producers are also accepted.
+One format is `video_id, video_path, task_id, created_at`, the other is `video_id, file_path, status, timestamp`.
 Unknown fields of a message are ignored.
 """
 

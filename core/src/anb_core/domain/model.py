@@ -103,11 +103,12 @@ class Job:
     generation: int
     """Number that starts at 1 and grows by 1 each time a person retries the job."""
     fence: int
-    """Grows by 1 with each claim, cancel or deletion of an unfinished job. Writes with an old fence change nothing."""
+    """Number that grows by 1 with each claim, each cancel, and each deletion of a job that has not ended.
+    A worker's write with an old fence changes nothing."""
     version: int
     """Number that grows by 1 with every change of the job that people can see."""
     counters: Counters
-    """How many attempts of the current generation ended without a result, by kind."""
+    """How many attempts of the current generation failed, were lost or were interrupted."""
     progress: float
     """Progress of the current attempt, from 0 to 1."""
     attempts: int

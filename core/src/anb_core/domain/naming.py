@@ -21,7 +21,7 @@ INVISIBLE = (
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 """Invisible characters that are not whitespace: Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
-The value is the content of a character class in a regular expression.
+`INVISIBLE` is the content of a character class in a regular expression.
 A title may contain these characters, because joiners build emoji and shape Persian letters.
 A title also needs at least one visible character."""
 

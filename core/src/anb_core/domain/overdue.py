@@ -37,7 +37,7 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
 
     `under_way` has, for each running attempt, the time at which the message of its job was sent.
 
-    A job is ahead of another job in the queue if it has waited longer.
+    A job that has waited longer is ahead of a job that has waited less.
     A running job is also ahead of a waiting job if its message was sent before the waiting job began to wait.
     A job keeps its place in the queue when its message is sent again.
     A job with more jobs ahead of it may wait longer before its message is sent again.

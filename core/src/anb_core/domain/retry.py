@@ -113,7 +113,7 @@ def plan_return(age: timedelta | None) -> timedelta:
 
     `age` is the time since the first receipt of the message. None if this is the first receipt.
     A message that was received once becomes visible again without a pause.
-    A message that was received more often stays invisible for longer the older it is.
+    A message that was received more often stays invisible for a time that grows with the message's age.
     Because the pause grows, a message that several workers return is not received too often.
     """
     if age is None:

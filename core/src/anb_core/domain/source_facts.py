@@ -15,11 +15,11 @@ class Stretch:
     """A series of packets of one stream without a timestamp jump. Times are in units of the stream's time base."""
 
     packet: int
-    """Index of the first packet of this series, counted in the stream."""
+    """Index of the first packet of the series, counted from the beginning of the stream."""
     since: int
-    """Timestamp of the first packet of this series, as stored in the file."""
+    """Timestamp of the first packet of the series, as stored in the file."""
     place: int
-    """Time of the first packet of this series on the continuous timeline of the whole file."""
+    """Time of the first packet of the series, on one continuous timeline for the complete file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

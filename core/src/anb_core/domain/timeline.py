@@ -11,7 +11,7 @@ _INTERLEAVING_SECONDS = 5.0
 """Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
 
 _CONTINUES_SECONDS = 2.0
-"""Seconds for which a stream must continue after another stream's jump to count as a stream without this jump."""
+"""If a stream continues for this number of seconds after another stream's jump, the jump does not affect the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Piece:
     """A series of packets of one stream without a jump. Times are in seconds."""
 
     first: int
-    """Index of the first packet of this series, counted in the stream."""
+    """Index of the first packet of the series, counted from the beginning of the stream."""
     since: float
-    """Raw decoding time of the first packet of this series, in seconds."""
+    """Raw decoding time of the first packet of the series, in seconds."""
     begin: float
     end: float
     """Raw start of the earliest packet and raw end of the latest packet, by presentation time."""
@@ -158,7 +158,7 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first packet: 0 unless the stream starts far away from all other streams."""
+        """Return the shift of a stream's first packet: 0 unless the stream starts much earlier or later."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0

@@ -59,12 +59,12 @@ class Renderer(Protocol):
         `on_progress` gets the progress from 0 to 1. The progress never falls.
         `on_step` gets the name of each step when the step begins.
         `on_progress` and `on_step` are called in the calling thread, and may raise an error.
-        After a request to `stop`, all child processes end.
+        After a call of `stop.ask`, all child processes end.
 
         Raises:
             BadInput: the source can't be rendered, not even in another attempt.
             Transient: this attempt failed, but another attempt may succeed.
             OSError: the disk of this machine failed or is full.
-            AnbError: the error of the request to `stop`.
+            AnbError: the error that `stop.ask` got.
         """
         ...

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 LONGEST_CALL = timedelta(seconds=10)
-"""Maximum wait for the calls in progress of threads that were asked to end."""
+"""Maximum time for which a thread that has to end may finish a call that is in progress."""
 
 
 class Event(Protocol):

@@ -1,4 +1,4 @@
-"""A request that an attempt ends. Other threads make the request."""
+"""A request to end an attempt. Another thread makes the request."""
 
 import threading
 

@@ -188,7 +188,7 @@ class RetrySettings(FromEnvironment):
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """Return these settings as the domain's `RetryPolicy`."""
+        """Return the retry settings as a `RetryPolicy` of the domain."""
         return RetryPolicy(
             max_failures=self.max_failures,
             max_lost=self.max_lost,

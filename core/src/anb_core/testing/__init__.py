@@ -1,1 +1,1 @@
-"""In-memory implementations of every port, for tests. tests/contract tests them together with the real adapters."""
+"""In-memory implementations of every port, for tests. The contract tests run on the real adapters, too."""

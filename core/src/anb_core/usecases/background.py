@@ -11,10 +11,10 @@ from anb_core.ports.runtime import Event, Runtime, join_all
 def background(
     runtime: Runtime, loops: Mapping[str, Callable[[Event], None]], *, wake: Callable[[], None]
 ) -> Iterator[None]:
-    """Run the loops while the block runs. The keys are the names of their threads.
+    """Run the loops in threads while the block runs. `loops` maps the name of each thread to its loop.
 
-    Each loop gets an event, and must return soon after the event is set. At the end of the block the event is set,
-    `wake` ends the waiting of loops that do not wait for the event, and the loops may finish their calls in progress.
+    Each loop gets an event, and must return soon after the event is set. The end of the block sets the event.
+    Then `wake` is called, for loops that wait for something else. A loop may finish its call that is in progress.
     A loop that needs longer than LONGEST_CALL is left behind, because its thread does not keep the program alive.
     """
     stop = runtime.event()

@@ -52,7 +52,7 @@ def retry(
     """Begin a new generation of a job, with all counters at 0.
 
     Raises:
-        Conflict: `wrong_status`; `source_missing` if the uploaded file no longer exists; `object_withheld`.
+        Conflict: `wrong_status`, `object_withheld`, or `source_missing` if the uploaded file no longer exists.
     """
     record = find(store, caller, video_id)
     next_status(record.job.status, Change.RETRY)

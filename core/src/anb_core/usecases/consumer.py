@@ -19,7 +19,7 @@ Handler = Callable[[Delivery, Stop], None]
 """Function that handles one delivery, and deletes or returns the message. Its `Stop` can end the function early.
 
 A handler raises Unavailable if a dependency (database, bucket or queue) did not answer and nothing could be committed.
-After this error, the loop waits, and then receives the next message.
+After the error Unavailable, the loop waits, and then receives the next message.
 """
 
 
@@ -66,7 +66,7 @@ class Consumer:
         self._on_step("receive")
         delivery = self._queue.receive(wait=self._wait)
         if delivery is not None and self._shutdown.stopping():
-            # A long poll may return a message after the shutdown began. Another worker must be able to receive it soon.
+            # A long poll may return a message after the shutdown began. Another worker must receive this message soon.
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return

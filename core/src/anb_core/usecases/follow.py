@@ -63,8 +63,8 @@ class Follower:
     def next(self, pending: JobEvent | None = None) -> Sequence[JobEvent]:
         """Set the cursor to the event before `pending`, and return the events that follow.
 
-        This call does not wait if the previous call left events unread.
-        In all other cases, this call first waits for the interval, or until another thread calls `wake`.
+        `next` does not wait if the previous call left events unread.
+        Otherwise `next` first waits for the interval, or until another thread calls `wake`.
         The returned list of events may be empty.
 
         Raises:

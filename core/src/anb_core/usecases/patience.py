@@ -34,7 +34,7 @@ def patiently(
 
     After the error Unavailable, `call` is tried again only if three conditions are met:
     `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
-    If a condition is not met, the error is raised. Any other error than Unavailable is raised at once.
+    If one of the conditions is not met, the error is raised. An error other than Unavailable is raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
     After each pause, `check` is called. `check` may raise an error. `until` and `pauses` are in seconds.
     """

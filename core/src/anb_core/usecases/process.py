@@ -44,7 +44,7 @@ class Process:
     new_id: Callable[[], str]
     """Returns a new id for an attempt."""
     adopt: Callable[[str, str], object] | None = None
-    """Function that submits an object (key, video id) of an older producer's message. None refuses such objects."""
+    """Function that submits the object (key, video id) of an older producer's message. None if that is not allowed."""
     on_step: Callable[[str], None] = lambda _: None
     """Function that gets the name of each step when the step begins. Chaos tests use this callback."""
 
@@ -83,12 +83,12 @@ class Process:
 
         If another transaction has locked the row, the claim is tried again, for a third of the lease's lifetime.
         If the message were returned to the queue instead, SQS would count one more receipt.
-        The claim can be tried again for so long, because the message stays invisible for longer than the lease.
+        This time is safe, because the message stays invisible for longer than the lifetime of the lease.
 
         Raises:
             Unavailable: the database could not commit the claim.
         """
-        # The lease counts from the first try, which may have been committed although its response was lost.
+        # The first try may have been committed although its response was lost, so the lease may have begun with it.
         since, attempt_id = self.tools.runtime.monotonic(), self.new_id()
         answer = patiently(
             lambda: self.store.claim(

@@ -37,7 +37,7 @@ def download_url(store: Reading, objects: Objects, caller: Caller, video_id: str
     """Return a URL from which the finished video can be downloaded for `lifetime`.
 
     Raises:
-        NotFound: `video_not_found` if the caller may not see such a video.
+        NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
         Conflict: `not_processed` if the video has no result.
     """
     record = find(store, caller, video_id)

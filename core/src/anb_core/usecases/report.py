@@ -55,7 +55,7 @@ class Report:
     message_id: str
     video_id: str | None = None
     attempt_id: str | None = None
-    """Id of the attempt. None if no attempt began, like `fence` and `counters`."""
+    """Id of the attempt. `attempt_id`, `fence` and `counters` are None if no attempt began."""
     fence: int | None = None
     counters: Counters | None = None
     """The job's counters after the attempt. None if no attempt began."""

@@ -53,7 +53,7 @@ class Shutdown:
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Let a shutdown interrupt the work in the block, by a request to `stop`.
+        """Let a shutdown interrupt the work in the block. The shutdown then calls `stop.ask`.
 
         If `drains` is True, the work is interrupted after the drain time, which lets the worker finish its job.
         If `drains` is False, the work is interrupted at the first shutdown request.

@@ -17,7 +17,7 @@ from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
 """Maximum number of rows that one step handles at a time, so that transactions stay short.
-A pass sends at most this many messages again for each reason why a message may be lost.
+For each way to find lost messages, a pass of the sweep sends at most this number of messages again.
 """
 
 EMPTY_READINGS = 3
@@ -53,8 +53,8 @@ class EmptyWatch:
 
         If the queue counts as empty, return the duration of the last EMPTY_READINGS readings, at least EMPTY_WINDOW.
         A message that was sent longer ago than the returned duration is certainly lost.
-        The duration covers only the last readings, not all the time for which the queue was empty:
-        otherwise the duration would grow as fast as the age of a lost message, and no lost message would be found.
+        The duration covers only the last readings, not all the time for which the queue was empty.
+        A duration that grew as fast as the age of a lost message would never be shorter than this age.
         """
         if not depth.empty:
             self._since = None

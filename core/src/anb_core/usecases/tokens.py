@@ -60,7 +60,7 @@ def add_bootstrap_token(store: TokenStore, secret: str, *, new_id: Callable[[], 
     """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
 
     Returns False if a token with this secret existed already.
-    If that token was revoked, the token stays revoked, and earlier bootstrap tokens are not revoked.
+    If a token with this secret was revoked, it stays revoked, and earlier bootstrap tokens are not revoked.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, token_id=new_id(), lifetime=None)
     if store.find_token(token.hash) is None:

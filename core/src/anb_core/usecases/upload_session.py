@@ -79,7 +79,7 @@ class UploadSessions:
         The caller may also give `title` and `edit` later, to `complete`.
 
         Raises:
-            Invalid: the title has a fault; see `clean_title`.
+            Invalid: the title has a fault that `clean_title` finds.
         """
         video_id = self.new_id()
         new = NewVideo(
@@ -108,7 +108,7 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes of the file, until they are enough to detect the container. Then None."""
+        """The first bytes of the file, collected to detect the container. None after the detection."""
         self._size = 0
         self._digest = hashlib.sha256()
         self._renewed_at = 0.0
@@ -146,7 +146,7 @@ class UploadSession:
         """Schedule the job after all bytes were appended. `title` and `edit` replace the values that `begin` got.
 
         Raises:
-            Invalid: `title_missing`, a fault of the title, `file_empty`, every error of `append`, or
+            Invalid: `title_missing`, `file_empty`, a code of `clean_title` or `append`, or
                 `idempotency_key_reused` if the earlier upload with the same key had another title, edit or file.
             Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """

@@ -26,7 +26,7 @@ def find(store: Reading, caller: Caller, video_id: str) -> Record:
     """Return a video that the caller may see.
 
     Raises:
-        NotFound: `video_not_found` if the caller may not see such a video.
+        NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
     """
     return _check_visible(caller, video_id, store.get(video_id))
 
@@ -35,7 +35,7 @@ def find_with_history(store: Reading, caller: Caller, video_id: str) -> tuple[Re
     """Return a video that the caller may see, and all its attempts, ordered from old to new.
 
     Raises:
-        NotFound: `video_not_found` if the caller may not see such a video.
+        NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
     """
     record, attempts = store.history(video_id)
     return _check_visible(caller, video_id, record), attempts

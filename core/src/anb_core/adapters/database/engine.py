@@ -59,7 +59,7 @@ CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses this size, because connections to SQLite are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""Maximum age of a connection. If the server moves to a new address, all connections use it after this time."""
+"""Maximum age of a connection. If the server's address changes, all connections use the new address after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
 """SQLSTATEs of a read-only, stopping, crashed or starting server. After such an error we close the connection."""
@@ -264,7 +264,7 @@ class Database:
         self._reported: set[tuple[str, str]] = set()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """Begin a transaction that may write. The end of the block commits the transaction, an error rolls it back."""
+        """Begin a transaction that may write. It commits at the end of the block, or rolls back after an error."""
         return self._begin(self.engine)
 
     def reading(self) -> AbstractContextManager[Connection]:

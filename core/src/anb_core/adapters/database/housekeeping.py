@@ -69,7 +69,7 @@ class HousekeepingRepository(Repository):
     ) -> int:
         """Call `end` for up to `limit` jobs whose time `expires` has passed. Each call has a transaction of its own.
 
-        `end` returns whether the job still had to end. Return the number of calls that returned True.
+        `end` returns False if the time was extended meanwhile. Return the number of calls that returned True.
         Rows that can't be read, or that another transaction has locked, are skipped.
         """
         ended, tried = 0, set[str]()

@@ -1,4 +1,4 @@
-"""The outbox: messages that have to be sent because a committed transaction added them. The relay sends them."""
+"""The outbox: messages that committed transactions have added, and that the relay has to send."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -201,7 +201,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     if added is None:
         return False
     # An upload that is just being abandoned moves from the table of videos to the table of deletions.
-    # One statement reads one snapshot, in which the upload is in exactly one of these tables.
+    # One statement reads one snapshot, in which the upload is either a video or a deletion.
     taken = connection.scalar(
         select(
             or_(

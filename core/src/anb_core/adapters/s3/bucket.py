@@ -1,4 +1,4 @@
-"""Calls to one bucket: what to do with a missing bucket, and what an error of S3 means."""
+"""Calls to one bucket of S3. A missing bucket may be created, and errors are translated."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,10 +49,10 @@ class Bucket:
             return call()
 
     def get(self, key: str) -> "GetObjectOutputTypeDef":
-        """Begin to read an object. Use this within `ask`, which also covers reading the body.
+        """Begin to read an object. Call `get` and read the body within `ask`, which translates the errors.
 
         Raises:
-            NotFound: `object_missing`.
+            NotFound: `object_missing` if the object does not exist.
         """
         try:
             with self.reading(key):
@@ -130,7 +130,7 @@ class Bucket:
                 place = cast("BucketLocationConstraintType", region)
                 self.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": place})
         except ClientError as error:
-            # Another process of ours has just created the bucket.
+            # Another process of ANB Video has just created the bucket.
             if error_code(error) != "BucketAlreadyOwnedByYou":
                 raise
         else:

@@ -1,4 +1,4 @@
-"""Writing one object, in one call or as a multipart upload."""
+"""Writes one object, in one call or as a multipart upload."""
 
 import threading
 from collections import deque

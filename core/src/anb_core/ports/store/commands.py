@@ -1,4 +1,4 @@
-"""The store's port for people's commands."""
+"""The store's port for the commands that people give for videos."""
 
 from datetime import timedelta
 from typing import Protocol

@@ -44,7 +44,7 @@ class Housekeeping(Protocol):
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
         """Add outbox entries for jobs that have waited longer than all jobs ahead of them in the queue can take.
 
-        `anb_core.domain.overdue` selects these jobs among the `limit` jobs that have waited longest.
+        `anb_core.domain.overdue` selects from the `limit` jobs that have waited longest.
         """
         ...
 
@@ -61,6 +61,6 @@ class Housekeeping(Protocol):
 
         An event is old if its age is more than `events_before`.
         The rows of a deleted video are removed when its grace period is over and all its objects are deleted.
-        Until then, a message that names the deleted video is dropped instead of recorded as a dead letter.
+        While the rows exist, a message that names the deleted video does not become a dead letter.
         """
         ...

@@ -71,7 +71,7 @@ class Leases(Protocol):
         """End the attempt without a result and apply the settlement.
 
         The job no longer has a lease. Returns True if an earlier call made the same settlement.
-        If another attempt follows, the job gets the earliest time of that attempt and an outbox entry.
+        If another attempt follows, the job gets a due time and an outbox entry.
         If the job reached its limit of failures or losses, a dead letter is recorded.
         The object of the attempt is deleted now, and again 24 h later.
         """

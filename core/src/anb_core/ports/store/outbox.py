@@ -31,14 +31,14 @@ class OutboxEntry:
 
 
 class Outbox(Protocol):
-    """Messages that have to be sent because a committed transaction added them. Each job has at most one entry."""
+    """Messages that committed transactions have added, and that have to be sent. Each job has at most one entry."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
         """Take the oldest entries that are due. For the time `hold`, no other relay can take the same entries."""
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """Remove the entry of a sent message, unless the entry was replaced. The job stores the time and the queue."""
+        """Remove the entry of a sent message, unless it was replaced. Store the time and the queue with the job."""
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:

@@ -34,7 +34,7 @@ class Reading(Protocol):
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        """Return videos from new to old. `owner` None selects all owners, and no `statuses` selects all statuses."""
+        """Return videos from new to old, of all owners if `owner` is None, in all statuses if `statuses` is empty."""
         ...
 
     def history(self, video_id: str) -> History: ...

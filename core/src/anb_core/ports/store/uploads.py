@@ -33,7 +33,7 @@ class Uploads(Protocol):
         If an earlier upload with the same key was not renewed for `idempotency.silence`, that upload is abandoned.
 
         Raises:
-            Conflict: `video_exists` if the id is in use; `source_taken` if an earlier upload left its object.
+            Conflict: `video_exists` if the id is in use, or `source_taken` if an earlier upload left its object.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The feed: every change of a job, in commit order. Each reader of the feed keeps a cursor."""
+"""The feed: every change of a job, in commit order. A reader of the feed can store a cursor."""
 
 from collections.abc import Sequence
 

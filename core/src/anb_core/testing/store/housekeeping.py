@@ -121,7 +121,7 @@ def _waits(job: Job, now: datetime) -> bool:
 
 
 def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # If a job has no outbox entry and no recorded time of sending, its message is treated as sent long ago.
-    # The job then gets a second message, which is harmless.
+    # A job without an outbox entry and without a time of sending is treated as if its message was sent long ago.
+    # Such a job may get a second message, which is harmless.
     late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
     return late or (not_on is not None and job.enqueued_to != not_on)

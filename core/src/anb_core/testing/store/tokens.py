@@ -1,4 +1,4 @@
-"""API tokens."""
+"""The API tokens in the in-memory store."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -5,7 +5,7 @@ Older programs read and write only the column `answered`.
 Older programs may run beside this program during a rolling upgrade, or after a rollback.
 Because older programs may still run, two releases write both columns:
 
-- This release reads `answered`, because programs of every version write this column.
+- The first release reads `answered`, because programs of every version write this column.
 - The second release copies `answered` to `receipts` in rows where the two columns differ, and reads `receipts`.
 - The third release no longer writes `answered`.
 - The fourth release drops the column `answered`. By then, no program that can still run writes the column.
