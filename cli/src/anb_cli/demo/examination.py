@@ -85,7 +85,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Comparison:
     """The result of one comparison. `wanted` and `found` are text for people."""
 
     what: str
@@ -94,7 +94,7 @@ class Check:
     passed: bool
 
 
-def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Check]:
+def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | None) -> list[Comparison]:
     """Compare the facts of the result with the plan and with the upload.
 
     `source_seconds` is the length of the upload. `sound_shift` is the delay of the sound, in seconds.
@@ -116,7 +116,7 @@ def judge(facts: Facts, plan: Plan, source_seconds: float, sound_shift: float | 
         _close("duration", facts.video_end, plan.frames / FPS, 0.001),
         _close("main part", plan.main / FPS, main, 1 / FPS),
         _close("end of the sound", facts.audio_end, facts.video_end, AAC_PACKET + 0.001),
-        Check("sound after the intro", "in step within 40 ms", _in_step(sound_shift), _is_in_step(sound_shift)),
+        Comparison("sound after the intro", "in step within 40 ms", _in_step(sound_shift), _is_in_step(sound_shift)),
     ]
 
 
@@ -230,12 +230,12 @@ def _index_first(path: Path) -> bool:
     return False
 
 
-def _same(what: str, wanted: str, found: str) -> Check:
-    return Check(what, wanted, found, wanted == found)
+def _same(what: str, wanted: str, found: str) -> Comparison:
+    return Comparison(what, wanted, found, wanted == found)
 
 
-def _close(what: str, found: float, wanted: float, tolerance: float) -> Check:
-    return Check(what, f"{wanted:.3f} s", f"{found:.3f} s", abs(found - wanted) <= tolerance)
+def _close(what: str, found: float, wanted: float, tolerance: float) -> Comparison:
+    return Comparison(what, f"{wanted:.3f} s", f"{found:.3f} s", abs(found - wanted) <= tolerance)
 
 
 def _in_step(shift: float | None) -> str:

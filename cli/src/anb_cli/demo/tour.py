@@ -21,7 +21,7 @@ from anb_cli import downloading, sources
 from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_cli.demo import contact_sheet
-from anb_cli.demo.examination import FPS, Check, Facts, Plan, examine, judge, sound_shift, source_length
+from anb_cli.demo.examination import FPS, Comparison, Facts, Plan, examine, judge, sound_shift, source_length
 from anb_cli.emulator import install
 from anb_cli.errors import Exit, StackTrouble, VideoFailed, WrongUse
 from anb_cli.following import follow
@@ -195,7 +195,7 @@ def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 
 
-def _examine(video: Path, processed: Path, sheet: Path, plan: Plan, title: str) -> tuple[Facts, list[Check]]:
+def _examine(video: Path, processed: Path, sheet: Path, plan: Plan, title: str) -> tuple[Facts, list[Comparison]]:
     parts = contact_sheet.parts_of(plan.intro, plan.main, plan.outro)
     picks = {number for part in parts for number in part.picks}
     pictures: dict[int, Image.Image] = {}
@@ -218,7 +218,7 @@ class _Report:
     processed: Path
     sheet: Path
     facts: Facts
-    checks: list[Check]
+    checks: list[Comparison]
     phases: dict[str, float]
     steps: dict[str, float]
 
