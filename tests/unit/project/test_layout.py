@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[3]
 TESTS = sorted(
     path.relative_to(REPOSITORY) for folder in ("tests", "bench") for path in (REPOSITORY / folder).rglob("*.py")
@@ -29,6 +31,23 @@ def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_o
         and module.rpartition(".")[0] != ".".join(path.parent.parts)
     ]
     assert strays == [], "what tests of several folders need lives in tests/support"
+
+
+@pytest.mark.parametrize("name", ["ffmpeg_commands", "layout"])
+def test_render_commands_open_no_file(name: str) -> None:
+    """The import contracts allow `pathlib` for `PurePath`, and can't see the function `open`."""
+    path = REPOSITORY / "services/worker/src/anb_worker/render" / f"{name}.py"
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    from_pathlib = {
+        alias.name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module == "pathlib"
+        for alias in node.names
+    }
+    assert "pathlib" not in {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert from_pathlib <= {"PurePath"}
+    assert names.isdisjoint({"open", "__import__", "exec", "eval"})
 
 
 def test_tests_patch_no_private_member() -> None:
