@@ -15,11 +15,11 @@ from tests.support.postgres import Postgres, running_postgres
 FOOTAGE = Path(__file__).parents[1] / "build" / "footage"
 
 SKIPS_ALLOWED_IN_CI: tuple[str, ...] = ()
-"""Prefixes of the skip reasons that CI accepts. A comment beside each prefix says why CI may skip the test."""
+"""Prefixes of the skip reasons that CI accepts. A comment must say for each prefix why CI may skip the test."""
 
 
 def pytest_configure() -> None:
-    # A shell makes background jobs and their child processes ignore SIGINT. Tests that send SIGINT would then hang.
+    # Restore the handling of SIGINT, because shells start background jobs with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith(("ANB_", "AWS_", "CELERY_", "DATABASE_", "S3_", "SQS_")):
@@ -31,17 +31,16 @@ def pytest_configure() -> None:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # No server listens on port 9. A client without an endpoint of its own fails at once and never calls AWS.
+        # No server listens on port 9, so a client without a configured endpoint fails at once and never calls AWS.
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    # Hypothesis disables its deadline of 0.2 s only in CI. A developer's machine can also pause for more than 0.2 s.
+    # Disable the deadline of Hypothesis (0.2 s for one example), because a busy machine can pause for longer.
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
-    # By default structlog prints every local variable in a traceback. Printing a large in-memory store takes minutes.
+    # Print tracebacks without local variables, because printing a large in-memory store takes minutes.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    # Log through the standard logging module, as the programs do.
-    # Otherwise the log lines of the API server that all tests share would appear in the output of unrelated tests.
+    # Log through the standard logging module, as the programs do, so that pytest assigns each log line to its test.
     structlog.configure(
         processors=[structlog.stdlib.add_log_level, plain],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -1,4 +1,4 @@
-"""Runs the real API, in the test process or in a separate process, and opens raw connections to the API."""
+"""Runs the real API in the test process or in a separate process, and opens raw connections to the API."""
 
 import http.client
 import os
@@ -93,7 +93,7 @@ class Api:
 
 
 class Raw:
-    """A raw connection to the API. A test can send any bytes."""
+    """A raw connection to the API, on which a test can send any bytes."""
 
     def __init__(self, url: str, token: str) -> None:
         place = urlsplit(url)
@@ -120,11 +120,11 @@ class Raw:
         self.send(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def receive(self) -> bytes:
-        """Wait for bytes and return them. Returns empty bytes if the API closed the connection."""
+        """Wait for bytes from the API, and return the bytes. Returns empty bytes if the API closed the connection."""
         return self._socket.recv(65536)
 
     def silent_for(self, seconds: float) -> bool:
-        """Return whether no byte arrives and the connection stays open for the given number of seconds."""
+        """Return whether the API sends nothing and keeps the connection open for the given number of seconds."""
         readable, _, _ = select.select([self._socket], [], [], seconds)
         return not readable
 

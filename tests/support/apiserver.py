@@ -1,4 +1,4 @@
-"""Runs a real Kubernetes API server with its own etcd, but without nodes and controllers, as the tool envtest does."""
+"""Runs a real Kubernetes API server with its own etcd, but without nodes and controllers, like the tool envtest."""
 
 import json
 import os
@@ -77,14 +77,14 @@ def running_apiserver() -> Iterator[ApiServer]:
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "secure-port": port,
-            "cert-dir": folder,  # The server writes its certificate here.
+            "cert-dir": folder,  # The server writes its certificate into `cert-dir`.
             "token-auth-file": folder / "tokens.csv",
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",
             "service-account-key-file": signing,
             "service-account-signing-key-file": signing,
             "service-cluster-ip-range": "10.0.0.0/24",
-            # The plugin refuses pods without the ServiceAccount `default`. No controller creates this account.
+            # The plugin would refuse all pods, because no controller creates the ServiceAccount `default`.
             "disable-admission-plugins": "ServiceAccount",
         }
         command = [str(programs / "kube-apiserver"), *(f"--{name}={value}" for name, value in options.items())]

@@ -42,7 +42,7 @@ def running_ministack(data: Path) -> Iterator[str]:
 
 
 def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:
-    """Patch boto3 to append each new client to the returned list. Tests stub the clients in the list."""
+    """Patch boto3 so that each new client is appended to the returned list. Tests stub the clients of the list."""
     clients: list[BaseClient] = []
     make = boto3.session.Session.client
 

@@ -66,7 +66,7 @@ class Namespace:
 
     @contextmanager
     def forwarded(self, service: str, port: int, *, to: int | None = None) -> Iterator[str]:
-        """Forward port `to` of 127.0.0.1, by default a free port, to a port of the service. Yields the local URL."""
+        """Forward the local port `to`, by default a free port, to a port of the service. Yields the local URL."""
         local = to or free_port()
 
         def answers() -> bool:
@@ -101,7 +101,7 @@ class Namespace:
 
 @contextmanager
 def watched(command: list[str], output: Path) -> Iterator[Path]:
-    """Run a command in the background until the block ends. Its output goes to a file. Yields the file's path."""
+    """Run a command in the background until the `with` block ends. Yields the path of a file with the output."""
     with output.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
@@ -124,12 +124,12 @@ def ready(pod: Json) -> bool:
 
 
 def delete_videojobs(namespace: str) -> None:
-    """Delete all VideoJobs of a namespace and remove their finalizers, in case no operator runs.
+    """Delete all VideoJobs of a namespace and remove their finalizers, which also works if no operator runs.
 
     The function also works while Kubernetes deletes the namespace and its objects.
     """
     ours = ("kubectl", "--namespace", namespace)
-    # Delete first, then remove the finalizers: no finalizer can be added to an object that is being deleted.
+    # Delete before removing the finalizers, because no finalizer can be added to an object that is being deleted.
     tool(*ours, "delete", "videojobs", "--all", "--wait=false", check=False)
     for name in tool(*ours, "get", "videojobs", "--output=name").stdout.split():
         tool(*ours, "patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}', check=False)

@@ -1,4 +1,4 @@
-"""An HTTP server that sends prepared answers, valid or invalid, for tests of the command line."""
+"""An HTTP server that sends prepared responses, valid or invalid, for tests of the command line."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ Answer = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Records each request and sends the next prepared answer. The last answer is repeated."""
+    """Records each request and sends the next prepared response. Repeats the last response."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body) if claimed is None else claimed))
-        # Tell the client not to reuse the connection, because the server closes it.
+        # Send `Connection: close`, because the server closes the connection after each response.
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
@@ -64,7 +64,7 @@ class Seen:
 
 @dataclass
 class Deployment:
-    """A running server: its URL, the prepared answers that were not sent yet, and the received requests."""
+    """A running server, with its URL, the unsent prepared responses, and the received requests."""
 
     url: str
     answers: list[Answer]
@@ -85,7 +85,7 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def deployments() -> Iterator[Callable[..., Deployment]]:
-    """Yield a function that starts a server with a list of prepared answers. All servers stop when the block ends."""
+    """Yield a function that starts a server with prepared responses. All servers stop when the `with` block ends."""
     servers: list[Server] = []
 
     def deployed(*answers: Answer) -> Deployment:

@@ -1,4 +1,4 @@
-"""Runs `anb` many times, each time in a fork of one process that has already imported all modules.
+"""Runs `anb` many times, each time in a new fork of a process that has already imported all modules.
 
 Starting a fork is twenty times as fast as starting a new process.
 Each fork has its own arguments, environment, working folder and standard streams, like a new process.
@@ -34,8 +34,8 @@ GIVEN_UP_AFTER = 30
 class Circumstances:
     """The working folder, environment and other conditions under which a command runs.
 
-    If `removed`, the working folder is deleted before the command starts.
-    If `powerless`, file permissions apply even to root.
+    If `removed` is true, the working folder is deleted before the command starts.
+    If `powerless` is true, file permissions apply even to root.
     """
 
     folder: str
@@ -59,7 +59,7 @@ class Ended:
 
 @dataclass(slots=True)
 class Forks:
-    """A client of the process that creates a fork for each command."""
+    """Runs commands in forks of a server process."""
 
     _process: "subprocess.Popen[str]"
 
@@ -75,8 +75,8 @@ class Forks:
 
 @contextmanager
 def forks() -> Iterator[Forks]:
-    """Start the process that forks for each command. The process stops when the block ends."""
-    # Disable coverage, because each of thousands of forks would write a file, and some forks have no working folder.
+    """Start the process that forks for each command. The process stops when the `with` block ends."""
+    # Disable coverage, because thousands of forks would each write a file, and some forks have no working folder.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii", env=environment
@@ -194,7 +194,7 @@ def _text(number: int, kind: Stream, encoding: str, errors: str) -> Any:
 
 
 def _drop_powers() -> None:
-    """Drop root's capabilities, so that file permissions apply even to root."""
+    """Drop root's capabilities, so that file permissions also apply to root."""
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     if ctypes.CDLL(None, use_errno=True).capset(header, nothing) != 0:
         raise OSError(ctypes.get_errno(), "capset")

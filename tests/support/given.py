@@ -1,4 +1,4 @@
-"""Functions that bring a video into the state where a test begins."""
+"""Functions that create a video in the state that a test needs."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -41,7 +41,7 @@ def uploading(store: Store, *, owner: str = "ada", idempotency: Idempotency | No
 
 
 def uploaded(store: Store, *, owner: str = "ada") -> str:
-    """Create an uploaded video, whose message is in the outbox. Returns its id."""
+    """Create an uploaded video, with its message in the outbox. Returns the video's id."""
     video_id = uploading(store, owner=owner).video.id
     store.complete_upload(video_id, SOURCE)
     return video_id
@@ -63,7 +63,7 @@ def claim(store: Store, video_id: str, *, worker: str = "worker-1", lease: timed
 
 
 def processing(store: Store, *, owner: str = "ada") -> Lease:
-    """Create a video that is being processed. Returns its lease."""
+    """Create a video that is being processed. Returns the lease."""
     return claim(store, uploaded(store, owner=owner))
 
 
@@ -104,5 +104,5 @@ def record_of(store: Store, video_id: str) -> Record:
 
 
 def due(store: Store) -> list[str]:
-    """Return the ids of videos with a due message. The call holds the messages for zero seconds, so they stay due."""
+    """Return the ids of videos with a due outbox entry. The entries stay due, because the call holds them for 0 s."""
     return [entry.video_id for entry in store.hold_outbox(limit=100, hold=timedelta(0))]

@@ -1,4 +1,4 @@
-"""Creates virtual environments with a few of the installed packages, without a package index."""
+"""Creates virtual environments from packages that are already installed, without a package index."""
 
 import importlib.util
 import re
@@ -11,9 +11,9 @@ from packaging.requirements import Requirement
 
 
 def install(folder: Path, name: str) -> Path:
-    """Make a virtual environment with a distribution and its requirements without extras. Returns its interpreter.
+    """Create a virtual environment with a distribution and its requirements, without extras. Returns the interpreter.
 
-    The packages are symbolic links to the installed packages of the test's own environment.
+    The environment contains symbolic links to the installed packages of the test's own environment.
     """
     venv.create(folder, symlinks=True)
     [site] = folder.glob("lib/python*/site-packages")

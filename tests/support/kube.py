@@ -1,4 +1,4 @@
-"""An in-memory cluster that stores VideoJobs as the API server does. A test can make the cluster unavailable."""
+"""An in-memory cluster that stores VideoJobs as the Kubernetes API server does. Tests can make it unavailable."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ NAMESPACE = "video"
 class InMemoryCluster:
     """A fake cluster that implements both interfaces of `anb_operator.kube`.
 
-    If a test sets `fault` to an error, every method raises the error, and `refused` counts the failed calls.
+    If a test sets `fault` to an error, every method raises the error. `refused` counts these failed calls.
     `writes` records the calls that change objects. `lists` counts the calls that list objects.
     """
 
@@ -35,7 +35,7 @@ class InMemoryCluster:
         self._versions = count(1)
         self._uids = count(1)
 
-    # -- actions of users and of tests
+    # -- methods for tests: actions of users, and assertions
 
     def apply(self, name: str, spec: Json, *, namespace: str = NAMESPACE, labels: Mapping[str, str] = {}) -> VideoJob:
         kept = self.objects.get((namespace, name))
@@ -57,7 +57,7 @@ class InMemoryCluster:
         return self._changed(kept)
 
     def delete(self, name: str) -> VideoJob:
-        """Delete a VideoJob as `kubectl delete` does. The VideoJob exists until its finalizers are removed."""
+        """Delete a VideoJob as `kubectl delete` does. A VideoJob with finalizers exists until they are removed."""
         kept = self._find(self.get(name))
         kept["metadata"].setdefault("deletionTimestamp", self._now())
         return self._changed(kept)
@@ -66,7 +66,7 @@ class InMemoryCluster:
         return VideoJob.read(deepcopy(self.objects[namespace, name]))
 
     def write_status(self, name: str, patch: Json) -> VideoJob:
-        """Change a VideoJob's status, as another version of the operator might."""
+        """Change a VideoJob's status, as another version of the operator might do."""
         kept = self._find(self.get(name))
         kept["status"] = merged(kept["status"], patch)
         return self._changed(kept)
@@ -77,7 +77,7 @@ class InMemoryCluster:
 
     @property
     def keys(self) -> set[tuple[str, str]]:
-        """The namespace and name of each VideoJob."""
+        """The namespaces and names of all VideoJobs."""
         return set(self.objects)
 
     @property
@@ -86,10 +86,10 @@ class InMemoryCluster:
 
     @property
     def event_reasons(self) -> list[str]:
-        """The reasons of all Events, oldest first."""
+        """The reasons of all Kubernetes Events, oldest first."""
         return [announcement.reason for announcement in self.events.values()]
 
-    # -- methods of the interfaces
+    # -- methods of the interfaces in `anb_operator.kube`
 
     async def ping(self) -> None:
         self._answer()
@@ -173,7 +173,7 @@ class InMemoryCluster:
 
 
 def merged(before: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7396) to `before`. Returns the patched value."""
+    """Return `before`, patched with a JSON merge patch (RFC 7396)."""
     if not isinstance(patch, Mapping):
         return patch
     made = dict(before) if isinstance(before, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Damages files as networks, disks and attackers might. The same seed always gives the same damage."""
+"""Damages files as networks, disks and attackers might do. The same seed always gives the same damage."""
 
 import random
 import re
@@ -31,18 +31,18 @@ SEEDS: dict[str, tuple[str, ...]] = {
     "dvd.ts": (*FIELDS, "-c:v", "mpeg2video", "-c:a", "mp2"),
     "camcorder.m2ts": (*X264, "-c:a", "ac3"),
 }
-"""Small clips in different formats. Maps the file name to ffmpeg's arguments after the inputs PICTURE and TONE."""
+"""Small clips in different formats: ffmpeg's output arguments by file name. The inputs are PICTURE and TONE."""
 
 _NAMES = re.compile(
     rb"moov|trak|mdia|minf|stbl|stsd|stts|ctts|stsc|stsz|stco|stss|elst|edts|mdat|moof|traf|trun|tfhd|tfdt|avcC|esds|colr"
     rb"|LIST|hdrl|strl|strh|strf|movi|idx1|00dc|01wb|\x1aE\xdf\xa3|\x18S\x80g|\x16T\xaek|\x1fC\xb6u|\x1cS\xbbk|\xae|\xa3"
 )
-"""Names of file structures with a size field. MP4 has the size before the name, other formats after the name."""
+"""Names of file structures with a size field, which is before the name in MP4 and after the name in other formats."""
 _EXTREMES = (b"\0\0\0\0", b"\0\0\0\1", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\x80\0\0\0")
 
 
 def mutate(data: bytes, other: bytes, seed: int) -> bytes:
-    """Return `data` damaged one to three times. The damage may insert bytes of the second file, `other`."""
+    """Return `data` with one to three random faults. A fault may insert bytes of the file `other`."""
     chance = random.Random(seed)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         data = chance.choice(_DAMAGES)(bytearray(data), other, chance)
@@ -82,7 +82,7 @@ def _overwrite(data: bytearray, _: bytes, chance: random.Random) -> bytes:
 
 
 def _lie(data: bytearray, _: bytes, chance: random.Random) -> bytes:
-    """Overwrite four bytes near the name of a structure. These bytes usually contain a size or a count."""
+    """Overwrite four bytes near the name of a structure, which usually contain a size or a count."""
     places = [found.span() for found in _NAMES.finditer(data)]
     if places:
         begin, end = chance.choice(places)
@@ -118,7 +118,7 @@ _DAMAGES: tuple[Callable[[bytearray, bytes, random.Random], bytes], ...] = (
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Return a random offset. Most offsets are in the first 3000 bytes, which contain most structures."""
+    """Return a random offset, usually within the first 3000 bytes, which contain most structures."""
     return chance.randrange(chance.choice((len(data), min(len(data), 3000))))
 
 

@@ -1,4 +1,4 @@
-"""Opens the store, bucket and queue that the environment variables name, for tests that act as an API or a worker."""
+"""Opens the store, bucket and queue of the environment variables, for tests that play the role of API or worker."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +25,7 @@ class Parts:
 
 @contextmanager
 def opened_parts() -> Iterator[Parts]:
-    """Migrate the database, create the bucket, and open the store, bucket and queue of the environment variables."""
+    """Migrate the database, create the bucket, and open the store, bucket and queue that environment variables name."""
     settings = load(PartsSettings)
     migrate(settings)
     with (

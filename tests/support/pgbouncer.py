@@ -1,4 +1,4 @@
-"""Runs Debian's PgBouncer in front of a PostgreSQL server. It uses transaction mode and otherwise default settings."""
+"""Runs Debian's PgBouncer in front of a PostgreSQL server, in transaction mode, with default settings otherwise."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Facts of a typical upload, as the probe returns facts, and the upload's render plan. Tests change some facts."""
+"""The probe's facts of a typical upload, and the upload's render plan. Tests change some facts."""
 
 from dataclasses import replace
 from typing import Any

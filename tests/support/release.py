@@ -17,13 +17,13 @@ LOCAL = Namespace("anb-local")
 BUCKET = "anb-videos"
 QUEUE = "anb-video-processing-queue"
 
-# An edit without intro, outro and watermark. With a clip of one second, the edit gives the fastest possible job.
+# An edit without intro, outro and watermark. With a clip of one second, it makes the fastest possible job.
 QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
 
 
 @dataclass(frozen=True)
 class Release:
-    """The release under test. `storage` is a local URL. A port-forward connects the URL to LocalStack."""
+    """The release under test. `storage` is a local URL that a port-forward connects to LocalStack."""
 
     namespace: Namespace
     storage: str

@@ -12,7 +12,7 @@ FINISHED = b"the finished video"
 
 @dataclass
 class FakeRenderer:
-    """A fake renderer that writes a fixed result. Each render calls `during` before the render finishes."""
+    """A fake renderer that writes a fixed result. Each render calls `during` before it finishes."""
 
     during: Callable[[], None] = lambda: None
 

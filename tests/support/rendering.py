@@ -1,4 +1,4 @@
-"""Makes clips, renders them, and measures the pictures and the sound of the result."""
+"""Makes clips, renders the clips, and measures the pictures and the sound of the results."""
 
 import io
 import runpy
@@ -23,11 +23,11 @@ from anb_worker.render.engine import RenderEngine
 
 OFF = Switch(enabled=False)
 ONLY_MAIN = EditSpec(watermark=OFF, intro=OFF, outro=OFF)
-"""The fastest edit, without intro, outro and watermark."""
+"""The edit without intro, outro and watermark, which renders fastest."""
 
 
 class MakeClip(Protocol):
-    """A function that makes a clip with the given file name. `arguments` are ffmpeg's arguments without the output."""
+    """A function that makes a clip. `name` is the file name. `arguments` are ffmpeg's arguments without the output."""
 
     def __call__(self, name: str, *arguments: object) -> Path: ...
 
@@ -84,9 +84,9 @@ def make_clip(path: Path, *arguments: object) -> Path:
 
 
 def run_here(module: str, *arguments: object) -> str:
-    """Run a child program's module in this process and return its output.
+    """Run a child program's module in the test process, and return the program's output.
 
-    In this process, coverage can measure the module. In the sandbox, the module can't write coverage data.
+    Coverage can measure the module only in the test process, because the sandbox can't write coverage data.
     """
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
         patched.setattr(sys, "argv", [module, *map(str, arguments)])

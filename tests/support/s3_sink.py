@@ -27,8 +27,7 @@ class Sink(ThreadingHTTPServer):
         self.rate = rate
         self._busy_until = 0.0
         if rate:
-            # Use small buffers, as for a connection to a remote server.
-            # For a local connection, the kernel would buffer megabytes and deliver the data in bursts.
+            # Use small buffers, because the kernel would buffer megabytes on a local connection, and deliver bursts.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         self.part_bytes = 0
@@ -78,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(COMPLETED)
 
     def log_message(self, *_: object) -> None:
-        """Write no request log."""
+        """Do not log requests."""
 
     def _query(self) -> dict[str, list[str]]:
         return parse_qs(urlsplit(self.path).query, keep_blank_values=True)

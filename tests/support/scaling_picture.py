@@ -9,7 +9,7 @@ QUEUE, WORKERS, GRID, TEXT = "#4477aa", "#cc6633", "#dddddd", "#444444"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample: seconds since the start, and the numbers of visible messages, messages in flight and worker pods."""
+    """Seconds since the start, and the numbers of visible messages, messages in flight and worker pods at that time."""
 
     at: float
     visible: int
@@ -18,7 +18,7 @@ class Sample:
 
 
 def draw(samples: Sequence[Sample], title: str) -> str:
-    """Return an SVG chart. It shows messages as an area on the left axis and workers as steps on the right axis."""
+    """Return an SVG chart, with messages as an area on the left axis and workers as steps on the right axis."""
     end = max(sample.at for sample in samples)
     most = max(10, *(sample.visible + sample.in_flight for sample in samples))
     pods = max(1, *(sample.workers for sample in samples))

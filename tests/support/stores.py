@@ -34,7 +34,7 @@ class DeadLetter(NamedTuple):
 
 
 class Backend(Protocol):
-    """A store under test."""
+    """A store that a test examines, with methods that change and read its data directly."""
 
     store: Store
 
@@ -43,7 +43,7 @@ class Backend(Protocol):
         ...
 
     def pass_time(self, by: timedelta) -> None:
-        """Advance the store's time by `by`. A negative `by` sets the time back."""
+        """Advance the store's clock by `by`. A negative `by` sets the clock back."""
         ...
 
     def deletions(self) -> Sequence[DueDeletion]:
@@ -53,7 +53,7 @@ class Backend(Protocol):
     def dead_letters(self) -> Sequence[DeadLetter]: ...
 
     def spoil(self, video_id: str) -> None:
-        """Change a video's row so that this version can't read it."""
+        """Change a video's row so that the current version can't read the row."""
         ...
 
     def close(self) -> None: ...
@@ -102,7 +102,7 @@ class InMemory:
 
 
 def statements_of(engine: Engine) -> list[list[str]]:
-    """Record the statements of all transactions that commit from now on. Returns one list per transaction."""
+    """Record the statements of all later transactions. Returns a list that gets one list per committed transaction."""
     transactions: list[list[str]] = []
 
     def execute(connection: Connection, _cursor: object, statement: str, *_: Any) -> None:
@@ -164,7 +164,7 @@ class Sql:
             return [DeadLetter(*row) for row in rows]
 
     def spoil(self, video_id: str) -> None:
-        """Write an edit that only a newer program can read. Its trim of 45 s is longer than this version allows."""
+        """Write an edit that only a newer program can read: a trim of 45 s, longer than the current version allows."""
         newer = {"trim": {"length": 45}}
         with self.database.transaction() as connection:
             connection.execute(update(videos).where(videos.c.id == video_id).values(edit=newer))
@@ -172,7 +172,7 @@ class Sql:
     def check_events_come_last(self) -> int:
         """Fail if an event is not the last statement of its transaction.
 
-        Returns the number of transactions with an event.
+        Returns the number of transactions that contain an event.
         """
         with_event = [sent for sent in self.transactions if any(_is_event(statement) for statement in sent)]
         for sent in with_event:

@@ -1,4 +1,4 @@
-"""Runs servers for tests. A server ends when the test process ends, even if the test process is killed."""
+"""Runs servers for tests. Each server ends when the test process ends, even if the test process is killed."""
 
 import os
 import socket
@@ -12,8 +12,8 @@ from secrets import randbelow
 
 from tests.support.waiting import eventually
 
-# A shell script that runs a server until stdin is closed.
-# Stdin is a pipe from the test process, so the kernel closes the pipe when the test process dies.
+# A shell script that runs a server until the script's stdin is closed.
+# The stdin is a pipe from the test process, which the kernel closes when the test process dies.
 _WATCH = """
 signal=$1 folder=$2; shift 2
 exec 3<&0
@@ -26,8 +26,8 @@ exit $status
 """
 
 
-# Each process of a test run has its own range of ports, below the range that the kernel assigns to clients.
-# With separate ranges, no other process can take a free port before a slow server listens on the port.
+# Each test process has its own range of ports, below the ports that the kernel assigns to clients.
+# Because of the separate ranges, no other process takes a free port before a slow server listens on the port.
 _FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
 
@@ -50,10 +50,10 @@ def tethered(
     stop: str = "TERM",
     as_user: tuple[int, int] | None = None,
 ) -> Iterator[None]:
-    """Run a server until the end of the block, and then delete `folder`, which contains the server's data.
+    """Run a server until the `with` block ends, then delete `folder`, which contains the server's data.
 
-    `ready` returns whether the server answers. `stop` is the name of the signal that stops the server.
-    `as_user` is the server's user and group id.
+    `ready` returns whether the server responds. `stop` is the name of the signal that stops the server.
+    The server runs with the user and group id `as_user`.
     """
     user, group = as_user or (None, None)
     with tempfile.TemporaryFile() as output:
@@ -63,7 +63,7 @@ def tethered(
             stdout=output,
             stderr=output,
             cwd="/",
-            start_new_session=True,  # In its own session, the server does not get the SIGINT of Ctrl-C.
+            start_new_session=True,  # Start a new session, so that the server does not get the SIGINT of Ctrl-C.
             user=user,
             group=group,
             extra_groups=None if as_user is None else [],

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def a_video(**changes: Any) -> dict[str, Any]:
-    """Return a processed video in the API's JSON format. The keyword arguments replace fields of the video."""
+    """Return a processed video in the API's JSON format. Keyword arguments replace fields of the video."""
     return {
         "video_id": "0f9e8d7c-6b5a-4000-8000-000000000000",
         "task_id": "t",

@@ -33,13 +33,13 @@ class Stand:
 
 @dataclass(frozen=True)
 class Server:
-    """URL of an S3 server, and a boto3 client with which tests check the server without the adapter."""
+    """The URL of an S3 server, and a boto3 client with which tests inspect the server without the adapter."""
 
     url: str
     s3: Any
 
     def objects(self, bucket: str = "", **options: Any) -> S3Objects:
-        """Create an adapter for a bucket, by default for a new bucket. AWS_ENDPOINT_URL must be the server's URL."""
+        """Create an adapter for a bucket, by default for a new one. Set AWS_ENDPOINT_URL to the server's URL before."""
         chosen: dict[str, Any] = {"region": "us-east-1", "patience": PATIENCE, "may_create": True} | options
         return S3Objects(bucket or f"anb-{next(_numbers)}", **chosen)
 
@@ -75,7 +75,7 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(scope="session", params=["memory", *SERVERS])
 def shared_stand(request: pytest.FixtureRequest) -> Iterator[tuple[Server, S3Objects] | None]:
-    """An S3 adapter that all tests share, because creating an adapter is slow. None for the in-memory bucket."""
+    """An S3 adapter that all tests share, because creating an adapter is slow. For the in-memory bucket, None."""
     if request.param == "memory":
         yield None
         return

@@ -43,7 +43,7 @@ def _serving(handler: type[_Handler]) -> Iterator[str]:
 
 @contextmanager
 def losing_answers(upstream: str, lose: Callable[[str, str], bool]) -> Iterator[str]:
-    """Forward every request to S3. If `lose(method, path)` returns true, close the connection instead of answering."""
+    """Forward every request to S3. If `lose(method, path)` returns true, close the connection without a response."""
     address = urlsplit(upstream)
 
     class Handler(_Handler):
@@ -71,7 +71,7 @@ def losing_answers(upstream: str, lose: Callable[[str, str], bool]) -> Iterator[
 
 @contextmanager
 def swallowing() -> Iterator[str]:
-    """Answer a multipart upload as S3 does, but store nothing."""
+    """Respond to a multipart upload as S3 does, but store nothing."""
 
     class Handler(_Handler):
         def _answer(self) -> None:

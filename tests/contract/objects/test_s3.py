@@ -1,4 +1,4 @@
-"""Tests of the S3 adapter only: download URLs, and an S3 server that fails or does not answer."""
+"""Tests of the S3 adapter only: download URLs, and an S3 server that fails or does not respond."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ def objects(server: Server) -> S3Objects:
 
 @pytest.fixture
 def silent_url() -> Iterator[str]:
-    """A server that accepts connections but never answers."""
+    """A server that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -238,7 +238,7 @@ def test_parts_in_flight_are_waited_for_before_an_upload_is_aborted(
 
     def slow_parts(method: str, _: str) -> bool:
         if method == "PUT":
-            # Delay the part's upload. A writer that does not wait for its parts would send the abort before the part.
+            # Delay the upload of the part, so that the test fails if the writer aborts without waiting for the part.
             aborted.wait(0.5)
             order.append("part")
         elif method == "DELETE":

@@ -27,13 +27,13 @@ class Stand:
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """A function that waits for a duration on the queue's clock. Returns the delivery received meanwhile, or None."""
+    """A function that polls for a duration on the queue's clock, and returns the received delivery or None."""
     dead_letters: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
 class Server:
-    """URL of an SQS server, and a boto3 client with which tests check the server without the adapter."""
+    """The URL of an SQS server, and a boto3 client with which tests inspect the server without the adapter."""
 
     url: str
     sqs: Any
@@ -62,7 +62,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def look_behind() -> Callable[[str], Any]:
-    """A function that creates a boto3 client for the server at a URL."""
+    """A function that creates a boto3 client for the server at the given URL."""
     session = boto3.session.Session()
     return lambda url: session.client("sqs", endpoint_url=url)
 

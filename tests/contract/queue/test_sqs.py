@@ -1,4 +1,4 @@
-"""Tests of the SQS adapter only: creating queues, missing queues, and an SQS server that fails or does not answer."""
+"""Tests of the SQS adapter only: creating queues, missing queues, and an SQS server that fails or does not respond."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ def attributes(server: Server, url: str) -> dict[str, Any]:
 
 @pytest.fixture
 def silent_url() -> Iterator[str]:
-    """A server that accepts connections but never answers."""
+    """A server that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 

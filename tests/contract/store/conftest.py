@@ -46,7 +46,7 @@ def postgresql_store(postgres: Postgres, postgres_template: str) -> Iterator[Sql
 
 @pytest.fixture
 def postgresql(postgresql_store: Sql) -> Iterator[Sql]:
-    """A store on PostgreSQL. Emptying its tables for each test is faster than creating a new database."""
+    """A store on PostgreSQL. The fixture empties the tables for each test, which is faster than a new database."""
     postgresql_store.clear()
     yield postgresql_store
     postgresql_store.close_others()

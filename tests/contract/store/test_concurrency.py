@@ -48,7 +48,7 @@ def at_once(*calls: Callable[[], T]) -> Sequence[T]:
 
 
 def stores(backend: Backend, count: int = THREADS) -> list[Store]:
-    """Return one store per thread. The list alternates between two stores, as if the threads ran in two processes."""
+    """Return a store for each thread. The threads use two stores in turn, as if the threads ran in two processes."""
     pair = (backend.store, backend.another())
     return [pair[number % 2] for number in range(count)]
 
@@ -254,7 +254,7 @@ def test_a_reader_of_the_feed_skips_nothing_while_many_write(backend: Backend) -
 
 
 def test_every_loser_knows_that_it_lost(backend: Backend) -> None:
-    """Each of eight workers takes over the job from the previous worker. Only the last worker may end the job."""
+    """Eight workers claim the job one after the other. Only the last worker may end the job."""
     store = backend.store
     video_id = uploaded(store)
     leases = []

@@ -1,4 +1,4 @@
-"""How many connections a store opens, and its warning when the server allows too few connections."""
+"""Tests how many connections a store opens, and that a store warns if the server allows too few connections."""
 
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.given import MINUTE, processed
 from tests.support.stores import Sql
 
 MAX_CONNECTIONS = 60
-"""`max_connections` of the server that tests.support.postgres starts. Three connections are reserved for superusers."""
+"""Maximum number of connections of the test server. PostgreSQL reserves three connections for superusers."""
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_store_opens_no_more_connections_than_it_may_and_serves_all_who_ask(po
 
 def test_nothing_stays_on_a_connection_that_a_pooler_may_lend_to_somebody_else(postgresql: Sql) -> None:
     with closing(SqlStore(postgresql.url, connections=3)) as store:
-        # By default the driver creates a prepared statement after five executions, so execute each statement ten times.
+        # Execute each statement ten times, because by default the driver prepares a statement after five executions.
         for _ in range(10):
             with store.exclusively("sweep", lifetime=MINUTE):
                 processed(store)
@@ -97,7 +97,7 @@ def test_a_limit_of_the_database_counts_too(limited: Sql) -> None:
 
 @pytest.fixture
 def common(postgresql: Sql) -> Iterator[str]:
-    """The database's URL with an ordinary role, which cannot see details of other roles' connections."""
+    """The database's URL for an ordinary role, which can't see details of the connections of other roles."""
     name = f"common_{uuid4().hex}"
     with postgresql.database.transaction() as connection:
         connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN")

@@ -1,4 +1,4 @@
-"""Failover: when another server takes over, a store drops its old connections and continues without a restart."""
+"""Tests that after a failover to another server, a store drops its old connections and continues."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -65,7 +65,7 @@ def test_no_connection_is_used_for_longer_than_it_may_be(
 
 
 def read_only(server: Postgres, *, whether: bool) -> None:
-    """Make the server read-only or writable. The change also applies to existing connections."""
+    """Make the server read-only or writable, also for existing connections."""
     server.execute("ALTER SYSTEM SET default_transaction_read_only = on" if whether else "ALTER SYSTEM RESET ALL")
     server.execute("SELECT pg_reload_conf()")
 
@@ -117,7 +117,7 @@ def test_who_was_connected_to_the_server_before_goes_on_with_the_one_that_took_o
         assert "read-only" in (away(follower) or "")
         eventually(lambda: has_followed(after, name, waiting))
 
-        # Keep the old server running, because in some failovers only the network address moves to another server.
+        # Keep the old server running, because some failovers only move the network address to another server.
         read_only(before, whether=True)
         message = str(eventually(lambda: away(store)))
         assert message.startswith(f"The database postgresql:///{name}?host=127.0.0.1%3A{before.port}&host=127.0.0.1%3A")

@@ -46,7 +46,7 @@ def test_the_feed_tells_the_whole_story_in_order(store: Store) -> None:
 
 
 def test_the_event_is_the_last_statement_of_its_transaction(sql: Sql) -> None:
-    """This test only writes events. After every test, the database fixtures check the order of the statements."""
+    """The test only writes events. The database fixture checks the order of the statements after the test."""
     store = sql.store
     lost = claim(store, uploaded(store))
     assert store.report_progress(lost, 0.5)

@@ -52,7 +52,7 @@ def test_the_migrations_make_what_the_tables_say(empty_url: str, database: Engin
 def test_the_migrations_make_the_same_database_as_the_tables_would(
     request: pytest.FixtureRequest, empty_url: str, database: Engine, tmp_path: Path
 ) -> None:
-    """Alembic's own comparison ignores check constraints, index conditions and collations, so compare whole schemas."""
+    """Compare all of the schemas, because Alembic ignores check constraints, index conditions and collations."""
     upgrade(empty_url)
     made = shape_of(database)
     if empty_url.startswith("sqlite"):
@@ -65,7 +65,7 @@ def test_the_migrations_make_the_same_database_as_the_tables_would(
 
 
 def shape_of(database: Engine) -> dict[str, object]:
-    """Return the full description of all tables, as the database reports it."""
+    """Return the database's own description of all tables."""
     inspector = inspect(database)
     return {
         table: {
@@ -201,7 +201,7 @@ def test_a_server_that_is_away_cannot_be_upgraded() -> None:
 
 
 def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:
-    """A migration waits for another migration without a time limit. The usual lock timeout does not apply."""
+    """A migration waits for another migration without a time limit, because the usual lock timeout does not apply."""
     engine = make_engine(postgres_url)
     with engine.connect() as other:
         other.execute(text("SET LOCAL lock_timeout = 0"))
@@ -218,7 +218,7 @@ def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url:
 def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While ALTER TABLE waits for a lock, queries of running programs wait too, and they fail after 3 s."""
+    """While ALTER TABLE waits for a lock, the queries of running programs also wait, and fail after 3 s."""
     engine, to = make_engine(postgres_url), command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))
@@ -232,7 +232,7 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
 
 
 def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql) -> None:
-    """The previous version, which may run during an upgrade or after a rollback, reads only the column `answered`."""
+    """During an upgrade or after a rollback, the previous version reads receipts only from the column `answered`."""
     store, video_id = sql.store, processing(sql.store).video_id
     kept = text("SELECT answered, receipts FROM jobs WHERE video_id = :id").columns(answered=JSON, receipts=JSON)
     write = text("UPDATE jobs SET answered = :written, version = version + 1 WHERE video_id = :id")
@@ -251,7 +251,7 @@ def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql
 def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test inserts rows, with fingerprints, exactly as the first version wrote them."""
+    """The test inserts rows as the first version wrote the rows, with fingerprints in the first version's format."""
     to = command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))

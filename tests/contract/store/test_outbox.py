@@ -77,14 +77,14 @@ def test_a_relay_that_lost_its_hold_cannot_drop_or_delay_the_entry(backend: Back
 
 
 def test_a_newer_obligation_survives_the_sending_of_the_older_one(store: Store) -> None:
-    """The job is interrupted and gets a new outbox entry. Only then does the relay mark the old entry as sent."""
+    """An interrupted job gets a new outbox entry. After that, the relay marks the job's old entry as sent."""
     video_id = uploaded(store)
     [older] = store.hold_outbox(limit=10, hold=MINUTE)
     assert interrupt(store, claim(store, video_id))
     store.mark_sent(older, broker="queue")
     assert due(store) == [video_id]
     [newer] = store.hold_outbox(limit=10, hold=MINUTE)
-    # A FIFO queue drops a message that has the id of an earlier message.
+    # The message needs a new id, because a FIFO queue drops a message with the id of an earlier message.
     assert newer.id != older.id
 
 

@@ -1,4 +1,4 @@
-"""Every frequent query uses an index, so that its cost does not grow with the tables."""
+"""Tests that every frequent query uses an index, so that large tables do not make the query slow."""
 
 # ruff: noqa: S608 - all statements are built from constants
 
@@ -20,7 +20,7 @@ from tests.support.stores import Sql
 MANY = 3000
 
 SMALL = {"api_tokens", "feed_cursors", "locks"}
-"""Tables with only a few rows. Queries may scan these tables without an index."""
+"""Names of tables with only a few rows, which queries may scan without an index."""
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
@@ -29,15 +29,15 @@ READ_IN_ORDER = {
     "pk_job_events",
     "ix_object_deletions_video_id",
 }
-"""Indexes that a query may read from one end, up to a limit, instead of looking up a key.
+"""Indexes that a query may read from the beginning or the end, up to a limit, instead of looking up a key.
 
-Queries read the newest videos, the jobs that wait for a message, the jobs in processing, and the last event.
-The purge of deleted videos reads ix_object_deletions_video_id, because the purge looks up many videos at once."""
+Such queries read the newest videos, the jobs that wait for a message, the jobs in processing, or the last event.
+The purge of deleted videos reads the index ix_object_deletions_video_id to look up many videos at once."""
 
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database that looks as if used for months: thousands of rows in each table, and current planner statistics."""
+    """A database like after months of use, with thousands of rows in each table and current planner statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():
@@ -102,7 +102,7 @@ def _multiplied() -> Iterator[str]:
 
 @contextmanager
 def explained(sql: Sql) -> Iterator[list[str]]:
-    """Run EXPLAIN for every statement in the block. Yields a list that collects all full table scans."""
+    """Run EXPLAIN for every statement of the `with` block. Yields a list to which all full table scans are added."""
     scans: list[str] = []
     engine = sql.store.database.engine  # type: ignore[attr-defined]
     find = _postgresql_scans if engine.dialect.name == "postgresql" else _sqlite_scans
@@ -120,8 +120,8 @@ def explained(sql: Sql) -> Iterator[list[str]]:
 
 
 def _postgresql_scans(cursor: Any, statement: str, parameters: Any) -> Iterator[str]:
-    # In tables with only thousands of rows, the planner sometimes prefers a full scan to an index.
-    # With enable_seqscan = off, the planner scans a table only if no index fits.
+    # With only thousands of rows, the planner sometimes scans a full table although an index exists.
+    # After `enable_seqscan = off`, the planner scans a full table only if no index fits.
     cursor.execute("SET LOCAL enable_seqscan = off")
     cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters)
     nodes = [cursor.fetchone()[0][0]["Plan"]]

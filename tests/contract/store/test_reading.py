@@ -46,7 +46,7 @@ def test_a_video_that_comes_while_somebody_pages_moves_nothing(backend: Backend)
     old = [uploading(store).video.id for _ in range(4)]
     first = store.listing(owner="ada", limit=2)
     backend.pass_time(SECOND)
-    # `pass_time` changes the stored times, so read the video again to get its current `created_at`.
+    # Read the video again after `pass_time`, because `pass_time` changes the stored `created_at`.
     last = store.get(first[-1].video.id)
     assert last is not None
     uploading(store)

@@ -1,4 +1,4 @@
-"""Random sequences of calls, which must give the same results with the in-memory store and with a SQL store."""
+"""Tests that random sequences of calls give the same results with the in-memory store and with a SQL store."""
 
 import shutil
 import tempfile
@@ -35,9 +35,9 @@ from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, U
 from tests.support.given import PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
-# Durations by which the test advances the clock. They are multiples of 30 s, but no deadline is a multiple of 30 s.
-# The test calls the two stores some milliseconds apart, and no deadline may fall between the two calls.
-# The negative duration simulates a failover to a server whose clock is behind.
+# Durations by which the test advances the clock: multiples of 30 s.
+# No deadline is a multiple of 30 s, so that no deadline falls between the calls to the two stores.
+# The negative duration simulates a failover to a server whose clock is 30 s behind.
 STEPS = [
     timedelta(seconds=-30),
     timedelta(seconds=30),
@@ -64,7 +64,7 @@ class Pair:
         self.sides = (left, right)
 
     def both(self, call: Callable[[Store], Any]) -> tuple[Any, Any]:
-        """Call both stores. Returns both results, which must be equal apart from times and row ids."""
+        """Call both stores, and return both results. The results must be equal, except for times and row ids."""
         left, right = (self._answer(backend.store, call) for backend in self.sides)
         assert plain(left) == plain(right)
         return left, right
@@ -77,7 +77,7 @@ class Pair:
 
 
 def plain(value: Any) -> str:
-    """Return the value as text, without the parts that differ between stores: times, row ids and tokens of holds."""
+    """Return the value as text, without times, row ids and tokens of holds, which differ between stores."""
     return repr(_timeless(value))
 
 
@@ -104,7 +104,7 @@ def _timeless(value: Any) -> Any:
 
 
 class Stores(RuleBasedStateMachine):
-    """A state machine that makes the same random calls on both stores, as API, workers, relay and sweep would."""
+    """A state machine that makes the same random calls on both stores, as API, workers, relay and sweep do."""
 
     template: Path
 
@@ -271,7 +271,7 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
-        """Check that a worker will get each unfinished job: the job has a lease, an outbox entry or a sent message."""
+        """Check that each unfinished job has a lease, an outbox entry or a sent message, so no job is forgotten."""
         backend = self.pair.sides[0]
         assert isinstance(backend, InMemory)
         for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
@@ -293,7 +293,7 @@ def test_memory_and_sqlite_tell_the_same_whatever_happens(sqlite_template: Path)
             max_examples=5,
             stateful_step_count=40,
             deadline=None,
-            # Skip the shrink phase, which would take minutes. A failing example of forty steps is short enough to read.
+            # Skip Hypothesis's shrink phase, because shrinking takes minutes and forty steps are short enough to read.
             phases=[Phase.reuse, Phase.generate],
             suppress_health_check=[HealthCheck.too_slow],
         ),

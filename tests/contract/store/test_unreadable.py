@@ -1,4 +1,4 @@
-"""When this version can't read a row, the store reports and skips the row. All other rows stay usable."""
+"""Tests that a store reports and skips rows that only a newer version can read. All other rows stay usable."""
 
 from datetime import timedelta
 
@@ -120,7 +120,7 @@ def test_the_uploads_of_the_others_end(backend: Backend) -> None:
 
 
 def test_it_is_counted_sent_and_purged_like_the_others(backend: Backend) -> None:
-    """Operations that do not need the unreadable value still work on rows that a newer program wrote."""
+    """Operations that do not read the unreadable value also work on rows of a newer program."""
     store = backend.store
     bad = spoiled(backend, uploaded(store))
     deleted = uploaded(store)
@@ -162,7 +162,7 @@ def test_whatever_of_it_cannot_be_read(sql: Sql, damage: str) -> None:
 
 @pytest.fixture
 def lax(sqlite: Sql) -> Sql:
-    """A database without check constraints. A test can store values there that only a newer program knows."""
+    """A database without check constraints, in which a test can store values that only a newer program knows."""
     with sqlite.database.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
@@ -266,7 +266,7 @@ def test_a_lease_of_a_row_that_somebody_holds_keeps_nobody_waiting(postgresql: S
 
 
 def test_an_unreadable_row_is_no_other_error(backend: Backend) -> None:
-    """`Unreadable` derives directly from AnbError, so catching `Refused` or `Unavailable` does not catch it."""
+    """`except Refused` and `except Unavailable` do not catch `Unreadable`, which derives directly from AnbError."""
     assert Unreadable.__mro__[1] is AnbError
     new = new_video()
     backend.store.begin_upload(new, lifetime=MINUTE)
