@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(scope="session")
 def _videojobs_known() -> Iterator[None]:
-    """Install the CRD of VideoJobs on the cluster of KUBECONFIG, if it is missing. The cluster needs no nodes."""
+    """Install the CRD of VideoJobs on the cluster of KUBECONFIG, if the CRD is missing. The cluster needs no nodes."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster, or start one's control plane")
     definition = str(CHART / "files" / "videojob-crd.yaml")
@@ -21,12 +21,12 @@ def _videojobs_known() -> Iterator[None]:
     if not installed:
         tool("kubectl", "create", "-f", definition)
     try:
-        # Poll, because `kubectl wait` fails on a new CRD without conditions, and VideoJobs can't be listed at once.
+        # List VideoJobs until it works, because `kubectl wait` fails on a new CRD that has no conditions yet.
         eventually(lambda: tool("kubectl", "get", "videojobs", check=False).returncode == 0, every=0.2)
         yield
     finally:
         if not installed:
-            # Wait until the CRD is deleted. Until then, helm refuses to install a release that has the same CRD.
+            # Wait until the CRD is deleted, because helm refuses to install a release while the old CRD exists.
             tool("kubectl", "delete", "-f", definition, "--timeout=60s")
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that render the chart, and the schemas for its manifests. Helm and Go must be on PATH."""
+"""Fixtures that render the chart, and the schemas of the chart's manifests. Helm and Go must be on PATH."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def render() -> Render:
 
 @pytest.fixture(scope="session")
 def keda_schemas() -> dict[str, Manifest]:
-    """KEDA's schemas by kind, from the Go module of the KEDA version that deploy/local/up installs.
+    """The schemas of KEDA's CRDs by kind, from the Go module of the KEDA version that deploy/local/up installs.
 
     The schemas forbid unknown fields, because the API server refuses unknown fields.
     """

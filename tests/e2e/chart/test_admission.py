@@ -1,4 +1,4 @@
-"""The API server refuses an invalid VideoJob and names the error in its message."""
+"""Tests that the Kubernetes API server refuses invalid VideoJobs, with a message that names the error."""
 
 import json
 import uuid

@@ -24,7 +24,7 @@ Render = Callable[..., list[Manifest]]
 ROOT = CHART.parents[1]
 
 RIGHT_BY_THEMSELVES = {
-    # The chart does not set these variables, because their default values are right for programs in pods.
+    # Settings that the chart does not set, because the default values are right for programs in pods.
     "ANB_LOG_FORMAT",
     "ANB_WORKER_NAME",
     "SQS_REGION",
@@ -34,7 +34,7 @@ LEFT_TO_LIBRARIES = {"TMPDIR", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SEC
 
 @pytest.fixture
 def everything(tmp_path: Path) -> Path:
-    """A values file that sets every setting that the programs can read."""
+    """A values file that sets every setting of the programs."""
     values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
     values["aws"] |= {"createResources": True, "endpointUrl": "http://aws.example.com"}
     values["bucket"]["publicEndpoint"] = "https://videos.example.com"
@@ -57,7 +57,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     }
     reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
     for program in ("api", "worker"):
-        # The chart sets the total number of connections only for the operator: a change of the total restarts the pods.
+        # Only the operator gets the total number of connections, because a change of the total restarts the pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
@@ -106,11 +106,11 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
     pods = {
         manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
     }
-    opened = 1  # The migration Job opens one connection.
+    opened = 1  # Count the one connection of the migration Job.
     stated = set()
     for name, spec in pods.items():
         env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
-        # During a rolling update, the old pod may still finish its work while the new pod already runs.
+        # Count two pods, because a rolling update starts the new pod while the old pod finishes its work.
         replaced = 1 if spec.get("strategy", {}).get("type") == "Recreate" else 2
         opened += replaced * most.get(name, spec.get("replicas")) * int(env["ANB_DATABASE_CONNECTIONS"])
         stated |= {env[key] for key in env if key == "ANB_DATABASE_CONNECTIONS_IN_ALL"}
@@ -128,7 +128,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
 def test_prefixes_are_taken_by_the_chart_where_the_programs_take_them(
     prefixes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("DATABASE_URL", raising=False)  # Without DATABASE_URL, `load` always raises.
+    monkeypatch.delenv("DATABASE_URL", raising=False)  # Without DATABASE_URL, `load` always raises Misconfigured.
     monkeypatch.setenv("ANB_SOURCE_PREFIXES", prefixes)
     with pytest.raises(Misconfigured) as refusal:
         load(WorkerSettings)
@@ -163,7 +163,7 @@ def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.Monk
 
 
 def test_a_path_before_the_api_has_the_form_that_the_api_takes() -> None:
-    # The API also accepts a prefix with a trailing slash, but the chart does not: the Ingress would keep the slash.
+    # Only the API accepts a prefix with a trailing slash. The chart refuses it, because the Ingress keeps the slash.
     own = PATH_PREFIX.pattern.removesuffix("/?")
     assert _schema()["properties"]["ingress"]["properties"]["prefix"]["pattern"] == f"^{own}$"
 
@@ -201,7 +201,7 @@ def test_every_value_is_in_the_schema_and_every_property_of_it_among_the_values(
 
 
 def test_no_value_that_has_a_default_can_be_missing() -> None:
-    # A value is missing if a user sets `key: null`, or if --reuse-values keeps the values of a chart without the key.
+    # A value can be missing because a user sets `key: null`, or because --reuse-values keeps values of an old chart.
     for path, defaults in _objects(_values()):
         assert set(_at(_schema(), path).get("required", [])) == set(defaults), path
 
@@ -237,13 +237,13 @@ def _schema() -> dict[str, Any]:
 
 
 def _config_schema() -> dict[str, Any]:
-    """Return the schema of each key that is allowed under `config`."""
+    """Return the schemas of all keys that are allowed under `config`."""
     known: dict[str, Any] = _schema()["properties"]["config"]["properties"]
     return known
 
 
 def _example(given: object) -> object:
-    """Return a value that the given schema accepts. If the argument is a plain value, return the argument itself."""
+    """Return a value that a schema accepts. If `given` is a plain value and not a schema, return `given` itself."""
     match given:
         case {"minimum": least}:
             return least
@@ -255,7 +255,7 @@ def _example(given: object) -> object:
 
 
 def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Return the paths of all values. A map with arbitrary keys (labels, quantities) counts as one value."""
+    """Return the paths of all values. A map with arbitrary keys, such as labels, counts as one value."""
     found = []
     for name, value in values.items():
         path = f"{prefix}{name}"
@@ -264,7 +264,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _objects(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Yield the path of each object with a fixed set of keys, and a list of its keys that have a default."""
+    """Yield the path of each object with a fixed set of keys, and the list of the object's keys with a default."""
     yield path, [name for name, value in values.items() if value is not None]
     for name, value in values.items():
         if isinstance(value, dict) and value and name not in OPEN:

@@ -14,13 +14,13 @@ from tests.support.chart import CHART, KUBERNETES, PRESETS, Manifest, strict_sch
 
 Render = Callable[..., list[Manifest]]
 
-# Legal release names that YAML parses as a boolean, null or a number when they are not quoted.
+# Valid release names that YAML parses as a boolean, null or a number if the names are not quoted.
 ODD_NAMES = ("y", "on", "null", "true", "e3")
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_manifest_of_every_preset_is_valid_strictly(version: str, render: Render) -> None:
-    # Remove duplicates first, because each validation is slow: it reads a schema of several megabytes.
+    # Remove duplicates first, because each validation reads a schema of several megabytes, which is slow.
     manifests = {json.dumps(manifest, sort_keys=True) for preset in PRESETS for manifest in render(preset, version)}
     kinds = set()
     for manifest in map(json.loads, sorted(manifests)):
@@ -117,7 +117,7 @@ def test_values_that_can_not_work_are_refused_with_every_reason_at_once() -> Non
 
 
 def _names(part: Any) -> Iterator[Any]:
-    """Yield each value in a manifest that is a name or the value of a label."""
+    """Yield all names and label values of a manifest."""
     match part:
         case dict():
             for key, value in part.items():

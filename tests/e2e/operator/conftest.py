@@ -1,6 +1,6 @@
-"""Real operator processes on the real API server of KUBECONFIG. The cluster needs no nodes.
+"""Runs real operator processes on the real Kubernetes API server of KUBECONFIG. The cluster needs no nodes.
 
-Each test deployment (`Site`) has its own namespace, PostgreSQL database and bucket. The tests act as the workers.
+Each test deployment (`Site`) has its own namespace, PostgreSQL database and bucket. Tests play the role of workers.
 """
 
 import json
@@ -171,7 +171,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
                     patch.setenv(name, value)
                 parts = stack.enter_context(opened_parts())
             tool("kubectl", "create", "namespace", namespace)
-            # Pods need the ServiceAccount `default`, which a control plane without controllers does not create.
+            # Create the ServiceAccount `default` for pods, because a cluster without controllers does not create it.
             tool("kubectl", "-n", namespace, "create", "serviceaccount", "default", check=False)
             environment["KUBECONFIG"] = str(rights_of_the_chart(namespace, folder, "role"))
             yield Site(parts, environment, folder)
@@ -191,14 +191,14 @@ def site(sites: Sites, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def served(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A test deployment with one running operator. Many tests share the deployment, with different videos and names."""
+    """A test deployment with one running operator. Many tests share the deployment, each with its own videos."""
     with sites(tmp_path_factory.mktemp("served")) as site, site.ready_operator():
         yield site
 
 
 @pytest.fixture
 def name() -> str:
-    """A new name for a VideoJob."""
+    """A unique name for a VideoJob."""
     return f"clip-{uuid.uuid4().hex[:8]}"
 
 

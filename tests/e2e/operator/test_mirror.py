@@ -93,8 +93,8 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
     with site.ready_operator():
         video_id = processed(site.store)
         site.phase(video_id, "processed")
-    # The second operator removes a mirror 5 s after its video is processed. The first operator writes the final status.
-    # Otherwise, on a slow machine, the 5 s could pass before the second operator writes the status.
+    # Only the second operator removes mirrors, 5 s after their videos were processed.
+    # The first operator writes the final status, because on a slow machine, the second operator may need more than 5 s.
     with site.ready_operator(ANB_OPERATOR_TTL_PROCESSED_SECONDS="5") as operator:
         eventually(lambda: video_id not in site.videojobs(), every=0.2)
         assert site.store.get(video_id) is not None

@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 KEY = "uploads/clip.mp4"
 OPERATOR = "app.kubernetes.io/component=operator"
 
-# Matches a request in the log of `kubectl proxy`, in the formats before and since Kubernetes 1.33.
+# Matches a request in the log of `kubectl proxy`, in the old format and in the format since Kubernetes 1.33.
 REQUEST = re.compile(r"\b(GET|POST|PUT|PATCH|DELETE)\"? (?:url=\")?https?://[^/]+([^ ?\"]*)\??([^ \"]*)")
 RESOURCE = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/v[^/]+(?:/namespaces/[^/]+)?/(?P<resource>[^/]+)(?P<name>/[^/]+)?(?P<part>/.+)?"
@@ -30,7 +30,7 @@ VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"
 
 
 class Right(NamedTuple):
-    """One right that a Role grants: a verb on a resource of an API group."""
+    """One right of a Role: a verb on a resource of an API group."""
 
     group: str
     resource: str
@@ -38,7 +38,7 @@ class Right(NamedTuple):
 
 
 class Recorder:
-    """Records which rights a client uses. `kubeconfig` connects the client to a proxy that logs all requests."""
+    """Records the rights that a client uses. `kubeconfig` connects the client to a proxy that logs all requests."""
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
         self.kubeconfig = kubeconfig
@@ -52,7 +52,7 @@ class Recorder:
 def right_of(method: str, path: str, query: str) -> Right | None:
     """Return the right that a request to the API server needs.
 
-    Returns None for requests that need no right: discovery, and reviews of the account's own rights.
+    Returns None for API discovery and for reviews of the account's own rights, which need no right.
     """
     asked = RESOURCE.fullmatch(path)
     if asked is None or asked["resource"] == "selfsubjectaccessreviews":
@@ -103,7 +103,7 @@ def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
         site.phase("clip", "uploaded")
         site.patch("clip", {"cancel": True})
         eventually(lambda: "clip" not in site.videojobs(), every=0.2)
-        # Wait, because the test can see the deletion before the proxy logs the request that caused the deletion.
+        # Wait, because the proxy may log the DELETE request a little later than the object disappears.
         eventually(lambda: recorder.used() >= granted(site, "anb-operator"), every=0.2)
         assert recorder.used() == granted(site, "anb-operator")
 
@@ -116,8 +116,8 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
         video_id = uploaded(site.store)
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
-    # An evicted pod stays in the API with all its labels, so the uninstall must ignore such a pod.
-    # No scheduler has this name, so the pod never gets a node. A kubelet would set the pod's phase back to Pending.
+    # Create an evicted pod with the operator's labels, which the uninstall must ignore.
+    # Name a scheduler that does not exist, so that no kubelet gets the pod and resets the pod's phase to Pending.
     nowhere = '{"spec": {"schedulerName": "nobody"}}'
     site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'
@@ -135,7 +135,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
 def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing(site: Site, tmp_path: Path) -> None:
     site.put(KEY)
     options = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
-    # Render without KEDA objects, because the cluster may lack KEDA. The CRD of VideoJobs is already installed.
+    # Render without KEDA objects, because the cluster may lack KEDA, and without the CRD, which is already installed.
     less = ("--set", "worker.autoscaling.enabled=false,crds.install=false")
     rendered = tool("helm", "template", "anb", str(CHART), *options, *less).stdout
     tool("kubectl", "-n", site.namespace, "apply", "--selector", OPERATOR, "-f", "-", given=rendered)

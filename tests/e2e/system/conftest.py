@@ -1,4 +1,4 @@
-"""Installs the whole system on a cluster, once for all tests, with the script deploy/local/up, as people do."""
+"""Installs the complete system on a cluster, once for all tests, with the script deploy/local/up that people use."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.tether import free_port
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Release]:
-    """The whole system, installed into an empty namespace."""
+    """The complete system, installed into an empty namespace."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
     _refuse_if_in_use()

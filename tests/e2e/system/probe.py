@@ -1,7 +1,7 @@
 """Uploads a clip every 200 ms through the Service until SIGTERM. Runs in a pod with the API's image.
 
 Prints one line per upload, with the response and the duration in seconds. The last line is the number of uploads.
-Deletes each video right after its upload.
+Deletes each video immediately after its upload.
 """
 
 import json
@@ -51,7 +51,7 @@ def upload() -> None:
 
 
 def call(method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """Send a request on a new connection, as a new client would. Returns the response's status and body."""
+    """Send a request on a new connection, as a new client does. Returns the response's status and body."""
     connection = HTTPConnection(HOST, timeout=30)
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "multipart/form-data; boundary=probe"}
     try:

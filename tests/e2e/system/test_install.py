@@ -1,4 +1,4 @@
-"""The objects that an install creates, and the result of `helm test`."""
+"""Tests of the objects that an installation creates, and of the result of `helm test`."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
 
-# A container without `runAsUser` runs as the image's user. With runAsNonRoot, the kubelet refuses to start root.
+# Without `runAsUser`, a container runs as the user of its image. `runAsNonRoot` refuses an image whose user is root.
 HARDENED = {
     "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
     "restartPolicy": "Never",
@@ -49,7 +49,7 @@ def test_every_pod_is_ready_and_the_api_is_in_every_zone(namespace: Namespace) -
         all_ready = all(found and all(map(ready, found)) for found in pods.values())
         return all_ready and zones(pods["api"]) == everywhere
 
-    # The API's autoscaler starts a second pod, and under load a third pod.
+    # Wait, because the API's autoscaler has to start a second pod, and under load a third pod.
     eventually(all_ready_in_every_zone, within=120, every=1)
 
 

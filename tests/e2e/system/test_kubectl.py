@@ -1,4 +1,4 @@
-"""Videos that are submitted, cancelled and retried by kubectl alone."""
+"""Tests that submit, cancel and retry videos with kubectl alone."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_the_example_applied_twice_is_one_video(
     status = release.until(name, "processed", within=300)
     assert {video["video_id"] for video in api.videos() if video["title"] == title} - before == {status["videoId"]}
     assert release.results(status["videoId"]) == [status["resultKey"]]
-    # The VideoJob that submitted the video shows its status, so the operator did not create a second VideoJob.
+    # The operator must not create a second VideoJob, because the submitting VideoJob shows the video's status.
     shown = [item for item in namespace.items("videojobs") if item["status"].get("videoId") == status["videoId"]]
     assert [item["metadata"]["name"] for item in shown] == [name]
 
@@ -50,7 +50,7 @@ def test_the_example_applied_twice_is_one_video(
 def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Namespace, footage: Path) -> None:
     namespace.kubectl("delete", "videojob", "to-cancel", "ahead", "--ignore-not-found")
     release.put("uploads/to-cancel.mp4", footage / "bikes.mp4")
-    # The video "ahead" keeps the only worker busy, so that "to-cancel" waits.
+    # The video "ahead" keeps the only worker busy, so that the video "to-cancel" waits.
     release.submit("ahead", "uploads/to-cancel.mp4", edit=QUICK)
     release.submit("to-cancel", "uploads/to-cancel.mp4", edit=QUICK)
     release.until("to-cancel", "uploaded")
@@ -58,7 +58,7 @@ def test_a_patch_cancels_and_another_tries_again(release: Release, namespace: Na
     release.until("to-cancel", "cancelled")
     patch(namespace, "to-cancel", cancel=False, retry="once-more")
     assert release.until("to-cancel", "processed")["retry"] == "once-more"
-    # Two VideoJobs that name the same object submit two videos.
+    # Each of two VideoJobs with the same object key must submit a video of its own.
     assert release.until("ahead", "processed")["videoId"] != namespace.status("to-cancel")["videoId"]
 
 

@@ -1,4 +1,4 @@
-"""Error messages for a missing database or bucket and a wrong password. The tests install two more, small releases."""
+"""Tests of the error messages for a missing database, a missing bucket and a wrong password, in two extra releases."""
 
 import json
 from base64 import b64decode
@@ -21,7 +21,7 @@ DATABASE = "beside"
 BUCKET = "no-such-bucket"
 WRONG_PASSWORD = "not-its-password"
 
-# These values override the preset `kind-values.yaml`. The queue does not exist, but the workers never read it.
+# Values that override the preset `kind-values.yaml`. The queue need not exist, because the workers never read it.
 VALUES: Json = {
     "queue": {"url": "http://localstack.anb-local.svc:4566/000000000000/no-such-queue"},
     "bucket": {"name": BUCKET},
@@ -34,7 +34,7 @@ VALUES: Json = {
 
 
 class Misconfigured:
-    """Installs the small releases. `password` is the correct password of the database."""
+    """Installs the extra releases. `password` is the correct password of the database."""
 
     def __init__(self, values: str, password: str) -> None:
         self._values = values
@@ -99,7 +99,7 @@ def test_a_password_that_is_no_longer_right_is_named_by_its_user_and_never_shown
 ) -> None:
     url = misconfigured.url(password=WRONG_PASSWORD)
     BESIDE.kubectl("patch", "secret", unready, "--patch", json.dumps({"stringData": {"DATABASE_URL": url}}))
-    # Delete the pods, because a rollout would keep the API's old pod until the new pod is ready, which never happens.
+    # Delete the pods, because the new pod never gets ready, and a rollout keeps the old pod until the new pod is ready.
     BESIDE.kubectl("delete", "pods", f"--selector=app.kubernetes.io/instance={unready}")
     place = f"The database postgresql://postgres.anb-local.svc:5432/{DATABASE} is not available: "
     reason = r"password authentication failed for user \"anb\""
@@ -135,7 +135,7 @@ def _logs(*labels: str) -> str:
 
 
 def _missing(instance: str) -> set[str]:
-    """Return the names of the required parts whose readiness check fails in the API."""
+    """Return the names of the required dependencies whose readiness check fails in the API."""
     with BESIDE.forwarded(f"{instance}-api", 80) as url:
         answer = httpx.get(f"{url}/readyz", trust_env=False, timeout=10)
     assert answer.status_code == 503

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(1200)
 JOBS = 30
 # The edit keeps intro, outro and watermark, so that renders last long enough for KEDA to start three workers.
 SHORT = {"trim": {"length": 3}}
-# The test writes its chart of the queue and the workers to this file. docs/kubernetes.md shows the chart.
+# The file to which the test writes a chart of the queue and the workers. docs/kubernetes.md shows the chart.
 PICTURE = ROOT / "docs" / "scaling-step.svg"
 TITLE = f"{JOBS} jobs, step policy with windows of 15 s and cooldowns of 30 s"
 
@@ -74,7 +74,7 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
         (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
     counts = [count for count, _ in groupby(past.workers for past in samples)]
     assert counts == [1, 2, 3, 2, 1]
-    # Read the status with kubectl: the autoscaler may have removed the API pod behind our port-forward.
+    # Read the status with kubectl, because the autoscaler may have removed the API pod of the test's port-forward.
     for video_id in videos:
         assert release.until(video_id, "processed")["attempts"] == 1
         assert len(release.results(video_id)) == 1

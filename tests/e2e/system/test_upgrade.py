@@ -1,4 +1,4 @@
-"""An upgrade during which no upload fails, and an uninstall that keeps the VideoJobs."""
+"""Tests that no upload fails during an upgrade, and that an uninstall keeps the VideoJobs."""
 
 import json
 from base64 import b64encode
@@ -81,14 +81,14 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
     before = {pod["metadata"]["name"] for pod in namespace.pods("api")}
     with probing(namespace, blink, tmp_path / "probe.json") as answers:
         eventually(lambda: len(answers()) > 10, within=60, every=1)
-        # Use a random value, because a retry of this test with the same value would not change the release.
+        # Use a random value, so that a retry of the test also changes the release.
         release.up(f"config.ANB_DOWNLOAD_URL_SECONDS={randrange(600, 900)}")
         eventually(
             lambda: not any(item["metadata"]["name"] in before for item in namespace.items("pods")), within=180, every=1
         )
         so_far = len(answers())
         eventually(lambda: len(answers()) > so_far + 10, within=60, every=1)
-        # Stop the probe and wait. The probe prints a line for a hanging upload after its timeout.
+        # Stop the probe and wait until it ends, because it reports a hanging upload only after the upload's timeout.
         namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
         namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
         *said, number = answers()
@@ -118,9 +118,9 @@ def test_an_uninstall_keeps_the_videojobs_and_a_new_install_goes_on_with_them(
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--wait", "--timeout", "5m")
     shown = {item["metadata"]["name"]: item for item in namespace.items("videojobs")}
     assert {finished, "unfinished"} <= set(shown)
-    # If a VideoJob still had a finalizer, deleting the VideoJob or its namespace would never finish.
+    # No VideoJob may have a finalizer, because the deletion of a VideoJob or of its namespace would never finish.
     assert all(item["metadata"].keys().isdisjoint({"finalizers", "deletionTimestamp"}) for item in shown.values())
-    # Helm keeps the pod of `helm test`, so that people can read its log. The chart's README documents this.
+    # Delete the pod of `helm test`, which helm keeps so that people can read the pod's log.
     namespace.kubectl("delete", "pod", "anb-test-upload", "--ignore-not-found")
 
     def left() -> set[str]:

@@ -1,4 +1,4 @@
-"""Upload, processing and download of a video through the Service, and the video's columns in kubectl."""
+"""Tests that upload, process and download a video through the Service, and that read the columns of kubectl."""
 
 from collections.abc import Callable
 from itertools import groupby

@@ -1,6 +1,6 @@
 """Gives schemathesis values that it can't derive from a schema: a video file, valid cursors, and ids of real videos.
 
-Schemathesis imports this module, because SCHEMATHESIS_HOOKS names this module.
+Schemathesis imports the module that the environment variable SCHEMATHESIS_HOOKS names.
 """
 
 import os
@@ -20,7 +20,7 @@ from anb_core.ports.store import Page
 from tests.support.api import VIDEO
 
 FINISHED = os.environ["ANB_TEST_FINISHED"]
-"""The id of a finished video. The event stream of a finished video ends, so a test of the stream does not hang."""
+"""The id of a finished video, whose event stream ends. A test of an endless stream would hang."""
 
 CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
 
@@ -39,7 +39,7 @@ EVENT = {
         },
     },
 }
-"""The schema of one event. The API's own schema describes the whole event stream as one string."""
+"""The schema of one event. The API's own schema describes an event stream only as a string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
 schemathesis.openapi.format(

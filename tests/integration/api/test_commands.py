@@ -21,7 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """A function that runs a command of the API and returns its exit code, stdout and stderr."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'anb.db'}")
-    # Without this patch the command would replace the logging configuration of the tests.
+    # Patch `configure_logging`, because the command would replace the logging configuration of the tests.
     monkeypatch.setattr(program, "configure_logging", lambda *_: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:

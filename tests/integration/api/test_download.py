@@ -34,7 +34,7 @@ def test_a_finished_video_is_downloaded_from_the_bucket_under_its_own_name(
         redirect = client.get(f"/api/videos/{receipt['video_id']}/download")
 
     assert redirect.status_code == 307
-    # Send no token, because the presigned URL alone gives access to the file until the URL expires.
+    # Send no token, because the presigned URL must work without a token until the URL expires.
     download = httpx.get(redirect.headers["location"], trust_env=False)
     assert download.content == b"the finished video"
     assert "filename*=UTF-8''Mi%20d%C3%ADa-processed.mp4" in download.headers["content-disposition"]

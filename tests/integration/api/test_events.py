@@ -49,7 +49,7 @@ class Stream:
 
 
 class World:
-    """An uploaded video, its owner's API client, and methods that change the video as a worker would."""
+    """An uploaded video, its owner's API client, and methods that change the video as a worker does."""
 
     def __init__(self, api: Api, client: httpx.Client) -> None:
         self.api = api

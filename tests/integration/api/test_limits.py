@@ -1,4 +1,4 @@
-"""The server's limits for clients that are too slow or send too much data. The tests shorten the time limits."""
+"""Tests of the server's limits for clients that are too slow or send too much data, with shortened time limits."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def raw(api: Api) -> Iterator[Raw]:
 
 
 def refusal_of(answer: HTTPResponse) -> tuple[int, str]:
-    """Return an error response's status and code. Checks that the response is complete and closes the connection."""
+    """Return status and code of an error response. Check that the response is complete and ends the connection."""
     problem = json.loads(answer.read())
     assert (answer.headers["Content-Type"], answer.headers["Connection"]) == ("application/problem+json", "close")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -158,7 +158,7 @@ def test_beyond_the_limit_of_connections_only_health_checks_are_answered(
         assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
         assert httpx.get(f"{api.url}/healthz", trust_env=False).status_code == 200
 
-        # Beyond twice the limit, the server closes each new connection without reading its request.
+        # Beyond 2 * MAX_CONNECTIONS, the server closes a new connection without reading the request.
         more = [api.raw("ana") for _ in range(4)]
         connections += more
         assert [is_closed(one) for one in more] == [False, False, False, True]
@@ -187,7 +187,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(api: Api, monkeypatch
 
 def test_a_server_may_stop_while_a_refused_client_still_sends() -> None:
     async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        """Do nothing, because no request reaches this app."""
+        """Do nothing, because no request reaches the app."""
 
     async def scenario() -> None:
         state = ServerState()
@@ -264,7 +264,7 @@ def test_of_one_callers_event_streams_some_are_refused_and_others_still_get_one(
 
 
 class dripping:  # noqa: N801 - used as a context manager
-    """Context manager: sends the data repeatedly until the block ends or the connection is closed."""
+    """Send the data again and again, until the `with` block ends or the connection is closed."""
 
     def __init__(self, raw: Raw, data: bytes) -> None:
         self._stopped = threading.Event()

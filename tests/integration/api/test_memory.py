@@ -43,13 +43,13 @@ def test_a_gigabyte_passes_through_in_little_memory_and_past_the_disk(
 ) -> None:
     proc = Path("/proc") / str(process.child.pid)
     with process.upload() as upload:
-        # Upload a small file first. It loads every module and allocates every buffer that an upload needs.
+        # Upload a small file first, so that all modules and buffers of an upload are loaded before the measurement.
         upload.begin(f"Content-Length: {len(form())}")
         upload.send(form())
         assert upload.answer().status == 202
     before = number_in(proc / "status", "VmRSS") * 1024
     written = number_in(proc / "io", "write_bytes")
-    (proc / "clear_refs").write_text("5")  # Writing 5 resets VmHWM, the peak memory use.
+    (proc / "clear_refs").write_text("5")  # The value 5 makes Linux reset VmHWM, the peak memory use.
 
     head = part("title", b"A gigabyte") + part("video_file", VIDEO, "a.mp4")[:-2]
     with process.upload() as upload:

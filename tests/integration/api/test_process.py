@@ -1,4 +1,4 @@
-"""Tests of the API as a separate process: how the API stops, and which data remains after a kill."""
+"""Tests of the API as a separate process: its stop on a signal, and the data that remains after a kill."""
 
 import signal
 import sqlite3
@@ -39,7 +39,7 @@ def test_a_stop_ends_event_streams_and_lets_an_upload_finish(process: Process) -
 
             process.child.send_signal(signal.SIGTERM)
 
-            list(lines)  # list() returns only when the server ends the stream.
+            list(lines)  # `list` returns only when the server ends the stream.
             eventually(lambda: not answers(process.url))
             assert process.child.poll() is None
             upload.send(form()[-100:])
@@ -70,7 +70,7 @@ def test_after_a_kill_the_sweep_removes_row_and_parts_of_an_unfinished_upload(pr
     assert first is not None
     assert (first.abandoned, process.statuses()) == (0, [Status.UPLOADING])
 
-    # Make the unfinished upload expire.
+    # Advance the time, so that the unfinished upload expires.
     with sqlite3.connect(process.database) as database:
         database.execute("UPDATE jobs SET upload_expires_at = 1 WHERE upload_expires_at IS NOT NULL")
     database.close()

@@ -1,4 +1,4 @@
-"""Tests of charts/anb-video/files/smoke.py, which `helm test` runs, against the real API. Each test is the worker."""
+"""Tests of charts/anb-video/files/smoke.py, which `helm test` runs, with the real API. The tests play the worker."""
 
 import importlib.util
 import io
@@ -33,7 +33,7 @@ Load = Callable[..., ModuleType]
 
 @pytest.fixture
 def load(api: Api, owner: str, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """A function that loads the script with the environment of its pod, and with a `sleep` that does the given work."""
+    """A function that loads the script with its pod's environment, and replaces `sleep` by the given work."""
 
     def load(work: Callable[[], object] = lambda: None, *, seconds: float = 60) -> ModuleType:
         monkeypatch.setenv("ANB_URL", api.url)

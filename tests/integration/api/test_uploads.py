@@ -60,7 +60,7 @@ def test_a_large_file_arrives_whole(api: Api, owner: str) -> None:
 def test_a_fault_that_the_upload_shows_is_refused_at_upload(
     api: Api, owner: str, data: dict[str, str], file: tuple[str, bytes] | None, expected: tuple[int, str]
 ) -> None:
-    # httpx sends a multipart form only if `files` is not empty, so without a video send the field `edit` in `files`.
+    # Without a video, send the field `edit` in `files`, because httpx sends a form only if `files` is not empty.
     files = {"video_file": file} if file else {"edit": (None, b"{}")}
     with api.client(owner) as client:
         answer = client.post("/api/videos/upload", data=data, files=files)
@@ -169,13 +169,13 @@ def test_a_file_over_the_limit_is_refused_by_its_length_before_it_is_sent(api: A
 def test_a_client_that_expects_100_continue_does_not_get_it_when_the_upload_is_refused(
     api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With this value, the test hangs if the server waits for the body before closing the connection.
+    # With a long LINGER_SECONDS, the test hangs if the server waits for the body before closing the connection.
     monkeypatch.setattr(middleware, "LINGER_SECONDS", 3600.0)
     with api.raw(owner) as connection:
         connection.begin(f"Content-Length: {10 * 1024**3}", "Expect: 100-continue")
         answer = connection.answer()
 
-        assert answer.status == 413  # A response with status 100 would have come before the 413.
+        assert answer.status == 413  # The first response has status 413, so the server did not send status 100.
         answer.read()
         assert connection.receive() == b""
 
@@ -205,7 +205,7 @@ def test_a_file_over_the_limit_without_a_length_is_refused_while_it_arrives(api:
 def test_a_client_that_sends_all_of_it_first_still_hears_why_it_was_refused(api: Api, owner: str) -> None:
     with api.raw(owner) as connection:
         connection.begin(f"Content-Length: {16 * 2**20}", content_type="video/mp4")
-        connection.send(bytes(16 * 2**20))  # `send` would raise an error if the server reset the connection.
+        connection.send(bytes(16 * 2**20))  # `send` raises an error if the server has reset the connection.
         answer = connection.answer()
 
         assert answer.status == 415
@@ -268,7 +268,7 @@ def test_more_uploads_than_there_is_room_for_are_asked_to_come_back(api: Api, ow
         assert code_of(answer) == (503, "uploads_unavailable")
         assert answer.headers["retry-after"] == "5"
 
-        # One owner can't take all upload slots, so some slots stay free for other owners.
+        # Another owner can still upload, because one owner can't take all upload slots.
         with api.client(f"not-{owner}") as client:
             answer = client.post("/api/videos/upload", data={"title": "T"}, files={"video_file": ("a.mp4", VIDEO)})
         assert answer.status_code == 202

@@ -29,7 +29,7 @@ def colored(path: Path, color: str, seconds: float, size: str = f"{WIDTH}x{HEIGH
 
 @pytest.fixture
 def short_cards(tmp_path: Path) -> Path:
-    """A cache folder whose intro is black and whose outro is blue. Both are short, because MoviePy is slow."""
+    """A cache folder with a black intro and a blue outro. Both clips are short, because MoviePy is slow."""
     own = tmp_path / "cards" / "own-1"
     own.mkdir(parents=True)
     colored(own / "intro.mp4", "black", INTRO)
@@ -39,13 +39,13 @@ def short_cards(tmp_path: Path) -> Path:
 
 
 def frames(path: Path) -> npt.NDArray[np.uint8]:
-    """The frames of a video, as an array of shape (frames, rows, columns, 3) with RGB values."""
+    """Return the frames of a video, as an array of shape (frames, rows, columns, 3) with RGB values."""
     with av.open(path) as opened:
         return np.array([frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)])
 
 
 def run(engine: str, clip: Path, cards: Path) -> tuple[Path, Cost]:
-    """Run an engine as the benchmark does. Returns its video and its cost."""
+    """Run a render engine as the benchmark does. Returns the rendered video and the cost."""
     workdir = clip.parent / engine
     workdir.mkdir()
     cost = render.measure([sys.executable, render.__file__, engine, str(clip), str(workdir), str(cards)])
@@ -86,7 +86,7 @@ def test_a_run_of_the_engine_makes_a_video_and_has_a_cost(footage: Path, cards_d
 def test_the_cost_is_that_of_the_largest_process_and_of_the_time_of_all_processes() -> None:
     busy = "import time\nheld = b'x' * 300 * 2**20\nwhile time.process_time() < 0.4: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}], check=True)"
-    # Linux counts the memory of the process that starts a command, too. The process of the tests is too large for that.
+    # Measure in a small process, because Linux also counts the memory of the process that starts a command.
     bench = f"import sys; from bench.render import measure; print(measure([sys.executable, '-c', {parent!r}]))"
 
     said = subprocess.run([sys.executable, "-c", bench], cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -37,7 +37,7 @@ PLANTED = (
     "anb_core.py",
     "anb_worker.py",
 )
-"""Files in every test folder that have the names of modules of the stack. `anb` must not import these files."""
+"""File names of Python modules, such as json.py. Tests write files with these names, which `anb` must not import."""
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ class Place:
         return Folder(self.path / NAME)
 
     def plant(self) -> None:
-        """Write the files of PLANTED into the folders in which `anb` runs. An imported file records its name."""
+        """Write the files of PLANTED into the test's folders. When Python imports such a file, it records its name."""
         for directory in (self.path, self.path / "out"):
             for name in PLANTED:
                 (directory / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")
 
     def imported(self) -> str:
-        """Return the names of the files of PLANTED that a process imported."""
+        """Return the names of the PLANTED files that a process has imported."""
         return self._imported.read_text() if self._imported.exists() else ""
 
     @property
@@ -96,7 +96,7 @@ class Place:
         )
 
     def up(self) -> tuple[subprocess.Popen[str], Running]:
-        """Start `anb up` and wait until the API answers. Returns the process and the stack's record of its state."""
+        """Start `anb up` and wait until the API responds. Returns the process, and the stack's id and URL."""
         stack = self.start("up", "--port", "0")
 
         def serves() -> Running | None:
@@ -130,12 +130,12 @@ class Place:
         return str(self.records("upload", *map(str, arguments))[0]["video_id"])
 
     def statuses(self) -> dict[str, str]:
-        """Return the status of every video by its id. Calls the API directly, which is faster than a command."""
+        """Return the statuses of all videos by id. Call the API directly, which is faster than a command."""
         with Api(connection({}, self.path)) as api:
             return {video["video_id"]: video["status"] for video in api.videos()}
 
     def answers(self) -> bool:
-        """Return whether the API answers."""
+        """Return whether the API responds."""
         try:
             self.statuses()
         except Unreachable:
@@ -143,7 +143,7 @@ class Place:
         return True
 
     def pid_of(self, part: str) -> int | None:
-        """Return the id of the process in this folder whose command line contains `part`, or None."""
+        """Return the id of the process in the test's folder whose command line contains `part`, or None."""
         commands = processes_in(self.path).items()
         found = [pid for pid, command in commands if part in command and "die_with_parent" not in command]
         return found[0] if found else None
@@ -154,7 +154,7 @@ class Place:
         return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
 
     def kill(self, part: str) -> int:
-        """Kill a process of the stack with SIGKILL and return the process id."""
+        """Kill a process of the stack with SIGKILL, and return the process id."""
         pid = eventually(lambda: self.pid_of(part))
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -162,7 +162,7 @@ class Place:
 
 
 def ended(process: subprocess.Popen[str], *, within: float = 60) -> int:
-    """Read a process's output until the process ends, so that the process never blocks. Returns the exit code."""
+    """Wait for a process to end, and return the exit code. Read the output, so that the process never blocks."""
     process.communicate(timeout=within)
     return process.returncode
 
@@ -178,7 +178,7 @@ def shared_place(tmp_path_factory: pytest.TempPathFactory, cards_dir: Path) -> I
 
 
 def _cleared(path: Path, cards: Path) -> Iterator[Place]:
-    """Yield a `Place`: a folder in which a test runs `anb`. Afterwards kill every process that runs in the folder.
+    """Yield a folder in which a test runs `anb`. After the test, kill every process that runs in the folder.
 
     All test folders share one cache of intro and outro clips, because making the clips takes seconds.
     """

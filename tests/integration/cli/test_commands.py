@@ -1,4 +1,4 @@
-"""Output and exit codes of commands when the API works. The commands run in the test process."""
+"""Tests of the output and exit codes of commands if the API works. The commands run in the test process."""
 
 import json
 import os

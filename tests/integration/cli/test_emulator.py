@@ -115,7 +115,7 @@ def test_an_emulator_that_can_not_start_says_why(tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache folder. Virtual environments get no pip, so that an installation is fast."""
+    """An empty cache folder. Virtual environments are created without pip, so that an installation is fast."""
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
     monkeypatch.setattr("venv.create", lambda home, **_: venv.EnvBuilder().create(home))
 

@@ -31,7 +31,7 @@ TITLE = "A\u00f1os \u65e5\u672c \U0001f469\u200d\U0001f467 \x1b[2J\u202e\ud800"
 
 COMMANDS = {info.name or "": info for info in build().registered_commands}
 
-# Arguments for each command. test_every_command_is_tried fails when a command is missing here.
+# Arguments for each command. test_every_command_is_tried fails if ARGUMENTS lacks a command.
 ARGUMENTS: dict[str, list[str]] = {
     "up": ["--port", "0"],
     "demo": ["--video", "clip.mp4", "--out", "."],
@@ -46,7 +46,7 @@ ARGUMENTS: dict[str, list[str]] = {
 
 
 def serve(request: Handler) -> None:
-    """Answer a request as an API with one processed video would."""
+    """Respond to a request as an API with one processed video does."""
     video = a_video(
         video_id=VIDEO_ID,
         title=TITLE,
@@ -73,7 +73,7 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A folder with a clip. `up` and `demo` fail, because the folder is locked and the emulator can't be installed."""
+    """A locked folder with a clip, and no way to install the emulator, so that `up` and `demo` fail."""
 
     forks: Forks
     circumstances: Circumstances
@@ -234,7 +234,7 @@ def test_folders_that_cannot_be_read_entered_or_written(
         closed.chmod(0o700)
 
 
-# `demo` creates the folder that its argument names, so no value may name a new folder outside the test's folder.
+# No value may name a new folder outside the test's folder, because `demo` creates the folder that `--out` names.
 VALUES = [
     "",
     "\n",
@@ -259,7 +259,7 @@ VALUES = [
 
 
 def parameters(info: CommandInfo) -> list[str | None]:
-    """Return, for each parameter that takes a value, its option name, or None for a positional argument."""
+    """Return the option names of all parameters that take a value, with None for positional arguments."""
     command: Any = typer.main.get_command_from_info(info, pretty_exceptions_short=False, rich_markup_mode=None)
     taking = [parameter for parameter in command.params if not getattr(parameter, "is_flag", False)]
     return [parameter.opts[0] if parameter.param_type_name == "option" else None for parameter in taking]

@@ -31,7 +31,7 @@ def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, mome
     eventually(lambda: moment(place))
     demo.send_signal(signal.SIGINT)
     assert ended(demo) == Exit.INTERRUPTED
-    # A demo that is interrupted while it starts the stack can't stop the stack, so the kernel kills the stack.
+    # Wait, because the kernel kills the stack if the demo was interrupted while it started the stack.
     eventually(lambda: processes_in(place.path) == {})
     assert not (place.path / "out" / "processed.mp4").exists()
 

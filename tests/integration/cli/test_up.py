@@ -26,7 +26,7 @@ SHORT = ("--length", "1", "--no-intro", "--no-outro", "--no-watermark")
 
 @pytest.fixture(scope="module")
 def stack(shared_place: Place) -> Iterator[Place]:
-    """A running stack, shared by the tests that do not damage the stack."""
+    """A running stack for all tests that do not damage the stack."""
     process, _ = shared_place.up()
     yield shared_place
     process.send_signal(signal.SIGINT)
@@ -43,7 +43,7 @@ def test_a_video_goes_the_whole_way(stack: Place, footage: Path) -> None:
     content = (stack.path / downloaded["path"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == video["result"]["sha256"]
     assert video["result"]["frames"] == 30
-    # Neither `anb` nor a child process imported a Python file from the working folder.
+    # Neither `anb` nor a child process may import Python files of the working folder.
     assert stack.imported() == ""
 
 
@@ -111,7 +111,7 @@ def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None
 
 
 def bad_clips(folder: Path) -> dict[str, Path]:
-    """Write invalid files that begin like videos. Returns one file for each error code, as a dict from code to path."""
+    """Write one invalid video file per error code. Returns the paths of the files by error code."""
     folder.mkdir()
     picture = ("-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=1", "-c:v", "libx264", "-preset", "ultrafast")
     (folder / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello\n\n")
@@ -163,7 +163,7 @@ def test_a_child_that_was_killed_is_started_again(stack: Place, part: str) -> No
 
 
 def test_an_emulator_that_is_killed_in_mid_work_loses_nothing_that_had_its_202(stack: Place, footage: Path) -> None:
-    # Upload both files in one command. On a slow machine, the first job could end before a second command starts.
+    # Upload both files in one command, because the first job could end before a second command starts.
     clips = (str(footage / name) for name in ("bigbuckbunny.mp4", "bikes.mp4"))
     at_work, waiting = (record["video_id"] for record in stack.records("upload", *SHORT[2:], *clips))
     eventually(lambda: stack.statuses().get(at_work) == "processing", every=0.1)

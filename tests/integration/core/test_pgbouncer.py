@@ -25,7 +25,7 @@ pytestmark = pytest.mark.debian
 CLIENTS = 6
 CONNECTIONS = 3
 VIDEOS = 8
-"""The number of videos that each client uploads."""
+"""Number of videos that each client uploads."""
 
 POLICY = RetryPolicy(max_failures=9, backoff_base=timedelta(0), backoff_cap=timedelta(0))
 
@@ -39,13 +39,13 @@ def pooler(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def clients(pooler: str) -> Iterator[list[SqlStore]]:
-    """One store for each simulated process. Each store has its own connection pool."""
+    """The stores of several simulated processes. Each store has its own connection pool."""
     with ExitStack() as stack:
         yield [stack.enter_context(closing(SqlStore(pooler))) for _ in range(CLIENTS)]
 
 
 def life(store: SqlStore, client: int) -> list[tuple[str, str, int]]:
-    """Upload videos and process each with a random number of failures. Returns each video's owner, id and failures."""
+    """Upload and process videos, with random numbers of failures. Returns each video's owner, id and failures."""
     seeded, done = Random(client), []
     for number in range(VIDEOS):
         owner = f"owner-{client}-{number}"
@@ -113,7 +113,7 @@ def test_no_setting_statement_or_lock_of_ours_stays_on_a_connection_that_another
         list(threads.map(life, clients, range(CLIENTS)))
     stranger = make_url(pooler).set(drivername="postgresql").render_as_string()
     with ExitStack() as stack:
-        # Keep several transactions open at the same time, so that they use every server connection.
+        # Keep several transactions open at the same time, so that the transactions use every server connection.
         for _ in range(CONNECTIONS):
             connection = stack.enter_context(psycopg.connect(stranger, prepare_threshold=None))
             for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):

@@ -1,4 +1,4 @@
-"""Tests that a bad upload is refused with the right code, and that an error of the worker does not count as one."""
+"""Tests that a bad upload is refused with the right code, and that a worker's error does not count as a bad upload."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def code_of(render: Render, source: Path, edit: EditSpec = ONLY_MAIN) -> str:
 
 
 def cut(source: Path, share: float) -> Path:
-    """Cut a file off after the given share of its bytes (0 to 1), like a broken upload."""
+    """Truncate a file like a broken upload. `share` is the fraction of the bytes to keep, from 0 to 1."""
     data = source.read_bytes()
     source.write_bytes(data[: round(len(data) * share)])
     return source
@@ -120,10 +120,10 @@ def test_a_video_without_a_single_picture_has_zero_duration(clip: MakeClip, rend
 
 def test_a_claim_of_ten_hours_is_refused_at_once(clip: MakeClip, render: Render) -> None:
     source = clip("clip.mkv", *GRAY, *FAST, "-t", 1)
-    # Overwrite the duration of the Matroska file: element 0x4489, a 64-bit float in milliseconds.
+    # Overwrite the duration of the Matroska file, which is element 0x4489, a 64-bit float in milliseconds.
     content = bytearray(source.read_bytes())
     at = content.index(b"\x44\x89\x88")
-    content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # This value is 36,000,000 ms, which is ten hours.
+    content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # The new duration is 36,000,000 ms (ten hours).
     source.write_bytes(content)
     assert code_of(render, source) == "too_long"
 
@@ -147,7 +147,7 @@ def test_an_image_bomb_is_refused_before_it_is_opened(clip: MakeClip, render: Re
 def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
     clip: MakeClip, cards_dir: Path, tmp_path: Path
 ) -> None:
-    # The limit is the picture size in the file's headers, but later pictures in the file are larger.
+    # The file's headers state a picture size that is just allowed, but later pictures in the file are larger.
     small = clip("small.ts", *GRAY, *FAST, "-t", 1)
     large = clip("large.ts", "-f", "lavfi", "-i", "testsrc2=s=1280x720:r=30:d=2", *FAST, "-output_ts_offset", 1)
     small.write_bytes(small.read_bytes() + large.read_bytes())

@@ -1,4 +1,4 @@
-"""Tests of intro, outro and watermark, both the built-in ones and those of a deployment."""
+"""Tests of the project's own intro, outro and watermark, and of replacements that a deployment configures."""
 
 import shutil
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_every_part_has_the_same_codec_headers_as_the_joined_file(render: Render
 
 def test_an_operators_intro_and_outro_are_shown_and_heard(clip: MakeClip, render: Render, footage: Path) -> None:
     # The intro is square and red with a tone of 1 s, and the outro is blue without sound.
-    # The cards differ from the finished video in size, frame rate, sample rate and codecs.
+    # The intro and the outro differ from the finished video in size, frame rate, sample rate and codecs.
     intro = clip(
         "intro.mp4",
         *("-f", "lavfi", "-i", "color=red:s=480x480:r=25:d=1", "-f", "lavfi", "-i", "sine=r=22050:d=1"),
@@ -48,7 +48,7 @@ def test_an_operators_intro_and_outro_are_shown_and_heard(clip: MakeClip, render
     red = output.frame(0.5)
     assert red[360, 640][0] > 200
     assert red[:, :270].max() < 30
-    assert red[480:600, 290:990, 1].max() < 60  # The worker draws no title on a deployment's own intro.
+    assert red[480:600, 290:990, 1].max() < 60  # The worker draws no title on an intro of the deployment.
     assert output.frame(1.7)[360, 640][2] > 200
     loudness = output.loudness()
     assert loudness[4800:43_200].max() > 0.05
@@ -92,7 +92,7 @@ def test_an_operators_part_whose_sound_can_not_be_decoded_is_not_the_uploads_fau
     broken = clip("broken.mkv", *picture, *tone, "-c:v", "libx264", "-c:a", "libopus")
     data = broken.read_bytes()
     head = data.index(b"OpusHead")
-    # Opus does not define the channel mapping family that this byte names, so no decoder accepts the stream.
+    # Write a channel mapping family that Opus does not define, so that no decoder accepts the sound.
     broken.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
     with pytest.raises(Transient, match=part) as caught:
         render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT), resources=Resources(**{part: broken}))

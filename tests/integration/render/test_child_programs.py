@@ -21,7 +21,7 @@ PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=6", "-f", "lavfi", "-i
 
 
 def probed(source: Path, trim: Trim, workdir: Path) -> SourceFacts:
-    """Probe a file with and without the sandbox, check that the facts are equal, and return the facts."""
+    """Probe a file with and without the sandbox, check that both probes give equal facts, and return the facts."""
     limits = LIMITS.max_pixels, LIMITS.max_seconds
     printed = run_here("anb_worker.render.probe.__main__", source, trim.start, trim.length, *limits)
     facts = TypeAdapter(SourceFacts).validate_json(printed)
@@ -98,7 +98,7 @@ def test_a_watermark_is_fitted_the_same(tmp_path: Path, size: tuple[int, int] | 
 
 
 def test_cards_are_composed_of_as_many_frames_as_they_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Make short intro and outro clips, because making clips of the real length takes ten seconds.
+    # Make short intro and outro clips, because clips of the real length take ten seconds to make.
     monkeypatch.setattr("anb_worker.render.layout.CARD_SECONDS", 0.2)
     monkeypatch.setattr("anb_worker.render.layout.FADE_OUT_SECONDS", 0.1)
     run_here("anb_worker.render.composing", tmp_path)

@@ -1,4 +1,4 @@
-"""Tests that rendered colors are right even if the file has wrong, missing or changing color tags."""
+"""Tests that rendered colors are right even if the upload has wrong, missing or changing color tags."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RED, GREEN, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
 HD, SD = "1280x720", "720x576"
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 TS = ("-f", "mpegts")
-# The values of Y, Cb and Cr that encode pure red, by color matrix.
+# The Y, Cb and Cr values of pure red, by color matrix.
 RED_709, RED_601, RED_2020, RED_YCGCO = (63, 102, 240), (81, 90, 240), (97, 93, 192), (71, 72, 240)
 
 
@@ -70,7 +70,7 @@ def test_red_stays_red(clip: MakeClip, render: Render, name: str, arguments: lis
 def test_transparent_pictures_are_shown_on_black(
     clip: MakeClip, render: Render, name: str, codec: list[object]
 ) -> None:
-    # The left third is opaque, the middle third half transparent, the right third fully transparent.
+    # The left third is opaque, the middle third is half transparent, and the right third is fully transparent.
     thirds = "geq='lum(X,Y)':'cb(X,Y)':'cr(X,Y)':'if(lt(X,W/3),255,if(lt(X,2*W/3),128,0))'"
     source = clip(name, "-f", "lavfi", "-i", f"color=lime:s=480x270:r=30:d=0.2,format=yuva444p,{thirds}", *codec)
     output = render(source)

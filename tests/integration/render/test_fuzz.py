@@ -1,4 +1,4 @@
-"""Tests that each damaged file is rendered or refused with a code, and that no file makes the worker fail or hang.
+"""Tests that the worker renders each damaged file or refuses it with a code, and that no file makes the worker hang.
 
 A normal test run tries 60 files, and `make fuzz` tries 500 files. FUZZ_FILES sets the number of files.
 """

@@ -28,7 +28,7 @@ def shows(output: Output, x: int, y: int, color: tuple[int, int, int], *, at: fl
 
 
 def bars(output: Output, *, at: float = 0.5) -> tuple[int, int, int, int]:
-    """Return the width of the black bars in pixels: left, right, top, bottom."""
+    """Return the widths of the left, right, top and bottom black bars, in pixels."""
     lit = output.frame(at).max(axis=2) > 40
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     return int(columns[0]), 1279 - int(columns[-1]), int(rows[0]), 719 - int(rows[-1])
@@ -99,7 +99,7 @@ def test_the_intro_has_the_mark_and_the_title_and_the_outro_the_mark(finished: O
     title = np.s_[490:540, 400:880]
     assert intro[title].max() < 120
     assert late_intro[title].max() > 220
-    assert late_intro[300, 370][0] > 200  # The logo is orange.
+    assert late_intro[300, 370][0] > 200  # The pixel is in the orange logo.
     assert outro[280, 600][0] > 200
     assert outro[title].max() < 120
 
@@ -194,7 +194,7 @@ def test_a_picture_that_changes_its_size_in_mid_stream_is_fitted_anew(clip: Make
 
 
 def test_white_in_an_hdr_clip_stays_bright_and_neutral(clip: MakeClip, render: Render) -> None:
-    # In HLG, an HDR format, white is 75 % of the signal. White in the output must be bright and without color.
+    # In the HDR format HLG, white is 75 % of the signal. In the output, white must be bright and without color.
     source = clip(
         "hdr.mp4",
         *("-f", "lavfi", "-i", "color=black:s=640x360:r=30:d=0.5,format=yuv420p10le"),
@@ -229,7 +229,7 @@ def test_an_interlaced_picture_has_no_combs(clip: MakeClip, render: Render) -> N
 
 
 def test_frames_that_come_at_uneven_times_are_shown_when_they_are_due(clip: MakeClip, render: Render) -> None:
-    # The frame rate varies, as in a screen recording. The brightness is 40 at first, 120 from 0.2 s and 200 from 1.5 s.
+    # The frame rate varies, as in a screen recording. The brightness is 40 from 0 s, 120 from 0.2 s and 200 from 1.5 s.
     levels = clip(
         "uneven.mkv",
         *("-f", "lavfi", "-i", "color=black:s=320x180:r=10:d=2,format=yuv420p"),

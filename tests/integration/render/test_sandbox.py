@@ -1,4 +1,4 @@
-"""Tests of the rights of a sandboxed child process. Such a process opens untrusted files."""
+"""Tests of the rights of sandboxed child processes, which open untrusted files."""
 
 import ctypes
 import fcntl
@@ -108,7 +108,7 @@ print(left.pid, flush=True)
 
 
 def alive(process: int) -> bool:
-    """Return whether a process still runs. A zombie counts as ended."""
+    """Return whether a process still runs. A zombie process counts as ended."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Tests that the sound of a finished video is in sync with the picture and as long as the picture."""
+"""Tests that the sound of a finished video is in sync with the picture, and as long as the picture."""
 
 from pathlib import Path
 
@@ -179,7 +179,7 @@ def test_of_two_sounds_one_that_can_not_be_decoded_is_left_out(clip: MakeClip, r
     source = clip("two.mkv", *FLASH, *silence, *beep(), *tracks, "-disposition:a:0", "default")
     data = source.read_bytes()
     head = data.index(b"OpusHead")
-    # Opus does not define the channel mapping family that this byte names, so no decoder accepts the stream.
+    # Write a channel mapping family that Opus does not define, so that no decoder accepts the first sound.
     source.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
     output = render(source)
     assert abs(flash_at(output) - beep_at(output)) < IN_STEP

@@ -1,4 +1,4 @@
-"""Tests that a render ends on a stop request or at its worker's death, and leaves no processes and no files."""
+"""Tests that a render ends if it is told to stop or if its worker dies, and leaves no processes and no files."""
 
 import signal
 import subprocess
@@ -55,14 +55,14 @@ def children_in(workdir: Path) -> list[int]:
             if process.joinpath("cwd").resolve(strict=True) == workdir:
                 found.append(int(process.name))
         except OSError:
-            continue  # The process has ended, or another user owns it.
+            continue  # Skip a process that has ended, or that another user owns.
     return found
 
 
 def start(
     engine: RenderEngine, source: Path, workdir: Path, stop: Stop, **callbacks: Callable[..., None]
 ) -> list[BaseException]:
-    """Render in a thread. Returns a list. When an error ends the render, the thread appends the error to the list."""
+    """Render in a thread. Returns a list, to which the thread appends the error that ends the render."""
     errors: list[BaseException] = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Tests that rendering keeps picture and sound in sync, also after late starts, gaps, trims and joins of recordings.
+"""Tests that renders keep picture and sound in sync, also with late starts, gaps, trims and joined recordings.
 
 Each clip flashes and beeps at the times PULSES. The tests find the flashes and beeps in the rendered video.
 """
@@ -16,7 +16,7 @@ from anb_core.ports.renderer import Resources
 from tests.support.rendering import OFF, ONLY_MAIN, MakeClip, Output, Render, make_clip
 
 PULSES = (0.5, 1.3, 2.6, 3.2, 4.4, 5.2)
-"""Start of each pulse in seconds. A pulse lasts 0.2 s. No two pauses are equal, so that a test notices every shift."""
+"""Start of each pulse in seconds. A pulse lasts 0.2 s. All pauses differ, so that the tests detect every shift."""
 SECONDS = 6.0
 LATE = 0.8
 """Delay in seconds of the stream that begins later."""
@@ -79,7 +79,7 @@ PICTURE_SHORT = Signal(picture=(0.0, 4.0))
 
 
 def rises(levels: npt.NDArray[np.float64], over: float, rate: float, quiet: float) -> list[float]:
-    """Return the times in seconds at which a level rises above `over` after at least `quiet` seconds below `over`."""
+    """Return the times in seconds at which the level rises above `over`, after `quiet` or more seconds below `over`."""
     loud = np.flatnonzero(levels > over)
     starts = [at for n, at in enumerate(loud) if n == 0 or at - loud[n - 1] > quiet * rate]
     return [float(at) / rate for at in starts]
@@ -107,7 +107,7 @@ def edit(trim: Trim) -> EditSpec:
 def test_flashes_and_beeps_are_where_they_were(
     clip: MakeClip, render: Render, kind: str, signal: Signal, trim: Trim
 ) -> None:
-    if kind == "avi":  # AVI has no timestamps, so use a clip in which nothing is late and no frames are missing.
+    if kind == "avi":  # AVI has no timestamps, so use a clip without late streams and missing frames.
         signal = TOGETHER if signal is SOUND_LATE else PICTURE_SHORT
     check(render(clip(f"clip.{kind}", *signal.inputs(), *CODECS[kind]), edit(trim)), signal, trim)
 
@@ -124,7 +124,7 @@ def test_a_recording_that_was_joined_to_another_follows_it(
     output = render(whole, edit(trim))
     wanted = _kept([*PULSES, *(at + SECONDS for at in PULSES)], trim)
     flashes, beeps = rises(output.brightness(), 225, 30, 0.1), rises(output.loudness(), 0.3, 48_000, 0.1)
-    # The second recording begins at the end of the longer stream of the first recording, so allow 0.1 s.
+    # Allow 0.1 s, because the second recording begins at the end of the longer stream of the first recording.
     assert flashes == pytest.approx(wanted, abs=0.1)
     assert beeps == pytest.approx(flashes, abs=IN_STEP)
 
@@ -165,8 +165,8 @@ def test_a_file_may_begin_in_the_middle_of_a_packet_of_any_size(clip: MakeClip, 
 
 @pytest.mark.parametrize("cut", [100, 300])
 def test_a_recording_without_key_frames_may_begin_anywhere(clip: MakeClip, render: Render, cut: int) -> None:
-    # A file with intra refresh has no keyframes. Each frame updates a part of the picture.
-    # Frames before the first complete picture are not shown.
+    # In a file with intra refresh, no frame is a keyframe. Each frame updates a part of the picture.
+    # The decoder drops all frames before the first complete picture.
     refresh = (*X264, "-bf", 0, "-s", "640x360", "-x264-params", "intra-refresh=1:keyint=30", "-c:a", "aac")
     source = clip("clip.ts", *Signal().inputs(), *refresh)
     source.write_bytes(source.read_bytes()[188 * cut :])
@@ -236,7 +236,7 @@ def test_another_program_of_a_broadcast_beside_the_picture_does_not_follow_it(cl
 
 
 def test_an_edit_list_that_shows_a_part_twice_is_followed(clip: MakeClip, render: Render) -> None:
-    # The second entry of the edit list starts far after a keyframe, so the decoder has to go back to the keyframe.
+    # The second entry of the edit list starts far after a keyframe, so the decoder must begin at that keyframe.
     source = clip("clip.mp4", *Signal().inputs(), *CODECS["mp4"], "-bf", 0, "-output_ts_offset", 1)
     data = bytearray(source.read_bytes())
     seconds = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4])

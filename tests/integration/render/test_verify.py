@@ -1,4 +1,4 @@
-"""Tests that the last step of a render detects every fault in a file that was joined from parts."""
+"""Tests that the step `verify` of a render detects every fault in a file that was joined from parts."""
 
 import subprocess
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ LENGTHS = (1, 2, 3, 5)
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Encoded video files that the tests join to one video. Each key is the number of frames in the file."""
+    """Encoded video files, by number of frames. The tests join the files to one video."""
     folder = tmp_path_factory.mktemp("parts")
     drawn = make_clip(folder / "drawn.mp4", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=0.2", "-c:v", "libx264")
     made = {frames: folder / f"{frames}.mp4" for frames in LENGTHS}
@@ -87,7 +87,7 @@ def test_a_part_whose_first_picture_is_damaged_is_noticed(parts: dict[int, Path]
 def test_a_part_that_no_player_can_seek_to_is_noticed(parts: dict[int, Path], tmp_path: Path) -> None:
     output = join([parts[5], parts[1]], [5, 1], tmp_path)
     data = output.read_bytes()
-    at = data.index(b"stss") + 8  # The box stss has a count and the frame numbers of keyframes.
+    at = data.index(b"stss") + 8  # The MP4 box `stss` has the number of keyframes, then their frame numbers.
     assert data[at : at + 12] == bytes([0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 6])
     output.write_bytes(data[: at + 11] + b"\x05" + data[at + 12 :])
     assert examine(output, [(parts[5], 5), (parts[1], 1)]).undecodable_parts == 1

@@ -12,7 +12,7 @@ AUDIT = Path(__file__).parents[3] / "requirements" / "audit"
 
 
 class Database(BaseHTTPRequestHandler):
-    """A fake OSV database, which reports one vulnerability, in the package pillow."""
+    """A fake OSV database that reports one vulnerability in the package pillow."""
 
     def do_POST(self) -> None:
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -24,7 +24,7 @@ class Database(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Print no request log."""
+        """Do not log requests."""
 
 
 @contextmanager

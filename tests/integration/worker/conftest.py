@@ -1,4 +1,4 @@
-"""Real worker processes. Each test deployment (`Site`) has its own database, bucket, queue and scratch disk."""
+"""Runs real worker processes. Each test deployment (`Site`) has its own database, bucket, queue and scratch disk."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ from tests.support.stores import Sql
 from tests.support.tether import free_port
 
 LEASE = timedelta(seconds=60)
-"""Duration of a lease. It is long enough for slow machines, so tests call `pass_time` to let a lease expire."""
+"""Duration of a lease, long enough for slow machines. Tests call `pass_time` to let a lease expire."""
 
 HELD_WORKER = Path(__file__).with_name("held_worker.py")
 _numbers = count(1)
@@ -69,7 +69,7 @@ class Worker:
 
 
 class Site:
-    """A test deployment: database, bucket, queue and disk of its workers. `parts` gives access to the first three."""
+    """A test deployment, with its own scratch disk. `parts` contains the deployment's database, bucket and queue."""
 
     def __init__(self, folder: Path, parts: Parts, policy: RetryPolicy, database: Sql, tmpdir: Path) -> None:
         self.parts = parts
@@ -80,7 +80,7 @@ class Site:
         self.workers: list[Worker] = []
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
-        """Start a worker whose renders wait for `let_go`. If `die_at` names a step, the worker kills itself there."""
+        """Start a worker whose renders wait for `let_go`. The worker kills itself at the step `die_at`, if given."""
         return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
     def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
@@ -107,7 +107,7 @@ class Site:
             os.waitpid(worker.process.pid, os.WUNTRACED)
 
     def let_go(self) -> None:
-        """Let all waiting renders finish. Renders that start later do not wait at all."""
+        """Let all waiting renders finish. Renders that start after the call do not wait."""
         (self.folder / "go").touch()
 
     def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
@@ -143,7 +143,7 @@ class Site:
         return self.parts.store.end_expired_leases(limit=10, policy=self._policy)
 
     def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
-        """Sweep repeatedly until the job has the given status, and return the job."""
+        """Sweep again and again until the job has the given status, and return the job."""
 
         def reached() -> Job | None:
             self.sweep()
@@ -156,7 +156,7 @@ class Site:
         return job
 
     def until_rendering(self, worker: Worker, video_id: str) -> None:
-        """Sweep repeatedly until the given worker renders the given video and has stored a progress above 0."""
+        """Sweep again and again until the given worker renders the given video and has stored a progress above 0."""
 
         def begun() -> bool:
             self.sweep()

@@ -1,7 +1,7 @@
-"""A worker whose renderer waits until FOLDER/go exists. Started as `held_worker.py FOLDER [STEP]`.
+"""Runs a worker whose renderer waits until FOLDER/go exists: `held_worker.py FOLDER [STEP]`.
 
-Everything except the renderer is the real worker. The renderer creates FOLDER/rendering-PID at its start.
-If STEP is given, the worker kills itself at the step with this name.
+Only the renderer is fake. At its start, the renderer creates the file FOLDER/rendering-PID.
+If STEP is given, the worker kills itself at the step with the name STEP.
 """
 
 import os

@@ -17,7 +17,7 @@ from tests.support import eventually
 
 
 def test_a_video_whose_message_was_never_sent_is_processed_too(site: Site) -> None:
-    """No API runs in this test, so only the relay in the worker can send the message of the upload."""
+    """Only the relay of the worker can send the message of the upload, because the test runs no API."""
     site.let_go()
     video = site.upload(b"holiday")
     worker = site.held_worker()
@@ -206,7 +206,7 @@ def test_a_bucket_and_queue_that_go_away_in_mid_job_lose_nothing(
 
 
 def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> None:
-    """SIGSTOP freezes the first worker. After the second worker has taken over the job, SIGCONT resumes the first."""
+    """The first worker is frozen with SIGSTOP, and resumed with SIGCONT after another worker has claimed the job."""
     video = site.upload()
     first, second = site.two_held_workers(video)
     site.silence(first)

@@ -1,4 +1,4 @@
-"""The real worker with the real render engine, on real footage."""
+"""Tests of the real worker with the real render engine, on real footage."""
 
 import os
 import signal

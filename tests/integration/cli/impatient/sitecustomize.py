@@ -1,7 +1,7 @@
-"""Shortens a pause of the sweep in the API that a test starts with `anb up`. PYTHONPATH makes Python import this file.
+"""Shortens a wait of the sweep for tests of `anb up`. Python imports the file because of the tests' PYTHONPATH.
 
-The sweep waits two minutes before it trusts the queue's count of messages, because the counts of SQS lag.
-The message counts of the emulator do not lag, so the tests need no wait.
+The sweep waits two minutes before it accepts that a queue is empty, because the message counts of SQS are delayed.
+The emulator's message counts are not delayed, so the tests need no wait.
 """
 
 import sys
