@@ -1,3 +1,5 @@
+"""Tests of the sweep: lost workers, dead uploads, deletions, old events, and parts that are away."""
+
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -6,91 +8,17 @@ from datetime import timedelta
 import pytest
 
 from anb_core.adapters.system import new_id
-from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Unavailable
 from anb_core.domain.keys import upload_key
-from anb_core.domain.model import NewVideo, Record, Source
-from anb_core.domain.retry import LONGEST_PAUSE, RetryPolicy
 from anb_core.domain.status import Status
-from anb_core.ports.queue import Depth
 from anb_core.ports.store import Claimed
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
-from anb_core.usecases.relay import Relay
-from anb_core.usecases.sweep import (
-    EMPTY_READINGS,
-    EMPTY_WINDOW,
-    EVENTS_KEPT,
-    LIMIT,
-    NEAR_RETENTION,
-    EmptyWatch,
-    Sweep,
-    Swept,
-)
-
-INTERVAL = timedelta(seconds=10)
-HIDDEN = timedelta(minutes=10)
-LEASE = timedelta(seconds=60)
-POLICY = RetryPolicy()
-EMPTY, BUSY = Depth(0, 0, 0), Depth(0, 1, 0)
-
-
-class World:
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.runtime = ManualRuntime(self.clock)
-        self.store = InMemoryStore(self.clock.now)
-        self.objects = InMemoryObjects("anb-videos")
-        self.queue = InMemoryQueue(now=self.clock.now)
-        self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
-        self.wakes = 0
-        self.sweep = self.another_sweep()
-
-    def another_sweep(self, queue: InMemoryQueue | None = None, hidden: timedelta = HIDDEN) -> Sweep:
-        return Sweep(
-            self.store,
-            self.objects,
-            queue or self.queue,
-            policy=POLICY,
-            interval=INTERVAL,
-            hidden=hidden,
-            wake_relay=self._wake,
-            runtime=self.runtime,
-        )
-
-    def _wake(self) -> None:
-        self.wakes += 1
-
-    def upload(self, video_id: str) -> None:
-        self.objects.put(upload_key(video_id), b"video")
-        self.store.submit_existing(_new(video_id), Source(5))
-
-    def record(self, video_id: str) -> Record:
-        record = self.store.get(video_id)
-        assert record is not None
-        return record
-
-    def forget_all_messages(self) -> None:
-        self.queue = InMemoryQueue(now=self.clock.now)
-        self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
-
-    def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep until the queue counts as empty (see EMPTY_READINGS). Returns the number of requeued jobs."""
-        requeued = 0
-        for _ in range(EMPTY_READINGS):
-            swept = sweep.sweep()
-            assert swept is not None
-            requeued += swept.requeued
-            self.clock.advance(EMPTY_WINDOW / (EMPTY_READINGS - 1))
-        return requeued
-
-
-def _new(video_id: str) -> NewVideo:
-    key = upload_key(video_id)
-    return NewVideo(video_id, f"task-{video_id}", "ana", "A title", EditSpec(), key, owned=True, file_name="a.mp4")
+from anb_core.usecases.sweep import EVENTS_KEPT, LIMIT, Sweep, Swept
+from tests.unit.usecases.one_sweep import HIDDEN, INTERVAL, LEASE, POLICY, World, new_video
 
 
 @pytest.fixture
@@ -139,7 +67,7 @@ def test_a_lease_that_is_kept_is_left_alone(world: World) -> None:
 
 
 def test_an_upload_whose_api_died_goes_with_its_object(world: World) -> None:
-    world.store.begin_upload(_new("v1"), lifetime=timedelta(minutes=1))
+    world.store.begin_upload(new_video("v1"), lifetime=timedelta(minutes=1))
     world.objects.put(upload_key("v1"), b"half")
     world.clock.advance(timedelta(minutes=1))
 
@@ -149,126 +77,6 @@ def test_an_upload_whose_api_died_goes_with_its_object(world: World) -> None:
     assert (swept.abandoned, swept.deleted) == (1, 1)
     assert world.store.get("v1") is None
     assert world.objects.contents == {}
-
-
-def test_jobs_whose_messages_the_queue_forgot_are_sent_again(world: World) -> None:
-    world.upload("v1")
-    world.relay.send_due()
-    world.forget_all_messages()
-    world.clock.advance(timedelta(seconds=1))
-
-    assert world.watch_the_queue(world.another_sweep()) == 1
-    assert world.relay.send_due().sent == 1
-
-
-def test_a_job_whose_message_is_still_in_the_queue_is_not_sent_again(world: World) -> None:
-    world.upload("v1")
-    world.relay.send_due()
-
-    assert world.watch_the_queue(world.sweep) == 0
-    assert world.relay.send_due().sent == 0
-
-
-class ReadsEmpty(InMemoryQueue):
-    def depth(self) -> Depth:
-        return EMPTY
-
-
-def test_a_job_sent_while_the_queue_is_watched_is_not_sent_again(world: World) -> None:
-    world.queue = ReadsEmpty(now=world.clock.now)
-    sweep = world.another_sweep()
-    sweep.sweep()
-    world.clock.advance(EMPTY_WINDOW / 2)
-    world.upload("v1")
-    world.relay.send_due()
-    sweep.sweep()
-    world.clock.advance(EMPTY_WINDOW / 2)
-
-    swept = sweep.sweep()
-
-    assert swept is not None
-    assert swept.requeued == 0
-
-
-def test_a_message_that_an_idle_queue_lost_is_sent_again_as_soon_as_on_a_busy_day(world: World) -> None:
-    world.queue = ReadsEmpty(now=world.clock.now)
-    sweep = world.another_sweep()
-    for _ in range(30):
-        sweep.sweep()
-        world.clock.advance(INTERVAL)
-    world.upload("v1")
-    world.relay.send_due()
-
-    waited = timedelta(0)
-    while not requeued_by(sweep):
-        world.clock.advance(INTERVAL)
-        waited += INTERVAL
-
-    assert waited == EMPTY_WINDOW + INTERVAL
-
-
-class NeverEmpty(InMemoryQueue):
-    def depth(self) -> Depth:
-        return BUSY
-
-
-@pytest.mark.parametrize(
-    ("hidden", "explained"), [(HIDDEN, HIDDEN), (timedelta(seconds=61), LONGEST_PAUSE)], ids=["received", "given back"]
-)
-def test_a_message_that_a_busy_queue_lost_is_sent_again_once_nothing_explains_its_wait(
-    world: World, hidden: timedelta, explained: timedelta
-) -> None:
-    world.queue = NeverEmpty(now=world.clock.now)
-    sweep = world.another_sweep(hidden=hidden)
-    world.upload("v1")
-    world.relay.send_due()
-
-    waited = timedelta(0)
-    while not requeued_by(sweep):
-        world.clock.advance(INTERVAL)
-        waited += INTERVAL
-
-    assert waited == explained + 2 * INTERVAL
-
-
-def requeued_by(sweep: Sweep) -> int:
-    swept = sweep.sweep()
-    assert swept is not None
-    return swept.requeued
-
-
-def test_a_message_near_the_end_of_its_retention_is_sent_anew_whatever_is_ahead_of_it(world: World) -> None:
-    names = [f"v{number:03}" for number in range(100)]
-    for name in names:
-        world.upload(name)
-    while world.relay.send_due().sent:
-        pass
-    near = world.queue.retention() * NEAR_RETENTION
-
-    world.clock.advance(near - timedelta(seconds=1))
-    world.sweep.sweep()
-    before = pending(world)
-    world.clock.advance(timedelta(seconds=2))
-    world.sweep.sweep()
-
-    assert set(names) - before
-    assert pending(world) == set(names)
-
-
-def pending(world: World) -> set[str]:
-    return {entry.video_id for entry in world.store.hold_outbox(limit=1000, hold=timedelta(0))}
-
-
-def test_jobs_sent_to_a_broker_that_is_no_longer_configured_are_sent_to_this_one(world: World) -> None:
-    world.upload("v1")
-    world.relay.send_due()
-    other = InMemoryQueue(name="https://queue.invalid/000000000000/other", now=world.clock.now)
-
-    swept = world.another_sweep(other).sweep()
-
-    assert swept is not None
-    assert swept.requeued == 1
-    assert Relay(world.store, other, bucket="anb-videos", runtime=world.runtime).send_due().sent == 1
 
 
 def test_one_sweep_runs_at_a_time(world: World) -> None:
@@ -336,7 +144,7 @@ def test_a_bucket_that_is_away_delays_deletions_and_nothing_else(world: World) -
 
 
 def test_a_queue_that_is_away_delays_requeueing_and_nothing_else(world: World) -> None:
-    world.store.begin_upload(_new("v1"), lifetime=timedelta(minutes=1))
+    world.store.begin_upload(new_video("v1"), lifetime=timedelta(minutes=1))
     world.clock.advance(timedelta(minutes=1))
     world.queue.fault = Unavailable("queue", "The queue is away.")
 
@@ -384,7 +192,7 @@ def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
     for number in range(many):
         world.upload(f"leased-{number}")
         world.store.claim(f"leased-{number}", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
-        world.store.begin_upload(_new(f"dead-{number}"), lifetime=timedelta(minutes=1))
+        world.store.begin_upload(new_video(f"dead-{number}"), lifetime=timedelta(minutes=1))
     events = len(world.store.events_after(0, limit=10_000))
     world.clock.advance(EVENTS_KEPT + timedelta(seconds=1))
 
@@ -458,40 +266,6 @@ def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert [(where, str(error)) for where, error in runtime.errors] == [("sweep", "a fault nobody foresaw")]
-
-
-@pytest.mark.parametrize(
-    ("readings", "believed"),
-    [
-        ([(0, EMPTY), (60, EMPTY), (120, EMPTY)], timedelta(seconds=120)),
-        ([(0, EMPTY), (60, EMPTY), (119, EMPTY)], None),
-        ([(0, EMPTY), (120, EMPTY)], None),
-        ([(0, EMPTY), (60, BUSY), (120, EMPTY), (180, EMPTY)], None),
-        ([(0, EMPTY), (60, Depth(1, 0, 0)), (120, EMPTY), (180, EMPTY), (240, EMPTY)], timedelta(seconds=120)),
-        ([(0, EMPTY), (60, BUSY), (120, EMPTY), (240, EMPTY)], None),
-        ([(0, EMPTY), (60, Depth(0, 0, 1)), (130, EMPTY)], None),
-        ([(at, EMPTY) for at in range(0, 130, 10)], timedelta(seconds=120)),
-        ([(0, EMPTY), (600, EMPTY), (1200, EMPTY)], timedelta(seconds=1200)),
-        ([(0, EMPTY), (60, EMPTY), (600, EMPTY)], timedelta(seconds=600)),
-    ],
-)
-def test_a_queue_is_believed_empty_after_three_readings_over_two_minutes(
-    readings: list[tuple[float, Depth]], believed: timedelta | None
-) -> None:
-    watch = EmptyWatch()
-
-    answers = [watch.observe(depth, at) for at, depth in readings]
-
-    assert answers[-1] == believed
-    assert all(answer is None for answer in answers[:-1])
-
-
-def test_a_queue_that_stays_empty_is_no_reason_to_wait_longer() -> None:
-    watch = EmptyWatch()
-
-    answers = [watch.observe(EMPTY, at) for at in range(0, 1000, 10)]
-
-    assert set(answers[12:]) == {EMPTY_WINDOW}
 
 
 def test_a_job_with_work_left_is_never_purged(world: World) -> None:
