@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from anb_cli.__main__ import perform
 from anb_cli.client import Api
 from anb_cli.connection import connection
 from anb_cli.errors import Unreachable
@@ -19,6 +20,9 @@ from tests.support import eventually
 from tests.support.deployments import Deployment, deployments
 
 ANB = [sys.executable, "-m", "anb_cli"]
+
+CONTENT = bytes(range(256)) * 20_000
+"""The bytes of a file that a test uploads or downloads (5 MB)."""
 
 QUICK = {
     "PYTHONPATH": str(Path(__file__).parent / "impatient"),
@@ -195,3 +199,17 @@ def _cleared(path: Path, cards: Path) -> Iterator[Place]:
     for pid in processes_in(path):
         os.kill(pid, signal.SIGKILL)
     assert place.imported() == ""
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Replace `time.sleep`, so that retries do not wait. Returns the list of requested pauses, in seconds."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    return slept
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run `anb` with the given arguments in the test process and return the exit code."""
+    monkeypatch.setenv("ANB_TOKEN", "secret")
+    return perform(arguments)

@@ -1,0 +1,146 @@
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from anb_core.settings.loading import load
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.store import InMemoryStore
+from anb_operator import app
+from anb_operator.settings import OperatorSettings
+from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.given import uploaded
+from tests.support.tether import free_port
+
+
+class RunningOperator:
+    """A running operator, its fake database and API server, and the lines of its log."""
+
+    def __init__(
+        self,
+        api: ApiServer,
+        *,
+        store: InMemoryStore,
+        objects: InMemoryObjects,
+        logs: list[Any],
+        url: str,
+        running: asyncio.Task[None],
+    ) -> None:
+        self.api = api
+        self.store = store
+        self.objects = objects
+        self.logs = logs
+        self._url = url
+        self._running = running
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(f"{self._url}{path}") as answer:
+            return answer.status, await answer.text()
+
+    async def until(self, condition: Callable[[], Awaitable[object] | object]) -> None:
+        """Wait until the condition is true. Fails if the operator ends, or after 60 s."""
+        async with asyncio.timeout(60):
+            while True:
+                if self._running.done():
+                    self._running.result()
+                    raise AssertionError("the operator ended")
+                value = condition()
+                if await value if isinstance(value, Awaitable) else value:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def ready(self) -> bool:
+        try:
+            return (await self.get("/readyz"))[0] == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def names(self, sentence: str, path: str = "/readyz") -> bool:
+        """Return whether the check at `path`, by default the readiness check, fails with the given sentence."""
+        try:
+            status, text = await self.get(path)
+        except aiohttp.ClientError:
+            return False
+        return status == 503 and sentence in text
+
+    async def counts(self, line: str) -> bool:
+        """Return whether the metrics contain the given line."""
+        return line in (await self.get("/metrics"))[1].splitlines()
+
+    async def alive(self) -> bool:
+        return (await self.get("/healthz"))[0] == 200
+
+    async def mirrors(self) -> None:
+        """Check that a new video gets a VideoJob with a status, and that `cancel` in its spec cancels the video."""
+        video_id = uploaded(self.store)
+        await self.until(lambda: "status" in self.api.videojobs.get(video_id, {}))
+        self.api.ask(video_id, {"cancel": True})
+        await self.until(lambda: self.api.videojobs[video_id]["status"]["phase"] == "cancelled")
+
+
+Scenario = Callable[[RunningOperator], Awaitable[None]]
+Run = Callable[[ApiServer, Scenario], list[Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A function that runs a scenario with an operator, stops the operator by SIGTERM, and returns its log lines."""
+    # Shorten the pauses between retries, to keep the tests fast. The number of retries stays unlimited.
+    for module in ("resync", "watch"):
+        monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
+
+    async def both(api: ApiServer, scenario: Scenario, logs: list[Any]) -> None:
+        served = web.Application()
+        served.router.add_route("*", "/{path:.*}", api.answer)
+        runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        kubeconfig = {
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}}],
+            "users": [{"name": "test", "user": {"token": "token"}}],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(kubeconfig), encoding="utf-8")
+        environment = {
+            "KUBECONFIG": str(path),
+            "DATABASE_URL": "postgresql://anb@db/anb",
+            "S3_BUCKET": "videos",
+            "ANB_SOURCE_PREFIXES": "mobile/",
+            "ANB_OPERATOR_NAMESPACE": "video",
+            "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings = load(OperatorSettings)
+        store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
+        running = asyncio.create_task(app.run(settings, store, objects))
+        try:
+            url = f"http://{settings.listen}"
+            await scenario(RunningOperator(api, store=store, objects=objects, logs=logs, url=url, running=running))
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(60):
+                await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await runner.cleanup()
+
+    def ran(api: ApiServer, scenario: Scenario) -> list[Any]:
+        with capture_logs() as logs:
+            asyncio.run(both(api, scenario, logs))
+        return logs
+
+    return ran

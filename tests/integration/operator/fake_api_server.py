@@ -1,0 +1,154 @@
+"""A fake of the part of the Kubernetes API server that the operator uses. It can fail in chosen ways."""
+
+import asyncio
+import copy
+import json
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.kube import merged
+
+Json = dict[str, Any]
+
+
+GROUP = "/apis/anb.video/v1alpha1"
+VIDEOJOBS = f"{GROUP}/namespaces/video/videojobs"
+CRDS = "apiextensions.k8s.io/v1"
+
+LONG_AGO = "2026-01-01T00:00:00Z"
+
+
+def resource(plural: str, kind: str, *, namespaced: bool) -> Json:
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    return {"name": plural, "singularName": kind.lower(), "namespaced": namespaced, "kind": kind, "verbs": verbs}
+
+
+def group(name: str, version: str) -> Json:
+    served = {"groupVersion": f"{name}/{version}", "version": version}
+    return {"name": name, "versions": [served], "preferredVersion": served}
+
+
+DISCOVERY: dict[str, Json] = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": {"resources": [resource("namespaces", "Namespace", namespaced=False)]},
+    f"/apis/{CRDS}": {
+        "resources": [resource("customresourcedefinitions", "CustomResourceDefinition", namespaced=False)]
+    },
+    GROUP: {"resources": [resource("videojobs", "VideoJob", namespaced=True)]},
+}
+
+
+class ApiServer:
+    """A fake of the part of an API server that the operator uses.
+
+    If `away`, the server answers every request with 503. If `known`, VideoJobs can be read by their path.
+    If `discovered`, API discovery lists VideoJobs. If `watchable`, the operator's role allows watching VideoJobs.
+    If `mute`, watches send no changes. `event_reasons` lists the reasons of all posted Events.
+    `requests` counts the requests by method. A watch counts as the method WATCH. `videojobs` has the VideoJobs by name.
+    """
+
+    def __init__(self) -> None:
+        self.away = False
+        self.known = True
+        self.discovered = True
+        self.watchable = True
+        self.mute = False
+        self.event_reasons: list[str] = []
+        self.requests: Counter[str] = Counter()
+        self.videojobs: dict[str, Json] = {}
+        self._version = 10
+        self._changes: list[Json] = []
+        self.watching: set[asyncio.Queue[Json | None]] = set()
+
+    def end_watches(self) -> None:
+        for watch in self.watching:
+            watch.put_nowait(None)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        watching = "watch" in request.query
+        self.requests["WATCH" if watching else request.method] += 1
+        if self.away:
+            return web.json_response({"message": "the server can't serve now"}, status=503)
+        if request.path.startswith(GROUP) and not self.known:
+            return web.Response(text="404 page not found\n", status=404)
+        if watching and not self.watchable:
+            return web.json_response({"kind": "Status", "message": "videojobs is forbidden"}, status=403)
+        if watching:
+            return await self._watch(request)
+        answer = self._answered(request.method, request.path, await request.text())
+        return web.json_response(answer, status=201 if request.method == "POST" else 200)
+
+    def _answered(self, method: str, path: str, body: str) -> Json:
+        match method, path:
+            case "GET", "/apis" | "/apis/":
+                ours = [group("anb.video", "v1alpha1")] if self.discovered else []
+                return {"groups": [group(*CRDS.split("/")), *ours]}
+            case "GET", path if path == VIDEOJOBS:
+                return {"metadata": {"resourceVersion": str(self._version)}, "items": list(self.videojobs.values())}
+            case "POST", path if path == VIDEOJOBS:
+                return self.create(json.loads(body))
+            case "PATCH", path:
+                name = path.removeprefix(f"{VIDEOJOBS}/").removesuffix("/status")
+                return self._changed(merged(self.videojobs[name], json.loads(body)), "MODIFIED")
+            case "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
+                asked = json.loads(body)["spec"]["resourceAttributes"]
+                assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
+                return {"spec": {}, "status": {"allowed": self.watchable}}
+        if method == "POST":
+            # All POST requests that were not matched above create an Event.
+            self.event_reasons.append(json.loads(body)["reason"])
+        answer: Json = DISCOVERY[path] if method == "GET" else json.loads(body)
+        return answer
+
+    def create(self, body: Json) -> Json:
+        name = body["metadata"]["name"]
+        body["metadata"] |= {
+            "uid": f"uid-of-{name}",
+            "namespace": "video",
+            "generation": 1,
+            "creationTimestamp": LONG_AGO,
+        }
+        return self._changed(body, "ADDED")
+
+    def ask(self, name: str, spec: Json) -> None:
+        """Change a VideoJob's spec, as `kubectl patch` does."""
+        generation = self.videojobs[name]["metadata"]["generation"] + 1
+        self._changed(merged(self.videojobs[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
+
+    def delete(self, name: str) -> None:
+        """Request a VideoJob's deletion, as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
+        self._changed(merged(self.videojobs[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
+
+    def _changed(self, videojob: Json, kind: str) -> Json:
+        # Copy the VideoJob, because an object that is queued for a watch must not change later.
+        videojob = copy.deepcopy(videojob)
+        metadata = videojob["metadata"]
+        self._version += 1
+        metadata["resourceVersion"] = str(self._version)
+        self.videojobs[metadata["name"]] = videojob
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            kind = "DELETED"
+            del self.videojobs[metadata["name"]]
+        change = {"type": kind, "object": videojob}
+        self._changes.append(change)
+        for watch in () if self.mute else self.watching:
+            watch.put_nowait(change)
+        return videojob
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        changes: asyncio.Queue[Json | None] = asyncio.Queue()
+        # Send the changes that are newer than the resource version in the client's request.
+        for before in self._changes:
+            if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
+                changes.put_nowait(before)
+        self.watching.add(changes)
+        try:
+            while (change := await changes.get()) is not None:
+                await response.write(json.dumps(change).encode() + b"\n")
+        finally:
+            self.watching.remove(changes)
+        return response

@@ -1,0 +1,39 @@
+"""Tests of a whole operator at work: mirrors and metrics."""
+
+from tests.integration.operator.conftest import Run, RunningOperator
+from tests.integration.operator.fake_api_server import ApiServer
+from tests.support.given import uploaded
+
+
+def test_a_mirror_that_is_deleted_while_its_video_is_unfinished_comes_back(run: Run) -> None:
+    api = ApiServer()
+
+    async def scenario(operator: RunningOperator) -> None:
+        await operator.until(lambda: api.requests["WATCH"])
+        video_id = uploaded(operator.store)
+        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
+        api.delete(video_id)
+        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
+
+    run(api, scenario)
+
+
+def test_metrics_count_mirrors_commands_and_requests(run: Run) -> None:
+    shown: dict[str, str] = {}
+
+    async def scenario(operator: RunningOperator) -> None:
+        await operator.mirrors()
+        # Wait for the metric, because the operator updates the metric only after it has written to Kubernetes.
+        await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
+        _, text = await operator.get("/metrics")
+        for line in text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if not line.startswith("#"):
+                shown[name] = value
+
+    run(ApiServer(), scenario)
+    assert float(shown["anb_operator_mirror_seconds_count"]) > 0
+    assert shown['anb_operator_commands_total{command="cancel",outcome="done"}'] == "1.0"
+    assert float(shown['anb_operator_api_requests_total{code="200",verb="PATCH"}']) > 0
+    assert shown["anb_operator_videojobs"] == "1.0"
+    assert shown["anb_operator_videos_failing"] == "0.0"
