@@ -1,6 +1,6 @@
 {{/*
-The parts that all pods share, so that every pod has the same protections. They are separate templates, because hooks,
-Deployments and tests combine them differently.
+The common parts of all pods, which give every pod the same protections. The parts are separate templates, because hooks,
+Deployments and tests need different combinations of the parts.
 */}}
 
 {{/* The beginning of a pod's spec. Takes (list root values-with-nodeSelector-and-tolerations). */}}
@@ -33,8 +33,8 @@ tolerations:
 
 {{/*
 The annotations of a Deployment's pods. Takes (list root component).
-Settings are in the pod template. The content of Secrets, and the role that EKS gives to a pod when it is created, are not.
-So a checksum of them restarts the pods when they change.
+A change of a setting restarts the pods, because settings are in the pod template. Secrets, and the role that EKS gives to
+a new pod, are not in the template. So the checksum annotation restarts the pods after a change of a Secret or the role.
 */}}
 {{- define "anb-video.podAnnotations" -}}
 {{- $root := index . 0 -}}

@@ -103,7 +103,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- end -}}
 {{- end -}}
 
-{{- /* Times. The programs have the same checks, and would exit at their start */ -}}
+{{- /* Times. Without these checks, the programs would exit at their start */ -}}
 {{- $config := $values.config -}}
 {{- $heartbeat := int64 $config.ANB_HEARTBEAT_SECONDS -}}
 {{- $lease := int64 $config.ANB_LEASE_SECONDS -}}

@@ -50,7 +50,7 @@ subjects:
     name: {{ $name | quote }}
     namespace: {{ $root.Release.Namespace | quote }}
 {{- if $cluster }}
-{{- /* With the namespace in its name, because two namespaces may have releases with the same name. */}}
+{{- /* The name contains the namespace, because two namespaces may have releases with the same name. */}}
 {{- $global := printf "%s-%s" $root.Release.Namespace $name }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
