@@ -31,7 +31,7 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""Maximum number of commands that run at once. Each command uses one database connection of the 8 (by default)."""
+"""Maximum number of commands that run at once. Each command uses one of the 8 (default) database connections."""
 
 _log = structlog.get_logger(__name__)
 

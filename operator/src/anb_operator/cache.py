@@ -15,7 +15,7 @@ class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from responses to the operator's writes, and from lists.
 
     The watch shows all changes in order, including the operator's own writes.
-    A watch that does not show these writes may hang.
+    A watch that does not show the operator's own writes may hang.
     `silence` returns the seconds since the oldest write that the watch has not shown.
     """
 
@@ -25,8 +25,8 @@ class VideoJobCache:
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         # Highest resource version that the watch has shown.
         self._shown = 0
-        # For each VideoJob with writes of the operator that the watch has not shown yet:
-        # the resource version and the monotonic time of the first such write.
+        # For each VideoJob that the operator wrote and the watch has not shown yet:
+        # the resource version and the monotonic time of the operator's first write.
         self._awaited: dict[Key, tuple[int, float]] = {}
         # For each UID of a dropped VideoJob: the last version. An entry stays while the watch may show older versions.
         self._dropped: dict[str, int] = {}

@@ -51,7 +51,7 @@ class KubeClient:
         self._namespace = namespace
         self._watched = watched
 
-    # -- VideoJobs
+    # -- methods for VideoJobs
 
     async def ping(self) -> None:
         # kopf searches the list of API groups for resources.
@@ -152,7 +152,7 @@ class KubeClient:
         )
         await self._connection.call(lambda api: CoreV1Api(api).create_namespaced_event(about.namespace, event))
 
-    # -- pods, Deployments and ConfigMaps in the release's namespace
+    # -- methods for pods, Deployments and ConfigMaps in the release's namespace
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         pods = await self._connection.call(
@@ -193,7 +193,7 @@ class KubeClient:
             return False
         return True
 
-    # -- manifests
+    # -- requests that return manifests of VideoJobs
 
     async def _items(self) -> AsyncIterator[Json]:
         after: str | None = None

@@ -42,7 +42,7 @@ async def log_in() -> Configuration:
         path = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        # The library does not check the file's structure, and raises a TypeError if the file contains no mapping.
+        # The `kubernetes` package raises a TypeError if the KUBECONFIG file contains no YAML mapping.
         except (ConfigException, OSError, TypeError, yaml.YAMLError) as error:
             sentence = f"There is no Kubernetes to work with: run in a pod, or set KUBECONFIG. {path}: {error}"
             raise kopf.LoginError(sentence) from error

@@ -29,7 +29,7 @@ class Health:
     """Checks whether the operator is alive and ready.
 
     The operator is alive while the feed is read and the watch shows the operator's writes.
-    The operator is ready when the database, the bucket and the API server respond. `parts` has the ping of each.
+    The operator is ready when all pings in `parts` succeed, such as the pings of the database and the bucket.
     `watch_silence` returns the seconds since the operator's oldest write that the watch has not shown.
     """
 

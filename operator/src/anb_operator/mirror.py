@@ -59,7 +59,7 @@ class Observed:
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    Of status and receipt, the one with the later generation is used. A status without a video counts as generation 0.
+    Uses the status or the receipt, whichever has the later generation. A status without a video has generation 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)
@@ -133,7 +133,7 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
         if number > shown:
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
-        # The last attempt in `before` may have ended since then.
+        # The last attempt in `before` may have ended after `before` was written.
         if number >= shown and attempt.ended_at and attempt.ending in ENDING_TEXTS:
             reason, ended = ENDING_TEXTS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."

@@ -52,7 +52,7 @@ class Policy:
         return {**MADE_BY_OPERATOR, "app.kubernetes.io/instance": self.instance}
 
     def time_to_live(self, phase: Phase) -> timedelta:
-        """Return how long a mirror is kept after the work on its video has ended in this phase."""
+        """Return the time for which a mirror is kept after the work on the video has ended in `phase`."""
         return self.ttl_processed if phase is Phase.PROCESSED else self.ttl_failed
 
 
@@ -125,7 +125,7 @@ class Plan:
     again_at: datetime | None = None
     """Latest time of the next reconcile. None means that only a change starts the next reconcile."""
     expired_until: datetime | None = None
-    """No mirror is created before this time. Set when a VideoJob is deleted because the TTL in its spec has passed."""
+    """No mirror is created before this time. None unless a VideoJob is deleted because its own TTL has passed."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at the time `at`, or at the plan's earlier time."""
@@ -206,7 +206,7 @@ def plan(
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
     """Plan after a failed reconcile: if a VideoJob's deletion has waited for `GIVE_UP`, remove the finalizer.
 
-    The work on the video is then not cancelled.
+    Without the finalizer, Kubernetes deletes the VideoJob although the work on the video was not cancelled.
     """
     new_plan = Plan()
     for videojob in videojobs:
@@ -241,7 +241,7 @@ def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta 
 def ask_again_in(missing: timedelta) -> timedelta:
     """Return the delay before the next try to submit an object that has not existed for the time `missing`.
 
-    The delay is as long as `missing`, so that the time between tries doubles.
+    The delay is as long as `missing`, within limits, so that the time between two tries doubles.
     """
     return min(max(missing, ASK_AGAIN), ASK_AGAIN_AT_MOST)
 
@@ -316,7 +316,7 @@ def _plan_without_video(
 
 
 def _may_begin(videojob: VideoJob) -> bool:
-    """Whether the next reconcile may submit the video or retry its work."""
+    """Whether the next reconcile may submit the video or retry the work on the video."""
     spec, status = videojob.spec, videojob.status
     if spec.source is None or spec.cancel or videojob.deleting:
         return False
@@ -324,7 +324,7 @@ def _may_begin(videojob: VideoJob) -> bool:
 
 
 def finalizers_of(videojob: VideoJob, *, wanted: bool) -> tuple[str, ...]:
-    """Return the VideoJob's finalizers. If `wanted`, the operator's finalizer is one of them, otherwise not."""
+    """Return the VideoJob's finalizers, with the operator's finalizer if `wanted`, else without."""
     others = tuple(finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER)
     return (*others, FINALIZER) if wanted else others
 

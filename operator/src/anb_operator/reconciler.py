@@ -67,7 +67,7 @@ class Histories:
 
         Raises:
             Unavailable: the database did not respond.
-            Unreadable: a newer version has written the row.
+            Unreadable: a newer version of the software has written the video's row.
         """
         self._asked.add(video_id)
         if self._next is None or self._next.done():

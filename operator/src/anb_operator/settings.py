@@ -91,5 +91,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the ConfigMap that Helm creates after the cleanup. If it exists earlier, the cleanup does nothing."""
+        """Name of the marker ConfigMap, which Helm creates after the cleanup. The cleanup does nothing if it exists."""
         return f"{self.deployment}-uninstall"

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     """Stop the operator, and remove the operator's finalizers from all VideoJobs. Takes a few minutes at most.
 
-    Does nothing if the marker ConfigMap exists: a tool without hooks then applied this Job as part of an install.
+    Does nothing if the marker ConfigMap exists, which shows that a tool without hooks runs this Job during an install.
 
     Raises:
         Unavailable: the API server does not respond.

@@ -1,8 +1,8 @@
 """The models of a VideoJob: its `spec`, written by people, and its `status`, written by the operator.
 
 `crd.py` makes the CRD from these models. CEL rules express the checks that types can't express.
-Immutable optional fields have the rule of `_immutable`, because the rule `self == oldSelf` has a gap.
-Kubernetes skips the rule `self == oldSelf` when the field is added or removed.
+Immutable optional fields need the rule of `_immutable`.
+The shorter rule `self == oldSelf` is not enough, because Kubernetes skips it when a field is added or removed.
 """
 
 import re

@@ -61,7 +61,7 @@ class WorkQueue:
         # For each video: the number of failed reconciles in a row.
         self._failures: dict[str, int] = {}
         # A heap of due times (monotonic) with their videos, and the due time of each delayed video.
-        # A heap entry with another due time for its video is stale.
+        # A heap entry is stale if its video has another due time.
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._paused = False
@@ -114,7 +114,7 @@ class WorkQueue:
             self._woken.set()
 
     async def take(self) -> Work:
-        """Wait for the next video and take it."""
+        """Wait for the next video, and take the video from the queue."""
         while True:
             wait = self._promote()
             if (video_id := self._next()) is not None:

@@ -54,7 +54,7 @@ def run(
     `on_step` gets the name of each step. The caller must enter `scratch`, and later close store, bucket and queue.
     """
     metrics = Metrics()
-    # No call of `beat` happens during a long poll, or after a stop request while an attempt finishes.
+    # `beat` is not called during a long poll, and not while an attempt finishes after a stop request.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(

@@ -1,7 +1,7 @@
 """Renews the lease of a running attempt in the background, and stops the attempt when the lease may be lost.
 
-Each attempt has three threads, because a call to the database or the queue may hang.
-One thread renews the lease, and one thread writes progress. The third thread, the watchdog, makes no such calls.
+Each attempt has three threads, because a call to the database or the queue may hang. One thread renews the lease.
+One thread writes progress. The third thread, the watchdog, calls neither the database nor the queue.
 
 After a stop request, the lease is not renewed, and the attempt must end before the lease expires.
 """

@@ -18,7 +18,7 @@ import structlog
 from anb_core.domain.errors import Unavailable
 
 RENDER_ALLOWANCE = 256 * 1024 * 1024
-"""Bytes that a render may write in addition to the source file. 30 seconds of 720p video are written twice."""
+"""Bytes that a render may write in addition to the source file: the parts of the video and the joined video."""
 
 _log = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class ScratchDisk:
         `source_size` is in bytes.
 
         Raises:
-            Unavailable: `scratch_unavailable`: the disk has too little room.
+            Unavailable: the disk has too little room (`scratch_unavailable`).
         """
         self._require(source_size + RENDER_ALLOWANCE)
         folder = self.own / attempt_id
@@ -106,7 +106,7 @@ class ScratchDisk:
         """Check that the disk has room for a small job.
 
         Raises:
-            Unavailable: `scratch_unavailable`: the disk has too little room.
+            Unavailable: the disk has too little room (`scratch_unavailable`).
         """
         self._require(RENDER_ALLOWANCE)
 
@@ -132,7 +132,7 @@ class ScratchDisk:
 def _locked(path: Path) -> Iterator[None]:
     """Lock a file during the `with` block, so that only one process at a time makes or removes folders.
 
-    Otherwise another process could remove a new folder before the folder is locked.
+    Without the lock, another process could remove a new folder before the folder itself is locked.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -193,7 +193,7 @@ class Cards:
         return entry
 
     def _make_room(self, role: str, trash: Path) -> None:
-        """Remove the least recently used entries of a role, so that the role has less than _KEPT entries."""
+        """Remove the least recently used entries of a role, so that the role has fewer than _KEPT entries."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
             # Rename the entry first, because other processes must not see an entry with missing files.

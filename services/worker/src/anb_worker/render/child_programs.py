@@ -25,7 +25,7 @@ def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path
     Raises:
         BadInput: the error code is `too_demanding` or `corrupt`.
         Transient: the child process failed for another reason.
-        AnbError: a stop was requested, with this error (see `Stop`).
+        AnbError: the error of a stop request (see `Stop`).
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(limits.max_pixels)]
     arguments.append(str(limits.max_seconds))
@@ -40,7 +40,7 @@ def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[
 
     Raises:
         Transient: the child process failed.
-        AnbError: a stop was requested, with this error (see `Stop`).
+        AnbError: the error of a stop request (see `Stop`).
     """
     # The title is passed in a file, because other users of this machine can read the command line.
     text = output.with_suffix(".json")
@@ -63,7 +63,7 @@ def _draw(kind: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
     try:
         printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)
     except BadInput:
-        # The title or watermark crashed the drawing program. Do not reject the video because of this.
+        # The title or watermark crashed the drawing program. Raise no BadInput, because the video has no fault.
         return None
     return TypeAdapter(tuple[int, int] | None).validate_json(printed)
 
@@ -75,7 +75,7 @@ def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: 
 
     Raises:
         Transient: the child process failed, probably because the finished file is damaged. A new attempt may succeed.
-        AnbError: a stop was requested, with this error (see `Stop`).
+        AnbError: the error of a stop request (see `Stop`).
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
     printed = _run("anb_worker.render.verify", arguments, [output, *(path for path, _ in parts)], workdir, stop)
@@ -95,6 +95,6 @@ def _run(
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
         # The programs catch the library errors that a damaged file causes.
-        # Other exceptions are no fault of the file. A crash (negative exit code) may be the fault of the file.
+        # So an exception is no fault of the file, but a crash (negative exit code) may be a fault of the file.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

@@ -5,7 +5,7 @@
 
 The module `sandbox` starts this file in a new interpreter, and passes RIGHTS as JSON.
 The file imports only the standard library, so that the interpreter starts within 20 ms.
-Limits are not set between fork and exec, because running Python code there is unsafe in a process with threads.
+Limits are set after exec, because Python code between fork and exec is unsafe in a process with threads.
 On systems other than Linux only the limits of setrlimit are set.
 """
 
@@ -42,7 +42,7 @@ LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 _FILE_READ = 1 << 0 | 1 << 2  # execute and read files
 _FILE_WRITE = 1 << 1 | 1 << 14  # write and truncate files
 _DIRECTORY_READ = _FILE_READ | 1 << 3
-# These rights include the rights to remove and to make files and directories.
+# _DIRECTORY_WRITE includes the rights to remove and to make files and directories.
 _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8
 
 
@@ -88,7 +88,7 @@ def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
 def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
     """Deny access to all files and directories except the named ones with Landlock (Linux 5.13 or newer).
 
-    The files in /proc with the worker's environment and memory are not accessible either.
+    Landlock also denies access to the files in /proc with the worker's environment and memory.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
@@ -111,7 +111,7 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
 
 
 def filter_calls(libc: ctypes.CDLL) -> None:
-    """Install a seccomp filter for system calls. This needs no privilege.
+    """Install a seccomp filter for system calls. No privilege is needed.
 
     The filter forbids sockets, so that even a decoder that runs an attacker's code has no network.
     A process can't leave the process group, so that killing the group kills all processes.

@@ -78,7 +78,7 @@ class RenderEngine:
 
         Raises:
             Transient: the cards can't be composed.
-            AnbError: a stop was requested, with this error (see `Stop`).
+            AnbError: the error of a stop request (see `Stop`).
         """
         self._check_tool()
         if missing := [name for name, holds in protections().items() if not holds]:

@@ -104,10 +104,10 @@ def picture_command(
 def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
     """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
-    Timestamps stay the same, except that the main part starts at 0.
+    The timestamps count from the start of the main part.
     The command also writes the time and the number of samples of each decoded frame to `decoded`. See `parse_spans`.
     Sound has a separate command, because ffmpeg rebuilds the filter graph when the channels of a stream change.
-    The filters of a rebuilt graph count from 0 again.
+    After a rebuild, the filters of the graph count time from 0 again.
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
@@ -248,8 +248,8 @@ def _looks(plan: RenderPlan) -> str:
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for one picture format (look): deinterlace, set the frame rate, and fit into the frame."""
-    # With start_time, the output begins at the cut with the last frame before the cut.
-    # Without such a frame, the first frame after the cut is shown early, so that no black is shown.
+    # With the option start_time, the output begins at the cut with the last frame before the cut.
+    # If no frame comes before the cut, the first frame after the cut is shown early, so that no black is shown.
     # Callers limit the number of frames by `end_frame`, because `fps` adds frames in gaps of the timestamps.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
@@ -332,7 +332,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
         # -copyts keeps the file's timestamps. Otherwise each command would change its first timestamp to 0.
-        # Two commands read picture and sound, so picture and sound would no longer be in sync.
+        # Without -copyts, picture and sound, which two commands read, would be out of sync.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 

@@ -96,8 +96,8 @@ def run(
     The child has ended when this function returns or raises.
 
     Raises:
-        Transient: `timed_out`: the child ran longer than `limits.wall_seconds`.
-        AnbError: a stop was requested, with this error (see `Stop`).
+        Transient: the child ran longer than `limits.wall_seconds` (`timed_out`).
+        AnbError: the error of a stop request (see `Stop`).
     """
     launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
     return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)
@@ -280,7 +280,7 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
 
 
 def _environment(workdir: Path) -> dict[str, str]:
-    """Return the environment variables of a child, without those of the worker, such as credentials.
+    """Return the environment variables of a child. The worker's own variables, such as credentials, are left out.
 
     MALLOC_ARENA_MAX limits the address space. By default glibc's malloc reserves 64 MB for each thread.
     """

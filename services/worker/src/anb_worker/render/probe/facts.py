@@ -80,7 +80,7 @@ def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
 def _lacks_index(path: Path) -> bool:
     """Return whether an MP4 file has valid boxes up to its end, but no complete index (`moov`).
 
-    This check is necessary because libavformat accepts an incomplete index, as a shorter video without sound.
+    libavformat reports no error for an incomplete index, but a shorter video without sound.
     """
     size, end = path.stat().st_size, 0
     for box in boxes(path):
@@ -171,8 +171,8 @@ class _Window:
     def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
         """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. Only AVI files have such a delay.
 
-        AVI has only decoding times. A decoder may return a frame late, after a later packet.
-        ffmpeg gives such a frame the time of the later packet.
+        AVI has only decoding times. If a decoder returns a frame only after a later packet,
+        ffmpeg gives the frame the time of the later packet.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:

@@ -12,7 +12,7 @@ _UNNOTICED_BYTES = 8192
 """Maximum number of bytes between two reported packets that are not searched for a recording."""
 
 _SHORTEST_SECONDS = 0.5
-"""Minimum duration of a recording that is found, in seconds. Gaps between packets of one recording are shorter."""
+"""Minimum duration of a recording that the search finds, in seconds. Gaps in the packets of a recording are shorter."""
 
 _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})", re.DOTALL)
 """The header of a video PES packet with a timestamp. Encoded video and audio never contain these bytes."""

@@ -66,7 +66,7 @@ class ScannedPacket:
 
     @property
     def end(self) -> float:
-        """End of the presentation on the timeline, in seconds."""
+        """The time on the timeline at which the presentation ends, in seconds."""
         return self.stamp.at + self.duration
 
 
@@ -74,8 +74,8 @@ class Scan:
     """The packets read from the chosen streams. All times are seconds on the timeline (see Timeline).
 
     `packets` has the packets of each stream, by the stream's index. `ended` is True if the file was read to its end.
-    If another recording with other streams was joined to the file,
-    `packets_before_other_recording` is the number of video packets before the other recording. Otherwise None.
+    `packets_before_other_recording` is for a file to which another recording with other streams was joined.
+    It is the number of video packets before the other recording, or None without another recording.
     """
 
     def __init__(
@@ -178,6 +178,7 @@ class Scan:
             if len(ends) < len(self.packets):
                 return max(spans) >= _APART_SECONDS
             return min(spans) >= _HEAD_SECONDS or max(spans) >= _APART_SECONDS
-        # Compare decoding times, because packets are stored in their order. No frame is shown before its decoding time.
+        # Compare decoding times, because packets are stored in the order of decoding times.
+        # No frame is shown before its decoding time.
         reached = [self._now.get(index, -inf) for index in self.packets]
         return min(reached) >= until or max(reached) >= until + _APART_SECONDS
