@@ -28,7 +28,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
     For a long poll, the read timeout is longer by `wait`, and the call is not retried.
     """
     # The pauses before the two retries are at most 1 s and 2 s.
-    # A quarter of `patience` is reserved for these pauses, which is enough if `patience` is at least 12 s.
+    # A quarter of `patience` is reserved for the pauses, which is enough if `patience` is at least 12 s.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),

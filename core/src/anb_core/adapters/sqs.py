@@ -28,13 +28,13 @@ DLQ_RETENTION = timedelta(days=14)
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""If a message was first received less than this duration ago, the current receipt counts as the first receipt.
+"""Age of a message below which the current receipt counts as the first receipt.
 The Date header of SQS has whole seconds, so a shorter time can't be measured.
 """
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""A message that is returned after its first receipt stays invisible for at least this duration.
-With a shorter duration, the second receipt would look like a first receipt (see FIRST_AGE)."""
+"""Minimum time for which a message stays invisible after it is returned at its first receipt.
+With a shorter time, the second receipt would look like a first receipt (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 

@@ -13,7 +13,7 @@ from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
 """Maximum duration of one accepted gap in the decoded picture or sound, in seconds.
-With this limit, every gap of 0.5 s is found, even if the compared times differ by _MATCH_SECONDS."""
+With a limit of 0.35 s, every gap of 0.5 s is found, even if the compared times differ by _MATCH_SECONDS."""
 
 _MATCH_SECONDS = 0.05
 """Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""

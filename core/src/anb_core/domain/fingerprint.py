@@ -17,7 +17,7 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
 """The edit options of the first version of this program, with their defaults. Never add an option to this table.
 
 The first version hashed all options of this table, so every fingerprint must still contain these options.
-Otherwise, the old and the new version would compute different fingerprints of the same upload.
+If an option were left out, old and new versions would compute different fingerprints of the same upload.
 """
 
 

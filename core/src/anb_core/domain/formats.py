@@ -20,7 +20,7 @@ Blu-ray adds a timestamp before each packet. Broadcast recordings add a checksum
 """
 
 _TS_SYNC, _ENOUGH_PACKETS = 0x47, 4
-# Old QuickTime files have no `ftyp` box, and begin with one of these box types.
+# Old QuickTime files do not begin with a box `ftyp`, but with another type of box.
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 # Still images such as HEIC have the structure of MP4, but are not accepted.
 _PICTURE_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"jxl ", b"crx ")

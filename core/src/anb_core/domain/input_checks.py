@@ -29,7 +29,7 @@ class InputLimits:
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
     """Check that an upload can be rendered. Return its container, its video stream, and the end of its last stream.
 
-    The end is in seconds. Packets after the kept part do not count, because the probe may not have read these packets.
+    The end of the last stream, in seconds, ignores packets after the kept part, which the probe may not have read.
 
     Raises:
         BadInput: `not_a_video`, `corrupt`, `truncated`, `no_video_stream`, `audio_only`, `unsupported_codec`,

@@ -62,9 +62,9 @@ class Effect:
     send_after: datetime | None = None
     """Due time of the job's new outbox entry, which replaces the old entry. None if the old entry is only removed."""
     started: Attempt | None = None
-    """The attempt that begins with this change, if any."""
+    """The attempt that begins with the change, if any."""
     ended: Ended | None = None
-    """The attempt that ends with this change, if any."""
+    """The attempt that ends with the change, if any."""
     deletions: tuple[ScheduledDeletion, ...] = ()
     """Objects that have to be deleted."""
     dead_letter: DeadLetterCause | None = None
@@ -126,7 +126,7 @@ def source_taken(video: Video) -> Conflict:
 
 
 def holds(job: Job, lease: Lease) -> bool:
-    """Return whether the job still has this lease.
+    """Return whether the job still has the lease.
 
     A new claim, a cancel and the end of the attempt each change the job's status, fence or lease owner.
     """
@@ -228,12 +228,12 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether the job already has this result, because the response to an earlier call was lost."""
+    """Return whether the job already has the result, because the response to an earlier call was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether the attempt already has this settlement, because the response to an earlier call was lost."""
+    """Return whether the attempt already has the settlement, because the response to an earlier call was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 

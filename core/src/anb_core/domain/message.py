@@ -21,7 +21,7 @@ class UnreadableMessage(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The content of a message, which names a job by its video."""
+    """The content of a message, which names a job by the id of its video."""
 
     video_id: str
     generation: int | None

@@ -223,7 +223,7 @@ class Lease:
     result_key: str
     """Key under which the attempt stores its result in the bucket."""
     counters: Counters
-    """The job's counters after the claim. The end of this attempt adds to these counters."""
+    """The job's counters after the claim. The end of the attempt adds to the counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class Idempotency:
     lifetime: timedelta
     """How long the key is stored after the upload has begun."""
     silence: timedelta | None = None
-    """An unfinished upload that was not renewed for this long loses its key to the next upload with the same key.
+    """Time without a renewal after which an unfinished upload loses its key to the next upload with the same key.
     None if an unfinished upload always keeps its key."""
 
 

@@ -75,7 +75,7 @@ def title_from_file_name(raw: str) -> str:
 def safe_file_name(raw: str) -> str:
     """Return the last component of a client's path, without characters that file systems or HTTP headers refuse.
 
-    The returned name is never empty.
+    The returned file name is never empty.
     """
     last = _last_part(raw)
     printable = "".join(character for character in last if unicodedata.category(character) not in _UNPRINTABLE)

@@ -1,6 +1,6 @@
 """Find lost messages. A message is certainly lost if its job has waited longer than all jobs ahead of it can take.
 
-The decision uses only the rows of the database, not the counts that the queue reports.
+Only the rows of the database are used, not the counts that the queue reports.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Waiting:
 def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time that a message can wait behind `ahead` other jobs while `workers` attempts run.
 
-    The calculation assumes that every attempt takes ATTEMPT_LIMIT.
+    Every attempt is assumed to take ATTEMPT_LIMIT.
     `slack` is the maximum time for which the queue can hide a message that a worker received but did not delete.
     """
     rounds = -(-ahead // max(workers, 1))

@@ -10,7 +10,7 @@ from anb_core.domain.status import Change
 WORKER_LOST = Problem("worker_lost", "The worker stopped responding, and so did the workers that tried again.")
 
 INTERRUPTIONS_ALARM = 20
-"""A person should examine a job with at least this number of interruptions, to find the cause of the interruptions.
+"""Number of interruptions at which a person should examine a job, to find the cause of the interruptions.
 
 Interruptions alone never end a job.
 """
@@ -22,7 +22,7 @@ Without a pause, workers would receive the message often, and SQS would move it 
 """
 
 PAUSE_GROWTH = 4
-"""A returned message stays invisible for this multiple of its age, from SHORTEST_PAUSE to LONGEST_PAUSE."""
+"""Factor by which the age of a returned message is multiplied, to get the time for which it stays invisible."""
 
 
 @dataclass(frozen=True, slots=True)

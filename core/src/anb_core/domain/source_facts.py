@@ -41,7 +41,7 @@ class Look:
     """Size, format and colors of the frames of a stream, from the time `since` on."""
 
     since: float = 0.0
-    """Time of the first frame with this size, format and color, in seconds."""
+    """Time of the first frame that has this look (size, format and colors), in seconds."""
     width: int = 0
     height: int = 0
     """Width and height in pixels, after rotation."""

@@ -68,7 +68,7 @@ def next_status(status: Status, change: Change) -> Status:
     """Return the status after a change.
 
     Raises:
-        Conflict: `wrong_status` if the change is not allowed in this status.
+        Conflict: `wrong_status` if TRANSITIONS does not allow the change in the status.
     """
     after = TRANSITIONS.get((status, change))
     if after is None:

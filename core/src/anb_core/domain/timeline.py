@@ -11,7 +11,7 @@ _INTERLEAVING_SECONDS = 5.0
 """Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
 
 _CONTINUES_SECONDS = 2.0
-"""If a stream continues for this number of seconds after another stream's jump, the jump does not affect the stream."""
+"""How long a stream must continue after another stream's jump to count as a stream without the jump, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Piece:
 
     @property
     def at(self) -> float:
-        """Start of this piece (series of packets) on the timeline, in seconds."""
+        """Start of the piece (series of packets) on the timeline, in seconds."""
         return self.begin + self.shift
 
 
@@ -94,9 +94,9 @@ class _Jump:
     """A place in the file where the timestamps of one or more streams jump."""
 
     members: dict[int, int]
-    """Maps each stream that jumps at this place to the index of the piece (series of packets) after the jump."""
+    """Maps each stream that takes part in the jump to the index of the piece (series of packets) after the jump."""
     others: dict[int, float]
-    """Maps each other stream to the time on the timeline at which its last packet before the jump is decoded."""
+    """Maps each stream except the first member to the decoding time (on the timeline) of its packet before the jump."""
 
 
 class Timeline:
@@ -167,7 +167,7 @@ class Timeline:
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
         """Add `piece` to a stream whose timestamps seem to jump, and assign the piece to a jump."""
         shift = track.pieces[-1].shift
-        # If another stream has reached the same time without a jump, this stream has only a gap.
+        # If another stream has reached the same time without a jump, the stream of `piece` has only a gap.
         if piece.since > track.last and any(
             abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):
@@ -185,7 +185,7 @@ class Timeline:
         self._place(self._jumps[-1])
 
     def _belongs(self, piece: Piece, jump: _Jump) -> bool:
-        """Return whether a piece begins at this jump: its raw times are close to those of the jump's other pieces."""
+        """Return whether a piece begins at the jump: its raw times are close to those of the jump's other pieces."""
         return any(
             member.begin - _INTERLEAVING_SECONDS < piece.since < member.end + _INTERLEAVING_SECONDS
             for _, member in self._members(jump)

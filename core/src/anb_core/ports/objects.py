@@ -57,7 +57,7 @@ class Objects(Protocol):
         ...
 
     def head(self, key: str) -> StoredObject | None:
-        """Return the metadata of the object with this key, or None if the object does not exist.
+        """Return the metadata of an object, or None if the object does not exist.
 
         Raises:
             Withheld: `object_withheld` if the bucket denies us access to the object.

@@ -1,6 +1,6 @@
 """Time, threads and error reports, as protocols. Each program provides an implementation.
 
-The use cases use only these protocols for time and threads, so that tests can run step by step in one thread.
+Because the use cases have no other access to time and threads, tests can run use cases in one thread.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,7 +43,7 @@ class Runtime(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Block the calling thread for this number of seconds."""
+        """Block the calling thread for `seconds` seconds."""
         ...
 
     def event(self) -> Event:
@@ -58,8 +58,8 @@ class Runtime(Protocol):
         """Report an unexpected error that does not end a loop.
 
         `where` names the loop. `about` has fields for the log line, such as the id of a video.
-        Every thread loop that continues after an unexpected error calls this method.
-        If this method raises an error, the loop ends.
+        Every thread loop that continues after an unexpected error calls `on_error`.
+        If `on_error` raises an error, the loop ends.
         The asyncio loops of the operator report errors to the operator's health and log instead.
         """
         ...

@@ -122,7 +122,7 @@ def _database_url(given: SecretStr) -> SecretStr:
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
         ) from None
     if "@" in (url.host or ""):
-        # Without this check, messages would show a part of the password as the name of the host.
+        # If a second @ were accepted, messages would show a part of the password as the name of the host.
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":

@@ -115,7 +115,7 @@ class InMemoryQueue:
         """Do nothing, because no connection is open."""
 
     def put(self, body: str) -> None:
-        """Send a message with this body, as another producer does."""
+        """Send a message with the text `body`, as another producer does."""
         number = next(self._numbers)
         self.send([Outgoing(body, group=str(number), owner="somebody", deduplication=f"put-{number}")])
 

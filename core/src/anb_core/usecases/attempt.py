@@ -241,7 +241,7 @@ class AttemptRun:
         return Outcome.PROCESSED if is_ours else Outcome.SUPERSEDED
 
     def _send(self) -> None:
-        """Send the job's message now, so that a worker begins at once. If this fails, another relay sends it."""
+        """Send the job's message now, so that a worker begins at once. If the call fails, another relay sends it."""
         try:
             self.tools.relay.send_due()
         except Unavailable as error:

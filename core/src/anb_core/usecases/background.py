@@ -14,7 +14,7 @@ def background(
     """Run the loops in threads while the block runs. `loops` maps the name of each thread to its loop.
 
     Each loop gets an event, and must return soon after the event is set. The end of the block sets the event.
-    Then `wake` is called, for loops that wait for something else. A loop may finish its call that is in progress.
+    Then `wake` is called, for loops that do not wait for the event. A loop may finish its current call.
     A loop that needs longer than LONGEST_CALL is left behind, because its thread does not keep the program alive.
     """
     stop = runtime.event()

@@ -2,7 +2,7 @@
 
 The store writes `receipts` in the same transaction as the effects of the command.
 
-All commands raise these errors:
+All commands raise the errors NotFound and Conflict:
     NotFound: `video_not_found` if the video does not exist, was deleted or has another owner.
     Conflict: `wrong_status` if the job's status does not allow the command.
 """
@@ -22,7 +22,7 @@ from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
 """Time from the deletion of a video until its objects are deleted.
-In this time, a person can restore the objects by hand, and a worker that has not stopped yet can finish.
+Before the deletion, a person can restore the objects by hand, and a worker that has not stopped yet can finish.
 """
 
 _log = structlog.get_logger(__name__)

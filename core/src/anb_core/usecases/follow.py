@@ -50,7 +50,7 @@ class Follower:
         self._woken.set()
 
     def begin(self) -> None:
-        """Go to the position where this reader starts. `next` calls this method if necessary.
+        """Go to the position where the reader starts. `next` calls `begin` if necessary.
 
         If another thread calls `next` meanwhile, `next` may return the same events again, but skips no event.
 
@@ -63,8 +63,8 @@ class Follower:
     def next(self, pending: JobEvent | None = None) -> Sequence[JobEvent]:
         """Set the cursor to the event before `pending`, and return the events that follow.
 
-        `next` does not wait if the previous call left events unread.
-        Otherwise `next` first waits for the interval, or until another thread calls `wake`.
+        If the previous call left events unread, `next` does not wait.
+        If the previous call read all events, `next` first waits for the interval, or until a thread calls `wake`.
         The returned list of events may be empty.
 
         Raises:

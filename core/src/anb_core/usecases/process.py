@@ -83,7 +83,7 @@ class Process:
 
         If another transaction has locked the row, the claim is tried again, for a third of the lease's lifetime.
         If the message were returned to the queue instead, SQS would count one more receipt.
-        This time is safe, because the message stays invisible for longer than the lifetime of the lease.
+        A third of the lease's lifetime is safe, because the message stays invisible for longer than the lease.
 
         Raises:
             Unavailable: the database could not commit the claim.

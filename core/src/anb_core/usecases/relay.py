@@ -19,7 +19,7 @@ BATCH = 10
 
 HOLD = timedelta(seconds=30)
 """Time for which a relay reserves its entries. One call to the queue with all its retries takes less time.
-After this time, another relay can take the entries of a crashed relay.
+After HOLD, another relay can take the entries of a crashed relay.
 """
 
 IDLE = timedelta(seconds=1)
@@ -52,7 +52,7 @@ class Relay:
     """Sends the messages of the outbox to the queue.
 
     First, one transaction reserves the entries for this relay. Then the relay sends the messages.
-    At last, one transaction for each entry removes a sent entry, or gives a refused entry a new due time.
+    Finally, one transaction for each entry removes a sent entry, or gives a refused entry a new due time.
     If the relay crashes before an entry is removed, the message is sent again.
     A message that is sent twice is harmless. A lost message would be harmful.
     """

@@ -17,17 +17,17 @@ from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
 """Maximum number of rows that one step handles at a time, so that transactions stay short.
-For each way to find lost messages, a pass of the sweep sends at most this number of messages again.
+A pass of the sweep sends at most LIMIT messages again for each way to find lost messages.
 """
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""The queue counts as empty after this many readings of 0 in a row, taken over at least EMPTY_WINDOW.
+"""Number of readings of 0 in a row after which the queue counts as empty, if they span at least EMPTY_WINDOW.
 A single reading is not reliable, because the queue's counts are approximate and may be out of date.
 """
 
 NEAR_RETENTION = 0.9
-"""A message that has waited for this share of the queue's retention time is sent again, before SQS deletes it."""
+"""Share of the queue's retention time after which a waiting message is sent again, before SQS deletes it."""
 
 EVENTS_KEPT = timedelta(days=7)
 """How long events are kept. A reader of the feed that stops for longer misses events and has to read all jobs again."""
@@ -53,8 +53,7 @@ class EmptyWatch:
 
         If the queue counts as empty, return the duration of the last EMPTY_READINGS readings, at least EMPTY_WINDOW.
         A message that was sent longer ago than the returned duration is certainly lost.
-        The duration covers only the last readings, not all the time for which the queue was empty.
-        A duration that grew as fast as the age of a lost message would never be shorter than this age.
+        Only the last readings count: a duration that grew with the age of a lost message would never find the message.
         """
         if not depth.empty:
             self._since = None
@@ -163,7 +162,7 @@ class Sweep:
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
         """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the number of rows.
 
-        The time is limited, because other processes may add new rows faster than the step handles them.
+        `until` limits the time, because other processes may add new rows faster than the step handles them.
         """
         done = last = step()
         while last >= LIMIT and self._runtime.monotonic() < until:

@@ -30,13 +30,13 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
-"""The sweep abandons an upload that was not renewed for this time. A call to the bucket takes less time."""
+"""Time without a renewal after which the sweep abandons an upload. A call to the bucket takes less time."""
 
 RENEWAL_INTERVAL = timedelta(seconds=5)
 """Time between two renewals of an upload that receives bytes. A renewal also detects that the upload was cancelled."""
 
 SILENCE = timedelta(seconds=20)
-"""An upload that was not renewed for this time loses its Idempotency-Key to the next upload with the same key.
+"""Time without a renewal after which an upload loses its Idempotency-Key to the next upload with the same key.
 
 If a client's connection breaks, the client may send the upload again before the server detects the break.
 """

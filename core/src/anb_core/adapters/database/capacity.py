@@ -32,7 +32,7 @@ def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoo
     """
 
     def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # If our role may not read these system views, no warning is logged.
+        # If our role may not read PostgreSQL's system views, no warning is logged.
         with contextlib.suppress(psycopg.Error):
             cursor = connection.cursor()
             cursor.execute(_LIMITS)

@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
 """The timeout of one statement, which is less than a third of the default heartbeat.
-Because this timeout is so short, a worker does not lose its lease when one statement hangs."""
+Because the timeout of a statement is short, a worker does not lose its lease when one statement hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
 """Maximum time that a statement waits for a lock. Usual waits are shorter, because every transaction is short."""
@@ -137,7 +137,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     connect_args = {
-        # Without these settings, a connection whose server disappeared would block for minutes.
+        # Without timeouts and keepalives, a connection whose server disappeared would block for minutes.
         "connect_timeout": int(CONNECT.total_seconds()),
         "tcp_user_timeout": milliseconds(ANSWER),
         "keepalives": 1,

@@ -18,7 +18,7 @@ FEED_LOCK = 0x616E6266
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
     """Append an event. The append must be the transaction's last statement.
 
-    On PostgreSQL, an advisory lock makes the next writer wait for this commit before the writer takes an id.
+    On PostgreSQL, an advisory lock makes the next writer wait for our commit before the writer takes an id.
     Because writers wait, ids grow in commit order, and a reader that continues after its last id misses no event.
     SQLite needs no advisory lock, because SQLite has one writer at a time.
     """

@@ -95,8 +95,7 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # A job without an outbox entry and without a time of sending is treated as if its message was sent long ago.
-        # Such a job may get a second message, which is harmless.
+        # A job without an outbox entry and without a time of sending gets a message. A second message is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:

@@ -13,7 +13,7 @@ from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page
 
-# These queries are built only once, because they run for every change of every video.
+# The following queries are built only once, because they run for every change of every video.
 _VISIBLE = RECORDS.where(videos.c.deleted_at.is_(None))
 _RECORD = _VISIBLE.where(videos.c.id == bindparam("video_id"))
 _RECORDS = _VISIBLE.where(videos.c.id.in_(bindparam("video_ids", expanding=True)))

@@ -144,7 +144,7 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_at=fields["jobs_enqueued_at"],
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
-        # The result may have fields that only a newer program knows, so other fields are ignored.
+        # The result may have fields that only a newer program knows, so unknown fields are ignored.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
         # The column `receipts` is not read, because programs from before migration 0004 write only `answered`.
         receipts=dict(fields["jobs_answered"] or {}),
@@ -280,7 +280,7 @@ def write_job(connection: Connection, before: Job, after: Job) -> None:
 def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
     """Write all effects of one change, and return the new record.
 
-    The last statement appends the event to the feed. After this call, the transaction must not write anything more.
+    The last statement appends the event to the feed. After `apply`, the transaction must not write anything more.
     """
     record, job = effect.record, effect.record.job
     write_job(connection, locked.record.job, job)

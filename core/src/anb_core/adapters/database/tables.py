@@ -158,7 +158,7 @@ jobs = Table(
     Column("error_code", Words),
     Column("error_message", Words),
     Column("result", _Json),
-    # This column is a copy of `receipts` for older programs. Migration 0004 says when the column can be removed.
+    # The column `answered` is a copy of `receipts` for older programs. Migration 0004 says when it can be removed.
     Column("answered", _Json),
     Column("receipts", _Json),
     Column("created_at", Time, nullable=False),
@@ -241,7 +241,7 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # A relay that takes the entry sets this time. Until this time, no other relay can take the entry.
+    # A relay that takes the entry sets `send_after`. Until `send_after`, no other relay can take the entry.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
@@ -302,7 +302,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # A process that takes the deletion sets this time. Until this time, no other process can take the deletion.
+    # A process that takes the deletion sets `delete_after`. Until `delete_after`, no other process can take it.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,

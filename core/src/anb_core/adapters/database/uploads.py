@@ -42,7 +42,7 @@ class UploadsRepository(Repository):
                 if silent is None:
                     return replace(replay, held=held)
                 # `abandon` appends an event, which must be the transaction's last statement.
-                # Because no statement may follow this event, the new upload begins in the next transaction.
+                # Because no statement may follow an event, the new upload begins in the next transaction.
                 abandon(connection, silent)
                 return None
             now = clock(connection)
@@ -144,7 +144,7 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """Check whether the upload with this key is silent. A silent upload was not renewed for `idempotency.silence`.
+    """Check whether the upload that has the key is silent, which means not renewed for `idempotency.silence`.
 
     Returns (upload, None) if the upload is silent. The row of the upload is then locked.
     Returns (None, duration) if the upload keeps the key for this duration.

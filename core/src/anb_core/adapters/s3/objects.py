@@ -126,7 +126,7 @@ class S3Objects:
         return {error["Key"] for error in errors}
 
     def _abort_uploads(self, keys: set[str]) -> None:
-        """Abort unfinished multipart uploads of these keys. Few such uploads exist, so one listing is enough."""
+        """Abort the unfinished multipart uploads of some keys. Few such uploads exist, so one listing is enough."""
 
         def listing() -> list[tuple[str, str]]:
             pages = self._store.s3.get_paginator("list_multipart_uploads").paginate(

@@ -139,7 +139,7 @@ class Writer:
                 )
             )
         except Unavailable:
-            # If the response to the first try was lost, the retry gets NoSuchUpload.
+            # If the response to the first try was lost, the retry gets the error NoSuchUpload.
             # Because the first try may have succeeded, check whether the object exists.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)

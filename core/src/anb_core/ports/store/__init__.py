@@ -2,7 +2,7 @@
 
 Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
 All methods raise `Unavailable("database", ...)` when the database does not answer in time.
-After this error, the transaction may still have been committed, because perhaps only the response was lost.
+After the error `Unavailable`, the transaction may have been committed, because perhaps only the response was lost.
 To find out whether a transaction was committed, the caller must read the row again.
 
 Each module has one port. `Store` combines the ports.

@@ -61,6 +61,6 @@ class Housekeeping(Protocol):
 
         An event is old if its age is more than `events_before`.
         The rows of a deleted video are removed when its grace period is over and all its objects are deleted.
-        While the rows exist, a message that names the deleted video does not become a dead letter.
+        While a deleted video has rows, a message that names the video does not become a dead letter.
         """
         ...

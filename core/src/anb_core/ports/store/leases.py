@@ -60,9 +60,9 @@ class Leases(Protocol):
         ...
 
     def publish(self, lease: Lease, result: Result) -> bool:
-        """Make this result the job's current result. The attempt ends, and the status becomes `processed`.
+        """Make `result` the job's current result. The attempt ends, and the status becomes `processed`.
 
-        Returns True if this result was already published by an earlier call.
+        Returns True if an earlier call has already published `result`.
         The objects of the job's other attempts are deleted now, and again 24 h later.
         """
         ...

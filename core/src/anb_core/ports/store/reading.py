@@ -11,7 +11,7 @@ from anb_core.domain.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Position of a page in a list of videos from new to old. The page begins after the video with these values."""
+    """Position in a list of videos from new to old. A page begins after the video `video_id`."""
 
     created_at: datetime
     video_id: str
@@ -40,7 +40,7 @@ class Reading(Protocol):
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Map the ids to the histories of these videos, with few queries. Unreadable videos are left out."""
+        """Map the ids of videos to their histories, with few queries. Unreadable videos are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

@@ -71,11 +71,11 @@ class Uploads(Protocol):
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
         """Create a video with the status `uploaded` for an object that is already in the bucket.
 
-        If a video with this id exists, the video is returned unchanged, even if it has another owner.
+        If a video with the same id exists, that video is returned unchanged, even if it has another owner.
         The second returned value is True if the video is new.
 
         Raises:
-            NotFound: `video_not_found` if a video with this id was deleted.
+            NotFound: `video_not_found` if a video with the same id was deleted.
             Conflict: `source_taken` if the object is, or was, the upload of another video.
         """
         ...

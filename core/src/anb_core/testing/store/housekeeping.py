@@ -121,7 +121,6 @@ def _waits(job: Job, now: datetime) -> bool:
 
 
 def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # A job without an outbox entry and without a time of sending is treated as if its message was sent long ago.
-    # Such a job may get a second message, which is harmless.
+    # A job without an outbox entry and without a time of sending gets a message. A second message is harmless.
     late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
     return late or (not_on is not None and job.enqueued_to != not_on)

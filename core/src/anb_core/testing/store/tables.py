@@ -70,7 +70,7 @@ class DeletionRow:
 
     @property
     def due(self) -> datetime:
-        """Time from which the sweep may take this deletion."""
+        """Time from which the sweep may take the deletion."""
         return self.held_until or self.scheduled.due
 
 
