@@ -54,14 +54,7 @@ def decode(body: str) -> Message:
     Raises:
         UnreadableMessage: the body is too large or no JSON object, has no `video_id`, or has a field of a wrong type.
     """
-    if len(body.encode()) > MAX_BODY_BYTES:
-        raise UnreadableMessage(f"the body has more than {MAX_BODY_BYTES} bytes")
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableMessage(f"the body is not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise UnreadableMessage(f"the body is a JSON {type(fields).__name__}, not an object")
+    fields = read_object(body)
     video_id = _text(fields, "video_id")
     if not video_id:
         raise UnreadableMessage("the body has no video_id")
@@ -72,6 +65,23 @@ def decode(body: str) -> Message:
         key=key,
         bucket=bucket,
     )
+
+
+def read_object(body: str) -> dict[str, Any]:
+    """Read a message body as a JSON object.
+
+    Raises:
+        UnreadableMessage: the body is too large, or is not a JSON object.
+    """
+    if len(body.encode(errors="replace")) > MAX_BODY_BYTES:
+        raise UnreadableMessage(f"the body has more than {MAX_BODY_BYTES} bytes")
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessage(f"the body is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UnreadableMessage(f"the body is a JSON {type(fields).__name__}, not an object")
+    return fields
 
 
 def _text(fields: dict[str, Any], name: str) -> str | None:

@@ -1,0 +1,110 @@
+"""S3 event notifications: messages by which a bucket reports changes of its objects.
+
+They arrive as S3 sends them, or as text inside the envelope of an SNS notification.
+MinIO and Ceph send the same format with another `eventSource`.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+from uuid import UUID, uuid5
+
+from anb_core.domain.message import UnreadableMessage, read_object
+
+MAX_KEY_BYTES = 1024
+MAX_BUCKET_BYTES = 255
+
+_IDS = UUID("cf5486b5-679c-4602-bd8e-1a14df05dcdd")
+"""The namespace of the ids of adopted videos. With another namespace, a repeated event would be a second video."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedObject:
+    """An object that was created or overwritten."""
+
+    bucket: str
+    key: str
+    version: str
+    """The object's version id, or its ETag if the bucket keeps no versions. Empty if the event names neither."""
+    empty: bool = False
+    """Whether the object has no bytes, like the markers that stand for folders."""
+
+    @property
+    def video_id(self) -> str:
+        """The id of the video that this object becomes. The same content of the same key always has the same id."""
+        return str(uuid5(_IDS, json.dumps([self.bucket, self.key, self.version])))
+
+
+def created_objects(body: str) -> tuple[CreatedObject, ...] | None:
+    """Return the created objects that a notification reports. None if the body is no notification of S3.
+
+    Removals, other events and test events report no created object.
+
+    Raises:
+        UnreadableMessage: the body is not a JSON object, or a record lacks its bucket or its key.
+    """
+    fields = _without_envelope(read_object(body))
+    records = fields.get("Records")
+    if "video_id" in fields:
+        return None
+    if fields.get("Event") == "s3:TestEvent":
+        return ()
+    if not isinstance(records, list) or not all(_is_from_s3(record) for record in records):
+        return None
+    return tuple(_created(record, number) for number, record in enumerate(records, start=1) if _is_creation(record))
+
+
+def _without_envelope(fields: dict[str, Any]) -> dict[str, Any]:
+    message = fields.get("Message")
+    if fields.get("Type") != "Notification" or not isinstance(message, str):
+        return fields
+    try:
+        return read_object(message)
+    except UnreadableMessage as error:
+        raise UnreadableMessage(f"Message of the SNS notification: {error}") from error
+
+
+def _is_from_s3(record: object) -> bool:
+    return (_text(record, "eventSource") or "").endswith(":s3")
+
+
+def _is_creation(record: object) -> bool:
+    return (_text(record, "eventName") or "").removeprefix("s3:").startswith("ObjectCreated:")
+
+
+def _created(record: object, number: int) -> CreatedObject:
+    """Read the record with this number, counted from 1."""
+    # S3 encodes keys like the fields of an HTML form: a space is a plus sign.
+    key = unquote_plus(_text(record, "s3", "object", "key") or "")
+    bucket = _text(record, "s3", "bucket", "name") or ""
+    for name, value, most in (("bucket name", bucket, MAX_BUCKET_BYTES), ("key", key, MAX_KEY_BYTES)):
+        if not 0 < _bytes(value) <= most:
+            raise UnreadableMessage(f"record {number} has no {name} of 1 to {most} bytes")
+    versions = (_text(record, "s3", "object", "versionId"), _text(record, "s3", "object", "eTag"))
+    # While versioning is suspended, every new object has the version id "null".
+    version = next((version for version in versions if version not in {None, "", "null"}), None) or ""
+    # Ceph sends the size as text.
+    empty = _at(record, "s3", "object", "size") in (0, "0")
+    return CreatedObject(bucket, key, version.strip('"'), empty)
+
+
+def _at(value: object, *path: str) -> object:
+    """Return the value at a path of field names, or None if a field is missing."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _text(value: object, *path: str) -> str | None:
+    """Return the text at a path of field names, or None if there is no text."""
+    found = _at(value, *path)
+    return found if isinstance(found, str) else None
+
+
+def _bytes(text: str) -> int:
+    """Return the number of UTF-8 bytes. 0 for a text with a lone surrogate, which UTF-8 can't encode."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return 0
