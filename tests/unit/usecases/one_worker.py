@@ -13,12 +13,12 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import (
     Busy,
-    NotFound,
     Unavailable,
 )
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Lease, NewVideo, Record, Result, Source
 from anb_core.domain.retry import RetryPolicy, Settlement
+from anb_core.domain.s3_notifications import created_objects
 from anb_core.ports.queue import Delivery
 from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
@@ -28,10 +28,12 @@ from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
+from anb_core.usecases.adopt import Adopt
 from anb_core.usecases.attempt import Tools
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Report
+from anb_core.usecases.submit import Submit
 from tests.support.renderer import SOURCE, FakeRenderer
 
 LEASE = timedelta(seconds=60)
@@ -152,6 +154,13 @@ class CheckedQueue(InMemoryQueue):
 def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
     if any(letter.message_id == delivery.message_id for letter in store.dead_letters):
         return True
+    created = created_objects(delivery.body)
+    if created is not None:
+        ours = ("uploads/", "processed/", "resources/")
+        return all(
+            event.empty or event.key.startswith(ours) or event.key.endswith("/") or store.find(event.video_id)
+            for event in created
+        )
     record = store.get(json.loads(delivery.body)["video_id"])
     if record is None:
         return True
@@ -175,7 +184,14 @@ class World:
         self.progress: list[float] = []
         self.kept_since: list[float] = []
         self.steps: list[str] = []
-        self.adopted: list[tuple[str, str]] = []
+        self.submit = Submit(
+            self.store,
+            self.objects,
+            max_bytes=1000,
+            source_prefixes=["camera/"],
+            wake_relay=self.relay.wake,
+            new_id=new_id,
+        )
         self.die_at: str | None = None
 
     def process(self, worker: str = "worker-1", *, adopts: bool = False) -> Process:
@@ -197,7 +213,13 @@ class World:
             worker=worker,
             lease=LEASE,
             new_id=new_id,
-            adopt=self.adopt if adopts else None,
+            adopt=Adopt(
+                store=self.store,
+                submit=self.submit,
+                bucket=self.objects.bucket,
+                owner="legacy" if adopts else None,
+                source_prefixes=("camera/",),
+            ),
             on_step=self.on_step,
         )
 
@@ -205,15 +227,10 @@ class World:
         self.kept_since.append(since)
         return FakeKeeper(since + LEASE.total_seconds(), self.progress)
 
-    def adopt(self, key: str, video_id: str) -> None:
-        self.objects.head(key)
-        if key not in self.objects.contents:
-            raise NotFound("source_missing", f"there is no object {key}")
-        self.adopted.append((key, video_id))
-        new = NewVideo(
-            video_id, f"task-{video_id}", "legacy", "An old one", EditSpec(), key, owned=False, file_name="old.mp4"
-        )
-        self.store.submit_existing(new, Source(len(SOURCE)))
+    @property
+    def adopted(self) -> list[tuple[str, str]]:
+        """The keys and ids of the adopted videos."""
+        return [(record.video.source_key, record.video.id) for record in self.store.listing(owner="legacy")]
 
     def on_step(self, name: str) -> None:
         self.steps.append(name)

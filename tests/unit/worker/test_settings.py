@@ -35,6 +35,7 @@ from anb_worker.scratch import ScratchDisk
 from anb_worker.settings import WorkerSettings
 from tests.support import eventually
 from tests.support.renderer import SOURCE, FakeRenderer
+from tests.support.s3_notifications import notification, record
 
 VIDEO = "11111111-1111-4111-8111-111111111111"
 KEY = "uploads/clip.mp4"
@@ -171,6 +172,17 @@ def test_an_object_in_an_older_producers_message_is_adopted_unless_it_is_too_lar
     world.work(FakeRenderer(), ANB_ADOPT_OWNER="legacy", ANB_MAX_UPLOAD_BYTES=str(most))
     record = world.store.get(VIDEO)
     assert (record and record.video.owner) == owner
+
+
+@pytest.mark.parametrize(("prefixes", "owner"), [("drone/,camera/", "cameras"), ("", None)])
+def test_an_object_that_s3_reports_is_adopted_only_under_the_prefixes_of_the_settings(
+    world: World, prefixes: str, owner: str | None
+) -> None:
+    world.objects.put("camera/door.mp4", SOURCE)
+    world.queue.put(notification(record("camera/door.mp4")))
+    world.work(FakeRenderer(), ANB_ADOPT_OWNER="cameras", ANB_SOURCE_PREFIXES=prefixes)
+    adopted = world.store.listing(owner=None)
+    assert [one.video.owner for one in adopted] == ([owner] if owner else [])
 
 
 def test_a_process_drains_asks_its_bucket_fills_its_disk_and_takes_videos_as_far_as_is_set(

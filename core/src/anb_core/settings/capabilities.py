@@ -240,6 +240,6 @@ class SubmitSettings(IntakeSettings):
     source_prefixes: Annotated[tuple[KeyPrefix, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         (),
         alias="ANB_SOURCE_PREFIXES",
-        description="Key prefixes, separated by commas, under which objects may be submitted, besides `uploads/`."
-        " Such objects are never deleted.",
+        description="Key prefixes, separated by commas, under which objects may be submitted, besides `uploads/`, and"
+        " are adopted (see `ANB_ADOPT_OWNER`). Such objects are never deleted.",
     )

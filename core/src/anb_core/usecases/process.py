@@ -4,24 +4,28 @@ Unless the worker crashes, the outcome is committed in one transaction, and then
 If the database can't commit, the message is returned to the queue.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
-from anb_core.domain.errors import Busy, Refused, Unavailable, Unreadable, Withheld
-from anb_core.domain.keys import UPLOADS
+from anb_core.domain.errors import Busy, Unavailable, Unreadable
 from anb_core.domain.message import Message, UnreadableMessage, decode
 from anb_core.domain.model import DeadLetterCause
 from anb_core.domain.retry import plan_return
+from anb_core.domain.s3_notifications import created_objects
 from anb_core.ports.queue import Delivery, QueueReceiver
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed, DeadLetters, Dropped, Leases, Unknown
+from anb_core.usecases.adopt import Adopt, Adopted, Adoption, Ignored, NotAdopted
 from anb_core.usecases.attempt import AttemptRun, Tools
 from anb_core.usecases.patience import patiently
 from anb_core.usecases.report import Outcome, Report, Steps
+
+MOST_LISTED = 5
+"""A report of a message about many objects names this many videos or reasons."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,8 +47,8 @@ class Process:
     """Time from the claim until the lease expires, unless the worker renews the lease."""
     new_id: Callable[[], str]
     """Returns a new id for an attempt."""
-    adopt: Callable[[str, str], object] | None = None
-    """Function that submits the object (key, video id) of an older producer's message. None if that is not allowed."""
+    adopt: Adopt
+    """Submits objects that only a message names."""
     on_step: Callable[[str], None] = lambda _: None
     """Function that gets the name of each step when the step begins. Chaos tests use this callback."""
 
@@ -65,6 +69,9 @@ class Process:
     def _handle(self, delivery: Delivery, stop: Stop, steps: Steps) -> Report:
         steps("claim")
         try:
+            created = created_objects(delivery.body)
+            if created is not None:
+                return self._conclude([self.adopt.created(event) for event in created], delivery, steps)
             message = decode(delivery.body)
         except UnreadableMessage as error:
             return self._record(delivery, DeadLetterCause.UNREADABLE, str(error), steps)
@@ -76,7 +83,7 @@ class Process:
                 self._delete(delivery, steps)
                 return Report(Outcome.DROPPED, delivery.message_id, video_id=message.video_id, detail=reason.value)
             case Unknown():
-                return self._unknown(message, delivery, steps)
+                return self._conclude([self.adopt.named(message)], delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
         """Claim the job. Return the result of the claim, and the monotonic time (in seconds) before the first try.
@@ -116,31 +123,18 @@ class Process:
             self.tools.scratch.clear(attempt.lease.attempt_id)
         return report
 
-    def _unknown(self, message: Message, delivery: Delivery, steps: Steps) -> Report:
-        detail = f"there is no video {message.video_id}"
-        key = self._adoptable(message)
-        if key is not None and self.adopt is not None:
-            try:
-                self.adopt(key, message.video_id)
-            except Withheld as error:
-                # The bucket may allow access later. The job has no row yet, so the message must not be deleted.
-                raise Unavailable("bucket", error.message) from error
-            except Refused as refusal:
-                detail = f"{detail}, and it can't be adopted: {refusal.message}"
-            else:
-                self._delete(delivery, steps)
-                return Report(Outcome.ADOPTED, delivery.message_id, video_id=message.video_id)
-        return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, detail, steps)
-
-    def _adoptable(self, message: Message) -> str | None:
-        """Return the key of the message's object if the object may be submitted as a new video, otherwise None.
-
-        An older producer's message must name the object, and the object must be under `uploads/` in our bucket.
-        """
-        is_our_bucket = message.bucket in {None, self.tools.objects.bucket}
-        if message.generation is None and is_our_bucket and message.key is not None and message.key.startswith(UPLOADS):
-            return message.key
-        return None
+    def _conclude(self, adoptions: Sequence[Adoption], delivery: Delivery, steps: Steps) -> Report:
+        """Delete a message about objects of other programs. If one was not adopted, first record the message."""
+        refusals = _listed([adoption.reason for adoption in adoptions if isinstance(adoption, NotAdopted)])
+        if refusals:
+            return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, refusals, steps)
+        self._delete(delivery, steps)
+        videos = [adoption.video_id for adoption in adoptions if isinstance(adoption, Adopted)]
+        if videos:
+            video_id = videos[0] if len(videos) == 1 else None
+            return Report(Outcome.ADOPTED, delivery.message_id, video_id=video_id, detail=_listed(videos))
+        reasons = _listed([adoption.reason for adoption in adoptions if isinstance(adoption, Ignored)])
+        return Report(Outcome.IGNORED, delivery.message_id, detail=reasons or "no object was created")
 
     def _record(self, delivery: Delivery, cause: DeadLetterCause, detail: str, steps: Steps) -> Report:
         self.store.record_dead_letter(cause=cause, message_id=delivery.message_id, body=delivery.body, detail=detail)
@@ -160,3 +154,10 @@ class Process:
             self.queue.give_back(delivery, pause=plan_return(delivery.age))
         except Unavailable as error:
             _log.warning("the message was not given back", message_id=delivery.message_id, reason=error.message)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return the different texts as one text. Only the first texts are written out, because a message may be large."""
+    different = list(dict.fromkeys(texts))
+    more = [f"{len(different) - MOST_LISTED} more"] if len(different) > MOST_LISTED else []
+    return "; ".join(different[:MOST_LISTED] + more)

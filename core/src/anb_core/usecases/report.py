@@ -30,7 +30,9 @@ class Outcome(StrEnum):
     RECORDED = "recorded"
     """The message belongs to no job, and was recorded as a dead letter."""
     ADOPTED = "adopted"
-    """The object of an older producer's message was submitted as a new video. The new job gets its own message."""
+    """Objects that only the message names were submitted. Each new job gets its own message."""
+    IGNORED = "ignored"
+    """The message reports changes of objects, and nothing had to be done."""
     GIVEN_BACK = "given_back"
     """The database could commit nothing. The message will be received again after a pause."""
 
@@ -64,7 +66,7 @@ class Report:
     unavailable: Unavailable | None = None
     """The outage because of which nothing could be committed, if any."""
     detail: str | None = None
-    """The reason why the message was dropped, recorded as a dead letter or returned to the queue, if any."""
+    """Why the message was dropped, recorded, ignored or given back; or the ids of the adopted videos."""
     steps: Mapping[str, float] = field(default_factory=dict)
     """Maps the name of each step to its duration in seconds, in the order of the steps."""
 

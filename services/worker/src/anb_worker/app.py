@@ -16,6 +16,7 @@ from anb_core.ports.renderer import Renderer
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Store
+from anb_core.usecases.adopt import Adopt
 from anb_core.usecases.attempt import Tools
 from anb_core.usecases.background import background
 from anb_core.usecases.consumer import Consumer, Handler
@@ -75,7 +76,7 @@ def run(
         worker=settings.worker_name,
         lease=settings.lease,
         new_id=new_id,
-        adopt=_adopter(settings, store, objects, relay),
+        adopt=_adopt(settings, store, objects, relay),
         on_step=on_step,
     )
     gate = Gate([store.ping, objects.ping, scratch.ping], wait=shutdown.wait)
@@ -161,11 +162,11 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 
-def _adopter(
-    settings: WorkerSettings, store: Store, objects: Objects, relay: Relay
-) -> Callable[[str, str], object] | None:
-    """Return the function that adopts a video of an older producer, or None when adoption is off."""
-    if settings.adopt_owner is None:
-        return None
-    submit = make_submit(settings, store, objects, wake_relay=relay.wake)
-    return partial(submit.submit_existing, owner=settings.adopt_owner)
+def _adopt(settings: WorkerSettings, store: Store, objects: Objects, relay: Relay) -> Adopt:
+    return Adopt(
+        store=store,
+        submit=make_submit(settings, store, objects, wake_relay=relay.wake),
+        bucket=objects.bucket,
+        owner=settings.adopt_owner,
+        source_prefixes=settings.source_prefixes,
+    )

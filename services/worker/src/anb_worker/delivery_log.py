@@ -9,6 +9,7 @@ from anb_core.usecases.report import Outcome, Report
 
 _LEVELS: Mapping[Outcome, int] = {
     Outcome.DROPPED: logging.DEBUG,
+    Outcome.IGNORED: logging.DEBUG,
     Outcome.FAILED: logging.WARNING,
     Outcome.RECORDED: logging.WARNING,
     Outcome.GIVEN_BACK: logging.WARNING,
@@ -24,7 +25,8 @@ _SENTENCES: Mapping[Outcome, str] = {
     Outcome.SUPERSEDED: "stopped, a person or another worker took the job over",
     Outcome.DROPPED: "nothing to do ({detail})",
     Outcome.RECORDED: "recorded as a dead letter ({detail})",
-    Outcome.ADOPTED: "adopted from an older producer",
+    Outcome.ADOPTED: "adopted ({detail})",
+    Outcome.IGNORED: "ignored ({detail})",
     Outcome.GIVEN_BACK: "given back{because}",
 }
 

@@ -60,8 +60,8 @@ class WorkerSettings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, 
     adopt_owner: str | None = Field(
         None,
         alias="ANB_ADOPT_OWNER",
-        description="Owner of the videos that are known only from an older producer's message. Default: such messages "
-        "become dead letters.",
+        description="Owner of the videos that are known only from an older producer's message or, under "
+        "`ANB_SOURCE_PREFIXES`, from an event notification of S3. Default: such messages become dead letters.",
     )
     listen: Address | None = Field(
         None,

@@ -1,0 +1,111 @@
+"""Adoption: submit an object that only a message names, because another program put the object into the bucket.
+
+Two kinds of messages name such objects: messages of the older producers, and event notifications of S3.
+"""
+
+from dataclasses import dataclass
+
+from anb_core.domain.errors import Refused, TooLarge, Unavailable, Withheld
+from anb_core.domain.keys import PROCESSED, RESOURCES, UPLOADS
+from anb_core.domain.message import Message
+from anb_core.domain.s3_notifications import CreatedObject
+from anb_core.ports.store import Reading
+from anb_core.usecases.submit import Submit
+
+OURS = (UPLOADS, PROCESSED, RESOURCES)
+"""Prefixes of the keys that our programs and the operator of the deployment write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The object was submitted as this video."""
+
+    video_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Nothing has to be done."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAdopted:
+    """A person has to look at the message. `reason` says why, and names the settings that would allow the adoption."""
+
+    reason: str
+
+
+Adoption = Adopted | Ignored | NotAdopted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """Adopts objects of one bucket. An adoption that is repeated changes nothing, also in another worker."""
+
+    store: Reading
+    submit: Submit
+    bucket: str
+    owner: str | None
+    """Owner of the adopted videos. None if nothing is adopted."""
+    source_prefixes: tuple[str, ...]
+    """Prefixes of the keys whose events lead to an adoption."""
+
+    def named(self, message: Message) -> Adoption:
+        """Adopt the object that a message names for its unknown video.
+
+        The message must be an older producer's, and the object must be under `uploads/` in our bucket.
+
+        Raises:
+            Unavailable: the database or the bucket does not answer, or the bucket withholds the object.
+        """
+        unknown = f"there is no video {message.video_id}"
+        is_in_our_bucket = message.bucket in {None, self.bucket}
+        if self.owner is None or message.generation is not None or not is_in_our_bucket:
+            return NotAdopted(unknown)
+        if message.key is None or not message.key.startswith(UPLOADS):
+            return NotAdopted(unknown)
+        return self._submit(message.key, message.video_id, self.owner, f"{unknown}, and it")
+
+    def created(self, event: CreatedObject) -> Adoption:
+        """Adopt an object whose creation an event reports.
+
+        Raises:
+            Unavailable: the database or the bucket does not answer, or the bucket withholds the object.
+        """
+        place = repr(f"s3://{event.bucket}/{event.key}")
+        if event.empty or event.key.endswith("/"):
+            return Ignored("the object is empty or stands for a folder")
+        if event.bucket != self.bucket:
+            return NotAdopted(
+                f"{place} was created in a bucket that is not ours: set S3_BUCKET to it, or end its notifications"
+            )
+        if event.key.startswith(OURS):
+            return Ignored("the object is ours")
+        missing = []
+        if self.owner is None:
+            missing.append("ANB_ADOPT_OWNER to the owner of such videos")
+        if not event.key.startswith(self.source_prefixes):
+            missing.append("ANB_SOURCE_PREFIXES to a list with a prefix of its key")
+        if self.owner is None or missing:
+            return NotAdopted(
+                f"{place} was created, but is not adopted: set {' and '.join(missing)}, or end its notifications"
+            )
+        if self.store.get(event.video_id) is not None:
+            return Ignored("the object is a video already")
+        return self._submit(event.key, event.video_id, self.owner, place)
+
+    def _submit(self, key: str, video_id: str, owner: str, name: str) -> Adoption:
+        """Submit the object with this key. `name` is its name in a sentence."""
+        try:
+            self.submit.submit_existing(key, video_id, owner=owner)
+        except Withheld as error:
+            # The bucket may allow access later. The video has no row yet, so the message must not be deleted.
+            raise Unavailable("bucket", error.message) from error
+        except Refused as refusal:
+            if refusal.code == "video_not_found":
+                return Ignored("the video was deleted")
+            advice = " To allow more, raise ANB_MAX_UPLOAD_BYTES." if isinstance(refusal, TooLarge) else ""
+            return NotAdopted(f"{name} can't be adopted: {refusal.message}{advice}")
+        return Adopted(video_id)
