@@ -32,8 +32,7 @@ def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[
     The end of the last stream, in seconds, ignores packets after the kept part, which the probe may not have read.
 
     Raises:
-        BadInput: `not_a_video`, `corrupt`, `truncated`, `no_video_stream`, `audio_only`, `unsupported_codec`,
-            `unsupported_join`, `too_long`, `too_many_pixels`, `zero_duration`, `trim_beyond_end`.
+        BadInput: any code of `anb_core.domain.codes.VIDEOS`, except `unsupported_color` and `too_demanding`.
     """
     container, video = _check_file(source), _check_video(source, limits)
     _check_sound(source)

@@ -1,6 +1,6 @@
 """Find lost messages. A message is certainly lost if its job has waited longer than all jobs ahead of it can take.
 
-Only the rows of the database are used, not the counts that the queue reports.
+Lost messages are found by the rows of the database, not by the counts that the queue reports.
 """
 
 from collections.abc import Sequence

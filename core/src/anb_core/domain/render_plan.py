@@ -76,7 +76,7 @@ def plan_render(
     """Decide what is rendered. `intro_frames` and `outro_frames` are the lengths of the cards if the edit enables them.
 
     Raises:
-        BadInput: every code of `check_source`, and `unsupported_color`.
+        BadInput: any code that `check_source` raises, or `unsupported_color`.
     """
     container, video, end = check_source(source, edit.trim, limits)
     start, audio = edit.trim.start, source.audio
