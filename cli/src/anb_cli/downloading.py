@@ -11,8 +11,10 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import httpx
 
@@ -20,7 +22,7 @@ from anb_cli.client import Api, http_client
 from anb_cli.errors import OutputLost, Unreachable, VideoFailed, WrongUse
 from anb_cli.retrying import attempts
 from anb_cli.sources import DASH
-from anb_cli.streams import STDERR, STDOUT
+from anb_cli.streams import STDERR, STDOUT, write_all
 from anb_cli.text import clean, readable
 from anb_core.domain.naming import result_file_name, safe_file_name
 
@@ -136,7 +138,7 @@ class _PartialFile:
         """Open the file for appending, or with `restart` for overwriting. Yields a function that writes bytes."""
         # Do not buffer, because buffered bytes would be lost if the connection broke.
         with self._file.open("wb" if restart else "ab", buffering=0) as file:
-            yield _writer(file)
+            yield partial(write_all, file)
 
     def finish(self, size: int, digest: str) -> None:
         """Check the file's size and checksum, then rename it to its final name."""
@@ -150,10 +152,10 @@ class _PartialFile:
 class _DirectOutput:
     """A download to a pipe, device or open descriptor, where written bytes can't be removed again."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: FileIO) -> None:
         self.bytes_done = 0
         self.digest = hashlib.sha256()
-        self._write = _writer(out)
+        self._out = out
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
@@ -163,22 +165,11 @@ class _DirectOutput:
         def take(piece: bytes) -> None:
             nonlocal skip
             new_bytes, skip = piece[skip:], max(0, skip - len(piece))
-            self._write(new_bytes)
+            write_all(self._out, new_bytes)
             self.digest.update(new_bytes)
             self.bytes_done += len(new_bytes)
 
         yield take
-
-
-def _writer(file: Any) -> Callable[[bytes], None]:  # noqa: ANN401 - any binary file
-    """Return a function that writes all bytes to a file, although one `write` of an unbuffered file may write fewer."""
-
-    def write(data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) or 0 :]
-
-    return write
 
 
 def _fetch(
@@ -228,10 +219,10 @@ def _stream(url: str, out: _PartialFile | _DirectOutput, size: int, on_bytes: Ca
                     break
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> FileIO:
     number = _descriptor(path)
     # Open without O_CREAT and O_TRUNC, because the path exists and is not a regular file.
-    file: BinaryIO = os.fdopen(os.open(path, os.O_WRONLY) if number is None else os.dup(number), "wb", buffering=0)
+    file = FileIO(os.open(path, os.O_WRONLY) if number is None else os.dup(number), "wb")
     if file.isatty() or stat.S_ISBLK(os.fstat(file.fileno()).st_mode):
         kind = "a terminal" if file.isatty() else "a disk"
         file.close()

@@ -9,6 +9,7 @@ import io
 import locale
 import os
 import re
+import select
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
@@ -34,12 +35,15 @@ class _Output(io.FileIO):
         if self.failed:
             return size
         try:
-            # `write` returns None if a non-blocking file is full. Return 0, so that the buffer tries again.
-            return super().write(data) or 0
+            written = super().write(data)
+            if written is None:
+                _wait_until_writable(self)
         except OSError as error:
             self.failed = True
             self.on_failure(error)
             return size
+        # After 0 bytes the buffer tries again.
+        return written or 0
 
     def on_failure(self, error: OSError) -> None:
         # Print no message for a closed pipe, because a reader such as `head` closes the pipe on purpose.
@@ -69,12 +73,28 @@ def prepare() -> None:
             del os.environ[name]
 
 
+def write_all(file: io.FileIO, data: bytes) -> None:
+    """Write all bytes to an unbuffered file. A non-blocking file that is full is waited for."""
+    rest = memoryview(data)
+    while rest:
+        written = file.write(rest)
+        if written is None:
+            _wait_until_writable(file)
+        else:
+            rest = rest[written:]
+
+
 def end(code: int) -> None:
     """Flush stdout and stderr, and exit the process without waiting for threads that follow a video."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, OutputLost, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _wait_until_writable(file: io.FileIO) -> None:
+    # A `write` that returned None found a non-blocking file full.
+    select.select([], [file], [])
 
 
 def _text(raw: _Output, replaced: TextIO | None) -> TextIO:
