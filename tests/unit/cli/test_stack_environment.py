@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from anb_api.settings import ApiSettings
+from anb_cli.errors import WrongUse
 from anb_cli.stack.folder import Folder
-from anb_cli.stack.supervisor import stack_environment
-from anb_core.settings.loading import load
+from anb_cli.stack.supervisor import DEFAULT_DRAIN, Supervisor, drain_seconds, stack_environment
+from anb_core.settings.loading import Misconfigured, load
 from anb_worker.settings import WorkerSettings
 
 FOLDER = Folder(Path("/data/.anb"))
@@ -69,3 +70,35 @@ def test_api_and_workers_understand_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.create_resources
     assert settings.listen == "127.0.0.1:8000"
     assert settings.database_url.get_secret_value() == "sqlite+pysqlite:////data/.anb/anb.db"
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [({}, 120), ({"ANB_DRAIN_SECONDS": ""}, 120), ({"ANB_DRAIN_SECONDS": "0"}, 0)]
+)
+def test_the_stack_gives_its_workers_the_drain_time_that_is_set(given: dict[str, str], seconds: int) -> None:
+    assert drain_seconds(given) == seconds
+
+
+def test_without_a_drain_time_the_stack_and_its_workers_wait_equally_long() -> None:
+    assert WorkerSettings.model_fields["drain"].default.total_seconds() == DEFAULT_DRAIN
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1.5", "-1", "86401", "two minutes"])
+def test_a_drain_time_that_a_worker_refuses_is_refused_before_the_stack_starts_and_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str
+) -> None:
+    for name, needed in {**environment(), "ANB_DRAIN_SECONDS": value}.items():
+        monkeypatch.setenv(name, needed)
+    with pytest.raises(Misconfigured) as refused:
+        load(WorkerSettings)
+
+    with pytest.raises(WrongUse) as error:
+        Supervisor(
+            Folder(tmp_path / ".anb"),
+            workers=1,
+            port=0,
+            say=lambda _source, _text: None,
+            on_line=lambda _source, _line: None,
+            on_ready=lambda _url: None,
+        )
+    assert [str(error.value)] == refused.value.problems

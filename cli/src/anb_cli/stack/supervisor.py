@@ -13,10 +13,11 @@ from typing import Never
 import httpx
 
 from anb_cli.emulator import HOST, Emulator, install
-from anb_cli.errors import StackTrouble
+from anb_cli.errors import StackTrouble, WrongUse
 from anb_cli.stack.child_process import ChildProcess
 from anb_cli.stack.folder import Folder
 from anb_cli.stack.restart_delay import Crashes
+from anb_cli.text import clean
 
 BUCKET = "anb-video"
 QUEUE = "anb-video-processing-queue"
@@ -29,8 +30,8 @@ READY_WITHIN = 60.0
 DRAIN_MARGIN = 30.0
 """Seconds that a worker has to give its job back, after the ANB_DRAIN_SECONDS to finish the job have passed."""
 
-DEFAULT_DRAIN = 120.0
-"""Default of ANB_DRAIN_SECONDS: the seconds that a worker has to finish its job."""
+DEFAULT_DRAIN, LONGEST_DRAIN = 120, 24 * 3600
+"""Default and maximum of ANB_DRAIN_SECONDS: the seconds that a worker has to finish its job."""
 
 HURRY = 2
 """Number of Ctrl-C presses after which workers give their jobs back at once. The next Ctrl-C kills all children."""
@@ -94,6 +95,9 @@ class Supervisor:
     `say(source, text)` is called with each message of the supervisor.
     `on_line(source, line)` is called with each log line of a child, from another thread.
     `on_ready(url)` is called with the API's address as soon as the API responds.
+
+    Raises:
+        WrongUse: ANB_DRAIN_SECONDS can't be used.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class Supervisor:
         self._say = say
         self._on_line = on_line
         self._on_ready = on_ready
+        self._drain = drain_seconds(os.environ)
         self._signals = 0
         self._emulator: Emulator | None = None
         self._emulator_crashes = Crashes()
@@ -277,9 +282,8 @@ class Supervisor:
             self._emulator.stop()
 
     def _await_end(self) -> None:
-        drain = _drain_seconds(os.environ)
         begun = time.monotonic()
-        deadline = begun + drain + DRAIN_MARGIN
+        deadline = begun + self._drain + DRAIN_MARGIN
         handled, explained = 1, False
         while running := [child for child in self._children if child.running]:
             time.sleep(TICK / 2)
@@ -293,7 +297,9 @@ class Supervisor:
             if not explained and now > begun + EXPLAINED_AFTER:
                 explained = True
                 names = ", ".join(child.name for child in running)
-                self._say("anb", f"waiting up to {drain:g} s for {names} to finish; press Ctrl-C again to stop faster")
+                self._say(
+                    "anb", f"waiting up to {self._drain} s for {names} to finish; press Ctrl-C again to stop faster"
+                )
 
 
 def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
@@ -301,12 +307,20 @@ def _send(children: Sequence[ChildProcess], what: signal.Signals) -> None:
         child.send(what)
 
 
-def _drain_seconds(environ: Mapping[str, str]) -> float:
-    """Return ANB_DRAIN_SECONDS, or the default if the variable is missing or invalid."""
+def drain_seconds(environ: Mapping[str, str]) -> int:
+    """Return ANB_DRAIN_SECONDS, or the default if the variable is not set.
+
+    Raises:
+        WrongUse: a worker would refuse the value.
+    """
+    given = environ.get("ANB_DRAIN_SECONDS") or str(DEFAULT_DRAIN)
     try:
-        return float(environ.get("ANB_DRAIN_SECONDS") or DEFAULT_DRAIN)
+        seconds = int(given)
     except ValueError:
-        return DEFAULT_DRAIN
+        seconds = -1
+    if not 0 <= seconds <= LONGEST_DRAIN:
+        raise WrongUse(f"ANB_DRAIN_SECONDS is {clean(given)}: it must be a whole number from 0 to {LONGEST_DRAIN}.")
+    return seconds
 
 
 def _answers(http: httpx.Client, url: str) -> bool:
