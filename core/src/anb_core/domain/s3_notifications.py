@@ -26,13 +26,13 @@ class CreatedObject:
     bucket: str
     key: str
     version: str
-    """The object's version id, or its ETag if the bucket keeps no versions. Empty if the event names neither."""
+    """The object's version id, or its ETag if the bucket keeps no versions. Empty if the event has neither."""
     empty: bool = False
-    """Whether the object has no bytes, like the markers that stand for folders."""
+    """Whether the object has no bytes, like an object that some programs create for a folder."""
 
     @property
     def video_id(self) -> str:
-        """The id of the video that this object becomes. The same content of the same key always has the same id."""
+        """The id of the video that the object becomes. The same content of the same key always leads to the same id."""
         return str(uuid5(_IDS, json.dumps([self.bucket, self.key, self.version])))
 
 
@@ -74,7 +74,7 @@ def _is_creation(record: object) -> bool:
 
 
 def _created(record: object, number: int) -> CreatedObject:
-    """Read the record with this number, counted from 1."""
+    """Read a record. `number` is the position of the record, counted from 1, for error messages."""
     # S3 encodes keys like the fields of an HTML form: a space is a plus sign.
     key = unquote_plus(_text(record, "s3", "object", "key") or "")
     bucket = _text(record, "s3", "bucket", "name") or ""
@@ -97,7 +97,7 @@ def _at(value: object, *path: str) -> object:
 
 
 def _text(value: object, *path: str) -> str | None:
-    """Return the text at a path of field names, or None if there is no text."""
+    """Return the text at a path of field names, or None if the value is no text."""
     found = _at(value, *path)
     return found if isinstance(found, str) else None
 

@@ -1,6 +1,6 @@
 """Adoption: submit an object that only a message names, because another program put the object into the bucket.
 
-Two kinds of messages name such objects: messages of the older producers, and event notifications of S3.
+Two kinds of messages lead to an adoption: messages of the older producers, and event notifications of S3.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ OURS = (UPLOADS, PROCESSED, RESOURCES)
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The object was submitted as this video."""
+    """The object was submitted as the video `video_id`."""
 
     video_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Nothing has to be done."""
+    """The object need not be adopted. `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class NotAdopted:
-    """A person has to look at the message. `reason` says why, and names the settings that would allow the adoption."""
+    """A person has to examine the message. `reason` says why, and names the settings that would allow the adoption."""
 
     reason: str
 
@@ -42,7 +42,7 @@ Adoption = Adopted | Ignored | NotAdopted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
-    """Adopts objects of one bucket. An adoption that is repeated changes nothing, also in another worker."""
+    """Adopts the objects of one bucket. If a worker repeats an adoption, the second adoption changes nothing."""
 
     store: Reading
     submit: Submit
@@ -55,7 +55,7 @@ class Adopt:
     def named(self, message: Message) -> Adoption:
         """Adopt the object that a message names for its unknown video.
 
-        The message must be an older producer's, and the object must be under `uploads/` in our bucket.
+        The message must come from an older producer, and the object must be under `uploads/` in our bucket.
 
         Raises:
             Unavailable: the database or the bucket does not answer, or the bucket withholds the object.
@@ -97,7 +97,7 @@ class Adopt:
         return self._submit(event.key, event.video_id, self.owner, place)
 
     def _submit(self, key: str, video_id: str, owner: str, name: str) -> Adoption:
-        """Submit the object with this key. `name` is its name in a sentence."""
+        """Submit the object with the key `key`. `name` is the object's name in an error message."""
         try:
             self.submit.submit_existing(key, video_id, owner=owner)
         except Withheld as error:

@@ -25,7 +25,7 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.report import Outcome, Report, Steps
 
 MOST_LISTED = 5
-"""A report of a message about many objects names this many videos or reasons."""
+"""Maximum number of videos or reasons that the report names for a message about many objects."""
 
 _log = structlog.get_logger(__name__)
 
@@ -124,7 +124,7 @@ class Process:
         return report
 
     def _conclude(self, adoptions: Sequence[Adoption], delivery: Delivery, steps: Steps) -> Report:
-        """Delete a message about objects of other programs. If one was not adopted, first record the message."""
+        """Delete a message about objects of other programs. If one object was not adopted, record a dead letter."""
         refusals = _listed([adoption.reason for adoption in adoptions if isinstance(adoption, NotAdopted)])
         if refusals:
             return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, refusals, steps)
@@ -157,7 +157,7 @@ class Process:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    """Return the different texts as one text. Only the first texts are written out, because a message may be large."""
+    """Join the different texts. Only the first texts are used, because a message may name many objects."""
     different = list(dict.fromkeys(texts))
     more = [f"{len(different) - MOST_LISTED} more"] if len(different) > MOST_LISTED else []
     return "; ".join(different[:MOST_LISTED] + more)

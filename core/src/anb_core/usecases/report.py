@@ -66,7 +66,7 @@ class Report:
     unavailable: Unavailable | None = None
     """The outage because of which nothing could be committed, if any."""
     detail: str | None = None
-    """Why the message was dropped, recorded, ignored or given back; or the ids of the adopted videos."""
+    """The reason why the message was dropped, recorded, ignored or returned, or the ids of the adopted videos."""
     steps: Mapping[str, float] = field(default_factory=dict)
     """Maps the name of each step to its duration in seconds, in the order of the steps."""
 
