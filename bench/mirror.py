@@ -43,7 +43,7 @@ THREADS = 5
 """Number of threads that simulate workers. Each thread has one database connection and the same rate."""
 
 STEP = 6
-"""Difference between two progress reports of a video, in percent. A video with this step has 19 changes in total."""
+"""Difference between two progress reports of a video, in percent. With a step of 6 %, a video has 19 changes."""
 
 IDLE_PERCENT = 10.0
 """Maximum CPU use of an idle operator, in percent of one processor. An idle operator only polls the feed."""
@@ -80,7 +80,7 @@ class Measured:
         return quantiles(self.lags, n=100, method="inclusive")[number - 1]
 
     def row(self, name: str) -> str:
-        """The measurements as one line of the table with the first line `HEADER`."""
+        """The measurements as one line of the table. `HEADER` is the head of the table."""
         lags = f"{self.percentile(50):7.2f} {self.percentile(99):7.2f} {max(self.lags):7.2f}"
         shares = (f"{self.shares[user]:{WIDTH}.2f}" if user in self.shares else " " * WIDTH for user in USERS)
         return " ".join((f"{name:24} {lags} {self.lines:7.1f}", *shares))

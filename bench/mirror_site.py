@@ -205,7 +205,7 @@ def worker_names(number: int) -> list[str]:
 
 
 def _pods() -> list[dict[str, object]]:
-    """Pods for all workers. The operator needs the pods, because it sets deletion costs on the pods of busy workers."""
+    """Pods for all workers. The operator needs the pods of busy workers, to set the deletion costs of the pods."""
     label, _, value = WORKER.partition("=")
     return [
         {

@@ -31,7 +31,7 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""Maximum number of commands that run at once. Each command uses one of the 8 (default) database connections."""
+"""Maximum number of commands that run at once. Each command uses a database connection, of 8 by default."""
 
 _log = structlog.get_logger(__name__)
 

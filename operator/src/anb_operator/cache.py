@@ -37,7 +37,7 @@ class VideoJobCache:
         return len(self._videojobs)
 
     def of(self, video_id: str) -> list[VideoJob]:
-        """Return all VideoJobs of this video."""
+        """Return all VideoJobs of a video."""
         return [self._videojobs[key] for key in self._by_video.get(video_id, ())]
 
     def get(self, key: Key) -> VideoJob | None:
@@ -56,7 +56,7 @@ class VideoJobCache:
         """
         self._show(videojob)
         if 0 < _version(videojob) <= self._dropped.get(videojob.metadata.uid, 0):
-            # This is an old version of a dropped VideoJob. The watch will show the VideoJob's deletion next.
+            # Ignore an old version of a dropped VideoJob. The watch will show the VideoJob's deletion next.
             return None
         return self._put(videojob) if self._differs(videojob) else None
 
@@ -145,7 +145,7 @@ class VideoJobCache:
             # The cache already has a newer version, from the response to a write.
             return video_id
         if cached is not None and _video_of(cached) != video_id:
-            # The VideoJob was replaced by a new one of the same name, or its spec is now unreadable and names no video.
+            # A new VideoJob has the same name, or the VideoJob's spec is now unreadable and names no video.
             self.drop(cached)
         self._videojobs[key] = videojob
         self._by_video[video_id][key] = None
@@ -159,5 +159,5 @@ def _video_of(videojob: VideoJob) -> str:
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
     # etcd's resource versions are increasing numbers, but versions of other storage can't be compared.
-    # A version that is no number counts as 0, so that each VideoJob from the API server replaces the cached one.
+    # A version that is no number counts as 0, so that each VideoJob from the API server replaces the cached VideoJob.
     return int(version) if version.isdecimal() else 0

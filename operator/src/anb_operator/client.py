@@ -68,7 +68,7 @@ class KubeClient:
                 "no_videojobs",
                 "This cluster knows no VideoJobs: install the chart with crds.install=true in one of its releases.",
             )
-        # Check the permission to watch VideoJobs, because without it kopf only logs errors and retries forever.
+        # Check the permission to watch VideoJobs. Without the permission, kopf would only log errors and retry forever.
         watch = V1ResourceAttributes(group=GROUP, resource=PLURAL, verb="watch", namespace=self._watched or "")
         asked = V1SelfSubjectAccessReview(spec=V1SelfSubjectAccessReviewSpec(resource_attributes=watch))
         try:
@@ -76,7 +76,7 @@ class KubeClient:
                 lambda api: AuthorizationV1Api(api).create_self_subject_access_review(asked)
             )
         except KubeRefused:
-            # A cluster without the role system:basic-user denies this check of the permission.
+            # A cluster without the role system:basic-user does not allow a check of permissions.
             return
         if not (review.status and review.status.allowed):
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"

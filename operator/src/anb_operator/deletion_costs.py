@@ -22,7 +22,7 @@ LIST_SECONDS = 60.0
 """Seconds between two lists of the pods. A list shows new pods, and annotations that a person changed."""
 
 MOST_JOBS = 5000
-"""Maximum number of jobs read for an update. Pods with jobs beyond this number get the cost of an idle pod."""
+"""Maximum number of running jobs that an update reads. The pods of further jobs get the cost of an idle pod."""
 
 _log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from anb_core.domain.errors import AnbError
 from anb_operator.kube import KubeRefused
 
 CHECK_SECONDS = 3.0
-"""Timeout of one ping. It is shorter than the timeout of the chart's readiness probe."""
+"""Timeout of a ping, shorter than the timeout of the readiness probe in the chart."""
 
 FEED_PATIENCE = 90.0
 """Maximum time between two tries to read the feed, in seconds. After a longer time, the liveness probe fails."""
@@ -49,7 +49,7 @@ class Health:
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
-        """Record that the feed reader, or at startup the wait for VideoJobs, does not hang."""
+        """Record a sign of life from the feed reader. At startup, the wait for VideoJobs gives the signs of life."""
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
@@ -64,7 +64,7 @@ class Health:
             _log.warning("can't be read", what=what, reason=now, exc_info=not isinstance(error, AnbError) and error)
 
     def stuck(self) -> str | None:
-        """Return a sentence about the feed reader or the watch if one of them hangs, else None."""
+        """Return a sentence if the feed reader or the watch hangs, else None."""
         silence = self._monotonic() - self._beat_at
         if silence > FEED_PATIENCE:
             return f"the feed was not read for {silence:.0f} s"

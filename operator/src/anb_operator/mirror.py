@@ -17,7 +17,7 @@ ENDING_TEXTS = {
     Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
     Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
 }
-"""For each ending of an attempt that leaves the job unfinished: the Event's reason, and the end of the message."""
+"""For each ending of an attempt that does not end the job: the Event's reason, and the end of the Event's message."""
 
 PHASE_MESSAGES = {
     Phase.UPLOADING: "The upload is under way.",
@@ -59,7 +59,7 @@ class Observed:
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    Uses the status or the receipt, whichever has the later generation. A status without a video has generation 0.
+    If both have fields, the later generation is used. A status without a video has generation 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)

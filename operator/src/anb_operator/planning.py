@@ -40,7 +40,7 @@ class Policy:
     mirror: bool
     """Whether videos without a VideoJob get a mirror."""
     mirror_max_age: timedelta | None
-    """Videos that were created longer ago than this get no mirror. None means no limit."""
+    """Maximum age of a video for a new mirror. None means no limit."""
     ttl_processed: timedelta
     """Time for which the mirror of a processed video is kept."""
     ttl_failed: timedelta
@@ -92,7 +92,7 @@ class WriteStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetFinalizer:
-    """Add the operator's finalizer if `wanted`, else remove it."""
+    """Add the operator's finalizer if `wanted` is True, else remove the finalizer."""
 
     videojob: VideoJob
     wanted: bool
@@ -125,7 +125,7 @@ class Plan:
     again_at: datetime | None = None
     """Latest time of the next reconcile. None means that only a change starts the next reconcile."""
     expired_until: datetime | None = None
-    """No mirror is created before this time. None unless a VideoJob is deleted because its own TTL has passed."""
+    """The time before which no mirror is created, if the plan deletes a VideoJob after its own TTL. Otherwise None."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at the time `at`, or at the plan's earlier time."""
@@ -204,7 +204,7 @@ def plan(
 
 
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
-    """Plan after a failed reconcile: if a VideoJob's deletion has waited for `GIVE_UP`, remove the finalizer.
+    """Plan for a failed reconcile: if a VideoJob's deletion has waited for `GIVE_UP`, remove the finalizer.
 
     Without the finalizer, Kubernetes deletes the VideoJob although the work on the video was not cancelled.
     """
@@ -231,7 +231,7 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
-    """Return the time for which a VideoJob is kept after the end of the work. None means until a person deletes it."""
+    """Return the time between the end of the work and the deletion of a VideoJob. None means that no time is set."""
     if videojob.ttl is not None:
         return videojob.ttl
     # A VideoJob with a source is kept. After a deletion, applying the manifest again would submit the object again.
@@ -324,7 +324,7 @@ def _may_begin(videojob: VideoJob) -> bool:
 
 
 def finalizers_of(videojob: VideoJob, *, wanted: bool) -> tuple[str, ...]:
-    """Return the VideoJob's finalizers, with the operator's finalizer if `wanted`, else without."""
+    """Return the finalizers for a VideoJob, with the operator's finalizer only if `wanted` is True."""
     others = tuple(finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER)
     return (*others, FINALIZER) if wanted else others
 

@@ -82,7 +82,7 @@ class Histories:
         return found[video_id]
 
     async def _read(self) -> Mapping[str, History] | Exception:
-        """Read the requested videos. Returns errors instead of raising them, because all callers may be cancelled."""
+        """Read the requested videos. An error is returned and not raised, because all callers may be cancelled."""
         async with self._reading:
             await asyncio.sleep(self._read_at + GATHER_SECONDS - time.monotonic())
             asked, self._asked, self._next = self._asked, set(), None
@@ -126,7 +126,7 @@ class Reconciler:
         self._threads = threads
         self._on_command = on_command
         self._clock = clock
-        # For each video whose VideoJob was deleted because its TTL had passed: no mirror is created until this time.
+        # For each video: the time before which no mirror is created, because a VideoJob was deleted after its own TTL.
         self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
@@ -140,7 +140,7 @@ class Reconciler:
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
         # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile.
-        # Otherwise the status could report the generation of a change that the operator has not acted on.
+        # Without the snapshot, the status could report the generation of a change that the operator has not acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")

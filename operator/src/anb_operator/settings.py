@@ -91,5 +91,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the marker ConfigMap, which Helm creates after the cleanup. The cleanup does nothing if it exists."""
+        """Name of the marker ConfigMap, which Helm creates after the cleanup. A marker prevents another cleanup."""
         return f"{self.deployment}-uninstall"

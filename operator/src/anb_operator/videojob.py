@@ -260,13 +260,13 @@ class Status(_Part):
         ),
     ] = ()
 
-    # Fields that a newer version of the operator wrote and this version can't read, by their name in the manifest.
+    # Fields that a newer version of the operator wrote and this version can't read, by the name in the manifest.
     # The fields are kept, so that the next status patch can remove or replace the fields.
     _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def had_video(self) -> bool:
-        """Whether the status describes an existing video. Also True for a phase that is unknown to this version."""
+        """Whether the status describes an existing video. Also True if only a newer operator can read the phase."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:

@@ -56,7 +56,7 @@ class WorkQueue:
         # For each video: the oldest event not yet handled. First dict: waiting videos. Second dict: taken videos.
         self._events: dict[str, JobEvent] = {}
         self._taken: dict[str, JobEvent | None] = {}
-        # Taken videos that were added again.
+        # Videos that were added again between `take` and `done`.
         self._again: set[str] = set()
         # For each video: the number of failed reconciles in a row.
         self._failures: dict[str, int] = {}
@@ -68,7 +68,7 @@ class WorkQueue:
         self._woken = asyncio.Event()
 
     def pause(self) -> None:
-        """Let `take` return only urgent videos until `resume` is called. Use this while the database is unavailable."""
+        """Let `take` return only urgent videos until `resume` is called, because the database is unavailable."""
         self._paused = True
 
     def resume(self) -> None:
@@ -153,7 +153,7 @@ class WorkQueue:
     def _keep(self, video_id: str, event: JobEvent) -> None:
         """Store the event of a video, unless an event with a lower id is stored.
 
-        Ids may go back, because the feed repeats earlier events after the database was restored from a backup.
+        An event with a lower id may come later, when the database was restored from a backup.
         """
         self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda kept: kept.id)
 

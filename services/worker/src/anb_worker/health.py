@@ -44,7 +44,7 @@ Missing = Callable[[], Unavailable | None]
 def one_at_a_time(missing: Missing) -> Missing:
     """Return a check that runs for one request at a time, so that all requests use at most one database connection.
 
-    So another database connection stays free for the renewal of the lease.
+    The renewal of the lease needs another database connection.
     """
     lock = threading.Lock()
 

@@ -36,7 +36,7 @@ def default_root() -> Path:
 
 
 class ScratchDisk:
-    """Gives each attempt a folder. `limit` is the maximum size of all files under `root`, in bytes, or None.
+    """Gives each attempt a folder. `limit` is the maximum size of all files under `root` in bytes. None means no limit.
 
     Use this object as a context manager. Entering makes a folder for this process and removes leftover folders.
     """

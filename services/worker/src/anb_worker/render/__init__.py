@@ -1,6 +1,6 @@
 """The render engine makes a finished, verified video from an uploaded file, and implements anb_core.ports.renderer.
 
-    engine = RenderEngine(cache_dir)    import from anb_worker.render.engine; make one engine per process
+    engine = RenderEngine(cache_dir)    one engine per process; imported from anb_worker.render.engine
     engine.warm(stop)                   composes the project's own cards, unless the container image already has them
     engine.render(...)                  blocks the calling thread; the process may have other threads
 

@@ -95,6 +95,6 @@ def _run(
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
         # The programs catch the library errors that a damaged file causes.
-        # So an exception is no fault of the file, but a crash (negative exit code) may be a fault of the file.
+        # Any other exception is no fault of the file, but a crash (negative exit code) may be a fault of the file.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

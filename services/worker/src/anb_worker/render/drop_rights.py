@@ -71,13 +71,13 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # Let the kernel kill this process when the worker dies. Then check whether the worker has already died.
+    # Make the kernel kill this process when the worker dies. Then check whether the worker has already died.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
         score.write("1000")  # if memory runs out, the kernel kills this process instead of the worker
-    # Forbid other processes to read the memory of this process.
+    # Do not let other processes read the memory of this process.
     # An exec ends this protection, unless the command's file is executable but not readable.
     _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
     _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")

@@ -332,7 +332,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
         # -copyts keeps the file's timestamps. Otherwise each command would change its first timestamp to 0.
-        # Without -copyts, picture and sound, which two commands read, would be out of sync.
+        # Picture and sound are read by two commands, and would be out of sync without -copyts.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 

@@ -8,7 +8,8 @@ For example, ffmpeg ignores SIGTERM when a file has a gap in its timestamps.
 On Linux the kernel also kills the child when the worker dies.
 The child can neither make sockets nor leave its process group (seccomp).
 The child can open only the files that the caller named (Landlock, from Linux 5.13).
-No other process can read the memory of a Python child. Other systems lack these protections.
+No other process can read the memory of a Python child.
+On systems other than Linux, a child has only the process group, the environment and the limits.
 """
 
 import json

@@ -148,7 +148,7 @@ class _Window:
     ) -> SourceFacts | None:
         looks = Looks(video)
         # If a seek follows, the first scan decodes nothing, because a seek makes the decoder lose the file's headers.
-        # The first scan of an AVI file decodes frames anyway, because _lateness needs the first frame.
+        # The first scan of an AVI file always decodes frames, because _lateness needs the first frame.
         decode = back is None or self.container is Container.AVI
         scan = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
@@ -171,8 +171,8 @@ class _Window:
     def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
         """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. Only AVI files have such a delay.
 
-        AVI has only decoding times. If a decoder returns a frame only after a later packet,
-        ffmpeg gives the frame the time of the later packet.
+        AVI has no presentation times. ffmpeg gives a frame the time of the last packet that the decoder got.
+        The last packet may be later than the packet of the frame, because a decoder may return a frame late.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:

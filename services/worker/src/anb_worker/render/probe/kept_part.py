@@ -77,7 +77,7 @@ class Part:
         """Return the presentation time of each decodable frame of the kept part.
 
         The first frame is the frame that a player shows at `start`. The time of this frame may be before `start`.
-        `decoded` is the raw presentation time of the first frame that the decoder returned, in seconds, or None.
+        `decoded` is the raw presentation time of the first decoded frame in seconds, or None if unknown.
         """
         packets = self.scan.packets[video.index]
         decodable = _decodable(packets)
@@ -130,7 +130,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the times of frames, without times that are less than _CLOSE_SECONDS after the last returned time."""
+    """Return the times of frames. A time that is less than _CLOSE_SECONDS after the last returned time is left out."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:
@@ -154,7 +154,7 @@ def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
 def _after_refresh(
     packets: Sequence[ScannedPacket], decodable: Sequence[ScannedPacket], decoded: float
 ) -> list[ScannedPacket]:
-    """Return the packets from the first decoded frame or from the second keyframe on, whichever is earlier.
+    """Return the packets from the first decoded frame on, or from the second keyframe on if the keyframe is earlier.
 
     In a stream with intra refresh, each frame refreshes only some areas of the picture.
     A frame is complete when all areas were refreshed, at the latest at the next keyframe.

@@ -74,8 +74,8 @@ class Scan:
     """The packets read from the chosen streams. All times are seconds on the timeline (see Timeline).
 
     `packets` has the packets of each stream, by the stream's index. `ended` is True if the file was read to its end.
-    `packets_before_other_recording` is for a file to which another recording with other streams was joined.
-    It is the number of video packets before the other recording, or None without another recording.
+    Another recording with other streams may be joined to the end of the file.
+    `packets_before_other_recording` is the number of video packets before the other recording, or None.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Scan:
             return
         if self._offset is None:
             self._offset = offset if index == self._video.index else None
-        # The recording continues if the packet's stream is chosen, or began before the last chosen packet.
+        # The packet is part of the chosen recording if the stream is chosen, or began before the last chosen packet.
         elif index in self.packets or self._first_offsets.setdefault(index, offset) < self._offset:
             self._search_up_to(offset)
             self._offset = max(self._offset, offset)

@@ -29,7 +29,7 @@ def choose_video(opened: InputContainer) -> VideoStream | None:
 
 
 def choose_audio(opened: InputContainer) -> AudioStream | None:
-    """Return an audio stream: a decodable default stream, else a decodable stream, else any stream.
+    """Return an audio stream, in order of preference: a decodable default stream, a decodable stream, any stream.
 
     A phone may add a second audio stream in a proprietary format.
     """
