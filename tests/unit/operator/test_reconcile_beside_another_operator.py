@@ -7,7 +7,7 @@ import pytest
 from anb_core.domain.status import Status
 from anb_operator.kube import KubeRefused
 from anb_operator.planning import GIVE_UP
-from tests.support.given import DAY, claim, record_of, uploaded
+from tests.support.given import claim, record_of, uploaded
 from tests.unit.operator.conftest import KEY, World, patch_refused, phase, submit
 
 
@@ -75,12 +75,4 @@ def test_what_an_operator_that_is_gone_has_held_is_let_go_after_a_while(world: W
     world.cluster.delete("clip")
     world.clock.advance(GIVE_UP)
     other.reconcile(video_id)
-    assert world.cluster.names == set()
-
-
-def test_a_mirror_without_a_video_is_deleted_without_an_event(world: World) -> None:
-    video_id = uploaded(world.store)
-    world.follow()
-    world.store.delete(video_id, grace=DAY)
-    world.reconcile(video_id)
     assert world.cluster.names == set()

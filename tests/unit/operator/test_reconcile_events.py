@@ -6,7 +6,7 @@ from anb_core.domain.status import Status
 from anb_operator.kube import KubeRefused
 from anb_operator.videojob import VideoJob
 from tests.support.given import HOUR, SECOND, claim, fail, failed, processing, reject, result, uploaded
-from tests.unit.operator.conftest import World, phase
+from tests.unit.operator.conftest import KUBERNETES_AWAY, World, phase
 
 
 def test_the_events_of_a_video_are_posted_once(world: World) -> None:
@@ -59,11 +59,16 @@ def test_changes_older_than_kubernetes_keeps_events_are_not_posted(world: World)
     assert len(world.cluster.names) == 1
 
 
-def test_an_event_that_is_refused_does_not_hold_up_the_mirror(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*_: object) -> None:
-        raise KubeRefused("refused", "events is forbidden")
+@pytest.mark.parametrize(
+    "error", [KubeRefused("refused", "events is forbidden"), KUBERNETES_AWAY], ids=["refused", "away"]
+)
+def test_an_event_that_cannot_be_posted_does_not_hold_up_the_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fails(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(world.cluster, "post_event", refuse)
+    monkeypatch.setattr(world.cluster, "post_event", fails)
     lease = processing(world.store)
     world.follow()
     assert phase(world, lease.video_id) is Status.PROCESSING

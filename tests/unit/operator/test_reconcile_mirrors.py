@@ -99,6 +99,14 @@ def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
     assert world.cluster.names == set()
 
 
+def test_a_mirror_without_a_video_is_deleted_without_an_event(world: World) -> None:
+    video_id = uploaded(world.store)
+    world.follow()
+    world.store.delete(video_id, grace=DAY)
+    world.reconcile(video_id)
+    assert world.cluster.names == set()
+
+
 def test_a_mirror_that_a_person_made_goes_with_its_video_too(world: World) -> None:
     video_id = uploaded(world.store)
     world.cluster.apply(video_id, {"videoId": video_id})

@@ -8,11 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Unavailable, Unreadable
-from anb_core.domain.status import Status
 from anb_operator.metrics import Metrics
 from anb_operator.reconcile_workers import reconcile_worker
 from anb_operator.workqueue import WorkQueue
-from tests.support.given import HOUR, processing, uploaded
+from tests.support.given import HOUR, uploaded
 from tests.unit.operator.conftest import DATABASE_AWAY, KUBERNETES_AWAY, World, beside, until
 
 
@@ -43,18 +42,6 @@ def test_a_writer_pauses_ever_longer_while_kubernetes_does_not_answer_and_no_mor
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(scenario())
     assert pauses == [0.25, 0.5, 1.0, 2.0, 4.0, *[5.0] * 7]
-
-
-def test_an_event_that_can_not_be_posted_now_does_not_hold_up_the_mirror(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def throttled(*_: object) -> None:
-        raise Unavailable("kubernetes", "too many requests")
-
-    monkeypatch.setattr(world.cluster, "post_event", throttled)
-    lease = processing(world.store)
-    world.follow()
-    assert world.cluster.get(lease.video_id).status.phase is Status.PROCESSING
 
 
 def test_one_video_that_meets_an_outage_of_the_database_pauses_all_others() -> None:

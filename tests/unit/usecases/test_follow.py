@@ -87,6 +87,13 @@ def test_the_cursor_stays_before_what_is_pending_and_is_where_the_next_start_beg
     assert follower(store, clock).next() == []
 
 
+def fail_to_read(reader: Follower, store: CountingStore, pending: JobEvent | None = None) -> None:
+    """Let the reader read the feed while the database is away. The database stays away."""
+    store.fault = AWAY
+    with pytest.raises(Unavailable):
+        reader.next(pending)
+
+
 class PacedRuntime(ManualRuntime):
     """A runtime whose threading events never wait. `waits` records the timeout of each call of `wait`."""
 
@@ -127,10 +134,8 @@ def test_it_looks_at_once_then_once_an_interval_and_at_once_when_it_is_woken(
 def test_after_an_error_it_waits_before_it_tries_again(store: CountingStore, clock: ManualClock) -> None:
     runtime = PacedRuntime(clock)
     reader = Follower(store, runtime, name="reader", interval=MINUTE)
-    store.fault = AWAY
     for waits in ([], [60.0], [60.0, 60.0]):
-        with pytest.raises(Unavailable):
-            reader.next()
+        fail_to_read(reader, store)
         assert runtime.waits == waits
 
 
@@ -144,10 +149,8 @@ def test_after_an_error_a_reader_with_a_name_goes_back_to_its_cursor(
     events = reader.next()
     assert ids(events) == [1, 2]
     reader.next(events[1])
-    store.fault = AWAY
     for _ in range(2):
-        with pytest.raises(Unavailable):
-            reader.next(events[1])
+        fail_to_read(reader, store, events[1])
     store.fault = None
     uploading(store)
     assert ids(reader.next(events[1])) == again
@@ -171,9 +174,7 @@ def test_a_database_that_comes_back_in_an_earlier_state_is_followed_from_its_own
     reader.next()
     reader.next()
     assert store.cursor("reader") == 3
-    store.fault = AWAY
-    with pytest.raises(Unavailable):
-        reader.next()
+    fail_to_read(reader, store)
     del store.events[2:]
     store.event_ids = count(3)
     store.cursors["reader"] = 2
@@ -191,9 +192,7 @@ def test_the_backlog_is_counted_from_the_first_pending_event_also_through_an_out
         uploading(store)
     reader = follower(store, clock)
     events = reader.next()
-    store.fault = AWAY
-    with pytest.raises(Unavailable):
-        reader.next(events[1])
+    fail_to_read(reader, store, events[1])
     assert [reader.backlog(pending) for pending in (events[0], events[1], events[3], None)] == [4, 3, 1, 0]
     # After a restore of the database, the first event has an id that the reader has not seen.
     assert reader.backlog(replace(events[0], id=9)) == 0
@@ -209,8 +208,6 @@ def test_the_lag_is_the_age_of_what_is_pending_or_the_time_since_the_last_look(
     assert reader.lag(event, clock.now()) == reader.lag(None, clock.now()) == MINUTE
     reader.next()
     assert (reader.lag(event, clock.now()), reader.lag(None, clock.now())) == (MINUTE, timedelta(0))
-    store.fault = AWAY
     clock.advance(MINUTE)
-    with pytest.raises(Unavailable):
-        reader.next()
+    fail_to_read(reader, store)
     assert (reader.lag(event, clock.now()), reader.lag(None, clock.now())) == (2 * MINUTE, MINUTE)
