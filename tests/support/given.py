@@ -1,6 +1,7 @@
 """Functions that create a video in the state that a test needs."""
 
 from datetime import timedelta
+from itertools import count
 from uuid import uuid4
 
 from anb_core.adapters.system import new_id
@@ -9,6 +10,7 @@ from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Idempotency, Lease, NewVideo, Problem, Record, Result, Source
 from anb_core.domain.retry import RetryPolicy, plan_failure, plan_interruption, plan_rejection
 from anb_core.ports.store import Claimed, OutboxEntry, Store
+from anb_core.testing.store import InMemoryStore
 
 POLICY = RetryPolicy()
 SECOND = timedelta(seconds=1)
@@ -106,3 +108,10 @@ def record_of(store: Store, video_id: str) -> Record:
 def due(store: Store) -> list[str]:
     """Return the ids of videos with a due outbox entry. The entries stay due, because the call holds them for 0 s."""
     return [entry.video_id for entry in store.hold_outbox(limit=100, hold=timedelta(0))]
+
+
+def restore_feed(store: InMemoryStore, *, last: int, reader: str) -> None:
+    """Put the feed and a reader's cursor back to the event `last`, as a restore of the database from a backup does."""
+    del store.events[last:]
+    store.event_ids = count(last + 1)
+    store.cursors[reader] = last

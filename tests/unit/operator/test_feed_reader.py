@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import pytest
 
 from anb_core.testing.runtime import ManualRuntime
 from anb_operator.feed import READER, FeedReader
 from anb_operator.workqueue import WorkQueue
-from tests.support.given import HOUR, processing, result, uploaded
+from tests.support.given import HOUR, processing, restore_feed, result, uploaded
 from tests.unit.operator.conftest import DATABASE_AWAY, World, beside, until
 
 
@@ -99,9 +98,7 @@ def test_after_a_restore_under_a_running_reader_the_feed_is_read_from_the_restor
             await until(lambda: world.store.cursor(READER) == last)
             world.store.fault = DATABASE_AWAY
             await until(lambda: reported[-1])
-            del world.store.events[1:]
-            world.store.event_ids = count(2)
-            world.store.cursors[READER] = 1
+            restore_feed(world.store, last=1, reader=READER)
             world.store.fault = None
             new = uploaded(world.store)
             assert world.store.last_event_id() <= last

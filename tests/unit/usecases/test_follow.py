@@ -4,7 +4,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import count
 
 import pytest
 
@@ -14,7 +13,7 @@ from anb_core.testing.clock import ManualClock
 from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
 from anb_core.usecases.follow import BATCH, Follower
-from tests.support.given import MINUTE, uploaded, uploading
+from tests.support.given import MINUTE, restore_feed, uploaded, uploading
 
 AWAY = Unavailable("database", "The database does not answer.")
 SHORT = timedelta(milliseconds=1)
@@ -175,9 +174,7 @@ def test_a_database_that_comes_back_in_an_earlier_state_is_followed_from_its_own
     reader.next()
     assert store.cursor("reader") == 3
     fail_to_read(reader, store)
-    del store.events[2:]
-    store.event_ids = count(3)
-    store.cursors["reader"] = 2
+    restore_feed(store, last=2, reader="reader")
     store.fault = None
     uploading(store)
     assert ids(reader.next()) == [3]
