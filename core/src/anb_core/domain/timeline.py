@@ -11,7 +11,7 @@ _INTERLEAVING_SECONDS = 5.0
 """Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
 
 _CONTINUES_SECONDS = 2.0
-"""How long a stream must continue after another stream's jump to count as a stream without the jump, in seconds."""
+"""A stream that continues for more seconds than this after a jump is treated as unaffected by the jump."""
 
 
 @dataclass(frozen=True, slots=True)

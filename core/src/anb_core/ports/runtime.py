@@ -1,6 +1,6 @@
 """Time, threads and error reports, as protocols. Each program provides an implementation.
 
-Because the use cases have no other access to time and threads, tests can run use cases in one thread.
+The use cases use time and threads only through protocols, so that tests can run use cases in one thread.
 """
 
 from collections.abc import Callable, Iterable

@@ -32,8 +32,8 @@ def patiently(
 ) -> _T:
     """Call `call` until it raises no Unavailable, and return the result of the last call.
 
-    After the error Unavailable, `call` is tried again only if three conditions are met:
-    `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
+    After the error Unavailable, `call` is tried again only if three conditions are met.
+    The conditions: `worthwhile` returns True for the error, the time is before `until`, `pauses` has another entry.
     If one of the conditions is not met, the error is raised. An error other than Unavailable is raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
     After each pause, `check` is called. `check` may raise an error. `until` and `pauses` are in seconds.

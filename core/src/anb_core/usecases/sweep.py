@@ -110,7 +110,7 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # If a worker received a message and did not delete it, the message may stay invisible for this time.
+        # A message that a worker received and did not delete may stay invisible for up to `_slack`.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
