@@ -125,7 +125,7 @@ class Plan:
     again_at: datetime | None = None
     """Latest time of the next reconcile. None means that only a change starts the next reconcile."""
     expired_until: datetime | None = None
-    """The time before which no mirror is created, if the plan deletes a VideoJob after its own TTL. Otherwise None."""
+    """No mirror is created before this time. Only set if the plan deletes a VideoJob whose own TTL has passed."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at the time `at`, or at the plan's earlier time."""

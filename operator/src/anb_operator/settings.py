@@ -91,5 +91,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the marker ConfigMap, which Helm creates after the cleanup. A marker prevents another cleanup."""
+        """Name of the ConfigMap that Helm creates after a cleanup. Nothing is cleaned up if the ConfigMap exists."""
         return f"{self.deployment}-uninstall"

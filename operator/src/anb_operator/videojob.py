@@ -185,7 +185,7 @@ class Spec(_Part):
 
 
 class Problem(_Part):
-    """The last error of the job, or the reason why the operator refused the submission."""
+    """The last error of the job, or the reason why the VideoJob has no video."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -101,7 +101,7 @@ class Cards:
         return self._entry(name, fit, stop) / "watermark.png"
 
     def project_parts(self, stop: Stop) -> Path:
-        """Return the folder of the project's own intro, outro and watermark. The first call takes about 10 seconds."""
+        """Return the folder of the project's own intro, outro and watermark. Making a new folder takes 10 seconds."""
         name = self._name("own", "composing.py", "drawing.py", "layout.py", "ffmpeg_commands.py", "cards.py")
         return self._entry(name, self._compose(stop), stop)
 

@@ -19,8 +19,9 @@ _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
     Container.MP4: Tolerance(back=inf),
 }
-"""The allowed jumps of timestamps. MPEG-TS files may be joined as bytes, and have a 33-bit clock that wraps around.
+"""For each container: the steps between timestamps that do not count as jumps.
 
+MPEG-TS has a 33-bit clock (90 kHz) that wraps around, and MPEG-TS files may be joined byte by byte.
 In MP4, timestamps may go back without a jump, because the edit list may start at a frame that needs earlier frames.
 """
 

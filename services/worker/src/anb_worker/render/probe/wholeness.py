@@ -64,7 +64,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
     """Read a variable-length number in EBML. Returns None if the bytes are not a valid number.
 
     The number of zero bits at the start of the first byte is the number of bytes that follow.
-    If `marked`, the result contains the 1 bit after the zero bits.
+    If `marked`, the 1 bit after the zero bits is part of the result. An id includes the bit, a size does not.
     """
     first = file.read(1)
     if not first or not first[0]:
