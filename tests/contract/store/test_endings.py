@@ -1,4 +1,4 @@
-"""How an attempt ends: with a result, a failure, or an interruption, and what follows for its job."""
+"""Tests how attempts end with a result, a failure or an interruption, and how the ending changes the job."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Blocks that only one process at a time may run."""
+"""Tests of `exclusively`, which lets only one process at a time run a `with` block."""
 
 from tests.contract.store.conftest import end_all_others
 from tests.support.given import MINUTE, SECOND

@@ -1,4 +1,4 @@
-"""A store whose database has no space, is slow, unavailable, or refuses access."""
+"""Tests of a store whose database is full, slow or unavailable, or refuses access."""
 
 import socket
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -
 
         def fill(connection: DBAPIConnection, _: object) -> None:
             cursor = connection.cursor()
-            # SQLite raises the limit of one page to the current number of pages, so the database cannot grow.
+            # Limit the database to its current size: SQLite raises the limit 1 to the current number of pages.
             cursor.execute("PRAGMA max_page_count = 1")
             cursor.close()
 

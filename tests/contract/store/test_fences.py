@@ -1,4 +1,4 @@
-"""Leases that were superseded: their fence is old."""
+"""Tests that calls with the old fence of a superseded attempt change nothing."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Idempotency-Keys of uploads."""
+"""Tests of the Idempotency-Keys of uploads."""
 
 import pytest
 

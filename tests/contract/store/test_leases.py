@@ -1,4 +1,4 @@
-"""Claims of jobs, their leases, and the progress of attempts."""
+"""Tests of claims, of leases, and of the progress of attempts."""
 
 from typing import Any
 

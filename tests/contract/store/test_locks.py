@@ -1,4 +1,4 @@
-"""A store that waits for a lock of another transaction."""
+"""Tests of a store that waits for a lock of another transaction."""
 
 import threading
 
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 
 
 def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
-    """The connection breaks while the server commits. The transaction of the first try still holds its row lock."""
+    """The second try waits for the first try's transaction, which holds the row lock after its connection broke."""
     lease = processing(postgresql.store)
     answers: list[bool] = []
     with postgresql.database.engine.begin() as first_try:
@@ -31,7 +31,7 @@ def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql
 
 
 def test_the_clock_is_read_after_the_wait_for_the_row(postgresql: Sql) -> None:
-    """A claim that waits for a row lock reads the clock after the wait, not before."""
+    """A claim that waits for a row lock reads the clock only after the wait."""
     lease = processing(postgresql.store)
     read = []
 
@@ -61,7 +61,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # The waiting writer must not have an event id yet. Otherwise the writer's event would come before this event.
+        # The event of the lock's holder must come first, so the waiting writer must not have an event id yet.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
@@ -89,7 +89,7 @@ def test_a_sqlite_writer_that_waits_too_long_is_told_as_busy(sqlite: Sql, monkey
     with sqlite.database.transaction():
         with pytest.raises(Busy) as unavailable:
             impatient.renew(lease, duration=LEASE)
-        # In SQLite a reader does not wait for a writer.
+        # A read must still succeed, because in SQLite a reader does not wait for a writer.
         assert impatient.get(lease.video_id) is not None
     assert "locked" in unavailable.value.message
     assert impatient.renew(lease, duration=LEASE)

@@ -1,4 +1,4 @@
-"""A store on a database whose answer to a commit is lost."""
+"""Tests of a store that loses the database's response to a COMMIT."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
 
 
 COMMIT = b"COMMIT\0"
-"""The bytes of a COMMIT on the network. Without the NUL, these bytes would also match READ COMMITTED."""
+"""The bytes of a COMMIT on the network. Without the NUL byte, they would also match READ COMMITTED."""
 
 BOTH = pytest.mark.parametrize("when", list(Cut))
 
@@ -126,13 +126,13 @@ def test_what_cannot_be_repeated_says_that_the_database_is_away(postgresql: Sql,
     proxy.cut(Cut.AFTER, COMMIT)
     with pytest.raises(Unavailable):
         far.cancel(video_id)
-    # The second call fails with a conflict, because the first call cancelled the video before the connection broke.
+    # The second call raises Conflict, because the first call cancelled the video before the connection broke.
     with pytest.raises(Conflict):
         far.cancel(video_id)
 
 
 def test_a_repetition_acts_on_what_happened_in_between(postgresql: Sql, proxy: Proxy, far: SqlStore) -> None:
-    """The first call commits, but its answer is lost. Another worker claims the job before the call is repeated."""
+    """The store loses the response to the first COMMIT. Another worker claims the job before the store tries again."""
     lease = processing(postgresql.store)
     proxy.cut(Cut.AFTER, COMMIT)
     assert interrupt(far, lease)

@@ -1,4 +1,4 @@
-"""Attempts whose worker was lost, because their lease expired."""
+"""Tests of attempts that end as lost, because the lease expired."""
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason

@@ -1,4 +1,4 @@
-"""Videos that are submitted as objects that are already in the bucket."""
+"""Tests of the submission of objects that are already in the bucket."""
 
 from collections.abc import Callable
 from dataclasses import replace

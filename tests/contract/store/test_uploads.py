@@ -1,4 +1,4 @@
-"""Uploads: begin, renew, complete, abandon."""
+"""Tests of uploads: how they begin, are renewed, are completed, and are abandoned."""
 
 from datetime import timedelta
 
@@ -171,7 +171,7 @@ def test_beginning_the_same_upload_again_gives_the_same_record(store: Store) -> 
     for _ in range(2):
         assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
     assert len(store.events_after(0)) == 1
-    # The call with the idempotency key stored the key, although the first call for the video had no key.
+    # The later calls stored the idempotency key, although the first call for the video had no key.
     assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
 
 
@@ -190,7 +190,7 @@ def test_an_id_that_is_taken_is_refused(store: Store) -> None:
     with pytest.raises(Conflict) as refused:
         store.begin_upload(taken, lifetime=MINUTE, idempotency=KEY)
     assert refused.value.code == "video_exists"
-    # Another upload can still use the idempotency key, because the refused call did not store the key.
+    # The refused call must not store the idempotency key, so another upload can use the key.
     assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)
 
 

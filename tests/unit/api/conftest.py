@@ -24,7 +24,7 @@ VIDEO = b"\0\0\0\x18ftypisom" + b"\0" * 100
 
 
 class Client:
-    """An HTTP client that calls the app without a socket. The app's event loop runs in a separate thread."""
+    """An HTTP client that calls the app without a socket. The event loop of the app runs in a separate thread."""
 
     def __init__(self, portal: BlockingPortal, http: httpx.AsyncClient) -> None:
         self._portal = portal
@@ -67,7 +67,7 @@ class World:
 
 @contextmanager
 def running_api() -> Iterator[World]:
-    """Run an API with an in-memory store, bucket and queue while the block runs."""
+    """Run an API with an in-memory store, bucket and queue until the `with` block ends."""
     store, objects, queue = InMemoryStore(), InMemoryObjects(), InMemoryQueue()
     settings = ApiSettings(
         DATABASE_URL="sqlite:///unused.db",

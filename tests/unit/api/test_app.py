@@ -1,4 +1,4 @@
-"""Tests of the app's start and end."""
+"""Tests of the start and the end of the API's app."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Tests of tokens: which are accepted, and which videos each owner can see."""
+"""Tests which tokens the API accepts, and which videos each owner can see."""
 
 import pytest
 

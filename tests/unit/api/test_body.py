@@ -88,7 +88,7 @@ def test_an_error_of_the_work_is_raised(executor: ThreadPoolExecutor) -> None:
 
 
 class Dripping:
-    """A slow client. It sends a body in small pieces with a pause of `every` seconds before each piece."""
+    """A slow client, which sends a body in small chunks with a pause of `every` seconds before each chunk."""
 
     def __init__(self, piece: bytes, *, every: float, pieces: int = 10_000) -> None:
         self._piece = piece

@@ -8,7 +8,7 @@ from anb_core.domain.errors import Unavailable
 
 
 class Hanging:
-    """A fake database, bucket or queue. `ping` returns only after `go` is set. `asked` counts the calls of `ping`."""
+    """A fake database, bucket or queue. `ping` returns when the test sets `go`. `asked` counts the calls of `ping`."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -16,11 +16,11 @@ SOURCES = [
 ]
 
 PARTS = {"database", "bucket"}
-"""The parts of a deployment that requests need. Requests also succeed without the queue."""
+"""The dependencies that requests need. Requests do not need the queue."""
 
 
 def raised(source: Path) -> Iterator[tuple[int, str]]:
-    """Yield the status and code of every error in a source file whose code is a string literal."""
+    """Yield the status and the code of every error in a source file, if the error's code is a string literal."""
     for node in ast.walk(ast.parse(source.read_text())):
         match node:
             case ast.Call(func=ast.Name(id="Unavailable"), args=[ast.Constant(value=str(part)), *_]):
@@ -33,16 +33,16 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="problem"),
                 args=[ast.Attribute(attr=status) | ast.Name(id=status), ast.Constant(value=str(code)), *_],
             ):
-                # The handler of framework errors passes the status in a variable, so derive the status from `code`.
+                # Derive the status from `code`, because the handler of framework errors gets the status in a variable.
                 name = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
                 yield int(HTTPStatus[name]), code
 
 
 def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
     made = {(status, code) for source in SOURCES for status, code in raised(source) if code not in codes.PROGRAMS}
-    # No request gets the 404 `source_missing`, because only workers and the operator submit existing objects.
+    # No request gets the error `source_missing`, because only workers and the operator submit existing objects.
     made -= {(404, "source_missing")}
-    # The adapters, which are not in SOURCES, raise the following errors.
+    # Add the errors of the adapters, which are not in SOURCES.
     made |= {
         (409, "object_withheld"),
         (503, "video_unreadable"),

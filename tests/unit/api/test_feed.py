@@ -55,7 +55,7 @@ async def next_of(subscription: Subscription) -> JobEvent:
 
 
 class CountingStore(InMemoryStore):
-    """A store that counts in `reads` how often the feed was read."""
+    """A store whose field `reads` counts the reads of the feed."""
 
     reads = 0
 
@@ -221,7 +221,7 @@ def test_closing_ends_the_reader_at_once_though_its_next_read_is_far_away(store:
         async with asyncio.timeout(PATIENCE):
             reader = asyncio.create_task(hub.run())
             await hub.subscribe("v1")
-            # The reader reads at its start and perhaps once more after the subscription. The next read is an hour away.
+            # Wait for the reader's first read. After the subscription, the reader pauses for an hour.
             while store.reads < 1:  # noqa: ASYNC110 - the reader can't set an event for us
                 await asyncio.sleep(0.001)
             hub.close()

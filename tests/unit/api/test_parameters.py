@@ -1,4 +1,4 @@
-"""Tests of the answers to wrong parameters in a query or path."""
+"""Tests of the responses to wrong parameters in a query or path."""
 
 import pytest
 

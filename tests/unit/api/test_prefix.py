@@ -1,4 +1,4 @@
-"""Tests of the API behind a proxy that adds a prefix to its paths."""
+"""Tests of the API behind a proxy that adds a prefix to the API's paths."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the answers while the database or the bucket fails."""
+"""Tests of the responses while the database or the bucket fails."""
 
 from typing import NoReturn
 

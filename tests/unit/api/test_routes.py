@@ -1,4 +1,4 @@
-"""Tests of rules that hold for all routes: methods, HEAD, OPTIONS, unknown addresses, and headers."""
+"""Tests of rules for all routes: methods, HEAD, OPTIONS, unknown paths, and headers."""
 
 import pytest
 from structlog.testing import capture_logs

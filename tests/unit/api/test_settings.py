@@ -1,4 +1,4 @@
-"""Tests that each setting reaches the part of the API that uses it."""
+"""Tests that each setting of the API takes effect."""
 
 from datetime import timedelta
 

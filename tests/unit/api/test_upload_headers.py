@@ -1,4 +1,4 @@
-"""Tests of the headers of an upload, which are checked before its body is read."""
+"""Tests that the API checks the headers of an upload before it reads the body."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_an_invalid_idempotency_key_is_refused_before_the_body_is_read(world: Wo
         "/api/videos/upload", headers={**world.caller("ana"), "Idempotency-Key": key.encode()}, content=b"unread"
     )
 
-    # The body is not a form. An API that read the body before the header would answer with another error.
+    # The body is not a form, so an API that reads the body before the header responds with another error.
     assert code_of(answer) == (422, "request_invalid")
     assert "header.idempotency-key: it has a character that is not allowed" in answer.json()["detail"].lower()
 

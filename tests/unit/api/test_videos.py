@@ -1,4 +1,4 @@
-"""Tests of the answers about one video, and of its commands."""
+"""Tests of the routes of one video: its state, its download and its commands."""
 
 from datetime import timedelta
 

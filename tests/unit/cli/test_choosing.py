@@ -11,7 +11,7 @@ LONG = "0f9e8d7c-6b5a-4000-8000-000000000000"
 
 
 class Videos:
-    """A fake API client. The API has videos with the given ids."""
+    """A fake API client for an API that has videos with the given ids."""
 
     def __init__(self, *ids: str) -> None:
         self.ids = ids

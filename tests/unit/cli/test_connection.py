@@ -138,7 +138,7 @@ def test_a_folder_above_that_nobody_may_enter_holds_no_stack(tmp_path: Path, mon
     def closed(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    # Root can enter every real folder, so the test must raise the error itself.
+    # Raise the error from a patch, because root can enter every real folder.
     monkeypatch.setattr(os, "stat", closed)
     with pytest.raises(WrongUse, match="start one with `anb up`"):
         connection({}, tmp_path)

@@ -1,4 +1,4 @@
-"""Tests that the guard in front of the emulator forwards only signed requests. The tests sign requests with boto3."""
+"""Tests that the emulator's guard forwards only signed requests. The tests sign requests with boto3."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ Change = Callable[[Message], Message]
 
 @dataclass
 class Answered:
-    """Status and headers of a response. `seen` lists the requests and bodies that the guard forwarded to the app."""
+    """A response, with its status and headers. `seen` lists the requests and bodies that the app received."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Answered:
 
 
 class Sent(Exception):
-    """An exception that stops boto3 before it sends a request."""
+    """An exception that stops boto3 before boto3 sends a request."""
 
 
 @cache
@@ -66,7 +66,7 @@ def client(service: str, secret: str) -> Any:
 
 
 def signed(service: str, call: Callable[[Any], object], secret: str = SECRET) -> tuple[Message, bytes]:
-    """Return the request that boto3 would send, as an ASGI scope, and its body."""
+    """Return the ASGI scope and the body of the request that boto3 sends for a call."""
     sent: list[AWSPreparedRequest] = []
 
     def keep(request: AWSPreparedRequest, **_: object) -> NoReturn:
@@ -84,7 +84,7 @@ def signed(service: str, call: Callable[[Any], object], secret: str = SECRET) ->
 
 
 def scope(method: str, url: str, headers: dict[str, Any] | None = None) -> Message:
-    """Return a request as the ASGI scope that the server gives to the guard."""
+    """Return the ASGI scope of a request, as the HTTP server passes the scope to the guard."""
     parts = urlsplit(url)
     named = {"host": parts.netloc} | {name.lower(): value for name, value in (headers or {}).items()}
     raw = [(n.encode(), v if isinstance(v, bytes) else str(v).encode()) for n, v in named.items()]
@@ -311,7 +311,7 @@ def test_a_websocket_is_closed_and_lifespan_events_reach_the_app() -> None:
 
 
 class MiniStackS3:
-    """A fake of the part of MiniStack's S3 module that the guard uses. If `full`, the disk is full."""
+    """A fake of MiniStack's S3 module, as far as the guard uses it. If `full` is true, the disk is full."""
 
     def __init__(self, *, full: bool) -> None:
         self.full = full
@@ -336,7 +336,7 @@ def test_an_object_that_was_not_written_to_the_disk_is_no_success(full: bool, st
 
     async def put(_scope: Message, _receive: Receive, send: Send) -> None:
         record = s3.buckets["videos"]["objects"]["a<b"] = {"body": b"x"}
-        with contextlib.suppress(Exception):  # Suppress all errors, because MiniStack does so, too.
+        with contextlib.suppress(Exception):  # Suppress all errors, as MiniStack does.
             persist("videos", "a<b", record)
         await send({"type": "http.response.start", "status": 200, "headers": []})
 

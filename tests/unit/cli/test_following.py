@@ -27,9 +27,9 @@ GONE = Refused("gone", code="video_not_found", status=404)
 
 
 class Deployment:
-    """A fake API that returns the given streams and answers in order. It raises each item that is an error.
+    """A fake API that returns the given streams and polled states in order. An item that is an error is raised.
 
-    After all answers were used, the API repeats the last answer. `now` is the time in seconds. A sleep advances `now`.
+    At the end of `answers`, the API repeats the last state. `now` is the time in seconds, which `sleep` advances.
     """
 
     def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:
@@ -134,7 +134,7 @@ def event_at(number: int, second: int, status: str, progress: float = 0.0) -> Se
 
 
 class Withholding(Deployment):
-    """A fake API behind a proxy that sends no events until the client has requested the status `until` times."""
+    """A fake API behind a proxy that sends no events until the client has polled the video `until` times."""
 
     def __init__(self, events: list[ServerSentEvent | CliError], answers: list[Json | CliError], *, until: int) -> None:
         super().__init__([events], answers)

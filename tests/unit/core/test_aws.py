@@ -4,7 +4,7 @@ from anb_core.adapters.aws import TRIES, client_config
 
 PATIENCE = timedelta(seconds=20)
 LONGEST_PAUSES = 1 + 2
-"""Maximum total pause between the three tries of a call in botocore's standard retry mode, in seconds."""
+"""Maximum total pause, in seconds, between the three tries of a call in botocore's standard retry mode."""
 
 
 def test_a_call_with_all_its_tries_ends_within_the_patience_of_its_caller() -> None:

@@ -36,7 +36,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_opening_asks_nobody_anything(database: Path) -> None:
-    # A unit test fails if it opens a socket, and connecting to the database would create the database file.
+    # A socket would make the unit test fail, and a connection to the database would create the database file.
     with (
         closing(open_store(load(StoreSettings))),
         closing(open_store_for_command(load(StoreSettings))),
@@ -81,7 +81,7 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
             stub.add_response("create_queue", {"QueueUrl": queue.name}, {"QueueName": "anb", "Attributes": own})
             queue.ensure()
             stub.assert_no_pending_responses()
-        # A call to AWS, including its retries, must end within one heartbeat interval.
+        # A call to AWS, with its retries, must end within one heartbeat interval.
         for client in (sqs, s3):
             assert vars(client.meta.config)["read_timeout"] <= 4
 

@@ -1,4 +1,4 @@
-"""Tests of the faults that tests inject into the fakes. tests/contract covers the other behaviour of the fakes."""
+"""Tests of the faults that tests inject into the fakes. tests/contract tests the rest of the fakes."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

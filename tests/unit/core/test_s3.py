@@ -1,4 +1,4 @@
-"""Tests of the S3 adapter with answers that no emulator gives."""
+"""Tests of the S3 adapter with responses that no emulator sends."""
 
 import threading
 from collections import Counter
@@ -37,7 +37,7 @@ def objects(clients: list[BaseClient]) -> S3Objects:  # noqa: ARG001 - the fixtu
 
 @pytest.fixture
 def stub(objects: S3Objects, clients: list[BaseClient]) -> Iterator[Stubber]:  # noqa: ARG001
-    """Prepared answers of S3. The test fails if an answer is not used."""
+    """Prepared responses of S3. The test fails if a response is not used."""
     with Stubber(clients[0]) as stub:
         yield stub
         stub.assert_no_pending_responses()
@@ -97,7 +97,7 @@ def test_an_object_that_is_refused_by_a_bucket_that_answers_is_named_with_what_t
         with pytest.raises(Withheld, match=rf"anb-videos does not give us {KEY}.*: {code}\).*s3:GetObject") as withheld:
             objects.head(KEY)
 
-    # The video's owner may read the error message, so only the log names the account and the role.
+    # Only the log may name the account and the role, because the video's owner may read the error message.
     assert "arn:" not in withheld.value.message
     assert ARN in logs[0]["reason"]
     assert ARN in str(withheld.value.__cause__)
@@ -141,7 +141,7 @@ def test_an_upload_whose_end_is_refused_like_a_look_at_it_says_that_the_bucket_i
 
 
 class Held:
-    """A fake S3 client. Its calls of `upload_part` wait until the test sets `go`."""
+    """A fake S3 client whose method `upload_part` waits until the test sets `go`."""
 
     meta = SimpleNamespace(endpoint_url="http://127.0.0.1:9")
 
@@ -179,7 +179,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     with ThreadPoolExecutor(4) as pool:
         writing = [pool.submit(write, number) for number in range(4)]
-        # At most five parts may be in memory, so no writer may send a sixth part before `go` is set.
+        # No writer may send a sixth part before `go` is set, because at most five parts may be in memory.
         eventually(lambda: len(held.parts) >= 4)
         with pytest.raises(AssertionError):
             eventually(lambda: len(held.parts) > 5, within=0.3)
@@ -189,7 +189,7 @@ def test_all_writers_together_hold_a_bounded_number_of_parts_and_wait_for_room(m
 
     assert held.completed == 4
     assert Counter(held.parts) == {**{bytes([number]) * 4096: 4 for number in range(4)}, b"the rest": 4}
-    # All part buffers must be free again. If a buffer had leaked, a later writer would wait forever.
+    # All part buffers must be free again, because a later writer would wait forever for a leaked buffer.
     for number in range(4, 10):
         write(number)
     assert held.completed == 10

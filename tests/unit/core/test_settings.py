@@ -27,7 +27,7 @@ def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Settings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
-    """All groups of settings in one class."""
+    """All groups of settings, combined in one class."""
 
 
 def given(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:

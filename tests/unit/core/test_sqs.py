@@ -1,4 +1,4 @@
-"""Tests of the SQS adapter with answers that no emulator gives."""
+"""Tests of the SQS adapter with responses that no emulator sends."""
 
 import hashlib
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def queue(clients: list[BaseClient]) -> SqsQueue:  # noqa: ARG001 - the fixture 
 
 @pytest.fixture
 def stub(queue: SqsQueue, clients: list[BaseClient]) -> Iterator[Stubber]:  # noqa: ARG001
-    """Prepared answers of SQS to all calls except long polls. The test fails if an answer is not used."""
+    """Prepared responses of SQS to all calls except long polls. The test fails if a response is not used."""
     with Stubber(clients[0]) as stub:
         yield stub
         stub.assert_no_pending_responses()

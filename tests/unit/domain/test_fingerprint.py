@@ -26,14 +26,14 @@ class LaterTrim(Trim):
 
 
 class LaterEdit(EditSpec):
-    """The edit options of a future version, which has one more step and one more option of the trim."""
+    """The edit options of a future version, with one more step and one more option of the trim."""
 
     trim: LaterTrim = LaterTrim()
     a_later_step: Switch = Switch(enabled=False)
 
 
 def of_the_first_version(title: str, edit: EditSpec, source: Source) -> str:
-    """Return the fingerprint in the first version's format, which can stay in the database for up to 30 days."""
+    """Return the fingerprint in the first version's format. The database keeps such fingerprints for up to 30 days."""
     options = {
         "trim": {"start": edit.trim.start, "length": edit.trim.length},
         "watermark": {"enabled": edit.watermark.enabled},

@@ -52,7 +52,7 @@ def test_a_job_that_was_sent_again_waits_anew_and_keeps_its_place() -> None:
 
 
 def test_while_no_worker_runs_few_messages_are_added_however_many_jobs_wait() -> None:
-    """A thousand jobs wait two days without a worker. All sweeps together requeue fewer than a thousand messages."""
+    """While a thousand jobs wait two days without a worker, the sweeps requeue fewer than a thousand messages."""
     jobs = [waiting(f"{number:04}", timedelta(hours=1) - number * SECOND) for number in range(1000)]
     sent = 0
     for minute in range(2 * 24 * 60):

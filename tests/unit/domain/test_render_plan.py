@@ -59,7 +59,7 @@ def test_an_audio_stream_without_sound_in_the_kept_part_is_taken_for_none() -> N
 
 
 def looks(*given: Look, start: float = 0.0, codec: str = "h264") -> list[tuple[int, float | None]]:
-    """Plan an upload with these looks (picture formats). Returns first frame and pixel aspect ratio of each look."""
+    """Plan an upload with the given looks (picture formats). Returns each look's first frame and pixel aspect ratio."""
     decided = plan(source(looks=given, codec=codec), EditSpec(trim=Trim(start=start)))
     return [(look.first_frame, look.pixel_aspect) for look in decided.looks]
 

@@ -12,12 +12,12 @@ STEP = 0.1
 
 
 def recording(begin: float, seconds: float, *, late: float = 0.0) -> list[tuple[int, float]]:
-    """Return alternating packets of picture and sound. The sound is `late` seconds later than the picture."""
+    """Return alternating packets of picture and sound. The sound begins `late` seconds after the picture."""
     return [(stream, begin + n * STEP + stream * late) for n in range(round(seconds / STEP)) for stream in (0, 1)]
 
 
 def take(line: Timeline, packets: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Put packets on the timeline. Returns the stream and the time on the timeline, in seconds, of each packet."""
+    """Add packets to the timeline. Returns each packet's stream, and its time on the timeline in seconds."""
     stamps: list[tuple[int, Stamp]] = []
     for stream, raw in packets:
         stamp = line.add(stream, raw, raw, STEP)
@@ -59,7 +59,7 @@ def test_three_recordings_follow_one_another() -> None:
 
 
 def test_both_streams_are_moved_by_the_same_amount_and_none_overlaps() -> None:
-    # In each recording the sound begins after the picture. The delay of the sound differs between the two recordings.
+    # In each recording, the sound begins later than the picture: by 0.4 s in the first, by 0.2 s in the second.
     placed = take(Timeline(TS), [*recording(0, 2, late=0.4), *recording(40, 2, late=0.2)])
     assert moments(placed, PICTURE)[20:] == steady(2, 2.4)
     assert moments(placed, SOUND)[20:] == steady(2, 2.6)

@@ -11,7 +11,7 @@ from anb_core.domain import validation
 from anb_core.domain.edit import EditSpec
 
 INSIDE = ("Input", "should", "valid", "pydantic", "Pydantic", "validation", "permitted", "Extra", "instance")
-"""Technical words in pydantic's messages, which must not appear in error messages for users."""
+"""Technical words of pydantic's messages, which error messages for users must not contain."""
 
 
 def errors_of(kind: Any, raw: str) -> list[ErrorDetails]:

@@ -41,10 +41,10 @@ WITHHELD = Withheld("object_withheld", "the bucket does not give us the object")
 
 
 class World:
-    """An operator's parts with fakes around them. There is no watch, so the test passes changes to the operator."""
+    """The operator's objects with fakes around them. Tests pass changes to the operator, because no watch runs."""
 
     def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
-        """Create the fakes and start an operator. If `beside` is given, use the clock and the cluster of that world."""
+        """Create the fakes and start an operator. If `beside` is given, share the clock and the cluster of `beside`."""
         self.clock: ManualClock = beside.clock if beside else ManualClock()
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
@@ -55,7 +55,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """Start a new operator, which has no memory of an earlier operator."""
+        """Start a new operator without the memory of an earlier operator."""
         submit = Submit(
             self.store,
             self.objects,
@@ -88,7 +88,7 @@ class World:
         return asyncio.run(turn())
 
     def show(self, videojob: VideoJob) -> None:
-        """Pass the VideoJob to the operator's cache as the watch would. A missing VideoJob counts as deleted."""
+        """Pass the VideoJob to the operator's cache as the watch does. A missing VideoJob counts as deleted."""
         if videojob.key in self.cluster.keys:
             self.cache.seen(videojob)
         else:
@@ -150,7 +150,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def beside(loop: Coroutine[Any, Any, None], scenario: Callable[[], Awaitable[None]]) -> Coroutine[Any, Any, None]:
-    """Run a scenario while the loop runs, and cancel the loop at its end."""
+    """Run a scenario while the loop runs, and cancel the loop at the end of the scenario."""
 
     async def both() -> None:
         task = asyncio.create_task(loop)

@@ -26,7 +26,7 @@ def test_every_field_says_what_it_is() -> None:
 
 
 def test_the_schema_is_structural() -> None:
-    """The API server refuses a CRD if a field has no type or if a keyword is not allowed in structural schemas."""
+    """The API server refuses a CRD with a field without a type, or with a keyword that structural schemas forbid."""
     for path, schema in _fields(_schema(), ""):
         assert schema.get("type"), path
         assert not {"$ref", "$defs", "anyOf", "default", "title", "additionalProperties", "const"} & schema.keys(), path
@@ -52,7 +52,7 @@ def test_defaults_are_described_and_not_set() -> None:
 def test_a_title_is_blank_to_the_api_server_when_it_is_to_the_api(title: str) -> None:
     rules = _schema()["properties"]["spec"]["properties"]["title"]["x-kubernetes-validations"]
     (rule,) = [rule["rule"] for rule in rules if rule["message"] == "It must not be blank."]
-    # Translate the RE2 pattern in the CEL rule to Python's re. Remove \p{Z}, because Python's \s includes it.
+    # Translate the CEL rule's RE2 pattern to Python's `re`. Remove \p{Z}, because Python's \s includes \p{Z}.
     pattern = rule.removeprefix("self.matches('").removesuffix("')").replace("\\\\", "\\").replace(r"\p{Z}", "")
     pattern = re.sub(r"\\x\{(\w+)\}", lambda match: chr(int(match[1], 16)), pattern)
 

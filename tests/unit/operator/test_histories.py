@@ -20,7 +20,7 @@ from tests.support.given import claim, uploaded
 class SlowStore(InMemoryStore):
     """A store that records which videos each query reads.
 
-    A query sets the event `begun` after reading the rows. The query returns when the test sets `go_on`.
+    A query sets the event `begun` after it has read the rows, and returns when the test sets `go_on`.
     """
 
     def __init__(self) -> None:

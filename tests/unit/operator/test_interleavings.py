@@ -1,4 +1,4 @@
-"""Tests that users, workers, watch and operator may act in any order, and each request is carried out exactly once."""
+"""Tests that each request is carried out exactly once, whatever the order in which users, workers and operator act."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ async def refuse(*_: object) -> VideoJob:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Random sequences of actions on VideoJobs with the same name. Users submit the same object several times."""
+    """Random sequences of actions. Users submit the same object several times, with VideoJobs of the same name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Interleavings(RuleBasedStateMachine):
         self.world = World(self.threads)
         self.world.objects.put(KEY, b"a video")
         self.token = count(1)
-        # For each video, the number of retry tokens that users wrote to its VideoJob.
+        # The number of retry tokens that users wrote to the VideoJob of each video, by video id.
         self.tokens: dict[str, int] = {}
         self.shown = 0
 

@@ -1,4 +1,4 @@
-"""Tests that the operator process ends with the right exit code and prints a sentence for each error."""
+"""Tests that the operator process ends with the right exit code, and prints a message for each error."""
 
 import logging
 from collections.abc import Iterator

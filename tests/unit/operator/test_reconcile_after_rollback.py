@@ -1,4 +1,4 @@
-"""Tests of the reconciler: VideoJobs that a newer operator wrote before a rollback."""
+"""Tests how the reconciler handles VideoJobs that a newer operator wrote before a rollback."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the reconciler: VideoJobs that cancel a video."""
+"""Tests how the reconciler cancels the video of a VideoJob."""
 
 import pytest
 

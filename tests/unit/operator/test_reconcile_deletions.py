@@ -1,4 +1,4 @@
-"""Tests of the reconciler: VideoJobs that a person deletes."""
+"""Tests how the reconciler handles a VideoJob that a person deletes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Tests of the reconciler: Kubernetes Events about a video."""
+"""Tests of the Kubernetes Events that the reconciler posts about a video."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the reconciler: how long the VideoJob of a finished video is kept."""
+"""Tests how long the reconciler keeps the VideoJob of a finished video."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Tests of the reconciler: VideoJobs that show a video, and the mirrors that the operator creates."""
+"""Tests how the reconciler creates mirrors and updates the status of VideoJobs."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tests of the reconciler: VideoJobs that retry a video."""
+"""Tests how the reconciler retries the video of a VideoJob."""
 
 from copy import deepcopy
 

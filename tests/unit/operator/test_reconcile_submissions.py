@@ -1,4 +1,4 @@
-"""Tests of the reconciler: VideoJobs that submit an object of the bucket."""
+"""Tests how the reconciler submits the object that a VideoJob names."""
 
 from datetime import timedelta
 

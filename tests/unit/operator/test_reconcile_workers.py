@@ -79,7 +79,7 @@ def test_a_video_that_fails_is_tried_again_and_does_not_stop_the_others(error: E
         assert news is False
         if calls == ["bad"]:
             raise error
-        # The result 0.0 asks for another reconciliation of "good" at once.
+        # The result 0.0 requests an immediate second reconciliation of "good".
         return 0.0 if video_id == "good" and calls.count("good") == 1 else None
 
     async def scenario() -> None:

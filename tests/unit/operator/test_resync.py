@@ -1,4 +1,4 @@
-"""Tests of the resync, which lists VideoJobs and compares unfinished videos."""
+"""Tests of the resync, which compares the VideoJobs in the cluster with the unfinished videos."""
 
 import asyncio
 

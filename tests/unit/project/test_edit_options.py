@@ -1,4 +1,4 @@
-"""Tests that each edit option is in the command line, the CRD and the docs. A failing test names the missing option."""
+"""Tests that the command line, the CRD and the docs contain each edit option. A failed test names missing options."""
 
 import json
 import re

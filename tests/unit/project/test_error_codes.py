@@ -1,4 +1,4 @@
-"""The error codes of anb_core.domain.codes, and the documents that list the codes."""
+"""Tests that the documents list the error codes of anb_core.domain.codes."""
 
 import ast
 import re
@@ -52,7 +52,7 @@ def test_each_code_is_in_use() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    # The programs build these codes from the name of a part, such as "database", so no source file contains the codes.
+    # No source file contains codes that the programs build from a dependency's name, such as "database_unavailable".
     words |= {f"{part}_unavailable" for part in PARTS if part in words}
 
     assert [code for _, table in TABLES for code in table if code not in words] == []

@@ -1,4 +1,4 @@
-"""Tests of rules about the repository's files that no other tool checks."""
+"""Tests of rules for the files of the repository that no other tool checks."""
 
 import ast
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_o
 
 @pytest.mark.parametrize("name", ["ffmpeg_commands", "layout"])
 def test_render_commands_open_no_file(name: str) -> None:
-    """The import contracts allow `pathlib` for `PurePath`, and can't see the function `open`."""
+    """The import contracts can't check this rule, because they allow `pathlib` for `PurePath`, and ignore `open`."""
     path = REPOSITORY / "services/worker/src/anb_worker/render" / f"{name}.py"
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
@@ -51,7 +51,7 @@ def test_render_commands_open_no_file(name: str) -> None:
 
 
 def test_tests_patch_no_private_member() -> None:
-    """Ruff's rule SLF001 ignores strings, so this test finds private members in the strings of `setattr` calls."""
+    """Find private members in the strings of `setattr` calls, because Ruff's rule SLF001 ignores strings."""
     named = [
         f"{path}:{node.lineno} patches {argument.value}"
         for path in TESTS

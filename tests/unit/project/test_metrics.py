@@ -1,4 +1,4 @@
-"""docs/metrics.md lists exactly the metrics that each program registers."""
+"""Tests that docs/metrics.md lists exactly the metrics that each program registers."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ ROW = re.compile(r"^\| `(?P<name>anb_\w+)` \| (?P<labels>[^|]*)\|", re.MULTILINE
 
 
 def documented(section: str) -> dict[str, set[str]]:
-    """Return the labels of each metric in the table of a section of docs/metrics.md."""
+    """Return the labels of each metric that a section of docs/metrics.md lists in its table."""
     text = PAGE.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
     return {row["name"]: set(re.findall(r"`(\w+)`", row["labels"])) for row in ROW.finditer(text)}
 

@@ -1,11 +1,11 @@
-"""Tests that functions and modules are short enough to read in one sitting."""
+"""Tests that no function and no module has too many lines."""
 
 import ast
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
 LONGEST_FUNCTION, LONGEST_MODULE = 60, 400
-"""The largest allowed number of lines of a function, and of a module."""
+"""Maximum numbers of lines of a function and of a module."""
 
 MODULES = sorted(
     path

@@ -1,4 +1,4 @@
-"""One worker with fakes around it, and one video, for the tests of `process`, `attempt` and other use cases."""
+"""A worker with fakes around it, and one video, for the tests of `process`, `attempt` and other use cases."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ STEPS = ["claim", "download", "probe", "main", "upload", "publish", "delete", "c
 
 
 class Death(BaseException):
-    """An exception that simulates SIGKILL: no exception handler may catch it."""
+    """An exception that simulates SIGKILL, so no exception handler may catch it."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store that loses answers. Each method that `silent` names commits once and then raises the error `silence`."""
+    """A store whose methods in `silent` commit once and then raise `silence`, as if the response was lost."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)
@@ -131,7 +131,7 @@ class FaultyStore(InMemoryStore):
 
 @dataclass
 class CheckedQueue(InMemoryQueue):
-    """A queue that fails the test if the worker deletes a message that the message's job still needs."""
+    """A queue that fails the test if the worker deletes a message while the job still needs the message."""
 
     store: InMemoryStore = field(default_factory=InMemoryStore)
     deleted: int = 0
@@ -169,7 +169,7 @@ def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
 
 
 class World:
-    """One uploaded video, and a worker with fakes around it."""
+    """A worker with fakes around it, and one uploaded video."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
@@ -270,7 +270,7 @@ class World:
         return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
 
     def after_the_lease(self) -> None:
-        """Let the lease expire. End the lease as the sweep would, and send the new message as the relay would."""
+        """Let the lease expire, end the lease as the sweep does, and send the new message as the relay does."""
         self.clock.advance(LEASE)
         self.store.end_expired_leases(limit=10, policy=POLICY)
         self.relay.send_due()

@@ -1,4 +1,4 @@
-"""Tests of all ways in which attempts end."""
+"""Tests of all ways in which an attempt can end."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -262,8 +262,8 @@ def test_a_commit_whose_answer_is_lost_counts_once(world: World, method: str) ->
 
 def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_lost(world: World) -> None:
     world.store.silent = ["publish"]
-    # The answer of `publish` is lost, so the worker pauses before it retries. The job is processed and has no lease.
-    # During the pause, the heartbeat finds no lease and reports a loss.
+    # The response of `publish` is lost, so the worker pauses before a retry, although the job is already processed.
+    # During the pause, the heartbeat reports a lost lease, because a processed job has no lease.
     world.runtime.during_sleep = lambda: world.stop.ask(LeaseLost())
     assert world.handle().outcome is Outcome.PROCESSED
 

@@ -12,7 +12,7 @@ PATIENCE = 30.0
 
 
 class HangingThread:
-    """A thread that never ends. `join` advances the clock by its whole timeout."""
+    """A thread that never ends. `join` advances the clock by its timeout."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock

@@ -22,7 +22,7 @@ BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
 
 
 class World:
-    """A consumer with fakes around it. `during` handles each delivery. The gate calls `on_wait` instead of waiting."""
+    """A consumer with fakes around it. `during` handles each delivery. Waits call `on_wait` and end at once."""
 
     def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
         self.queue = queue or InMemoryQueue()
@@ -58,7 +58,7 @@ class World:
                 raise error
 
     def receive_after_sigterm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Make SIGTERM arrive during a long poll. The long poll then returns a message."""
+        """Make SIGTERM arrive during a long poll, which then returns a message."""
 
         def long_poll(queue: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
             self.sigterm()

@@ -20,7 +20,7 @@ SHORT = timedelta(milliseconds=1)
 
 
 class CountingStore(InMemoryStore):
-    """A store that counts the calls of `move_cursor` in `moves`."""
+    """A store whose field `moves` counts the calls of `move_cursor`."""
 
     moves = 0
 
@@ -94,7 +94,7 @@ def fail_to_read(reader: Follower, store: CountingStore, pending: JobEvent | Non
 
 
 class PacedRuntime(ManualRuntime):
-    """A runtime whose threading events never wait. `waits` records the timeout of each call of `wait`."""
+    """A runtime whose threading events never wait. `waits` lists the timeouts of all calls of `wait`."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -191,7 +191,7 @@ def test_the_backlog_is_counted_from_the_first_pending_event_also_through_an_out
     events = reader.next()
     fail_to_read(reader, store, events[1])
     assert [reader.backlog(pending) for pending in (events[0], events[1], events[3], None)] == [4, 3, 1, 0]
-    # After a restore of the database, the first event has an id that the reader has not seen.
+    # After a restore of the database, a pending event may have an id that the reader has not seen.
     assert reader.backlog(replace(events[0], id=9)) == 0
 
 

@@ -198,7 +198,7 @@ def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_
     world.store.fault = fault
     taken = []
     while world.clock.monotonic() < 55:
-        # Each try uses a different worker, so no worker knows about the earlier tries.
+        # Use a new worker for each try, so that no worker knows about the earlier tries.
         if delivery := world.queue.receive(wait=timedelta(0)):
             taken.append(world.clock.monotonic())
             assert world.handle(delivery, worker=f"worker-{len(taken)}").outcome is Outcome.GIVEN_BACK

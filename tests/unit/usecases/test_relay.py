@@ -90,7 +90,7 @@ def test_a_row_that_somebody_holds_keeps_no_other_from_being_noted_as_sent(world
     store.held = ""
     world.clock.advance(HOLD)
 
-    # The relay sends v1 again, because the first pass sent v1 without marking it as sent. A duplicate does no harm.
+    # The relay sends v1 again, because the first pass could not mark v1 as sent. A duplicate does no harm.
     assert relay.send_due() == Passed(sent=1, refused=0)
     assert world.sent_ids() == ["v1", "v2", "v1"]
 
@@ -205,7 +205,7 @@ def test_a_running_relay_sends_what_it_is_woken_for_and_ends_when_told(world: Wo
 
 
 class EndsWhenIdle(Relay):
-    """A relay that records in `passes` how many messages each pass sends, and stops after a pass that sends none."""
+    """A relay that stops after a pass that sends no message. `passes` lists the number of messages of each pass."""
 
     def __init__(self, world: World, stop: threading.Event) -> None:
         super().__init__(world.store, world.queue, bucket="anb-videos", runtime=world.runtime)

@@ -12,7 +12,7 @@ from anb_worker.health import Pulse, answer, one_at_a_time
 
 
 def all_there() -> None:
-    """A readiness check that always succeeds: it returns None, which means that no error was found."""
+    """A readiness check that always succeeds. The result None means that the check found no error."""
 
 
 def test_a_worker_is_alive_while_it_beats_and_not_when_it_is_silent() -> None:

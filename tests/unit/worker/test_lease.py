@@ -181,7 +181,7 @@ def test_an_attempt_that_never_ends_fails(world: World) -> None:
 
 @pytest.fixture
 def quick(world: World) -> LeaseKeeper:
-    """A lease keeper with a real heartbeat of 0.05 s. The lease uses the manual clock, so the lease does not expire."""
+    """A lease keeper with a real heartbeat of 0.05 s, and a lease that does not expire because its clock is manual."""
     return world.keeper(replace(TERMS, heartbeat=timedelta(seconds=0.05)))
 
 

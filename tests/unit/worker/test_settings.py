@@ -1,4 +1,4 @@
-"""Tests that each setting reaches the part of a worker that uses it. The tests run a whole worker with fakes."""
+"""Tests that each setting takes effect in a worker. The tests run a complete worker with fakes."""
 
 import json
 import socket
@@ -42,7 +42,7 @@ KEY = "uploads/clip.mp4"
 
 
 class WatchedQueue(InMemoryQueue):
-    """A queue that stores the visibility timeout of the last `extend` call in `kept`."""
+    """A queue whose field `kept` has the visibility timeout of the last `extend` call."""
 
     kept = timedelta(0)
 

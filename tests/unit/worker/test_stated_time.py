@@ -1,4 +1,4 @@
-"""docs/worker.md states the longest time until a video is done (promise L1). Its numbers must match the program."""
+"""Tests that the longest processing time in docs/worker.md (promise L1) agrees with the numbers of the program."""
 
 from datetime import timedelta
 from pathlib import Path

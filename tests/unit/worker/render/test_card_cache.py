@@ -28,7 +28,7 @@ def cards(folder: Path, tmp_path: Path) -> Cards:
 
 
 class Impatient(Stop):
-    """A Stop that asks the work to end at the third check."""
+    """A Stop that stops the work at the third check."""
 
     checks = 0
 
@@ -50,7 +50,7 @@ with open(sys.argv[1], "w") as file:
 
 @contextmanager
 def locked_by_another_process(folder: Path) -> Iterator[None]:
-    """Let another process hold the lock of the cards' folder while the block runs. The process is then killed."""
+    """Let another process hold the lock of the cards' folder until the `with` block ends, then kill the process."""
     folder.mkdir()
     command = [sys.executable, "-I", "-c", HOLD, str(folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -101,7 +101,7 @@ def test_the_versions_of_an_operators_part_that_were_used_last_are_kept(
 
     def used(version: int) -> Path:
         for entry in folder.glob("watermark-*"):
-            # Make every entry one second older. Otherwise two quick uses could get the same timestamp.
+            # Make every entry one second older, because two quick uses could get the same timestamp.
             os.utime(entry, ns=(0, entry.stat().st_mtime_ns - 10**9))
         operators_file = tmp_path / f"{version}.png"
         Image.new("RGBA", (20, 20), (version, 0, 0, 255)).save(operators_file)

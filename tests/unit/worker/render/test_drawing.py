@@ -9,7 +9,7 @@ from anb_worker.render.drawing import draw_mark, draw_title, draw_watermark
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
 HEBREW = "\u05e9\u05dc\u05d5\u05dd"
 ROOM = (1040 + 8, 130)
-"""Size of the intro's title area: width and height in pixels."""
+"""Width and height of the intro's title area, in pixels."""
 
 
 @pytest.fixture(autouse=True)

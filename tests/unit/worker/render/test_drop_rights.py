@@ -11,7 +11,7 @@ REFUSED, LANDLOCK_VERSION = -1, 6
 
 
 class Kernel:
-    """A fake libc. Every call except `refuses` succeeds. `landlock` is the Landlock version, or -1 without Landlock."""
+    """A fake libc in which only the call `refuses` fails. `landlock` is the Landlock version (-1 without Landlock)."""
 
     def __init__(self, refuses: object, landlock: int = LANDLOCK_VERSION) -> None:
         self.refuses = refuses

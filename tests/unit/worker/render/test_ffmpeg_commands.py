@@ -1,4 +1,4 @@
-"""Tests of the options of ffmpeg commands. The tests in tests/integration/render run the commands on real clips."""
+"""Tests of the options of ffmpeg commands. tests/integration/render runs the commands on real clips."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +54,7 @@ def picture(plan: RenderPlan = PLAN, watermark: Path | None = None) -> list[str]
 
 
 def input_options(command: list[str], url: str) -> dict[str, str]:
-    """Return the options of the input `url`: the arguments between the previous input and `url`."""
+    """Return the options of the input `url`, which are the arguments between the previous input and `url`."""
     end = command.index(url) - 1
     begin = max((at + 2 for at in range(end) if command[at] == "-i"), default=1)
     part = command[begin:end]
@@ -128,7 +128,7 @@ def test_all_streams_have_one_origin(command: list[str]) -> None:
 
 
 def test_timestamps_that_jump_are_corrected_packet_by_packet() -> None:
-    # The second stretch (time range) starts at the same timestamp as the first. The third starts at a later timestamp.
+    # Three stretches (time ranges): the second starts at the same timestamp as the first, the third at a later one.
     stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
     plan = replace(PLAN, container=Container.MPEG_TS, video_reading=Reading(stretches=stretches, skip=60))
     options = input_options(picture(plan), f"file:{SOURCE}")

@@ -1,4 +1,4 @@
-"""Tests that the probe reports every error that its libraries raise as an error in the file."""
+"""Tests that the probe reports every error of its libraries as an error in the file."""
 
 import builtins
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ REALLY_OPEN = av.open
 
 
 def raised(kind: type[Exception]) -> Exception:
-    """Create an exception of the given class. Some classes need more arguments than a message."""
+    """Create an exception of the given class. Try several arguments, because some classes need more than a message."""
     code = ("utf-8", b"\xff", 0, 1, "no sense"), ("utf-8", "\udcff", 0, 1, "no sense"), ("\udcff", 0, 1, "no sense")
     for arguments in ((), ("no sense",), (1, "no sense"), *code, ("no sense", [KeyError()])):
         try:
@@ -43,7 +43,7 @@ def raised(kind: type[Exception]) -> Exception:
 
 @dataclass
 class Faulty:
-    """A container or stream that raises `error` when the attribute `place` is read."""
+    """A container or stream that raises `error` when the probe reads the attribute `place`."""
 
     real: Any
     place: str
@@ -112,7 +112,7 @@ def test_tags_that_are_no_text_do_not_matter(tmp_path: Path, name: str) -> None:
 
 
 def with_dolby_vision(data: bytes, profile: int) -> bytes:
-    """Mark the only stream of an MP4 file as Dolby Vision. The index must be at the end of the file."""
+    """Mark the only stream of an MP4 file as Dolby Vision. The MP4 index must be at the end of the file."""
     patched = bytearray(data)
     index = patched.index(b"moov")
     entry = patched.index(b"hvc1", index) - 4

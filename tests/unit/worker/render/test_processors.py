@@ -1,4 +1,4 @@
-"""Tests that a render uses only as many processors as the container's CPU limit allows, even on a larger node."""
+"""Tests that a render uses at most as many processors as the container's CPU limit allows, even on a larger node."""
 
 import os
 from pathlib import Path

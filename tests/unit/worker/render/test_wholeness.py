@@ -1,4 +1,4 @@
-"""Tests that the worker detects truncated files from the files' structure."""
+"""Tests that the worker detects a truncated file by the structure of the file."""
 
 from pathlib import Path
 from types import SimpleNamespace
