@@ -43,7 +43,7 @@ def dead_lettered(store: Store, backend: Backend) -> str:
     return video_id
 
 
-def test_a_waiting_job_that_is_cancelled_owes_no_message_and_cannot_be_claimed(store: Store) -> None:
+def test_a_waiting_job_that_is_cancelled_has_no_message_and_cannot_be_claimed(store: Store) -> None:
     video_id = uploaded(store)
     record = store.cancel(video_id)
     assert record == store.get(video_id)

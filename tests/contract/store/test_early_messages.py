@@ -53,7 +53,7 @@ def test_a_relay_that_had_not_noted_yet_what_it_sent_leaves_the_message_that_is_
 
 
 @pytest.mark.parametrize("status", ["uploading", "leased", "over", "deleted", "retried"])
-def test_a_message_that_wakes_nobody_for_another_reason_owes_none(backend: Backend, status: str) -> None:
+def test_a_message_that_wakes_no_worker_for_another_reason_adds_no_message(backend: Backend, status: str) -> None:
     store = backend.store
     match status:
         case "uploading":

@@ -96,7 +96,7 @@ def test_a_newer_obligation_is_not_held_by_the_older_ones_relay(store: Store) ->
     assert due(store) == [video_id]
 
 
-def test_a_job_owes_one_message_at_most(backend: Backend) -> None:
+def test_a_job_has_at_most_one_message_in_the_outbox(backend: Backend) -> None:
     store = backend.store
     video_id = uploaded(store)
     for _ in range(3):

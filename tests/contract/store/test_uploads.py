@@ -34,7 +34,7 @@ from tests.support.stores import Backend
 KEY = Idempotency("key-1", lifetime=DAY)
 
 
-def test_an_upload_begins_as_uploading_and_owes_no_message(store: Store) -> None:
+def test_an_upload_begins_as_uploading_without_a_message_in_the_outbox(store: Store) -> None:
     new = new_video()
     record = store.begin_upload(new, lifetime=MINUTE)
     assert isinstance(record, Record)
@@ -47,7 +47,7 @@ def test_an_upload_begins_as_uploading_and_owes_no_message(store: Store) -> None
     assert due(store) == []
 
 
-def test_a_complete_upload_is_uploaded_and_owes_one_message(store: Store) -> None:
+def test_a_complete_upload_is_uploaded_and_has_one_message_in_the_outbox(store: Store) -> None:
     begun = uploading(store)
     record = store.complete_upload(begun.video.id, SOURCE)
     assert record == store.get(begun.video.id)
