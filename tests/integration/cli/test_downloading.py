@@ -1,4 +1,4 @@
-"""Tests of downloads from a real HTTP server that sends wrong answers or breaks off."""
+"""Tests of downloads from a real HTTP server that sends wrong responses or closes connections too early."""
 
 import hashlib
 import json

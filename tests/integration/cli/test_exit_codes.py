@@ -1,4 +1,4 @@
-"""Tests of the sentence and the exit code of a command whose HTTP server fails."""
+"""Tests of the message and the exit code of a command whose HTTP server fails."""
 
 from collections.abc import Callable
 

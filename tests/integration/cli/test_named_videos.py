@@ -1,4 +1,4 @@
-"""Tests of commands for videos that are named by their id or its beginning."""
+"""Tests of commands that name a video by its id, or by a prefix of the id."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Tests of listings and events, read from a real HTTP server that breaks off."""
+"""Tests of lists and event streams from a real HTTP server that closes connections too early."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def test_a_broken_event_stream_is_continued_after_the_last_event(deploy: Callabl
             f"id: {number}\nevent: status\ndata: {json.dumps({'status': status, 'progress': progress})}\n\n"
             for number, status, progress in events
         ).encode()
-        # Content-Length is larger than the body, so that the client sees a broken connection.
+        # Send a Content-Length that is larger than the body, so that the client sees a broken connection.
         return lambda request: request.reply(200, text, claimed=len(text) + 100, Content_Type="text/event-stream")
 
     def standing(request: Handler) -> None:

@@ -1,4 +1,4 @@
-"""Tests of uploads to a real HTTP server that breaks off, refuses or holds them."""
+"""Tests of uploads to a real HTTP server that closes connections, refuses uploads or asks clients to wait."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def hang_up(request: Handler) -> None:
 def refuse_early(request: Handler) -> None:
     problem(413, "too_large")(request)
     request.wfile.flush()
-    # Read the remaining request bytes. Otherwise the kernel resets the connection, and the client loses the answer.
+    # Read the rest of the request. Otherwise, the kernel resets the connection, and the client loses the response.
     request.body()
 
 

@@ -1,4 +1,4 @@
-"""A call of the Kubernetes client to a fake API server with prepared answers."""
+"""Calls the Kubernetes client with a fake API server that sends prepared responses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ def ask(
     watched: str | None = "video",
     on_answer: Callable[[str, str], None] = lambda *_: None,
 ) -> object:
-    """Run a client call against a fake server and return the result. The logins return the tokens t1, t2 ..."""
+    """Run a call of the client against a fake server, and return the result. Logins return the tokens t1, t2 ..."""
     tokens = (f"t{number}" for number in count(1))
 
     async def served_and_asked() -> object:

@@ -24,7 +24,7 @@ from tests.support.tether import free_port
 
 
 class RunningOperator:
-    """A running operator, its fake database and API server, and the lines of its log."""
+    """A running operator with a fake database and a fake API server, and the operator's log lines."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RunningOperator:
             return answer.status, await answer.text()
 
     async def until(self, condition: Callable[[], Awaitable[object] | object]) -> None:
-        """Wait until the condition is true. Fails if the operator ends, or after 60 s."""
+        """Wait until the condition is true. Fail if the operator ends, or after 60 s."""
         async with asyncio.timeout(60):
             while True:
                 if self._running.done():
@@ -66,7 +66,7 @@ class RunningOperator:
             return False
 
     async def names(self, sentence: str, path: str = "/readyz") -> bool:
-        """Return whether the check at `path`, by default the readiness check, fails with the given sentence."""
+        """Return whether the check at `path`, by default the readiness check, fails with the given message."""
         try:
             status, text = await self.get(path)
         except aiohttp.ClientError:
@@ -94,8 +94,8 @@ Run = Callable[[ApiServer, Scenario], list[Any]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs a scenario with an operator, stops the operator by SIGTERM, and returns its log lines."""
-    # Shorten the pauses between retries, to keep the tests fast. The number of retries stays unlimited.
+    """A function that runs a scenario with an operator, stops the operator with SIGTERM, and returns the log lines."""
+    # Shorten the pauses between retries, so that the tests are fast, but keep the number of retries unlimited.
     for module in ("resync", "watch"):
         monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))

@@ -1,4 +1,4 @@
-"""A fake of the part of the Kubernetes API server that the operator uses. It can fail in chosen ways."""
+"""A fake Kubernetes API server for the requests of the operator. Tests can make the server fail in several ways."""
 
 import asyncio
 import copy
@@ -41,12 +41,12 @@ DISCOVERY: dict[str, Json] = {
 
 
 class ApiServer:
-    """A fake of the part of an API server that the operator uses.
+    """A fake Kubernetes API server for the requests of the operator.
 
-    If `away`, the server answers every request with 503. If `known`, VideoJobs can be read by their path.
-    If `discovered`, API discovery lists VideoJobs. If `watchable`, the operator's role allows watching VideoJobs.
-    If `mute`, watches send no changes. `event_reasons` lists the reasons of all posted Events.
-    `requests` counts the requests by method. A watch counts as the method WATCH. `videojobs` has the VideoJobs by name.
+    If `away` is true, every response has status 503. If `known` is true, clients can read VideoJobs by their path.
+    If `discovered` is true, API discovery lists VideoJobs. If `watchable` is true, the operator may watch VideoJobs.
+    If `mute` is true, watches send no changes. `event_reasons` lists the reasons of all posted Kubernetes Events.
+    `requests` counts the requests by method, with WATCH as the method of a watch. `videojobs` has VideoJobs by name.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class ApiServer:
                 assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
                 return {"spec": {}, "status": {"allowed": self.watchable}}
         if method == "POST":
-            # All POST requests that were not matched above create an Event.
+            # A POST request that no other case has matched creates a Kubernetes Event.
             self.event_reasons.append(json.loads(body)["reason"])
         answer: Json = DISCOVERY[path] if method == "GET" else json.loads(body)
         return answer
@@ -118,11 +118,11 @@ class ApiServer:
         self._changed(merged(self.videojobs[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def delete(self, name: str) -> None:
-        """Request a VideoJob's deletion, as `kubectl delete` does. The VideoJob exists until it has no finalizers."""
+        """Request a VideoJob's deletion, as `kubectl delete` does. A VideoJob with finalizers stays for now."""
         self._changed(merged(self.videojobs[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
 
     def _changed(self, videojob: Json, kind: str) -> Json:
-        # Copy the VideoJob, because an object that is queued for a watch must not change later.
+        # Copy the VideoJob, because later changes must not change an object that is queued for a watch.
         videojob = copy.deepcopy(videojob)
         metadata = videojob["metadata"]
         self._version += 1
@@ -141,7 +141,7 @@ class ApiServer:
         response = web.StreamResponse()
         await response.prepare(request)
         changes: asyncio.Queue[Json | None] = asyncio.Queue()
-        # Send the changes that are newer than the resource version in the client's request.
+        # First send the changes that are newer than the resource version in the client's request.
         for before in self._changes:
             if int(before["object"]["metadata"]["resourceVersion"]) > int(request.query["resourceVersion"]):
                 changes.put_nowait(before)

@@ -1,4 +1,4 @@
-"""The Kubernetes client against a fake API server that fails. tests/e2e/operator uses a real API server."""
+"""Tests of the Kubernetes client with a fake API server that fails. tests/e2e/operator uses a real API server."""
 
 import pytest
 from aiohttp import web

@@ -1,4 +1,4 @@
-"""The connection to the Kubernetes API server: logins, expired tokens, timeouts, and counted requests."""
+"""Tests of the connection to the Kubernetes API server: logins, expired tokens, timeouts, and request metrics."""
 
 import asyncio
 import gc
@@ -50,7 +50,7 @@ def test_a_token_that_expires_during_many_calls_fails_none_of_them_and_is_read_a
 
     async def strict(request: web.Request) -> web.StreamResponse:
         seen.add(request.headers["Authorization"])
-        # Delay the answers to requests whose label selector contains "slow".
+        # Delay the responses to requests whose label selector contains "slow".
         await asyncio.sleep(0.02 if "slow" in request.query["labelSelector"] else 0)
         if request.headers["Authorization"] == "Bearer t1":
             return await status(401, "Unauthorized")(request)

@@ -1,4 +1,4 @@
-"""Tests of a whole operator at work: mirrors and metrics."""
+"""Tests of mirrors and metrics with a complete operator."""
 
 from tests.integration.operator.conftest import Run, RunningOperator
 from tests.integration.operator.fake_api_server import ApiServer
@@ -23,7 +23,7 @@ def test_metrics_count_mirrors_commands_and_requests(run: Run) -> None:
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.mirrors()
-        # Wait for the metric, because the operator updates the metric only after it has written to Kubernetes.
+        # Wait for the metric, because the operator updates the metric only after the write to Kubernetes.
         await operator.until(lambda: operator.counts("anb_operator_feed_unanswered_events 0.0"))
         _, text = await operator.get("/metrics")
         for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Tests of a whole operator in a cluster without the CRD."""
+"""Tests of a complete operator in a cluster without the CRD of VideoJobs."""
 
 from tests.integration.operator.conftest import Run, RunningOperator
 from tests.integration.operator.fake_api_server import ApiServer
@@ -13,7 +13,7 @@ def test_a_cluster_without_videojobs_is_waited_for(run: Run) -> None:
         await operator.until(lambda: operator.names("This cluster knows no VideoJobs: install the chart with"))
         await operator.until(lambda: api.requests["GET"] > 10)
         assert await operator.alive()
-        # A client can read a new CRD by its path a little earlier than kopf discovers the CRD.
+        # Make VideoJobs readable before API discovery lists them, as after the installation of a CRD.
         api.known = True
         await operator.until(lambda: api.requests["GET"] > 30)
         assert api.requests["WATCH"] == 0

@@ -1,4 +1,4 @@
-"""Tests of a whole operator that lacks its database or the API server."""
+"""Tests of a complete operator while its database or the Kubernetes API server is unavailable."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Wait longer than FEED_PATIENCE, after which an operator that does not read the feed is unhealthy.
+        # Wait longer than FEED_PATIENCE. Normally, an operator is unhealthy if it reads no feed for so long.
         await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False
@@ -44,7 +44,7 @@ def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run)
         api.create({"metadata": {"name": "clip"}, "spec": {"source": {"key": "mobile/clip.mp4"}}})
         await operator.until(lambda: api.videojobs["clip"].get("status", {}).get("phase") == "uploaded")
         operator.store.fault = Unavailable("database", "away")
-        # After this log line, the operator handles only urgent VideoJobs.
+        # Wait for the log line that shows that the operator has stopped to handle VideoJobs that are not urgent.
         await operator.until(lambda: any(line.get("what") == "feed" for line in operator.logs))
         api.delete("clip")
         assert "clip" in api.videojobs

@@ -1,4 +1,4 @@
-"""The uninstall, which takes the operator's finalizer off all VideoJobs, with a fake API server."""
+"""Tests of the uninstall command, which removes the operator's finalizer from all VideoJobs."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from tests.integration.operator.asking import ask, unreadable
 
 
 class Uninstalled:
-    """A fake API server for uninstall tests. `pods` are the operator's pods. If `stubborn`, all finalizers stay."""
+    """A fake API server. `pods` are the operator's pods. If `stubborn` is true, the server keeps all finalizers."""
 
     def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]

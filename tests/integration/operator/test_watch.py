@@ -1,4 +1,4 @@
-"""Tests of a whole operator whose watch is refused, fails, or shows nothing."""
+"""Tests of a complete operator whose watch is refused, fails, or sends no changes."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""One sweep with fakes around it, and a relay."""
+"""A sweep with fakes around it, and a relay."""
 
 from datetime import timedelta
 
@@ -60,7 +60,7 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep until the queue counts as empty (see EMPTY_READINGS). Returns the number of requeued jobs."""
+        """Sweep EMPTY_READINGS times, so that the sweep sees an empty queue. Returns the number of requeued jobs."""
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()

@@ -1,4 +1,4 @@
-"""One upload session with fakes around it, and a form whose file arrives in pieces."""
+"""An upload session with fakes around it, and a fake form whose file arrives in chunks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -19,7 +19,7 @@ NO_INTRO = EditSpec(intro=Switch(enabled=False))
 
 
 class FakeForm:
-    """A form whose file arrives in the given pieces. The form calls `before(number)` before each piece."""
+    """A form whose file arrives in the chunks `pieces`. The form calls `before(number)` before each chunk."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Tests of the sweep: lost workers, dead uploads, deletions, old events, and parts that are away."""
+"""Tests of the sweep: lost workers, abandoned uploads, deletions, old events, and unavailable dependencies."""
 
 import threading
 from collections.abc import Collection, Iterator
@@ -101,7 +101,7 @@ def test_objects_go_because_a_row_says_so_and_others_stay(world: World) -> None:
 
 
 class Stubborn(InMemoryObjects):
-    """A bucket that fails to delete one of its objects."""
+    """A bucket that raises an error when one of its objects is deleted."""
 
     def __init__(self, kept: str) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def test_old_events_are_purged(world: World) -> None:
 
 
 def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
-    """The sweep must repeat its steps, because it finds more rows than one step may handle."""
+    """A sweep repeats its steps if there are more rows than one step may handle."""
     many = 2 * LIMIT + LIMIT // 2
     for number in range(many):
         world.upload(f"leased-{number}")
@@ -200,7 +200,7 @@ def test_a_pass_does_all_there_is_to_do_however_much(world: World) -> None:
 
     assert swept is not None
     assert (swept.lost, swept.abandoned, swept.purged) == (many, many, events)
-    # The sweep deletes one object for each lost attempt and for each abandoned upload.
+    # The sweep deletes one object per lost attempt, and one object per abandoned upload.
     assert swept.deleted == 2 * many
     assert [kept for kept in world.store.deletions if kept.due <= world.clock.now()] == []
 

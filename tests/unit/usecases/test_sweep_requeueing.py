@@ -1,4 +1,4 @@
-"""Tests of the sweep: which jobs are sent again because their message may be lost."""
+"""Tests for which jobs the sweep sends a new message, because the old message may be lost."""
 
 from datetime import timedelta
 

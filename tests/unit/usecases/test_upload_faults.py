@@ -1,4 +1,4 @@
-"""Tests of upload sessions that are cancelled, or that lose the client, the process, the database or the bucket."""
+"""Tests of upload sessions that are cancelled, or whose client, process, database or bucket fails."""
 
 from datetime import timedelta
 from typing import NoReturn
@@ -63,7 +63,7 @@ def test_an_upload_that_is_cancelled_with_its_last_byte_never_becomes_an_object(
 def test_an_upload_whose_process_died_is_ended_by_the_sweep(world: World) -> None:
     def dies(number: int) -> None:
         if number == 1:
-            # Make the database unavailable, so that the session can't abandon the upload when its process dies.
+            # Make the database unavailable, so that the session can't abandon the upload when the process dies.
             world.store.fault = Unavailable("database", "The database is away.")
             raise SystemExit
 
@@ -106,7 +106,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """A store that loses the answers of the first `times` completions. If `commits`, it commits these completions."""
+    """A store whose first `times` completions of an upload fail. If `commits` is true, these completions are stored."""
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ def test_when_no_answer_comes_at_all_nothing_is_deleted(status: Status, *, commi
 
 
 class EndsBeforeItIsComplete(InMemoryStore):
-    """A store in which the video is deleted between the last renewal and the completion."""
+    """A store in which somebody deletes the video between the last renewal and the completion of the upload."""
 
     def complete_upload(self, video_id: str, *args: object, **kwargs: object) -> Record:
         self.delete(video_id, grace=timedelta(hours=24))

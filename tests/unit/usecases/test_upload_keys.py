@@ -1,4 +1,4 @@
-"""Tests of Idempotency-Keys of upload sessions."""
+"""Tests of upload sessions with an Idempotency-Key."""
 
 from dataclasses import replace
 from datetime import timedelta

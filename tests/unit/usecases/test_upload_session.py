@@ -1,4 +1,4 @@
-"""Tests of upload sessions: what is stored, what is refused, and how an upload is renewed."""
+"""Tests of upload sessions: the stored video, refused uploads, and the renewal of an upload."""
 
 import hashlib
 from datetime import timedelta
@@ -62,7 +62,7 @@ def test_a_bad_title_leaves_neither_row_nor_object(world: World, title: str, cod
 
     assert refusal.value.code == code
     assert world.holds_nothing()
-    # An invalid field before the file ends the session before the file is read.
+    # If the invalid field comes before the file, the session must end without reading the file.
     assert form.finished is late
 
 
@@ -129,7 +129,7 @@ def test_an_upload_is_renewed_every_few_seconds_and_once_more_when_its_file_is_t
     world = World(store)
     world.clock.advance(timedelta(hours=1))
 
-    # One piece arrives per second, the first at 1 s. The session renews the upload at 6 s, at 11 s and at the end.
+    # One chunk arrives per second, the first at 1 s. The session renews the upload at 6 s, at 11 s and at the end.
     world.upload(ANA, FakeForm([VIDEO, *[b"x"] * 11], before=lambda _: world.clock.advance(timedelta(seconds=1))))
 
     assert store.renewals == 3
