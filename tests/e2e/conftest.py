@@ -21,7 +21,7 @@ def _videojobs_known() -> Iterator[None]:
     if not installed:
         tool("kubectl", "create", "-f", definition)
     try:
-        # List VideoJobs until it works, because `kubectl wait` fails on a new CRD that has no conditions yet.
+        # Try to list VideoJobs again and again, because `kubectl wait` fails on a new CRD without conditions.
         eventually(lambda: tool("kubectl", "get", "videojobs", check=False).returncode == 0, every=0.2)
         yield
     finally:

@@ -84,7 +84,7 @@ def running_apiserver() -> Iterator[ApiServer]:
             "service-account-key-file": signing,
             "service-account-signing-key-file": signing,
             "service-cluster-ip-range": "10.0.0.0/24",
-            # The plugin would refuse all pods, because no controller creates the ServiceAccount `default`.
+            # The plugin ServiceAccount would refuse all pods, because no controller creates the account `default`.
             "disable-admission-plugins": "ServiceAccount",
         }
         command = [str(programs / "kube-apiserver"), *(f"--{name}={value}" for name, value in options.items())]

@@ -25,7 +25,7 @@ def tool(*command: str, check: bool = True, given: str | None = None) -> subproc
 
 
 def strict_schema(definition: Manifest) -> Manifest:
-    """Return the schema of a CRD's only version, changed to forbid unknown fields as the API server can do."""
+    """Return the schema of a CRD's only version, changed to forbid unknown fields."""
     (version,) = definition["spec"]["versions"]
     schema: Manifest = version["schema"]["openAPIV3Schema"]
     # Accept all metadata, because the API server does not validate metadata with the CRD's schema.

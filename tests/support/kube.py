@@ -1,4 +1,4 @@
-"""An in-memory cluster that stores VideoJobs as the Kubernetes API server does. Tests can make it unavailable."""
+"""An in-memory cluster that stores VideoJobs as the Kubernetes API server does. Tests can inject errors."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

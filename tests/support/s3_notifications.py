@@ -14,7 +14,7 @@ def record(
     bucket: Any = "anb-videos",
     **fields: Any,
 ) -> dict[str, Any]:
-    """Return a record with the fields that S3 sends in version 2.1 of its events. `fields` belong to the object."""
+    """Return a record with the fields of S3's event version 2.1. `fields` are added to the fields of the object."""
     return {
         "eventVersion": "2.1",
         "eventSource": source,
@@ -42,7 +42,7 @@ def notification(*records: Any) -> str:
 
 
 def envelope(message: Any) -> str:
-    """Return the body that SNS sends to a queue whose subscription has no raw message delivery."""
+    """Return the body that SNS sends to a queue if the subscription does not use raw message delivery."""
     return json.dumps(
         {
             "Type": "Notification",

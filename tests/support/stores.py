@@ -102,7 +102,7 @@ class InMemory:
 
 
 def statements_of(engine: Engine) -> list[list[str]]:
-    """Record the statements of all later transactions. Returns a list that gets one list per committed transaction."""
+    """Record the statements of later transactions. Each commit appends a list of statements to the returned list."""
     transactions: list[list[str]] = []
 
     def execute(connection: Connection, _cursor: object, statement: str, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Finds the id of the video that the user names with an id, or with a unique prefix of an id."""
+"""Finds a video's complete id from an id or a unique prefix that the user gives."""
 
 from collections.abc import Iterator
 from http import HTTPStatus

@@ -31,7 +31,7 @@ LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
 """Maximum total wait between the tries of an upload, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum total wait, in seconds, if a part of the file was sent. This is enough time to change to another network."""
+"""Maximum total wait, in seconds, if a part of the file was sent. A change to another network takes less time."""
 PATIENCE_WHILE_HELD = 150.0
 """Maximum total wait, in seconds, while the API still serves an earlier, broken request of the same upload.
 

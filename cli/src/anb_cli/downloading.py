@@ -33,7 +33,7 @@ LONGEST_NAME = 255
 """Maximum length of a file name on common file systems, in bytes."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths of open file descriptors. To open such a path again would start at offset 0, so duplicate the descriptor."""
+"""Paths of open file descriptors, which are duplicated, because opening such a path would start at offset 0 again."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:

@@ -67,7 +67,7 @@ class Claim:
     moment: str
     """Time of the signature, as YYYYMMDDTHHMMSSZ."""
     life: int | None = None
-    """Lifetime of a presigned URL in seconds. None for a signature in the headers."""
+    """Lifetime of a presigned URL in seconds, or None if the signature is in the headers."""
 
     @classmethod
     def of(cls, headers: dict[str, str], query: str) -> "Claim":

@@ -1,6 +1,6 @@
 """Replaces stdout and stderr with streams that never cause a traceback.
 
-A write fails if the shell has closed the stream, the disk is full, or nobody reads the pipe.
+A write fails if the shell has closed the stream, the disk is full, or a pipe has no reader.
 A write also fails if the encoding of the stream lacks a character of the text.
 """
 
@@ -42,7 +42,7 @@ class _Output(io.FileIO):
             self.failed = True
             self.on_failure(error)
             return size
-        # After 0 bytes the buffer tries again.
+        # If `_Output.write` returns 0, the buffer tries again.
         return written or 0
 
     def on_failure(self, error: OSError) -> None:
@@ -74,7 +74,7 @@ def prepare() -> None:
 
 
 def write_all(file: io.FileIO, data: bytes) -> None:
-    """Write all bytes to an unbuffered file. A non-blocking file that is full is waited for."""
+    """Write all bytes to an unbuffered file. If a non-blocking file is full, wait until it accepts bytes again."""
     rest = memoryview(data)
     while rest:
         written = file.write(rest)
@@ -93,7 +93,7 @@ def end(code: int) -> None:
 
 
 def _wait_until_writable(file: io.FileIO) -> None:
-    # A `write` that returned None found a non-blocking file full.
+    # Wait, because `write` returns None if a non-blocking file is full.
     select.select([], [file], [])
 
 

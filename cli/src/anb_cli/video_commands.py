@@ -49,7 +49,7 @@ class Failures:
         self._exit: Exit | None = None
 
     def add(self, error: CliError, **subject: str) -> None:
-        """Print a failure. In the JSON output, the field `subject` names the file or video."""
+        """Print a failure. `subject` is the JSON output's field that names the file or video, as in `video_id=id`."""
         with self._lock:
             self._exit = self._exit or error.exit
             self._terminal.note(f"anb: {error}", "red")
@@ -60,7 +60,7 @@ class Failures:
         """End the command if there was a failure.
 
         Raises:
-            typer.Exit: with the exit code of the first failure.
+            typer.Exit: there was a failure. The exit code is that of the first failure.
         """
         if self._exit is not None:
             raise typer.Exit(self._exit)

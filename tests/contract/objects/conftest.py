@@ -39,7 +39,7 @@ class Server:
     s3: Any
 
     def objects(self, bucket: str = "", **options: Any) -> S3Objects:
-        """Create an adapter for a bucket, by default for a new one. Set AWS_ENDPOINT_URL to the server's URL before."""
+        """Create an adapter for a bucket (default: a new bucket). AWS_ENDPOINT_URL must be set to the server's URL."""
         chosen: dict[str, Any] = {"region": "us-east-1", "patience": PATIENCE, "may_create": True} | options
         return S3Objects(bucket or f"anb-{next(_numbers)}", **chosen)
 
@@ -75,7 +75,7 @@ def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture(scope="session", params=["memory", *SERVERS])
 def shared_stand(request: pytest.FixtureRequest) -> Iterator[tuple[Server, S3Objects] | None]:
-    """An S3 adapter that all tests share, because creating an adapter is slow. For the in-memory bucket, None."""
+    """An S3 adapter that all tests share, because creating an adapter is slow. None if the bucket is in memory."""
     if request.param == "memory":
         yield None
         return

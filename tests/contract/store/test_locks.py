@@ -61,7 +61,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # The event of the lock's holder must come first, so the waiting writer must not have an event id yet.
+        # The waiting writer must not have an event id yet, because the event of `slow` must come first in the feed.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)

@@ -52,7 +52,7 @@ def test_the_migrations_make_what_the_tables_say(empty_url: str, database: Engin
 def test_the_migrations_make_the_same_database_as_the_tables_would(
     request: pytest.FixtureRequest, empty_url: str, database: Engine, tmp_path: Path
 ) -> None:
-    """Compare all of the schemas, because Alembic ignores check constraints, index conditions and collations."""
+    """Compare the schemas in full, because Alembic ignores check constraints, index conditions and collations."""
     upgrade(empty_url)
     made = shape_of(database)
     if empty_url.startswith("sqlite"):
@@ -251,7 +251,7 @@ def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql
 def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
     empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test inserts rows as the first version wrote the rows, with fingerprints in the first version's format."""
+    """The test inserts rows of the first version, with fingerprints in the first version's format."""
     to = command.upgrade
     with monkeypatch.context() as patch:
         patch.setattr(command, "upgrade", lambda config, _: to(config, "0001"))

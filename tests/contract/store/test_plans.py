@@ -31,7 +31,7 @@ READ_IN_ORDER = {
 }
 """Indexes that a query may read from the beginning or the end, up to a limit, instead of looking up a key.
 
-Such queries read the newest videos, the jobs that wait for a message, the jobs in processing, or the last event.
+The last event and the newest videos are found in this way, and the jobs that wait for a message or are in processing.
 The purge of deleted videos reads the index ix_object_deletions_video_id to look up many videos at once."""
 
 

@@ -1,4 +1,4 @@
-"""Tests of charts/anb-video/files/smoke.py, which `helm test` runs, with the real API. The tests play the worker."""
+"""Tests of charts/anb-video/files/smoke.py, which `helm test` runs, with the real API. The tests act as the worker."""
 
 import importlib.util
 import io

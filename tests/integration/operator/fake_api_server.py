@@ -118,7 +118,7 @@ class ApiServer:
         self._changed(merged(self.videojobs[name], {"spec": spec, "metadata": {"generation": generation}}), "MODIFIED")
 
     def delete(self, name: str) -> None:
-        """Request a VideoJob's deletion, as `kubectl delete` does. A VideoJob with finalizers stays for now."""
+        """Request a VideoJob's deletion, as `kubectl delete` does. A VideoJob with finalizers is not deleted yet."""
         self._changed(merged(self.videojobs[name], {"metadata": {"deletionTimestamp": LONG_AGO}}), "MODIFIED")
 
     def _changed(self, videojob: Json, kind: str) -> Json:

@@ -16,7 +16,7 @@ def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Wait longer than FEED_PATIENCE. Normally, an operator is unhealthy if it reads no feed for so long.
+        # Wait longer than FEED_PATIENCE, the time without a read of the feed after which an operator is unhealthy.
         await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False
@@ -44,7 +44,7 @@ def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run)
         api.create({"metadata": {"name": "clip"}, "spec": {"source": {"key": "mobile/clip.mp4"}}})
         await operator.until(lambda: api.videojobs["clip"].get("status", {}).get("phase") == "uploaded")
         operator.store.fault = Unavailable("database", "away")
-        # Wait for the log line that shows that the operator has stopped to handle VideoJobs that are not urgent.
+        # Wait for a log line about the feed. After such a line, the operator handles only urgent VideoJobs.
         await operator.until(lambda: any(line.get("what") == "feed" for line in operator.logs))
         api.delete("clip")
         assert "clip" in api.videojobs

@@ -161,7 +161,7 @@ def test_a_bomb_that_hides_its_size_from_the_headers_is_not_rendered_either(
 def test_a_picture_that_is_as_large_as_is_allowed_is_rendered(
     clip: MakeClip, cards_dir: Path, tmp_path: Path, codec: str
 ) -> None:
-    # Decoders allocate margins around each picture. The pixel limit must not count the margins.
+    # The pixel limit must not count the margins that decoders allocate around each picture.
     source = clip("clip.mkv", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30:d=0.1", "-c:v", codec)
     engine = RenderEngine(cards_dir, input_limits=InputLimits(max_pixels=320 * 180))
     assert render_clip(engine, source, ONLY_MAIN, tmp_path / "work").rendered.frames == 3

@@ -10,14 +10,14 @@ import pytest
 from anb_cli import streams
 
 MANY = "abcdefgh" * 50_000
-"""More bytes than a pipe holds."""
+"""A text with more bytes than fit into a pipe."""
 
-pytestmark = pytest.mark.timeout(20)  # a program that does not wait for the pipe would try to write forever
+pytestmark = pytest.mark.timeout(20)  # A program that does not wait for the pipe would try to write forever.
 
 
 @dataclass
 class Pipe:
-    """A non-blocking pipe. Its reader reads only while the program waits for the pipe."""
+    """A non-blocking pipe. The pipe's reader reads only while the program waits for the pipe."""
 
     reading: int
     writing: int

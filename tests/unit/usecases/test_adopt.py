@@ -1,4 +1,4 @@
-"""Tests of how a worker handles messages by which a bucket reports objects of other programs."""
+"""Tests how a worker adopts objects of other programs, which a bucket reports in messages."""
 
 import json
 from collections.abc import Callable

@@ -87,7 +87,7 @@ def test_the_cursor_stays_before_what_is_pending_and_is_where_the_next_start_beg
 
 
 def fail_to_read(reader: Follower, store: CountingStore, pending: JobEvent | None = None) -> None:
-    """Let the reader read the feed while the database is away. The database stays away."""
+    """Make the database unavailable, and let the reader read the feed. The database stays unavailable."""
     store.fault = AWAY
     with pytest.raises(Unavailable):
         reader.next(pending)

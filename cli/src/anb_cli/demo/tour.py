@@ -176,7 +176,7 @@ def _process(api: Api, video: Path, title: str, processed: Path, bar: Bar, *, cl
 
 
 def _steps(folder: Folder, video_id: str) -> dict[str, float]:
-    """Return the job's steps with durations in seconds, from the worker's log. An empty dict if the log has none."""
+    """Return the durations of the job's steps, in seconds, from the worker's log. Empty if the log lacks the job."""
     for line in (folder.logs / "worker-1.log").read_text().splitlines():
         try:
             record = json.loads(line)

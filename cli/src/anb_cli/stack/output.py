@@ -41,7 +41,7 @@ def run(*, workers: int, port: int | None, as_json: bool) -> None:
     Raises:
         OutputLost: stdout was closed, and the stack was stopped.
         StackTrouble: the stack can't start.
-        WrongUse: ANB_DRAIN_SECONDS can't be used.
+        WrongUse: ANB_DRAIN_SECONDS is not a valid number of seconds.
         ModuleNotFoundError: the API or the worker is not installed.
     """
     for module in PROGRAMS:

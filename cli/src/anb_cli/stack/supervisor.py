@@ -97,7 +97,7 @@ class Supervisor:
     `on_ready(url)` is called with the API's address as soon as the API responds.
 
     Raises:
-        WrongUse: ANB_DRAIN_SECONDS can't be used.
+        WrongUse: ANB_DRAIN_SECONDS is not a valid number of seconds.
     """
 
     def __init__(
@@ -311,7 +311,7 @@ def drain_seconds(environ: Mapping[str, str]) -> int:
     """Return ANB_DRAIN_SECONDS, or the default if the variable is not set.
 
     Raises:
-        WrongUse: a worker would refuse the value.
+        WrongUse: the value of ANB_DRAIN_SECONDS is one that a worker refuses.
     """
     given = environ.get("ANB_DRAIN_SECONDS") or str(DEFAULT_DRAIN)
     try:

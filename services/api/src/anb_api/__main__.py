@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(_: argparse.Namespace) -> None:
     settings = _settings(ApiSettings)
-    # The parser logs a warning for every malformed form. The response already informs the client.
+    # Do not log the parser's warnings about malformed forms, because the response informs the client.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     with (
         closing(open_store(settings)) as store,

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 from anb_api.problems import Stalled
 
 PATIENCE_SECONDS = 60.0
-"""The server checks the client's rate each time it has waited this long for the client, in seconds."""
+"""Duration of one measurement of the client's rate, counted in seconds of waiting for the client."""
 
 MIN_RATE = 8000
 """Minimum rate of an upload, in bytes per second. The server ends slower uploads, because each upload holds a slot."""
@@ -49,7 +49,7 @@ class Body:
             yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
-        """Run `work` on the body's chunks in a thread. If cancelled, stop the chunks and wait until `work` ends."""
+        """Run `work` on the body's chunks in a thread. If cancelled, end the iterator and wait until `work` ends."""
         running = self._loop.run_in_executor(executor, work, self.pieces())
         try:
             return await asyncio.shield(running)

@@ -28,7 +28,7 @@ WRITE_SECONDS = 30.0
 """Seconds after which the server aborts the connection of a client that does not read its response."""
 
 MAX_CONNECTIONS = 512
-"""Maximum number of connections of one process. On further connections, only `PROBE_PATHS` are served, else 503.
+"""Maximum number of connections of one process. Further connections get status 503, except for `PROBE_PATHS`.
 
 Connections beyond 2 * MAX_CONNECTIONS are aborted, because many systems allow a process only 1024 open files.
 """
@@ -50,7 +50,7 @@ The kernel sends no keepalive probes while the client has not acknowledged sent 
 
 
 class Guarded(H11Protocol):
-    """A connection that refuses slow requests, large requests and too many connections with problem details."""
+    """An HTTP connection that responds with problem details to slow or large requests, and if the server is full."""
 
     def __init__(
         self,

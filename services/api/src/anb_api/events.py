@@ -40,7 +40,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
         "JSON. The stream stays open until the status is terminal, so read it line by line.",
-        # Declare a string, because clients generated for an object would wait for the end of the stream to parse JSON.
+        # Declare a string, because for an object, generated clients would wait for the end of the stream.
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The client has seen all events and the status is terminal: do not reconnect."},

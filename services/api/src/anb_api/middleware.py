@@ -34,7 +34,7 @@ LINGER_BYTES = 32 * 1024 * 1024
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_PATHS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
-"""The API's paths begin with these strings. RequestMiddleware removes a prefix only in front of such a path."""
+"""Beginnings of the API's own paths. RequestMiddleware removes a path prefix only in front of one of them."""
 
 _log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from anb_api.problems import Busy
 
 SHARE = 3
-"""An owner may hold at most this multiple of the free slots, so that one owner can't take all slots.
+"""Maximum ratio of one owner's slots to the free slots, so that one owner can't take all slots.
 
 If only one owner uses the server, this owner can take 12 of 16 slots.
 """
@@ -27,7 +27,7 @@ class Slots:
 
     @contextmanager
     def taken(self, owner: str) -> Iterator[None]:
-        """Hold a slot for an owner.
+        """Take a slot for an owner until the `with` block ends.
 
         Raises:
             Busy: no slot is free, or the owner already holds as many slots as one owner may hold.
