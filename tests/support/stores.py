@@ -91,7 +91,7 @@ class InMemory:
     def dead_letters(self) -> Sequence[DeadLetter]:
         return [
             DeadLetter(str(kept.cause), kept.detail, kept.video_id, kept.generation, kept.message_id, kept.body)
-            for kept in self._kept.dead_letters
+            for kept in self._kept.letters
         ]
 
     def spoil(self, video_id: str) -> None:

@@ -145,7 +145,8 @@ class Reconciler:
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
         try:
-            record, attempts = await self._histories.of(video_id)
+            history = await self._histories.of(video_id)
+            record, attempts = history.record, history.attempts
             refusals: Mapping[str, Refusal] = {}
             if any(command_of(videojob, record) for videojob in videojobs):
                 record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
@@ -200,9 +201,9 @@ class Reconciler:
     ) -> tuple[Record | None, Sequence[Attempt], dict[str, Refusal]]:
         """Run the commands of the specs. Returns the record, the attempts, and the refusals by the VideoJob's UID."""
         refusals: dict[str, Refusal] = {}
-        record, attempts = self._store.history(video_id)
+        history = self._store.history(video_id)
         for videojob in videojobs:
-            command = command_of(videojob, record)
+            command = command_of(videojob, history.record)
             if command is None:
                 continue
             try:
@@ -215,8 +216,8 @@ class Reconciler:
                 self._on_command(command, "done")
                 _log.info("command done", command=command, video_id=video_id, videojob="/".join(videojob.key))
             # Read again, because the command, or another program, has changed the row.
-            record, attempts = self._store.history(video_id)
-        return record, attempts, refusals
+            history = self._store.history(video_id)
+        return history.record, history.attempts, refusals
 
     def _do(self, command: Command, videojob: VideoJob, video_id: str) -> None:
         spec = videojob.spec

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_cancelling_takes_the_lease_from_the_attempt(store: Store) -> None:
     assert not store.report_progress(lease, 0.5)
     assert not store.publish(lease, result(lease))
     assert not store.settle(lease, plan_interruption(lease.counters))
-    [attempt] = store.history(lease.video_id)[1]
+    [attempt] = store.history(lease.video_id).attempts
     assert attempt.ending is Ending.SUPERSEDED
     assert record_of(store, lease.video_id).job == job
 
@@ -91,7 +92,7 @@ def test_a_cancelled_unfinished_upload_loses_its_object_and_cannot_be_retried(ba
     key = begun.video.source_key
     assert backend.deletions() == [(key, "abandoned_upload", minutes) for minutes in TODAY_AND_TOMORROW]
     with pytest.raises(Conflict) as refused:
-        store.retry(begun.video.id)
+        store.retry(begun.video.id, by="ada")
     assert refused.value.code == "source_missing"
     backend.pass_time(DAY)
     assert store.end_expired_uploads(limit=10) == 0
@@ -101,7 +102,7 @@ def test_cancelling_a_finished_upload_keeps_its_object_for_a_retry(backend: Back
     video_id = uploaded(backend.store)
     backend.store.cancel(video_id)
     assert backend.deletions() == []
-    assert backend.store.retry(video_id).job.status is Status.UPLOADED
+    assert backend.store.retry(video_id, by="ada").job.status is Status.UPLOADED
 
 
 def test_a_terminal_job_cannot_be_cancelled(backend: Backend) -> None:
@@ -121,7 +122,7 @@ def test_a_retry_is_a_new_generation_with_everything_at_its_beginning(backend: B
     video_id = dead_lettered(store, backend)
     before = record_of(store, video_id).job
     assert before.error is not None
-    record = store.retry(video_id)
+    record = store.retry(video_id, by="ada")
     assert record == store.get(video_id)
     job = record.job
     assert (job.status, job.generation, job.counters) == (Status.UPLOADED, before.generation + 1, Counters())
@@ -133,7 +134,7 @@ def test_a_retry_is_a_new_generation_with_everything_at_its_beginning(backend: B
 def test_failures_before_a_retry_do_not_count_after_it(backend: Backend) -> None:
     store = backend.store
     video_id = dead_lettered(store, backend)
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     assert fail(store, claim(store, video_id))
     job = record_of(store, video_id).job
     assert (job.status, job.counters.failures) == (Status.PROCESSING, 1)
@@ -141,7 +142,7 @@ def test_failures_before_a_retry_do_not_count_after_it(backend: Backend) -> None
 
 def test_a_message_from_before_the_retry_wakes_nothing(store: Store) -> None:
     video_id = failed(store)
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     old = store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
     assert old == Dropped(Reason.OLDER_GENERATION)
     assert claim(store, video_id).generation == 2
@@ -150,7 +151,7 @@ def test_a_message_from_before_the_retry_wakes_nothing(store: Store) -> None:
 def test_a_retried_video_is_processed_and_its_source_is_never_scheduled_for_deletion(backend: Backend) -> None:
     store = backend.store
     video_id = failed(store)
-    record = store.retry(video_id)
+    record = store.retry(video_id, by="ada")
     lease = claim(store, video_id)
     assert store.publish(lease, result(lease))
     scheduled = {one.key for one in backend.deletions()}
@@ -163,7 +164,7 @@ def test_only_what_ended_without_a_result_can_be_retried(store: Store) -> None:
     for video_id in (processed(store), uploaded(store), processing(store).video_id, uploading(store).video.id):
         before = store.get(video_id)
         with pytest.raises(Conflict) as refused:
-            store.retry(video_id)
+            store.retry(video_id, by="ada")
         assert refused.value.code == "wrong_status"
         assert store.get(video_id) == before
 
@@ -172,19 +173,20 @@ def test_a_receipt_is_written_with_the_command_and_stays_whatever_is_done_afterw
     first, second, third = ({"generation": number, "retry": "a", "cancel": None} for number in (1, 2, 3))
     video_id = uploaded(store)
     assert store.cancel(video_id, receipts={"one": first}).job.receipts == {"one": first}
-    store.retry(video_id, receipts={"two": second})
+    store.retry(video_id, by="ada", receipts={"two": second})
     assert reject(store, claim(store, video_id))
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     store.cancel(video_id)
     assert record_of(store, video_id).job.receipts == {"one": first, "two": second}
-    store.retry(video_id, receipts={"one": third})
-    assert store.histories([video_id])[video_id][0] == record_of(store, video_id)
+    store.retry(video_id, by="ada", receipts={"one": third})
+    assert store.histories([video_id])[video_id].record == record_of(store, video_id)
     assert record_of(store, video_id).job.receipts == {"one": third, "two": second}
 
 
 def test_a_command_that_is_refused_leaves_no_receipt(store: Store) -> None:
     waiting, over = uploaded(store), processed(store)
-    for command, video_id in ((store.retry, waiting), (store.retry, over), (store.cancel, over)):
+    retry = partial(store.retry, by="ada")
+    for command, video_id in ((retry, waiting), (retry, over), (store.cancel, over)):
         with pytest.raises(Conflict):
             command(video_id, receipts={"one": {"generation": 1}})
         assert record_of(store, video_id).job.receipts == {}
@@ -192,22 +194,25 @@ def test_a_command_that_is_refused_leaves_no_receipt(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [Store.cancel, Store.retry, lambda store, video_id: store.delete(video_id, grace=DAY)],
+    [
+        lambda store, video_id: store.cancel(video_id),
+        lambda store, video_id: store.retry(video_id, by="ada"),
+        lambda store, video_id: store.delete(video_id, by="ada", grace=DAY),
+    ],
     ids=["cancel", "retry", "delete"],
 )
 def test_what_is_unknown_or_deleted_is_not_found(store: Store, command: Callable[[Store, str], object]) -> None:
     deleted = uploaded(store)
-    store.delete(deleted, grace=DAY)
-    calls = {Store.cancel: store.cancel, Store.retry: store.retry}
+    store.delete(deleted, by="ada", grace=DAY)
     for video_id in (deleted, "unknown"):
         with pytest.raises(NotFound) as refused:
-            calls[command](video_id) if command in calls else command(store, video_id)
+            command(store, video_id)
         assert refused.value.code == "video_not_found"
 
 
 def test_deleting_a_video_under_way_cancels_it(store: Store) -> None:
     lease = processing(store)
-    store.delete(lease.video_id, grace=DAY)
+    store.delete(lease.video_id, by="ada", grace=DAY)
     assert not store.renew(lease, duration=LEASE)
     assert not store.publish(lease, result(lease))
     message = store.claim(lease.video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
@@ -223,7 +228,7 @@ def test_the_objects_of_a_deleted_video_are_due_after_the_grace(backend: Backend
     lease = claim(store, interrupted.video_id)
     assert store.publish(lease, result(lease))
     source = record_of(store, lease.video_id).video.source_key
-    store.delete(lease.video_id, grace=2 * DAY)
+    store.delete(lease.video_id, by="ada", grace=2 * DAY)
     tombstones = {one for one in backend.deletions() if one.reason == "tombstone"}
     two_days = 2 * 24 * 60
     assert tombstones == {
@@ -245,7 +250,7 @@ def test_nothing_of_a_video_is_due_for_deletion_while_it_is_current(backend: Bac
 
 def test_deleting_leaves_nothing_to_send(store: Store) -> None:
     video_id = uploaded(store)
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     assert due(store) == []
 
 
@@ -253,8 +258,8 @@ def test_every_command_makes_the_version_grow(store: Store) -> None:
     video_id = uploaded(store)
     versions = [record_of(store, video_id).job.version]
     versions.append(store.cancel(video_id).job.version)
-    versions.append(store.retry(video_id).job.version)
-    store.delete(video_id, grace=DAY)
+    versions.append(store.retry(video_id, by="ada").job.version)
+    store.delete(video_id, by="ada", grace=DAY)
     versions.append(store.events_after(0)[-1].version)
     assert versions == sorted(set(versions))
 
@@ -263,5 +268,5 @@ def test_completing_what_a_retry_follows_is_still_known(store: Store) -> None:
     video_id = uploaded(store)
     sent(store, video_id)
     store.cancel(video_id)
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     assert store.complete_upload(video_id, SOURCE).job.generation == 2

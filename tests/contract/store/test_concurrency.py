@@ -66,7 +66,7 @@ def test_of_eight_claims_exactly_one_gets_the_job(backend: Backend) -> None:
     assert sum(isinstance(answer, Claimed) for answer in answers) == 1
     assert answers.count(Dropped(Reason.LEASED)) == THREADS - 1
     assert record_of(backend.store, video_id).job.fence == 1
-    assert len(backend.store.history(video_id)[1]) == 1
+    assert len(backend.store.history(video_id).attempts) == 1
 
 
 def test_an_expired_lease_is_lost_once_however_many_notice_it(backend: Backend) -> None:
@@ -87,7 +87,7 @@ def test_an_expired_lease_is_lost_once_however_many_notice_it(backend: Backend) 
     assert len(taken) <= 1
     assert swept or taken
     assert record_of(store, lost.video_id).job.counters == Counters(lost=1)
-    assert [attempt.ending for attempt in store.history(lost.video_id)[1]].count(Ending.LOST) == 1
+    assert [attempt.ending for attempt in store.history(lost.video_id).attempts].count(Ending.LOST) == 1
 
 
 def test_a_result_and_a_cancellation_exclude_one_another(backend: Backend) -> None:

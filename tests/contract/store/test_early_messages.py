@@ -63,10 +63,10 @@ def test_a_message_that_wakes_no_worker_for_another_reason_adds_no_message(backe
         case "over":
             video_id = processed(store)
         case "deleted":
-            store.delete(video_id := uploaded(store), grace=DAY)
+            store.delete(video_id := uploaded(store), by="ada", grace=DAY)
         case _:
             store.cancel(video_id := uploaded(store))
-            store.retry(video_id)
+            store.retry(video_id, by="ada")
             sent(store, video_id)
     before = due(store)
     assert isinstance(deliver(store, video_id), Dropped)

@@ -35,7 +35,7 @@ def test_what_only_the_log_may_say_of_an_attempt_is_kept_beside_it(store: Store)
     lease = processing(store)
     problem = Problem("bucket_unavailable", "The bucket did not answer.", "http://secret.host:9000 refuses")
     assert store.settle(lease, plan_outage(lease.counters, problem, POLICY, jitter=0.5))
-    [attempt] = store.history(lease.video_id)[1]
+    [attempt] = store.history(lease.video_id).attempts
     assert attempt.error == problem
     assert attempt.error.detail == problem.detail
 
@@ -46,7 +46,7 @@ def test_a_published_result_is_current_and_ends_everything(store: Store) -> None
     job = record_of(store, lease.video_id).job
     assert (job.status, job.result, job.progress, job.error) == (Status.PROCESSED, result(lease), 1.0, None)
     assert (job.lease_owner, job.lease_expires_at, job.worker) == (None, None, None)
-    [attempt] = store.history(lease.video_id)[1]
+    [attempt] = store.history(lease.video_id).attempts
     assert attempt.ending is Ending.PROCESSED
     assert attempt.ended_at is not None
     assert due(store) == []
@@ -111,7 +111,7 @@ def test_a_failure_makes_the_job_wait_for_its_backoff(backend: Backend) -> None:
 def test_an_attempt_that_failed_tells_why_though_its_job_goes_on(store: Store) -> None:
     lease = processing(store)
     assert fail(store, lease)
-    [attempt] = store.history(lease.video_id)[1]
+    [attempt] = store.history(lease.video_id).attempts
     assert (attempt.ending, attempt.error) == (Ending.FAILED, PROBLEM)
     event = store.events_after(0)[-1]
     assert (event.kind, event.status, event.error) == (EventKind.ATTEMPT, Status.PROCESSING, PROBLEM)

@@ -26,7 +26,7 @@ def test_the_feed_tells_the_whole_story_in_order(store: Store) -> None:
     assert interrupt(store, first)
     second = claim(store, video_id)
     assert store.publish(second, result(second))
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     events = store.events_after(0)
     assert [(event.kind, event.status) for event in events] == [
         (EventKind.STATUS, Status.UPLOADING),
@@ -54,8 +54,8 @@ def test_the_event_is_the_last_statement_of_its_transaction(sql: Sql) -> None:
     lease = claim(store, lost.video_id)
     assert fail(store, lease)
     store.cancel(lease.video_id)
-    store.retry(lease.video_id)
-    store.delete(lease.video_id, grace=DAY)
+    store.retry(lease.video_id, by="ada")
+    store.delete(lease.video_id, by="ada", grace=DAY)
     store.abandon_upload(uploading(store).video.id)
     assert sql.check_events_come_last() == len(store.events_after(0)) == 11
 

@@ -15,12 +15,12 @@ def superseded_by_cancel(backend: Backend, lease: Lease) -> None:
 
 
 def superseded_by_delete(backend: Backend, lease: Lease) -> None:
-    backend.store.delete(lease.video_id, grace=DAY)
+    backend.store.delete(lease.video_id, by="ada", grace=DAY)
 
 
 def superseded_by_retry(backend: Backend, lease: Lease) -> None:
     backend.store.cancel(lease.video_id)
-    backend.store.retry(lease.video_id)
+    backend.store.retry(lease.video_id, by="ada")
 
 
 def superseded_by_another_attempt(backend: Backend, lease: Lease) -> None:
@@ -65,7 +65,7 @@ def test_an_old_fence_changes_nothing(backend: Backend, supersede: Callable[[Bac
     def state() -> object:
         return (
             store.listing(owner=None),
-            store.history(lease.video_id)[1],
+            store.history(lease.video_id).attempts,
             store.last_event_id(),
             backend.deletions(),
             backend.dead_letters(),

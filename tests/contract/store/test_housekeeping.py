@@ -158,7 +158,7 @@ def test_only_jobs_that_wait_for_a_message_are_sent_anew(backend: Backend) -> No
     processed(store)
     failed(store)
     store.cancel(uploaded(store))
-    store.delete(uploaded(store), grace=DAY)
+    store.delete(uploaded(store), by="ada", grace=DAY)
     assert fail(store, processing(store))
     leased = processing(store)
     backend.pass_time(30 * SECOND)
@@ -225,7 +225,7 @@ def test_what_is_due_longest_is_deleted_first(backend: Backend) -> None:
 
 
 def test_having_deleted_nothing_leaves_what_is_to_be_deleted(backend: Backend) -> None:
-    backend.store.delete(processed(backend.store), grace=DAY)
+    backend.store.delete(processed(backend.store), by="ada", grace=DAY)
     before = backend.deletions()
     backend.store.deletion_done([])
     assert backend.deletions() == before != []
@@ -234,34 +234,34 @@ def test_having_deleted_nothing_leaves_what_is_to_be_deleted(backend: Backend) -
 def test_a_deleted_video_is_purged_once_its_objects_are_gone(backend: Backend) -> None:
     store = backend.store
     video_id = processed(store)
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     message = {"generation": 1, "attempt_id": "a", "worker": "w", "lease": LEASE, "policy": POLICY}
-    assert store.purge(events_before=30 * DAY, limit=10) == 0
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 0
     backend.pass_time(DAY + MINUTE)
     held = store.hold_deletions(limit=10, hold=MINUTE)
-    assert store.purge(events_before=30 * DAY, limit=10) == 0
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 0
     assert store.claim(video_id, **message) == Dropped(Reason.DELETED)  # type: ignore[arg-type]
     store.deletion_done(held)
-    assert store.purge(events_before=30 * DAY, limit=10) == 1
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 1
     assert store.claim(video_id, **message) == Unknown()  # type: ignore[arg-type]
-    assert store.purge(events_before=30 * DAY, limit=10) == 0
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 0
 
 
 def test_a_deleted_video_without_objects_is_recognised_until_its_grace_is_over(backend: Backend) -> None:
     store = backend.store
     new = new_video(owned=False)
     store.submit_existing(new, SOURCE)
-    store.delete(new.id, grace=DAY)
-    assert store.purge(events_before=30 * DAY, limit=10) == 0
+    store.delete(new.id, by="ada", grace=DAY)
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 0
     backend.pass_time(DAY)
-    assert store.purge(events_before=30 * DAY, limit=10) == 1
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 1
 
 
 def test_living_videos_are_never_purged(backend: Backend) -> None:
     store = backend.store
     videos = [uploaded(store), processed(store), failed(store), processing(store).video_id]
     backend.pass_time(300 * DAY)
-    store.purge(events_before=DAY, limit=100)
+    store.purge(events_before=DAY, dead_letters_before=DAY, limit=100)
     assert all(store.get(video_id) for video_id in videos)
 
 
@@ -270,7 +270,7 @@ def test_old_events_are_purged_and_new_ones_stay(backend: Backend) -> None:
     uploading(store)
     backend.pass_time(DAY)
     kept = uploading(store)
-    assert store.purge(events_before=HOUR, limit=10) == 1
+    assert store.purge(events_before=HOUR, dead_letters_before=DAY, limit=10) == 1
     assert [event.video_id for event in store.events_after(0)] == [kept.video.id]
 
 
@@ -279,7 +279,7 @@ def test_a_purge_is_capped(backend: Backend) -> None:
     for _ in range(3):
         uploading(store)
     backend.pass_time(DAY)
-    assert [store.purge(events_before=HOUR, limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [store.purge(events_before=HOUR, dead_letters_before=DAY, limit=2) for _ in range(3)] == [2, 1, 0]
 
 
 def test_expired_keys_are_purged_and_others_stay(backend: Backend) -> None:
@@ -287,7 +287,7 @@ def test_expired_keys_are_purged_and_others_stay(backend: Backend) -> None:
     uploading(store, idempotency=Idempotency("short", HOUR))
     uploading(store, idempotency=Idempotency("long", 3 * DAY))
     backend.pass_time(DAY)
-    assert store.purge(events_before=30 * DAY, limit=10) == 1
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 1
 
 
 @pytest.mark.parametrize("table", ["videos", "jobs"])
@@ -296,12 +296,12 @@ def test_a_purge_does_not_wait_for_a_video_that_somebody_holds(postgresql: Sql, 
     for _ in range(2):
         new = new_video(owned=False)
         store.submit_existing(new, SOURCE)
-        store.delete(new.id, grace=DAY)
+        store.delete(new.id, by="ada", grace=DAY)
     postgresql.pass_time(DAY)
     with postgresql.database.transaction() as connection:
         connection.exec_driver_sql(f"SELECT FROM {table} LIMIT 1 FOR UPDATE")
-        assert store.purge(events_before=30 * DAY, limit=10) == 1
-    assert store.purge(events_before=30 * DAY, limit=10) == 1
+        assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 1
+    assert store.purge(events_before=30 * DAY, dead_letters_before=DAY, limit=10) == 1
 
 
 def test_one_process_at_a_time_does_what_is_exclusive(backend: Backend) -> None:

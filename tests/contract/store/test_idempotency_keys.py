@@ -92,7 +92,7 @@ def test_the_key_of_an_upload_that_will_never_be_finished_is_free_again(backend:
         case "cancel":
             store.cancel(video_id)
         case "delete":
-            store.delete(video_id, grace=DAY)
+            store.delete(video_id, by="ada", grace=DAY)
         case _:
             backend.pass_time(2 * MINUTE)
             store.end_expired_uploads(limit=10)
@@ -109,5 +109,5 @@ def test_the_key_of_a_cancelled_video_still_replays_it(store: Store) -> None:
 def test_deleting_a_video_frees_its_key(store: Store) -> None:
     video_id = uploading(store, idempotency=KEY).video.id
     store.complete_upload(video_id, SOURCE, fingerprint="f1")
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     assert isinstance(store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY), Record)

@@ -36,7 +36,7 @@ def test_a_claim_begins_an_attempt_with_a_new_fence_and_a_key_of_its_own(store: 
     assert job.lease_expires_at is not None
     assert LEASE - 30 * SECOND < job.lease_expires_at - store.now() <= LEASE
     assert lease.result_key == f"processed/{video_id}/1-{lease.attempt_id}.mp4"
-    [attempt] = store.history(video_id)[1]
+    [attempt] = store.history(video_id).attempts
     assert (attempt.id, attempt.worker, attempt.ended_at) == (lease.attempt_id, "worker-1", None)
 
 
@@ -51,7 +51,7 @@ def test_claiming_again_under_the_same_id_changes_nothing_and_gives_the_same_lea
     assert isinstance(first, Claimed)
     assert second == Claimed(first.lease, record)
     assert (record_of(store, video_id), store.last_event_id()) == (record, last)
-    assert len(store.history(video_id)[1]) == 1
+    assert len(store.history(video_id).attempts) == 1
 
 
 def test_a_claim_fulfils_the_promise_to_send(store: Store) -> None:

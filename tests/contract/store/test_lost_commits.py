@@ -105,7 +105,7 @@ def test_a_claim_is_held_though_the_answer_to_its_commit_was_lost(
     assert proxy.cuts == 1
     assert isinstance(claimed, Claimed)
     assert claimed.record == postgresql.store.get(video_id)
-    assert len(postgresql.store.history(video_id)[1]) == 1
+    assert len(postgresql.store.history(video_id).attempts) == 1
     assert far.publish(claimed.lease, result(claimed.lease))
 
 

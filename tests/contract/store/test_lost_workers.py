@@ -20,7 +20,7 @@ def test_taking_over_an_expired_lease_ends_the_old_attempt_as_lost(backend: Back
     assert taken.counters == Counters(lost=1)
     job = record_of(store, lost.video_id).job
     assert (job.counters, job.worker, job.attempts) == (Counters(lost=1), "worker-2", 2)
-    assert [attempt.ending for attempt in store.history(lost.video_id)[1]] == [Ending.LOST, None]
+    assert [attempt.ending for attempt in store.history(lost.video_id).attempts] == [Ending.LOST, None]
     assert {one.key for one in backend.deletions()} == {lost.result_key}
 
 

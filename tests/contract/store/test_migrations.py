@@ -243,7 +243,7 @@ def test_receipts_are_the_same_to_this_program_and_to_the_one_before_it(sql: Sql
         assert connection.execute(kept, {"id": video_id}).one() == (ours, ours)
         connection.execute(write.bindparams(bindparam("written", type_=JSON)), {"id": video_id, "written": theirs})
     assert record_of(store, video_id).job.receipts == theirs
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     with sql.database.transaction() as connection:
         assert connection.execute(kept, {"id": video_id}).one() == (theirs, theirs)
 

@@ -92,7 +92,7 @@ def test_a_newer_obligation_is_not_held_by_the_older_ones_relay(store: Store) ->
     video_id = uploaded(store)
     store.hold_outbox(limit=10, hold=HOUR)
     store.cancel(video_id)
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     assert due(store) == [video_id]
 
 
@@ -101,7 +101,7 @@ def test_a_job_has_at_most_one_message_in_the_outbox(backend: Backend) -> None:
     video_id = uploaded(store)
     for _ in range(3):
         store.cancel(video_id)
-        store.retry(video_id)
+        store.retry(video_id, by="ada")
         backend.pass_time(HOUR)
         store.requeue_unclaimed(enqueued_before=SECOND, not_on="x", limit=10)
         assert due(store) == [video_id]
@@ -131,9 +131,9 @@ def test_noting_a_video_that_is_gone_harms_nothing(backend: Backend) -> None:
     store = backend.store
     video_id = uploaded(store)
     [entry] = store.hold_outbox(limit=10, hold=MINUTE)
-    store.delete(video_id, grace=timedelta(0))
+    store.delete(video_id, by="ada", grace=timedelta(0))
     store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
-    store.purge(events_before=DAY, limit=10)
+    store.purge(events_before=DAY, dead_letters_before=DAY, limit=10)
     store.mark_sent(entry, broker="queue")
     store.mark_unsent(entry, delay=SECOND)
     assert store.hold_outbox(limit=10, hold=MINUTE) == []
@@ -141,6 +141,6 @@ def test_noting_a_video_that_is_gone_harms_nothing(backend: Backend) -> None:
 
 def test_a_retry_sends_the_new_generation(store: Store) -> None:
     video_id = failed(store)
-    store.retry(video_id)
+    store.retry(video_id, by="ada")
     [entry] = store.hold_outbox(limit=10, hold=MINUTE)
     assert entry.generation == 2

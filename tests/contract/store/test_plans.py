@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from anb_core.adapters.system import new_id
+from anb_core.domain.dead_letters import DeadLetterFilter, DeadLetterPage
 from anb_core.domain.errors import NotFound
 from anb_core.domain.model import Counters, Lease
 from anb_core.domain.status import Status
@@ -28,6 +29,8 @@ READ_IN_ORDER = {
     "ix_jobs_lease_expires_at",
     "pk_job_events",
     "ix_object_deletions_video_id",
+    "ix_dead_letters_created_at",
+    "ix_dead_letters_open",
 }
 """Indexes that a query may read from the beginning or the end, up to a limit, instead of looking up a key.
 
@@ -95,8 +98,11 @@ def _multiplied() -> Iterator[str]:
         " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
     )
     yield (
-        f"INSERT INTO dead_letters (cause, detail, message_id, created_at) {numbers}"
-        "SELECT 'unreadable', '', 'm' || i, 1 FROM n"
+        f"INSERT INTO dead_letters (cause, detail, video_id, generation, message_id, body, created_at,"
+        f" resolution, resolved_at) {numbers}"
+        "SELECT 'failures', '', 'v' || i, 1, 'm' || i, '{}', created_at + i * 60000,"
+        " CASE WHEN i % 60 > 0 THEN 'redriven' END, CASE WHEN i % 60 > 0 THEN created_at + i * 60000 END"
+        " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
     )
 
 
@@ -160,8 +166,8 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         fail(store, lease)
         store.claim("v80", generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY)
         store.cancel("v70")
-        store.retry("v60")
-        store.delete("v1", grace=DAY)
+        store.retry("v60", by="ada")
+        store.delete("v1", by="ada", grace=DAY)
         with pytest.raises(NotFound):
             store.complete_upload("none", SOURCE)
         store.complete_upload("v90", SOURCE)
@@ -175,8 +181,19 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.requeue_unclaimed(not_on="queue", limit=10)
         store.requeue_overdue(slack=MINUTE, limit=10)
         store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
-        store.purge(events_before=DAY, limit=10)
+        store.purge(events_before=DAY, dead_letters_before=DAY, limit=10)
         store.events_after(MANY - 10, limit=10)
         store.events_after(0, video_id="v1")
         store.last_event_id()
+        opened = DeadLetterPage(store.now(), MANY)
+        for wanted in (DeadLetterFilter(), DeadLetterFilter(state="all"), DeadLetterFilter(since=store.now())):
+            store.dead_letters(wanted)
+            store.dead_letters(wanted, after=opened)
+        store.dead_letter(7)
+        store.receive_dead_letter(message_id="new", body="{}", video_id="v160", generation=1, policy=POLICY)
+        ids = {one.video_id: one.id for one in store.dead_letters(DeadLetterFilter())}
+        store.redrive_dead_letter(ids["v120"], by="ada")
+        store.discard_dead_letter(ids["v180"], by="ada", reason="")
+        store.open_dead_letters()
+        store.mark_announced([one.id for one in store.unannounced_dead_letters(limit=10)])
     assert scans == []

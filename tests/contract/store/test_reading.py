@@ -73,10 +73,10 @@ def test_a_listing_can_be_narrowed_to_statuses(store: Store, owner: str | None) 
 
 def test_a_deleted_video_is_nowhere_to_be_found(store: Store) -> None:
     lease = processing(store)
-    store.delete(lease.video_id, grace=DAY)
+    store.delete(lease.video_id, by="ada", grace=DAY)
     assert store.get(lease.video_id) is None
     assert store.listing(owner=None) == []
-    assert store.history(lease.video_id)[1] == []
+    assert store.history(lease.video_id).attempts == ()
     assert store.count_by_status() == {}
 
 
@@ -84,14 +84,14 @@ def test_attempts_are_told_in_their_order(store: Store) -> None:
     first = processing(store)
     assert interrupt(store, first)
     second = claim(store, first.video_id, worker="worker-2")
-    attempts = store.history(first.video_id)[1]
+    attempts = store.history(first.video_id).attempts
     assert [attempt.id for attempt in attempts] == [first.attempt_id, second.attempt_id]
     assert [(attempt.worker, attempt.fence, attempt.ending) for attempt in attempts] == [
         ("worker-1", 1, "interrupted"),
         ("worker-2", 2, None),
     ]
     assert [attempt.result_key for attempt in attempts] == [first.result_key, second.result_key]
-    assert store.history("unknown")[1] == []
+    assert store.history("unknown").attempts == ()
 
 
 def test_several_histories_are_told_at_once_each_with_its_own_attempts(store: Store) -> None:
@@ -99,13 +99,13 @@ def test_several_histories_are_told_at_once_each_with_its_own_attempts(store: St
     assert interrupt(store, tried_twice)
     second = claim(store, tried_twice.video_id, worker="worker-2")
     tried_once = processing(store)
-    store.delete(deleted.video_id, grace=DAY)
+    store.delete(deleted.video_id, by="ada", grace=DAY)
     ids = [tried_twice.video_id, waiting, deleted.video_id, tried_once.video_id, "unknown"]
     histories = store.histories(ids)
-    assert {video_id: record for video_id, (record, _) in histories.items()} == {
+    assert {video_id: history.record for video_id, history in histories.items()} == {
         video_id: store.get(video_id) for video_id in ids
     }
-    assert {video_id: [attempt.id for attempt in attempts] for video_id, (_, attempts) in histories.items()} == {
+    assert {video_id: [attempt.id for attempt in found.attempts] for video_id, found in histories.items()} == {
         tried_twice.video_id: [tried_twice.attempt_id, second.attempt_id],
         waiting: [],
         deleted.video_id: [],

@@ -49,6 +49,7 @@ LEASE = timedelta(seconds=75)
 LIFETIME = timedelta(seconds=75)
 HOLD = timedelta(seconds=45)
 GRACE = timedelta(hours=3, seconds=15)
+AGE = timedelta(hours=4, seconds=15)
 POLICY = RetryPolicy(backoff_base=timedelta(seconds=40), backoff_cap=timedelta(seconds=200))
 KEY = Idempotency("key", timedelta(hours=1, seconds=15))
 SOURCES = [Source(1, "aa"), Source(2)]
@@ -155,11 +156,11 @@ class Stores(RuleBasedStateMachine):
 
     @rule(video_id=videos, receipts=receipts)
     def retry(self, video_id: str, receipts: Receipts | None) -> None:
-        self.pair.both(lambda store: store.retry(video_id, receipts=receipts))
+        self.pair.both(lambda store: store.retry(video_id, by="ada", receipts=receipts))
 
     @rule(video_id=videos)
     def delete(self, video_id: str) -> None:
-        self.pair.both(lambda store: store.delete(video_id, grace=GRACE))
+        self.pair.both(lambda store: store.delete(video_id, by="ada", grace=GRACE))
 
     @rule(target=leases, video_id=videos, generation=st.sampled_from([None, 1, 2]))
     def claim(self, video_id: str, generation: int | None) -> Lease | MultipleResults[Lease]:
@@ -239,7 +240,9 @@ class Stores(RuleBasedStateMachine):
 
     @rule()
     def purge(self) -> None:
-        self.pair.both(lambda store: store.purge(events_before=timedelta(hours=2, seconds=15), limit=1000))
+        self.pair.both(
+            lambda store: store.purge(events_before=timedelta(hours=2, seconds=15), dead_letters_before=AGE, limit=1000)
+        )
 
     @invariant()
     def both_tell_the_same(self) -> None:
@@ -281,7 +284,7 @@ class Stores(RuleBasedStateMachine):
 
 def _attempts_of(video_id: str) -> Callable[[Store], list[object]]:
     return lambda store: [
-        (one.id, one.fence, one.generation, one.ending, one.error) for one in store.history(video_id)[1]
+        (one.id, one.fence, one.generation, one.ending, one.error) for one in store.history(video_id).attempts
     ]
 
 

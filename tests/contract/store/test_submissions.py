@@ -36,7 +36,7 @@ def _abandoned(store: Store) -> Video:
 def _deleted(store: Store) -> Video:
     video_id = uploaded(store)
     video = record_of(store, video_id).video
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     return video
 
 
@@ -69,7 +69,7 @@ def test_an_existing_object_of_another_owner_is_shown_as_it_is(store: Store) -> 
 
 def test_a_deleted_video_is_not_submitted_again(store: Store) -> None:
     video_id = uploaded(store)
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     with pytest.raises(NotFound):
         store.submit_existing(new_video(video_id), SOURCE)
 
@@ -79,7 +79,7 @@ def test_an_object_that_is_not_ours_is_never_deleted(backend: Backend) -> None:
     rejected = new_video(owned=False)
     store.submit_existing(rejected, SOURCE)
     assert reject(store, claim(store, rejected.id))
-    store.delete(rejected.id, grace=DAY)
+    store.delete(rejected.id, by="ada", grace=DAY)
     cancelled = new_video(owned=False)
     store.begin_upload(cancelled, lifetime=MINUTE)
     store.cancel(cancelled.id)

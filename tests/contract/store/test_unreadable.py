@@ -10,7 +10,7 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.errors import AnbError, Unreadable
 from anb_core.domain.model import Scope, Token
 from anb_core.domain.status import Status
-from anb_core.ports.store import Page, Store
+from anb_core.ports.store import History, Page, Store
 from tests.support.given import (
     DAY,
     HOUR,
@@ -48,8 +48,8 @@ def test_a_video_that_cannot_be_read_says_so_when_it_is_asked_for(backend: Backe
         lambda: store.get(video_id),
         lambda: store.history(video_id),
         lambda: store.cancel(video_id),
-        lambda: store.retry(video_id),
-        lambda: store.delete(video_id, grace=DAY),
+        lambda: store.retry(video_id, by="ada"),
+        lambda: store.delete(video_id, by="ada", grace=DAY),
         lambda: store.complete_upload(video_id, SOURCE),
         lambda: store.claim(video_id, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY),
         lambda: store.report_progress(lease, 0.5),
@@ -89,8 +89,8 @@ def test_histories_of_the_others_are_told(backend: Backend) -> None:
     good, bad = processed(store), spoiled(backend, processed(store))
     histories = store.histories([good, bad, "unknown"])
     assert set(histories) == {good, "unknown"}
-    assert len(histories[good][1]) == 1
-    assert histories["unknown"] == (None, [])
+    assert len(histories[good].attempts) == 1
+    assert histories["unknown"] == History()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])
@@ -124,7 +124,7 @@ def test_it_is_counted_sent_and_purged_like_the_others(backend: Backend) -> None
     store = backend.store
     bad = spoiled(backend, uploaded(store))
     deleted = uploaded(store)
-    store.delete(deleted, grace=timedelta(0))
+    store.delete(deleted, by="ada", grace=timedelta(0))
     spoiled(backend, deleted)
     assert store.count_by_status() == {Status.UPLOADED: 1}
     sent(store, bad)
@@ -133,7 +133,7 @@ def test_it_is_counted_sent_and_purged_like_the_others(backend: Backend) -> None
     assert store.requeue_overdue(slack=MINUTE, limit=10) == 1
     assert due(store) == [bad]
     store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
-    assert store.purge(events_before=DAY, limit=10) == 1
+    assert store.purge(events_before=DAY, dead_letters_before=DAY, limit=10) == 1
 
 
 DAMAGES = {
@@ -154,7 +154,7 @@ def test_whatever_of_it_cannot_be_read(sql: Sql, damage: str) -> None:
     where = "id" if table == "videos" else "video_id"
     change(sql, f"UPDATE {table} SET {column} = :value WHERE {where} = :id", value=value, id=bad)  # noqa: S608 - constants
     assert ids(store) == [good]
-    for ask in (store.get, store.history, lambda bad: store.delete(bad, grace=DAY)):
+    for ask in (store.get, store.history, lambda bad: store.delete(bad, by="ada", grace=DAY)):
         with pytest.raises(Unreadable):
             ask(bad)
     assert set(store.histories([good, bad])) == {good}
@@ -210,7 +210,7 @@ def test_events_of_an_unknown_kind_are_passed_over(lax: Sql) -> None:
     video_id = uploaded(store)
     for _ in range(4):
         store.cancel(video_id)
-        store.retry(video_id)
+        store.retry(video_id, by="ada")
     everything = store.events_after(0)
     odd = {everything[number].id for number in (2, 3, 5, 9)}
     for number, event_id in enumerate(odd):

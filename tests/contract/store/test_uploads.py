@@ -100,7 +100,7 @@ def test_an_upload_that_was_cancelled_cannot_be_completed(store: Store) -> None:
 
 def test_an_upload_that_was_deleted_or_never_began_is_not_found(store: Store) -> None:
     video_id = uploading(store).video.id
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     for unknown in (video_id, "unknown"):
         with pytest.raises(NotFound) as refused:
             store.complete_upload(unknown, SOURCE)
@@ -196,7 +196,7 @@ def test_an_id_that_is_taken_is_refused(store: Store) -> None:
 
 def test_the_id_of_a_deleted_video_is_taken(store: Store) -> None:
     video_id = uploading(store).video.id
-    store.delete(video_id, grace=DAY)
+    store.delete(video_id, by="ada", grace=DAY)
     with pytest.raises(Conflict) as refused:
         store.begin_upload(new_video(video_id), lifetime=MINUTE)
     assert refused.value.code == "video_exists"

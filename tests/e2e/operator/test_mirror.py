@@ -69,7 +69,7 @@ def test_a_mirror_that_is_edited_or_deleted_by_hand_heals(served: Site) -> None:
 def test_a_deleted_video_takes_its_mirror_along(served: Site) -> None:
     video_id = processed(served.store)
     served.phase(video_id, "processed")
-    served.store.delete(video_id, grace=DAY)
+    served.store.delete(video_id, by="ada", grace=DAY)
     eventually(lambda: video_id not in served.videojobs(), every=0.2)
 
 

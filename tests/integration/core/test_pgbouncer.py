@@ -78,7 +78,8 @@ def test_clients_that_share_connections_never_mix_up_their_data(clients: list[Sq
 
     store = clients[0]
     for owner, video_id, failures in done:
-        record, attempts = store.history(video_id)
+        history = store.history(video_id)
+        record, attempts = history.record, history.attempts
         assert record is not None
         assert (record.video.owner, record.job.status) == (owner, Status.PROCESSED)
         assert record.job.counters.failures == failures

@@ -171,7 +171,7 @@ class Site:
 
     def results(self, video_id: str) -> list[str]:
         """Return the keys of a video's results in the bucket, including results of earlier attempts."""
-        keys = [attempt.result_key for attempt in self.parts.store.history(video_id)[1]]
+        keys = [attempt.result_key for attempt in self.parts.store.history(video_id).attempts]
         return [key for key in keys if self.parts.objects.head(key)]
 
     def left_on_disk(self) -> list[Path]:

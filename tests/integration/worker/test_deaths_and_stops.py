@@ -45,7 +45,7 @@ def test_a_worker_that_is_killed_in_mid_render_is_replaced_with_no_api_running(p
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(lost=1)
-    endings = [attempt.ending for attempt in site.parts.store.history(video)[1]]
+    endings = [attempt.ending for attempt in site.parts.store.history(video).attempts]
     assert endings == [Ending.LOST, Ending.PROCESSED]
     assert len(site.results(video)) == 1
 
@@ -76,7 +76,7 @@ def test_sigterm_in_mid_render_hands_the_job_on_at_once_and_counts_no_failure(si
     site.let_go()
     job = site.until(video, Status.PROCESSED)
     assert job.counters == Counters(interruptions=1)
-    endings = [attempt.ending for attempt in site.parts.store.history(video)[1]]
+    endings = [attempt.ending for attempt in site.parts.store.history(video).attempts]
     assert endings == [Ending.INTERRUPTED, Ending.PROCESSED]
     eventually(lambda: site.parts.queue.depth().empty)
 
@@ -218,5 +218,5 @@ def test_a_silent_worker_is_not_waited_for_longer_than_its_lease(site: Site) -> 
 
     job = site.until(video, Status.PROCESSED)
     assert job.worker is None
-    assert [attempt.worker for attempt in site.parts.store.history(video)[1]] == [first.name, second.name]
+    assert [attempt.worker for attempt in site.parts.store.history(video).attempts] == [first.name, second.name]
     assert len(site.results(video)) == 1

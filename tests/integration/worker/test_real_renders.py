@@ -65,7 +65,7 @@ def test_a_worker_that_is_killed_in_mid_render_takes_ffmpeg_with_it_and_another_
     second = site.worker(ANB_WORKER_LISTEN=f"127.0.0.1:{port}")
     job = site.until(video, Status.PROCESSED, within=180)
     assert job.counters == Counters(lost=1)
-    assert [attempt.ending for attempt in site.parts.store.history(video)[1]] == [Ending.LOST, Ending.PROCESSED]
+    assert [attempt.ending for attempt in site.parts.store.history(video).attempts] == [Ending.LOST, Ending.PROCESSED]
     assert job.result is not None
     assert (job.result.width, job.result.height) == (1280, 720)
     stored = site.parts.objects.head(job.result.key)

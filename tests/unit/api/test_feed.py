@@ -172,7 +172,7 @@ def test_a_subscriber_that_does_not_read_keeps_the_newest_events_only(store: Cou
         received = []
         for _ in range(KEPT):
             store.cancel("v1")
-            store.retry("v1")
+            store.retry("v1", by="ada")
             received += [await next_of(quick), await next_of(quick)]
 
         kept = [await next_of(slow) for _ in range(KEPT)]

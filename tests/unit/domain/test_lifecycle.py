@@ -52,7 +52,7 @@ def test_a_job_that_is_over_is_owed_nothing() -> None:
         lifecycle.settle(record, plan_loss(Counters(lost=4), POLICY), NOW),
         lifecycle.publish(record, result, NOW, attempt_keys=[result.key]),
         lifecycle.cancel(record, NOW),
-        lifecycle.delete(record, NOW, grace=DAY, attempt_keys=[]),
+        lifecycle.delete(record, NOW, by="ada", grace=DAY, attempt_keys=[]),
     ):
         job = effect.record.job
         assert job.status.terminal
@@ -75,13 +75,13 @@ def test_a_source_that_a_retry_may_need_is_never_scheduled_for_deletion() -> Non
         lifecycle.settle(record, plan_rejection(Counters(), PROBLEM), NOW),
     ):
         assert record.video.source_key not in {one.key for one in effect.deletions}
-        assert lifecycle.retry(effect.record, NOW).record.job.status is Status.UPLOADED
+        assert lifecycle.retry(effect.record, NOW, by="ada").record.job.status is Status.UPLOADED
 
 
 def test_nothing_that_is_not_ours_is_ever_scheduled_for_deletion() -> None:
     theirs = replace(uploaded(), video=replace(uploaded().video, owned=False))
     unfinished = lifecycle.new_record(replace(NEW, owned=False), NOW)
-    assert lifecycle.delete(theirs, NOW, grace=DAY, attempt_keys=[]).deletions == ()
+    assert lifecycle.delete(theirs, NOW, by="ada", grace=DAY, attempt_keys=[]).deletions == ()
     assert lifecycle.cancel(unfinished, NOW).deletions == ()
     assert lifecycle.abandoned(unfinished.video, NOW) == ()
 
@@ -89,7 +89,7 @@ def test_nothing_that_is_not_ours_is_ever_scheduled_for_deletion() -> None:
 def test_an_upload_that_was_never_whole_cannot_be_retried() -> None:
     cancelled = lifecycle.cancel(lifecycle.new_record(NEW, NOW), NOW).record
     with pytest.raises(Conflict) as refused:
-        lifecycle.retry(cancelled, NOW)
+        lifecycle.retry(cancelled, NOW, by="ada")
     assert refused.value.code == "source_missing"
 
 

@@ -9,6 +9,7 @@ ALLOWED = {
     (Status.UPLOADING, Change.RECEIVE): Status.UPLOADED,
     (Status.UPLOADING, Change.CANCEL): Status.CANCELLED,
     (Status.UPLOADED, Change.CLAIM): Status.PROCESSING,
+    (Status.UPLOADED, Change.EXHAUST): Status.DEAD_LETTERED,
     (Status.UPLOADED, Change.CANCEL): Status.CANCELLED,
     (Status.PROCESSING, Change.CLAIM): Status.PROCESSING,
     (Status.PROCESSING, Change.PUBLISH): Status.PROCESSED,

@@ -45,8 +45,7 @@ def store() -> SlowStore:
 
 
 def status_of(history: History) -> Status | None:
-    record, _ = history
-    return record.job.status if record else None
+    return history.record.job.status if history.record else None
 
 
 def test_videos_that_are_asked_for_together_are_read_in_one_query(
@@ -145,7 +144,7 @@ def test_an_unreadable_video_does_not_hold_up_the_others(store: SlowStore, threa
         return await asyncio.gather(*map(histories.of, (good, bad)), return_exceptions=True)
 
     found, error = asyncio.run(scenario())
-    assert isinstance(found, tuple)
+    assert isinstance(found, History)
     assert status_of(found) is Status.UPLOADED
     assert isinstance(error, ValueError)
 

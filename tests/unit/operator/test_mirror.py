@@ -36,7 +36,7 @@ def videojob(world: World, status: Status | None = None) -> VideoJob:
 
 def status(world: World, video_id: str, before: Status | None = None) -> Status:
     record = record_of(world.store, video_id)
-    return status_of(record, world.store.history(video_id)[1], videojob(world, before))
+    return status_of(record, world.store.history(video_id).attempts, videojob(world, before))
 
 
 def conditions(shown: Status) -> dict[str, tuple[str, str]]:
@@ -149,7 +149,7 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     shown = status(world, lease.video_id)
     assert shown.dead_letter is not None
     assert (shown.dead_letter.cause, shown.dead_letter.lost) == (DeadLetterCause.WORKER_LOST, 1)
-    record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id)[1]
+    record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id).attempts
     news = announcements(Status(), record, attempts, world.clock.now())
     assert [one.reason for one in news] == ["Started", "WorkerLost", "DeadLettered"]
     assert news[1].message == "Attempt 1 on worker worker-1 was lost, because its lease expired."
@@ -206,7 +206,8 @@ def test_only_what_went_wrong_is_a_warning(world: World) -> None:
     lease = processing(world.store)
     interrupt(world.store, lease)
     fail(world.store, claim(world.store, lease.video_id))
-    record, attempts = world.store.history(lease.video_id)
+    history = world.store.history(lease.video_id)
+    record, attempts = history.record, history.attempts
     assert record is not None
     events = announcements(Status(), record, attempts, world.clock.now())
     assert {event.reason: event.warning for event in events} == {

@@ -43,7 +43,7 @@ def test_what_a_newer_operator_acted_on_is_not_acted_on_again(world: World, newe
     video_id = submit(world)
     world.cluster.apply("clip", {**SOURCE, "cancel": True})
     world.follow()
-    world.store.retry(video_id)
+    world.store.retry(video_id, by="ada")
     world.follow()
     world.cluster.write_status("clip", newer)
     world.cluster.apply("clip", {**SOURCE, "cancel": True, "ttlSecondsAfterFinished": 86400})

@@ -14,7 +14,7 @@ def test_cancel_is_done_once_so_that_a_later_retry_by_the_api_holds(world: World
     world.cluster.apply("clip", {**SOURCE, "cancel": True})
     world.reconcile(video_id)
     assert phase(world, "clip") is Status.CANCELLED
-    world.store.retry(video_id)
+    world.store.retry(video_id, by="ada")
     world.follow()
     assert phase(world, "clip") is Status.UPLOADED
 
@@ -25,7 +25,7 @@ def test_a_cancel_that_was_acted_on_is_not_when_something_else_changes_and_is_on
     video_id = submit(world)
     world.cluster.apply("clip", {**SOURCE, "cancel": True})
     world.follow()
-    world.store.retry(video_id)
+    world.store.retry(video_id, by="ada")
     world.follow()
     world.cluster.apply("clip", {**SOURCE, "cancel": True, "ttlSecondsAfterFinished": 86400})
     world.follow()
@@ -40,7 +40,7 @@ def test_a_cancel_that_an_operator_acted_on_which_did_not_say_so_is_not_acted_on
     video_id = submit(world)
     world.cluster.apply("clip", {**SOURCE, "cancel": True})
     world.follow()
-    world.store.retry(video_id)
+    world.store.retry(video_id, by="ada")
     world.cluster.write_status("clip", {"cancel": None})
     world.follow()
     assert phase(world, "clip") is Status.UPLOADED
@@ -55,7 +55,7 @@ def test_a_cancel_is_done_once_although_no_status_can_be_written(world: World, m
             with pytest.raises(KubeRefused):
                 world.reconcile(video_id)
             if "ttlSecondsAfterFinished" not in spec:
-                world.store.retry(video_id)
+                world.store.retry(video_id, by="ada")
     world.follow()
     assert record_of(world.store, video_id).job.status is Status.UPLOADED
 

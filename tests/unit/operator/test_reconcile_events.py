@@ -33,7 +33,7 @@ def test_of_coalesced_changes_the_attempts_and_the_last_end_are_posted(world: Wo
     video_id = uploaded(world.store)
     world.follow()
     reject(world.store, claim(world.store, video_id))
-    world.store.retry(video_id)
+    world.store.retry(video_id, by="ada")
     lease = claim(world.store, video_id)
     world.store.publish(lease, result(lease))
     world.follow()
@@ -45,7 +45,7 @@ def test_a_second_failure_is_posted_however_soon_it_follows(world: World) -> Non
     reject(world.store, claim(world.store, video_id))
     world.follow()
     for _ in range(2):
-        world.store.retry(video_id)
+        world.store.retry(video_id, by="ada")
         reject(world.store, claim(world.store, video_id))
         world.follow()
     assert world.cluster.event_reasons == ["Started", "Failed", *["Started", "Retried", "Failed"] * 2]

@@ -82,7 +82,7 @@ def test_a_mirror_that_has_had_its_own_time_comes_back_for_new_work_only(world: 
     world.follow()
     world.follow()
     assert world.cluster.names == set()
-    world.store.retry(video_id)
+    world.store.retry(video_id, by="ada")
     world.follow()
     assert world.cluster.names == {video_id}
     reject(world.store, claim(world.store, video_id))

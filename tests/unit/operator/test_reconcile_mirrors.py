@@ -94,7 +94,7 @@ def test_a_mirror_that_is_made_while_all_are_listed_is_known_afterwards(
 def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
     video_id = processed(world.store)
     world.follow()
-    world.store.delete(video_id, grace=DAY)
+    world.store.delete(video_id, by="ada", grace=DAY)
     world.follow()
     assert world.cluster.names == set()
 
@@ -102,7 +102,7 @@ def test_a_deleted_video_takes_its_mirror_along(world: World) -> None:
 def test_a_mirror_without_a_video_is_deleted_without_an_event(world: World) -> None:
     video_id = uploaded(world.store)
     world.follow()
-    world.store.delete(video_id, grace=DAY)
+    world.store.delete(video_id, by="ada", grace=DAY)
     world.reconcile(video_id)
     assert world.cluster.names == set()
 
@@ -111,7 +111,7 @@ def test_a_mirror_that_a_person_made_goes_with_its_video_too(world: World) -> No
     video_id = uploaded(world.store)
     world.cluster.apply(video_id, {"videoId": video_id})
     world.follow()
-    world.store.delete(video_id, grace=DAY)
+    world.store.delete(video_id, by="ada", grace=DAY)
     world.follow()
     assert world.cluster.names == set()
 
@@ -128,7 +128,7 @@ def test_a_mirror_that_was_never_written_to_goes_with_its_video_too(
         with pytest.raises(Unavailable):
             world.follow()
     assert world.cluster.get(video_id).status.video_id is None
-    world.store.delete(video_id, grace=DAY)
+    world.store.delete(video_id, by="ada", grace=DAY)
     world.follow()
     assert world.cluster.names == set()
 

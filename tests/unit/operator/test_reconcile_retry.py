@@ -70,7 +70,7 @@ def test_what_an_operator_did_before_it_could_say_so_is_not_done_again_by_the_ne
     if "retry" in asked:
         reject(world.store, claim(world.store, video_id))
     else:
-        world.store.retry(video_id)
+        world.store.retry(video_id, by="ada")
     before = record_of(world.store, video_id).job
     world.start()
     world.cluster.apply("clip", {**SOURCE, **asked, "ttlSecondsAfterFinished": 86400})
@@ -122,8 +122,8 @@ def test_a_token_retries_once_although_the_answer_of_the_database_was_lost(
 ) -> None:
     retry = world.store.retry
 
-    def lost(video_id: str, *, receipts: Receipts | None = None) -> Record:
-        retry(video_id, receipts=receipts)
+    def lost(video_id: str, *, by: str, receipts: Receipts | None = None) -> Record:
+        retry(video_id, by=by, receipts=receipts)
         raise DATABASE_AWAY
 
     video_id = submit(world)

@@ -131,7 +131,7 @@ def test_what_is_cancelled_before_it_was_submitted_is_submitted_once_that_is_tak
 def test_a_submitted_video_that_was_deleted_is_reported_and_not_submitted_again(world: World) -> None:
     video_id = submit(world)
     before = world.cluster.get("clip").status
-    world.store.delete(video_id, grace=DAY)
+    world.store.delete(video_id, by="ada", grace=DAY)
     world.follow()
     videojob = world.cluster.get("clip")
     assert (videojob.status.video_id, videojob.status.created_at) == (before.video_id, before.created_at)

@@ -103,12 +103,19 @@ class FaultyStore(InMemoryStore):
         generation: int | None,
         attempt_id: str,
         worker: str,
+        version: str | None = None,
         lease: timedelta,
         policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
         with self._answering("claim"):
             return super().claim(
-                video_id, generation=generation, attempt_id=attempt_id, worker=worker, lease=lease, policy=policy
+                video_id,
+                generation=generation,
+                attempt_id=attempt_id,
+                worker=worker,
+                version=version,
+                lease=lease,
+                policy=policy,
             )
 
     def publish(self, lease: Lease, result: Result) -> bool:
@@ -152,7 +159,7 @@ class CheckedQueue(InMemoryQueue):
 
 
 def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
-    if any(letter.message_id == delivery.message_id for letter in store.dead_letters):
+    if any(letter.message_id == delivery.message_id for letter in store.letters):
         return True
     created = created_objects(delivery.body)
     if created is not None:
@@ -211,6 +218,7 @@ class World:
                 jitter=lambda: 0.5,
             ),
             worker=worker,
+            version="1.0",
             lease=LEASE,
             new_id=new_id,
             adopt=Adopt(

@@ -44,7 +44,7 @@ def handle(world: World, body: str, *, adopts: bool = True) -> Report:
 
 
 def recorded(world: World) -> list[tuple[DeadLetterCause, str]]:
-    return [(letter.cause, letter.detail) for letter in world.store.dead_letters]
+    return [(letter.cause, letter.detail) for letter in world.store.letters]
 
 
 @pytest.mark.parametrize("wrap", [str, envelope], ids=["alone or raw", "SNS"])
@@ -101,7 +101,7 @@ def test_an_object_that_is_overwritten_is_another_video_in_any_order(world: Worl
 def test_a_deleted_video_is_not_brought_back_by_its_event(world: World) -> None:
     body = notification(record(WRITTEN))
     handle(world, body)
-    world.store.delete(VIDEO, grace=timedelta(days=1))
+    world.store.delete(VIDEO, by="ada", grace=timedelta(days=1))
     report = handle(world, body)
     assert (report.outcome, report.detail) == (Outcome.IGNORED, "the video was deleted")
     assert not world.adopted
@@ -263,4 +263,4 @@ def test_an_event_that_can_not_be_read_is_recorded_as_unreadable(world: World) -
     body = notification(record(7))
     assert handle(world, body).outcome is Outcome.RECORDED
     assert recorded(world) == [(DeadLetterCause.UNREADABLE, "record 1 has no key of 1 to 1024 bytes")]
-    assert json.loads(world.store.dead_letters[0].body or "") == json.loads(body)
+    assert json.loads(world.store.letters[0].body or "") == json.loads(body)

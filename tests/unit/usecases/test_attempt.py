@@ -56,7 +56,7 @@ def test_bad_input_fails_once_with_its_reason(world: World) -> None:
     assert (report.outcome, job.status) == (Outcome.REJECTED, Status.FAILED)
     assert job.error is not None
     assert (job.error.code, job.error.message) == ("no_video_stream", "The file has no picture.")
-    assert world.store.dead_letters == []
+    assert world.store.letters == []
     assert world.queue.depth().empty
     assert scratch_is_empty(world)
 
@@ -85,7 +85,7 @@ def test_the_third_failure_is_a_dead_letter(world: World) -> None:
 
     assert outcomes == [Outcome.FAILED, Outcome.FAILED, Outcome.DEAD_LETTERED]
     assert world.record.job.status is Status.DEAD_LETTERED
-    assert [letter.cause for letter in world.store.dead_letters] == [DeadLetterCause.FAILURES]
+    assert [letter.cause for letter in world.store.letters] == [DeadLetterCause.FAILURES]
     assert world.queue.depth().empty
 
 
@@ -132,7 +132,7 @@ def test_an_interrupted_job_goes_on_elsewhere_at_once_and_no_failure_is_counted(
     world.stop, world.renderer.during = Stop(), lambda: None
     assert world.handle(worker="worker-2").outcome is Outcome.PROCESSED
     assert world.record.job.counters == Counters(interruptions=1)
-    assert [attempt.ending for attempt in world.store.history(VIDEO)[1]] == [Ending.INTERRUPTED, Ending.PROCESSED]
+    assert [attempt.ending for attempt in world.store.history(VIDEO).attempts] == [Ending.INTERRUPTED, Ending.PROCESSED]
 
 
 def test_a_queue_that_is_away_keeps_no_job_from_being_handed_on(world: World) -> None:
@@ -257,7 +257,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(world: World, method: str) ->
     assert report.outcome is (Outcome.PROCESSED if method == "publish" else Outcome.FAILED)
     assert world.record.job.counters.failures == (0 if method == "publish" else 1)
     assert world.record.job.counters.lost == 0
-    assert len(world.store.history(VIDEO)[1]) == 1
+    assert len(world.store.history(VIDEO).attempts) == 1
 
 
 def test_a_publish_whose_answer_is_lost_is_no_loss_even_when_the_lease_seems_lost(world: World) -> None:

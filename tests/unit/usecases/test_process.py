@@ -88,7 +88,7 @@ def test_two_deliveries_of_one_message_make_one_result(world: World) -> None:
     assert world.handle(first).outcome is Outcome.PROCESSED
     report = world.handle(second)
     assert (report.outcome, report.detail) == (Outcome.DROPPED, "terminal")
-    assert len(world.store.history(VIDEO)[1]) == 1
+    assert len(world.store.history(VIDEO).attempts) == 1
 
 
 def test_a_delivery_of_a_job_that_another_worker_holds_is_dropped(world: World) -> None:
@@ -108,7 +108,7 @@ def test_a_message_nobody_can_read_is_recorded_then_deleted(empty_world: World, 
     world.queue.put(body)
     report = world.handle()
     assert report.outcome is Outcome.RECORDED
-    assert [(letter.cause, letter.body) for letter in world.store.dead_letters] == [(DeadLetterCause.UNREADABLE, body)]
+    assert [(letter.cause, letter.body) for letter in world.store.letters] == [(DeadLetterCause.UNREADABLE, body)]
     assert world.queue.depth().empty
 
 
@@ -117,7 +117,7 @@ def test_a_message_of_an_unknown_video_is_recorded_then_deleted(empty_world: Wor
     world.objects.put("uploads/nobody.mp4", SOURCE)
     report = world.handle(world.put(video_id="nobody", generation=1, file_path="uploads/nobody.mp4"), adopts=True)
     assert report.outcome is Outcome.RECORDED
-    assert [letter.cause for letter in world.store.dead_letters] == [DeadLetterCause.UNKNOWN_JOB]
+    assert [letter.cause for letter in world.store.letters] == [DeadLetterCause.UNKNOWN_JOB]
     assert world.queue.depth().empty
     assert world.adopted == []
 
@@ -142,7 +142,7 @@ def test_a_message_of_an_older_producer_stays_while_the_bucket_withholds_its_obj
     world.objects.fault = Withheld("object_withheld", "the bucket does not give us the object")
     delivery = world.put(video_id="old", file_path="uploads/old.mp4")
     assert world.handle(delivery, adopts=True).outcome is Outcome.GIVEN_BACK
-    assert not world.store.dead_letters
+    assert not world.store.letters
 
     world.objects.fault = None
     assert world.handle(delivery, adopts=True).outcome is Outcome.ADOPTED
@@ -165,7 +165,7 @@ def test_nothing_else_is_adopted(empty_world: World, adopts: bool, location: dic
     report = world.handle(world.put(video_id="old", **location), adopts=adopts)
     assert report.outcome is Outcome.RECORDED
     assert world.adopted == []
-    assert [letter.cause for letter in world.store.dead_letters] == [DeadLetterCause.UNKNOWN_JOB]
+    assert [letter.cause for letter in world.store.letters] == [DeadLetterCause.UNKNOWN_JOB]
 
 
 def test_a_claim_that_can_not_be_committed_gives_the_message_back(world: World) -> None:

@@ -181,7 +181,7 @@ def test_a_job_retried_while_its_message_is_sent_is_sent_once_more(world: World)
 
 def _retry_meanwhile(world: World) -> None:
     world.store.cancel("v1")
-    world.store.retry("v1")
+    world.store.retry("v1", by="ada")
 
 
 def test_a_running_relay_sends_what_it_is_woken_for_and_ends_when_told(world: World) -> None:

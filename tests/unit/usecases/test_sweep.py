@@ -88,7 +88,7 @@ def test_one_sweep_runs_at_a_time(world: World) -> None:
 def test_objects_go_because_a_row_says_so_and_others_stay(world: World) -> None:
     world.upload("v1")
     world.objects.put("uploads/unknown.mp4", b"nobody's")
-    world.store.delete("v1", grace=timedelta(hours=24))
+    world.store.delete("v1", by="ada", grace=timedelta(hours=24))
 
     world.sweep.sweep()
     kept = set(world.objects.contents)
@@ -116,7 +116,7 @@ def test_an_object_that_can_not_be_deleted_comes_again_alone(world: World) -> No
     world.objects = Stubborn(upload_key("v2"))
     for name in ("v1", "v2", "v3"):
         world.upload(name)
-        world.store.delete(name, grace=timedelta(0))
+        world.store.delete(name, by="ada", grace=timedelta(0))
 
     swept = world.another_sweep().sweep()
 
@@ -210,9 +210,9 @@ class TakesItsTime(InMemoryStore):
         super().__init__(clock.now)
         self._passing = clock
 
-    def purge(self, *, events_before: timedelta, limit: int) -> int:
+    def purge(self, *, events_before: timedelta, dead_letters_before: timedelta, limit: int) -> int:
         self._passing.advance(INTERVAL / 2)
-        return super().purge(events_before=events_before, limit=limit)
+        return super().purge(events_before=events_before, dead_letters_before=dead_letters_before, limit=limit)
 
 
 def test_a_pass_ends_by_the_time_of_the_next_one(world: World) -> None:

@@ -152,7 +152,7 @@ class EndsBeforeItIsComplete(InMemoryStore):
     """A store in which somebody deletes the video between the last renewal and the completion of the upload."""
 
     def complete_upload(self, video_id: str, *args: object, **kwargs: object) -> Record:
-        self.delete(video_id, grace=timedelta(hours=24))
+        self.delete(video_id, by="ada", grace=timedelta(hours=24))
         return super().complete_upload(video_id, *args, **kwargs)  # type: ignore[arg-type]
 
 

@@ -8,6 +8,9 @@ RequestCode = Literal[
     "charset_unsupported",
     "cursor_invalid",
     "database_unavailable",
+    "dead_letter_not_found",
+    "dead_letter_resolved",
+    "dead_letter_without_video",
     "edit_invalid",
     "encoding_unsupported",
     "field_repeated",
@@ -81,6 +84,7 @@ AttemptCode = Literal[
 ]
 ProgramCode = Literal[
     "attempt_unreadable",
+    "dead_letter_unreadable",
     "event_unreadable",
     "interrupted",
     "key_not_allowed",
@@ -118,6 +122,9 @@ REQUESTS: Mapping[RequestCode, str] = {
     "charset_unsupported": "a field uses a character set that the API does not support: send UTF-8",
     "cursor_invalid": "the cursor does not come from this API",
     "database_unavailable": "the database does not answer",
+    "dead_letter_not_found": "there is no dead letter with this id",
+    "dead_letter_resolved": "the dead letter was resolved before; the sentence says how, by whom and when",
+    "dead_letter_without_video": "the dead letter has no video that could be redriven: it can only be discarded",
     "edit_invalid": "`edit` is not JSON, or has an unknown field or a value that is not allowed",
     "encoding_unsupported": "the body or a part is compressed, or encoded as base64 or quoted-printable",
     "field_repeated": "the form has a field twice",
@@ -216,6 +223,7 @@ ATTEMPTS: Mapping[AttemptCode, str] = {
 
 PROGRAMS: Mapping[ProgramCode, str] = {
     "attempt_unreadable": "this version can't read an attempt",
+    "dead_letter_unreadable": "this version can't read a dead letter",
     "event_unreadable": "this version can't read some events",
     "interrupted": "the worker has to stop and hands its job on",
     "key_not_allowed": "the object is under none of the allowed prefixes",

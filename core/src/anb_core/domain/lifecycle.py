@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from anb_core.domain.dead_letters import Resolution
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
 from anb_core.domain.keys import result_key
@@ -69,6 +70,10 @@ class Effect:
     """Objects that have to be deleted."""
     dead_letter: DeadLetterCause | None = None
     """Why the job becomes a dead letter. None if the job does not become a dead letter."""
+    resolution: Resolution | None = None
+    """How the video's open dead letters are resolved. None if they stay open."""
+    by: str | None = None
+    """The person or program that resolves the dead letters."""
     release_key: bool = False
     """Whether the upload's Idempotency-Key becomes free, so that a new upload can use the key."""
     purge_after: datetime | None = None
@@ -156,7 +161,7 @@ def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
-def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str) -> Attempt:
+def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str, version: str | None = None) -> Attempt:
     """Return the attempt that a worker is about to begin."""
     fence = job.fence + 1
     return Attempt(
@@ -167,6 +172,7 @@ def next_attempt(job: Job, now: datetime, *, attempt_id: str, worker: str) -> At
         worker=worker,
         result_key=result_key(job.video_id, fence, attempt_id),
         started_at=now,
+        version=version,
     )
 
 
@@ -238,7 +244,7 @@ def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bo
 
 
 def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
-    """Settle an attempt that ends without a result."""
+    """Settle an attempt that ends without a result, or the loss of a message that SQS moved while no attempt ran."""
     job = record.job
     status = next_status(job.status, settlement.change) if settlement.change else job.status
     due = None if settlement.delay is None else now + settlement.delay
@@ -286,8 +292,10 @@ def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> E
     )
 
 
-def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Effect:
-    """Begin a new generation of the job at the request of a person.
+def retry(
+    record: Record, now: datetime, *, by: str, receipts: Receipts | None = None, delay: timedelta = timedelta(0)
+) -> Effect:
+    """Begin a new generation of the job at the request of a person. The job's message is sent after `delay`.
 
     Raises:
         Conflict: `wrong_status` if the status allows no retry, or `source_missing` if the upload was never finished.
@@ -306,10 +314,11 @@ def retry(record: Record, now: datetime, receipts: Receipts | None = None) -> Ef
         error=None,
         receipts={**job.receipts, **(receipts or {})},
     )
-    return _effect(Record(record.video, after), now, EventKind.STATUS, send_after=now)
+    effect = _effect(Record(record.video, after), now, EventKind.STATUS, send_after=now + delay)
+    return replace(effect, resolution=Resolution.REDRIVEN, by=by)
 
 
-def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Collection[str]) -> Effect:
+def delete(record: Record, now: datetime, *, by: str, grace: timedelta, attempt_keys: Collection[str]) -> Effect:
     """Delete the video at the request of a person. The job is cancelled unless its status is terminal.
 
     People no longer see the video. Its objects are deleted after `grace`.
@@ -324,7 +333,13 @@ def delete(record: Record, now: datetime, *, grace: timedelta, attempt_keys: Col
     terminal = record.job.status.terminal
     effect = _effect(record, now, EventKind.DELETED) if terminal else cancel(record, now)
     return replace(
-        effect, event=EventKind.DELETED, deletions=effect.deletions + tombstone, release_key=True, purge_after=due
+        effect,
+        event=EventKind.DELETED,
+        deletions=effect.deletions + tombstone,
+        resolution=Resolution.DELETED,
+        by=by,
+        release_key=True,
+        purge_after=due,
     )
 
 
@@ -357,6 +372,11 @@ def _effect(
     return Effect(
         Record(record.video, job), event, send_after, started, ended, deletions, dead_letter, release_key=release_key
     )
+
+
+def changed(record: Record, now: datetime) -> Record:
+    """Return the record after a change that only its version shows, such as the discard of a dead letter."""
+    return _effect(record, now, EventKind.STATUS).record
 
 
 def _released(job: Job) -> Job:

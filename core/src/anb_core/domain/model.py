@@ -202,6 +202,8 @@ class Attempt:
     """How the attempt ended. None while the attempt runs."""
     error: Problem | None = None
     """The error that ended the attempt, if any."""
+    version: str | None = None
+    """Version of the worker's program. None if a program from before migration 0005 made the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,7 @@ class DeadLetterCause(StrEnum):
     FAILURES = "failures"
     """The job reached its limit of failures."""
     WORKER_LOST = "worker_lost"
-    """The job reached its limit of losses."""
+    """The job reached its limit of losses, or SQS moved the message that workers had received without an outcome."""
     UNKNOWN_JOB = "unknown_job"
     """The message names a video that does not exist."""
     UNREADABLE = "unreadable"
@@ -260,7 +262,7 @@ class EventKind(StrEnum):
     PROGRESS = "progress"
     """The progress grew, but the status stayed the same."""
     ATTEMPT = "attempt"
-    """An attempt began or ended, but the status stayed the same."""
+    """An attempt began or ended, or a loss was counted, but the status stayed the same."""
     DELETED = "deleted"
     """A person deleted the video."""
 

@@ -60,7 +60,7 @@ def retry(
         raise Conflict(
             "source_missing", f"The uploaded file of video {video_id} is gone: upload it again as a new video."
         )
-    retried = store.retry(video_id, receipts=receipts)
+    retried = store.retry(video_id, by=caller.owner, receipts=receipts)
     wake_relay()
     _log.info("video retried", video_id=video_id, by=caller.owner, generation=retried.job.generation)
     return retried
@@ -69,5 +69,5 @@ def retry(
 def delete(store: CommandStore, caller: Caller, video_id: str) -> None:
     """Cancel the job and hide the video from people. The video's objects are deleted after DELETION_GRACE."""
     find(store, caller, video_id)
-    store.delete(video_id, grace=DELETION_GRACE)
+    store.delete(video_id, by=caller.owner, grace=DELETION_GRACE)
     _log.info("video deleted", video_id=video_id, by=caller.owner)

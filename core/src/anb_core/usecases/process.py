@@ -43,6 +43,8 @@ class Process:
     tools: Tools
     worker: str
     """Name of the worker."""
+    version: str
+    """Version of the worker's program."""
     lease: timedelta
     """Time from the claim until the lease expires, unless the worker renews the lease."""
     new_id: Callable[[], str]
@@ -103,6 +105,7 @@ class Process:
                 generation=message.generation,
                 attempt_id=attempt_id,
                 worker=self.worker,
+                version=self.version,
                 lease=self.lease,
                 policy=self.tools.policy,
             ),

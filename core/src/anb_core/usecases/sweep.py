@@ -32,6 +32,9 @@ NEAR_RETENTION = 0.9
 EVENTS_KEPT = timedelta(days=7)
 """How long events are kept. A reader of the feed that stops for longer misses events and has to read all jobs again."""
 
+DEAD_LETTERS_KEPT = timedelta(days=90)
+"""How long dead letters are kept after they were resolved, and how long the body of an open one stays whole."""
+
 IN_LINE = 1000
 """Maximum number of waiting jobs that one pass examines for a message that is overdue."""
 
@@ -144,7 +147,12 @@ class Sweep:
                 swept.requeued = self._requeue()
             with _skipping(swept):
                 swept.deleted = self._keep_up(until, self._delete)
-            swept.purged = self._keep_up(until, lambda: self._store.purge(events_before=EVENTS_KEPT, limit=LIMIT))
+            swept.purged = self._keep_up(
+                until,
+                lambda: self._store.purge(
+                    events_before=EVENTS_KEPT, dead_letters_before=DEAD_LETTERS_KEPT, limit=LIMIT
+                ),
+            )
         if swept.lost or swept.requeued:
             self._wake_relay()
         if swept != Swept():

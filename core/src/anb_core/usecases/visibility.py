@@ -37,8 +37,8 @@ def find_with_history(store: Reading, caller: Caller, video_id: str) -> tuple[Re
     Raises:
         NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
     """
-    record, attempts = store.history(video_id)
-    return _check_visible(caller, video_id, record), attempts
+    history = store.history(video_id)
+    return _check_visible(caller, video_id, history.record), history.attempts
 
 
 def _check_visible(caller: Caller, video_id: str, record: Record | None) -> Record:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 
 import structlog
 
@@ -55,7 +56,6 @@ def run(
     `on_step` gets the name of each step. The caller must enter `scratch`, and later close store, bucket and queue.
     """
     metrics = Metrics()
-    # `beat` is not called during a long poll, and not while an attempt finishes after a stop request.
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(
@@ -74,6 +74,7 @@ def run(
         queue=queue,
         tools=tools,
         worker=settings.worker_name,
+        version=version("anb-worker"),
         lease=settings.lease,
         new_id=new_id,
         adopt=_adopt(settings, store, objects, relay),

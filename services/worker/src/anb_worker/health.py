@@ -17,6 +17,7 @@ class Pulse:
     """Liveness of the worker. The worker is alive while the last call of `beat` is less than `patience` ago.
 
     The consumer loop calls `beat` in each iteration. A running attempt calls `beat` once per second.
+    `beat` is not called during a long poll, and not while an attempt finishes after a stop request.
     """
 
     def __init__(self, patience: timedelta, runtime: Runtime) -> None:

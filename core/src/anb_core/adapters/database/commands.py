@@ -16,13 +16,14 @@ class CommandsRepository(Repository):
             locked = lock_visible(connection, video_id)
             return apply(connection, locked, lifecycle.cancel(locked.record, locked.now, receipts))
 
-    def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
+    def retry(self, video_id: str, *, by: str, receipts: Receipts | None = None) -> Record:
         with self.database.transaction() as connection:
             locked = lock_visible(connection, video_id)
-            return apply(connection, locked, lifecycle.retry(locked.record, locked.now, receipts))
+            return apply(connection, locked, lifecycle.retry(locked.record, locked.now, by=by, receipts=receipts))
 
-    def delete(self, video_id: str, *, grace: timedelta) -> None:
+    def delete(self, video_id: str, *, by: str, grace: timedelta) -> None:
         with self.database.transaction() as connection:
             locked = lock_visible(connection, video_id)
             keys = result_keys(connection, locked.record.job.id)
-            apply(connection, locked, lifecycle.delete(locked.record, locked.now, grace=grace, attempt_keys=keys))
+            effect = lifecycle.delete(locked.record, locked.now, by=by, grace=grace, attempt_keys=keys)
+            apply(connection, locked, effect)

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, tuple_, update
 
+from anb_core.adapters.database.dead_letter_rows import OPEN
 from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed
 from anb_core.adapters.database.rows import Locked, apply, lock
 from anb_core.adapters.database.tables import (
+    dead_letters,
     idempotency_keys,
     job_events,
     jobs,
@@ -21,6 +23,7 @@ from anb_core.adapters.database.tables import (
 )
 from anb_core.adapters.database.uploads import abandon
 from anb_core.domain import lifecycle
+from anb_core.domain.dead_letters import SHORT_BODY
 from anb_core.domain.errors import Unreadable
 from anb_core.domain.model import Deletion, DeletionReason
 from anb_core.domain.overdue import Waiting, overdue
@@ -147,7 +150,7 @@ class HousekeepingRepository(Repository):
                 delete(object_deletions).where(object_deletions.c.id.in_([deletion.id for deletion in deletions]))
             )
 
-    def purge(self, *, events_before: timedelta, limit: int) -> int:
+    def purge(self, *, events_before: timedelta, dead_letters_before: timedelta, limit: int) -> int:
         old = select(job_events.c.id).where(passed(job_events.c.at, events_before))
         key = tuple_(idempotency_keys.c.owner, idempotency_keys.c.key)
         stale = select(idempotency_keys.c.owner, idempotency_keys.c.key).where(passed(idempotency_keys.c.expires_at))
@@ -160,8 +163,17 @@ class HousekeepingRepository(Repository):
                 ~exists().where(object_deletions.c.video_id == videos.c.id),
             )
         )
-        old, stale, purgeable = (
-            found.limit(limit).with_for_update(skip_locked=True) for found in (old, stale, purgeable)
+        # A dead letter is resolved after it was created. The condition on its creation uses the index.
+        resolved = select(dead_letters.c.id).where(
+            passed(dead_letters.c.created_at, dead_letters_before),
+            passed(dead_letters.c.resolved_at, dead_letters_before),
+        )
+        body = dead_letters.c.body
+        long = select(dead_letters.c.id).where(
+            OPEN, passed(dead_letters.c.created_at, dead_letters_before), func.length(body) > SHORT_BODY
+        )
+        old, stale, purgeable, resolved, long = (
+            found.limit(limit).with_for_update(skip_locked=True) for found in (old, stale, purgeable, resolved, long)
         )
         with self.database.transaction() as connection:
             return sum(
@@ -170,6 +182,10 @@ class HousekeepingRepository(Repository):
                     delete(job_events).where(job_events.c.id.in_(old)),
                     delete(idempotency_keys).where(key.in_(stale)),
                     delete(videos).where(videos.c.id.in_(purgeable)),
+                    delete(dead_letters).where(dead_letters.c.id.in_(resolved)),
+                    update(dead_letters)
+                    .where(dead_letters.c.id.in_(long))
+                    .values(body=func.substr(body, 1, SHORT_BODY)),
                 )
             )
 

@@ -26,6 +26,7 @@ class LeasesRepository(Repository):
         generation: int | None,
         attempt_id: str,
         worker: str,
+        version: str | None = None,
         lease: timedelta,
         policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
@@ -47,7 +48,9 @@ class LeasesRepository(Repository):
                     apply(connection, locked, lifecycle.settle(record, loss, locked.now))
                     return Dropped(Reason.LOST)
                 case Take(loss):
-                    attempt = lifecycle.next_attempt(record.job, locked.now, attempt_id=attempt_id, worker=worker)
+                    attempt = lifecycle.next_attempt(
+                        record.job, locked.now, attempt_id=attempt_id, worker=worker, version=version
+                    )
                     effect = lifecycle.claim(record, locked.now, attempt=attempt, lease=lease, loss=loss)
                     record = apply(connection, locked, effect)
                     return Claimed(lifecycle.lease_of(record, attempt), record)

@@ -1,15 +1,17 @@
 """Queries for showing videos to people: single videos, lists, histories, counts."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, Select, bindparam, func, literal, select, tuple_
 
+from anb_core.adapters.database.dead_letter_rows import SHORTENED, dead_letter_of
 from anb_core.adapters.database.engine import Repository, decoding
 from anb_core.adapters.database.rows import RECORDS, attempt_of, decoding_video, record_of
-from anb_core.adapters.database.tables import Time, attempts, jobs, videos
-from anb_core.domain.model import Attempt, Record
+from anb_core.adapters.database.tables import Time, attempts, dead_letters, jobs, videos
+from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.model import Attempt, Job, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page
 
@@ -19,6 +21,9 @@ _RECORD = _VISIBLE.where(videos.c.id == bindparam("video_id"))
 _RECORDS = _VISIBLE.where(videos.c.id.in_(bindparam("video_ids", expanding=True)))
 _ATTEMPTS = (
     select(attempts).where(attempts.c.job_id.in_(bindparam("job_ids", expanding=True))).order_by(attempts.c.fence)
+)
+_DEAD_LETTERS = SHORTENED.where(dead_letters.c.video_id.in_(bindparam("video_ids", expanding=True))).order_by(
+    dead_letters.c.created_at, dead_letters.c.id
 )
 
 
@@ -71,8 +76,13 @@ class ReadingRepository(Repository):
                         made[row.job_id].append(attempt)
                     else:
                         unreadable.add(attempted[row.job_id].video.id)
+            ended = {one.video.id for one in records.values() if one.job.status is Status.DEAD_LETTERED}
+            found = connection.execute(_DEAD_LETTERS, {"video_ids": list(ended)}).all() if ended else []
+            letters = list(self.readable(found, dead_letter_of))
         return {
-            video_id: (record, made[record.job.id]) if (record := records.get(video_id)) else (None, [])
+            video_id: History(record, made[record.job.id], _ended_by(record.job, letters))
+            if (record := records.get(video_id))
+            else History()
             for video_id in video_ids
             if video_id not in unreadable
         }
@@ -87,6 +97,12 @@ class ReadingRepository(Repository):
         with self.database.reading() as connection:
             rows = connection.execute(counted).all()
         return dict(self.readable(rows, _count))
+
+
+def _ended_by(job: Job, letters: Iterable[DeadLetter]) -> DeadLetter | None:
+    """Return the newest of the dead letters that says why the job ended, in its current generation."""
+    current = [one for one in letters if one.video_id == job.video_id and one.generation == job.generation]
+    return next((one for one in reversed(current) if one.about_the_job), None)
 
 
 def _from(wanted: Select[Any], after: Page | None) -> Select[Any]:

@@ -21,17 +21,17 @@ from sqlalchemy import (
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database import feed
+from anb_core.adapters.database.dead_letter_rows import add_dead_letter, resolve_open
 from anb_core.adapters.database.engine import decoding, insert, now_plus
 from anb_core.adapters.database.tables import (
     attempts,
-    dead_letters,
     idempotency_keys,
     jobs,
     object_deletions,
     outbox,
     videos,
 )
-from anb_core.domain import lifecycle
+from anb_core.domain import dead_letters, lifecycle
 from anb_core.domain.codes import Code
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import NotFound, Unavailable
@@ -171,6 +171,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
             ended_at=row.ended_at,
             ending=row.ending and Ending(row.ending),
             error=problem_of(row.error_code, row.error_message, row.error_detail),
+            version=row.version,
         )
 
 
@@ -314,6 +315,7 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
                 worker=started.worker,
                 result_key=started.result_key,
                 started_at=started.started_at,
+                version=started.version,
             )
         )
     if effect.send_after:
@@ -322,15 +324,11 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
         connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
     schedule_deletions(connection, record.video.id, effect.deletions)
     if effect.dead_letter:
-        connection.execute(
-            plain_insert(dead_letters).values(
-                cause=effect.dead_letter,
-                detail=job.error.message if job.error else "",
-                video_id=record.video.id,
-                generation=job.generation,
-                created_at=locked.now,
-            )
-        )
+        attempt = last_attempt(connection, job)
+        letter = dead_letters.of_job(record, effect.dead_letter, effect.error, attempt=attempt, now=locked.now)
+        add_dead_letter(connection, letter)
+    if effect.resolution:
+        resolve_open(connection, record.video.id, effect.resolution, by=effect.by, now=locked.now)
     if effect.release_key:
         connection.execute(delete(idempotency_keys).where(idempotency_keys.c.video_id == record.video.id))
     feed.append_event(connection, record, effect.event, effect.error)
@@ -351,6 +349,13 @@ def schedule_deletions(connection: Connection, video_id: str, deletions: Iterabl
     rows = [{"video_id": video_id, "key": one.key, "reason": one.reason, "delete_after": one.due} for one in deletions]
     if rows:
         connection.execute(plain_insert(object_deletions), rows)
+
+
+def last_attempt(connection: Connection, job: Job) -> Attempt | None:
+    """Return the last attempt of a job's generation. None if there was none."""
+    made = select(attempts).where(attempts.c.job_id == job.id, attempts.c.generation == job.generation)
+    row = connection.execute(made.order_by(attempts.c.fence.desc()).limit(1)).one_or_none()
+    return None if row is None else attempt_of(row)
 
 
 def result_keys(connection: Connection, job_id: str) -> list[str]:

@@ -213,6 +213,7 @@ attempts = Table(
     Column("error_code", Words),
     Column("error_message", Words),
     Column("error_detail", Words),
+    Column("version", Words),
     _one_of("ending", Ending),
     CheckConstraint("(ended_at IS NULL) = (ending IS NULL)", name="ended_whole"),
     UniqueConstraint("job_id", "fence"),
@@ -290,8 +291,29 @@ dead_letters = Table(
     Column("message_id", Words, unique=True),
     Column("body", Words),
     Column("created_at", Time, nullable=False),
+    Column("owner", Words),
+    Column("code", Words),
+    Column("error_detail", Words),
+    Column("worker", Words),
+    Column("version", Words),
+    Column("failures", Integer),
+    Column("lost", Integer),
+    # NULL in this column means open. Programs from before migration 0005 write NULL in all the columns from `owner` on.
+    Column("resolution", Words),
+    Column("resolved_at", Time),
+    Column("resolved_by", Words),
+    Column("reason", Words),
+    Column("announced_at", Time),
     _one_of("cause", DeadLetterCause),
     sqlite_autoincrement=True,
+)
+Index("ix_dead_letters_created_at", dead_letters.c.created_at, dead_letters.c.id)
+Index(
+    "ix_dead_letters_open",
+    dead_letters.c.created_at,
+    dead_letters.c.id,
+    postgresql_where=dead_letters.c.resolution.is_(None),
+    sqlite_where=dead_letters.c.resolution.is_(None),
 )
 
 # The table has no foreign keys: objects outlive the rows of an abandoned upload.

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from anb_core.ports.store.commands import Commands
-from anb_core.ports.store.dead_letters import MAX_DEAD_LETTER_BODY, DeadLetters
+from anb_core.ports.store.dead_letters import DeadLetters
 from anb_core.ports.store.feed import Feed
 from anb_core.ports.store.housekeeping import Housekeeping
 from anb_core.ports.store.leases import Claimed, Dropped, Leases, Unknown
@@ -22,7 +22,6 @@ from anb_core.ports.store.tokens import Tokens
 from anb_core.ports.store.uploads import Replay, Uploads
 
 __all__ = [
-    "MAX_DEAD_LETTER_BODY",
     "Claimed",
     "Clock",
     "Commands",

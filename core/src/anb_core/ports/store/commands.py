@@ -10,6 +10,7 @@ class Commands(Protocol):
     """The commands that a person may give for a video.
 
     `receipts` are stored with the job. Each receipt replaces the earlier receipt of the same issuer.
+    `by` is the person or program that gives the command. It is stored with the dead letters that the command resolves.
 
     Raises:
         NotFound: `video_not_found` if the video does not exist or was deleted.
@@ -20,14 +21,17 @@ class Commands(Protocol):
         """Cancel a job whose status is not terminal. A running attempt loses its lease and ends as superseded."""
         ...
 
-    def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
-        """Begin a new generation of the job, with counters at 0 and one outbox entry.
+    def retry(self, video_id: str, *, by: str, receipts: Receipts | None = None) -> Record:
+        """Begin a new generation of the job, with counters at 0 and one outbox entry. Resolve its open dead letters.
 
         Raises:
             Conflict: `wrong_status`, or `source_missing` if the job was cancelled before its upload was complete.
         """
         ...
 
-    def delete(self, video_id: str, *, grace: timedelta) -> None:
-        """Cancel the job and hide the video from people. The objects are deleted after `grace`, and the rows later."""
+    def delete(self, video_id: str, *, by: str, grace: timedelta) -> None:
+        """Cancel the job and hide the video from people. The objects are deleted after `grace`, and the rows later.
+
+        The open dead letters of the video are resolved as deleted.
+        """
         ...

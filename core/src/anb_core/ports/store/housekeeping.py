@@ -56,11 +56,14 @@ class Housekeeping(Protocol):
         """Remove the rows of deletions whose object was deleted."""
         ...
 
-    def purge(self, *, events_before: timedelta, limit: int) -> int:
+    def purge(self, *, events_before: timedelta, dead_letters_before: timedelta, limit: int) -> int:
         """Remove old events, expired Idempotency-Keys and the rows of deleted videos, at most `limit` of each kind.
 
         An event is old if its age is more than `events_before`.
         The rows of a deleted video are removed when its grace period is over and all its objects are deleted.
         While a deleted video has rows, a message that names the video does not become a dead letter.
+
+        Dead letters that were resolved longer ago than `dead_letters_before` are removed, too.
+        Open dead letters are never removed. If an open one is older, its body is cut to `SHORT_BODY` characters.
         """
         ...

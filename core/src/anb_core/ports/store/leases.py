@@ -39,12 +39,14 @@ class Leases(Protocol):
         generation: int | None,
         attempt_id: str,
         worker: str,
+        version: str | None = None,
         lease: timedelta,
         policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
         """Decide with `judge_claim` whether an attempt begins, and apply the decision.
 
         A new attempt adds 1 to the fence. Every attempt has a new `attempt_id`.
+        `version` is the version of the worker's program, which is stored with the attempt.
         If the lease of the previous attempt has expired, the previous attempt is first settled as lost.
         After an error, the caller may repeat the call: a second call with the same `attempt_id` changes nothing.
         If the job is not due yet, an outbox entry is added, because the received message may be the job's last message.

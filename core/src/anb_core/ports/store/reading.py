@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
 
@@ -17,8 +18,16 @@ class Page:
     video_id: str
 
 
-History = tuple[Record | None, Sequence[Attempt]]
-"""A video (None if the video does not exist) and all its attempts, from old to new."""
+@dataclass(frozen=True, slots=True)
+class History:
+    """A video, all its attempts, and why its job ended, read in one transaction."""
+
+    record: Record | None = None
+    """The video and its job. None if the video does not exist."""
+    attempts: Sequence[Attempt] = ()
+    """All attempts, from old to new."""
+    dead_letter: DeadLetter | None = None
+    """The dead letter that ended the job. None unless the job is dead-lettered. Its body is shortened."""
 
 
 class Reading(Protocol):

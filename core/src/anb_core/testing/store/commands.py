@@ -18,13 +18,13 @@ class InMemoryCommands(Tables):
             row = self.visible(video_id)
             return self.apply(row, lifecycle.cancel(row.record, now, receipts), now)
 
-    def retry(self, video_id: str, *, receipts: Receipts | None = None) -> Record:
+    def retry(self, video_id: str, *, by: str, receipts: Receipts | None = None) -> Record:
         with self.transaction() as now:
             row = self.visible(video_id)
-            return self.apply(row, lifecycle.retry(row.record, now, receipts), now)
+            return self.apply(row, lifecycle.retry(row.record, now, by=by, receipts=receipts), now)
 
-    def delete(self, video_id: str, *, grace: timedelta) -> None:
+    def delete(self, video_id: str, *, by: str, grace: timedelta) -> None:
         with self.transaction() as now:
             row = self.visible(video_id)
             keys = [attempt.result_key for attempt in row.attempts]
-            self.apply(row, lifecycle.delete(row.record, now, grace=grace, attempt_keys=keys), now)
+            self.apply(row, lifecycle.delete(row.record, now, by=by, grace=grace, attempt_keys=keys), now)

@@ -12,6 +12,7 @@ from anb_core.domain.model import (
 from anb_core.domain.overdue import Waiting, overdue
 from anb_core.domain.retry import RetryPolicy, plan_loss
 from anb_core.domain.status import Status
+from anb_core.testing.store.dead_letters import shortened
 from anb_core.testing.store.tables import Tables
 
 
@@ -94,7 +95,7 @@ class InMemoryHousekeeping(Tables):
             done = {deletion.id for deletion in deletions}
             self.deletions[:] = [kept for kept in self.deletions if kept.id not in done]
 
-    def purge(self, *, events_before: timedelta, limit: int) -> int:
+    def purge(self, *, events_before: timedelta, dead_letters_before: timedelta, limit: int) -> int:
         with self.transaction() as now:
             old = [event.id for event in self.events if event.at < now - events_before][:limit]
             self.events[:] = [event for event in self.events if event.id not in old]
@@ -109,7 +110,16 @@ class InMemoryHousekeeping(Tables):
             ][:limit]
             for video_id in purgeable:
                 del self.rows[video_id]
-            return len(old) + len(stale) + len(purgeable)
+            letters = self._purge_letters(now - dead_letters_before, limit)
+            return len(old) + len(stale) + len(purgeable) + letters
+
+    def _purge_letters(self, before: datetime, limit: int) -> int:
+        resolved = [one.id for one in self.letters if one.resolved_at and one.resolved_at <= before][:limit]
+        long = [one.id for one in self.letters if one.open and one.created_at <= before and one != shortened(one)]
+        self.letters = [
+            shortened(one) if one.id in long[:limit] else one for one in self.letters if one.id not in resolved
+        ]
+        return len(resolved) + len(long[:limit])
 
 
 def _waits(job: Job, now: datetime) -> bool:

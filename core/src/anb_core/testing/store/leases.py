@@ -29,6 +29,7 @@ class InMemoryLeases(Tables):
         generation: int | None,
         attempt_id: str,
         worker: str,
+        version: str | None = None,
         lease: timedelta,
         policy: RetryPolicy,
     ) -> Claimed | Dropped | Unknown:
@@ -49,7 +50,9 @@ class InMemoryLeases(Tables):
                     self.apply(row, lifecycle.settle(row.record, loss, now), now)
                     return Dropped(Reason.LOST)
                 case Take(loss):
-                    attempt = lifecycle.next_attempt(row.job, now, attempt_id=attempt_id, worker=worker)
+                    attempt = lifecycle.next_attempt(
+                        row.job, now, attempt_id=attempt_id, worker=worker, version=version
+                    )
                     record = self.apply(
                         row, lifecycle.claim(row.record, now, attempt=attempt, lease=lease, loss=loss), now
                     )

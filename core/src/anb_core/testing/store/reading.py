@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.model import (
     Record,
 )
@@ -11,7 +12,8 @@ from anb_core.ports.store import (
     History,
     Page,
 )
-from anb_core.testing.store.tables import Tables
+from anb_core.testing.store.dead_letters import shortened
+from anb_core.testing.store.tables import Row, Tables
 
 
 class InMemoryReading(Tables):
@@ -44,9 +46,9 @@ class InMemoryReading(Tables):
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
         with self.transaction():
             return {
-                video_id: (row.record, list(row.attempts))
+                video_id: History(row.record, list(row.attempts), self._ended_by(row))
                 if (row := self.rows.get(video_id)) and not row.deleted_at
-                else (None, [])
+                else History()
                 for video_id in video_ids
                 if video_id not in self.unreadable
             }
@@ -58,6 +60,13 @@ class InMemoryReading(Tables):
                 if not row.deleted_at:
                     counts[row.job.status] = counts.get(row.job.status, 0) + 1
             return counts
+
+    def _ended_by(self, row: Row) -> DeadLetter | None:
+        if row.job.status is not Status.DEAD_LETTERED:
+            return None
+        place = (row.job.video_id, row.job.generation)
+        letters = [one for one in self.letters if (one.video_id, one.generation) == place and one.about_the_job]
+        return shortened(letters[-1]) if letters else None
 
 
 def _place(record: Record) -> tuple[datetime, str]:

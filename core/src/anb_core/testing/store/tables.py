@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from itertools import count
 
 from anb_core.adapters.system import new_id
-from anb_core.domain import lifecycle
+from anb_core.domain import dead_letters, lifecycle
+from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.errors import NotFound, Unreadable
 from anb_core.domain.lifecycle import Effect, ScheduledDeletion
 from anb_core.domain.model import (
     Attempt,
-    DeadLetterCause,
     EventKind,
     Job,
     JobEvent,
@@ -74,18 +74,6 @@ class DeletionRow:
         return self.held_until or self.scheduled.due
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterRow:
-    """A message or a job that a person has to examine."""
-
-    cause: DeadLetterCause
-    detail: str
-    video_id: str | None = None
-    generation: int | None = None
-    message_id: str | None = None
-    body: str | None = None
-
-
 def utc_now() -> datetime:
     """Return the current time of the machine's clock, in UTC."""
     return datetime.now(UTC)
@@ -108,12 +96,14 @@ class Tables:
         self.keys: dict[tuple[str, str], KeyRow] = {}
         self.events: list[JobEvent] = []
         self.cursors: dict[str, int] = {}
-        self.dead_letters: list[DeadLetterRow] = []
+        self.letters: list[DeadLetter] = []
+        self.announced: set[int] = set()
         self.deletions: list[DeletionRow] = []
         self.tokens: dict[str, Token] = {}
         self.locks: dict[str, tuple[str, datetime]] = {}
         self.row_ids = count(1)
         self.event_ids = count(1)
+        self.letter_ids = count(1)
         self.lock = threading.RLock()
 
     @contextmanager
@@ -186,8 +176,17 @@ class Tables:
             self.put_in_outbox(job, effect.send_after, now)
         self.schedule_deletions(job.video_id, effect.deletions)
         if effect.dead_letter:
-            detail = job.error.message if job.error else ""
-            self.dead_letters.append(DeadLetterRow(effect.dead_letter, detail, job.video_id, job.generation))
+            attempt = self.last_attempt(row)
+            self.add_letter(
+                dead_letters.of_job(effect.record, effect.dead_letter, effect.error, attempt=attempt, now=now)
+            )
+        if effect.resolution:
+            self.letters = [
+                replace(letter, resolution=effect.resolution, resolved_at=now, resolved_by=effect.by)
+                if letter.open and letter.video_id == job.video_id
+                else letter
+                for letter in self.letters
+            ]
         if effect.release_key:
             self.keys = {key: kept for key, kept in self.keys.items() if kept.video_id != job.video_id}
         self.append_event(effect.record, effect.event, now, effect.error)
@@ -204,6 +203,18 @@ class Tables:
         self.append_event(
             replace(record, job=replace(record.job, version=record.job.version + 1)), EventKind.DELETED, now
         )
+
+    def last_attempt(self, row: Row) -> Attempt | None:
+        """Return the last attempt of the job's generation. None if there was none."""
+        made = [attempt for attempt in row.attempts if attempt.generation == row.job.generation]
+        return made[-1] if made else None
+
+    def add_letter(self, letter: DeadLetter) -> DeadLetter | None:
+        """Add a dead letter and return it with its id. None if its message was recorded before."""
+        if letter.message_id and any(kept.message_id == letter.message_id for kept in self.letters):
+            return None
+        self.letters.append(replace(letter, id=next(self.letter_ids)))
+        return self.letters[-1]
 
     def put_in_outbox(self, job: Job, send_after: datetime, now: datetime) -> None:
         """Put a message for a job into the outbox. The new entry replaces the job's older entry."""

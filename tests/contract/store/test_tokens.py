@@ -2,13 +2,9 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
-import pytest
-
-from anb_core.adapters.system import new_id
-from anb_core.domain.model import DeadLetterCause, Problem, Scope, Token
-from anb_core.domain.retry import plan_rejection
-from anb_core.ports.store import MAX_DEAD_LETTER_BODY, Store, Unknown
-from tests.support.given import DAY, LEASE, POLICY, SECOND, processing
+from anb_core.domain.model import Scope, Token
+from anb_core.ports.store import Store
+from tests.support.given import DAY, SECOND
 from tests.support.stores import Backend
 
 
@@ -16,45 +12,6 @@ def new_token(store: Store, *, lifetime: timedelta | None = None, scope: Scope =
     now = store.now()
     expires_at = None if lifetime is None else now + lifetime
     return Token(str(uuid4()), "ada", scope, hash=uuid4().hex, created_at=now, expires_at=expires_at)
-
-
-def test_a_message_that_belongs_to_no_job_is_recorded_once(backend: Backend) -> None:
-    store = backend.store
-    recorded = [
-        store.record_dead_letter(
-            cause=DeadLetterCause.UNKNOWN_JOB, message_id=message_id, body="{}", detail="There is no video 7."
-        )
-        for message_id in ("m1", "m1", "m2")
-    ]
-    assert recorded == [True, False, True]
-    assert backend.dead_letters() == [
-        (DeadLetterCause.UNKNOWN_JOB, "There is no video 7.", None, None, message_id, "{}")
-        for message_id in ("m1", "m2")
-    ]
-
-
-def test_a_body_is_kept_only_as_far_as_it_helps(backend: Backend) -> None:
-    store = backend.store
-    assert store.record_dead_letter(
-        cause=DeadLetterCause.UNREADABLE, message_id="m", body="é" * 200_000, detail="not JSON"
-    )
-    [letter] = backend.dead_letters()
-    assert letter.body == "é" * MAX_DEAD_LETTER_BODY
-
-
-@pytest.mark.parametrize("odd", ["a\0b", "a\ud800b"], ids=["NUL", "half a pair"])
-def test_text_that_no_database_keeps_is_recorded_as_well_as_can_be(backend: Backend, odd: str) -> None:
-    store = backend.store
-    assert store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id="m", body=odd, detail=odd)
-    [letter] = backend.dead_letters()
-    assert letter.body is not None
-    assert (letter.body[0], letter.body[-1]) == ("a", "b")
-    lease = processing(store)
-    assert store.settle(lease, plan_rejection(lease.counters, Problem("corrupt", odd)))
-    # Look up ids with any character, because nothing validates the ids in messages and URLs.
-    assert store.get(odd) is None
-    assert store.claim(odd, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Unknown()
-    assert store.find_token(odd) is None
 
 
 def test_a_token_is_found_by_its_hash(store: Store) -> None:

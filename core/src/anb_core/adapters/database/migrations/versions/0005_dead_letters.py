@@ -1,0 +1,33 @@
+"""Add what people need to handle dead letters: what happened, who resolved it, and when. Add `attempts.version`.
+
+Programs from before this migration leave the new columns empty, so what they write counts as open.
+They also leave dead letters open when a person retries or deletes a video. A person can discard these dead letters.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    """Add columns and indexes."""
+    op.add_column("attempts", sa.Column("version", sa.Text()))
+    for name in ("owner", "code", "error_detail", "worker", "version"):
+        op.add_column("dead_letters", sa.Column(name, sa.Text()))
+    for name in ("failures", "lost"):
+        op.add_column("dead_letters", sa.Column(name, sa.Integer()))
+    op.add_column("dead_letters", sa.Column("resolution", sa.Text()))
+    op.add_column("dead_letters", sa.Column("resolved_at", sa.BigInteger()))
+    for name in ("resolved_by", "reason"):
+        op.add_column("dead_letters", sa.Column(name, sa.Text()))
+    op.add_column("dead_letters", sa.Column("announced_at", sa.BigInteger()))
+    op.create_index("ix_dead_letters_created_at", "dead_letters", ["created_at", "id"])
+    op.create_index(
+        "ix_dead_letters_open",
+        "dead_letters",
+        ["created_at", "id"],
+        postgresql_where=sa.text("resolution IS NULL"),
+        sqlite_where=sa.text("resolution IS NULL"),
+    )
