@@ -12,7 +12,7 @@ USECASES = ("commands", "reading", "submit", "upload_session", "visibility")
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
     *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in USECASES),
-    *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("intake", "naming", "status")),
+    *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("dead_letters", "intake", "naming", "status")),
 ]
 
 PARTS = {"database", "bucket"}
