@@ -10,13 +10,16 @@ from datetime import timedelta
 
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
+from anb_core.adapters.sns import SnsAlerts
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.adapters.system import new_id
+from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue, QueueAdmin
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Housekeeping, Store, Uploads
 from anb_core.settings.capabilities import (
+    AlertSettings,
     BucketSettings,
     DatabaseSettings,
     QueueSettings,
@@ -71,6 +74,11 @@ def open_queue(settings: QueueSettings) -> Queue:
         dlq_url=settings.sqs_dlq_url,
         may_create=settings.create_resources,
     )
+
+
+def open_alerts(settings: AlertSettings, *, patience: timedelta) -> Alerts | None:
+    """Create the way to the people who get alerts. None if no topic is set. A call ends within about `patience`."""
+    return SnsAlerts(settings.sns_topic_arn, patience=patience) if settings.sns_topic_arn else None
 
 
 def make_uploads(

@@ -7,12 +7,12 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import make_sweep, open_bucket, open_queue, open_store, open_store_for_command
+from anb_core.bootstrap import make_sweep, open_alerts, open_bucket, open_queue, open_store, open_store_for_command
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import NewVideo, Source
 from anb_core.ports.queue import Depth
-from anb_core.settings.capabilities import BucketSettings, QueueSettings, StoreSettings, SweepSettings
+from anb_core.settings.capabilities import AlertSettings, BucketSettings, QueueSettings, StoreSettings, SweepSettings
 from anb_core.settings.loading import load
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
@@ -107,3 +107,13 @@ def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queu
     assert sweep.sweep() == Swept()
     clock.advance(timedelta(seconds=11))
     assert sweep.sweep() == Swept(requeued=1)
+
+
+def test_alerts_need_a_topic_and_wait_for_it_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = recorded_clients(monkeypatch)
+    assert open_alerts(load(AlertSettings), patience=PATIENCE) is None
+    monkeypatch.setenv("ANB_SNS_TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:anb-alerts")
+    alerts = open_alerts(load(AlertSettings), patience=PATIENCE)
+    assert alerts is not None
+    assert [vars(client.meta.config)["read_timeout"] for client in clients] == [1]
+    alerts.close()

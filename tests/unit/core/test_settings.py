@@ -4,6 +4,7 @@ import pytest
 
 from anb_core.domain.retry import RetryPolicy
 from anb_core.settings.capabilities import (
+    AlertSettings,
     BucketSettings,
     DatabaseSettings,
     LogSettings,
@@ -26,7 +27,7 @@ def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
 
 
-class Settings(LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
+class Settings(AlertSettings, LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
     """All groups of settings, combined in one class."""
 
 
@@ -71,6 +72,13 @@ def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.retry_policy == RetryPolicy(max_failures=4, backoff_base=timedelta(seconds=1))
 
 
+@pytest.mark.parametrize(
+    "arn", ["", "arn:aws:sns:us-east-1:000000000000:A_b-9", "arn:aws-cn:sns:cn-north-1:123456789012:a"]
+)
+def test_a_topic_for_alerts_may_be_named(monkeypatch: pytest.MonkeyPatch, arn: str) -> None:
+    assert given(monkeypatch, ANB_SNS_TOPIC_ARN=arn).sns_topic_arn == (arn or None)
+
+
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given(monkeypatch, ANB_SWEEP_SECONDS="", SQS_DLQ_URL="").sweep_interval == timedelta(seconds=10)
     assert problems(monkeypatch, S3_BUCKET="") == [
@@ -112,6 +120,19 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
         ({"S3_BUCKET": "Anb_Videos"}, "S3_BUCKET is Anb_Videos: it must be a bucket's name"),
         ({"ANB_SOURCE_PREFIXES": "a/,b"}, "ANB_SOURCE_PREFIXES is b: each prefix must end with a slash"),
         ({"ANB_SOURCE_PREFIXES": "/a/"}, "ANB_SOURCE_PREFIXES is /a/: each prefix must end with a slash and not begin"),
+        *(
+            (
+                {"ANB_SNS_TOPIC_ARN": arn},
+                f"ANB_SNS_TOPIC_ARN is {arn}: it must be the ARN of a standard SNS topic, such",
+            )
+            for arn in (
+                "anb-alerts",
+                "arn:aws:sqs:us-east-1:123456789012:anb-alerts",
+                "arn:aws:sns:us-east-1:12345678901:anb-alerts",
+                "arn:aws:sns:us-east-1:123456789012:anb-alerts.fifo",
+                "arn:aws:sns:us-east-1:123456789012:anb-alerts:0b410f3c-ee5e-49d8-b59b-3b4aa6d8fcf5",
+            )
+        ),
         ({"ANB_CREATE_RESOURCES": "perhaps"}, "ANB_CREATE_RESOURCES is perhaps: input should be a valid boolean"),
         ({"ANB_LOG_LEVEL": "loud"}, "ANB_LOG_LEVEL is loud: input should be 'debug', 'info', 'warning' or 'error'."),
         ({"DATABASE_URL": "mysql://db/anb"}, "DATABASE_URL can't be used: 'mysql' is not supported"),

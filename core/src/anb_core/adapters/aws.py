@@ -1,4 +1,4 @@
-"""Code that the S3 and SQS adapters share: client timeouts, and the translation of boto3's errors into our errors.
+"""Code that the S3, SQS and SNS adapters share: client timeouts, and the translation of boto3's errors into our errors.
 
 boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL` from the environment and AWS's configuration files.
 """
@@ -40,7 +40,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """Return the error code in a response of S3 or SQS. If the response has no body, the code is the HTTP status."""
+    """Return the error code in a response of AWS. If the response has no body, the code is the HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

@@ -83,6 +83,7 @@ AttemptCode = Literal[
     "worker_lost",
 ]
 ProgramCode = Literal[
+    "alerts_unavailable",
     "attempt_unreadable",
     "dead_letter_unreadable",
     "event_unreadable",
@@ -222,6 +223,7 @@ ATTEMPTS: Mapping[AttemptCode, str] = {
 """Codes of failed attempts, except for outages of the database, bucket or queue. docs/api.md lists these codes."""
 
 PROGRAMS: Mapping[ProgramCode, str] = {
+    "alerts_unavailable": "the SNS topic for alerts does not answer, or refuses an alert",
     "attempt_unreadable": "this version can't read an attempt",
     "dead_letter_unreadable": "this version can't read a dead letter",
     "event_unreadable": "this version can't read some events",

@@ -20,6 +20,7 @@ from anb_core.settings.parsing import (
     DatabaseUrl,
     KeyPrefix,
     QueueUrl,
+    TopicArn,
     comma_separated,
     plain,
     region_in,
@@ -242,4 +243,15 @@ class SubmitSettings(IntakeSettings):
         alias="ANB_SOURCE_PREFIXES",
         description="Key prefixes, separated by commas, under which objects may be submitted, besides `uploads/`, and"
         " are adopted (see `ANB_ADOPT_OWNER`). Such objects are never deleted.",
+    )
+
+
+class AlertSettings(FromEnvironment):
+    """Where people get alerts."""
+
+    sns_topic_arn: TopicArn | None = Field(
+        None,
+        alias="ANB_SNS_TOPIC_ARN",
+        description="ARN of the SNS topic that gets a message about new dead letters. Default: none, only log and"
+        " metrics report them.",
     )

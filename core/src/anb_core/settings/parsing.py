@@ -80,6 +80,11 @@ HTTP_URL = Form(r"https?://[^/@\s?#]+/?", "it must be an http or https URL witho
 PATH_PREFIX = Form("(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video")
 REGION = Form("(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]", "it must be a region, such as us-east-1")
 
+TOPIC_ARN = Form(
+    rf"arn:aws[a-z-]*:sns:{REGION.pattern}:[0-9]{{12}}:[A-Za-z0-9_-]{{1,256}}",
+    "it must be the ARN of a standard SNS topic, such as arn:aws:sns:us-east-1:123456789012:anb-alerts",
+)
+
 
 def comma_separated(value: object) -> object:
     """Split a text at its commas, strip spaces and drop empty items. Returns any other value unchanged."""
@@ -168,6 +173,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 QueueUrl = Annotated[str, AfterValidator(QUEUE_URL)]
+TopicArn = Annotated[str, AfterValidator(TOPIC_ARN)]
 BucketName = Annotated[str, AfterValidator(BUCKET_NAME)]
 HttpUrl = Annotated[str, AfterValidator(HTTP_URL), AfterValidator(lambda url: url.rstrip("/"))]
 PathPrefix = Annotated[str, AfterValidator(PATH_PREFIX), AfterValidator(lambda path: path.rstrip("/"))]
