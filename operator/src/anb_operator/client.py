@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import structlog
 from kubernetes.aio.client import (
+    ApiClient,
     ApisApi,
     AppsV1Api,
     AuthorizationV1Api,
@@ -16,6 +17,7 @@ from kubernetes.aio.client import (
     V1EventSource,
     V1ObjectMeta,
     V1ObjectReference,
+    V1PodList,
     V1Preconditions,
     V1ResourceAttributes,
     V1SelfSubjectAccessReview,
@@ -155,16 +157,23 @@ class KubeClient:
     # -- methods for pods, Deployments and ConfigMaps in the release's namespace
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
-        pods = await self._connection.call(
-            lambda api: CoreV1Api(api).list_namespaced_pod(
-                self._namespace, label_selector=selector, field_selector=NOT_ENDED
+        def listed(api: ApiClient) -> Awaitable[V1PodList]:
+            return CoreV1Api(api).list_namespaced_pod(
+                self._namespace, label_selector=selector, field_selector=NOT_ENDED, limit=PAGE, _continue=after
             )
-        )
-        return [
-            Pod(metadata.name, metadata.annotations or {})
-            for pod in pods.items
-            if (metadata := pod.metadata) and metadata.name
-        ]
+
+        pods: list[Pod] = []
+        after: str | None = None
+        while True:
+            page = await self._connection.call(listed)
+            pods += [
+                Pod(metadata.name, metadata.annotations or {})
+                for pod in page.items
+                if (metadata := pod.metadata) and metadata.name
+            ]
+            after = page.metadata._continue if page.metadata else None  # noqa: SLF001 - the library's name of a field
+            if not after:
+                return pods
 
     async def annotate_pod(self, name: str, annotations: Mapping[str, str | None]) -> None:
         body = {"metadata": {"annotations": dict(annotations)}}

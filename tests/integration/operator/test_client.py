@@ -85,6 +85,21 @@ def test_long_lists_are_read_page_by_page_and_unreadable_objects_are_left_out() 
     assert asked == [{"limit": "500"}, {"limit": "500", "continue": "on"}]
 
 
+def test_long_lists_of_pods_are_read_page_by_page() -> None:
+    asked = []
+
+    async def paged(request: web.Request) -> web.Response:
+        asked.append((request.query["limit"], request.query.get("continue")))
+        name, after = ("b", {}) if "continue" in request.query else ("a", {"continue": "on"})
+        return web.json_response({"metadata": after, "items": [{"metadata": {"name": name}}]})
+
+    async def names(client: KubeClient) -> list[str]:
+        return [pod.name for pod in await client.list_pods("app=worker")]
+
+    assert ask(paged, names) == ["a", "b"]
+    assert asked == [("500", None), ("500", "on")]
+
+
 def test_a_write_names_the_uid_of_the_object_that_was_read() -> None:
     bodies: list[Json] = []
 
