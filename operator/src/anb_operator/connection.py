@@ -33,7 +33,7 @@ async def log_in() -> Configuration:
     """Return the API server's address, its CA and the credentials. In a pod, the token file is read again every minute.
 
     Raises:
-        kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
+        kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be used.
     """
     configuration = Configuration()
     try:
@@ -46,6 +46,12 @@ async def log_in() -> Configuration:
         except (ConfigException, OSError, TypeError, yaml.YAMLError) as error:
             sentence = f"There is no Kubernetes to work with: run in a pod, or set KUBECONFIG. {path}: {error}"
             raise kopf.LoginError(sentence) from error
+    if configuration.tls_server_name:
+        # kopf, which runs the watch, can only check that a certificate has the name in the server's address.
+        raise kopf.LoginError(
+            f"KUBECONFIG sets tls-server-name {configuration.tls_server_name}, which the operator can't use: "
+            "write this name into the server's address."
+        )
     return configuration
 
 

@@ -93,6 +93,7 @@ async def _log_in(**_: object) -> kopf.ConnectionInfo:
         token=token,
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
+        proxy_url=configuration.proxy,
     )
 
 

@@ -109,7 +109,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         kubeconfig = {
             "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}}],
+            "clusters": [{"name": "test", "cluster": api.cluster(f"http://127.0.0.1:{runner.addresses[0][1]}")}],
             "users": [{"name": "test", "user": {"token": "token"}}],
         }
         path = tmp_path / "kubeconfig"

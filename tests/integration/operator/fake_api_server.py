@@ -45,6 +45,7 @@ class ApiServer:
 
     If `away` is true, every response has status 503. If `known` is true, clients can read VideoJobs by their path.
     If `discovered` is true, API discovery lists VideoJobs. If `watchable` is true, the operator may watch VideoJobs.
+    If `behind_proxy` is true, clients reach the server only as the proxy of a host that no resolver knows.
     If `mute` is true, watches send no changes. `event_reasons` lists the reasons of all posted Kubernetes Events.
     `requests` counts the requests by method, with WATCH as the method of a watch. `videojobs` has VideoJobs by name.
     """
@@ -55,12 +56,17 @@ class ApiServer:
         self.discovered = True
         self.watchable = True
         self.mute = False
+        self.behind_proxy = False
         self.event_reasons: list[str] = []
         self.requests: Counter[str] = Counter()
         self.videojobs: dict[str, Json] = {}
         self._version = 10
         self._changes: list[Json] = []
         self.watching: set[asyncio.Queue[Json | None]] = set()
+
+    def cluster(self, url: str) -> Json:
+        """Return the server's entry in a kubeconfig. `url` is the server's address."""
+        return {"server": "http://kubernetes.invalid", "proxy-url": url} if self.behind_proxy else {"server": url}
 
     def end_watches(self) -> None:
         for watch in self.watching:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 from pathlib import Path
 
 import kopf
@@ -129,4 +130,22 @@ def test_a_kubeconfig_that_cannot_be_read_is_named_with_the_reason(
     monkeypatch.setenv("KUBECONFIG", str(file))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(kopf.LoginError, match=str(file)):
+        asyncio.run(log_in())
+
+
+def test_a_kubeconfig_whose_server_is_certified_under_another_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = {"server": "https://127.0.0.1:6443", "tls-server-name": "kubernetes"}
+    content = {
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": {"token": "token"}}],
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(content))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(kopf.LoginError, match="tls-server-name kubernetes"):
         asyncio.run(log_in())

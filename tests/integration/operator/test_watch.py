@@ -100,6 +100,13 @@ def test_a_write_that_the_watch_does_not_show_fails_liveness_but_not_while_the_a
     run(api, scenario)
 
 
+def test_the_proxy_of_a_kubeconfig_is_used_for_calls_and_for_the_watch(run: Run) -> None:
+    api = ApiServer()
+    api.behind_proxy = True
+    run(api, RunningOperator.mirrors)
+    assert api.requests["WATCH"]
+
+
 def test_the_series_of_pauses_between_requests_never_ends_and_starts_again_for_each_request() -> None:
     backoffs = Backoffs()
     for _ in range(2):
