@@ -33,12 +33,15 @@ async def log_in() -> Configuration:
     """Return the API server's address, its CA and the credentials. In a pod, the token file is read again every minute.
 
     Raises:
+        Unavailable: the operator runs in a pod, and the token of its ServiceAccount can't be read at this moment.
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be used.
     """
     configuration = Configuration()
     try:
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except ConfigException:
+    except (ConfigException, OSError) as error:
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            raise Unavailable("kubernetes", f"The ServiceAccount of this pod can't be read: {error}") from error
         path = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             await load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -114,6 +117,9 @@ class Connection:
             except (ApiException, ValueError) as error:
                 self._failed_at = time.monotonic()
                 raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
+            except (ConfigException, OSError) as error:
+                # The library reads the file of the token again before a request.
+                raise Unavailable("kubernetes", f"The ServiceAccount of this pod can't be read: {error}") from error
             finally:
                 login.calls -= 1
                 # Close the HTTP session of an old login after the login's last call.

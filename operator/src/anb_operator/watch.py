@@ -8,6 +8,7 @@ from typing import Any
 import kopf
 import structlog
 
+from anb_core.domain.errors import Unavailable
 from anb_operator.cache import VideoJobCache
 from anb_operator.client import PAGE, read_videojob
 from anb_operator.connection import TIMEOUT_SECONDS, log_in
@@ -82,7 +83,11 @@ def _settings() -> kopf.OperatorSettings:
 
 
 async def _log_in(**_: object) -> kopf.ConnectionInfo:
-    configuration = await log_in()
+    try:
+        configuration = await log_in()
+    except Unavailable as error:
+        # For other errors, kopf waits a minute.
+        raise kopf.TemporaryError(error.message, delay=PAUSE_SECONDS) from error
     header = await configuration.get_api_key_with_prefix("BearerToken") or ""
     scheme, token = header.split(" ", 1) if header else (None, None)
     return kopf.ConnectionInfo(

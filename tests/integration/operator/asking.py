@@ -21,8 +21,12 @@ def ask(
     served: bool = True,
     watched: str | None = "video",
     on_answer: Callable[[str, str], None] = lambda *_: None,
+    on_login: Callable[[Configuration], None] = lambda _: None,
 ) -> object:
-    """Run a call of the client against a fake server, and return the result. Logins return the tokens t1, t2 ..."""
+    """Run a call of the client against a fake server, and return the result. Logins return the tokens t1, t2 ...
+
+    `on_login` may change the configuration that a login returns.
+    """
     tokens = (f"t{number}" for number in count(1))
 
     async def served_and_asked() -> object:
@@ -38,7 +42,9 @@ def ask(
             server = f"http://127.0.0.1:{port}"
 
             async def log_in() -> Configuration:
-                return Configuration(host=server, api_key={"BearerToken": f"Bearer {next(tokens)}"})
+                configuration = Configuration(host=server, api_key={"BearerToken": f"Bearer {next(tokens)}"})
+                on_login(configuration)
+                return configuration
 
             async with Connection(log_in, on_answer).open() as connection:
                 return await question(KubeClient(connection, namespace="video", watched=watched))

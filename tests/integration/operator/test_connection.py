@@ -8,6 +8,8 @@ from pathlib import Path
 import kopf
 import pytest
 from aiohttp import ClientSession, web
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException
 
 from anb_core.domain.errors import Unavailable
 from anb_operator.client import KubeClient
@@ -149,3 +151,40 @@ def test_a_kubeconfig_whose_server_is_certified_under_another_name_is_refused(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(kopf.LoginError, match="tls-server-name kubernetes"):
         asyncio.run(log_in())
+
+
+def test_in_a_pod_a_token_that_is_missing_for_a_moment_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token, certificate = tmp_path / "token", tmp_path / "ca.crt"
+    certificate.write_text("a certificate")
+    monkeypatch.setattr("kubernetes.aio.config.incluster_config.SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr("kubernetes.aio.config.incluster_config.SERVICE_CERT_FILENAME", str(certificate))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    with pytest.raises(Unavailable, match="ServiceAccount of this pod can't be read"):
+        asyncio.run(log_in())
+    token.write_text("secret")
+    assert asyncio.run(log_in()).api_key == {"BearerToken": "bearer secret"}
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no token"), ConfigException("Token file exists but empty.")])
+def test_a_token_that_cannot_be_read_again_for_a_moment_is_an_outage(error: Exception) -> None:
+    errors = [error]
+
+    def reread(_: Configuration) -> None:
+        if errors:
+            raise errors.pop()
+
+    async def twice(client: KubeClient) -> object:
+        with pytest.raises(Unavailable, match=str(error)):
+            await client.list_pods("a=b")
+        return await client.list_pods("a=b")
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.json_response({"metadata": {}, "items": []})
+
+    assert (
+        ask(nothing, twice, on_login=lambda configuration: setattr(configuration, "refresh_api_key_hook", reread)) == []
+    )

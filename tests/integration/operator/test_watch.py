@@ -4,7 +4,10 @@ from types import SimpleNamespace
 
 import kopf
 import pytest
+from kubernetes.aio.client import Configuration
 
+from anb_core.domain.errors import Unavailable
+from anb_operator.connection import log_in
 from anb_operator.watch import Backoffs
 from tests.integration.operator.conftest import Run, RunningOperator
 from tests.integration.operator.fake_api_server import ApiServer
@@ -100,11 +103,23 @@ def test_a_write_that_the_watch_does_not_show_fails_liveness_but_not_while_the_a
     run(api, scenario)
 
 
-def test_the_proxy_of_a_kubeconfig_is_used_for_calls_and_for_the_watch(run: Run) -> None:
+def test_a_watch_through_the_proxy_of_a_kubeconfig_whose_login_fails_for_a_moment_begins_soon_after(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = ApiServer()
     api.behind_proxy = True
-    run(api, RunningOperator.mirrors)
+    failures = [Unavailable("kubernetes", "The ServiceAccount of this pod can't be read: no token")] * 2
+
+    async def flaky() -> Configuration:
+        if failures:
+            raise failures.pop()
+        return await log_in()
+
+    monkeypatch.setattr("anb_operator.watch.log_in", flaky)
+    logs = run(api, RunningOperator.mirrors)
     assert api.requests["WATCH"]
+    assert not failures
+    assert not any("exc_info" in line for line in logs)
 
 
 def test_the_series_of_pauses_between_requests_never_ends_and_starts_again_for_each_request() -> None:
