@@ -126,7 +126,7 @@ def ready(pod: Json) -> bool:
 def delete_videojobs(namespace: str) -> None:
     """Delete all VideoJobs of a namespace and remove their finalizers, which also works if no operator runs.
 
-    The function also works while Kubernetes deletes the namespace and its objects.
+    `delete_videojobs` also works while Kubernetes deletes the namespace and its objects.
     """
     ours = ("kubectl", "--namespace", namespace)
     # Delete before removing the finalizers, because no finalizer can be added to an object that is being deleted.

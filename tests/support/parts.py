@@ -1,4 +1,4 @@
-"""Opens the store, bucket and queue of the environment variables, for tests that play the role of API or worker."""
+"""Opens the store, bucket and queue that environment variables name, for tests that act as an API or a worker."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

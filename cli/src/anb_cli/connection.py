@@ -105,7 +105,7 @@ def _checked_token(given: str, what: str = "ANB_TOKEN") -> str:
     """Return the token without surrounding whitespace, or "". A token from a file often ends with a line break.
 
     Raises:
-        WrongUse: the token contains an invalid character. The message calls the token `what`.
+        WrongUse: the token contains an invalid character. `what` is the token's name in the message.
     """
     token = given.strip()
     for place, letter in enumerate(token, start=1):

@@ -37,7 +37,7 @@ _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
-    """Return the path of the downloaded file. Replaces an existing file only if `output` names the file.
+    """Return the path to which a download is written. Refuse an existing file, unless `output` names the file.
 
     If `output` is a symlink, returns the target of the symlink.
 

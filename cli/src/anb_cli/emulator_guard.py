@@ -141,7 +141,7 @@ class Guard:
         """Verify a request, and return the ASGI `scope` and `receive` for the app.
 
         Raises:
-            Refused: the request is not signed correctly. The returned `receive` raises Refused for a wrong hash.
+            Refused: the signature is wrong. The returned `receive` raises Refused if the hash of the body is wrong.
         """
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get("host", "").partition(":")[0] not in HOSTS:

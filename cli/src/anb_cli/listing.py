@@ -35,7 +35,7 @@ _CHOICES = ((ID, STATUS, DONE, UPLOADED, TITLE), (ID, STATUS, DONE, TITLE), (ID,
 
 
 def cells(video: dict[str, Any]) -> tuple[str, ...]:
-    """Return the texts of a video's row, in the order of `HEADINGS`."""
+    """Return the cell texts of a video's row, in the order of `HEADINGS`."""
     uploaded = datetime.fromisoformat(video["created_at"]).astimezone()
     return video["video_id"], video["status"], f"{video['progress']:.0%}", f"{uploaded:%Y-%m-%d %H:%M}", video["title"]
 

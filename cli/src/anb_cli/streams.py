@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# The wrong modes, such as writing for stdin, are on purpose: the use of a closed stream must still fail.
+# Use the wrong modes, such as writing for stdin, so that the use of a closed stream still fails.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 

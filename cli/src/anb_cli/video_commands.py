@@ -49,7 +49,7 @@ class Failures:
         self._exit: Exit | None = None
 
     def add(self, error: CliError, **subject: str) -> None:
-        """Print a failure. `subject` is the JSON output's field that names the file or video, as in `video_id=id`."""
+        """Print a failure. In the JSON output, `subject` names the file or video, for example `video_id=...`."""
         with self._lock:
             self._exit = self._exit or error.exit
             self._terminal.note(f"anb: {error}", "red")

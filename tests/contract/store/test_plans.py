@@ -34,7 +34,7 @@ READ_IN_ORDER = {
 }
 """Indexes that a query may read from the beginning or the end, up to a limit, instead of looking up a key.
 
-The last event and the newest videos are found in this way, and the jobs that wait for a message or are in processing.
+For example, a query of the newest videos reads an index from the end, and a query of waiting jobs from the beginning.
 The purge of deleted videos reads the index ix_object_deletions_video_id to look up many videos at once."""
 
 

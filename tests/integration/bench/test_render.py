@@ -18,7 +18,7 @@ from tests.support.rendering import make_clip
 
 ROOT = Path(__file__).parents[3]
 INTRO, MAIN, OUTRO = 1.1, 0.2, 0.2
-"""Durations of the parts of MoviePy's video, in seconds. The title appears after 0.7 s of the intro."""
+"""Durations of the parts of MoviePy's video, in seconds. The title appears 0.7 s after the start of the intro."""
 
 
 def colored(path: Path, color: str, seconds: float, size: str = f"{WIDTH}x{HEIGHT}") -> Path:

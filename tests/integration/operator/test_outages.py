@@ -16,7 +16,7 @@ def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Wait longer than FEED_PATIENCE, the time without a read of the feed after which an operator is unhealthy.
+        # Wait longer than FEED_PATIENCE, after which an operator that does not read the feed is usually unhealthy.
         await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False

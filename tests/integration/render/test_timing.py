@@ -37,7 +37,7 @@ The timestamps of the MPEG-TS file start at 700 s, because the timestamps of a b
 
 @dataclass(frozen=True)
 class Signal:
-    """A test clip with flashes and beeps. Each field is a time range in seconds. There are no frames in the `hole`."""
+    """A test clip with flashes and beeps. Each field is a time range in seconds. The range `hole` has no frames."""
 
     picture: tuple[float, float] = (0.0, SECONDS)
     sound: tuple[float, float] = (0.0, SECONDS)

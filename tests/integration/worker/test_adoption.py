@@ -1,4 +1,4 @@
-"""Test that a worker adopts the objects that a real emulator reports, directly and through SNS."""
+"""Tests that a worker adopts the objects that a real emulator reports, directly and through SNS."""
 
 import os
 from typing import Any

@@ -55,7 +55,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """Start a new operator without the memory of an earlier operator."""
+        """Start a new operator, which does not know what an earlier operator did."""
         submit = Submit(
             self.store,
             self.objects,

@@ -28,7 +28,7 @@ OR_END = "or end its notifications"
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A worker that adopts objects under camera/, and one such object."""
+    """A worker that adopts objects with the prefix camera/, and one object with this prefix."""
     world = World(tmp_path)
     world.objects.put(KEY, SOURCE)
     return world

@@ -102,7 +102,7 @@ def _fresh(out: Path, *results: Path) -> Folder:
 
 @contextmanager
 def _stack(folder: Folder, clock: Clock) -> Iterator[Running]:
-    """Run `anb up` in the folder, on free ports, until the `with` block ends. A log file gets the output."""
+    """Run `anb up` in the folder, on free ports, until the `with` block ends. Write the output to a log file."""
     log = folder.path.parent / "stack.log"
     command = [sys.executable, "-P", "-m", "anb_cli", "up", "--port", "0", "--json"]
     ended, hurried = False, True

@@ -70,7 +70,7 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Count the program's exit, which determines the delay of the next start. Returns a text about the exit."""
+        """Count the program's exits, which determine the delay of the next start. Returns a text about the exit."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 

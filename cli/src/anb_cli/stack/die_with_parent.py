@@ -18,7 +18,7 @@ def command_line(command: list[str], death_signal: int) -> list[str]:
 
 
 def main(parent: int, death_signal: int, command: list[str]) -> None:
-    """Set the signal for the parent's death, then replace the current process with the command."""
+    """Make the kernel send `death_signal` when the parent dies, and replace the current process with the command."""
     if sys.platform == "linux":
         if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

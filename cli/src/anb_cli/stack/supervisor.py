@@ -28,7 +28,7 @@ READY_WITHIN = 60.0
 """Maximum time for the start of the API, in seconds. The first import from a slow disk may take most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""Seconds that a worker has to give its job back, after the ANB_DRAIN_SECONDS to finish the job have passed."""
+"""Seconds that a worker has to give its job back after ANB_DRAIN_SECONDS have passed."""
 
 DEFAULT_DRAIN, LONGEST_DRAIN = 120, 24 * 3600
 """Default and maximum of ANB_DRAIN_SECONDS: the seconds that a worker has to finish its job."""
@@ -311,7 +311,7 @@ def drain_seconds(environ: Mapping[str, str]) -> int:
     """Return ANB_DRAIN_SECONDS, or the default if the variable is not set.
 
     Raises:
-        WrongUse: the value of ANB_DRAIN_SECONDS is one that a worker refuses.
+        WrongUse: ANB_DRAIN_SECONDS has a value that a worker refuses.
     """
     given = environ.get("ANB_DRAIN_SECONDS") or str(DEFAULT_DRAIN)
     try:

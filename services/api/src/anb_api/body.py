@@ -49,7 +49,10 @@ class Body:
             yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
-        """Run `work` on the body's chunks in a thread. If cancelled, end the iterator and wait until `work` ends."""
+        """Run `work` on the body's chunks in a thread.
+
+        If the caller's task is cancelled, the chunks end with CancelledError, and `feed` waits until `work` ends.
+        """
         running = self._loop.run_in_executor(executor, work, self.pieces())
         try:
             return await asyncio.shield(running)

@@ -50,7 +50,7 @@ The kernel sends no keepalive probes while the client has not acknowledged sent 
 
 
 class Guarded(H11Protocol):
-    """An HTTP connection that responds with problem details to slow or large requests, and if the server is full."""
+    """An HTTP connection with limits. A request that exceeds a limit gets a response with problem details."""
 
     def __init__(
         self,

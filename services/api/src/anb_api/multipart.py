@@ -50,7 +50,7 @@ IDENTITY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary", "identity"})
 """Encodings that leave all bytes unchanged."""
 
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252"})
-"""Supported charsets, by Python's names. Some Java clients declare Latin-1 by default."""
+"""Python's names of the supported charsets. Some Java clients declare Latin-1 by default."""
 
 
 def boundary_of(content_type: str | None) -> bytes:
