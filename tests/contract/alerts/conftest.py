@@ -1,4 +1,4 @@
-"""The alerts under test: kept in memory, and a topic of moto and of the embedded emulator."""
+"""The alerts under test: in-memory alerts, a topic of moto, and a topic of the embedded emulator."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from anb_core.ports.alerts import Alerts
 from anb_core.testing.alerts import InMemoryAlerts
 
 REGION = "eu-west-1"
-"""A region other than the default region of the tests."""
+"""An AWS region that differs from the default region of the tests."""
 
 
 @dataclass(frozen=True)

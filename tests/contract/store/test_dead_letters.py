@@ -16,7 +16,7 @@ ALL = DeadLetterFilter(state="all")
 
 
 def dead_lettered(store: Store, *, owner: str = "ada", version: str = "1.0") -> str:
-    """Create a video that has used up its failures. Returns its id."""
+    """Create a video whose job has reached its limit of failures and is dead-lettered. Returns the video's id."""
     video_id = uploaded(store, owner=owner)
     once = POLICY.__class__(max_failures=1)
     claimed = store.claim(

@@ -100,7 +100,7 @@ class Place:
         )
 
     def up(self) -> tuple[subprocess.Popen[str], Running]:
-        """Start `anb up` and wait until the API responds. Returns the process, and the stack's id and URL."""
+        """Start `anb up` and wait until the API responds. Returns the process, and the stack's URL and process id."""
         stack = self.start("up", "--port", "0")
 
         def serves() -> Running | None:

@@ -1,4 +1,4 @@
-"""Tests of the SNS adapter with answers that no emulator gives."""
+"""Tests of the SNS adapter with responses that no emulator sends."""
 
 from datetime import timedelta
 

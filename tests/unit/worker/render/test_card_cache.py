@@ -28,7 +28,7 @@ def cards(folder: Path, tmp_path: Path) -> Cards:
 
 
 class Impatient(Stop):
-    """A Stop that stops the work at the third check."""
+    """A `Stop` object whose third check raises the error that stops the work."""
 
     checks = 0
 
