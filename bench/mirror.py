@@ -15,13 +15,13 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, count, repeat
 from statistics import quantiles
+from time import monotonic, sleep, strftime
 from uuid import uuid4
 
 import httpx
@@ -115,19 +115,19 @@ def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
     _say(f"{number} videos are processed while no operator runs")
     processed = drive([lives(site.store, f"standing-{n}", step=100) for n in range(THREADS)], 3 * number)
     _say("an operator catches up")
-    begin = time.monotonic()
+    begin = monotonic()
     with site.operator():
         watch.wait_for(processed)
-        print(f"{number} processed videos mirrored in {time.monotonic() - begin:.0f} s", flush=True)
+        print(f"{number} processed videos mirrored in {monotonic() - begin:.0f} s", flush=True)
     changed = drive([lives(site.store, "meanwhile")], 1)
     _say("an operator starts beside them")
-    begin = time.monotonic()
+    begin = monotonic()
     with site.operator() as operator:
-        ready = time.monotonic() - begin
+        ready = monotonic() - begin
         watch.wait_for(changed)
-        shown = time.monotonic() - begin
+        shown = monotonic() - begin
         eventually(lambda: operator.cpu_percent(2.0) < IDLE_PERCENT, within=PATIENCE)
-        idle = time.monotonic() - begin
+        idle = monotonic() - begin
         print(f"started beside: ready after {ready:.1f} s, a change shown after {shown:.1f} s, idle after {idle:.0f} s")
         for rate in RATES:
             follow(site, watch, operator, rate=rate, seconds=seconds, where=f", beside {number}")
@@ -153,11 +153,11 @@ def measure(
     operator: psutil.Process | None = None,
 ) -> Measured:
     """Make changes, wait until kubectl has printed all changes, and print a table line with the measurements."""
-    begin, before = time.monotonic(), _processor_seconds(operator)
+    begin, before = monotonic(), processor_seconds(operator)
     changes = drive(players, rate * seconds, rate)
-    driven = time.monotonic() - begin
+    driven = monotonic() - begin
     watch.wait_for(changes)
-    took, after = time.monotonic() - begin, _processor_seconds(operator)
+    took, after = monotonic() - begin, processor_seconds(operator)
     measured = Measured(
         lags=[lag for change in changes if (lag := watch.lag(change)) is not None],
         lines=watch.lines(since=begin) / took,
@@ -165,20 +165,20 @@ def measure(
     )
     print(measured.row(name), flush=True)
     if driven > seconds * TOLERANCE:
-        print(f"    the machine is too slow: that took {driven:.0f} s instead of {seconds} s", flush=True)
+        print(f"    the machine is too slow: that took {driven:.1f} s instead of {seconds} s", flush=True)
     return measured
 
 
 def drive(players: Sequence[Steps], changes: int, rate: float = math.inf) -> list[Change]:
     """Make `changes` changes, at most `rate` per second, and return the changes. The simulated workers take turns."""
     threads = min(THREADS, len(players))
-    begin = time.monotonic()
+    begin = monotonic()
 
     def play(thread: int) -> list[Change]:
         own, made = players[thread::threads], []
         for turn, number in enumerate(range(thread, changes, threads)):
-            time.sleep(max(0.0, begin + number / rate - time.monotonic()))
-            asked = time.monotonic()
+            sleep(max(0.0, begin + number / rate - monotonic()))
+            asked = monotonic()
             video_id, place = next(own[turn % len(own)])
             made.append(Change(video_id, place, asked))
         return made
@@ -231,7 +231,7 @@ def bare_patches(client: httpx.Client, video_id: str) -> Steps:
         yield video_id, CLAIMED + percent
 
 
-def _processor_seconds(operator: psutil.Process | None) -> dict[str, float]:
+def processor_seconds(operator: psutil.Process | None) -> dict[str, float]:
     """For each program of `USERS` that runs: the CPU seconds used so far."""
     below = {process.name(): process for process in psutil.Process().children(recursive=True)}
     programs = {name: below[name] for name in USERS if name in below} | {"bench": psutil.Process()}
@@ -245,7 +245,7 @@ def _processor_seconds(operator: psutil.Process | None) -> dict[str, float]:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {message}\n")
+    sys.stderr.write(f"{strftime('%H:%M:%S')} {message}\n")
 
 
 if __name__ == "__main__":
