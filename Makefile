@@ -31,7 +31,7 @@ up: $(SETUP) ## Run everything on this machine until Ctrl-C; upload with .venv/b
 test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
 	@$(BIN)/python -m pytest -m "not debian" --numprocesses=2 --dist=worksteal --cov --cov-report=
 # Each folder is judged by itself: a small one must not hide behind a large one.
-	@low=; for folder in $(ROOMS:%=%/src) tools charts; do \
+	@low=; for folder in $(ROOMS:%=%/src) bench tools charts; do \
 		$(BIN)/coverage report --include "$$folder/*" --fail-under 95 || low="$$low $$folder"; \
 	done; [ -z "$$low" ] || { echo "Under 95 % covered:$$low."; exit 1; }
 	@echo "Left out: tests that need Debian packages. To run them: apt-get install $(DEBIAN_PACKAGES), then make test-debian."
