@@ -73,7 +73,7 @@ def wait_until_processed(video: str) -> dict[str, Any]:
         if status == "processed":
             return state
         if status in {"failed", "dead_lettered", "cancelled"}:
-            sys.exit(f"It was not processed: {state['error']}")
+            sys.exit(f"It was not processed: {state['error'] or status}")
         if monotonic() > deadline:
             sys.exit(f"It is still {status} after {PATIENCE_SECONDS:.0f} s: {state}")
         sleep(1)

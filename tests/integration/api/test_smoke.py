@@ -16,8 +16,10 @@ from types import ModuleType
 import av
 import pytest
 
+from anb_core.domain.model import Counters, Problem
+from anb_core.domain.retry import RetryPolicy, Settlement, plan_failure, plan_rejection
 from tests.support.api import Api
-from tests.support.given import claim, reject, result
+from tests.support.given import PROBLEM, claim, result
 from tests.support.tether import free_port
 
 SMOKE = Path(__file__).parents[3] / "charts" / "anb-video" / "files" / "smoke.py"
@@ -50,6 +52,10 @@ def load(api: Api, owner: str, monkeypatch: pytest.MonkeyPatch) -> Load:
     return load
 
 
+def plan_last_failure(counters: Counters, problem: Problem) -> Settlement:
+    return plan_failure(counters, problem, RetryPolicy(max_failures=1), jitter=0)
+
+
 def test_a_video_that_is_processed_passes_and_is_deleted(
     api: Api, owner: str, load: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,12 +85,26 @@ def test_the_clip_has_two_seconds_of_picture_and_tone(load: Load) -> None:
         assert [stream.type for stream in clip.streams] == ["video", "audio"]
 
 
-def test_a_video_that_fails_ends_the_test_with_the_reason_and_is_deleted(api: Api, owner: str, load: Load) -> None:
+@pytest.mark.parametrize("plan", [plan_rejection, plan_last_failure], ids=["failed", "dead_lettered"])
+def test_a_video_that_fails_ends_the_test_with_the_reason_and_is_deleted(
+    plan: Callable[[Counters, Problem], Settlement], api: Api, owner: str, load: Load
+) -> None:
+    store = api.context.store
+
     def work() -> None:
-        (record,) = api.records(owner)
-        reject(api.context.store, claim(api.context.store, record.video.id))
+        lease = claim(store, api.records(owner)[0].video.id)
+        store.settle(lease, plan(lease.counters, PROBLEM))
 
     with pytest.raises(SystemExit, match=r"It was not processed: .*The renderer stopped with status 1"):
+        load(work).main()
+    assert api.records(owner) == []
+
+
+def test_a_video_that_is_cancelled_ends_the_test(api: Api, owner: str, load: Load) -> None:
+    def work() -> None:
+        api.context.store.cancel(api.records(owner)[0].video.id)
+
+    with pytest.raises(SystemExit, match=r"It was not processed: cancelled"):
         load(work).main()
     assert api.records(owner) == []
 
@@ -114,8 +134,10 @@ def silent_server() -> Iterator[str]:
 
     with socketserver.TCPServer(("127.0.0.1", 0), Silent) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 def test_a_connection_that_ends_without_an_answer_ends_the_test_with_the_reason(load: Load) -> None:
