@@ -40,7 +40,7 @@ The purge of deleted videos reads the index ix_object_deletions_video_id to look
 
 @pytest.fixture
 def full(sql: Sql) -> Sql:
-    """A database like after months of use, with thousands of rows in each table and current planner statistics."""
+    """A database with thousands of rows in each table, as after months of use, and with current planner statistics."""
     processed(sql.store)
     with sql.database.transaction() as connection:
         for statement in _multiplied():

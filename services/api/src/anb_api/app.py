@@ -111,7 +111,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add the models that FastAPI does not add, because only handwritten definitions of the schema refer to them."""
+    """Add models that FastAPI leaves out of the schema, because only handwritten definitions refer to the models."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()
