@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from anb_core import domain
 from anb_core.domain.errors import Interrupted
 from anb_core.domain.input_checks import InputLimits
 from anb_core.ports.stop import Stop
@@ -23,6 +25,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cards(folder: Path, tmp_path: Path) -> Cards:
+    return new_cards(folder, tmp_path)
+
+
+def new_cards(folder: Path, tmp_path: Path) -> Cards:
+    """Return the cache as a new process sees it."""
     tool = Tool(path=Path("/usr/bin/ffmpeg"), max_pixels=1, max_alloc=1, threads=1)
     return Cards(folder, tmp_path / "shipped", tool, InputLimits(), ChildLimits())
 
@@ -112,3 +119,21 @@ def test_the_versions_of_an_operators_part_that_were_used_last_are_kept(
     assert first == again
     assert [path.exists() for path in (first, second, third, fourth, fifth)] == [True, False, True, True, True]
     assert sorted(path.name for path in folder.iterdir() if "-" not in path.name) == ["lock"]
+
+
+def test_a_release_that_changes_how_colors_or_cuts_are_planned_makes_the_parts_anew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operators_file = tmp_path / "given.png"
+    Image.new("RGBA", (20, 20)).save(operators_file)
+    release = tmp_path / "release"
+    shutil.copytree(Path(domain.__file__).parent, release)
+
+    first = new_cards(folder, tmp_path).watermark(operators_file, Stop())
+    monkeypatch.setattr(domain, "__file__", str(release / "__init__.py"))
+    assert new_cards(folder, tmp_path).watermark(operators_file, Stop()) == first
+    for name in ("color.py", "render_plan.py"):
+        with (release / name).open("a") as file:
+            file.write("# changed")
+        assert new_cards(folder, tmp_path).watermark(operators_file, Stop()) != first
+        first = new_cards(folder, tmp_path).watermark(operators_file, Stop())

@@ -2,8 +2,8 @@
 
 Several processes may share the folder of the cache.
 Only the process with the lock makes an entry, and a rename makes the complete entry visible.
-An entry's name contains a digest of the operator's file, the code that makes the entry, and ffmpeg's file name.
-A change of the operator's file, of the code or of ffmpeg's file name leads to a new entry.
+An entry's name contains a digest of the operator's file, the code of the domain and the render engine, and
+ffmpeg's file name. A change of the operator's file, of the code or of ffmpeg's file name leads to a new entry.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from anb_core import domain
 from anb_core.domain.decoding_checks import check_pictures, check_sound
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import BadInput, Transient
@@ -39,7 +40,6 @@ from anb_worker.render.ffmpeg_commands import (
 from anb_worker.render.layout import CARD_SECONDS
 from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
-_HERE = Path(__file__).parent
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
 """Number of versions kept of each intro, outro or watermark. A running render may still use an older version."""
@@ -74,6 +74,7 @@ class Cards:
         self._tool = tool
         self._input_limits = input_limits
         self._child_limits = child_limits
+        self._code = _digest_of_code()
         self._digests: dict[Path, str] = {}
 
     def intro(self, operator_file: Path | None, stop: Stop) -> Card:
@@ -97,12 +98,12 @@ class Cards:
             if fit_watermark(operator_file, entry / "watermark.png", workdir=entry, stop=stop) is None:
                 raise Transient("bad_resource", "The operator's watermark can't be used: it is not a PNG picture.")
 
-        name = self._name("watermark", "drawing.py", "layout.py", "cards.py", operator_file=operator_file)
+        name = self._name("watermark", operator_file)
         return self._entry(name, fit, stop) / "watermark.png"
 
     def project_parts(self, stop: Stop) -> Path:
         """Return the folder of the project's own intro, outro and watermark. Making a new folder takes 10 seconds."""
-        name = self._name("own", "composing.py", "drawing.py", "layout.py", "ffmpeg_commands.py", "cards.py")
+        name = self._name("own")
         return self._entry(name, self._compose(stop), stop)
 
     def _compose(self, stop: Stop) -> Callable[[Path], None]:
@@ -138,7 +139,7 @@ class Cards:
             decoded.unlink()
             (entry / "card.json").write_text(json.dumps({"frames": plan.frames}))
 
-        name = self._name(role, "ffmpeg_commands.py", "cards.py", operator_file=operator_file)
+        name = self._name(role, operator_file)
         try:
             entry = self._entry(name, normalise, stop)
         except BadInput as error:
@@ -155,11 +156,9 @@ class Cards:
         if finished.code != 0:
             raise blame(finished, doing, of_upload=bool(read))
 
-    def _name(self, role: str, *code: str, operator_file: Path | None = None) -> str:
-        """Return an entry's name: the role, and a digest of ffmpeg's name, of the files `code` and `operator_file`."""
-        digest = hashlib.sha256(self._tool.path.name.encode())
-        for name in code:
-            digest.update(_HERE.joinpath(name).read_bytes())
+    def _name(self, role: str, operator_file: Path | None = None) -> str:
+        """Return an entry's name: the role, and a digest of ffmpeg's name, of the code and of `operator_file`."""
+        digest = hashlib.sha256(self._tool.path.name.encode() + self._code)
         if operator_file is not None:
             if operator_file not in self._digests:
                 with operator_file.open("rb") as file:
@@ -198,6 +197,18 @@ class Cards:
         for entry in entries[: 1 - _KEPT]:
             # Rename the entry first, because other processes must not see an entry with missing files.
             shutil.rmtree(entry.rename(trash), ignore_errors=True)
+
+
+def _digest_of_code() -> bytes:
+    """Return a digest of all code that may decide what an entry looks like.
+
+    The folders also contain other code. A needless new entry costs seconds, but a missing file would show an old look.
+    """
+    digest = hashlib.sha256()
+    for folder in (Path(domain.__file__).parent, Path(__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.digest()
 
 
 def _locked(path: Path, stop: Stop) -> AbstractContextManager[object]:
