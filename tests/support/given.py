@@ -99,6 +99,21 @@ def failed(store: Store) -> str:
     return lease.video_id
 
 
+FFMPEG_FAILED = Problem("verification_failed", "The result is not as planned.", "frame=12\nConversion failed!")
+
+
+def dead_lettered(store: Store, *, owner: str = "ada", worker: str = "worker-1", version: str = "1.0") -> str:
+    """Create a video whose job has reached its limit of failures, with FFMPEG_FAILED as its error. Returns its id."""
+    video_id = uploaded(store, owner=owner)
+    claimed = store.claim(
+        video_id, generation=1, attempt_id=new_id(), worker=worker, version=version, lease=LEASE, policy=POLICY
+    )
+    assert isinstance(claimed, Claimed), claimed
+    last = plan_failure(claimed.lease.counters, FFMPEG_FAILED, RetryPolicy(max_failures=1), jitter=0)
+    assert store.settle(claimed.lease, last)
+    return video_id
+
+
 def record_of(store: Store, video_id: str) -> Record:
     record = store.get(video_id)
     assert record is not None

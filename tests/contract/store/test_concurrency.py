@@ -4,12 +4,14 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
+from anb_core.domain.dead_letters import DeadLetter, DeadLetterFilter
 from anb_core.domain.errors import Conflict, NotFound
-from anb_core.domain.model import Counters, Ending, Idempotency, JobEvent, Lease, Record, Source
+from anb_core.domain.model import Counters, DeadLetterCause, Ending, Idempotency, JobEvent, Lease, Record, Source
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store
 from tests.support.given import (
@@ -20,11 +22,13 @@ from tests.support.given import (
     POLICY,
     SOURCE,
     claim,
+    dead_lettered,
     interrupt,
     new_video,
     processing,
     record_of,
     result,
+    sent,
     uploaded,
     uploading,
 )
@@ -272,3 +276,39 @@ def test_every_loser_knows_that_it_lost(backend: Backend) -> None:
     current = record_of(store, video_id).job.result
     assert current is not None
     assert current.key == leases[-1].result_key
+
+
+def test_of_two_people_who_redrive_or_discard_at_once_one_wins(backend: Backend) -> None:
+    dead_lettered(backend.store)
+    assert backend.store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id="m", body="?", detail="")
+    for letter in backend.store.dead_letters(DeadLetterFilter(state="all")):
+
+        def handle(store: Store, letter: DeadLetter = letter) -> str:
+            try:
+                if letter.video_id and store is backend.store:
+                    store.redrive_dead_letter(letter.id, by="ada")
+                else:
+                    store.discard_dead_letter(letter.id, by="eve", reason="")
+            except Conflict as refused:
+                return refused.code
+            return "done"
+
+        answers = at_once(*(partial(handle, store) for store in stores(backend, 4)))
+        assert sorted(answers) == ["dead_letter_resolved"] * 3 + ["done"]
+    assert len(backend.store.dead_letters(DeadLetterFilter(state="resolved"))) == 2
+
+
+def test_a_moved_message_that_two_processes_receive_at_once_counts_once(backend: Backend) -> None:
+    video_id = uploaded(backend.store)
+    sent(backend.store, video_id)
+    answers = at_once(
+        *(
+            lambda store=store: store.receive_dead_letter(
+                message_id="m", body="{}", video_id=video_id, generation=1, policy=POLICY
+            )
+            for store in stores(backend)
+        )
+    )
+    assert [answer is None for answer in answers].count(False) == 1
+    assert record_of(backend.store, video_id).job.counters.lost == 1
+    assert len(backend.store.dead_letters(DeadLetterFilter(state="all"))) == 1

@@ -120,6 +120,8 @@ class Verdict:
     """`stale`, `requeued`, or None if the job becomes a dead letter, which a person has to handle."""
     settlement: Settlement | None = None
     """The consequence for the job. None if the job stays as it is."""
+    send_after: datetime | None = None
+    """Time from which the job needs a new message although it stays as it is. None if it needs none."""
 
 
 _STALE = {
@@ -146,7 +148,12 @@ def judge_arrival(
         return Verdict(_STALE[Reason.DELETED], Resolution.STALE)
     claim = judge_claim(job, generation, now, policy)
     if isinstance(claim, Drop):
-        return Verdict(_STALE[claim.reason], Resolution.STALE)
+        return Verdict(
+            _STALE[claim.reason],
+            Resolution.STALE,
+            # The same as in a claim: the clock was set back, and this may be the job's last message.
+            send_after=None if waiting_in_outbox else claim.send_after,
+        )
     if waiting_in_outbox:
         return Verdict(_IN_OUTBOX, Resolution.STALE)
     # If an attempt has let its lease expire, that is the same loss: the settlement ends the attempt, too.

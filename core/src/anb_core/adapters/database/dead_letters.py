@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, lit
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.dead_letter_rows import OPEN, SHORTENED, WHOLE, add_dead_letter, dead_letter_of
 from anb_core.adapters.database.engine import Repository, clock, decoding, now_plus
-from anb_core.adapters.database.rows import Locked, apply, last_attempt, lock, write_job
+from anb_core.adapters.database.rows import Locked, apply, last_attempt, lock, put_in_outbox, write_job
 from anb_core.adapters.database.tables import Time, dead_letters, outbox
 from anb_core.domain import lifecycle
 from anb_core.domain.dead_letters import (
@@ -66,6 +66,8 @@ class DeadLettersRepository(Repository):
             added = add_dead_letter(connection, letter)
             if added is None:
                 return None
+            if verdict.send_after:
+                put_in_outbox(connection, record.job.id, verdict.send_after, locked.now)
             if effect:
                 # The job's dead letter was added above, together with the message.
                 apply(connection, locked, replace(effect, dead_letter=None))

@@ -59,6 +59,8 @@ class InMemoryDeadLetters(Tables):
                     now=now,
                 )
             )
+            if added and verdict.send_after:
+                self.put_in_outbox(row.job, verdict.send_after, now)
             if added and effect:
                 self.apply(row, replace(effect, dead_letter=None), now)
             return added

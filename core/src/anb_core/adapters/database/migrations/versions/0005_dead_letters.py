@@ -2,6 +2,7 @@
 
 Programs from before this migration leave the new columns empty, so what they write counts as open.
 They also leave dead letters open when a person retries or deletes a video. A person can discard these dead letters.
+What such programs wrote before this migration is resolved here, as far as the rows of the jobs tell.
 """
 
 import sqlalchemy as sa
@@ -23,6 +24,17 @@ def upgrade() -> None:
     for name in ("resolved_by", "reason"):
         op.add_column("dead_letters", sa.Column(name, sa.Text()))
     op.add_column("dead_letters", sa.Column("announced_at", sa.BigInteger()))
+    # Nobody knows when these dead letters were resolved, so their own time stands for it.
+    op.execute("""
+        UPDATE dead_letters SET resolved_at = created_at, resolution = CASE
+            WHEN EXISTS (SELECT 1 FROM videos WHERE videos.id = dead_letters.video_id AND videos.deleted_at IS NULL)
+            THEN 'redriven' ELSE 'deleted' END
+        WHERE video_id IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM jobs JOIN videos ON videos.id = jobs.video_id
+            WHERE jobs.video_id = dead_letters.video_id AND jobs.generation = dead_letters.generation
+            AND videos.deleted_at IS NULL
+        )
+    """)
     op.create_index("ix_dead_letters_created_at", "dead_letters", ["created_at", "id"])
     op.create_index(
         "ix_dead_letters_open",
