@@ -108,6 +108,7 @@ def test_a_line_shows_its_stage_and_all_earlier_ones(line: str, shown: int) -> N
     watch = Watch()
     watch.read([f"{line}\n"])
     assert watch.lag(Change("video-1", shown, 0)) is not None
+    assert watch.lag(Change("video-1", shown - 1, 0)) is not None
     assert watch.lag(Change("video-1", shown + 1, 0)) is None
     assert watch.lag(Change("video-1", shown, time.monotonic())) is None
 
@@ -128,6 +129,8 @@ def test_an_operator_runs_from_the_time_when_it_is_ready_until_the_block_ends(
         assert given["KUBECONFIG"] == str(tmp_path / "kubeconfig-anb-operator")
         assert given["ANB_OPERATOR_NAMESPACE"] == NAMESPACE
     assert not operator.is_running()
+    log = (tmp_path / "operator.log").read_text(encoding="utf-8")
+    assert re.findall(r"GET /readyz .* (\d{3}) ", log) == ["503", "200"]
 
 
 def test_the_log_of_an_operator_that_fails_is_printed(
