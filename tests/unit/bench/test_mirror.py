@@ -1,5 +1,6 @@
 """Tests of bench.mirror with an in-memory store, a simulated operator, and a simulated kubectl."""
 
+import json
 import os
 import re
 import subprocess
@@ -79,7 +80,7 @@ class SimulatedSite(Site):
         def answer(request: httpx.Request) -> httpx.Response:
             assert request.method == "PATCH"
             assert request.headers["Content-Type"] == "application/merge-patch+json"
-            status = httpx.Response(200, content=request.content).json()["status"]
+            status = json.loads(request.content)["status"]
             self.patched.append(request.url.path)
             self._lines.put(f"{request.url.path.split('/')[-2]} {status['phase']} {status['progress']}\n")
             return httpx.Response(200)
@@ -196,11 +197,17 @@ def test_changes_that_take_longer_than_planned_are_reported(
 
 
 def test_a_patch_adds_a_percent_and_a_refused_patch_ends_the_measurement() -> None:
-    answers = iter([httpx.Response(200), httpx.Response(200), httpx.Response(403)])
-    transport = httpx.MockTransport(lambda _: next(answers))
-    with httpx.Client(base_url="https://apiserver", transport=transport) as client:
+    answers = iter([200, 200, 403])
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content)["status"]["progress"])
+        return httpx.Response(next(answers))
+
+    with httpx.Client(base_url="https://apiserver", transport=httpx.MockTransport(answer)) as client:
         steps = mirror.bare_patches(client, "video-1")
         assert list(islice(steps, 2)) == [("video-1", CLAIMED), ("video-1", CLAIMED + 1)]
+        assert sent == ["0%", "1%"]
         with pytest.raises(httpx.HTTPStatusError, match="403"):
             next(steps)
 
