@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 
 from anb_core.adapters.database import SqlStore
 from anb_core.adapters.system import new_id
+from anb_core.domain.dead_letters import DeadLetterFilter
 from anb_core.domain.errors import Conflict, Unavailable
 from anb_core.domain.model import Record
 from anb_core.domain.status import Status
@@ -24,6 +25,7 @@ from tests.support.given import (
     processing,
     record_of,
     result,
+    sent,
     uploaded,
     uploading,
 )
@@ -119,6 +121,20 @@ def test_an_upload_begins_once_though_the_answer_to_its_commit_was_lost(
     assert isinstance(record, Record)
     assert record == postgresql.store.get(record.video.id)
     assert len(postgresql.store.events_after(0)) == 1
+
+
+@BOTH
+def test_a_moved_message_counts_once_though_the_answer_to_its_commit_was_lost(
+    postgresql: Sql, proxy: Proxy, far: SqlStore, when: Cut
+) -> None:
+    video_id = uploaded(postgresql.store)
+    sent(postgresql.store, video_id)
+    proxy.cut(when, COMMIT)
+    far.receive_dead_letter(message_id="m", body="{}", video_id=video_id, generation=1, policy=POLICY)
+    assert proxy.cuts == 1
+    assert record_of(postgresql.store, video_id).job.counters.lost == 1
+    assert due(postgresql.store) == [video_id]
+    assert len(postgresql.store.dead_letters(DeadLetterFilter(state="resolved"))) == 1
 
 
 def test_what_cannot_be_repeated_says_that_the_database_is_away(postgresql: Sql, proxy: Proxy, far: SqlStore) -> None:

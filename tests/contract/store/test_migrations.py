@@ -15,6 +15,7 @@ from anb_core.adapters.database.engine import make_engine
 from anb_core.adapters.database.tables import metadata
 from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import make_uploads
+from anb_core.domain.dead_letters import DeadLetterFilter, Resolution
 from anb_core.domain.edit import EditSpec, Switch, Trim
 from anb_core.domain.errors import Invalid, Unavailable
 from anb_core.domain.model import Record
@@ -22,7 +23,7 @@ from anb_core.ports.store import Store
 from anb_core.settings.capabilities import UploadSettings
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.usecases.visibility import Caller
-from tests.support.given import processed, processing, record_of
+from tests.support.given import dead_lettered, processed, processing, record_of
 from tests.support.stores import Sql
 
 
@@ -288,3 +289,76 @@ def send(store: Store, objects: InMemoryObjects, *, title: str, edit: EditSpec) 
     with uploads.begin(Caller("ana"), file_name="a.mp4", idempotency_key="k") as session:
         session.append(b"\0\0\0\x18ftypisom" + b"\0" * 2000)
         return session.complete(title, edit)
+
+
+def test_what_the_program_before_this_one_writes_about_dead_letters_reads_well(sql: Sql) -> None:
+    """The statements are those of the previous version, which may run during an upgrade or after a rollback."""
+    store, video_id = sql.store, dead_lettered(sql.store)
+    generation = store.redrive_dead_letter(store.dead_letters(DeadLetterFilter())[0].id, by="ada").job.generation
+    written = {"video_id": video_id, "job_id": record_of(store, video_id).job.id, "generation": generation, "at": 1}
+    with sql.database.transaction() as connection:
+        for statement in WRITTEN_BY_THE_PREVIOUS_VERSION:
+            connection.execute(text(statement), written)
+
+    ended, moved = store.dead_letters(DeadLetterFilter())
+    assert (moved.cause, moved.detail, moved.message_id, moved.body) == ("unknown_job", "?", "m", "{}")
+    assert (ended.cause, ended.video_id, ended.generation) == ("failures", video_id, generation)
+    assert (ended.code, ended.owner, ended.version, ended.failures, ended.open) == (None, None, None, None, True)
+    history = store.history(video_id)
+    assert history.dead_letter == ended
+    assert [attempt.version for attempt in history.attempts] == ["1.0", None]
+    assert store.open_dead_letters() == {"failures": 1, "unknown_job": 1}
+    assert store.redrive_dead_letter(ended.id, by="ada").job.generation == generation + 1
+    store.discard_dead_letter(moved.id, by="ada", reason="")
+    assert store.open_dead_letters() == {}
+
+
+WRITTEN_BY_THE_PREVIOUS_VERSION = (
+    """INSERT INTO attempts (id, job_id, generation, fence, worker, result_key, started_at)
+    VALUES ('a2', :job_id, :generation, 9, 'w', 'k', :at)""",
+    "UPDATE jobs SET status = 'dead_lettered', version = version + 1, fence = 9, attempts = 2 WHERE id = :job_id",
+    """INSERT INTO dead_letters (cause, detail, message_id, body, created_at)
+    VALUES ('unknown_job', '?', 'm', '{}', :at)""",
+    """INSERT INTO dead_letters (cause, detail, video_id, generation, created_at)
+    VALUES ('failures', 'The result is not as planned.', :video_id, :generation, :at)""",
+)
+
+
+def test_what_was_retried_or_deleted_before_the_migration_is_no_longer_open(
+    empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: to(config, "0004"))
+        upgrade(empty_url)
+    with database.begin() as connection:
+        for video_id, generation, deleted_at in (("current", 2, None), ("retried", 3, None), ("deleted", 2, 1)):
+            video = {"id": video_id, "generation": generation, "deleted_at": deleted_at}
+            for statement in DEAD_LETTERED_BEFORE:
+                connection.execute(text(statement), video)
+        for name in ("purged", None):
+            connection.execute(text(DEAD_LETTERED_BEFORE[-1]), {"id": name})
+    upgrade(empty_url)
+    store = SqlStore(empty_url)
+
+    letters = store.dead_letters(DeadLetterFilter(state="all"))
+
+    assert {letter.video_id: letter.resolution for letter in letters} == {
+        "current": None,
+        "retried": Resolution.REDRIVEN,
+        "deleted": Resolution.DELETED,
+        "purged": Resolution.DELETED,
+        None: None,
+    }
+    assert all(letter.open or letter.resolved_at == letter.created_at for letter in letters)
+    store.close()
+
+
+DEAD_LETTERED_BEFORE = (
+    """INSERT INTO videos (id, owner, title, edit, source_key, owned, file_name, created_at, deleted_at)
+    VALUES (:id, 'ana', 'T', '{}', :id, TRUE, 'a.mp4', 1, :deleted_at)""",
+    """INSERT INTO jobs (id, video_id, status, generation, fence, version, failures, lost, interruptions, progress,
+    attempts, created_at, updated_at) VALUES (:id, :id, 'dead_lettered', :generation, 0, 2, 3, 0, 0, 0, 0, 1, 1)""",
+    """INSERT INTO dead_letters (cause, detail, video_id, generation, created_at)
+    VALUES ('failures', 'No.', :id, 2, 1)""",
+)

@@ -7,8 +7,9 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from anb_core.adapters.system import new_id
+from anb_core.domain.dead_letters import DeadLetterFilter
 from anb_core.domain.errors import AnbError, Unreadable
-from anb_core.domain.model import Scope, Token
+from anb_core.domain.model import DeadLetterCause, Scope, Token
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page, Store
 from tests.support.given import (
@@ -20,6 +21,7 @@ from tests.support.given import (
     SECOND,
     SOURCE,
     claim,
+    dead_lettered,
     due,
     failed,
     interrupt,
@@ -33,6 +35,8 @@ from tests.support.given import (
     uploading,
 )
 from tests.support.stores import Backend, Sql
+
+ALL = DeadLetterFilter(state="all")
 
 
 def spoiled(backend: Backend, video_id: str) -> str:
@@ -222,6 +226,27 @@ def test_events_of_an_unknown_kind_are_passed_over(lax: Sql) -> None:
         read += [event.id for event in events]
         assert len(events) == 2 or read == readable
     assert read == readable
+
+
+@pytest.mark.parametrize("damage", ["cause = 'boredom'", "resolution = 'forgotten'"])
+def test_dead_letters_with_unknown_words_are_passed_over(lax: Sql, damage: str) -> None:
+    store = lax.store
+    letters = [dead_lettered(store) for _ in range(5)]
+    everything = store.dead_letters(ALL)
+    odd = [everything[number] for number in (0, 1, 3)]
+    for letter in odd:
+        change(lax, f"UPDATE dead_letters SET {damage} WHERE id = :id", id=letter.id)  # noqa: S608 - constants
+    assert [letter.video_id for letter in store.dead_letters(ALL, limit=2)] == [letters[2], letters[0]]
+    assert [letter.video_id for letter in store.unannounced_dead_letters(limit=10)] == [letters[0], letters[2]]
+    assert store.open_dead_letters() == {DeadLetterCause.FAILURES: 2}
+    assert store.history(letters[4]).dead_letter is None
+    for ask in (
+        lambda: store.dead_letter(odd[0].id),
+        lambda: store.redrive_dead_letter(odd[0].id, by="ada"),
+        lambda: store.discard_dead_letter(odd[0].id, by="ada", reason=""),
+    ):
+        with pytest.raises(Unreadable, match=f"dead letter {odd[0].id}"):
+            ask()
 
 
 def test_a_token_that_allows_what_is_not_known_allows_nothing(lax: Sql) -> None:
