@@ -1,4 +1,4 @@
-"""The subject of an alert, which SNS restricts more than the text."""
+"""The subject of an alert. SNS allows fewer characters in the subject than in the text of an alert."""
 
 MAX_SUBJECT = 99
 """Maximum number of characters of an alert's subject. SNS wants fewer than 100."""

@@ -9,8 +9,9 @@ MOST_DOUBLINGS = 20
 def backoff(failures: int, *, base: timedelta, cap: timedelta, jitter: float, least: float = 0.5) -> timedelta:
     """Return the delay after `failures` failures in a row. `failures` is at least 1.
 
-    The longest delay is `base` after one failure, and doubles with every further failure, up to `cap`.
-    `jitter`, a random number from [0, 1), picks a delay between `least` times the longest delay and the longest delay.
+    The longest delay is `base` after one failure. It doubles with every further failure, up to `cap`.
+    The shortest delay is `least` times the longest delay.
+    `jitter`, a random number from [0, 1), picks a delay between the shortest delay and the longest delay.
     With `least` = 0, callers that failed at the same time try again at widely different times.
     With `least` = 0.5, every caller waits at least half of the longest delay.
     """

@@ -10,7 +10,7 @@ from anb_core.domain.status import Status
 
 
 class Reason(StrEnum):
-    """Why a message is dropped without an attempt. The reason is read from committed rows, so no message is lost."""
+    """Why a message needs no attempt and can be deleted from the queue. The reason was read from committed rows."""
 
     TERMINAL = "terminal"
     """The job's status is terminal."""
@@ -25,7 +25,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     """The video was deleted."""
     LOST = "lost"
-    """The lease had expired, and the attempt was recorded as lost. The job waits for its next attempt or has ended."""
+    """The lease had expired, so the attempt was recorded as lost. The job waits for its next attempt or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,26 @@ class Take:
     """The decision to begin an attempt now."""
 
     loss: Settlement | None = None
-    """Settlement of the previous attempt if its lease has expired, otherwise None."""
+    """Settlement of the previous attempt if it was lost. None without a lost attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordLoss:
-    """The decision to record a loss and drop the message: the job has to wait, or has reached its limit of losses."""
+    """The decision to record a loss and delete the message. No attempt can begin now.
+
+    The job has to wait for its next attempt, or has reached its limit of losses.
+    """
 
     loss: Settlement
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The decision to drop the message, because no attempt can begin now."""
+    """The decision to delete the message from the queue, because no attempt can begin now."""
 
     reason: Reason
     send_after: datetime | None = None
-    """Time from which the job needs a new message. None if the job needs no new message."""
+    """Time at which a new message for the job has to be sent. None if no new message is needed."""
 
 
 def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
@@ -72,7 +75,7 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             loss = plan_loss(job.counters, policy)
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
-            # The message is a repeated delivery, or the clock was set back after the message was sent.
+            # This message came too early: SQS delivered it again, or the clock was set back after it was sent.
             # The job may have no other message, so a new message is sent when the job is due.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

@@ -25,7 +25,7 @@ _REFUSED = {11: "SMPTE 2085", 15: "IPT-C2 (Dolby Vision)", 16: "YCgCo-Re", 17: "
 _MATRICES = {_RGB: "gbr"} | _ORDINARY | _RARE
 
 _WIDE = {_BT2020: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
-"""Color primaries that must be converted, or the colors would look pale. All other primaries are close to BT.709."""
+"""Color primaries that must be converted. Otherwise the colors would look pale. Other primaries are close to BT.709."""
 _HDR = {16: "smpte2084", 18: "arib-std-b67"}
 _CONVERTED_TRANSFERS = {8: "linear", 9: "log100", 10: "log316"}
 """Transfer functions that have to be converted. All other functions are treated as BT.709, as in video players."""
@@ -42,7 +42,7 @@ class Colors:
     transfer: int = UNSPECIFIED
     """Color matrix, color primaries and transfer function of the frame."""
     full_range: bool = False
-    """Whether values use the full range (0 to 255 with 8 bits), not the limited range (16 to 235)."""
+    """Whether color values use the full range (0 to 255 with 8 bits) instead of the limited range (16 to 235)."""
     rgb: bool = False
     """Whether the pixel format is RGB."""
     alpha: bool = False
@@ -68,7 +68,8 @@ class ColorPlan:
     full_range: bool = False
     """Whether the frame's color values use the full range (0 to 255 with 8 bits)."""
     assumed: bool = False
-    """Whether `matrix` is a guess, because the frame has no usable matrix. Only a guess is passed to the scaler."""
+    """Whether `matrix` is a guess, because the frame names no usable matrix.
+    The scaler is given a guess. Otherwise it reads the matrix from the frame."""
     alpha: bool = False
     """Whether the video has an alpha channel. Such a video is drawn over black."""
 
@@ -112,7 +113,7 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
     if colors.primaries == _BT2020 or colors.transfer in _HDR:
         return _BT2020
     if colors.alpha:
-        # A video with an alpha channel was converted from RGB. Programs that write no matrix into the file use BT.601.
+        # Videos with an alpha channel are made from RGB pictures. Programs that name no matrix convert RGB with BT.601.
         return _BT601
     # As in video players, a frame that is larger than a DVD frame is assumed to use BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601

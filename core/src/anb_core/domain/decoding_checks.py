@@ -1,6 +1,6 @@
 """Check how much of the kept part of the upload could be decoded.
 
-The check is necessary, because ffmpeg reports no error for undecodable packets and still writes the full output length.
+ffmpeg reports no error for packets that it can't decode. Its output has the full length even then.
 """
 
 from bisect import bisect_left
@@ -12,11 +12,11 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
-"""Maximum duration of one accepted gap in the decoded picture or sound, in seconds.
-With a limit of 0.35 s, every gap of 0.5 s is found, even if the compared times differ by _MATCH_SECONDS."""
+"""Longest gap in the decoded picture or sound that is accepted, in seconds.
+No gap of 0.5 s is accepted, even if both of its ends are wrong by _MATCH_SECONDS."""
 
 _MATCH_SECONDS = 0.05
-"""Maximum difference between the time of a decoded frame and the time that the probe found for the frame."""
+"""Maximum difference between the time of a decoded frame and the time that the probe found for it, in seconds."""
 
 
 def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
@@ -35,7 +35,7 @@ def check_pictures(plan: RenderPlan, decoded: Sequence[float]) -> None:
         if nearest == len(found) or found[nearest] > time + _MATCH_SECONDS:
             lost.append((max(0.0, time), following))
     _check_lost(lost, "picture", accepted=_ACCEPTED_LOSS_SECONDS if found else 0.0)
-    # An interlaced frame may have two packets, one for each field. No frame has more than two packets.
+    # A frame has at most two packets: an interlaced frame may have one packet for each field.
     if len(decoded) * 2 < plan.picture_packets:
         raise BadInput(
             "corrupt", f"The picture is damaged: of {plan.picture_packets} frames only {len(decoded)} can be decoded."

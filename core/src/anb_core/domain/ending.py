@@ -13,8 +13,8 @@ from anb_core.domain.retry import (
     plan_rejection,
 )
 
-# Error messages for the owner of a video.
-# Host names and error texts of other programs are stored in `Problem.detail`, which only operators can read.
+# The owner of a video reads these messages. They contain no host names and no error texts of other programs.
+# Those are stored in `Problem.detail`, which only the operator of the deployment can read.
 _OUTAGES = {
     "database": "The database did not answer for a while.",
     "bucket": "The bucket did not answer for a while.",
@@ -29,7 +29,7 @@ _MAX_DETAIL = 2000
 
 
 def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitter: float) -> Settlement:
-    """Decide the settlement for the error that ended an attempt. An unexpected error counts as a failure.
+    """Plan the settlement of an attempt that ended with `error`. An unexpected error counts as a failure.
 
     `jitter` is a random number from [0, 1).
     """
@@ -47,7 +47,7 @@ def plan_ending(error: Exception, counters: Counters, policy: RetryPolicy, jitte
 
 
 def _outage(error: Exception) -> Problem | None:
-    """Return the problem for an outage of the disk, database, bucket or queue, or None for any other error."""
+    """Return the problem if `error` is an outage of the disk, database, bucket or queue, otherwise None."""
     match error:
         case Full(code=code):
             return Problem(code, _FULL, _detail(error))

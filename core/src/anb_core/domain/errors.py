@@ -37,7 +37,7 @@ class AnbError(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["AnbError"], tuple[str, str]]:
-        """Make errors picklable, because the probe's child process sends them to its parent."""
+        """Return what pickle needs, because the probe's child process sends errors to its parent."""
         return (type(self), (self.code, self.message))
 
 
@@ -88,7 +88,7 @@ class Transient(AnbError):
 
 
 class Unavailable(AnbError):
-    """A dependency does not answer. `part` is the name of the dependency, such as database, bucket or queue."""
+    """A dependency does not answer. `part` is the name of the dependency, such as `database`, `bucket` or `queue`."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(cast("Code", f"{part}_unavailable"), message)
@@ -99,7 +99,7 @@ class Unavailable(AnbError):
 
 
 class Busy(Unavailable):
-    """The database answers, but another process has locked the row that we need."""
+    """The database answers, but another process has locked a needed row for too long."""
 
 
 class Full(Unavailable):
@@ -111,11 +111,14 @@ class Full(Unavailable):
 
 
 class Unreadable(AnbError):
-    """A row is damaged, or a newer version of this program wrote the row. `__cause__` names the unreadable value."""
+    """This program can't read a row, which is damaged or was written by a newer version.
+
+    `__cause__` names the unreadable value.
+    """
 
 
 class LeaseLost(AnbError):
-    """The attempt lost its lease: another attempt took the job over, or a person cancelled the job."""
+    """The attempt lost its lease: another attempt took the job over, or a person cancelled or deleted the video."""
 
     def __init__(self, message: str = "another attempt or a person has taken this job over") -> None:
         super().__init__("lease_lost", message)

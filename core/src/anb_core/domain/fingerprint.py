@@ -1,4 +1,7 @@
-"""The fingerprint of an upload. Two uploads with the same Idempotency-Key must have the same fingerprint."""
+"""The fingerprint of an upload: a hash of its title, edit and file.
+
+A repeated upload with the same Idempotency-Key must have the same fingerprint.
+"""
 
 import hashlib
 import json
@@ -14,17 +17,17 @@ _FIRST_OPTIONS: Mapping[str, Any] = {
     "intro": {"enabled": True},
     "outro": {"enabled": True},
 }
-"""The edit options of the first version of this program, with their defaults. Never add an option to this table.
+"""The edit options of the first version of this program, with their defaults. Never change this table.
 
-The first version hashed all options of this table, so every fingerprint must still contain these options.
-If an option were left out, old and new versions would compute different fingerprints of the same upload.
+The first version put all these options into every fingerprint, even options with their default value.
+Old and new versions must compute the same fingerprint of the same upload.
 """
 
 
 def fingerprint_of(title: str, edit: EditSpec, source: Source) -> str:
     """Return the fingerprint of an upload, as a hexadecimal SHA-256.
 
-    Newer options are left out while they have their default value, so that existing fingerprints stay valid.
+    Options that were added later are part of the fingerprint only if they differ from their default value.
     """
     options = _merged(_FIRST_OPTIONS, edit.model_dump(mode="json", exclude_defaults=True))
     return hashlib.sha256(json.dumps([title, options, source.sha256], sort_keys=True).encode()).hexdigest()

@@ -53,7 +53,7 @@ VIDEO_CODECS: Mapping[str, tuple[str, ...]] = {
     "dnxhd": ("dnxhd",),
     "dvvideo": ("dvvideo",),
 }
-"""The accepted video codecs, each with its decoders. The list is short, because any decoder can have security holes."""
+"""The accepted video codecs, each with its decoders. Rare codecs are left out: each decoder may have security holes."""
 
 AUDIO_CODECS: Mapping[str, tuple[str, ...]] = {
     "aac": ("aac",),
@@ -82,10 +82,10 @@ DECODERS = tuple(name for names in (*VIDEO_CODECS.values(), *AUDIO_CODECS.values
 """All decoders that are allowed for uploads. A render plan may also use a decoder from ALPHA_DECODERS."""
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Decoders that decode the alpha channel of codecs whose default decoder ignores the alpha channel."""
+"""Maps each codec whose default decoder ignores the alpha channel to a decoder that decodes the alpha channel."""
 
 INTERLACED_CODECS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
-"""The codecs whose frames may be interlaced. Progressive frames pass the deinterlacing filter at almost no cost."""
+"""The codecs whose frames may be interlaced. Their frames pass a filter that costs little for progressive frames."""
 
 
 MOST_STREAMS = 64
@@ -95,7 +95,7 @@ MOST_STREAMS = 64
 def ffmpeg_max_pixels(max_pixels: int) -> int:
     """Return the value of ffmpeg's option `max_pixels` that allows frames of `max_pixels` pixels.
 
-    The value is larger than `max_pixels`, because ffmpeg also counts the padding that a decoder allocates.
+    The returned value is larger than `max_pixels`, because ffmpeg also counts the padding of a frame in memory.
     """
     return max_pixels * 3 // 2 + 100_000
 
@@ -119,12 +119,12 @@ def sniff_container(head: bytes) -> Container | None:
 
 
 def _has_packets(head: bytes, first: int, step: int) -> bool:
-    """Return whether `head` has several MPEG-TS packets of `step` bytes in a row, from the offset `first` on.
+    """Return whether `head` has several consecutive MPEG-TS packets of `step` bytes, the first at the offset `first`.
 
-    `first` may be more than 0, because a recording may begin in the middle of a packet.
+    `first` is more than 0 if a recording begins in the middle of a packet.
     """
     starts = range(first, len(head) - 3, step)[:_ENOUGH_PACKETS]
-    # Besides the sync byte, each packet has two bits that describe the packet's content. These bits are never both 0.
+    # Each packet begins with the sync byte. At least one of the two bits that describe its content is 1.
     return len(starts) == _ENOUGH_PACKETS and all(
         head[start] == _TS_SYNC and head[start + 3] & 0x30 for start in starts
     )

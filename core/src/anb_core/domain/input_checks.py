@@ -8,12 +8,12 @@ from anb_core.domain.formats import ACCEPTED, AUDIO_CODECS, VIDEO_CODECS, Contai
 from anb_core.domain.source_facts import SourceFacts, VideoFacts
 
 _SLACK_SECONDS, _SLACK_SHARE = 0.5, 0.05
-"""A file may be shorter than its headers say, by 0.5 s or 5 %, whichever is more.
-Even intact files have rounded durations, and their streams may end at different times.
+"""A file may be shorter than its headers claim, by 0.5 s or by 5 % of the duration, whichever is more.
+The durations of intact files are rounded too, and their streams may end at different times.
 """
 
 MOST_JUMPS = 50
-"""Maximum number of timestamp jumps. Ordinary joined recordings have fewer jumps."""
+"""Maximum number of timestamp jumps in a file. Files of joined recordings usually have fewer jumps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class InputLimits:
 
 
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
-    """Check that an upload can be rendered. Return its container, its video stream, and the end of its last stream.
+    """Check that an upload can be rendered. Return its container, its video stream, and its end in seconds.
 
-    The end of the last stream, in seconds, ignores packets after the kept part, which the probe may not have read.
+    The end is the end of the last packet that the probe read. Packets after the kept part do not count.
 
     Raises:
         BadInput: any code of `anb_core.domain.codes.VIDEOS`, except `unsupported_color` and `too_demanding`.
@@ -86,14 +86,14 @@ def _check_sound(source: SourceFacts) -> None:
 
 
 def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
-    """Check the kept part, and return the end of the last stream in seconds.
+    """Check that the kept part is in the file, and return the end of the last stream in seconds.
 
-    Only the kept part has to be complete. If the file is cut off after the kept part, the output is still complete.
+    A file may be cut off after the kept part, because the output does not need the rest.
     """
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The file's duration may be the duration of its sound, so it is used only if no picture was found.
+        # The file may claim the duration of its sound, so this claim is used only if the probe found no frame.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
@@ -112,9 +112,9 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
 
 
 def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim) -> None:
-    """Check that each used stream is as long as the headers of the file claim.
+    """Check that the video stream and the audio stream are as long as the headers of the file claim.
 
-    If the headers give only the duration of the file, only the longest stream is checked.
+    If the headers give only the duration of the whole file, only the longer stream is checked.
     """
     claims = [(video.claimed_end, video.end)]
     if source.audio is not None:
@@ -127,7 +127,7 @@ def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim
 
 
 def _check_jumps(source: SourceFacts, trim: Trim) -> None:
-    """Check that joined recordings have the same streams, and that the file's timestamps do not jump too often."""
+    """Check that all recordings in a file have the same streams, and that its timestamps do not jump too often."""
     kept_until = trim.start + trim.length
     if source.other_recording_at is not None and source.other_recording_at < kept_until:
         raise BadInput(
@@ -143,7 +143,10 @@ def _check_jumps(source: SourceFacts, trim: Trim) -> None:
 
 
 def _check_claim(claimed: float, actual: float, trim: Trim) -> None:
-    """Check the end of a stream, in seconds: `claimed` is from the headers, `actual` is the end of the last packet."""
+    """Check that a stream does not end early. `claimed` is its end in the headers, `actual` the end of its last packet.
+
+    Both are in seconds.
+    """
     if _is_short(min(claimed, trim.start + trim.length), actual, since=trim.start):
         raise BadInput(
             "truncated",

@@ -1,4 +1,4 @@
-"""Compute the effects of each change of a job. The functions are pure: a store writes the effects to its rows."""
+"""Compute the effects of each change of a job. These functions are pure. A store writes the effects to its rows."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from anb_core.domain.status import Change, Status, next_status
 
 DELETE_AGAIN_AFTER = timedelta(hours=24)
 """Time between the first and the second deletion of an object.
-A process that lost its lease may still write the object after the first deletion, but not 24 hours later.
+A worker that lost its lease may still write the object after the first deletion, but not after the second one.
 """
 
 
@@ -61,7 +61,8 @@ class Effect:
     event: EventKind
     """Kind of the event that is added to the feed."""
     send_after: datetime | None = None
-    """Due time of the job's new outbox entry, which replaces the old entry. None if the old entry is only removed."""
+    """Due time of the job's new outbox entry, which replaces the old entry.
+    None if the job gets no new entry. The old entry is then removed."""
     started: Attempt | None = None
     """The attempt that begins with the change, if any."""
     ended: Ended | None = None
@@ -77,11 +78,11 @@ class Effect:
     release_key: bool = False
     """Whether the upload's Idempotency-Key becomes free, so that a new upload can use the key."""
     purge_after: datetime | None = None
-    """Earliest time at which the rows of a deleted video are removed. None unless the change deletes the video."""
+    """Earliest time at which the video's rows are removed. None unless the change deletes the video."""
 
     @property
     def error(self) -> Problem | None:
-        """The error that the event reports: the error that ended the attempt, if any, otherwise the job's own error."""
+        """The error that the event reports: the error that ended the attempt, else the error of the job, else None."""
         return (self.ended and self.ended.error) or self.record.job.error
 
 
@@ -124,16 +125,16 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
 
 
 def source_taken(video: Video) -> Conflict:
-    """Return the error for an object that is, or was, the upload of another video."""
+    """Return the error for a new video whose object belongs or belonged to another video."""
     return Conflict(
         "source_taken", f"The object {video.source_key} belongs to another video, or to one that was deleted."
     )
 
 
 def holds(job: Job, lease: Lease) -> bool:
-    """Return whether the job still has the lease.
+    """Return whether the lease is still valid.
 
-    A new claim, a cancel and the end of the attempt each change the job's status, fence or lease owner.
+    A new claim, a cancel and the end of the attempt end a lease. Each changes the job's status, fence or lease owner.
     """
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id
 
@@ -141,9 +142,9 @@ def holds(job: Job, lease: Lease) -> bool:
 def complete(
     record: Record, source: Source, now: datetime, *, title: str | None = None, edit: EditSpec | None = None
 ) -> Effect | None:
-    """Finish an upload whose object is complete. Returns None if the upload was finished before with the same source.
+    """Finish an upload whose object is complete. Returns None if an earlier call finished it with the same source.
 
-    If `title` or `edit` is given, the new value replaces the value from the beginning of the upload.
+    If `title` or `edit` is given, it replaces the value that was given when the upload began.
 
     Raises:
         Conflict: `wrong_status` if the job's status is not `uploading`.
@@ -157,7 +158,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of an unfinished upload's object: a process may write it after the first deletion."""
+    """Return two deletions of an unfinished upload's object, because a process may write it after the first one."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 
@@ -212,9 +213,9 @@ def lease_of(record: Record, attempt: Attempt) -> Lease:
 
 
 def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Collection[str]) -> Effect:
-    """Make a result the job's current result, and schedule the deletion of the results of the job's other attempts.
+    """Make a result the job's current result, and schedule the deletion of all other results.
 
-    `attempt_keys` are the object keys of the results of all attempts.
+    `attempt_keys` are the keys of the result objects of all attempts.
     """
     job = record.job
     after = replace(
@@ -234,17 +235,20 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether the job already has the result, because the response to an earlier call was lost."""
+    """Return whether an earlier call has published the same result. A caller repeats a call whose response was lost."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether the attempt already has the settlement, because the response to an earlier call was lost."""
+    """Return whether an earlier call has made the same settlement. A caller repeats a call whose response was lost."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 
 def settle(record: Record, settlement: Settlement, now: datetime) -> Effect:
-    """Settle an attempt that ends without a result, or the loss of a message that SQS moved while no attempt ran."""
+    """Apply a settlement to a job.
+
+    An attempt ended without a result, or SQS moved the job's message to the dead-letter queue while no attempt ran.
+    """
     job = record.job
     status = next_status(job.status, settlement.change) if settlement.change else job.status
     due = None if settlement.delay is None else now + settlement.delay
@@ -280,7 +284,7 @@ def cancel(record: Record, now: datetime, receipts: Receipts | None = None) -> E
         fence=job.fence + 1,
         receipts={**job.receipts, **(receipts or {})},
     )
-    # A job without a complete source can't be retried, so the object of an unfinished upload is deleted now.
+    # The object of an unfinished upload is deleted now, because no retry can use the object.
     unfinished = job.status is Status.UPLOADING
     return _effect(
         Record(record.video, after),
@@ -344,12 +348,12 @@ def delete(record: Record, now: datetime, *, by: str, grace: timedelta, attempt_
 
 
 def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | None:
-    """Return the job with its new progress, and whether the feed gets an event for the progress.
+    """Return the job with its new progress, and whether the feed gets an event for it.
 
-    The feed gets one event for each whole percent. The function returns None if the progress did not grow.
+    The feed gets one event for each whole percent. Returns None if the progress did not grow.
     """
     reached = min(progress, 1.0)
-    # With `not >` instead of `<=`, the progress NaN is ignored, too.
+    # `not >` also ignores a progress of NaN, which `<=` would accept.
     if not reached > job.progress:
         return None
     new_percent = int(reached * 100) > int(job.progress * 100)
@@ -375,7 +379,7 @@ def _effect(
 
 
 def changed(record: Record, now: datetime) -> Record:
-    """Return the record after a change that only its version shows, such as the discard of a dead letter."""
+    """Return the record with the next version and no other change, for example after a dead letter was discarded."""
     return _effect(record, now, EventKind.STATUS).record
 
 
@@ -388,7 +392,7 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
 
 
 def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions for the result of the job's current attempt, even if that object does not exist yet."""
+    """Return two deletions of the running attempt's result object, which may not exist yet. Empty if none runs."""
     if job.lease_owner is None:
         return ()
     return _twice(result_key(job.video_id, job.fence, job.lease_owner), DeletionReason.LOSING_ATTEMPT, now)

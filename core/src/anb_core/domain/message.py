@@ -1,7 +1,7 @@
-"""The message that wakes a worker. The message only names a job. The job's row decides whether an attempt begins.
+"""The message that wakes a worker. It only points to a job. The job's row decides whether an attempt begins.
 
-Messages in the formats of two older producers are also accepted.
-One format is `video_id, video_path, task_id, created_at`, the other is `video_id, file_path, status, timestamp`.
+Two older programs also send messages, each in a format of its own.
+One has the fields `video_id, video_path, task_id, created_at`, the other `video_id, file_path, status, timestamp`.
 Unknown fields of a message are ignored.
 """
 
@@ -12,28 +12,28 @@ from datetime import datetime
 from typing import Any
 
 MAX_BODY_BYTES = 256 * 1024
-"""Maximum size of a message that is sent or read, in bytes. SQS itself also accepts larger messages."""
+"""Maximum size of the body of a message that we send or read, in bytes. SQS itself also accepts larger bodies."""
 
 
 class UnreadableMessage(ValueError):
-    """The message body does not have the format of our messages. The error text names the fault."""
+    """The message body has none of the accepted formats. The error text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """The content of a message, which names a job by the id of its video."""
+    """The content of a message. It identifies a job by the id of the job's video."""
 
     video_id: str
     generation: int | None
-    """The job's generation. None in messages of older producers."""
+    """The job's generation. None in messages of the two older programs."""
     key: str | None
-    """Key of the uploaded object. None if the message names no key."""
+    """Key of the uploaded object. None if the message contains no key."""
     bucket: str | None
-    """Bucket of the uploaded object. None if the message names only a key."""
+    """Bucket of the uploaded object. None if the message contains no bucket."""
 
 
 def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: str, created_at: datetime) -> str:
-    """Return the message body as JSON, with the fields that the consumers of both older producers read."""
+    """Return the message body as JSON. It also has the fields that consumers of both older formats read."""
     return json.dumps(
         {
             "video_id": video_id,
@@ -49,7 +49,7 @@ def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: st
 
 
 def decode(body: str) -> Message:
-    """Read a message body of this project or of one of the two older producers.
+    """Parse a message body of this project or of one of the two older programs.
 
     Raises:
         UnreadableMessage: the body is too large or no JSON object, has no `video_id`, or has a field of a wrong type.

@@ -20,7 +20,8 @@ class Problem:
     message: str
     """The error in one or two sentences, for the owner of the video."""
     detail: str | None = field(default=None, compare=False)
-    """Host names, paths and error texts of other programs, for operators only. Only attempts have a detail."""
+    """Host names, paths and error texts of other programs. Only the operator of the deployment may read them.
+    Only the problem of an attempt has a detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How many attempts of one generation ended without a result. Each kind of ending has its own counter."""
+    """Numbers of attempts of one generation that ended without a result. Each kind of ending has its own counter."""
 
     failures: int = 0
     """Number of attempts that failed."""
@@ -85,10 +86,10 @@ class Counters:
 
 
 Receipts = Mapping[str, Mapping[str, Any]]
-"""Maps the id of each issuer to the last order of this issuer that was carried out.
+"""Maps the id of each issuer to a note about the issuer's last command that was carried out.
 
-An issuer is a source of orders that must not be carried out twice, such as a VideoJob in Kubernetes.
-The issuer chooses the content of its orders.
+An issuer gives commands that must not be carried out twice. The issuers are VideoJobs in Kubernetes.
+The issuer chooses the content of the note.
 """
 
 
@@ -106,9 +107,9 @@ class Job:
     """Number that grows by 1 with each claim, each cancel, and each deletion of a job that has not ended.
     A worker's write with an old fence changes nothing."""
     version: int
-    """Number that grows by 1 with every change of the job that people can see."""
+    """Number that grows by 1 with every change of the job that the API shows."""
     counters: Counters
-    """How many attempts of the current generation failed, were lost or were interrupted."""
+    """Numbers of failures, losses and interruptions in the current generation."""
     progress: float
     """Progress of the current attempt, from 0 to 1."""
     attempts: int
@@ -130,8 +131,8 @@ class Job:
     result: Result | None
     """The finished video. None unless the job's status is `processed`."""
     receipts: Receipts
-    """The receipts of orders. The transaction that carries out an order also stores the receipt of the order.
-    Because the effects of an order and its receipt are stored together, no order is carried out twice."""
+    """The receipts of the commands. The transaction that carries out a command also stores the command's receipt.
+    Therefore no command is carried out twice."""
     created_at: datetime
     updated_at: datetime
     """Time at which `version` last changed."""
@@ -166,7 +167,7 @@ class NewVideo:
     file_name: str
     """Name of the file on the person's computer, made safe by `safe_file_name`."""
     receipts: Receipts = field(default_factory=dict)
-    """Receipts of the order that creates the video. Empty without such an order."""
+    """The receipt of the command that creates the video. Empty if no issuer gave the command."""
 
 
 class Ending(StrEnum):
@@ -237,7 +238,7 @@ class Idempotency:
     lifetime: timedelta
     """How long the key is stored after the upload has begun."""
     silence: timedelta | None = None
-    """Time without a renewal after which an unfinished upload loses its key to the next upload with the same key.
+    """If an unfinished upload was not renewed for this time, the next upload with the same key may take the key.
     None if an unfinished upload always keeps its key."""
 
 
@@ -247,7 +248,7 @@ class DeadLetterCause(StrEnum):
     FAILURES = "failures"
     """The job reached its limit of failures."""
     WORKER_LOST = "worker_lost"
-    """The job reached its limit of losses, or SQS moved the message that workers had received without an outcome."""
+    """The job reached its limit of losses, or SQS moved a message that workers had received but never deleted."""
     UNKNOWN_JOB = "unknown_job"
     """The message names a video that does not exist."""
     UNREADABLE = "unreadable"
@@ -286,7 +287,7 @@ class JobEvent:
     at: datetime
     """Time at which the event was written, by the database's clock."""
     error: Problem | None = None
-    """The error that ended the attempt, if any, otherwise the error of the job, if any."""
+    """The error that ended the attempt, else the error of the job, else None."""
 
 
 class Scope(StrEnum):

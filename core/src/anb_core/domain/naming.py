@@ -20,14 +20,13 @@ INVISIBLE = (
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Invisible characters that are not whitespace: Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
-`INVISIBLE` is the content of a character class in a regular expression.
-A title may contain these characters, because joiners build emoji and shape Persian letters.
-A title also needs at least one visible character."""
+"""Characters that are invisible but not whitespace, as the content of a character class in a regular expression.
+They are Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
+A title may contain them, because emoji and Persian text need some of them. It also needs a visible character."""
 
 _VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
 _LEADING = re.compile(rf"^[\s{INVISIBLE}]+")
-# Variation selectors and tags at the end are kept, because they belong to the emoji before them.
+# Variation selectors and tags at the end of a title are kept: they are part of the emoji before them.
 _TRAILING = re.compile(rf"(?:(?![\u180b-\u180f\ufe00-\ufe0f\U000e0000-\U000e0fff])[\s{INVISIBLE}])+$")
 
 _NAMELESS = "video.mp4"
@@ -43,7 +42,7 @@ def clean_title(raw: str) -> str:
     Raises:
         Invalid: `title_empty`, `title_too_long` or `title_unprintable`.
     """
-    # Only spaces are stripped. A plain `strip()` would also remove line breaks, but a line break has to be refused.
+    # Strip only spaces. `strip()` would also remove line breaks, but a title with a line break is refused.
     title = raw.strip(" ")
     if not _VISIBLE.search(title):
         fault = "has no character that can be seen" if title else "is empty"
@@ -60,12 +59,12 @@ def clean_title(raw: str) -> str:
 
 
 def title_from_file_name(raw: str) -> str:
-    """Make a title from a file's name, without path and extension. `clean_title` accepts every such title."""
+    """Make a title from a file's name, without path and extension. `clean_title` accepts every returned title."""
     last = _last_part(raw)
     for name in (last.rpartition(".")[0], last):
         printable = "".join(_printable(character) for character in name)
         visible = _LEADING.sub("", " ".join(printable.split()))
-        # An emoji sequence that was cut may end with a joiner. Such a joiner is removed.
+        # If an emoji sequence was cut at MAX_TITLE, the title may end with a joiner, which is removed.
         title = _TRAILING.sub("", visible[:MAX_TITLE])
         if _VISIBLE.search(title):
             return title
@@ -73,7 +72,7 @@ def title_from_file_name(raw: str) -> str:
 
 
 def safe_file_name(raw: str) -> str:
-    """Return the last component of a client's path, without characters that file systems or HTTP headers refuse.
+    """Return the last component of a path from a client, without characters that are invalid in file names or headers.
 
     The returned file name is never empty.
     """
@@ -82,7 +81,7 @@ def safe_file_name(raw: str) -> str:
     name = printable.strip(" ")
     while len(name.encode()) > MAX_FILE_NAME_BYTES:
         stem, dot, suffix = name.rpartition(".")
-        # An extension of 10 or more characters is not a real extension, so it is shortened, too.
+        # A text of 10 or more characters after the dot is no real extension, so it may be shortened, too.
         name = f"{stem[:-1]}{dot}{suffix}" if stem and len(suffix) < 10 else name[:-1]  # noqa: PLR2004
     return name if name.strip(".") else _NAMELESS
 
@@ -115,7 +114,7 @@ def _printable(character: str) -> str:
     """Replace a character that can't be printed by a space or by U+FFFD. Any other character is returned unchanged."""
     match unicodedata.category(character):
         case "Cs":
-            # A lone surrogate stands for a byte that is not valid UTF-8.
+            # Python decodes a byte that is not valid UTF-8 to a lone surrogate.
             return "\ufffd"
         case category if category in _UNPRINTABLE:
             return " "

@@ -1,4 +1,4 @@
-"""Check that a finished file matches its render plan."""
+"""Check that a finished file has the output format and the planned length."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class OutputFacts:
 
     container: str
     index_first: bool
-    """Whether the index is stored before the media data, so that a player can start during the download."""
+    """Whether the file has its index before its media data. A player can then start during the download."""
     video_codec: str
     pixel_format: str
     color: str
@@ -22,7 +22,7 @@ class OutputFacts:
     frames: int
     """Number of video frames."""
     uneven_frames: int
-    """Number of frames that do not come exactly 1/30 s after the previous frame, or are stored in the wrong order."""
+    """Number of frames that do not start exactly 1/30 s after the previous frame, or are stored in the wrong order."""
     video_begin: float
     video_end: float
     """Start of the first video frame and end of the last video frame, in seconds."""
@@ -30,7 +30,8 @@ class OutputFacts:
     """Number of parts (intro, main part, outro) whose codec headers differ from the headers of the joined file.
     A joined file has only one set of codec headers."""
     undecodable_parts: int
-    """Number of parts (intro, main part, outro) that do not start at the planned time with a keyframe."""
+    """Number of parts (intro, main part, outro) that can't be decoded by themselves.
+    A part must begin at the planned time with a keyframe."""
     audio_codec: str
     sample_rate: int
     """Audio samples per second."""
@@ -43,9 +44,9 @@ class OutputFacts:
 
 
 def find_flaws(output: OutputFacts, *, frames: int) -> list[str]:
-    """Return the faults of a finished file that should have `frames` frames. The list is empty for a good file.
+    """Return one sentence for each fault of a finished file. `frames` is the planned number of frames.
 
-    The check is necessary because ffmpeg reports no error when it joins parts that do not fit together.
+    This check is necessary, because ffmpeg reports no error when it joins parts that do not fit together.
     """
     duration = frames / FPS
     wanted = {
@@ -70,7 +71,7 @@ def find_flaws(output: OutputFacts, *, frames: int) -> list[str]:
         for name, value in wanted.items()
         if getattr(output, name) != value
     ]
-    # Timestamps are rounded to the time base of their stream. The first AAC packet is encoder delay and is not played.
+    # A tick allows for rounded timestamps. The first AAC packet contains only the encoder's delay and is not played.
     tick, packet = 0.001, AUDIO_PACKET_SAMPLES / SAMPLE_RATE
     times = {
         "video_begin": (0.0, tick),

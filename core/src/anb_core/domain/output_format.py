@@ -10,8 +10,8 @@ SAMPLE_RATE = 48_000
 """Audio samples per second."""
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-"""Audio samples per video frame. The number is whole, so that sound and picture of a part can end together."""
+"""Audio samples per video frame. This is a whole number, so a part's sound can be exactly as long as its picture."""
 
 AUDIO_PACKET_SAMPLES = 1024
 """Samples in one AAC packet.
-Because sound consists of whole packets, the ends of sound and picture may differ by up to one packet."""
+A file contains only whole packets, so its sound may end up to one packet before or after its picture."""

@@ -1,6 +1,6 @@
-"""Find lost messages. A message is certainly lost if its job has waited longer than all jobs ahead of it can take.
+"""Find lost messages. A message is lost if its job has waited longer than all jobs ahead of it can possibly take.
 
-Lost messages are found by the rows of the database, not by the counts that the queue reports.
+The search uses only rows of the database, because the queue's own counts are not reliable.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 ATTEMPT_LIMIT = timedelta(hours=1)
-"""The maximum duration of one attempt. Without a maximum, no waiting time could prove that a message is lost."""
+"""The maximum duration of one attempt. The longest possible wait of a message is computed from this maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Waiting:
 
 
 def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
-    """Return the longest time that a message can wait behind `ahead` other jobs while `workers` attempts run.
+    """Return the longest time for which a message can wait if `ahead` other jobs come before its job.
 
-    Every attempt is assumed to take ATTEMPT_LIMIT.
-    `slack` is the maximum time for which the queue can hide a message that a worker received but did not delete.
+    `workers` attempts run at the same time, and each may take ATTEMPT_LIMIT.
+    `slack` is the longest time for which the queue hides a message that a worker received but did not delete.
     """
     rounds = -(-ahead // max(workers, 1))
     return slack + rounds * ATTEMPT_LIMIT
@@ -35,12 +35,12 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
 def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: datetime, slack: timedelta) -> list[str]:
     """Return the ids of the waiting jobs whose message has to be sent again.
 
-    `under_way` has, for each running attempt, the time at which the message of its job was sent.
+    `under_way` has one time for each running attempt: when the message of the attempt's job was sent.
 
-    A job that has waited longer is ahead of a job that has waited less.
-    A running job is also ahead of a waiting job if its message was sent before the waiting job began to wait.
-    A job keeps its place in the queue when its message is sent again.
-    A job with more jobs ahead of it may wait longer before its message is sent again.
+    Two kinds of jobs are ahead of a waiting job: jobs that have waited longer,
+    and running jobs whose message was sent before the waiting job began to wait.
+    The more jobs are ahead of a job, the longer it may wait before its message is sent again.
+    A job keeps its place when its message is sent again.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

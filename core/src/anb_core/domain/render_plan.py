@@ -10,12 +10,12 @@ from anb_core.domain.output_format import FPS
 from anb_core.domain.source_facts import Reading, SourceFacts, VideoFacts
 
 _MAX_LOOKS = 64
-"""Maximum number of changes of picture size, format or color. Each change needs a branch of the filter graph."""
+"""Maximum number of looks in a plan. Later looks are ignored, because each look needs a branch of the filter graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLook:
-    """How the frames from `first_frame` on are processed. Fields with the same name mean the same as in `Look`."""
+    """How the frames from `first_frame` on are processed. `Look` describes the fields that have no description here."""
 
     first_frame: int = 0
     """Number of the first output frame, counted from the beginning of the main part."""
@@ -43,13 +43,13 @@ class RenderPlan:
     may_be_interlaced: bool
     """Whether frames of the upload may be interlaced."""
     looks: tuple[PlannedLook, ...]
-    """How the frames are processed, ordered by time. The first entry starts at frame 0."""
+    """How the frames of the main part are processed, ordered by time. The first entry starts at frame 0."""
     start: float
     """Start of the kept part, in seconds from the beginning of the upload."""
     intro_frames: int
     main_frames: int
     outro_frames: int
-    """Length of the intro, the main part or the outro, in frames. 0 for an intro or outro that is left out."""
+    """Lengths of the three parts, in frames. 0 for an intro or outro that is left out."""
     watermark: bool
     """Whether the main part gets a watermark."""
     picture_packets: int
@@ -73,7 +73,9 @@ class RenderPlan:
 def plan_render(
     source: SourceFacts, edit: EditSpec, limits: InputLimits, *, intro_frames: int, outro_frames: int
 ) -> RenderPlan:
-    """Decide what is rendered. `intro_frames` and `outro_frames` are the lengths of the cards if the edit enables them.
+    """Decide what is rendered. `intro_frames` and `outro_frames` are the lengths of the cards in frames.
+
+    The plan leaves out a card that the edit disables.
 
     Raises:
         BadInput: any code that `check_source` raises, or `unsupported_color`.
@@ -105,7 +107,7 @@ def plan_render(
 
 
 def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLook, ...]:
-    """Plan how the frames are processed. A change of size, format or color that changes no step is left out."""
+    """Plan how the frames are processed. A new look that is processed like the previous look is left out."""
     looks: list[PlannedLook] = []
     for look in video.looks:
         planned = PlannedLook(
@@ -116,7 +118,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
             pixel_aspect=look.pixel_aspect,
             color=plan_colors(look.colors, look.width, look.height),
         )
-        if looks and planned.first_frame == looks[-1].first_frame:  # No output frame has the previous look.
+        if looks and planned.first_frame == looks[-1].first_frame:  # No output frame has the old look.
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
         if different and planned.first_frame < frames and len(looks) < _MAX_LOOKS:
@@ -125,6 +127,9 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """Return the values on which the processing depends. Size and format count only for filters that compare pixels."""
+    """Return the values of a look on which its processing depends.
+
+    Size and pixel format matter only for the filters that deinterlace or draw over black.
+    """
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

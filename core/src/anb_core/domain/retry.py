@@ -1,4 +1,4 @@
-"""Decide what happens to a job after an attempt without a result. A store applies the decision in one transaction."""
+"""Decide what happens to a job after an attempt without a result. The decision is a `Settlement`."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -10,19 +10,19 @@ from anb_core.domain.status import Change
 WORKER_LOST = Problem("worker_lost", "The worker stopped responding, and so did the workers that tried again.")
 
 INTERRUPTIONS_ALARM = 20
-"""Number of interruptions at which a person should examine a job, to find the cause of the interruptions.
+"""After this many interruptions of a job, a person should look for their cause.
 
 Interruptions alone never end a job.
 """
 
 SHORTEST_PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(seconds=300)
-"""Limits of the time for which a message stays invisible after a worker returned it to the queue.
-Without a pause, workers would receive the message often, and SQS would move it to the dead-letter queue.
+"""Shortest and longest time for which a message stays invisible after a worker returned it to the queue.
+Without a pause, workers would soon receive the message too often, and SQS would move it to the dead-letter queue.
 """
 
 PAUSE_GROWTH = 4
-"""Factor by which the age of a returned message is multiplied, to get the time for which it stays invisible."""
+"""A returned message stays invisible for its age multiplied by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,10 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of an attempt and its consequences for the job. Either `delay` or `change` is None."""
+    """How an attempt ended, and what follows for the job. A store applies the settlement in one transaction.
+
+    Exactly one of `delay` and `change` is None.
+    """
 
     ending: Ending
     counters: Counters
@@ -71,9 +74,9 @@ def plan_failure(counters: Counters, error: Problem, policy: RetryPolicy, jitter
 
 
 def plan_loss(counters: Counters, policy: RetryPolicy) -> Settlement:
-    """Plan the settlement of an attempt that was lost, which means that its lease expired.
+    """Plan the settlement of an attempt that was lost: its lease expired.
 
-    After the first lost attempt, the job is tried again without a delay, because the usual cause is a failed machine.
+    After the first loss, the job is tried again at once, because the usual cause is a failed machine.
     """
     after = replace(counters, lost=counters.lost + 1)
     if after.lost >= policy.max_lost:
@@ -94,8 +97,8 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
     """Plan the settlement of an attempt that ended because a dependency (database, bucket or queue) did not answer.
 
     The attempt counts as interrupted, and the next attempt waits for a backoff.
-    If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
-    If the same job meets an outage again and again, the job itself is probably the cause.
+    If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead,
+    because the job itself probably causes the outages.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)
@@ -104,17 +107,17 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
 
 
 def plan_rejection(counters: Counters, error: Problem) -> Settlement:
-    """Plan the settlement of an attempt whose input can't be processed. The job ends: a retry would also fail."""
+    """Plan the settlement of an attempt whose input can't be processed. The job ends: a retry would fail too."""
     return Settlement(Ending.REJECTED, counters, None, Change.REJECT, error)
 
 
 def plan_return(age: timedelta | None) -> timedelta:
     """Return how long a message stays invisible when a worker returns the message to the queue.
 
-    `age` is the time since the first receipt of the message. None if this is the first receipt.
-    A message that was received once becomes visible again without a pause.
-    A message that was received more often stays invisible for a time that grows with the message's age.
-    Because the pause grows, a message that several workers return is not received too often.
+    `age` is the time since the message was first received. None if the message was received only once.
+    After the first receipt, the message becomes visible again at once.
+    After later receipts, the message stays invisible for a time that grows with its age.
+    The growing time limits the number of receipts, even if several workers return the message.
     """
     if age is None:
         return timedelta(0)

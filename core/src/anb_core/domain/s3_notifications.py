@@ -1,6 +1,6 @@
 """S3 event notifications: messages by which a bucket reports changes of its objects.
 
-They arrive as S3 sends them, or as text inside the envelope of an SNS notification.
+S3 sends a notification directly to the queue, or through SNS, which wraps the notification in an envelope.
 MinIO and Ceph send the same format with another `eventSource`.
 """
 
@@ -16,30 +16,30 @@ MAX_KEY_BYTES = 1024
 MAX_BUCKET_BYTES = 255
 
 _IDS = UUID("cf5486b5-679c-4602-bd8e-1a14df05dcdd")
-"""The namespace of the ids of adopted videos. With another namespace, a repeated event would be a second video."""
+"""The UUID namespace of the ids of adopted videos. Never change it: a repeated event must lead to the same video."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedObject:
-    """An object that was created or overwritten."""
+    """An object of which a notification says that it was created or overwritten."""
 
     bucket: str
     key: str
     version: str
     """The object's version id, or its ETag if the bucket keeps no versions. Empty if the event has neither."""
     empty: bool = False
-    """Whether the object has no bytes, like an object that some programs create for a folder."""
+    """Whether the object has no bytes. Some programs create empty objects for folders."""
 
     @property
     def video_id(self) -> str:
-        """The id of the video that the object becomes. The same content of the same key always leads to the same id."""
+        """The id of the object's video. It is the same for every event about the same version of the object."""
         return str(uuid5(_IDS, json.dumps([self.bucket, self.key, self.version])))
 
 
 def created_objects(body: str) -> tuple[CreatedObject, ...] | None:
-    """Return the created objects that a notification reports. None if the body is no notification of S3.
+    """Return the created objects that a message body reports. None if the body is no notification of S3.
 
-    Removals, other events and test events report no created object.
+    A notification about another event, such as a removal or a test, reports no created object.
 
     Raises:
         UnreadableMessage: the body is not a JSON object, or a record lacks its bucket or its key.
@@ -74,7 +74,7 @@ def _is_creation(record: object) -> bool:
 
 
 def _created(record: object, number: int) -> CreatedObject:
-    """Read a record. `number` is the position of the record, counted from 1, for error messages."""
+    """Convert a record. Error messages name the record by its `number`, counted from 1."""
     # S3 encodes keys like the fields of an HTML form: a space is a plus sign.
     key = unquote_plus(_text(record, "s3", "object", "key") or "")
     bucket = _text(record, "s3", "bucket", "name") or ""
@@ -82,9 +82,9 @@ def _created(record: object, number: int) -> CreatedObject:
         if not 0 < _bytes(value) <= most:
             raise UnreadableMessage(f"record {number} has no {name} of 1 to {most} bytes")
     versions = (_text(record, "s3", "object", "versionId"), _text(record, "s3", "object", "eTag"))
-    # While versioning is suspended, every new object has the version id "null".
+    # While the bucket's versioning is suspended, every new object has the version id "null".
     version = next((version for version in versions if version not in {None, "", "null"}), None) or ""
-    # Ceph sends the size as text.
+    # Ceph sends the size as a string.
     empty = _at(record, "s3", "object", "size") in (0, "0")
     return CreatedObject(bucket, key, version.strip('"'), empty)
 
@@ -103,7 +103,7 @@ def _text(value: object, *path: str) -> str | None:
 
 
 def _bytes(text: str) -> int:
-    """Return the number of UTF-8 bytes. 0 for a text with a lone surrogate, which UTF-8 can't encode."""
+    """Return the length of a text in UTF-8 bytes. 0 for a text that UTF-8 can't encode (with a lone surrogate)."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:

@@ -1,6 +1,6 @@
 """The facts that the probe finds in an upload.
 
-All times are seconds from the beginning of the upload, as a video player shows them: the earliest stream starts at 0.
+Unless a field says otherwise, times are in seconds, as a video player shows them: the earliest stream starts at 0.
 """
 
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from anb_core.domain.formats import Container
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A series of packets of one stream without a timestamp jump. Times are in units of the stream's time base."""
+    """Consecutive packets of one stream without a timestamp jump. Times are in units of the stream's time base."""
 
     packet: int
-    """Index of the first packet of the series, counted from the beginning of the stream."""
+    """Index of the first of these packets, counted from the beginning of the stream."""
     since: int
-    """Timestamp of the first packet of the series, as stored in the file."""
+    """Timestamp of the first packet, as stored in the file."""
     place: int
-    """Time of the first packet of the series, on one continuous timeline for the complete file."""
+    """Correct time of the first packet, on one continuous timeline for the whole file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,30 +31,30 @@ class Reading:
     seek: float | None = None
     """Timestamp from which ffmpeg reads. None if ffmpeg reads from the beginning of the file."""
     stretches: tuple[Stretch, ...] = ()
-    """Series of packets without a timestamp jump, with the correct time of each series. Empty if no timestamps jump."""
+    """The correct times of packets after timestamp jumps. Empty if no timestamps jump."""
     skip: int = 0
-    """Number of packets that are skipped at the beginning. Used only together with `stretches`."""
+    """Number of packets at the beginning of the reading that are dropped. Used only if `stretches` is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Size, format and colors of the frames of a stream, from the time `since` on."""
+    """Size, pixel format, aspect ratio and colors of the frames of a stream, from the time `since` on."""
 
     since: float = 0.0
-    """Time of the first frame that has this look (size, format and colors), in seconds."""
+    """Time of the first frame that has this look, in seconds."""
     width: int = 0
     height: int = 0
     """Width and height in pixels, after rotation."""
     pixel_format: str = ""
     """ffmpeg's name of the pixel format."""
     pixel_aspect: float | None = None
-    """Width of a pixel divided by its height. None if ffmpeg's own value is right for the whole file."""
+    """Width of a pixel divided by the height of the pixel. None if the value that ffmpeg finds is right."""
     colors: Colors = field(default_factory=Colors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFacts:
-    """The video stream that is rendered. `reading` and all fields below it describe only the kept part."""
+    """The video stream that is rendered. `reading` and all later fields describe only the kept part."""
 
     index: int
     """Index of the stream in the file."""
@@ -67,27 +67,27 @@ class VideoFacts:
     """End of the stream according to the file's headers, in seconds. None if the headers give no end."""
     reading: Reading = Reading()
     packets: int = 0
-    """Number of packets whose frames can be decoded, unless the packets are damaged."""
+    """Number of packets that a decoder can decode, unless they are damaged."""
     shown: tuple[float, ...] = ()
     """Presentation times of all decodable frames, in seconds. The first frame is visible when the kept part begins."""
     end: float | None = None
-    """End of the last frame in seconds, or the end of the kept part if more frames follow. None if no frame exists."""
+    """End of the last frame in seconds. At most the end of the kept part. None if no frame exists."""
     looks: tuple[Look, ...] = ()
-    """The looks (size, format and colors) of the frames, ordered by time. Empty if no frame could be decoded."""
+    """The looks of the frames, ordered by time. Empty if no frame could be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioFacts:
-    """The audio stream that is rendered. Fields with the same name mean the same as in VideoFacts."""
+    """The audio stream that is rendered. `VideoFacts` describes the fields that have no description here."""
 
     index: int
     codec: str
     claimed_end: float | None = None
     reading: Reading = Reading()
     heard: tuple[tuple[float, float], ...] = ()
-    """Start and end of each span of the kept part with sound, in seconds."""
+    """Start and end of each time span of the kept part that has sound, in seconds."""
     decodable: bool = True
-    """Whether one of the codec's decoders accepts the headers of the stream."""
+    """Whether one of the decoders for the codec accepts the headers of the stream."""
     end: float | None = None
 
 
@@ -98,7 +98,7 @@ class SourceFacts:
     container: Container | None = None
     """Container of the upload. None if the container is not accepted."""
     state: Literal["readable", "unreadable", "cut_off"] = "readable"
-    """`cut_off` means that the index at the end of the file is missing."""
+    """Whether the file could be read. `cut_off` means that the index at the end of the file is missing."""
     claimed_end: float | None = None
     """End of the file according to its headers, in seconds. None if the headers give no end."""
     whole: bool = False

@@ -20,7 +20,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the status is terminal: the job has ended, unless a person retries it."""
+        """Whether the job has ended. A person may still retry it, unless it is processed."""
         return self in TERMINAL
 
 

@@ -1,4 +1,6 @@
-"""One continuous timeline for a file whose timestamps jump: joined recordings, or timestamps that wrapped around.
+"""Puts the packets of a file on one continuous timeline. The file's timestamps may jump or wrap around to 0.
+
+Timestamps jump, for example, where a file consists of joined recordings.
 
 All times are seconds. A raw time is a timestamp of the file. The timeline starts at the raw time of the first packet.
 """
@@ -11,15 +13,15 @@ _INTERLEAVING_SECONDS = 5.0
 """Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
 
 _CONTINUES_SECONDS = 2.0
-"""A stream that continues for more seconds than this after a jump is treated as unaffected by the jump."""
+"""A stream that continues for at least this many seconds after other streams jump does not take part in the jump."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Limits for the step from one packet's timestamp to the next, in seconds. A larger step counts as a jump."""
+    """Limits for the difference between the timestamps of consecutive packets. A larger difference counts as a jump."""
 
     wrap: float | None = None
-    """Time after which the timestamps wrap around to 0. None if the timestamps never wrap around."""
+    """Seconds after which the timestamps wrap around to 0. None if the timestamps never wrap around."""
     ahead: float = inf
     """Maximum step forward from one packet's timestamp to the next, in seconds."""
     back: float = 2.0
@@ -36,24 +38,24 @@ class Piece:
     """Raw decoding time of the first packet of the series, in seconds."""
     begin: float
     end: float
-    """Raw start of the earliest packet and raw end of the latest packet, by presentation time."""
+    """Raw presentation time at which the earliest packet starts, and at which the latest packet ends, in seconds."""
     shift: float = 0.0
-    """Number of seconds that is added to a raw time to get the time on the timeline."""
+    """Seconds to add to a raw time to get the time on the timeline."""
 
     @property
     def at(self) -> float:
-        """Start of the piece (series of packets) on the timeline, in seconds."""
+        """Presentation time on the timeline at which the piece starts, in seconds."""
         return self.begin + self.shift
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Place of a packet on the timeline. The place is approximate until all packets are added (see `Timeline`)."""
+    """The times of a packet on the timeline. The times are approximate until all packets are added (see `Timeline`)."""
 
     number: int
     """Index of the packet in its stream."""
     piece: Piece
-    """The piece (series of packets without a jump) to which the packet belongs."""
+    """The piece to which the packet belongs."""
     raw_dts: float
     raw_pts: float
     """Raw decoding time and raw presentation time, in seconds."""
@@ -81,7 +83,7 @@ class _Track:
     expected: float = 0.0
     """Raw decoding time of the stream's next packet if no gap follows, in seconds."""
     jump: int = -1
-    """Index of the last jump in which the stream took part. -1 if the stream took part in no jump."""
+    """Index of the last jump of this stream in the list of all jumps. -1 if this stream has not jumped."""
 
     @property
     def now(self) -> float:
@@ -94,16 +96,17 @@ class _Jump:
     """A place in the file where the timestamps of one or more streams jump."""
 
     members: dict[int, int]
-    """Maps each stream that takes part in the jump to the index of the piece (series of packets) after the jump."""
+    """Maps the number of each stream that jumps here to the index of the stream's piece after the jump."""
     others: dict[int, float]
-    """Maps each stream except the first member to the decoding time (on the timeline) of its packet before the jump."""
+    """State just before the jump was found, for all streams except the one that jumped first.
+    Maps the stream's number to the decoding time of the stream's last packet on the timeline."""
 
 
 class Timeline:
-    """Places packets on one timeline. Add the packets in the order in which the file stores them.
+    """Computes the times of packets on one timeline. Add the packets in the order in which the file stores them.
 
-    Until all packets are added, places are approximate, because a file may not store packets in the order of time.
-    Call `pieces` after the last packet was added, to make all places exact.
+    Until all packets are added, the times are approximate, because a file may not store packets in the order of time.
+    Call `pieces` after the last packet was added, to make all times exact.
     """
 
     def __init__(self, tolerance: Tolerance) -> None:
@@ -114,7 +117,7 @@ class Timeline:
         """Whether timestamps wrapped around to 0."""
 
     def add(self, stream: int, dts: float | None, pts: float | None, duration: float) -> Stamp | None:
-        """Add a packet and return its place, or None for a packet without a timestamp. Times are raw, in seconds."""
+        """Add a packet and return its times, or None for a packet without a timestamp. Arguments are in raw seconds."""
         track = self._tracks.setdefault(stream, _Track())
         number, track.packets = track.packets, track.packets + 1
         raw = dts if dts is not None else pts
@@ -134,7 +137,7 @@ class Timeline:
         return Stamp(number, piece, raw, shown)
 
     def pieces(self, stream: int) -> tuple[Piece, ...]:
-        """Return the pieces (series of packets) of a stream in file order, and make the places of all packets exact."""
+        """Make the times of all packets exact, and return the pieces of a stream in file order."""
         for jump in self._jumps:
             self._place(jump)
         return tuple(self._tracks[stream].pieces) if stream in self._tracks else ()
@@ -144,7 +147,7 @@ class Timeline:
         return self.wraps or any(piece.shift for number in self._tracks for piece in self.pieces(number))
 
     def jumps(self) -> list[float]:
-        """Return the times of all jumps on the timeline, in seconds."""
+        """Return the time on the timeline of each jump, in seconds."""
         pieces = (piece for number in self._tracks for piece in self.pieces(number)[1:])
         return sorted({round(piece.at, 3) for piece in pieces})
 
@@ -158,7 +161,7 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first packet: 0 unless the stream starts much earlier or later."""
+        """Return the shift of a stream's first piece. It is 0 unless this stream starts much earlier or later."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0
@@ -167,7 +170,7 @@ class Timeline:
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
         """Add `piece` to a stream whose timestamps seem to jump, and assign the piece to a jump."""
         shift = track.pieces[-1].shift
-        # If another stream has reached the same time without a jump, the stream of `piece` has only a gap.
+        # If another stream has reached the same time without a jump, no packets were joined: this stream has a gap.
         if piece.since > track.last and any(
             abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):
@@ -185,16 +188,16 @@ class Timeline:
         self._place(self._jumps[-1])
 
     def _belongs(self, piece: Piece, jump: _Jump) -> bool:
-        """Return whether a piece begins at the jump: its raw times are close to those of the jump's other pieces."""
+        """Return whether `piece` begins at `jump`, because its raw times are close to those of other pieces there."""
         return any(
             member.begin - _INTERLEAVING_SECONDS < piece.since < member.end + _INTERLEAVING_SECONDS
             for _, member in self._members(jump)
         )
 
     def _place(self, jump: _Jump) -> None:
-        """Shift all pieces that begin at a jump by the same number of seconds, to a time after all earlier packets.
+        """Set the shift of all pieces that begin at a jump. The pieces then begin after all earlier packets have ended.
 
-        One shift for all streams keeps picture and sound in sync.
+        All pieces get the same shift, which keeps picture and sound in sync.
         """
         ends = [before.end + before.shift for before, _ in self._members(jump)]
         for number, now in jump.others.items():
@@ -207,7 +210,7 @@ class Timeline:
             piece.shift = shift
 
     def _members(self, jump: _Jump) -> Iterator[tuple[Piece, Piece]]:
-        """For each stream that takes part in a jump, yield the piece before the jump and the piece after the jump."""
+        """For each stream that jumps at `jump`, yield the piece before the jump and the piece after the jump."""
         for number, index in jump.members.items():
             before, after = self._tracks[number].pieces[index - 1 : index + 1]
             yield before, after

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 SHOWN = 60
-"""Maximum number of characters of an invalid value that an error message repeats."""
+"""An error message shows at most this many characters of an invalid value."""
 
 _NUMBER = "it must be a number"
 _WHOLE = "it must be a whole number"
@@ -48,7 +48,7 @@ _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_
 
 
 def describe(errors: Iterable[ErrorDetails], *within: str) -> str:
-    """Return one sentence that gives the path of each error, beginning with `within`, and each invalid value."""
+    """Describe all errors in one sentence: the path of each wrong value, and the value. `within` precedes each path."""
     return "; ".join(_describe(error, within) for error in errors) + "."
 
 
