@@ -60,7 +60,8 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
 ) -> Take | RecordLoss | Drop:
     """Decide whether a worker begins an attempt for a message.
 
-    `now` is the time of the database's clock. `generation` is the message's generation, or None for older producers.
+    `now` is the time of the database's clock.
+    `generation` is the message's generation. None for a message of an older producer.
     """
     match job:
         case Job(status=status) if status.terminal:

@@ -1,6 +1,6 @@
 """The message that wakes a worker. It only points to a job. The job's row decides whether an attempt begins.
 
-Two older programs also send messages, each in a format of its own.
+Two older producers send messages in formats of their own, which are also accepted.
 One has the fields `video_id, video_path, task_id, created_at`, the other `video_id, file_path, status, timestamp`.
 Unknown fields of a message are ignored.
 """
@@ -25,7 +25,7 @@ class Message:
 
     video_id: str
     generation: int | None
-    """The job's generation. None in messages of the two older programs."""
+    """The job's generation. None in messages of the two older producers."""
     key: str | None
     """Key of the uploaded object. None if the message contains no key."""
     bucket: str | None
@@ -49,7 +49,7 @@ def encode(*, video_id: str, task_id: str, generation: int, bucket: str, key: st
 
 
 def decode(body: str) -> Message:
-    """Parse a message body of this project or of one of the two older programs.
+    """Parse a message body of this project or of one of the two older producers.
 
     Raises:
         UnreadableMessage: the body is too large or no JSON object, has no `video_id`, or has a field of a wrong type.

@@ -1,6 +1,6 @@
-"""Adoption: submit an object that only a message names, because another program put the object into the bucket.
+"""Adoption: submit an object that another program put into the bucket, because a message names the object.
 
-Two kinds of messages lead to an adoption: messages of the older producers, and event notifications of S3.
+Two kinds of messages lead to an adoption: messages of older producers, and event notifications of S3.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from anb_core.ports.store import Reading
 from anb_core.usecases.submit import Submit
 
 OURS = (UPLOADS, PROCESSED, RESOURCES)
-"""Prefixes of the keys that our programs and the operator of the deployment write."""
+"""Prefixes of the keys of our own objects. Events about such objects are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,17 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The object need not be adopted. `reason` says why."""
+    """The object needs no adoption, and nobody has to examine the message. `reason` says why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class NotAdopted:
-    """A person has to examine the message. `reason` says why, and names the settings that would allow the adoption."""
+    """The object was not adopted, and a person has to examine the message.
+
+    `reason` says why, and which settings would allow the adoption.
+    """
 
     reason: str
 
@@ -42,23 +45,23 @@ Adoption = Adopted | Ignored | NotAdopted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
-    """Adopts the objects of one bucket. If a worker repeats an adoption, the second adoption changes nothing."""
+    """Adopts objects of one bucket. A repeated adoption of the same object changes nothing."""
 
     store: Reading
     submit: Submit
     bucket: str
     owner: str | None
-    """Owner of the adopted videos. None if nothing is adopted."""
+    """Owner of all adopted videos. None if no object may be adopted."""
     source_prefixes: tuple[str, ...]
-    """Prefixes of the keys whose events lead to an adoption."""
+    """Only objects whose key has one of these prefixes are adopted because of an event."""
 
     def named(self, message: Message) -> Adoption:
-        """Adopt the object that a message names for its unknown video.
+        """Adopt the object whose key is in a message about a video that does not exist.
 
         The message must come from an older producer, and the object must be under `uploads/` in our bucket.
 
         Raises:
-            Unavailable: the database or the bucket does not answer, or the bucket withholds the object.
+            Unavailable: the database or the bucket does not answer, or the bucket denies us access to the object.
         """
         unknown = f"there is no video {message.video_id}"
         is_in_our_bucket = message.bucket in {None, self.bucket}
@@ -69,10 +72,10 @@ class Adopt:
         return self._submit(message.key, message.video_id, self.owner, f"{unknown}, and it")
 
     def created(self, event: CreatedObject) -> Adoption:
-        """Adopt an object whose creation an event reports.
+        """Adopt the object that was created according to an event of S3.
 
         Raises:
-            Unavailable: the database or the bucket does not answer, or the bucket withholds the object.
+            Unavailable: the database or the bucket does not answer, or the bucket denies us access to the object.
         """
         place = repr(f"s3://{event.bucket}/{event.key}")
         if event.empty or event.key.endswith("/"):
@@ -97,11 +100,11 @@ class Adopt:
         return self._submit(event.key, event.video_id, self.owner, place)
 
     def _submit(self, key: str, video_id: str, owner: str, name: str) -> Adoption:
-        """Submit the object with the key `key`. `name` is the object's name in an error message."""
+        """Submit the object with the key `key`. Error messages call the object `name`."""
         try:
             self.submit.submit_existing(key, video_id, owner=owner)
         except Withheld as error:
-            # The bucket may allow access later. The video has no row yet, so the message must not be deleted.
+            # The bucket may allow access later. Until then the message must be kept, because the video has no row yet.
             raise Unavailable("bucket", error.message) from error
         except Refused as refusal:
             if refusal.code == "video_not_found":

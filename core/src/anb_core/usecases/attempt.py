@@ -1,4 +1,4 @@
-"""One attempt to process a video: download, render, upload and publish, or settle the attempt after an error."""
+"""One attempt to process a video: download, render, upload and publish. After an error, settle the attempt."""
 
 import random
 from collections.abc import Callable
@@ -29,11 +29,11 @@ PIECE = 1024 * 1024
 """Size in bytes of the chunks in which the result is uploaded."""
 
 PATIENCE = timedelta(seconds=60)
-"""Maximum outage of the bucket that an attempt survives. A longer outage ends the attempt."""
+"""An attempt waits for the bucket for at most this time. A longer outage ends the attempt."""
 
 DOWNLOADED = 0.1
 RENDERED = 0.9
-"""Progress at the end of the download, and at the end of the rendering. The upload of the result follows."""
+"""Progress (0 to 1) after the download and after the rendering. The rest is the upload of the result."""
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +55,7 @@ class Tools:
     keep: Keep
     scratch: Scratch
     load_resources: Callable[[], Resources]
-    """Returns the operator's own intro, outro and watermark. The function downloads them if necessary."""
+    """Returns the deployment's own intro, outro and watermark, if any. Downloads them if necessary."""
     policy: RetryPolicy
     runtime: Runtime
     jitter: Callable[[], float] = random.random
@@ -72,7 +72,7 @@ class AttemptRun:
     stop: Stop
     steps: Steps
     since: float
-    """Monotonic time, in seconds, just before the claim was sent."""
+    """Monotonic time in seconds, read just before the claim. The lease can't have begun earlier."""
     keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class AttemptRun:
         """Run the attempt until its outcome is committed, or until the lease is lost.
 
         Raises:
-            Unavailable: the database did not commit an outcome.
+            Unavailable: the database did not answer, so the outcome was not committed.
         """
         try:
             with self.keeper:
@@ -181,7 +181,7 @@ class AttemptRun:
         )
 
     def _retry_bucket(self, call: Callable[[], _T]) -> _T:
-        """Call `call` again during a short outage of the bucket, so that finished work is not lost."""
+        """Make a call, and repeat it during a short outage of the bucket. Otherwise finished work would be lost."""
         return patiently(
             call,
             self.tools.runtime,
@@ -192,7 +192,7 @@ class AttemptRun:
         )
 
     def _publish(self, result: Result) -> Outcome:
-        """Publish the result. Retry until the database answers, or until the keeper requests that the attempt ends."""
+        """Publish the result. Retry until the database answers, or until the attempt is asked to stop."""
         published = patiently(
             lambda: self.tools.store.publish(self.lease, result),
             self.tools.runtime,
@@ -208,10 +208,10 @@ class AttemptRun:
         return plan_ending(error, self.lease.counters, self.tools.policy, self.tools.jitter())
 
     def _settle(self, settlement: Settlement) -> Outcome:
-        """Settle the attempt. Retry while no other worker can have taken the lease.
+        """Settle the attempt. Retry until the time at which the lease may expire.
 
         Raises:
-            Unavailable: the database did not commit the settlement.
+            Unavailable: the database did not answer, so the settlement was not committed.
         """
         settled = patiently(
             lambda: self.tools.store.settle(self.lease, settlement),
@@ -221,16 +221,16 @@ class AttemptRun:
             video_id=self.lease.video_id,
         )
         if not settled:
-            # The lease is lost, or an earlier write of this attempt was committed although its response was lost.
+            # The lease is lost, or an earlier write ended the attempt: it was committed, but its response was lost.
             return self._read_outcome()
         if settlement.delay is not None and not settlement.delay:
             self._send()
         return Outcome.of(settlement)
 
     def _read_outcome(self) -> Outcome:
-        """Return the outcome that the job's row shows, after a write failed because the lease is lost.
+        """Read the outcome from the job's row, after a write of this attempt was refused because of a lost lease.
 
-        Another attempt may have the job now, or an earlier write was committed although its response was lost.
+        Another attempt may have the job now. Or an earlier write ended this attempt: its response was lost.
         """
         try:
             record = self.tools.store.get(self.lease.video_id)
@@ -241,7 +241,7 @@ class AttemptRun:
         return Outcome.PROCESSED if is_ours else Outcome.SUPERSEDED
 
     def _send(self) -> None:
-        """Send the job's message now, so that a worker begins at once. If the call fails, another relay sends it."""
+        """Send the job's message now, so that a worker begins at once. If this fails, a relay sends it later."""
         try:
             self.tools.relay.send_due()
         except Unavailable as error:

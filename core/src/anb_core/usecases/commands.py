@@ -1,6 +1,6 @@
 """The commands that a person may give for a video: cancel, retry, delete.
 
-The store writes `receipts` in the same transaction as the effects of the command.
+The store writes the given `receipts` in the same transaction as the effects of the command.
 
 All commands raise the errors NotFound and Conflict:
     NotFound: `video_not_found` if the video does not exist, was deleted or has another owner.
@@ -21,8 +21,8 @@ from anb_core.ports.store import Commands, Reading
 from anb_core.usecases.visibility import Caller, find
 
 DELETION_GRACE = timedelta(hours=24)
-"""Time from the deletion of a video until its objects are deleted.
-Before the deletion, a person can restore the objects by hand, and a worker that has not stopped yet can finish.
+"""Time from the deletion of a video to the deletion of its objects.
+During this time, a person can restore the objects by hand, and a worker that still uses an object can finish.
 """
 
 _log = structlog.get_logger(__name__)

@@ -1,4 +1,4 @@
-"""The loop that receives messages one at a time. A message is received only when the worker can handle it at once."""
+"""The loop that receives and handles messages, one at a time. No received message has to wait for another one."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,10 +16,11 @@ from anb_core.usecases.shutdown import Shutdown
 _log = structlog.get_logger(__name__)
 
 Handler = Callable[[Delivery, Stop], None]
-"""Function that handles one delivery, and deletes or returns the message. Its `Stop` can end the function early.
+"""Function that handles one delivery, and deletes the message or returns it to the queue.
 
-A handler raises Unavailable if a dependency (database, bucket or queue) did not answer and nothing could be committed.
-After the error Unavailable, the loop waits, and then receives the next message.
+Another thread can end the function early through its argument `Stop`.
+The function raises Unavailable if an outage of the database, bucket or queue prevented the commit of the outcome.
+The loop then waits before it receives the next message.
 """
 
 
@@ -48,7 +49,7 @@ class Consumer:
         self._on_step = on_step
 
     def run(self) -> None:
-        """Run the loop until the shutdown. An error with one message does not end the loop."""
+        """Run the loop until the shutdown. An error while one message is handled does not end the loop."""
         while not self._shutdown.stopping():
             self._beat()
             try:
@@ -56,7 +57,7 @@ class Consumer:
             except Unavailable as error:
                 self._gate.back_off(error)
             except Exception as error:  # noqa: BLE001 - reported; one bad turn must not end the program
-                # The message is received again later. After too many receipts, SQS moves it to the dead-letter queue.
+                # SQS delivers the message again later, or moves it to the dead-letter queue after too many receipts.
                 self._runtime.on_error("a turn of the loop", error)
                 self._shutdown.wait(1.0)
 
@@ -66,7 +67,7 @@ class Consumer:
         self._on_step("receive")
         delivery = self._queue.receive(wait=self._wait)
         if delivery is not None and self._shutdown.stopping():
-            # A long poll may return a message after the shutdown began. Another worker must receive this message soon.
+            # The shutdown began during the long poll. Return the message, so that another worker receives it soon.
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return

@@ -13,22 +13,21 @@ BATCH = 500
 """Maximum number of events that one call reads."""
 
 INTERVAL = timedelta(seconds=0.5)
-"""Time between two reads of the feed. On average, an event is read after half of this time."""
+"""Time between two reads of the feed. On average, an event waits for half of this time until it is read."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Reads the feed for one reader, which calls `next` again and again, from one thread at a time.
+    """Reads the feed for one reader. The reader calls `next` repeatedly, from one thread at a time.
 
-    A reader with a `name` has a cursor. The database stores the cursor under this name.
-    A reader with a name starts after its cursor.
-    After an error, the reader continues after its cursor, because the database may have been restored to an old state.
-    Because a reader with a name goes back to its cursor, the reader may get an event more than once.
+    A reader with a `name` starts after its cursor, which the database stores under this name.
+    After an error, this reader reads its cursor again, because the database may have been restored to an old state.
+    Therefore it may get an event more than once.
     A reader without a name starts at the end of the feed.
 
-    The argument `pending` of some methods is the first event that was read but not handled yet.
-    `pending` is None if all events were handled.
+    Some methods have an argument `pending`: the first event that the reader got but has not handled yet.
+    `pending` is None if the reader has handled all events that it got.
     """
 
     def __init__(
@@ -50,9 +49,9 @@ class Follower:
         self._woken.set()
 
     def begin(self) -> None:
-        """Go to the position where the reader starts. `next` calls `begin` if necessary.
+        """Set the position at which the reader starts. `next` calls `begin` if necessary.
 
-        If another thread calls `next` meanwhile, `next` may return the same events again, but skips no event.
+        If another thread calls `next` at the same time, `next` may return events again, but skips none.
 
         Raises:
             Unavailable: the database does not answer.
@@ -61,14 +60,13 @@ class Follower:
         self._begun = True
 
     def next(self, pending: JobEvent | None = None) -> Sequence[JobEvent]:
-        """Set the cursor to the event before `pending`, and return the events that follow.
+        """Move the cursor to the event before `pending`, and return the next events of the feed. The list may be empty.
 
+        If the previous call read all events, `next` first waits until the interval is over or a thread calls `wake`.
         If the previous call left events unread, `next` does not wait.
-        If the previous call read all events, `next` first waits for the interval, or until a thread calls `wake`.
-        The returned list of events may be empty.
 
         Raises:
-            Unavailable: the database does not answer. The next call waits for the interval and tries again.
+            Unavailable: the database does not answer. The following call waits for the interval first.
         """
         if not self._more:
             self._woken.wait(self._interval.total_seconds())
@@ -90,11 +88,11 @@ class Follower:
         return events
 
     def backlog(self, pending: JobEvent | None) -> int:
-        """Return the number of events that were read but not handled, as a difference of event ids."""
+        """Return about how many events were read but not handled yet: the difference of two event ids."""
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:
-        """Return the lag of the reader: the age of `pending` or the time since the last read, whichever is longer."""
+        """Return the lag of the reader: the age of `pending`, or the time since the last read if that is longer."""
         waiting = now - pending.at if pending else timedelta(0)
         return max(waiting, timedelta(seconds=self._runtime.monotonic() - self._read_at))
 
@@ -110,7 +108,7 @@ class Follower:
         cursor, last = self._feed.cursor(name), self._feed.last_event_id()
         self._cursor = cursor
         if cursor is not None and cursor > last:
-            # The database was restored to an earlier state, so the feed ends before the cursor.
+            # The feed ends before the cursor, because the database was restored to an earlier state.
             _log.warning("the feed is behind our cursor, and is read from its beginning", cursor=cursor, last=last)
             cursor = None
         _log.info("following the feed", after=cursor or 0)

@@ -1,4 +1,4 @@
-"""The gate in front of the queue. A worker receives messages only while the database, bucket and queue answer."""
+"""Stops a worker from receiving messages while the database, bucket or queue does not answer."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,13 +11,16 @@ from anb_core.domain.errors import Busy, Unavailable
 
 FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(seconds=15)
-"""The longest wait. After an outage, every worker receives messages again within this time."""
+"""Maximum time between two checks. After an outage, every worker receives messages again within this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_wait(tries: int, jitter: float) -> timedelta:
-    """Return how long to wait after `tries` failures in a row (at least 1). `jitter` is a random number from [0, 1)."""
+    """Return how long to wait after `tries` consecutive failures (at least 1).
+
+    `jitter` is a random number from [0, 1).
+    """
     return backoff(tries, base=FIRST_WAIT, cap=LONGEST_WAIT, jitter=jitter)
 
 
@@ -41,14 +44,14 @@ class Gate:
         self._tries = 0
 
     def passes(self) -> bool:
-        """Return True if every dependency (database, bucket, queue) answers. Otherwise wait and return False."""
+        """Return True if the database, bucket and queue answer. Otherwise wait, and then return False."""
         error = self.missing()
         if error is not None:
             self.back_off(error)
         return error is None
 
     def missing(self) -> Unavailable | None:
-        """Return the error of the first dependency that does not answer, or None. Also used by readiness checks."""
+        """Return the error of the first dependency that does not answer. None if all answer."""
         for ping in self._pings:
             try:
                 ping()
@@ -57,7 +60,7 @@ class Gate:
         return None
 
     def back_off(self, error: Unavailable) -> None:
-        """Log that the database, bucket or queue does not answer, and wait. Each failure in a row extends the wait."""
+        """Log that the database, bucket or queue does not answer, and wait. The wait grows with each failure in a row."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
         state = "busy" if isinstance(error, Busy) else "away"
@@ -65,7 +68,7 @@ class Gate:
         self._wait(delay)
 
     def succeeded(self) -> None:
-        """Reset the number of failures, because a message was handled without an outage."""
+        """Set the number of consecutive failures to 0. Call this after a message was handled without an outage."""
         if self._tries:
             _log.info("receiving again: all parts answer")
         self._tries = 0

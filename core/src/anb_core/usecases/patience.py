@@ -30,13 +30,13 @@ def patiently(
     check: Callable[[], None] = lambda: None,
     **about: object,
 ) -> _T:
-    """Call `call` until it raises no Unavailable, and return the result of the last call.
+    """Call `call`, repeat the call while it raises Unavailable, and return its result.
 
-    After the error Unavailable, `call` is tried again only if three conditions are met.
-    The conditions: `worthwhile` returns True for the error, the time is before `until`, `pauses` has another entry.
-    If one of the conditions is not met, the error is raised. An error other than Unavailable is raised at once.
+    The call is repeated only if three conditions are met:
+    `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
+    Otherwise the error Unavailable is raised. Any other error of `call` is raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
-    After each pause, `check` is called. `check` may raise an error. `until` and `pauses` are in seconds.
+    After each pause, `check` is called, which may raise an error. `until` and `pauses` are in seconds.
     """
     for pause in pauses:
         try:

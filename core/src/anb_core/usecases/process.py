@@ -1,7 +1,7 @@
 """Handle one delivery in a worker, from the claim of the job to the deletion of the message.
 
-Unless the worker crashes, the outcome is committed in one transaction, and then the message is deleted.
-If the database can't commit, the message is returned to the queue.
+The outcome is committed in one transaction, and then the message is deleted.
+If the outcome can't be committed, the message is returned to the queue.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,13 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.report import Outcome, Report, Steps
 
 MOST_LISTED = 5
-"""Maximum number of videos or reasons that the report names for a message about many objects."""
+"""A report about a message with many objects contains at most this number of videos or reasons."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ProcessStore(Leases, DeadLetters, Protocol):
-    """The protocols of the store that a delivery needs before an attempt begins."""
+    """The protocols of the store for everything that happens to a delivery outside the attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +50,12 @@ class Process:
     new_id: Callable[[], str]
     """Returns a new id for an attempt."""
     adopt: Adopt
-    """Submits objects that only a message names."""
+    """Submits objects of other programs that messages name."""
     on_step: Callable[[str], None] = lambda _: None
     """Function that gets the name of each step when the step begins. Chaos tests use this callback."""
 
     def handle(self, delivery: Delivery, stop: Stop) -> Report:
-        """Handle a delivery completely, unless another thread requests through `stop` that the attempt ends."""
+        """Handle a delivery, from the claim to the deletion of the message. `stop` ends the attempt early."""
         steps = Steps(self.on_step, self.tools.runtime)
         try:
             report = self._handle(delivery, stop, steps)
@@ -63,7 +63,7 @@ class Process:
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, unavailable=error)
         except Unreadable as error:
-            # This version can't read the row, but a worker of a newer version may be able to read it.
+            # A worker of a newer version may be able to read the row.
             self._give_back(delivery)
             report = Report(Outcome.GIVEN_BACK, delivery.message_id, detail=error.message)
         return replace(report, steps=steps.seconds())
@@ -88,16 +88,16 @@ class Process:
                 return self._conclude([self.adopt.named(message)], delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
-        """Claim the job. Return the result of the claim, and the monotonic time (in seconds) before the first try.
+        """Claim the job. Return the result of the claim, and the monotonic time in seconds before the first try.
 
-        If another transaction has locked the row, the claim is tried again, for a third of the lease's lifetime.
-        If the message were returned to the queue instead, SQS would count one more receipt.
-        A third of the lease's lifetime is safe, because the message stays invisible for longer than the lease.
+        If another transaction has locked the row, the claim is tried again for a third of the lease's duration.
+        The message stays invisible during this time, because its visibility timeout is longer than the lease.
+        The message is not returned to the queue instead, because SQS would then count one more receipt.
 
         Raises:
             Unavailable: the database could not commit the claim.
         """
-        # The first try may have been committed although its response was lost, so the lease may have begun with it.
+        # The lease may begin with the first try: this try may be committed although its response is lost.
         since, attempt_id = self.tools.runtime.monotonic(), self.new_id()
         answer = patiently(
             lambda: self.store.claim(
@@ -127,7 +127,7 @@ class Process:
         return report
 
     def _conclude(self, adoptions: Sequence[Adoption], delivery: Delivery, steps: Steps) -> Report:
-        """Delete a message about objects of other programs. If one object was not adopted, record a dead letter."""
+        """Delete a message about objects of other programs. Record a dead letter if an object could not be adopted."""
         refusals = _listed([adoption.reason for adoption in adoptions if isinstance(adoption, NotAdopted)])
         if refusals:
             return self._record(delivery, DeadLetterCause.UNKNOWN_JOB, refusals, steps)
@@ -145,7 +145,7 @@ class Process:
         return Report(Outcome.RECORDED, delivery.message_id, detail=f"{cause}: {detail}")
 
     def _delete(self, delivery: Delivery, steps: Steps) -> None:
-        """Delete the message. If the deletion fails, the message is received again later, and then dropped."""
+        """Delete the message. If this fails, the message is received again later and deleted then."""
         steps("delete")
         try:
             self.queue.delete(delivery)
@@ -160,7 +160,7 @@ class Process:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    """Join the different texts. Only the first texts are used, because a message may name many objects."""
+    """Join the first MOST_LISTED different texts, because a message may contain many objects."""
     different = list(dict.fromkeys(texts))
     more = [f"{len(different) - MOST_LISTED} more"] if len(different) > MOST_LISTED else []
     return "; ".join(different[:MOST_LISTED] + more)

@@ -26,7 +26,7 @@ def browse(
     store: Reading, caller: Caller, *, statuses: Collection[Status] = (), after: Page | None = None, limit: int
 ) -> Listing:
     """List at most `limit` videos that the caller may see."""
-    # One more video is read than requested, to know whether a next page exists.
+    # Read one video more than requested, to find out whether a next page exists.
     found = store.listing(owner=caller.sees_owner, statuses=statuses, after=after, limit=limit + 1)
     shown = found[:limit]
     more = len(found) > limit

@@ -18,22 +18,22 @@ BATCH = 10
 """Maximum number of messages in one call to the queue. SQS has the same limit."""
 
 HOLD = timedelta(seconds=30)
-"""Time for which a relay reserves its entries. One call to the queue with all its retries takes less time.
-After HOLD, another relay can take the entries of a crashed relay.
+"""Time for which a relay reserves outbox entries. One call to the queue, including its retries, takes less time.
+If the relay crashes, another relay takes the entries after this time.
 """
 
 IDLE = timedelta(seconds=1)
-"""Time between two reads of the outbox if `wake` is not called. Another process may have added an entry."""
+"""Time between two reads of the outbox if `wake` is not called, for entries that another process added."""
 
 RESEND_BASE = timedelta(seconds=1)
 RESEND_CAP = timedelta(seconds=30)
-"""Maximum delay of a refused message. After an outage of the queue, every message is sent within this time."""
+"""Maximum delay before a refused message is sent again. When the queue answers again, no message waits longer."""
 
 _log = structlog.get_logger(__name__)
 
 
 def plan_resend(tries: int, jitter: float) -> timedelta:
-    """Return the delay before an entry is sent again. The queue refused the entry now and `tries` times before.
+    """Return the delay before a refused message is sent again. The queue has refused it `tries` times before.
 
     `jitter` is a random number from [0, 1).
     """
@@ -42,7 +42,7 @@ def plan_resend(tries: int, jitter: float) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Numbers of messages that the relay sent, and that the queue refused, in one batch."""
+    """What happened to one batch: how many messages were sent, and how many the queue refused."""
 
     sent: int
     refused: int
@@ -51,10 +51,10 @@ class Passed:
 class Relay:
     """Sends the messages of the outbox to the queue.
 
-    First, one transaction reserves the entries for this relay. Then the relay sends the messages.
-    Finally, one transaction for each entry removes a sent entry, or gives a refused entry a new due time.
-    If the relay crashes before an entry is removed, the message is sent again.
-    A message that is sent twice is harmless. A lost message would be harmful.
+    First, one transaction reserves some entries for this relay. Then the relay sends their messages.
+    Finally, each entry gets a transaction of its own. The transaction removes the entry if its message was sent.
+    Otherwise the transaction sets a new due time.
+    If the relay crashes before the entry is removed, the message is sent a second time, which is harmless.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Relay:
         self._woken = runtime.event()
 
     def wake(self) -> None:
-        """Make `run` read the outbox and check its `stop` flag now. Never blocks."""
+        """Make `run` read the outbox now, or return now if its `stop` flag is set. Never blocks."""
         self._woken.set()
 
     def run(self, stop: Event) -> None:
-        """Send messages until `stop` is set. Call `wake` after setting `stop`."""
+        """Send messages until `stop` is set. To make `run` return at once, set `stop` and then call `wake`."""
         while not stop.is_set():
             self._woken.wait(IDLE.total_seconds())
             self._woken.clear()
@@ -94,7 +94,7 @@ class Relay:
         """Send one batch of messages that are due.
 
         Raises:
-            Unavailable: the database does not answer. If the queue does not answer, the entries become due again later.
+            Unavailable: the database does not answer. An outage of the queue raises no error, but delays the messages.
         """
         entries = self._store.hold_outbox(limit=BATCH, hold=HOLD)
         if not entries:
@@ -104,7 +104,7 @@ class Relay:
             try:
                 self._mark(entry, refusal)
             except Busy as error:
-                # Another transaction has locked the row, so this entry becomes due again later.
+                # Another transaction has locked the job's row. The entry becomes due again after HOLD.
                 done = "sent" if refusal is None else "not sent"
                 _log.warning(
                     f"message {done}, but its entry was not marked", video_id=entry.video_id, reason=error.message

@@ -1,4 +1,4 @@
-"""The report about one delivery: its outcome, and the duration of each step."""
+"""The report about one delivery: how its handling ended, and how long each step took."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,11 +30,11 @@ class Outcome(StrEnum):
     RECORDED = "recorded"
     """The message belongs to no job, and was recorded as a dead letter."""
     ADOPTED = "adopted"
-    """Objects that only the message names were submitted. Each new job gets its own message."""
+    """The message named objects of other programs, which were adopted. The message of each new job follows later."""
     IGNORED = "ignored"
-    """The message reports changes of objects, and nothing had to be done."""
+    """The message is an event notification that requires no action."""
     GIVEN_BACK = "given_back"
-    """The database could commit nothing. The message will be received again after a pause."""
+    """The outcome could not be committed, or a row is unreadable. The message will be received again after a pause."""
 
     @classmethod
     def of(cls, settlement: Settlement) -> "Outcome":
@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The report about one delivery that was handled."""
+    """The report about one delivery."""
 
     outcome: Outcome
     message_id: str
@@ -60,13 +60,13 @@ class Report:
     """Id of the attempt. `attempt_id`, `fence` and `counters` are None if no attempt began."""
     fence: int | None = None
     counters: Counters | None = None
-    """The job's counters after the attempt. None if no attempt began."""
+    """The job's counters of failures, losses and interruptions after the attempt. None if no attempt began."""
     problem: Problem | None = None
-    """The error that ended the attempt without a result, if any."""
+    """The error that ended the attempt. None if the attempt has a result, or if no attempt began."""
     unavailable: Unavailable | None = None
-    """The outage because of which nothing could be committed, if any."""
+    """The outage that prevented the commit of the outcome. None without such an outage."""
     detail: str | None = None
-    """The reason why the message was dropped, recorded, ignored or returned, or the ids of the adopted videos."""
+    """The ids of the adopted videos, or the reason why the message was dropped, recorded, ignored or returned."""
     steps: Mapping[str, float] = field(default_factory=dict)
     """Maps the name of each step to its duration in seconds, in the order of the steps."""
 
@@ -77,7 +77,7 @@ class Report:
 
     @property
     def alarming(self) -> bool:
-        """Whether the job was interrupted so often that a person should examine it."""
+        """Whether the job was interrupted so often that a person should look for the cause."""
         interruptions = self.counters.interruptions if self.counters else 0
         return self.outcome is Outcome.HANDED_ON and interruptions >= INTERRUPTIONS_ALARM
 

@@ -1,4 +1,4 @@
-"""The shutdown of a worker: first the worker begins no new jobs, then the current job is interrupted."""
+"""The shutdown of a worker. At first the worker begins no new job. After the drain time its job is interrupted."""
 
 import threading
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Shutdown:
-    """Stops a worker. After the first request, the worker receives no more messages.
+    """Stops a worker. After the first request, the worker receives no more messages, but may finish its current job.
 
-    A second request, or the end of the drain time, interrupts the current job. Another attempt then follows.
+    A second request, or the end of the drain time, interrupts the current job. Another worker then tries the job again.
     """
 
     def __init__(self, drain: timedelta, runtime: Runtime) -> None:
@@ -30,7 +30,7 @@ class Shutdown:
         self._drains = True
 
     def request(self, why: str) -> None:
-        """Request a shutdown. The second call requests a faster shutdown. Never blocks for long.
+        """Request a shutdown. The second call interrupts the current job. Never blocks for long.
 
         Do not call this method in a signal handler, because the method takes a lock.
         """
@@ -53,9 +53,9 @@ class Shutdown:
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Let a shutdown interrupt the work in the block. The shutdown then calls `stop.ask`.
+        """Return a context manager. A shutdown interrupts the work in its block by a call of `stop.ask`.
 
-        If `drains` is True, the work is interrupted after the drain time, which lets the worker finish its job.
+        If `drains` is True, the work is interrupted at the end of the drain time, or at the second shutdown request.
         If `drains` is False, the work is interrupted at the first shutdown request.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""Submit an object that is already in the bucket. The operator and the worker use this module."""
+"""Submit an object that is already in the bucket. The Kubernetes operator and the worker use this module."""
 
 from collections.abc import Callable, Iterable
 
@@ -46,7 +46,7 @@ class Submit:
         edit: EditSpec | None = None,
         receipts: Receipts | None = None,
     ) -> tuple[Record, bool]:
-        """Create a video for an object that another program put into the bucket. We never delete such an object.
+        """Create a video for an object that another program put into the bucket. Our programs never delete this object.
 
         A repeated call with the same object, id and owner returns the same video.
         The second returned value is True if the video is new.

@@ -16,47 +16,47 @@ from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Housekeeping
 
 LIMIT = 100
-"""Maximum number of rows that one step handles at a time, so that transactions stay short.
-A pass of the sweep sends at most LIMIT messages again for each way to find lost messages.
+"""Maximum number of rows that one call to the store handles, so that transactions stay short.
+There are several ways to find lost messages. For each, a pass of the sweep sends at most LIMIT messages again.
 """
 
 EMPTY_READINGS = 3
 EMPTY_WINDOW = timedelta(minutes=2)
-"""Number of readings of 0 in a row after which the queue counts as empty, if they span at least EMPTY_WINDOW.
-A single reading is not reliable, because the queue's counts are approximate and may be out of date.
+"""The queue counts as empty after EMPTY_READINGS consecutive readings of 0 that span at least EMPTY_WINDOW.
+A single reading is not reliable, because the queue's numbers are approximate and may be out of date.
 """
 
 NEAR_RETENTION = 0.9
-"""Share of the queue's retention time after which a waiting message is sent again, before SQS deletes it."""
+"""A waiting message is sent again at this fraction of the queue's retention time, before SQS deletes it."""
 
 EVENTS_KEPT = timedelta(days=7)
-"""How long events are kept. A reader of the feed that stops for longer misses events and has to read all jobs again."""
+"""How long events are kept. After a longer stop, a reader of the feed has missed events and must read all jobs."""
 
 DEAD_LETTERS_KEPT = timedelta(days=90)
-"""How long dead letters are kept after they were resolved, and how long the body of an open one stays whole."""
+"""Resolved dead letters are removed after this time. The body of an open dead letter is shortened after this time."""
 
 IN_LINE = 1000
-"""Maximum number of waiting jobs that one pass examines for a message that is overdue."""
+"""In one pass, the sweep examines at most this number of waiting jobs to find lost messages."""
 
 DELETION_HOLD = timedelta(minutes=5)
-"""Time for which a process reserves deletions. If the process crashes, another process takes them after this time."""
+"""Time for which a process reserves due deletions. If the process crashes, another one takes them after this time."""
 
 _log = structlog.get_logger(__name__)
 
 
 class EmptyWatch:
-    """Decides from several readings whether the queue is empty. Times are seconds of a monotonic clock."""
+    """Decides from several readings whether the queue is empty. `now` is a monotonic time in seconds."""
 
     def __init__(self) -> None:
         self._since: float | None = None
         self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Add a reading of the queue's depth. Return None unless the queue counts as empty.
+        """Add a reading of the queue's depth. Return an age, or None if the queue does not count as empty.
 
-        If the queue counts as empty, return the duration of the last EMPTY_READINGS readings, at least EMPTY_WINDOW.
-        A message that was sent longer ago than the returned duration is certainly lost.
-        Only the last readings count: a duration that grew with the age of a lost message would never find the message.
+        A job's message that was sent longer ago than the returned age is certainly lost.
+        The age is the time that the last EMPTY_READINGS readings span, at least EMPTY_WINDOW.
+        Earlier readings do not count. With them, the age would grow as fast as a lost message ages, and never find it.
         """
         if not depth.empty:
             self._since = None
@@ -72,20 +72,20 @@ class EmptyWatch:
 
 @dataclass(slots=True)
 class Swept:
-    """The numbers of rows and objects that one pass of the sweep handled."""
+    """What one pass of the sweep did."""
 
     lost: int = 0
-    """Number of attempts whose lease had expired."""
+    """Number of attempts that were settled as lost, because their lease had expired."""
     abandoned: int = 0
-    """Number of uploads whose lifetime had expired."""
+    """Number of uploads that were abandoned, because they were not renewed in time."""
     requeued: int = 0
-    """Number of jobs whose message was lost and is sent again."""
+    """Number of jobs whose message may be lost and is sent again."""
     deleted: int = 0
     """Number of objects that were deleted."""
     purged: int = 0
     """Number of old rows that were removed."""
     skipped: list[str] = field(default_factory=list)
-    """Names of the dependencies (bucket or queue) that did not answer."""
+    """Names of the dependencies (bucket or queue) that did not answer, so that a step was skipped."""
 
 
 class Sweep:
@@ -113,12 +113,12 @@ class Sweep:
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
-        # A message that a worker received and did not delete may stay invisible for up to `_slack`.
+        # If a worker receives a message and crashes, the message stays invisible for up to `_slack`.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
         self._empty = EmptyWatch()
 
     def run(self, stop: Event) -> None:
-        """Sweep at every interval until `stop` is set."""
+        """Sweep once per interval until `stop` is set."""
         while not stop.wait(self._interval.total_seconds()):
             try:
                 self.sweep()
@@ -135,7 +135,7 @@ class Sweep:
         Raises:
             Unavailable: the database does not answer.
         """
-        # The lock lasts longer than a slow pass. If this process crashes, the lock expires and another process sweeps.
+        # The lock lasts longer than a slow pass. It expires by itself if this process crashes.
         with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
             if not is_ours:
                 return None
@@ -168,9 +168,9 @@ class Sweep:
         return swept
 
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
-        """Repeat a step while it handles LIMIT rows, until the monotonic time `until`. Return the number of rows.
+        """Repeat a step until it handles fewer than LIMIT rows. Return the number of all handled rows.
 
-        `until` limits the time, because other processes may add new rows faster than the step handles them.
+        Other processes may add rows faster than the step handles them, so it is not repeated after the time `until`.
         """
         done = last = step()
         while last >= LIMIT and self._runtime.monotonic() < until:
@@ -200,7 +200,7 @@ class Sweep:
 
 @contextmanager
 def _skipping(swept: Swept) -> Iterator[None]:
-    """Skip the step in the block if the bucket or the queue does not answer. If the database fails, the pass ends."""
+    """Skip the block if the bucket or the queue does not answer. If the database does not answer, raise the error."""
     try:
         yield
     except Unavailable as error:

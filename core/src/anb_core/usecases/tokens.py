@@ -1,6 +1,6 @@
 """Create, check and revoke API tokens. Only the hash of a secret is stored.
 
-A plain SHA-256 is enough: our secrets are 256 random bits, which nobody can guess, so a slow hash adds no security.
+A slow hash would add no security. SHA-256 is enough, because a secret is 256 random bits, which nobody can guess.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from anb_core.ports.store import Clock, Tokens
 from anb_core.usecases.visibility import Caller
 
 PREFIX = "anb_"
-"""Prefix of every secret, by which people and secret scanners recognise a secret."""
+"""Every secret begins with this prefix, so that people and secret scanners recognise it."""
 
 BOOTSTRAP_OWNER = "bootstrap"
 
@@ -26,16 +26,16 @@ _log = structlog.get_logger(__name__)
 
 
 class TokenStore(Tokens, Clock, Protocol):
-    """The protocols of the store that creating a token needs."""
+    """The protocols of the store that are needed to create a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token that was just created."""
+    """A new token, together with its secret."""
 
     token: Token
     secret: str = field(repr=False)
-    """The secret of the token. The secret is not stored, so nobody can read it again later."""
+    """The secret of the token. It is not stored, so it can't be shown again later."""
 
 
 def hash_secret(secret: str) -> str:
@@ -57,10 +57,10 @@ def create_token(
 
 
 def add_bootstrap_token(store: TokenStore, secret: str, *, new_id: Callable[[], str]) -> bool:
-    """Create the bootstrap token from a given secret, with scope `ops`, and revoke earlier bootstrap tokens.
+    """Create the bootstrap token: it has the given secret and the scope `ops`. Revoke earlier bootstrap tokens.
 
-    Returns False if a token with this secret existed already.
-    If a token with this secret was revoked, it stays revoked, and earlier bootstrap tokens are not revoked.
+    Returns False if a token with this secret already existed.
+    If that token was revoked, it stays revoked, and no other token is revoked.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, token_id=new_id(), lifetime=None)
     if store.find_token(token.hash) is None:

@@ -1,7 +1,8 @@
 """Upload sessions: begin, append, complete or abandon. The caller reads the bytes and calls these methods.
 
-A session first creates the rows, then streams the bytes to the bucket, and then schedules the job in one transaction.
-The complete file is never in memory or on disk. Only one thread may use a session.
+A session first creates the rows of the video and its job, then streams the bytes to the bucket.
+Finally, one transaction schedules the job.
+The session never holds the whole file in memory or on disk. Only one thread may use a session.
 """
 
 import hashlib
@@ -30,19 +31,20 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
-"""Time without a renewal after which the sweep abandons an upload. A call to the bucket takes less time."""
+"""The sweep abandons an upload that was not renewed for this time. A call to the bucket takes less time."""
 
 RENEWAL_INTERVAL = timedelta(seconds=5)
-"""Time between two renewals of an upload that receives bytes. A renewal also detects that the upload was cancelled."""
+"""Time between two renewals while bytes arrive. A renewal also detects that the upload was cancelled."""
 
 SILENCE = timedelta(seconds=20)
-"""Time without a renewal after which an upload loses its Idempotency-Key to the next upload with the same key.
+"""If an upload was not renewed for this time, the next upload with the same Idempotency-Key may take the key.
 
-If a client's connection breaks, the client may send the upload again before the server detects the break.
+A client whose connection breaks may repeat the upload before the server detects the break.
 """
 
 COMPLETION_PAUSES = (0.2, 1.0, 3.0)
-"""Pauses between the tries to complete an upload, in seconds. Without retries, the client must send the file again."""
+"""Pauses between the tries to complete an upload, in seconds.
+If all tries fail, the client must send the file again."""
 
 CONTENT_TYPE = "video/mp4"
 
@@ -51,7 +53,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSessions:
-    """Begins upload sessions."""
+    """Begins upload sessions. One object serves all uploads of a program."""
 
     store: Uploads
     objects: Objects
@@ -97,10 +99,10 @@ class UploadSessions:
 
 
 class UploadSession:
-    """One upload. If the block of the context manager ends before `complete`, the upload is abandoned.
+    """One upload. It is abandoned if the block of the context manager ends before `complete` returns.
 
-    If the owner has a finished upload with the same Idempotency-Key, no video is created.
-    The received bytes are then only compared with the finished upload.
+    If the owner already has a finished upload with the same Idempotency-Key, no video is created.
+    The received file is then only compared with the finished upload.
     """
 
     def __init__(self, sessions: UploadSessions, new: NewVideo, idempotency: Idempotency | None) -> None:
@@ -108,7 +110,7 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes of the file, collected to detect the container. None after the detection."""
+        """The first bytes of the file, until there are enough to detect the container. None after the detection."""
         self._size = 0
         self._digest = hashlib.sha256()
         self._renewed_at = 0.0
@@ -128,7 +130,7 @@ class UploadSession:
         self.abandon()
 
     def append(self, piece: bytes) -> None:
-        """Append the next bytes of the file. The rows are created when the first bytes show that the file is a video.
+        """Append the next bytes of the file. As soon as the first bytes show that the file is a video, create the rows.
 
         Raises:
             Invalid: `not_a_video` or `file_too_large`.
@@ -143,7 +145,9 @@ class UploadSession:
             self._open(self._head)
 
     def complete(self, title: str | None, edit: EditSpec | None) -> Record:
-        """Schedule the job after all bytes were appended. `title` and `edit` replace the values that `begin` got.
+        """End the upload and schedule the job. Call this after all bytes were appended.
+
+        `title` and `edit` replace the values that were given to `begin`.
 
         Raises:
             Invalid: `title_missing`, `file_empty`, a code of `clean_title` or `append`, or
@@ -185,7 +189,7 @@ class UploadSession:
         self._head = None
         check_first_bytes(head)
         parts, new = self._sessions, self._new
-        # The flag is set before the call, because a call that raises an error may still have been committed.
+        # Set the flag before the call, because the call may be committed even if it raises an error.
         self._unfinished = True
         begun = parts.store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=self._idempotency)
         if isinstance(begun, Replay):
@@ -213,7 +217,7 @@ class UploadSession:
         try:
             renewed = self._sessions.store.renew_upload(self._new.id, lifetime=UPLOAD_LIFETIME)
         except Unavailable as error:
-            # The upload survives an outage that is shorter than its lifetime. After a longer outage, `complete` fails.
+            # Ignore a short outage. If the outage lasts longer than UPLOAD_LIFETIME, `complete` fails.
             _log.warning("upload not renewed", video_id=self._new.id, reason=error.message)
             return
         if not renewed:
@@ -222,7 +226,7 @@ class UploadSession:
     def _schedule(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
         parts, new = self._sessions, self._new
         try:
-            # A failed call may have been committed, so the object is kept. A second call returns the upload's state.
+            # A failed call may have been committed, so keep the object. A repeated call then returns the same record.
             record = patiently(
                 lambda: parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint),
                 parts.runtime,
@@ -238,7 +242,7 @@ class UploadSession:
         return record
 
     def _remove_object(self) -> None:
-        """Delete the object of an upload whose rows were removed meanwhile. The sweep deletes it again a day later."""
+        """Delete the object of an upload that has lost its rows. The sweep deletes the object again a day later."""
         key = self._new.source_key
         try:
             self._sessions.objects.delete([key])

@@ -1,4 +1,4 @@
-"""Which videos a caller may see. A video that the caller may not see is reported as missing."""
+"""Decides which videos a caller may see. For all other videos, the error says that the video does not exist."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Caller:
 
     owner: str
     scope: Scope = Scope.USER
-    """The videos to which the caller's token gives access."""
+    """Whether the caller may see only the videos of `owner`, or all videos."""
 
     @property
     def sees_owner(self) -> str | None:
