@@ -60,7 +60,7 @@ class Gate:
         return None
 
     def back_off(self, error: Unavailable) -> None:
-        """Log that the database, bucket or queue does not answer, and wait. The wait grows with each failure in a row."""
+        """Log that the database, bucket or queue does not answer, and wait. Each failure in a row extends the wait."""
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
         state = "busy" if isinstance(error, Busy) else "away"
