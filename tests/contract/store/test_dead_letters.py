@@ -6,13 +6,14 @@ import pytest
 from sqlalchemy import text
 
 from anb_core.adapters.system import new_id
+from anb_core.domain.claim import Reason
 from anb_core.domain.dead_letters import SHORT_BODY, DeadLetter, DeadLetterFilter, DeadLetterPage, Resolution
 from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.message import MAX_BODY_BYTES
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Problem
-from anb_core.domain.retry import WORKER_LOST, Settlement, plan_rejection
+from anb_core.domain.retry import WORKER_LOST, RetryPolicy, Settlement, plan_rejection
 from anb_core.domain.status import Change, Status
-from anb_core.ports.store import Store, Unknown
+from anb_core.ports.store import Claimed, Dropped, Store, Unknown
 from tests.support.given import (
     DAY,
     FFMPEG_FAILED,
@@ -25,6 +26,7 @@ from tests.support.given import (
     processing,
     record_of,
     result,
+    uploaded,
 )
 from tests.support.stores import Backend, Sql
 
@@ -95,6 +97,33 @@ def test_a_job_that_fails_for_good_leaves_everything_that_people_need_to_know(st
     assert store.open_dead_letters() == {DeadLetterCause.FAILURES: 1}
 
 
+@pytest.mark.parametrize("by", ["sweep", "claim"])
+def test_a_job_whose_workers_are_lost_for_good_leaves_as_much(backend: Backend, by: str) -> None:
+    store, video_id = backend.store, uploaded(backend.store, owner="eve")
+    policy = RetryPolicy(max_lost=1)
+
+    def take(worker: str, version: str | None) -> object:
+        return store.claim(
+            video_id, generation=1, attempt_id=new_id(), worker=worker, version=version, lease=LEASE, policy=policy
+        )
+
+    assert isinstance(take("w7", "2.3"), Claimed)
+    backend.pass_time(2 * LEASE)
+    if by == "sweep":
+        assert store.end_expired_leases(limit=10, policy=policy) == 1
+    else:
+        assert take("w8", "2.4") == Dropped(Reason.LOST)
+    letter = only(store)
+    assert (letter.cause, letter.detail, letter.code) == (
+        DeadLetterCause.WORKER_LOST,
+        WORKER_LOST.message,
+        WORKER_LOST.code,
+    )
+    assert (letter.owner, letter.worker, letter.version) == ("eve", "w7", "2.3")
+    assert (letter.failures, letter.lost, letter.open) == (0, 1, True)
+    assert store.history(video_id).dead_letter == letter
+
+
 def test_a_redrive_is_a_retry_and_resolves_the_dead_letter(store: Store) -> None:
     video_id = dead_lettered(store)
     letter = only(store)
@@ -163,6 +192,7 @@ def test_a_redrive_says_why_it_cannot_be(backend: Backend) -> None:
             ask()
         assert missing.value.code == "dead_letter_not_found"
     assert store.dead_letter(7777) is None
+    assert store.dead_letter(2**70) is None
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,9 @@ from anb_core.domain.model import DeadLetterCause, EventKind, Record
 from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Unknown
 
+MAX_ID_BITS = 63
+"""No id has more bits. The databases refuse to compare an id with a larger number."""
+
 
 class DeadLettersRepository(Repository):
     """Implements `anb_core.ports.store.DeadLetters`."""
@@ -172,6 +175,8 @@ def _from(query: Select[Any], after: DeadLetterPage | None) -> Select[Any]:
 
 
 def _find(connection: Connection, dead_letter_id: int) -> DeadLetter | None:
+    if dead_letter_id.bit_length() > MAX_ID_BITS:
+        return None
     row = connection.execute(WHOLE.where(dead_letters.c.id == dead_letter_id)).one_or_none()
     return None if row is None else dead_letter_of(row)
 
