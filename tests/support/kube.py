@@ -71,6 +71,12 @@ class InMemoryCluster:
         kept["status"] = merged(kept["status"], patch)
         return self._changed(kept)
 
+    def relabel(self, name: str, labels: Mapping[str, str | None]) -> VideoJob:
+        """Change labels as `kubectl label` does. The value None removes a label."""
+        kept = self._find(self.get(name))
+        kept["metadata"] = merged(kept["metadata"], {"labels": labels})
+        return self._changed(kept)
+
     def status(self, name: str) -> Json:
         """Return a VideoJob's stored status, even if this version can't parse the status."""
         return deepcopy(self.objects[NAMESPACE, name]["status"])
@@ -114,6 +120,11 @@ class InMemoryCluster:
             raise KubeRefused("refused", "no new finalizers can be added if the object is being deleted")
         kept["metadata"]["finalizers"] = list(finalizers)
         return self._changed(kept)
+
+    async def set_label(self, videojob: VideoJob, name: str, value: str | None) -> VideoJob:
+        self._answer(f"label {videojob.metadata.name}")
+        self._find(videojob)
+        return self.relabel(videojob.metadata.name, {name: value})
 
     async def patch_status(self, videojob: VideoJob, patch: Json) -> VideoJob:
         self._answer(f"status {videojob.metadata.name}")

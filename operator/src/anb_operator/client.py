@@ -117,6 +117,14 @@ class KubeClient:
         )
         return read_videojob(answer) or _without_spec(answer)
 
+    async def set_label(self, videojob: VideoJob, name: str, value: str | None) -> VideoJob:
+        body = {"metadata": {"uid": videojob.metadata.uid, "labels": {name: value}}}
+        return VideoJob.read(
+            await self._manifest(
+                lambda objects: objects.patch_namespaced_custom_object(*_path(videojob), body, _content_type=MERGE)
+            )
+        )
+
     async def patch_status(self, videojob: VideoJob, patch: Json) -> VideoJob:
         body = {"metadata": {"uid": videojob.metadata.uid}, "status": patch}
         return VideoJob.read(

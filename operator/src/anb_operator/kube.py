@@ -76,6 +76,15 @@ class VideoJobs(Protocol):
         """
         ...
 
+    async def set_label(self, videojob: VideoJob, name: str, value: str | None) -> VideoJob:
+        """Set one label. The value None removes the label. Other labels stay as they are.
+
+        Raises:
+            Missing: the object no longer exists.
+            Outdated: another object now has the same name.
+        """
+        ...
+
     async def patch_status(self, videojob: VideoJob, patch: Json) -> VideoJob:
         """Apply a JSON merge patch to the status.
 

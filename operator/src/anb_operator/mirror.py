@@ -4,13 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from anb_core.domain import model
+from anb_core.domain import dead_letters, model
 from anb_core.domain.model import Attempt, DeadLetterCause, Ending, Job, Record
 from anb_core.domain.status import Status as Phase
 from anb_operator.videojob import Condition, DeadLetter, Problem, Status, VideoJob
 
 EVENTS_KEPT = timedelta(hours=1)
 """Kubernetes deletes Events after an hour, so changes that are older than an hour get no Event."""
+
+SHOWN_OF_BODY = 1000
+"""Maximum number of characters of a message's body in a status."""
 
 ENDING_TEXTS = {
     Ending.FAILED: ("AttemptFailed", "failed"),
@@ -24,10 +27,9 @@ PHASE_MESSAGES = {
     Phase.UPLOADED: "It waits for a worker.",
     Phase.PROCESSED: "The finished video is in the bucket.",
     Phase.FAILED: "The uploaded video can't be processed.",
-    Phase.DEAD_LETTERED: "Its attempts are used up. A person has to look at it.",
     Phase.CANCELLED: "The work was cancelled.",
 }
-"""For each phase except `processing`: the message of the conditions."""
+"""For each phase except `processing` and `dead_lettered`: the message of the conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,16 @@ def camel_case(code: str) -> str:
     return "".join(part.capitalize() for part in code.split("_"))
 
 
-def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> Status:
-    """Return the status of a VideoJob whose video exists. `attempts` are all attempts of the job, oldest first."""
+def status_of(
+    record: Record, attempts: Sequence[Attempt], letter: dead_letters.DeadLetter | None, videojob: VideoJob
+) -> Status:
+    """Return the status of a VideoJob whose video exists. `attempts` are all attempts of the job, oldest first.
+
+    `letter` is the dead letter that ended the job, or None.
+    """
     job = record.job
     over = job.status.terminal
-    at = _seconds(job.updated_at)
+    at = _seconds(_changed_at(job, letter))
     began = job.status not in {Phase.UPLOADING, Phase.UPLOADED}
     return Status(
         observed_generation=videojob.metadata.generation,
@@ -93,11 +100,11 @@ def status_of(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -
         retry=videojob.spec.retry,
         cancel=videojob.spec.cancel,
         error=_error(job, attempts),
-        dead_letter=_dead_letter(job, attempts, at),
+        dead_letter=_dead_letter(job, letter) if letter else None,
         created_at=_seconds(record.video.created_at),
         started_at=_seconds(attempts[-1].started_at) if attempts else None,
         finished_at=at if over else None,
-        conditions=_conditions(_states(record, attempts, videojob), videojob, at),
+        conditions=_conditions(_states(record, attempts, letter, videojob), videojob, at),
     )
 
 
@@ -118,12 +125,15 @@ def refused_status(problem: model.Problem, videojob: VideoJob, at: datetime) -> 
     )
 
 
-def announcements(before: Status, record: Record, attempts: Sequence[Attempt], now: datetime) -> list[Announcement]:
+def announcements(
+    before: Status,
+    record: Record,
+    attempts: Sequence[Attempt],
+    letter: dead_letters.DeadLetter | None,
+    now: datetime,
+) -> list[Announcement]:
     """Return the Events for changes since the status `before` was written. Changes older than an hour get no Event."""
-    found = [
-        *_of_attempts(before, attempts),
-        *((record.job.updated_at, announcement) for announcement in _of_job(before, record)),
-    ]
+    found = [*_of_attempts(before, attempts), *_of_job(before, record.job, letter), *_of_discard(before, letter)]
     return [announcement for at, announcement in found if now - at < EVENTS_KEPT]
 
 
@@ -144,22 +154,45 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
             )
 
 
-def _of_job(before: Status, record: Record) -> Iterator[Announcement]:
-    job = record.job
-    if before.phase and before.phase.terminal and (job.status, job.attempts) != (before.phase, before.attempts):
-        yield Announcement(f"{job.generation}/retried", "Retried", f"The job was {before.phase} and is retried.")
+def _of_job(
+    before: Status, job: Job, letter: dead_letters.DeadLetter | None
+) -> Iterator[tuple[datetime, Announcement]]:
     if before.phase is job.status and before.attempts == job.attempts:
         return
-    key, message = f"{job.generation}/{job.status}", job.error.message if job.error else ""
+    if before.phase and before.phase.terminal:
+        yield job.updated_at, _again(before, job)
+    if announcement := _end(job, letter):
+        yield _changed_at(job, letter), announcement
+
+
+def _again(before: Status, job: Job) -> Announcement:
+    key, letter = f"{job.generation}/retried", before.dead_letter
+    if letter and letter.id and letter.resolution is None:
+        return Announcement(key, "Redriven", f"Dead letter {letter.id} was redriven, so the job begins again.")
+    return Announcement(key, "Retried", f"The job was {before.phase} and is retried.")
+
+
+def _end(job: Job, letter: dead_letters.DeadLetter | None) -> Announcement | None:
+    key = f"{job.generation}/{job.status}"
     match job.status:
         case Phase.PROCESSED if job.result:
-            yield Announcement(key, "Processed", f"The finished video is {job.result.key}.")
+            return Announcement(key, "Processed", f"The finished video is {job.result.key}.")
         case Phase.FAILED:
-            yield Announcement(key, "Failed", message, warning=True)
+            return Announcement(key, "Failed", job.error.message if job.error else "", warning=True)
         case Phase.DEAD_LETTERED:
-            yield Announcement(key, "DeadLettered", message, warning=True)
+            return Announcement(key, "DeadLettered", _given_up(job, letter), warning=True)
         case Phase.CANCELLED:
-            yield Announcement(key, "Cancelled", "The work was cancelled.")
+            return Announcement(key, "Cancelled", "The work was cancelled.")
+    return None
+
+
+def _of_discard(before: Status, letter: dead_letters.DeadLetter | None) -> Iterator[tuple[datetime, Announcement]]:
+    if letter is None or letter.resolved_at is None:
+        return
+    shown = before.dead_letter
+    if shown is None or (shown.id, shown.resolution) != (letter.id, letter.resolution):
+        message = f"Dead letter {letter.id} was discarded by {letter.resolved_by}. The reason: {letter.reason}"
+        yield letter.resolved_at, Announcement(f"{letter.generation}/discarded", "Discarded", message)
 
 
 def _error(job: Job, attempts: Sequence[Attempt]) -> Problem | None:
@@ -169,15 +202,26 @@ def _error(job: Job, attempts: Sequence[Attempt]) -> Problem | None:
     return Problem(code=problem.code, message=problem.message) if problem else None
 
 
-def _dead_letter(job: Job, attempts: Sequence[Attempt], at: datetime) -> DeadLetter | None:
-    if job.status is not Phase.DEAD_LETTERED:
-        return None
-    lost = bool(attempts) and attempts[-1].ending is Ending.LOST
+def _changed_at(job: Job, letter: dead_letters.DeadLetter | None) -> datetime:
+    """Return when the job changed last. The discard of its dead letter changes the row, but not the job."""
+    return letter.created_at if letter else job.updated_at
+
+
+def _dead_letter(job: Job, letter: dead_letters.DeadLetter) -> DeadLetter:
+    # Older programs did not write the counters, so they are taken from the job, whose counters stay until a retry.
     return DeadLetter(
-        at=at,
-        cause=DeadLetterCause.WORKER_LOST if lost else DeadLetterCause.FAILURES,
+        id=letter.id,
+        at=_seconds(letter.created_at),
+        cause=letter.cause,
         failures=job.counters.failures,
         lost=job.counters.lost,
+        worker=letter.worker,
+        version=letter.version,
+        body=letter.body and letter.body[:SHOWN_OF_BODY],
+        resolution=letter.resolution,
+        resolved_at=letter.resolved_at and _seconds(letter.resolved_at),
+        resolved_by=letter.resolved_by,
+        reason=letter.reason,
     )
 
 
@@ -185,14 +229,16 @@ _States = dict[str, tuple[bool, str, str]]
 """For each condition type: whether the condition is true, its reason and its message."""
 
 
-def _states(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> _States:
+def _states(
+    record: Record, attempts: Sequence[Attempt], letter: dead_letters.DeadLetter | None, videojob: VideoJob
+) -> _States:
     job = record.job
     if videojob.spec.source:
         accepted = (True, "Submitted", f"The object was submitted as video {job.video_id}.")
     else:
         accepted = (True, "Mirrored", f"This VideoJob follows video {job.video_id}.")
     under_way = not job.status.terminal
-    reason, message = _reason(job, attempts)
+    reason, message = _reason(job, attempts, letter)
     problem = job.error.message if job.error else "The reason is no longer known."
     code = camel_case(job.error.code) if job.error else reason
     failed = job.status is Phase.FAILED
@@ -202,16 +248,39 @@ def _states(record: Record, attempts: Sequence[Attempt], videojob: VideoJob) -> 
         "Progressing": (under_way, reason, message),
         "Complete": (job.status is Phase.PROCESSED, reason, message),
         "Failed": (failed, code if failed else reason, problem if failed else message),
-        "DeadLettered": (dead, code if dead else reason, problem if dead else message),
+        "DeadLettered": (dead, code if dead else reason, message),
     }
 
 
-def _reason(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
+def _reason(job: Job, attempts: Sequence[Attempt], letter: dead_letters.DeadLetter | None) -> tuple[str, str]:
+    if job.status is Phase.DEAD_LETTERED:
+        return camel_case(job.status), _what_is_left(letter, _given_up(job, letter))
     if job.status is not Phase.PROCESSING:
         return camel_case(job.status), PHASE_MESSAGES[job.status]
     if job.lease_owner:
         return "Processing", f"Attempt {job.attempts} runs on worker {job.worker}."
     return _waiting(job, attempts)
+
+
+def _given_up(job: Job, letter: dead_letters.DeadLetter | None) -> str:
+    """Return why the job became a dead letter, with its last error."""
+    last_error = job.error.message if job.error else "The error is no longer known."
+    if letter is None:
+        return last_error
+    if letter.cause is DeadLetterCause.WORKER_LOST:
+        lost = job.counters.lost
+        return f"{lost} {'attempt was' if lost == 1 else 'attempts were'} lost. The last error: {last_error}"
+    failures = job.counters.failures
+    return f"{failures} {'attempt' if failures == 1 else 'attempts'} failed. The last error: {last_error}"
+
+
+def _what_is_left(letter: dead_letters.DeadLetter | None, given_up: str) -> str:
+    if letter is None:
+        return given_up
+    if letter.resolved_at:
+        at = f"{_seconds(letter.resolved_at):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{given_up} {letter.resolved_by} discarded it at {at}. The reason: {letter.reason}"
+    return f"{given_up} A person has to redrive or discard it."
 
 
 def _waiting(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.model import Attempt, Problem, Record
 from anb_core.domain.status import Status as Phase
 from anb_operator.mirror import Announcement, announcements, observed_of, refused_status, status_of
 from anb_operator.naming import mirror_name
-from anb_operator.videojob import FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
+from anb_operator.videojob import DEAD_LETTER, FINALIZER, MADE_BY_OPERATOR, Status, VideoJob
 
 GIVE_UP = timedelta(minutes=2)
 """Maximum time that a VideoJob's deletion waits for the work to be cancelled. Then the finalizer is removed."""
@@ -40,7 +41,7 @@ class Policy:
     mirror: bool
     """Whether videos without a VideoJob get a mirror."""
     mirror_max_age: timedelta | None
-    """Maximum age of a video for a new mirror. None means no limit."""
+    """Maximum age of a video for a new mirror. None means no limit. An open dead letter has no limit either."""
     ttl_processed: timedelta
     """Time for which the mirror of a processed video is kept."""
     ttl_failed: timedelta
@@ -99,6 +100,14 @@ class SetFinalizer:
 
 
 @dataclass(frozen=True, slots=True)
+class SetDeadLetterLabel:
+    """Add the label for an open dead letter if `wanted` is True, else remove the label."""
+
+    videojob: VideoJob
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Delete the VideoJob, unless another object now has the same name."""
 
@@ -113,7 +122,7 @@ class Announce:
     announcement: Announcement
 
 
-Action = CreateMirror | WriteStatus | SetFinalizer | Delete | Announce
+Action = CreateMirror | WriteStatus | SetFinalizer | SetDeadLetterLabel | Delete | Announce
 
 
 @dataclass(slots=True)
@@ -166,6 +175,7 @@ def plan(
     videojobs: Collection[VideoJob],
     record: Record | None,
     attempts: Sequence[Attempt],
+    letter: DeadLetter | None,
     *,
     policy: Policy,
     now: datetime,
@@ -175,6 +185,7 @@ def plan(
 ) -> Plan:
     """Plan the actions that bring the VideoJobs of a video in line with the video's row.
 
+    `letter` is the dead letter that ended the job, or None. While it is open, the video has a VideoJob.
     `news` is True after a feed event for the video, which proves that the video exists or existed in this database.
     Without `news`, the VideoJob of an unknown video may belong to another operator, and is not changed.
     Without `news`, a finished video gets no mirror, because its mirror may have been deleted.
@@ -197,9 +208,10 @@ def plan(
         elif record is None:
             _plan_without_video(new_plan, videojob, refusal, policy=policy, now=now)
         else:
-            _plan_mirror(new_plan, videojob, record, attempts, policy=policy, now=now)
-    if not videojobs and record and _deserves_mirror(record, policy, now, news=news and not expired):
-        new_plan.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), policy.labels, video_id))
+            _plan_mirror(new_plan, videojob, record, attempts, letter, policy=policy, now=now)
+    if not videojobs and record and _deserves_mirror(record, letter, policy, now, news=news and not expired):
+        labels = policy.labels | ({DEAD_LETTER: "true"} if letter and letter.open else {})
+        new_plan.actions.append(CreateMirror(policy.namespace, mirror_name(video_id), labels, video_id))
     return new_plan
 
 
@@ -247,26 +259,38 @@ def ask_again_in(missing: timedelta) -> timedelta:
 
 
 def _plan_mirror(
-    new_plan: Plan, videojob: VideoJob, record: Record, attempts: Sequence[Attempt], *, policy: Policy, now: datetime
+    new_plan: Plan,
+    videojob: VideoJob,
+    record: Record,
+    attempts: Sequence[Attempt],
+    letter: DeadLetter | None,
+    *,
+    policy: Policy,
+    now: datetime,
 ) -> None:
     job = record.job
-    status = status_of(record, attempts, videojob)
-    new_plan.actions += (
-        Announce(videojob, announcement) for announcement in announcements(videojob.status, record, attempts, now)
-    )
+    status = status_of(record, attempts, letter, videojob)
+    news = announcements(videojob.status, record, attempts, letter, now)
+    new_plan.actions += (Announce(videojob, announcement) for announcement in news)
     new_plan.actions += _finalizer(videojob, wanted=videojob.spec.source is not None and not job.status.terminal)
+    new_plan.actions += _label(videojob, wanted=letter is not None and letter.open)
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
     # Use whole seconds, like `now`. The time in the row has a fraction, which would delay the deletion by a second.
-    if (finished_at := status.finished_at) is not None and ttl is not None:
-        end = finished_at + ttl
+    if (handled_at := _handled_at(status)) is not None and ttl is not None:
+        end = handled_at + ttl
         if end <= now:
             new_plan.actions.append(Delete(videojob))
             if videojob.ttl is not None:
-                new_plan.expired_until = finished_at + policy.time_to_live(job.status)
+                new_plan.expired_until = handled_at + policy.time_to_live(job.status)
         else:
             new_plan.look_again(end)
+
+
+def _handled_at(status: Status) -> datetime | None:
+    """Return the time from which a VideoJob is no longer needed. None while work or an open dead letter is left."""
+    return status.dead_letter.resolved_at if status.dead_letter else status.finished_at
 
 
 def _may_be_foreign(videojob: VideoJob, policy: Policy) -> bool:
@@ -308,6 +332,7 @@ def _plan_without_video(
     else:
         problem = CANCELLED_BEFORE
     new_plan.actions += _finalizer(videojob, wanted=_may_begin(videojob))
+    new_plan.actions += _label(videojob, wanted=False)
     status = refused_status(problem, videojob, now)
     if problem.code in RETRYABLE_REFUSALS and (accepted := status.condition("Accepted")):
         new_plan.look_again(now + ask_again_in(now - accepted.last_transition_time))
@@ -334,9 +359,16 @@ def _finalizer(videojob: VideoJob, *, wanted: bool) -> list[Action]:
     return [] if held == wanted else [SetFinalizer(videojob, wanted)]
 
 
-def _deserves_mirror(record: Record, policy: Policy, now: datetime, *, news: bool) -> bool:
+def _label(videojob: VideoJob, *, wanted: bool) -> list[Action]:
+    labelled = videojob.metadata.labels.get(DEAD_LETTER)
+    return [] if labelled == ("true" if wanted else None) else [SetDeadLetterLabel(videojob, wanted)]
+
+
+def _deserves_mirror(record: Record, letter: DeadLetter | None, policy: Policy, now: datetime, *, news: bool) -> bool:
     if not policy.mirror:
         return False
+    if letter and letter.open:
+        return True
     if policy.mirror_max_age is not None and now - record.video.created_at > policy.mirror_max_age:
         return False
     job = record.job

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from anb_core.domain.errors import Refused, Unavailable, Withheld
-from anb_core.domain.model import Attempt, Problem, Record, Scope
+from anb_core.domain.model import Problem, Scope
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import History, Reading
 from anb_core.usecases import commands
@@ -27,6 +27,7 @@ from anb_operator.planning import (
     Plan,
     Policy,
     Refusal,
+    SetDeadLetterLabel,
     SetFinalizer,
     WriteStatus,
     command_of,
@@ -35,10 +36,7 @@ from anb_operator.planning import (
     plan_after_failure,
     plan_holds,
 )
-from anb_operator.videojob import DEFAULT_OWNER, FINALIZER, VideoJob
-
-CALLER = Caller("kubernetes", Scope.OPS)
-"""The caller of the use cases. Every user with permission to write a VideoJob may cancel and retry the video."""
+from anb_operator.videojob import DEAD_LETTER, DEFAULT_OWNER, FINALIZER, VideoJob
 
 GATHER_SECONDS = 0.05
 """Minimum time between the starts of two reads, in seconds. Requests between two reads share the second read."""
@@ -146,20 +144,19 @@ class Reconciler:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
         try:
             history = await self._histories.of(video_id)
-            record, attempts = history.record, history.attempts
             refusals: Mapping[str, Refusal] = {}
-            if any(command_of(videojob, record) for videojob in videojobs):
-                record, attempts, refusals = await asyncio.get_running_loop().run_in_executor(
+            if any(command_of(videojob, history.record) for videojob in videojobs):
+                history, refusals = await asyncio.get_running_loop().run_in_executor(
                     self._threads, self._run_commands, video_id, videojobs
                 )
         except Exception:
             await self._carry_out(plan_after_failure(video_id, videojobs, self._clock()))
             raise
-        new_plan = self._plan(video_id, videojobs, record, attempts, news=news, refusals=refusals)
+        new_plan = self._plan(video_id, videojobs, history, news=news, refusals=refusals)
         created = await self._carry_out(new_plan)
         if created:
             # A request that creates a mirror can't set the mirror's status. A second plan writes the status.
-            new_plan = self._plan(video_id, created, record, attempts, news=news, refusals={})
+            new_plan = self._plan(video_id, created, history, news=news, refusals={})
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
             # Reconcile again at once, because a VideoJob changed during this reconcile.
@@ -171,8 +168,7 @@ class Reconciler:
         self,
         video_id: str,
         videojobs: Sequence[VideoJob],
-        record: Record | None,
-        attempts: Sequence[Attempt],
+        history: History,
         *,
         news: bool,
         refusals: Mapping[str, Refusal],
@@ -181,8 +177,9 @@ class Reconciler:
         new_plan = plan(
             video_id,
             videojobs,
-            record,
-            attempts,
+            history.record,
+            history.attempts,
+            history.dead_letter,
             policy=self._policy,
             now=now,
             news=news,
@@ -196,10 +193,8 @@ class Reconciler:
 
     # -- commands from VideoJob specs, run in a thread
 
-    def _run_commands(
-        self, video_id: str, videojobs: Sequence[VideoJob]
-    ) -> tuple[Record | None, Sequence[Attempt], dict[str, Refusal]]:
-        """Run the commands of the specs. Returns the record, the attempts, and the refusals by the VideoJob's UID."""
+    def _run_commands(self, video_id: str, videojobs: Sequence[VideoJob]) -> tuple[History, dict[str, Refusal]]:
+        """Run the commands of the specs. Returns the history, and the refusals by the VideoJob's UID."""
         refusals: dict[str, Refusal] = {}
         history = self._store.history(video_id)
         for videojob in videojobs:
@@ -217,10 +212,12 @@ class Reconciler:
                 _log.info("command done", command=command, video_id=video_id, videojob="/".join(videojob.key))
             # Read again, because the command, or another program, has changed the row.
             history = self._store.history(video_id)
-        return history.record, history.attempts, refusals
+        return history, refusals
 
     def _do(self, command: Command, videojob: VideoJob, video_id: str) -> None:
         spec = videojob.spec
+        # Every user with permission to write a VideoJob may cancel and retry its video.
+        caller = Caller(f"kubernetes:{'/'.join(videojob.key)}", Scope.OPS)
         receipts = {videojob.metadata.uid: asdict(Observed(videojob.metadata.generation, spec.retry, spec.cancel))}
         match command:
             case Command.SUBMIT if spec.source:
@@ -236,13 +233,13 @@ class Reconciler:
                 # The operator needs no relay: the relay of the API or of a worker sends the message within a second.
                 try:
                     commands.retry(
-                        self._store, self._objects, CALLER, video_id, wake_relay=lambda: None, receipts=receipts
+                        self._store, self._objects, caller, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
                     # The bucket may allow access later. A refusal would use up the value of `spec.retry`.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
-                commands.cancel(self._store, CALLER, video_id, receipts=receipts)
+                commands.cancel(self._store, caller, video_id, receipts=receipts)
 
     # -- writes to Kubernetes
 
@@ -259,7 +256,7 @@ class Reconciler:
                 self._cache.drop(action.videojob)
         return created
 
-    async def _act(self, action: SetFinalizer | WriteStatus | Delete | Announce) -> None:
+    async def _act(self, action: SetFinalizer | SetDeadLetterLabel | WriteStatus | Delete | Announce) -> None:
         match action:
             case SetFinalizer(videojob, wanted):
                 # Use the newest version of the VideoJob, because other programs may have changed their own finalizers.
@@ -267,6 +264,9 @@ class Reconciler:
                 current = cached if cached and cached.metadata.uid == videojob.metadata.uid else videojob
                 finalizers = finalizers_of(current, wanted=wanted)
                 self._written(await self._kube.set_finalizers(current, finalizers))
+            case SetDeadLetterLabel(videojob, wanted):
+                value = "true" if wanted else None
+                self._cache.written(await self._kube.set_label(videojob, DEAD_LETTER, value))
             case WriteStatus(videojob, status):
                 patch = merge_patch(videojob.status.manifest(), status.manifest())
                 self._cache.written(await self._kube.patch_status(videojob, patch))

@@ -1,14 +1,19 @@
-"""The resync: lists all VideoJobs and unfinished videos every five minutes, in case watch and feed missed a change."""
+"""The resync: every five minutes, lists all VideoJobs and the videos that may need one.
+
+So a change that watch or feed missed is noticed.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from typing import Protocol
 
 import structlog
 
+from anb_core.domain.dead_letters import DeadLetterFilter, DeadLetterPage
 from anb_core.domain.errors import AnbError
 from anb_core.domain.status import TERMINAL, Status
-from anb_core.ports.store import Page, Reading
+from anb_core.ports.store import DeadLetters, Page, Reading
 from anb_operator.cache import VideoJobCache
 from anb_operator.kube import Missing, VideoJobs
 from anb_operator.workqueue import WorkQueue
@@ -24,11 +29,16 @@ PAGE = 500
 
 UNFINISHED = frozenset(Status) - TERMINAL
 
+
+class ResyncStore(Reading, DeadLetters, Protocol):
+    """The protocols of the store that the resync uses."""
+
+
 _log = structlog.get_logger(__name__)
 
 
 class Resync:
-    """Lists all VideoJobs and all unfinished videos, and adds the videos to the queue.
+    """Lists all VideoJobs, all unfinished videos and all open dead letters, and adds the videos to the queue.
 
     `report` is called after each read of the database, with the read's error or None.
     """
@@ -36,7 +46,7 @@ class Resync:
     def __init__(
         self,
         kube: VideoJobs,
-        store: Reading,
+        store: ResyncStore,
         cache: VideoJobCache,
         queue: WorkQueue,
         *,
@@ -77,7 +87,10 @@ class Resync:
             self._queue.add_to_compare(video_id)
 
     async def compare(self) -> None:
-        """Queue all videos that are unfinished in the database or in the cache, now and every five minutes."""
+        """Queue all videos that are unfinished in the database or in the cache, now and every five minutes.
+
+        A video with an open dead letter is unfinished, too: a person has to act.
+        """
         while True:
             try:
                 unfinished = await asyncio.get_running_loop().run_in_executor(self._threads, self._unfinished)
@@ -100,11 +113,22 @@ class Resync:
                 _log.warning("VideoJobs not listed", reason=str(error) or type(error).__name__)
 
     def _unfinished(self) -> list[str]:
-        found: list[str] = []
+        return [*self._in_work(), *self._dead_lettered()]
+
+    def _in_work(self) -> Iterator[str]:
         after: Page | None = None
         while True:
             records = self._store.listing(owner=None, statuses=UNFINISHED, after=after, limit=PAGE)
-            found += [record.video.id for record in records]
+            yield from (record.video.id for record in records)
             if len(records) < PAGE:
-                return found
+                return
             after = Page(records[-1].video.created_at, records[-1].video.id)
+
+    def _dead_lettered(self) -> Iterator[str]:
+        after: DeadLetterPage | None = None
+        while True:
+            letters = self._store.dead_letters(DeadLetterFilter(state="open"), after=after, limit=PAGE)
+            yield from (letter.video_id for letter in letters if letter.video_id)
+            if len(letters) < PAGE:
+                return
+            after = DeadLetterPage(letters[-1].created_at, letters[-1].id)

@@ -56,7 +56,8 @@ class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, 
     mirror_max_age: Annotated[timedelta, seconds(1, 10 * YEAR)] | None = Field(
         None,
         alias="ANB_OPERATOR_MIRROR_MAX_AGE_SECONDS",
-        description="Videos older than this many seconds get no mirror. Default: no limit.",
+        description="Videos older than this many seconds get no mirror, except those with an open dead letter. "
+        "Default: no limit.",
     )
     ttl_processed: Annotated[timedelta, seconds(0, YEAR)] = Field(
         3600 * SECOND,
@@ -67,7 +68,8 @@ class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, 
     ttl_failed: Annotated[timedelta, seconds(0, YEAR)] = Field(
         7 * DAY * SECOND,
         alias="ANB_OPERATOR_TTL_FAILED_SECONDS",
-        description="Seconds for which the mirror of a failed, dead-lettered or cancelled video is kept.",
+        description="Seconds for which the mirror of a failed or cancelled video is kept, and that of a dead-lettered "
+        "video after its dead letter was discarded.",
     )
     worker_selector: Annotated[str, _Selector] | None = Field(
         None,

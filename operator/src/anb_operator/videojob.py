@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from anb_core.domain.dead_letters import Resolution
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import DeadLetterCause
 from anb_core.domain.naming import INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
@@ -41,6 +42,9 @@ The finalizer delays the deletion of the VideoJob until the work is cancelled.
 
 DEFAULT_OWNER = "kubernetes"
 """Owner of a submitted video if the VideoJob has no `spec.owner`."""
+
+DEAD_LETTER = f"{GROUP}/dead-letter"
+"""The label of VideoJobs whose video has an open dead letter. Its value is `true`."""
 
 MADE_BY_OPERATOR = {"app.kubernetes.io/managed-by": "anb-operator"}
 """Labels of the mirrors that the operator of any release created."""
@@ -180,7 +184,8 @@ class Spec(_Part):
         None,
         description="The operator deletes this VideoJob this many seconds after the end of the work. The video stays. "
         "Default for a VideoJob with spec.videoId: the time in the operator's settings. A VideoJob with spec.source is "
-        "kept by default, because applying its manifest again after a deletion would submit the object again.",
+        "kept by default, because applying its manifest again after a deletion would submit the object again. A "
+        "VideoJob whose dead letter is open is kept, too; after a discard, the seconds count from the discard.",
     )
 
 
@@ -198,11 +203,22 @@ class DeadLetter(_Part):
 
     model_config = ConfigDict(extra="forbid")
 
+    id: int | None = Field(None, description="The number of the dead letter, for `anb dlq show`.")
     at: Annotated[Time, Field(description="The time at which the job was given up.")]
     cause: Annotated[DeadLetterCause, Field(description="Why the job or its message became a dead letter.")]
     failures: int | None = Field(None, description="The number of failed attempts.")
     lost: int | None = Field(None, description="The number of attempts that were lost because their lease expired.")
-    body: str | None = Field(None, description="The beginning of the message, if one arrived in the dead-letter queue.")
+    worker: str | None = Field(None, description="The pod name of the worker of the last attempt.")
+    version: str | None = Field(None, description="The version of the program that made the last attempt.")
+    body: str | None = Field(
+        None, description="The first 1,000 characters of the message, if one arrived in the dead-letter queue."
+    )
+    resolution: Resolution | None = Field(
+        None, description="How the dead letter was resolved. Missing while it is open: a person has to act."
+    )
+    resolved_at: Time | None = Field(None, description="The time at which the dead letter was resolved.")
+    resolved_by: str | None = Field(None, description="The person or program that resolved the dead letter.")
+    reason: str | None = Field(None, description="Why a person discarded the dead letter.")
 
 
 class Condition(_Part):

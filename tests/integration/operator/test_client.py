@@ -110,12 +110,14 @@ def test_a_write_names_the_uid_of_the_object_that_was_read() -> None:
     async def writes(client: KubeClient) -> None:
         videojob = VideoJob.read(item("a"))
         await client.set_finalizers(videojob, [])
+        await client.set_label(videojob, "mine", None)
         await client.patch_status(videojob, {})
         await client.delete_videojob(videojob)
 
     ask(answer, writes)
-    finalizers, status_of_it, deletion = bodies
+    finalizers, label, status_of_it, deletion = bodies
     assert finalizers["metadata"]["resourceVersion"] == "1"
+    assert label == {"metadata": {"uid": "a", "labels": {"mine": None}}}
     assert status_of_it["metadata"] == {"uid": "a"}
     assert deletion["preconditions"] == {"uid": "a"}
 

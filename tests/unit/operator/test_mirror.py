@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from anb_core.domain.dead_letters import DeadLetter, Resolution
 from anb_core.domain.model import DeadLetterCause, Problem
 from anb_core.domain.retry import RetryPolicy
-from anb_operator.mirror import announcements, camel_case, refused_status, status_of
+from anb_operator.mirror import Announcement, announcements, camel_case, refused_status, status_of
 from anb_operator.videojob import Metadata, Spec, Status, VideoJob
 from tests.support.given import (
     HOUR,
@@ -17,8 +18,8 @@ from tests.support.given import (
     interrupt,
     processed,
     processing,
-    record_of,
     result,
+    sent,
     uploaded,
     uploading,
 )
@@ -35,8 +36,28 @@ def videojob(world: World, status: Status | None = None) -> VideoJob:
 
 
 def status(world: World, video_id: str, before: Status | None = None) -> Status:
-    record = record_of(world.store, video_id)
-    return status_of(record, world.store.history(video_id).attempts, videojob(world, before))
+    history = world.store.history(video_id)
+    assert history.record is not None
+    return status_of(history.record, history.attempts, history.dead_letter, videojob(world, before))
+
+
+def news(world: World, video_id: str, before: Status | None = None) -> list[Announcement]:
+    """Return the Events of a VideoJob whose last status is `before`, by default a new one."""
+    history = world.store.history(video_id)
+    assert history.record is not None
+    return announcements(before or Status(), history.record, history.attempts, history.dead_letter, world.clock.now())
+
+
+def message(shown: Status, condition: str) -> str:
+    found = shown.condition(condition)
+    assert found is not None
+    return found.message
+
+
+def discard(world: World, video_id: str) -> None:
+    letter = world.store.history(video_id).dead_letter
+    assert letter is not None
+    world.store.discard_dead_letter(letter.id, by="ada", reason="It was a test.")
 
 
 def conditions(shown: Status) -> dict[str, tuple[str, str]]:
@@ -137,9 +158,85 @@ def test_an_attempt_tells_its_worker_and_progress_and_in_the_end_the_finished_ob
 
 
 def test_a_dead_letter_tells_its_cause_and_counts(world: World) -> None:
-    letter = status(world, dead(world)).dead_letter
+    video_id = dead(world)
+    shown = status(world, video_id)
+    letter, recorded = shown.dead_letter, world.store.history(video_id).dead_letter
     assert letter is not None
+    assert recorded is not None
+    assert (letter.id, letter.at) == (recorded.id, shown.finished_at)
     assert (letter.cause, letter.failures, letter.lost) == (DeadLetterCause.FAILURES, 3, 0)
+    assert (letter.worker, letter.body, letter.resolution) == ("worker-1", None, None)
+    assert message(shown, "DeadLettered") == (
+        "3 attempts failed. The last error: The renderer stopped with status 1. A person has to redrive or discard it."
+    )
+
+
+def test_a_dead_letter_whose_message_was_moved_shows_the_beginning_of_the_message(world: World) -> None:
+    video_id = uploaded(world.store)
+    sent(world.store, video_id)
+    body = "{" + 2000 * " " + "}"
+    world.store.receive_dead_letter(message_id="m", body=body, video_id=video_id, generation=1, policy=ONE_TRY)
+    shown = status(world, video_id)
+    assert shown.dead_letter is not None
+    assert shown.dead_letter.body == body[:1000]
+    assert message(shown, "DeadLettered").startswith("1 attempt was lost. The last error: The worker stopped")
+
+
+def test_a_dead_letter_from_an_older_program_has_the_counts_of_its_job(world: World) -> None:
+    video_id = dead(world)
+    new = world.store.letters[0]
+    older = DeadLetter(1, new.cause, new.detail, new.created_at, video_id=video_id, generation=new.generation)
+    world.store.letters[:] = [older]
+    letter = status(world, video_id).dead_letter
+    assert letter is not None
+    assert (letter.failures, letter.lost, letter.worker) == (3, 0, None)
+
+
+def test_a_dead_letter_that_is_no_longer_kept_leaves_its_error(world: World) -> None:
+    video_id = dead(world)
+    world.store.letters.clear()
+    shown = status(world, video_id)
+    assert shown.dead_letter is None
+    assert message(shown, "DeadLettered") == "The renderer stopped with status 1."
+
+
+def test_a_discard_is_told_with_its_person_time_and_reason_and_changes_no_other_time(world: World) -> None:
+    video_id = dead(world)
+    before = status(world, video_id)
+    world.clock.advance(HOUR)
+    discard(world, video_id)
+    shown = status(world, video_id, before)
+    assert conditions(shown) == conditions(before)
+    assert message(shown, "DeadLettered").endswith(
+        f"ada discarded it at {world.clock.now():%Y-%m-%d %H:%M:%S} UTC. The reason: It was a test."
+    )
+    assert shown.finished_at == before.finished_at
+    letter = shown.dead_letter
+    assert letter is not None
+    assert (letter.resolution, letter.resolved_by, letter.reason) == (Resolution.DISCARDED, "ada", "It was a test.")
+    assert letter.resolved_at == world.clock.now()
+    assert [(one.reason, one.warning) for one in news(world, video_id, before)] == [("Discarded", False)]
+    assert news(world, video_id, shown) == []
+
+
+def test_a_redrive_of_a_dead_letter_is_not_called_a_retry(world: World) -> None:
+    video_id = dead(world)
+    before = status(world, video_id)
+    world.store.retry(video_id, by="ada")
+    [redriven] = news(world, video_id, before)
+    assert (redriven.reason, redriven.warning) == ("Redriven", False)
+    assert redriven.message.startswith("Dead letter 1 was redriven")
+    assert before.dead_letter is not None
+    older = before.model_copy(update={"dead_letter": before.dead_letter.model_copy(update={"id": None})})
+    assert [one.reason for one in news(world, video_id, older)] == ["Retried"]
+
+
+def test_a_retry_after_a_discard_is_called_a_retry(world: World) -> None:
+    video_id = dead(world)
+    discard(world, video_id)
+    before = status(world, video_id)
+    world.store.retry(video_id, by="ada")
+    assert [one.reason for one in news(world, video_id, before)] == ["Retried"]
 
 
 def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
@@ -149,10 +246,10 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     shown = status(world, lease.video_id)
     assert shown.dead_letter is not None
     assert (shown.dead_letter.cause, shown.dead_letter.lost) == (DeadLetterCause.WORKER_LOST, 1)
-    record, attempts = record_of(world.store, lease.video_id), world.store.history(lease.video_id).attempts
-    news = announcements(Status(), record, attempts, world.clock.now())
-    assert [one.reason for one in news] == ["Started", "WorkerLost", "DeadLettered"]
-    assert news[1].message == "Attempt 1 on worker worker-1 was lost, because its lease expired."
+    events = news(world, lease.video_id)
+    assert [one.reason for one in events] == ["Started", "WorkerLost", "DeadLettered"]
+    assert events[1].message == "Attempt 1 on worker worker-1 was lost, because its lease expired."
+    assert events[2].message.startswith("1 attempt was lost. The last error: ")
 
 
 def test_the_last_attempt_tells_the_cause_of_a_dead_letter(world: World) -> None:
@@ -206,11 +303,7 @@ def test_only_what_went_wrong_is_a_warning(world: World) -> None:
     lease = processing(world.store)
     interrupt(world.store, lease)
     fail(world.store, claim(world.store, lease.video_id))
-    history = world.store.history(lease.video_id)
-    record, attempts = history.record, history.attempts
-    assert record is not None
-    events = announcements(Status(), record, attempts, world.clock.now())
-    assert {event.reason: event.warning for event in events} == {
+    assert {event.reason: event.warning for event in news(world, lease.video_id)} == {
         "Started": False,
         "Interrupted": False,
         "AttemptFailed": True,

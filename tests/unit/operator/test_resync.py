@@ -5,10 +5,11 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from anb_core.domain.model import DeadLetterCause
 from anb_operator.kube import Missing
 from anb_operator.resync import Resync
 from anb_operator.workqueue import WorkQueue
-from tests.support.given import processed, uploaded
+from tests.support.given import dead_lettered, processed, uploaded
 from tests.unit.operator.conftest import KUBERNETES_AWAY, World, beside, until
 
 
@@ -58,10 +59,15 @@ def test_while_the_crd_is_missing_the_cache_is_empty_and_it_is_filled_once_the_c
     assert [line["reason"] for line in logs] == ["This cluster knows no VideoJobs."]
 
 
-def test_all_unfinished_videos_are_compared_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_unfinished_videos_and_open_dead_letters_are_compared_page_by_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("anb_operator.resync.PAGE", 2)
-    unfinished = {uploaded(world.store) for _ in range(5)}
+    unfinished = {made(world.store) for made in (uploaded, dead_lettered) for _ in range(5)}
     processed(world.store)
+    dead_lettered(world.store)
+    world.store.discard_dead_letter(6, by="ada", reason="It was a test.")
+    world.store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id="m", body="?", detail="not JSON")
 
     async def scenario() -> None:
         queue, reported = WorkQueue(), list[Exception | None]()
