@@ -251,7 +251,9 @@ def test_each_condition_of_a_filter_selects_and_all_together_do(backend: Backend
 
     def found(**conditions: Any) -> list[str | None]:
         wanted = DeadLetterFilter(**{"state": "all"} | conditions)
-        return [letter.video_id for letter in store.dead_letters(wanted)]
+        videos = [letter.video_id for letter in store.dead_letters(wanted)]
+        assert store.count_dead_letters(wanted) == len(videos)
+        return videos
 
     third = lease.video_id
     assert found() == [third, second, first]
@@ -273,10 +275,11 @@ def test_each_condition_of_a_filter_selects_and_all_together_do(backend: Backend
 def test_pages_do_not_shift_while_dead_letters_are_added_and_resolved(store: Store) -> None:
     old = [dead_lettered(store) for _ in range(5)]
     seen: list[DeadLetter] = []
-    while page := store.dead_letters(
-        DeadLetterFilter(), after=DeadLetterPage(seen[-1].created_at, seen[-1].id) if seen else None, limit=2
-    ):
+    after = None
+    while page := store.dead_letters(DeadLetterFilter(), after=after, limit=2):
+        assert store.count_dead_letters(DeadLetterFilter(), after=after) == 5 - len(seen)
         seen += page
+        after = DeadLetterPage(seen[-1].created_at, seen[-1].id)
         dead_lettered(store)
         store.redrive_dead_letter(page[0].id, by="ada")
     assert [letter.video_id for letter in seen] == old[::-1]

@@ -189,6 +189,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         for wanted in (DeadLetterFilter(), DeadLetterFilter(state="all"), DeadLetterFilter(since=store.now())):
             store.dead_letters(wanted)
             store.dead_letters(wanted, after=opened)
+        store.count_dead_letters(DeadLetterFilter(), after=opened)
         store.dead_letter(7)
         store.receive_dead_letter(message_id="new", body="{}", video_id="v160", generation=1, policy=POLICY)
         ids = {one.video_id: one.id for one in store.dead_letters(DeadLetterFilter())}

@@ -12,8 +12,11 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
+from anb_api.dead_letter_schemas import CURSOR_FORMAT as DEAD_LETTER_CURSOR
+from anb_api.dead_letter_schemas import write_cursor as write_dead_letter_cursor
 from anb_api.schemas import write_cursor
 from anb_api.videos import CURSOR_FORMAT
+from anb_core.domain.dead_letters import DeadLetterPage
 from anb_core.domain.model import EventKind
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, VIDEO_ID_PATTERN
 from anb_core.ports.store import Page
@@ -23,6 +26,8 @@ FINISHED = os.environ["ANB_TEST_FINISHED"]
 """The id of a finished video, whose event stream ends. A test of an endless stream would hang."""
 
 CANCELLED = os.environ["ANB_TEST_CANCELLED"].split()
+
+DEAD_LETTERS = [int(dead_letter_id) for dead_letter_id in os.environ["ANB_TEST_DEAD_LETTERS"].split()]
 
 CHANGES = ("DELETE", "POST")
 
@@ -42,12 +47,22 @@ EVENT = {
 """The schema of one event. The API's own schema describes an event stream only as a string."""
 
 schemathesis.openapi.format("binary", st.just(VIDEO[:100]))
+_TIMES = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants them naive
+
 schemathesis.openapi.format(
     CURSOR_FORMAT,
     st.builds(
-        lambda time, number: write_cursor(Page(time.replace(tzinfo=UTC), f"video-{number}")),
-        st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)),  # noqa: DTZ001 - hypothesis wants them naive
+        lambda time, number: write_cursor(Page(time, f"video-{number}")),
+        _TIMES,
         st.integers(0, 9),
+    ),
+)
+schemathesis.openapi.format(
+    DEAD_LETTER_CURSOR,
+    st.builds(
+        lambda time, number: write_dead_letter_cursor(DeadLetterPage(time, number)),
+        _TIMES,
+        st.sampled_from([DEAD_LETTERS[0], 2**63 - 1]),
     ),
 )
 
@@ -65,7 +80,10 @@ def before_load_schema(_context: Any, schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def flatmap_path_parameters(context: Any, path_parameters: Any) -> st.SearchStrategy[Any]:
-    """In half of the test cases with a valid video id, replace the id with the id of an existing video."""
+    """In half of the test cases with a valid id, replace the id with the id of an existing video or dead letter."""
+    if str((path_parameters or {}).get("dead_letter_id", "")).isdecimal():
+        some = st.sampled_from(DEAD_LETTERS).map(lambda dead_letter_id: {"dead_letter_id": dead_letter_id})
+        return st.one_of(st.just(path_parameters), some)
     if not _is_id(path_parameters):
         return st.just(path_parameters)
     real = CANCELLED if context.operation.method.upper() in CHANGES else [FINISHED]

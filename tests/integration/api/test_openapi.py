@@ -8,10 +8,12 @@ import httpx
 from openapi_spec_validator import validate
 
 from anb_core.adapters.system import new_id
-from anb_core.domain.model import Result
-from anb_core.domain.retry import RetryPolicy
+from anb_core.domain.dead_letters import DeadLetterFilter
+from anb_core.domain.model import DeadLetterCause, Result, Scope
+from anb_core.domain.retry import RetryPolicy, plan_failure
 from anb_core.ports.store import Claimed
 from tests.support.api import VIDEO, Api
+from tests.support.given import FFMPEG_FAILED, claim
 
 OWNER = "schemathesis"
 
@@ -35,6 +37,18 @@ def finished(api: Api, client: httpx.Client) -> str:
     return video_id
 
 
+def dead_letters(api: Api, client: httpx.Client) -> list[str]:
+    """Create dead letters with and without a video, and return their ids."""
+    store = api.context.store
+    for number in range(10):
+        lease = claim(store, upload(client))
+        assert store.settle(lease, plan_failure(lease.counters, FFMPEG_FAILED, RetryPolicy(max_failures=1), jitter=0))
+        store.record_dead_letter(
+            cause=DeadLetterCause.UNREADABLE, message_id=f"m{number}", body="?", detail="It is not JSON."
+        )
+    return [str(letter.id) for letter in store.dead_letters(DeadLetterFilter())]
+
+
 def cancelled(client: httpx.Client) -> str:
     video_id = upload(client)
     client.post(f"/api/videos/{video_id}/cancel")
@@ -46,8 +60,12 @@ def test_the_api_does_what_its_schema_promises_and_refuses_what_it_forbids(api: 
         videos = {
             "ANB_TEST_FINISHED": finished(api, client),
             "ANB_TEST_CANCELLED": " ".join(cancelled(client) for _ in range(10)),
-        }  # Do not set the token as a default header, because schemathesis also sends requests without a token.
-    (tmp_path / "schemathesis.toml").write_text(f'[auth.openapi.HTTPBearer]\nbearer = "{api.token(OWNER)}"\n')
+            "ANB_TEST_DEAD_LETTERS": " ".join(dead_letters(api, client)),
+        }
+    # Do not set the token as a default header, because schemathesis also sends requests without a token.
+    (tmp_path / "schemathesis.toml").write_text(
+        f'[auth.openapi.HTTPBearer]\nbearer = "{api.token(OWNER, Scope.OPS)}"\n'
+    )
 
     run = subprocess.run(
         [

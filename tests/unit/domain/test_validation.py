@@ -3,7 +3,7 @@ from typing import Annotated, Any, Literal, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
@@ -45,6 +45,12 @@ def test_what_is_wrong_with_an_edit_is_told_in_our_words(raw: str, sentence: str
 def test_words_to_choose_from_are_told() -> None:
     sentence = validation.describe(errors_of(dict[str, Literal["a", "b"]], '{"kind": "c"}'))
     assert sentence == "kind: it must be 'a' or 'b' (it is \"c\")."
+
+
+@pytest.mark.parametrize("given", ['"yesterday"', '"2026-01-31"', '"2026-01-31T12:00:00"', "7", "null"])
+def test_a_time_needs_its_zone(given: str) -> None:
+    sentence = validation.describe(errors_of(AwareDatetime, given), "since")
+    assert sentence == f"since: it must be a time with its zone, such as 2026-01-31T12:00:00Z (it is {given})."
 
 
 @given(st.text(max_size=200))

@@ -34,6 +34,7 @@ RequestCode = Literal[
     "request_malformed",
     "request_too_large",
     "route_not_found",
+    "scope_missing",
     "server_full",
     "source_missing",
     "storage_full",
@@ -149,10 +150,11 @@ REQUESTS: Mapping[RequestCode, str] = {
     "object_withheld": (
         "the bucket denies access to the uploaded file; the sentence says what the operator of the deployment must fix"
     ),
-    "request_invalid": "a header, query or path parameter is wrong; the sentence names it",
+    "request_invalid": "a header, a parameter or a field of the body is wrong; the sentence names it",
     "request_malformed": "the request is not valid HTTP, or a chunk of its body is incomplete",
     "request_too_large": "the request has more than 1 MiB besides the file",
     "route_not_found": "the API has no such address",
+    "scope_missing": "the token does not have the scope `ops`, which dead letters need",
     "server_full": "this process already has 512 connections",
     "source_missing": "the uploaded file no longer exists, so the video can't be retried",
     "storage_full": "the disk of the bucket or of the database is full; nothing was stored",
@@ -173,7 +175,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     "video_unreadable": (
         "the video was written by a newer version, or is damaged; lists leave it out, and the log says why"
     ),
-    "wrong_status": "the video can't be cancelled or retried in its present status",
+    "wrong_status": "the video can't be cancelled, retried or redriven in its present status",
 }
 """Codes in responses to HTTP requests. docs/api.md lists them with their HTTP statuses."""
 

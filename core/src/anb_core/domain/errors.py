@@ -4,6 +4,7 @@ AnbError                 has a code (a stable word) and a message (a sentence fo
 |-- Refused              the request can't be carried out, and nothing was changed
 |   |-- Invalid          the request itself is wrong
 |   |   `-- TooLarge     the request is over a limit
+|   |-- Forbidden        the caller's token does not allow the request
 |   |-- NotFound         the requested object does not exist, or has another owner
 |   `-- Conflict         the request is valid, but can't be carried out in the current status
 |       |-- Withheld     the bucket answers, but denies us access to one object
@@ -51,6 +52,10 @@ class Invalid(Refused):
 
 class TooLarge(Invalid):
     """The request or its file is larger than a limit allows."""
+
+
+class Forbidden(Refused):
+    """The caller's token does not allow the request."""
 
 
 class NotFound(Refused):

@@ -11,6 +11,7 @@ SHOWN = 60
 
 _NUMBER = "it must be a number"
 _WHOLE = "it must be a whole number"
+_TIME = "it must be a time with its zone, such as 2026-01-31T12:00:00Z"
 _RULES: Mapping[str, str] = {
     "missing": "it is missing",
     "extra_forbidden": "there is no such field",
@@ -29,6 +30,10 @@ _RULES: Mapping[str, str] = {
     "finite_number": _NUMBER,
     "bool_parsing": "it must be true or false",
     "bool_type": "it must be true or false",
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "datetime_type": _TIME,
+    "timezone_aware": _TIME,
     "string_type": "it must be text",
     "string_unicode": "it must be text in UTF-8",
     "string_too_short": "it must have at least {min_length} characters",

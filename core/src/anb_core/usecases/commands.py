@@ -54,16 +54,24 @@ def retry(
     Raises:
         Conflict: `wrong_status`, `object_withheld`, or `source_missing` if the uploaded file no longer exists.
     """
-    record = find(store, caller, video_id)
-    next_status(record.job.status, Change.RETRY)
-    if objects.head(record.video.source_key) is None:
-        raise Conflict(
-            "source_missing", f"The uploaded file of video {video_id} is gone: upload it again as a new video."
-        )
+    check_retry(objects, find(store, caller, video_id))
     retried = store.retry(video_id, by=caller.owner, receipts=receipts)
     wake_relay()
     _log.info("video retried", video_id=video_id, by=caller.owner, generation=retried.job.generation)
     return retried
+
+
+def check_retry(objects: Objects, record: Record) -> None:
+    """Check that the job's status allows a retry, and that the uploaded file still exists.
+
+    Raises:
+        Conflict: `wrong_status`, `object_withheld` or `source_missing`.
+    """
+    next_status(record.job.status, Change.RETRY)
+    if objects.head(record.video.source_key) is None:
+        raise Conflict(
+            "source_missing", f"The uploaded file of video {record.video.id} is gone: upload it again as a new video."
+        )
 
 
 def delete(store: CommandStore, caller: Caller, video_id: str) -> None:

@@ -12,9 +12,10 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from anb_api import events, health, problems, videos
+from anb_api import dead_letters, events, health, problems, videos
 from anb_api.checks import Checks
 from anb_api.context import Context
+from anb_api.dead_letter_schemas import Discard, RedriveMany
 from anb_api.feed import Hub
 from anb_api.metrics import Metrics
 from anb_api.middleware import RequestMiddleware
@@ -69,7 +70,7 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
     )
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=settings.prefix)
-    routers = (videos.router, events.router, health.router)
+    routers = (videos.router, events.router, dead_letters.router, health.router)
     for router in routers:
         app.include_router(router)
     app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]
@@ -98,6 +99,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime) -> AsyncIterator[None]:
             await reader
             # Wait for the threads of interrupted uploads, because they delete the incomplete objects.
             await asyncio.to_thread(context.upload_threads.shutdown)
+            await asyncio.to_thread(context.check_threads.shutdown)
             context.checks.close()
 
 
@@ -116,7 +118,7 @@ def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[st
     def complete() -> dict[str, Any]:
         schema = openapi()
         models = schema["components"]["schemas"]
-        for model in (ProblemDetails, EditSpec, Event):
+        for model in (ProblemDetails, EditSpec, Event, Discard, RedriveMany):
             definition = model.model_json_schema(ref_template="#/components/schemas/{model}")
             models.update(definition.pop("$defs", {}))
             models.setdefault(model.__name__, definition)

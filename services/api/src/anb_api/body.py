@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from anb_api.problems import Stalled
+from anb_core.domain.errors import TooLarge
 
 PATIENCE_SECONDS = 60.0
 """Duration of one measurement of the client's rate, counted in seconds of waiting for the client."""
@@ -47,6 +48,21 @@ class Body:
         """
         while not self._last:
             yield asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Return the whole body. Call this method in the event loop.
+
+        Raises:
+            TooLarge: the body has more than `max_bytes` (`request_too_large`).
+            ClientDisconnect: the connection broke.
+            Stalled: the client is slower than the minimum rate.
+        """
+        body = bytearray()
+        while not self._last:
+            body += await self._next()
+            if len(body) > max_bytes:
+                raise TooLarge("request_too_large", f"The body has more than {max_bytes} bytes.")
+        return bytes(body)
 
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
         """Run `work` on the body's chunks in a thread.
@@ -92,7 +108,7 @@ class Body:
         """Check the client's rate during the last `patience` seconds of waiting, then start a new measurement."""
         if self._received < self._rate * self._patience:
             reason = f"In {self._patience:.0f} s of waiting, less than {self._rate / 1000:g} kB per second arrived"
-            raise Stalled("upload_stalled", f"{reason}; send the file again over a better connection.")
+            raise Stalled("upload_stalled", f"{reason}; send it again over a better connection.")
         self._waited, self._received = 0.0, 0
 
     def _stop(self) -> None:

@@ -24,6 +24,10 @@ MAX_STREAMS = 256
 """Maximum number of open event streams of one process: half of the maximum number of connections."""
 
 
+MAX_CHECKS = 8
+"""Maximum number of uploaded files that one process looks up in the bucket at the same time, to redrive many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The objects that all requests of one app share."""
@@ -41,6 +45,9 @@ class Context:
     stream_slots: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, too_many_streams))
     upload_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
+    )
+    check_threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MAX_CHECKS, thread_name_prefix="check")
     )
 
 

@@ -18,6 +18,7 @@ from anb_core.domain.codes import Code
 from anb_core.domain.errors import (
     AnbError,
     Conflict,
+    Forbidden,
     Full,
     Held,
     Invalid,
@@ -59,6 +60,7 @@ class Busy(Refused):
 STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Malformed: HTTPStatus.BAD_REQUEST,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Stalled: HTTPStatus.REQUEST_TIMEOUT,
     Conflict: HTTPStatus.CONFLICT,

@@ -3,9 +3,9 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, Field, PlainSerializer
 
@@ -13,13 +13,21 @@ from anb_core.domain import model
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict, Invalid
 from anb_core.domain.model import Ending, Record
-from anb_core.domain.naming import VIDEO_ID_PATTERN, check_video_id
+from anb_core.domain.naming import INVISIBLE, VIDEO_ID_PATTERN, check_video_id
 from anb_core.domain.status import Change, Status, next_status
 from anb_core.ports.store import Page
+
+T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Time = Annotated[AwareDatetime, PlainSerializer(lambda time: time.astimezone(UTC).isoformat(timespec="milliseconds"))]
+
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+# Some tools that read the schema do not support characters above U+FFFF.
+_BLANK = INVISIBLE.partition(r"\U")[0]
+PRINTABLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s{_BLANK}][^{_CONTROLS}]*$"
+"""Matches a text of one line with a visible character."""
 
 VideoId = Annotated[str, Field(pattern=VIDEO_ID_PATTERN, description="The video's id.")]
 Progress = Annotated[float, Field(ge=0, le=1, description="Share of the work that is done, from 0 to 1.")]
@@ -243,8 +251,7 @@ class Readiness(BaseModel):
 
 def write_cursor(page: Page) -> str:
     """Return the opaque cursor for the page that follows the given position in the list of videos."""
-    position = json.dumps([(page.created_at - _EPOCH) // timedelta(microseconds=1), page.video_id])
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+    return write_position(page.created_at, page.video_id)
 
 
 def read_cursor(cursor: str) -> Page:
@@ -253,10 +260,24 @@ def read_cursor(cursor: str) -> Page:
     Raises:
         Invalid: the cursor was not made by `write_cursor` (`cursor_invalid`).
     """
+    return Page(*read_position(cursor, _checked_video_id))
+
+
+def write_position(created_at: datetime, key: str | int) -> str:
+    """Return a cursor for the position in a list after the entry with the given time and key."""
+    position = json.dumps([(created_at - _EPOCH) // timedelta(microseconds=1), key])
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+
+
+def read_position(cursor: str, check: Callable[[Any], T]) -> tuple[datetime, T]:
+    """Return the time and the key that `write_position` encoded. `check` returns the key if it is valid.
+
+    Raises:
+        Invalid: the cursor was not made by `write_position`, or `check` raised an error (`cursor_invalid`).
+    """
     try:
-        microseconds, video_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        check_video_id(video_id)
-        return Page(_EPOCH + timedelta(microseconds=int(microseconds)), video_id)
+        microseconds, key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return _EPOCH + timedelta(microseconds=int(microseconds)), check(key)
     except (Invalid, ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         message = "The cursor is not valid: use `next_cursor` from the previous page, without changes."
         raise Invalid("cursor_invalid", message) from error
@@ -293,6 +314,11 @@ def _fields_of(record: Record, prefix: str) -> dict[str, object]:
         ),
         "links": Links.of(video.id, job.status, prefix),
     }
+
+
+def _checked_video_id(video_id: str) -> str:
+    check_video_id(video_id)
+    return video_id
 
 
 def _allowed(status: Status, change: Change) -> bool:

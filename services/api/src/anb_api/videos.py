@@ -14,9 +14,9 @@ from anb_api.body import Body
 from anb_api.context import CurrentContext, Prefix
 from anb_api.multipart import FILE, UploadForm, boundary_of, check_encoding, check_length, store_form
 from anb_api.problems import documented
-from anb_api.schemas import Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
+from anb_api.schemas import PRINTABLE_PATTERN, Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
 from anb_core.domain.model import Record, Scope
-from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
+from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
 from anb_core.usecases.reading import browse, download_url
@@ -38,11 +38,6 @@ VideoIdInPath = Annotated[str, Path(pattern=VIDEO_ID_PATTERN, description="The v
 NOT_FOUND = documented(HTTPStatus.NOT_FOUND)
 NOT_NOW = documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
-_CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
-# Some tools that read the schema do not support characters above U+FFFF.
-_BLANK = INVISIBLE.partition(r"\U")[0]
-TITLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s{_BLANK}][^{_CONTROLS}]*$"
-
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -57,7 +52,7 @@ UPLOAD_BODY: dict[str, Any] = {
                             "type": "string",
                             "minLength": 1,
                             "maxLength": MAX_TITLE,
-                            "pattern": TITLE_PATTERN,
+                            "pattern": PRINTABLE_PATTERN,
                         },
                         "edit": {"$ref": "#/components/schemas/EditSpec"},
                         # List the file last, because generated clients send the fields in the order of the schema.

@@ -97,6 +97,12 @@ class DeadLettersRepository(Repository):
                 after = DeadLetterPage(rows[-1].created_at, rows[-1].id)
         return found
 
+    def count_dead_letters(self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None) -> int:
+        counted = select(func.count()).select_from(dead_letters).where(*_conditions(wanted))
+        with self.database.reading() as connection:
+            count: int = connection.execute(_from(counted, after)).scalar_one()
+        return count
+
     def dead_letter(self, dead_letter_id: int) -> DeadLetter | None:
         with self.database.reading() as connection:
             return _find(connection, dead_letter_id)

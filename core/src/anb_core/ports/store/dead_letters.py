@@ -46,6 +46,10 @@ class DeadLetters(Protocol):
         """Return dead letters from new to old. If fewer than `limit` are returned, no more exist."""
         ...
 
+    def count_dead_letters(self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None) -> int:
+        """Return the number of dead letters that `dead_letters` returns without a limit, with the unreadable ones."""
+        ...
+
     def dead_letter(self, dead_letter_id: int) -> DeadLetter | None:
         """Return one dead letter with its whole body. None if it does not exist."""
         ...

@@ -69,12 +69,12 @@ class InMemoryDeadLetters(Tables):
         self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None, limit: int = 50
     ) -> Sequence[DeadLetter]:
         with self.transaction():
-            found = [
-                shortened(letter)
-                for letter in self.letters
-                if _matches(letter, wanted) and (after is None or _place(letter) < (after.created_at, after.id))
-            ]
+            found = [shortened(letter) for letter in self._matching(wanted, after)]
             return sorted(found, key=_place, reverse=True)[:limit]
+
+    def count_dead_letters(self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None) -> int:
+        with self.transaction():
+            return len(self._matching(wanted, after))
 
     def dead_letter(self, dead_letter_id: int) -> DeadLetter | None:
         with self.transaction():
@@ -111,6 +111,13 @@ class InMemoryDeadLetters(Tables):
     def mark_announced(self, dead_letter_ids: Collection[int]) -> None:
         with self.transaction():
             self.announced.update(dead_letter_ids)
+
+    def _matching(self, wanted: DeadLetterFilter, after: DeadLetterPage | None) -> list[DeadLetter]:
+        return [
+            letter
+            for letter in self.letters
+            if _matches(letter, wanted) and (after is None or _place(letter) < (after.created_at, after.id))
+        ]
 
     def _open(self, dead_letter_id: int) -> DeadLetter:
         letter = self.dead_letter(dead_letter_id)

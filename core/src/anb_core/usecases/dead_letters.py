@@ -1,0 +1,228 @@
+"""The orders that an operator may give for dead letters: list, show, redrive, discard.
+
+All functions raise these errors:
+    Forbidden: `scope_missing` if the caller's token does not have the scope `ops`.
+    NotFound: `dead_letter_not_found`.
+    Conflict: `dead_letter_resolved` if somebody has handled the dead letter before.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol, TypeVar
+
+import structlog
+
+from anb_core.domain.codes import Code
+from anb_core.domain.dead_letters import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterPage,
+    check_open,
+    not_found,
+    without_video,
+)
+from anb_core.domain.errors import AnbError, Busy, Forbidden, Invalid, Refused, Unreadable
+from anb_core.domain.model import Attempt, Record, Scope
+from anb_core.ports.objects import Objects
+from anb_core.ports.store import DeadLetters, Reading
+from anb_core.usecases.commands import check_retry
+from anb_core.usecases.visibility import Caller
+
+MAX_REDRIVES = 1000
+"""Maximum number of dead letters that one order redrives."""
+
+PACE = timedelta(milliseconds=20)
+"""Time between the messages of two redriven jobs. Many jobs that fail at once must not keep the others waiting."""
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+_log = structlog.get_logger(__name__)
+
+
+class DeadLetterStore(DeadLetters, Reading, Protocol):
+    """The protocols of the store that these orders use."""
+
+
+class Map(Protocol):
+    """The function `map`, which may call its argument in several threads."""
+
+    def __call__(self, function: Callable[[A], B], values: Iterable[A], /) -> Iterator[B]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of a list of dead letters, ordered from new to old."""
+
+    dead_letters: Sequence[DeadLetter]
+    after: DeadLetterPage | None
+    """Position of the next page. None if no next page exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A dead letter that could not be redriven, and the reason."""
+
+    dead_letter_id: int
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveReport:
+    """The outcome of an order that redrives many dead letters."""
+
+    matched: int
+    """Number of dead letters that the filter selects."""
+    redriven: Sequence[int]
+    """Ids of the dead letters that were redriven, or that a dry run would redrive."""
+    skipped: Sequence[Skipped]
+    left: int
+    """Number of selected dead letters that the order did not reach, because of its cap."""
+    after: DeadLetterPage | None
+    """Position of the first dead letter that the order did not reach. None if it reached all of them."""
+
+    @property
+    def spread(self) -> timedelta:
+        """Time over which the messages are sent."""
+        return len(self.redriven) * PACE
+
+
+def browse(
+    store: DeadLetters, caller: Caller, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None, limit: int
+) -> Listing:
+    """List at most `limit` dead letters."""
+    _check_caller(caller)
+    _check_times(wanted)
+    # One more dead letter is read than requested, to know whether a next page exists.
+    found = store.dead_letters(wanted, after=after, limit=limit + 1)
+    shown = found[:limit]
+    return Listing(shown, _place(shown[-1]) if len(found) > limit else None)
+
+
+def show(store: DeadLetterStore, caller: Caller, dead_letter_id: int) -> tuple[DeadLetter, Sequence[Attempt]]:
+    """Return a dead letter with its whole body, and the attempts that led to it, ordered from old to new."""
+    _check_caller(caller)
+    letter = _find(store, dead_letter_id)
+    attempts = store.history(letter.video_id).attempts if letter.video_id else ()
+    return letter, [attempt for attempt in attempts if attempt.generation == letter.generation]
+
+
+def redrive(
+    store: DeadLetterStore, objects: Objects, caller: Caller, dead_letter_id: int, *, wake_relay: Callable[[], None]
+) -> Record:
+    """Retry the job of an open dead letter.
+
+    Raises:
+        Conflict: `dead_letter_without_video`, `wrong_status`, `source_missing` or `object_withheld`.
+    """
+    _check_caller(caller)
+    letter = _find(store, dead_letter_id)
+    check_open(letter)
+    _check_job(objects, letter, _record_of(store, letter))
+    record = store.redrive_dead_letter(letter.id, by=caller.owner)
+    wake_relay()
+    _log.info("dead letter redriven", id=letter.id, video_id=record.video.id, by=caller.owner)
+    return record
+
+
+def redrive_many(
+    store: DeadLetterStore,
+    objects: Objects,
+    caller: Caller,
+    wanted: DeadLetterFilter,
+    *,
+    cap: int = MAX_REDRIVES,
+    dry_run: bool = False,
+    delay: timedelta = timedelta(0),
+    after: DeadLetterPage | None = None,
+    each: Map,
+    wake_relay: Callable[[], None],
+) -> RedriveReport:
+    """Retry the jobs of at most `cap` open dead letters, each in a transaction of its own. A dry run changes nothing.
+
+    The first message is sent after `delay`, and each further one PACE later.
+    `each` looks up the uploaded files in the bucket, in several threads to save time.
+    A dead letter that can't be redriven is skipped. If the database or the bucket stops responding, the order ends;
+    what it has redriven until then stays redriven, so the order can be given again.
+    """
+    _check_caller(caller)
+    _check_times(wanted)
+    wanted = replace(wanted, state="open")
+    matched = store.count_dead_letters(wanted, after=after)
+    letters = store.dead_letters(wanted, after=after, limit=cap)
+    histories = store.histories({letter.video_id for letter in letters if letter.video_id})
+    redriven: list[int] = []
+    skipped: list[Skipped] = []
+
+    def check(letter: DeadLetter) -> AnbError | None:
+        history = histories.get(letter.video_id) if letter.video_id else None
+        return _refusal(lambda: _check_job(objects, letter, history.record if history else _record_of(store, letter)))
+
+    def redrive_next(letter: DeadLetter) -> AnbError | None:
+        pause = delay + len(redriven) * PACE
+        return _refusal(lambda: store.redrive_dead_letter(letter.id, by=caller.owner, delay=pause))
+
+    try:
+        for letter, unfit in zip(letters, each(check, letters), strict=True):
+            refusal = unfit or (None if dry_run else redrive_next(letter))
+            if refusal:
+                skipped.append(Skipped(letter.id, refusal.code, refusal.message))
+            else:
+                redriven.append(letter.id)
+    finally:
+        if redriven and not dry_run:
+            wake_relay()
+            _log.info("dead letters redriven", redriven=len(redriven), skipped=len(skipped), by=caller.owner)
+    left = max(0, matched - len(letters))
+    return RedriveReport(matched, redriven, skipped, left, _place(letters[-1]) if left and letters else None)
+
+
+def discard(store: DeadLetters, caller: Caller, dead_letter_id: int, *, reason: str) -> DeadLetter:
+    """Resolve an open dead letter without a retry. `reason` says why nobody has to handle it."""
+    _check_caller(caller)
+    discarded = store.discard_dead_letter(dead_letter_id, by=caller.owner, reason=reason)
+    _log.info("dead letter discarded", id=dead_letter_id, by=caller.owner, reason=reason)
+    return discarded
+
+
+def _refusal(act: Callable[[], object]) -> AnbError | None:
+    """Return the error of an action if the error concerns only one dead letter."""
+    try:
+        act()
+    except (Refused, Unreadable, Busy) as error:
+        return error
+    return None
+
+
+def _check_caller(caller: Caller) -> None:
+    if caller.scope is not Scope.OPS:
+        raise Forbidden("scope_missing", f"Dead letters need a token of scope ops; this one has scope {caller.scope}.")
+
+
+def _check_times(wanted: DeadLetterFilter) -> None:
+    if wanted.since and wanted.until and wanted.since > wanted.until:
+        message = f"since: it must not be later than until ({wanted.since.isoformat()} > {wanted.until.isoformat()})."
+        raise Invalid("request_invalid", message)
+
+
+def _find(store: DeadLetters, dead_letter_id: int) -> DeadLetter:
+    letter = store.dead_letter(dead_letter_id)
+    if letter is None:
+        raise not_found(dead_letter_id)
+    return letter
+
+
+def _record_of(store: Reading, letter: DeadLetter) -> Record | None:
+    return store.get(letter.video_id) if letter.video_id else None
+
+
+def _check_job(objects: Objects, letter: DeadLetter, record: Record | None) -> None:
+    if record is None:
+        raise without_video(letter)
+    check_retry(objects, record)
+
+
+def _place(letter: DeadLetter) -> DeadLetterPage:
+    return DeadLetterPage(letter.created_at, letter.id)
