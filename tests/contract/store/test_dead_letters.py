@@ -242,8 +242,8 @@ def test_each_condition_of_a_filter_selects_and_all_together_do(backend: Backend
     store = backend.store
     first = dead_lettered(store, owner="ada", worker="w1", version="1.0")
     backend.pass_time(MINUTE)
-    begin = store.now()
     second = dead_lettered(store, owner="eve", worker="w2", version="2.0")
+    begin = store.dead_letters(ALL)[0].created_at
     lease = processing(store)
     lost = Settlement(Ending.LOST, Counters(lost=5), None, Change.EXHAUST, WORKER_LOST, DeadLetterCause.WORKER_LOST)
     assert store.settle(lease, lost)

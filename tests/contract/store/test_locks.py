@@ -7,9 +7,10 @@ from sqlalchemy import func, select, text, update
 
 from anb_core.adapters.database import engine, feed
 from anb_core.adapters.database.rows import lock
-from anb_core.adapters.database.tables import jobs
-from anb_core.domain.errors import Busy
-from anb_core.domain.model import EventKind
+from anb_core.adapters.database.tables import dead_letters, jobs
+from anb_core.domain.dead_letters import DeadLetterFilter
+from anb_core.domain.errors import Busy, Conflict
+from anb_core.domain.model import DeadLetterCause, EventKind
 from tests.support.given import LEASE, SECOND, interrupt, processing, record_of, uploaded
 from tests.support.stores import Sql
 from tests.support.waiting import eventually
@@ -67,6 +68,27 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
     thread.join(timeout=10)
     kinds = [event.kind for event in store.events_after(last)]
     assert kinds == [EventKind.ATTEMPT, EventKind.STATUS]
+
+
+def test_a_discard_that_waits_for_another_discard_is_refused(postgresql: Sql) -> None:
+    store = postgresql.store
+    store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id="m", body="?", detail="not JSON")
+    [letter] = store.dead_letters(DeadLetterFilter())
+    refusals: list[Conflict] = []
+
+    def discard() -> None:
+        with pytest.raises(Conflict) as refused:
+            store.discard_dead_letter(letter.id, by="eve", reason="Me too.")
+        refusals.append(refused.value)
+
+    with postgresql.database.transaction() as first:
+        first.execute(update(dead_letters).values(resolution="discarded", resolved_by="ada"))
+        thread = threading.Thread(target=discard)
+        thread.start()
+        eventually(lambda: _waiting_for_a_lock(postgresql))
+    thread.join(timeout=10)
+    [refusal] = refusals
+    assert (refusal.code, "by ada" in refusal.message) == ("dead_letter_resolved", True)
 
 
 def test_a_row_that_somebody_holds_too_long_is_told_as_busy(postgresql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
