@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from functools import partial
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -78,6 +79,19 @@ def test_text_that_no_database_keeps_is_recorded_as_well_as_can_be(backend: Back
     assert store.get(odd) is None
     assert store.claim(odd, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Unknown()
     assert store.find_token(odd) is None
+
+
+def test_a_body_is_not_in_the_error_of_a_database_that_refuses_it(sql: Sql) -> None:
+    body = "a secret"
+    with sql.database.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE dead_letters RENAME TO elsewhere"))
+    try:
+        with pytest.raises(Exception, match="dead_letters") as error:
+            sql.store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id="m", body=body, detail="not JSON")
+    finally:
+        with sql.database.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO dead_letters"))
+    assert body not in "".join(format_exception(error.value))
 
 
 def test_a_job_that_fails_for_good_leaves_everything_that_people_need_to_know(store: Store) -> None:

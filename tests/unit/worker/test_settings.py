@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def test_a_lease_and_its_message_are_kept_for_different_times(world: World) -> N
         ANB_WORKER_NAME="worker-7",
     )
     assert world.job().status is Status.PROCESSED
-    assert [attempt.worker for attempt in world.store.history(VIDEO).attempts] == ["worker-7"]
+    [attempt] = world.store.history(VIDEO).attempts
+    assert (attempt.worker, attempt.version) == ("worker-7", version("anb-worker"))
 
 
 def test_a_worker_lives_for_two_leases_without_a_sign_and_gives_one_while_busy_and_after(

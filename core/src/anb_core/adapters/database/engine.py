@@ -126,6 +126,8 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
     parsed = make_url(url)
     options = {
         "json_deserializer": _lenient_json,
+        # Errors end in logs, and parameters contain titles and the bodies of messages from anywhere.
+        "hide_parameters": True,
         "max_overflow": 0,
         "pool_timeout": CONNECT.total_seconds(),
     }
