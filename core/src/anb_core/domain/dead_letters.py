@@ -203,6 +203,11 @@ def of_arrival(
     )
 
 
+def after_discard(record: Record, now: datetime) -> Record:
+    """Return a video's record after the discard of its dead letter, which only the job's version shows."""
+    return replace(record, job=replace(record.job, version=record.job.version + 1, updated_at=now))
+
+
 def stored_body(body: str) -> str:
     """Return the part of a body that is stored: whole characters, at most `MAX_BODY_BYTES` bytes of UTF-8."""
     return body.encode(errors="replace")[:MAX_BODY_BYTES].decode(errors="ignore")

@@ -378,11 +378,6 @@ def _effect(
     )
 
 
-def changed(record: Record, now: datetime) -> Record:
-    """Return the record with the next version and no other change, for example after a dead letter was discarded."""
-    return _effect(record, now, EventKind.STATUS).record
-
-
 def _released(job: Job) -> Job:
     return replace(job, lease_owner=None, lease_expires_at=None, worker=None, not_before=None)
 

@@ -18,6 +18,7 @@ from anb_core.domain.dead_letters import (
     DeadLetterFilter,
     DeadLetterPage,
     Resolution,
+    after_discard,
     check_open,
     judge_arrival,
     not_found,
@@ -126,7 +127,7 @@ class DeadLettersRepository(Repository):
                 # Nothing locks a dead letter without a video, so another process may just have discarded it.
                 check_open(_existing(connection, letter.id))
             if locked and not locked.deleted:
-                changed = lifecycle.changed(locked.record, locked.now)
+                changed = after_discard(locked.record, locked.now)
                 write_job(connection, locked.record.job, changed.job)
                 feed.append_event(connection, changed, EventKind.STATUS, changed.job.error)
             return replace(letter, resolution=Resolution.DISCARDED, resolved_at=now, resolved_by=by, reason=reason)

@@ -12,6 +12,7 @@ from anb_core.domain.dead_letters import (
     DeadLetterFilter,
     DeadLetterPage,
     Resolution,
+    after_discard,
     check_open,
     judge_arrival,
     not_found,
@@ -95,7 +96,7 @@ class InMemoryDeadLetters(Tables):
             discarded = replace(letter, resolution=Resolution.DISCARDED, resolved_at=now, resolved_by=by, reason=reason)
             self.letters[self.letters.index(letter)] = discarded
             if row and not row.deleted_at:
-                row.record = lifecycle.changed(row.record, now)
+                row.record = after_discard(row.record, now)
                 self.append_event(row.record, EventKind.STATUS, now, row.job.error)
             return discarded
 
