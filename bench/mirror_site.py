@@ -97,7 +97,7 @@ class Watch:
 
 
 class Site:
-    """A database and an API server with a namespace. `operator` starts an operator that uses both."""
+    """A database, and a Kubernetes API server with one namespace. The method `operator` starts an operator for both."""
 
     def __init__(self, apiserver: ApiServer, database: str, moto: str, folder: Path) -> None:
         self.store: Store = SqlStore(database)

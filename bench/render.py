@@ -126,7 +126,7 @@ def repeated(clip: Path, seconds: float, output: Path) -> Path:
 def measure(command: list[str]) -> Cost:
     """Run a command and return its cost, which includes all processes that the command starts.
 
-    The memory is at least the memory of the calling process, because Linux counts that process, too.
+    Linux also counts the memory of the calling process, so the result is never smaller than that memory.
 
     Raises:
         SystemExit: the command failed.

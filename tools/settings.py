@@ -55,7 +55,7 @@ def with_table(document: str) -> str:
 
 
 def for_the_chart() -> str:
-    """Return YAML for the chart's templates: for each setting, the programs that read the setting, and the format."""
+    """Return YAML for the chart's templates. For each setting, it gives the programs that read it, and its format."""
     reading = readers({name: PROGRAMS[name] for name in IN_THE_CHART})
     forms = {name: asdict(form) for name, form in FORMS.items()}
     return (

@@ -40,7 +40,7 @@ class ApiServer:
         return done.stdout
 
     def service_account(self, namespace: str, name: str) -> Path:
-        """Return a KUBECONFIG for a new ServiceAccount with all rights, which the server throttles like other users."""
+        """Return a KUBECONFIG for a new ServiceAccount. The account has all rights, but its requests are throttled."""
         self.kubectl("-n", namespace, "create", "serviceaccount", name)
         binding = ("--clusterrole=cluster-admin", f"--serviceaccount={namespace}:{name}")
         self.kubectl("create", "clusterrolebinding", f"{namespace}-{name}", *binding)

@@ -1,4 +1,4 @@
-"""Messages about objects in a bucket, with the fields that the documentation of S3 and SNS names."""
+"""Event notifications about objects in a bucket, with the fields that S3 and SNS document."""
 
 import json
 from typing import Any

@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-# Remove the line break at the end of a Secret. A header with a line break raises an error that shows the token.
+# A Secret often ends with a line break. Remove the line break: the error for such a header would show the token.
 AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 

@@ -4,7 +4,7 @@ import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path and os.path.isdir(sys.path[0]):  # noqa: PTH112
-    # `python -m` puts the current folder first in sys.path. Remove it, so that no import reads the current folder.
+    # `python -m` puts the current folder first in sys.path. Remove this entry, so that no import reads the folder.
     del sys.path[0]
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def _exit_at_once(*_: object) -> None:
 
 
 def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Hide the traceback of an exception that no code can catch, as in a destructor. On Ctrl-C, exit at once."""
+    """Handle an exception that no code can catch, for example in a destructor: show no traceback. Exit on Ctrl-C."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

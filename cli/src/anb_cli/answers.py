@@ -16,7 +16,7 @@ from anb_core.domain.naming import VIDEO_ID_PATTERN
 Json = dict[str, Any]
 
 LARGEST = 64_000_000
-"""Maximum size of a response body, in bytes. The limit is about 100 times the size of a page of 100 videos."""
+"""Maximum size of a response body, in bytes. A page of 100 videos has about one hundredth of this size."""
 
 LONGEST = 120.0
 """Maximum time between the first and the last byte of a response body, in seconds."""

@@ -31,13 +31,13 @@ class Source(Protocol):
 
 
 def whole_id(api: Source, given: str, *, enough: int = 1) -> str:
-    """Return the id that is equal to `given`, or the only id that starts with `given`.
+    """Return the complete id for `given`, which is an id or a prefix of exactly one id.
 
     `enough` is the minimum length of a prefix.
 
     Raises:
-        WrongUse: `given` is not a valid id, or is a prefix that is too short, or several ids start with `given`.
-        Refused: no video's id is `given` or starts with `given`.
+        WrongUse: `given` is not a valid id, is too short for a prefix, or is a prefix of several ids.
+        Refused: there is no video with this id or prefix.
     """
     if not given.strip():
         raise WrongUse("An id is empty: give a video's id, or enough of its beginning.")

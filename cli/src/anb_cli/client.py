@@ -45,7 +45,7 @@ PAGE = 100
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
     """Return the seconds to wait before the client sends the upload again, or None if the client must give up.
 
-    `tries` is the number of failures so far, and `error` is the last failure. `waited` is the total wait in seconds.
+    `tries` is the number of failed tries, and `error` is the last error. `waited` is the total wait so far in seconds.
     `begun` is true if any byte of the file was sent. The Idempotency-Key makes it safe to send the upload again.
     """
     match error:

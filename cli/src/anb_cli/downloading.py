@@ -33,7 +33,7 @@ LONGEST_NAME = 255
 """Maximum length of a file name on common file systems, in bytes."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths of open file descriptors, which are duplicated, because opening such a path would start at offset 0 again."""
+"""Paths that name an open file descriptor. Duplicate the descriptor, because opening the path would go to offset 0."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:
@@ -159,7 +159,7 @@ class _DirectOutput:
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
-        """Yield a function that writes the next bytes. With `restart`, the function skips already written bytes."""
+        """Yield a function that writes the next bytes. With `restart`, the function skips the bytes written before."""
         skip = self.bytes_done if restart else 0
 
         def take(piece: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Runs MiniStack behind a guard that checks signatures. The interpreter of the emulator's environment runs this script.
+"""Runs MiniStack behind a guard that checks signatures. This script runs in MiniStack's virtual environment.
 
 The script stops when its standard input closes, so the emulator stops even if its parent process is killed.
 
@@ -179,7 +179,7 @@ class Guard:
 
 
 async def _whole(receive: Receive) -> bytes:
-    """Read the complete body of a request that has no hash of its body.
+    """Read the complete body of a request. The guard needs the body if the request gives no hash of the body.
 
     Raises:
         Refused: the body is too long, or the connection broke.

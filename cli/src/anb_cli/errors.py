@@ -53,7 +53,7 @@ class WrongUse(CliError):
 
 
 class OutputLost(WrongUse):
-    """The command could not write to stdout. The message is empty if a pipe's reader such as `head` closed the pipe."""
+    """The command could not write to stdout. If a pipe's reader, such as `head`, has ended, the message is empty."""
 
 
 class Refused(CliError):

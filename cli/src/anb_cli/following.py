@@ -39,7 +39,7 @@ class Update:
     error: str | None = None
     """Message and code of the video's error, or None."""
     at: datetime | None = field(default=None, compare=False)
-    """Time at which the video got into the state, or None if unknown."""
+    """Time of the change to this state, or None if unknown."""
 
     @property
     def final(self) -> bool:

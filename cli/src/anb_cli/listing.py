@@ -80,7 +80,7 @@ def _widest(rows: Sequence[tuple[str, ...]], column: int) -> int:
 
 
 def _unique_length(ids: Sequence[str]) -> int:
-    """Return the minimum length of prefixes that are unique among the ids and that every command accepts."""
+    """Return the minimum length at which all prefixes of the ids differ, and every command accepts the prefixes."""
     ordered = sorted(ids)
     shared = max((len(commonprefix(pair)) for pair in pairwise(ordered)), default=0)  # noqa: RUF071 - no paths
     return max(ENOUGH_TO_ACT, shared + 1)

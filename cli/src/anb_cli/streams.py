@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# Use the wrong modes, such as writing for stdin, so that the use of a closed stream still fails.
+# How to open /dev/null in place of a closed stream. The modes are wrong on purpose, so that using the stream fails.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
@@ -42,7 +42,7 @@ class _Output(io.FileIO):
             self.failed = True
             self.on_failure(error)
             return size
-        # If `_Output.write` returns 0, the buffer tries again.
+        # None means that a non-blocking file was full. Return 0, so that the buffer above this file tries again.
         return written or 0
 
     def on_failure(self, error: OSError) -> None:
@@ -63,7 +63,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # Occupy the free descriptor. Otherwise, the next opened file would get this descriptor and the output.
+            # Use up the free descriptor number. Otherwise, the next opened file would get this number, and the output.
             with suppress(OSError):
                 os.open(os.devnull, mode)
     sys.stdout = _text(_Output(STDOUT, "w", closefd=False), sys.stdout)

@@ -14,9 +14,10 @@ _PLAIN = (
 
 
 def usage_message(error: Exception) -> str | None:
-    """Return the message for a usage error of Typer, or the help text if the error contains help.
+    """Return the message for an error that Typer raised about the arguments, or None for any other error.
 
-    Returns None for any other error. Typer has no public class for usage errors, so check for their attributes.
+    If the error asks for the help text, returns the help text.
+    Typer has no public class for these errors, so the function recognizes them by their attributes.
     """
     usage_error: Any = error
     if not (hasattr(usage_error, "format_message") and hasattr(usage_error, "exit_code")):

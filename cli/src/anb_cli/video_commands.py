@@ -22,7 +22,7 @@ from anb_cli.text import readable
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
-"""Maximum number of open event streams. More streams are not useful, because workers take the videos in order."""
+"""Maximum number of open event streams. Workers process the videos in order, so only the first ones change."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def edit_of(*, start: float | None, length: float | None, intro: bool, outro: bo
 
 
 class Failures:
-    """Collects the failures of a command on several videos. The command's exit code is that of the first failure."""
+    """Collects the failures of a command on several videos. The first failure decides the command's exit code."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
@@ -60,7 +60,7 @@ class Failures:
         """End the command if there was a failure.
 
         Raises:
-            typer.Exit: there was a failure. The exit code is that of the first failure.
+            typer.Exit: there was a failure. The exit code belongs to the first failure.
         """
         if self._exit is not None:
             raise typer.Exit(self._exit)

@@ -31,21 +31,21 @@ from anb_operator.watch import watch
 from anb_operator.workqueue import WorkQueue
 
 COMMANDS = 4
-"""Maximum number of commands that run at once. Each command uses a database connection, of 8 by default."""
+"""Maximum number of commands that run at once. Each needs one of the operator's database connections (8 by default)."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Thread pools for blocking calls. Reads and checks have pools of their own, so that commands never delay them."""
+    """Thread pools for blocking calls. There are three pools, so that commands never delay reads and checks."""
 
     reading: Executor
-    """The pool for reads of the feed, of videos, and of the jobs that workers process."""
+    """The thread pool for database reads: the feed, videos, and the jobs that workers process."""
     commands: Executor
-    """The pool for commands from VideoJob specs: submit, cancel and retry."""
+    """The thread pool for commands from VideoJob specs: submit, cancel and retry."""
     checks: Executor
-    """The pool for the pings of the readiness probe."""
+    """The thread pool for the pings of the readiness probe."""
 
 
 async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:

@@ -15,7 +15,7 @@ class VideoJobCache:
     """The last known version of each VideoJob, from the watch, from responses to the operator's writes, and from lists.
 
     The watch shows all changes in order, including the operator's own writes.
-    A watch that does not show the operator's own writes may hang.
+    If the watch does not show such a write, the watch may hang.
     `silence` returns the seconds since the oldest write that the watch has not shown.
     """
 
@@ -25,10 +25,10 @@ class VideoJobCache:
         self._by_video: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         # Highest resource version that the watch has shown.
         self._shown = 0
-        # For each VideoJob that the operator wrote and the watch has not shown yet:
-        # the resource version and the monotonic time of the operator's first write.
+        # The operator's writes that the watch has not shown yet.
+        # Each value is the resource version and the monotonic time of the VideoJob's first such write.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # For each UID of a dropped VideoJob: the last version. An entry stays while the watch may show older versions.
+        # The last version of each dropped VideoJob, by UID. It is kept while the watch may still show older versions.
         self._dropped: dict[str, int] = {}
         # Keys of the VideoJobs that changed after the last list request. None when no list request is in progress.
         self._changed: set[Key] | None = None
@@ -145,7 +145,7 @@ class VideoJobCache:
             # The cache already has a newer version, from the response to a write.
             return video_id
         if cached is not None and _video_of(cached) != video_id:
-            # A new VideoJob has the same name, or the VideoJob's spec is now unreadable and names no video.
+            # A new VideoJob has replaced the cached one under the same name, or the spec has become unreadable.
             self.drop(cached)
         self._videojobs[key] = videojob
         self._by_video[video_id][key] = None
@@ -158,6 +158,6 @@ def _video_of(videojob: VideoJob) -> str:
 
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
-    # etcd's resource versions are increasing numbers, but versions of other storage can't be compared.
-    # A version that is no number counts as 0, so that each VideoJob from the API server replaces the cached VideoJob.
+    # The resource versions of etcd are increasing numbers. Other storage may use text, which has no order.
+    # Text counts as 0, so that each VideoJob from the API server replaces the cached VideoJob.
     return int(version) if version.isdecimal() else 0

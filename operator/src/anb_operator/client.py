@@ -56,9 +56,8 @@ class KubeClient:
     # -- methods for VideoJobs
 
     async def ping(self) -> None:
-        # kopf searches the list of API groups for resources.
-        # The list shows a new or deleted CRD a little later than the CRD's own path does.
-        # The CRD counts as installed only when both the list and the path show the CRD.
+        # kopf finds resources in the list of API groups. After a CRD was installed or deleted, the API server updates
+        # this list a little later than the path of the VideoJobs. So check both the list and the path.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
         exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:
@@ -78,7 +77,7 @@ class KubeClient:
                 lambda api: AuthorizationV1Api(api).create_self_subject_access_review(asked)
             )
         except KubeRefused:
-            # A cluster without the role system:basic-user does not allow a check of permissions.
+            # Without the ClusterRole system:basic-user, the operator may not check its own permissions.
             return
         if not (review.status and review.status.allowed):
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"

@@ -50,7 +50,7 @@ async def log_in() -> Configuration:
             sentence = f"There is no Kubernetes to work with: run in a pod, or set KUBECONFIG. {path}: {error}"
             raise kopf.LoginError(sentence) from error
     if configuration.tls_server_name:
-        # kopf, which runs the watch, can only check that a certificate has the name in the server's address.
+        # kopf runs the watch. kopf can compare a certificate only with the host name in the server's address.
         raise kopf.LoginError(
             f"KUBECONFIG sets tls-server-name {configuration.tls_server_name}, which the operator can't use: "
             "write this name into the server's address."
@@ -93,7 +93,7 @@ class Connection:
                 await self._current.api.close()  # type: ignore[no-untyped-call]
 
     def answering(self) -> float:
-        """Return the seconds since an outage last made a request fail, or infinity if no outage made a request fail."""
+        """Return the seconds since the last request that failed because of an outage, or infinity if none failed."""
         return time.monotonic() - self._failed_at
 
     async def call(self, method: Callable[[ApiClient], Awaitable[Answer]]) -> Answer:
@@ -118,7 +118,7 @@ class Connection:
                 self._failed_at = time.monotonic()
                 raise Unavailable("kubernetes", f"The answer of the API server can't be read: {error}") from error
             except (ConfigException, OSError) as error:
-                # The library reads the file of the token again before a request.
+                # Before a request, the library may read the token file again, and this read can fail.
                 raise Unavailable("kubernetes", f"The ServiceAccount of this pod can't be read: {error}") from error
             finally:
                 login.calls -= 1
@@ -131,7 +131,7 @@ class Connection:
         async with self._logging_in:
             if self._current is None:
                 configuration = await self._login()
-                # The variable HTTP_PROXY is meant for calls to AWS, not to the API server. kopf ignores HTTP_PROXY too.
+                # Ignore HTTP_PROXY, as kopf does. The variable is meant for calls to AWS, not to the API server.
                 configuration.client_session_kwargs = {"trust_env": False}
                 api = ApiClient(configuration)
                 api.rest_client = _Requests(configuration, self._count)

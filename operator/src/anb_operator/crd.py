@@ -16,8 +16,8 @@ DESCRIPTION = (
     "name. A VideoJob with spec.source.key submits an object that is in the bucket already."
 )
 
-# A video has at most one VideoJob in a namespace, because the VideoJob's name is the video's id.
-# The rule allows any name if the video's id is not a valid name. Some older producers made such ids.
+# The VideoJob's name must be the video's id, so that a video has at most one VideoJob in a namespace.
+# Some older producers made ids that are no valid names. For such an id, the rule allows any name.
 NAMED_BY_VIDEO = {
     "rule": "!has(self.spec.videoId) || self.metadata.name == self.spec.videoId || "
     f"!self.spec.videoId.matches('{NAME_PATTERN}')",
@@ -115,7 +115,8 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     converted |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     least = schema.get("minimum")
     if converted.get("type") == "number" and least is not None and least != int(least):
-        # The API server drops the fraction of an integer's limit, so a minimum of 0.1 would allow the value 0.
+        # The API server compares a whole number such as 0 with the minimum 0.1 rounded down, and accepts the 0.
+        # A rule has no such gap.
         converted[RULES] = [{"rule": f"self >= {least}", "message": f"It must be at least {least}."}]
     if "properties" in schema:
         converted["properties"] = {

@@ -49,7 +49,7 @@ class Health:
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
-        """Record a sign of life from the feed reader. At startup, the wait for VideoJobs gives the signs of life."""
+        """Record that the feed reader is alive. At startup, each try to list the VideoJobs calls `beat` instead."""
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:

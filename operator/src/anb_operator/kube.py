@@ -118,7 +118,7 @@ class Pods(Protocol):
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         """List the pods with these labels (`a=b,c=d`).
 
-        The list has no ended pods, because Kubernetes lists evicted pods for a long time.
+        Pods that have ended are left out. Kubernetes keeps evicted pods, for example, for a long time.
         """
         ...
 

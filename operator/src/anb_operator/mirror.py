@@ -20,7 +20,7 @@ ENDING_TEXTS = {
     Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
     Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
 }
-"""For each ending of an attempt that does not end the job: the Event's reason, and the end of the Event's message."""
+"""The Event's reason and the end of the Event's message, for each ending of an attempt after which the job goes on."""
 
 PHASE_MESSAGES = {
     Phase.UPLOADING: "The upload is under way.",
@@ -61,13 +61,13 @@ class Observed:
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    If both have fields, the later generation is used. A status without a video has generation 0.
+    Of the two, the one with the higher `metadata.generation` is used. A status without a video counts as 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)
     if status.had_video:
         shown = Observed(status.observed_generation or 0, status.retry, status.cancel)
-    # After Kubernetes was restored from a backup, a receipt may have a future generation. Ignore such a receipt.
+    # If Kubernetes was restored from a backup, a receipt may be newer than the VideoJob. Ignore such a receipt.
     if receipt and shown.generation < receipt["generation"] <= videojob.metadata.generation:
         return replace(shown, retry=receipt["retry"], cancel=receipt["cancel"])
     return shown
@@ -296,7 +296,7 @@ def _conditions(states: _States, videojob: VideoJob, at: datetime) -> tuple[Cond
     for kind, (holds, reason, message) in states.items():
         status = "True" if holds else "False"
         before = videojob.status.condition(kind)
-        # The job's row may be older than the VideoJob, but a condition can't be older than its VideoJob.
+        # The job's last change may be earlier than the creation of the VideoJob. A condition must not begin that early.
         began = max(at, videojob.metadata.creation_timestamp)
         since = before.last_transition_time if before and before.status == status else began
         conditions.append(

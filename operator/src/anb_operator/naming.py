@@ -18,7 +18,7 @@ def video_id_of(spec: Spec, uid: str) -> str:
 
 
 def mirror_name(video_id: str) -> str:
-    """Return the name of a video's mirror: the video's id, or a hash of it if the id is no valid name."""
+    """Return the name of a video's mirror: the video's id, or a hash of the id if the id is not a valid name."""
     if re.fullmatch(NAME_PATTERN, video_id):
         return video_id
     return f"video-{sha256(video_id.encode()).hexdigest()[:32]}"

@@ -41,7 +41,7 @@ class Policy:
     mirror: bool
     """Whether videos without a VideoJob get a mirror."""
     mirror_max_age: timedelta | None
-    """Maximum age of a video for a new mirror. None means no limit. An open dead letter has no limit either."""
+    """Videos that are older than this get no new mirror, except open dead letters. None means no limit."""
     ttl_processed: timedelta
     """Time for which the mirror of a processed video is kept."""
     ttl_failed: timedelta
@@ -137,14 +137,14 @@ class Plan:
     """No mirror is created before this time. Only set if the plan deletes a VideoJob whose own TTL has passed."""
 
     def look_again(self, at: datetime) -> None:
-        """Reconcile again at the time `at`, or at the plan's earlier time."""
+        """Reconcile again at the time `at`. If the plan already has an earlier time, keep the earlier time."""
         self.again_at = min(self.again_at or at, at)
 
 
 def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
     """Return the command of a VideoJob's spec that must still be carried out, or None.
 
-    Each cancel or retry is carried out only once, so that the command does not undo later changes through the API.
+    Each cancel or retry is carried out only once. A second cancel, for example, could undo a later retry of the API.
     """
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
@@ -218,7 +218,7 @@ def plan(
 def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: datetime) -> Plan:
     """Plan for a failed reconcile: if a VideoJob's deletion has waited for `GIVE_UP`, remove the finalizer.
 
-    Without the finalizer, Kubernetes deletes the VideoJob although the work on the video was not cancelled.
+    Kubernetes then deletes the VideoJob, even if the work on the video could not be cancelled.
     """
     new_plan = Plan()
     for videojob in videojobs:
@@ -253,7 +253,7 @@ def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta 
 def ask_again_in(missing: timedelta) -> timedelta:
     """Return the delay before the next try to submit an object that has not existed for the time `missing`.
 
-    The delay is as long as `missing`, within limits, so that the time between two tries doubles.
+    The delay equals `missing`, between `ASK_AGAIN` and `ASK_AGAIN_AT_MOST`. So each delay is twice as long as the last.
     """
     return min(max(missing, ASK_AGAIN), ASK_AGAIN_AT_MOST)
 
@@ -277,7 +277,8 @@ def _plan_mirror(
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # Use whole seconds, like `now`. The time in the row has a fraction, which would delay the deletion by a second.
+    # `now` has whole seconds, so use the status's times, which have whole seconds too. A row's time has a fraction,
+    # which would delay the deletion by a second.
     if (handled_at := _handled_at(status)) is not None and ttl is not None:
         end = handled_at + ttl
         if end <= now:
@@ -294,7 +295,7 @@ def _handled_at(status: Status) -> datetime | None:
 
 
 def _may_be_foreign(videojob: VideoJob, policy: Policy) -> bool:
-    """Whether another operator may own a VideoJob whose video is not in this database."""
+    """Whether a VideoJob without a video in this database may belong to the operator of another release."""
     if _is_own_mirror(videojob, policy):
         return False
     return videojob.status.had_video or videojob.made_by_operator
@@ -349,7 +350,7 @@ def _may_begin(videojob: VideoJob) -> bool:
 
 
 def finalizers_of(videojob: VideoJob, *, wanted: bool) -> tuple[str, ...]:
-    """Return the finalizers for a VideoJob, with the operator's finalizer only if `wanted` is True."""
+    """Return the VideoJob's finalizers, with the operator's own finalizer if `wanted` is True, else without it."""
     others = tuple(finalizer for finalizer in videojob.metadata.finalizers if finalizer != FINALIZER)
     return (*others, FINALIZER) if wanted else others
 

@@ -13,7 +13,7 @@ from anb_operator.metrics import Metrics
 from anb_operator.workqueue import WorkQueue, plan_delay
 
 RECONCILE_WORKERS = 16
-"""Number of videos reconciled at once. Reconciles share database reads, and mostly wait for the API server."""
+"""Number of videos that are reconciled at once. Most of the time, a reconcile waits for the API server."""
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Maximum pause of a reconcile worker after an outage, in seconds, before the worker takes the next video."""
@@ -32,7 +32,7 @@ async def reconcile_worker(queue: WorkQueue, reconcile: Reconcile, metrics: Metr
     unanswered = 0
     while True:
         if unanswered:
-            # Pause after an outage. Otherwise the workers would read the database for each queued video, and then fail.
+            # The API server is unavailable. Without a pause, the workers would read each queued video for nothing.
             await asyncio.sleep(min(plan_delay(unanswered, random.random()), LONGEST_PAUSE_SECONDS))  # noqa: S311
         work = await queue.take()
         try:

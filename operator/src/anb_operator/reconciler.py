@@ -80,7 +80,7 @@ class Histories:
         return found[video_id]
 
     async def _read(self) -> Mapping[str, History] | Exception:
-        """Read the requested videos. An error is returned and not raised, because all callers may be cancelled."""
+        """Read the requested videos. Return an error instead of raising it, because all callers may be cancelled."""
         async with self._reading:
             await asyncio.sleep(self._read_at + GATHER_SECONDS - time.monotonic())
             asked, self._asked, self._next = self._asked, set(), None
@@ -97,7 +97,8 @@ class Histories:
 class Reconciler:
     """Reconciles videos. For each video only one call of `reconcile` may run at a time.
 
-    Commands block, so commands run in `threads`. `on_command` is called with each command and `done` or `refused`.
+    Commands are blocking calls, so they run in `threads`.
+    After each command, `on_command` is called with the command and the word `done` or `refused`.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Reconciler:
         self._threads = threads
         self._on_command = on_command
         self._clock = clock
-        # For each video: the time before which no mirror is created, because a VideoJob was deleted after its own TTL.
+        # The time before which a video gets no mirror, because its VideoJob was deleted after the VideoJob's own TTL.
         self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
@@ -137,8 +138,8 @@ class Reconciler:
             KubeRefused: the API server refused a request. A retry is safe, but a person may have to remove the cause.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
-        # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile.
-        # Without the snapshot, the status could report the generation of a change that the operator has not acted on.
+        # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile. Otherwise, the status
+        # could report the `metadata.generation` of a change that the operator has not acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
@@ -160,7 +161,7 @@ class Reconciler:
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
             # Reconcile again at once, because a VideoJob changed during this reconcile.
-            # If the operator's own write put the change into the cache, the watch does not report the change as new.
+            # The watch may not report this change, because a response to a write has already put it into the cache.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 
@@ -191,7 +192,7 @@ class Reconciler:
             self._expired[video_id] = new_plan.expired_until
         return new_plan
 
-    # -- commands from VideoJob specs, run in a thread
+    # -- commands from VideoJob specs. The commands run in a thread.
 
     def _run_commands(self, video_id: str, videojobs: Sequence[VideoJob]) -> tuple[History, dict[str, Refusal]]:
         """Run the commands of the specs. Returns the history, and the refusals by the VideoJob's UID."""
@@ -236,7 +237,8 @@ class Reconciler:
                         self._store, self._objects, caller, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # The bucket may allow access later. A refusal would use up the value of `spec.retry`.
+                    # The bucket may allow access later, so try again. If the retry counted as refused,
+                    # the person would have to change `spec.retry` again.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, caller, video_id, receipts=receipts)

@@ -22,7 +22,7 @@ RESYNC_SECONDS = 300.0
 """Seconds between two resyncs."""
 
 PAUSE_SECONDS = 2.0
-"""Seconds from a failed list to the next try."""
+"""Seconds between a failed list request and the next try."""
 
 PAGE = 500
 """Number of videos in one read of the database."""

@@ -93,5 +93,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the ConfigMap that Helm creates after a cleanup. Nothing is cleaned up if the ConfigMap exists."""
+        """Name of the ConfigMap that Helm creates after a cleanup. If it already exists, the cleanup does nothing."""
         return f"{self.deployment}-uninstall"

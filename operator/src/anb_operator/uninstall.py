@@ -19,10 +19,10 @@ PAUSE_SECONDS = 1.0
 """Seconds between two checks of a ConfigMap or of pods."""
 
 TRIES = 5
-"""Maximum number of rounds in which finalizers are removed."""
+"""Maximum number of rounds. Each round lists the VideoJobs with the finalizer, and removes the finalizer."""
 
 MARKER_CHECKS = 6
-"""Number of checks for the marker ConfigMap. A tool without hooks may create the marker seconds after the Job."""
+"""Number of checks for the marker ConfigMap, because `kubectl apply` may create the marker seconds after the Job."""
 
 PATIENCE_SECONDS = 60.0
 """Maximum wait for the operator's pods to stop. The pods have a grace period of 30 s."""
@@ -33,7 +33,8 @@ _log = structlog.get_logger(__name__)
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     """Stop the operator, and remove the operator's finalizers from all VideoJobs. Takes a few minutes at most.
 
-    Does nothing if the marker ConfigMap exists, which shows that a tool without hooks runs this Job during an install.
+    Does nothing if the marker ConfigMap exists. Helm creates the marker after this Job. A tool without hooks, such as
+    `kubectl apply`, creates both during an install, when nothing may be removed.
 
     Raises:
         Unavailable: the API server does not respond.
@@ -97,5 +98,5 @@ async def _free(kube: KubeClient, videojob: VideoJob) -> None:
     try:
         await kube.set_finalizers(videojob, finalizers_of(videojob, wanted=False))
     except (Missing, Outdated) as error:
-        # The next round finds the VideoJob again if it still has the finalizer.
+        # If the VideoJob still has the finalizer, the next round finds the VideoJob again.
         _log.info("changed meanwhile", videojob="/".join(videojob.key), reason=error.message)

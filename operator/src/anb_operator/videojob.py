@@ -1,8 +1,8 @@
 """The models of a VideoJob: its `spec`, written by people, and its `status`, written by the operator.
 
 `crd.py` makes the CRD from these models. CEL rules express the checks that types can't express.
-Immutable optional fields need the rule of `_immutable`.
-The shorter rule `self == oldSelf` is not enough, because Kubernetes skips it when a field is added or removed.
+An immutable optional field needs the rule of `_immutable`. Kubernetes skips the shorter rule `self == oldSelf`
+when the field is added or removed.
 """
 
 import re
@@ -35,9 +35,9 @@ KIND = "VideoJob"
 PLURAL = "videojobs"
 
 FINALIZER = f"{GROUP}/cancel"
-"""The operator's finalizer. A VideoJob with a source has the finalizer from before its submission to the work's end.
+"""The operator's finalizer, which delays the deletion of a VideoJob until the work on its video is cancelled.
 
-The finalizer delays the deletion of the VideoJob until the work is cancelled.
+A VideoJob with a source gets the finalizer before its object is submitted, and loses the finalizer when the job ends.
 """
 
 DEFAULT_OWNER = "kubernetes"
@@ -47,7 +47,7 @@ DEAD_LETTER = f"{GROUP}/dead-letter"
 """The label of VideoJobs whose video has an open dead letter. Its value is `true`."""
 
 MADE_BY_OPERATOR = {"app.kubernetes.io/managed-by": "anb-operator"}
-"""Labels of the mirrors that the operator of any release created."""
+"""Labels of all mirrors, including the mirrors of other releases."""
 
 RULES = "x-kubernetes-validations"
 """The key for CEL validation rules in an OpenAPI schema."""
@@ -282,7 +282,7 @@ class Status(_Part):
 
     @property
     def had_video(self) -> bool:
-        """Whether the status describes an existing video. Also True if only a newer operator can read the phase."""
+        """Whether the status has a phase, so that its video exists or existed. This version need not know the phase."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:

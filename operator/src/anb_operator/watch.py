@@ -60,7 +60,7 @@ async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, sto
             namespaces=[] if watched is None else [watched],
             stop_flag=stop,
         )
-        # Install the signal handlers again: kopf has replaced them with handlers that do nothing after kopf's end.
+        # kopf has installed its own signal handlers, which do nothing after kopf ends. So install ours again.
         stop_on_signals(stop)
         await kopf.run_tasks(tasks, ignored=ours)
     except Exception as error:  # noqa: BLE001 - whatever it is, a new watch is the remedy
@@ -77,7 +77,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiff()
     settings.networking.connect_timeout = TIMEOUT_SECONDS
     settings.networking.error_backoffs = Backoffs()
-    # By default kopf kills the process ten minutes after a watch has ended, even if a new watch runs.
+    # By default, kopf kills the process ten minutes after the end of a watch, although a new watch may run by then.
     settings.process.ultimate_exiting_timeout = None
     return settings
 
@@ -86,7 +86,7 @@ async def _log_in(**_: object) -> kopf.ConnectionInfo:
     try:
         configuration = await log_in()
     except Unavailable as error:
-        # For other errors, kopf waits a minute.
+        # For any other error, kopf would wait a minute before the next login.
         raise kopf.TemporaryError(error.message, delay=PAUSE_SECONDS) from error
     header = await configuration.get_api_key_with_prefix("BearerToken") or ""
     scheme, token = header.split(" ", 1) if header else (None, None)

@@ -35,7 +35,7 @@ def plan_delay(failures: int, jitter: float) -> float:
 
 
 class WorkQueue:
-    """A queue for one event loop. `take` returns a taken video again only after a call of `done` or `failed`.
+    """A queue of videos for one event loop. `take` returns a video again only after a call of `done` or `failed`.
 
     While the queue is paused, `take` returns only videos for which `urgent` is True.
     """
@@ -60,8 +60,8 @@ class WorkQueue:
         self._again: set[str] = set()
         # For each video: the number of failed reconciles in a row.
         self._failures: dict[str, int] = {}
-        # A heap of due times (monotonic) with their videos, and the due time of each delayed video.
-        # A heap entry is stale if its video has another due time.
+        # The delayed videos: a heap of pairs (monotonic due time, video), and the valid due time of each video.
+        # A heap entry is ignored if its due time is not the valid one.
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._paused = False
@@ -153,7 +153,7 @@ class WorkQueue:
     def _keep(self, video_id: str, event: JobEvent) -> None:
         """Store the event of a video, unless an event with a lower id is stored.
 
-        An event with a lower id may come later, when the database was restored from a backup.
+        If the database was restored from a backup, a later event may have a lower id.
         """
         self._events[video_id] = min(event, self._events.get(video_id, event), key=lambda kept: kept.id)
 

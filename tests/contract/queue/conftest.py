@@ -27,7 +27,7 @@ class Stand:
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """A function that polls for a duration on the queue's clock, and returns the received delivery or None."""
+    """A function that polls the queue for a duration of the queue's clock. Returns a delivery or None."""
     dead_letters: Callable[[], list[str]]
 
 

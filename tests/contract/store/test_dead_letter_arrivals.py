@@ -1,4 +1,4 @@
-"""Tests of messages that SQS moved to the dead-letter queue. Their arrival alone is no verdict on the job."""
+"""Tests of messages that SQS moved to the dead-letter queue. Such a message alone does not end its job."""
 
 from collections.abc import Callable
 

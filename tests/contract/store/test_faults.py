@@ -27,7 +27,7 @@ def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -
 
         def fill(connection: DBAPIConnection, _: object) -> None:
             cursor = connection.cursor()
-            # Limit the database to its current size, to which SQLite raises a limit of one page.
+            # The database can't grow any more: SQLite raises a limit of one page to the current size.
             cursor.execute("PRAGMA max_page_count = 1")
             cursor.close()
 

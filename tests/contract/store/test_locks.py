@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 
 def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
-    """The second try waits for the first try's transaction, which holds the row lock after its connection broke."""
+    """The connection of the first try broke, but its transaction still holds the row lock. The second try waits."""
     lease = processing(postgresql.store)
     answers: list[bool] = []
     with postgresql.database.engine.begin() as first_try:

@@ -292,7 +292,7 @@ def send(store: Store, objects: InMemoryObjects, *, title: str, edit: EditSpec) 
 
 
 def test_what_the_program_before_this_one_writes_about_dead_letters_reads_well(sql: Sql) -> None:
-    """The statements are those of the previous version, which may run during an upgrade or after a rollback."""
+    """Runs statements of the previous version, which can run during an upgrade or after a rollback."""
     store, video_id = sql.store, dead_lettered(sql.store)
     generation = store.redrive_dead_letter(store.dead_letters(DeadLetterFilter())[0].id, by="ada").job.generation
     written = {"video_id": video_id, "job_id": record_of(store, video_id).job.id, "generation": generation, "at": 1}

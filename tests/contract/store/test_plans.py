@@ -32,10 +32,10 @@ READ_IN_ORDER = {
     "ix_dead_letters_created_at",
     "ix_dead_letters_open",
 }
-"""Indexes that a query may read from the beginning or the end, up to a limit, instead of looking up a key.
+"""Indexes that a query may scan from one end, for a limited number of rows, without looking up a key.
 
-For example, a query of the newest videos reads an index from the end, and a query of waiting jobs from the beginning.
-The purge of deleted videos reads the index ix_object_deletions_video_id to look up many videos at once."""
+For example, the list of the newest videos scans an index from its end.
+The purge of deleted videos scans the index ix_object_deletions_video_id to look up many videos at once."""
 
 
 @pytest.fixture

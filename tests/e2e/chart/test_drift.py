@@ -57,7 +57,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     }
     reads = {program: _aliases(PROGRAMS[program]) - RIGHT_BY_THEMSELVES for program in given}
     for program in ("api", "worker"):
-        # Only the operator gets the total number of connections, because a change of the total restarts the pods.
+        # API and worker do not get the total number of connections: each change of the total would restart their pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
@@ -106,7 +106,7 @@ def test_at_defaults_all_pods_together_open_at_most_60_connections_to_the_databa
     pods = {
         manifest["metadata"]["name"]: manifest["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
     }
-    opened = 1  # Count the one connection of the migration Job.
+    opened = 1  # The migration Job uses one connection.
     stated = set()
     for name, spec in pods.items():
         env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
@@ -264,7 +264,7 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _objects(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Yield the path of each object with a fixed set of keys, and the list of the object's keys with a default."""
+    """Yield each object with fixed keys: the object's path, and the names of those keys that have a default."""
     yield path, [name for name, value in values.items() if value is not None]
     for name, value in values.items():
         if isinstance(value, dict) and value and name not in OPEN:

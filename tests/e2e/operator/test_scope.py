@@ -52,7 +52,7 @@ class Recorder:
 def right_of(method: str, path: str, query: str) -> Right | None:
     """Return the right that a request to the API server needs.
 
-    Returns None for API discovery and for reviews of the account's own rights, which need no right.
+    Returns None for API discovery, and for questions about the account's own rights. Both need no right.
     """
     asked = RESOURCE.fullmatch(path)
     if asked is None or asked["resource"] == "selfsubjectaccessreviews":

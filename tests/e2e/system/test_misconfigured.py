@@ -21,7 +21,7 @@ DATABASE = "beside"
 BUCKET = "no-such-bucket"
 WRONG_PASSWORD = "not-its-password"
 
-# Values that override the preset `kind-values.yaml`. The queue need not exist, because the workers never read it.
+# Values that override the preset `kind-values.yaml`. The workers never read the queue, so it need not exist.
 VALUES: Json = {
     "queue": {"url": "http://localstack.anb-local.svc:4566/000000000000/no-such-queue"},
     "bucket": {"name": BUCKET},

@@ -88,7 +88,7 @@ def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, bl
         )
         so_far = len(answers())
         eventually(lambda: len(answers()) > so_far + 10, within=60, every=1)
-        # Stop the probe and wait until it ends, because it reports a hanging upload only after the upload's timeout.
+        # Stop the probe and wait for its end. The probe reports a hanging upload only after the upload's timeout.
         namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
         namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
         *said, number = answers()
@@ -118,7 +118,7 @@ def test_an_uninstall_keeps_the_videojobs_and_a_new_install_goes_on_with_them(
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--wait", "--timeout", "5m")
     shown = {item["metadata"]["name"]: item for item in namespace.items("videojobs")}
     assert {finished, "unfinished"} <= set(shown)
-    # No VideoJob may have a finalizer, because the deletion of a VideoJob or of its namespace would never finish.
+    # With a finalizer, the deletion of a VideoJob or of its namespace would never finish.
     assert all(item["metadata"].keys().isdisjoint({"finalizers", "deletionTimestamp"}) for item in shown.values())
     # Delete the pod of `helm test`, which helm keeps so that people can read the pod's log.
     namespace.kubectl("delete", "pod", "anb-test-upload", "--ignore-not-found")

@@ -49,7 +49,7 @@ def test_a_gigabyte_passes_through_in_little_memory_and_past_the_disk(
         assert upload.answer().status == 202
     before = number_in(proc / "status", "VmRSS") * 1024
     written = number_in(proc / "io", "write_bytes")
-    (proc / "clear_refs").write_text("5")  # The value 5 makes Linux reset VmHWM, the peak memory use.
+    (proc / "clear_refs").write_text("5")  # 5 resets VmHWM, the peak memory use of the process.
 
     head = part("title", b"A gigabyte") + part("video_file", VIDEO, "a.mp4")[:-2]
     with process.upload() as upload:

@@ -34,7 +34,7 @@ if "--watch" in arguments:
     print("video-1  ", "video-1 uploaded 0%", "video-1 processing 42%", sep="\\n", flush=True)
     time.sleep(600)
 """
-"""Records its arguments and the manifests that it creates. Its watch prints three lines."""
+"""A fake kubectl. The script records its arguments and the manifests to create. Its watch prints three lines."""
 
 OPERATOR = f"""#!{sys.executable} -IS
 import http.server, os, sys
@@ -49,7 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 host, _, port = os.environ["ANB_OPERATOR_LISTEN"].partition(":")
 http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 """
-"""Says that it is ready when it is asked for the second time."""
+"""A fake operator. The script fails the first readiness check and passes the second."""
 
 
 def script(path: Path, text: str) -> Path:

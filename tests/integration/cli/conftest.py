@@ -75,7 +75,7 @@ class Place:
         return Folder(self.path / NAME)
 
     def plant(self) -> None:
-        """Write the files of PLANTED into the test's folders. When Python imports such a file, it records its name."""
+        """Write the files of PLANTED into the test's folders. An imported file writes its own name into a list."""
         for directory in (self.path, self.path / "out"):
             for name in PLANTED:
                 (directory / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")

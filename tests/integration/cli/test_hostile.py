@@ -73,7 +73,10 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A locked folder with a clip, and no way to install the emulator, so that `up` and `demo` fail."""
+    """A folder with a clip. Another process holds the folder's stack lock, and the emulator can't be installed.
+
+    So `up` and `demo` fail.
+    """
 
     forks: Forks
     circumstances: Circumstances
@@ -234,7 +237,7 @@ def test_folders_that_cannot_be_read_entered_or_written(
         closed.chmod(0o700)
 
 
-# No value may name a new folder outside the test's folder, because `demo` creates the folder that `--out` names.
+# No value may be the path of a new folder outside the test's folder, because `demo --out` creates this folder.
 VALUES = [
     "",
     "\n",

@@ -1,4 +1,4 @@
-"""Calls the Kubernetes client with a fake API server that sends prepared responses."""
+"""Runs calls of the operator's Kubernetes client against a fake API server with prepared responses."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

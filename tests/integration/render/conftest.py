@@ -29,7 +29,7 @@ def clip(tmp_path: Path) -> MakeClip:
 
 @pytest.fixture(scope="session")
 def warm_cards(cards_dir: Path) -> Path:
-    """The cache folder with intro and outro clips. Two processes fill it at once, to test that both succeed."""
+    """The cache folder with intro and outro clips. Two processes fill the folder at once, and both must succeed."""
     processes = [subprocess.Popen([sys.executable, "-c", WARM, str(cards_dir)]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     return cards_dir

@@ -48,7 +48,7 @@ def test_an_operators_intro_and_outro_are_shown_and_heard(clip: MakeClip, render
     red = output.frame(0.5)
     assert red[360, 640][0] > 200
     assert red[:, :270].max() < 30
-    assert red[480:600, 290:990, 1].max() < 60  # The worker draws no title on an intro of the deployment.
+    assert red[480:600, 290:990, 1].max() < 60  # There is no title: only the project's own intro shows it.
     assert output.frame(1.7)[360, 640][2] > 200
     loudness = output.loudness()
     assert loudness[4800:43_200].max() > 0.05

@@ -1,4 +1,4 @@
-"""Tests that a render ends if it is told to stop or if its worker dies, and leaves no processes and no files."""
+"""Tests that a render ends after a stop request or the death of its worker. No process and no file may remain."""
 
 import signal
 import subprocess

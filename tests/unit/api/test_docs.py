@@ -16,7 +16,7 @@ SOURCES = [
 ]
 
 PARTS = {"database", "bucket"}
-"""The dependencies that requests need. Requests do not need the queue."""
+"""The dependencies without which requests fail. The queue is not one of them."""
 
 
 def raised(source: Path) -> Iterator[tuple[int, str]]:
@@ -33,7 +33,7 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="problem"),
                 args=[ast.Attribute(attr=status) | ast.Name(id=status), ast.Constant(value=str(code)), *_],
             ):
-                # Derive the status from `code`, because the handler of framework errors gets the status in a variable.
+                # The handler of framework errors has the status only in a variable, so look the status up by `code`.
                 name = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
                 yield int(HTTPStatus[name]), code
 

@@ -221,7 +221,7 @@ def test_closing_ends_the_reader_at_once_though_its_next_read_is_far_away(store:
         async with asyncio.timeout(PATIENCE):
             reader = asyncio.create_task(hub.run())
             await hub.subscribe("v1")
-            # Wait for the reader's first read. After the subscription, the reader pauses for an hour.
+            # Wait for the first read. After this read, the reader pauses for an hour, and `close` must end the pause.
             while store.reads < 1:  # noqa: ASYNC110 - the reader can't set an event for us
                 await asyncio.sleep(0.001)
             hub.close()

@@ -28,7 +28,7 @@ from tests.support.given import record_of
 
 
 class Idle(psutil.Process):
-    """An operator that uses no processor."""
+    """An operator process that uses no CPU time."""
 
     def cpu_percent(self, interval: float | None = None) -> float:
         del interval

@@ -27,9 +27,9 @@ GONE = Refused("gone", code="video_not_found", status=404)
 
 
 class Deployment:
-    """A fake API that returns the given streams and polled states in order. An item that is an error is raised.
+    """A fake API that returns the given streams and states in order. If an item is an error, the error is raised.
 
-    At the end of `answers`, the API repeats the last state. `now` is the time in seconds, which `sleep` advances.
+    After the last of `answers`, the API repeats this state. `now` is the time in seconds. `sleep` advances `now`.
     """
 
     def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:

@@ -26,7 +26,7 @@ class LaterTrim(Trim):
 
 
 class LaterEdit(EditSpec):
-    """The edit options of a future version, with one more step and one more option of the trim."""
+    """The edit of a future version: it has one more step, and its trim has one more option."""
 
     trim: LaterTrim = LaterTrim()
     a_later_step: Switch = Switch(enabled=False)

@@ -59,7 +59,7 @@ def test_three_recordings_follow_one_another() -> None:
 
 
 def test_both_streams_are_moved_by_the_same_amount_and_none_overlaps() -> None:
-    # In each recording, the sound begins later than the picture: by 0.4 s in the first, by 0.2 s in the second.
+    # The sound begins later than the picture, by 0.4 s in the first recording and by 0.2 s in the second recording.
     placed = take(Timeline(TS), [*recording(0, 2, late=0.4), *recording(40, 2, late=0.2)])
     assert moments(placed, PICTURE)[20:] == steady(2, 2.4)
     assert moments(placed, SOUND)[20:] == steady(2, 2.6)

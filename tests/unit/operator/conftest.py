@@ -41,7 +41,7 @@ WITHHELD = Withheld("object_withheld", "the bucket does not give us the object")
 
 
 class World:
-    """The operator's objects with fakes around them. Tests pass changes to the operator, because no watch runs."""
+    """The operator's objects, which use fakes. Tests pass changes to the operator, because no watch runs."""
 
     def __init__(self, threads: ThreadPoolExecutor, beside: "World | None" = None, policy: Policy = POLICY) -> None:
         """Create the fakes and start an operator. If `beside` is given, share the clock and the cluster of `beside`."""

@@ -1,4 +1,4 @@
-"""Tests that each request is carried out exactly once, whatever the order in which users, workers and operator act."""
+"""Tests that each request is carried out exactly once, for any order of the actions of users, workers and operator."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Tests that the command line, the CRD and the docs contain each edit option. A failed test names missing options."""
+"""Tests that the command line, the CRD and the docs contain each edit option. A failed test lists missing options."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def at(path: tuple[str, ...], values: Any) -> Any:
 
 
 def argument(path: tuple[str, ...]) -> str:
-    """Return the CLI option of a path: `--start` for trim.start, `--no-intro` for a step that is on by default."""
+    """Return the CLI option of an edit option: `--start` for trim.start, `--no-intro` for intro.enabled."""
     *steps, name = path
     if name != "enabled":
         return f"--{name}"

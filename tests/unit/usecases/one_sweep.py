@@ -1,4 +1,4 @@
-"""A sweep with fakes around it, and a relay."""
+"""A sweep and a relay that use fakes."""
 
 from datetime import timedelta
 

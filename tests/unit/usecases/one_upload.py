@@ -1,4 +1,4 @@
-"""An upload session with fakes around it, and a fake form whose file arrives in chunks."""
+"""An upload session that uses fakes, and a fake form whose file arrives in chunks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta

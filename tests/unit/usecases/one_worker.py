@@ -1,4 +1,4 @@
-"""A worker with fakes around it, and one video, for the tests of `process`, `attempt` and other use cases."""
+"""One video, and a worker that uses fakes: for the tests of `process`, `attempt` and other use cases."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store whose methods in `silent` commit once and then raise `silence`, as if the response was lost."""
+    """A store that can lose responses: each method that `silent` lists commits once, and then raises `silence`."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)
@@ -176,7 +176,7 @@ def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
 
 
 class World:
-    """A worker with fakes around it, and one uploaded video."""
+    """A worker that uses fakes, and one uploaded video."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()

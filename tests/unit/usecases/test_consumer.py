@@ -22,7 +22,7 @@ BUCKET_AWAY = Unavailable("bucket", "the bucket does not answer")
 
 
 class World:
-    """A consumer with fakes around it. `during` handles each delivery. Each wait calls `on_wait` and ends at once."""
+    """A consumer that uses fakes. `during` handles each delivery. Each wait calls `on_wait` and ends at once."""
 
     def __init__(self, drain: timedelta = timedelta(0), queue: InMemoryQueue | None = None) -> None:
         self.queue = queue or InMemoryQueue()

@@ -1,4 +1,4 @@
-"""Tests for which jobs the sweep sends a new message, because the old message may be lost."""
+"""Tests of requeueing. If a job's message may be lost, the sweep sends a new message. It does so for no other job."""
 
 from datetime import timedelta
 

@@ -106,7 +106,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """A store that raises an error in the first `times` completions of an upload, after a commit if `commits`."""
+    """A store in which the first `times` completions of uploads fail, after their commit if `commits` is true."""
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()

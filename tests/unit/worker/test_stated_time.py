@@ -1,4 +1,4 @@
-"""Tests that the longest processing time in docs/worker.md (promise L1) agrees with the numbers of the program."""
+"""Tests that docs/worker.md (promise L1) states the longest processing time that the program's constants give."""
 
 from datetime import timedelta
 from pathlib import Path

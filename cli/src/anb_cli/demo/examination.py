@@ -27,7 +27,7 @@ SOUND_TOLERANCE = 0.040
 """Maximum shift between sound and picture, in seconds. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""Maximum distance, in seconds, at which the upload's sound is searched before and after the expected time."""
+"""The upload's sound is searched up to this many seconds before and after the expected time."""
 
 SOUND_RATE = 8_000
 """Sample rate for the comparison of sounds, in Hz."""

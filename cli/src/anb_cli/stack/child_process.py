@@ -70,7 +70,7 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Count the program's exits, which determine the delay of the next start. Returns a text about the exit."""
+        """Count an exit of the program, and return a text about the exit. The next start's delay uses the count."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 

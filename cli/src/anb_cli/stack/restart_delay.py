@@ -6,7 +6,7 @@ from datetime import timedelta
 from anb_core.domain.backoff import backoff
 
 FIRST_DELAY = timedelta(seconds=0.5)
-"""Delay before the restart after the first crash. It avoids a busy loop, and is too short for people to notice."""
+"""Delay before the restart after the first crash. The delay avoids a busy loop, and people do not notice it."""
 
 LONGEST_DELAY = timedelta(seconds=30)
 """Maximum delay before a restart. A long delay keeps a child that always crashes from using much CPU time."""

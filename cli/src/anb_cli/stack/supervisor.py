@@ -46,7 +46,7 @@ TICK = 0.1
 """Pause between two checks of the children, in seconds."""
 
 FOREIGN = ("AWS_", "SQS_", "S3_", "CELERY_")
-"""Prefixes of environment variables that name other deployments, which the local stack must never use."""
+"""Prefixes of environment variables that point to other deployments. The local stack must not use these variables."""
 FOREIGN_NAMES = frozenset({"DATABASE_URL", "ANB_S3_PUBLIC_ENDPOINT", "ANB_SNS_TOPIC_ARN", "ANB_URL", "ANB_TOKEN"})
 
 
@@ -55,13 +55,14 @@ def stack_environment(
 ) -> dict[str, str]:
     """Return the environment variables for API and workers.
 
-    Keeps the user's variables, except variables that name other deployments. Drops relative folders from PYTHONPATH.
+    The user's variables are kept, except variables that point to another deployment.
+    Relative folders are removed from PYTHONPATH.
     """
     kept = {
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
     }
     if "PYTHONPATH" in kept:
-        # Python reads an empty entry of PYTHONPATH, such as after an extra colon, as the current folder.
+        # This also removes empty entries, such as after an extra colon. For Python, they mean the current folder.
         kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, kept["PYTHONPATH"].split(os.pathsep)))
     return kept | {
         "DATABASE_URL": f"sqlite:///{folder.database}",

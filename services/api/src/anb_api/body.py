@@ -12,7 +12,7 @@ from anb_api.problems import Stalled
 from anb_core.domain.errors import TooLarge
 
 PATIENCE_SECONDS = 60.0
-"""Duration of one measurement of the client's rate, counted in seconds of waiting for the client."""
+"""The client's rate is measured over this many seconds of waiting for the client."""
 
 MIN_RATE = 8000
 """Minimum rate of an upload, in bytes per second. The server ends slower uploads, because each upload holds a slot."""
@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Body:
     """The body of one request. For backpressure, the server reads from the socket only while the thread waits for data.
 
-    The measured rate of the client counts only the time that the server waits for the client.
-    `patience` is the duration of one measurement in seconds. `rate` is the minimum rate in bytes per second.
+    The client's rate is measured over `patience` seconds of waiting for the client. No other time counts.
+    `rate` is the minimum rate in bytes per second.
     """
 
     def __init__(self, receive: Receive, *, patience: float = PATIENCE_SECONDS, rate: float = MIN_RATE) -> None:
@@ -67,7 +67,7 @@ class Body:
     async def feed(self, executor: Executor, work: Callable[[Iterator[bytes]], T]) -> T:
         """Run `work` on the body's chunks in a thread.
 
-        If the caller's task is cancelled, the chunks end with CancelledError, and `feed` waits until `work` ends.
+        If the caller's task is cancelled, `work` gets a CancelledError instead of the next chunk.
         """
         running = self._loop.run_in_executor(executor, work, self.pieces())
         try:
@@ -105,7 +105,7 @@ class Body:
             self._check_rate()
 
     def _check_rate(self) -> None:
-        """Check the client's rate during the last `patience` seconds of waiting, then start a new measurement."""
+        """Check the client's rate after `patience` seconds of waiting, and start a new measurement."""
         if self._received < self._rate * self._patience:
             reason = f"In {self._patience:.0f} s of waiting, less than {self._rate / 1000:g} kB per second arrived"
             raise Stalled("upload_stalled", f"{reason}; send it again over a better connection.")

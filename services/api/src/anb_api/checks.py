@@ -80,7 +80,7 @@ class Checks:
     def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
         self._checks = (
             PartCheck("database", store.ping, required=True),
-            # Call `ensure`, because an emulator may lose its bucket: `ensure` creates a missing bucket if allowed.
+            # `ensure` also creates a missing bucket, if the settings allow this. An emulator may lose its bucket.
             PartCheck("bucket", objects.ensure, required=True),
             PartCheck("queue", queue.ping, required=False),
         )

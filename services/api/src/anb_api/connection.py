@@ -34,7 +34,7 @@ Connections beyond 2 * MAX_CONNECTIONS are aborted, because many systems allow a
 """
 
 PROBE_PATHS: Final = frozenset({"/healthz", "/metrics", "/readyz"})
-"""Paths that even a full server serves. Otherwise, a failed liveness probe would restart a busy server."""
+"""Paths that the server serves even beyond MAX_CONNECTIONS. Else a failed liveness probe would restart the server."""
 
 LINGER_SECONDS = 2.0
 """Seconds for which a connection stays open after an error response, so that the client can read the response."""
@@ -156,7 +156,7 @@ class Guarded(H11Protocol):
             if cycle.response_started:
                 self.transport.close()
                 return
-            # The application may wait for the rest of the body, so report a disconnected client to the application.
+            # The application may still wait for the rest of the body. End its wait as if the client had disconnected.
             cycle.disconnected = True
             cycle.message_event.set()
         self._left_to_read = LINGER_BYTES
@@ -169,7 +169,7 @@ class Guarded(H11Protocol):
 
 
 class _Requests(h11.Connection):
-    """An h11 connection that always limits the size of headers. h11 itself accepts headers of any size in one read."""
+    """An h11 connection that limits the size of all headers. h11 has no limit for headers that arrive in one read."""
 
     status = HTTPStatus.BAD_REQUEST
     """HTTP status for a request that h11 could not parse. Valid only after h11 has raised an error."""

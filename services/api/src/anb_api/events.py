@@ -40,7 +40,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
         "JSON. The stream stays open until the status is terminal, so read it line by line.",
-        # Declare a string, because for an object, generated clients would wait for the end of the stream.
+        # The schema of the stream is a string. With an object, generated clients would wait for the stream's end.
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The client has seen all events and the status is terminal: do not reconnect."},
@@ -59,7 +59,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, content: AsyncIterator[bytes], resources: ExitStack, gauge: Gauge) -> None:
-        # Send headers that keep nginx, and proxies that compress responses, from buffering the events.
+        # With these headers, proxies such as nginx neither buffer nor compress the events.
         super().__init__(content, headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
         self._resources = resources
         self._gauge = gauge
@@ -92,7 +92,7 @@ async def follow_video(
         resources.enter_context(context.stream_slots.taken(caller.owner))
         subscription = resources.enter_context(closing(await context.hub.subscribe(video_id)))
         missed = await run_in_threadpool(_missed, store, video_id, last_event_id)
-        # Read the last event id of the feed first, so that the stream also sends changes made after this read.
+        # Read the feed's last event id before the video's row, so that the stream misses no change between the reads.
         position = await run_in_threadpool(store.last_event_id)
         record = await run_in_threadpool(find, store, caller, video_id)
         if last_event_id is not None and not missed and record.job.status.terminal:

@@ -96,7 +96,7 @@ class Hub:
 
     async def run(self) -> None:
         """Read the feed until `close` is called."""
-        # Read in a separate thread, because the reader waits a long time and requests need the shared threads.
+        # Use a separate thread, because a read can wait a long time, and requests need the shared threads.
         threads = CapacityLimiter(1)
         while not self._closed:
             await self._wanted.wait()

@@ -34,7 +34,7 @@ LINGER_BYTES = 32 * 1024 * 1024
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 OWN_PATHS = ("/api/", "/healthz", "/metrics", "/openapi.json", "/readyz")
-"""Beginnings of the API's own paths. RequestMiddleware removes a path prefix only in front of one of them."""
+"""The API's own paths begin with one of these strings. RequestMiddleware removes a prefix only from such a path."""
 
 _log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        # A client that expects "100 Continue" sends no body before it gets "100 Continue", so do not wait for a body.
+        # With `Expect: 100-continue`, the client sends the body only after status 100, so do not wait for the body.
         self._waits = "100-continue" in headers.get("expect", "").lower()
         self._early = False
 

@@ -85,7 +85,7 @@ def check_length(body_bytes: int, max_file_bytes: int) -> None:
 
 
 def check_encoding(what: str, *encodings: str) -> None:
-    """Check the encodings of a body, or of a part of the form. `what` names the body or part in the error message.
+    """Check the encodings of a body, or of a part of the form. The error message calls the body or part `what`.
 
     Raises:
         UnsupportedMedia: one of the encodings changes the bytes, such as gzip (`encoding_unsupported`).
@@ -132,7 +132,7 @@ def store_form(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, 
 class UploadForm:
     """Parses a form from the chunks of a request body. Call `open_file`, then `read_file`.
 
-    `title` and `edit` are None until the parser has read them. If the client does not send a field, it stays None.
+    `title` and `edit` are None until the parser has read these fields, and stay None if the client does not send them.
     """
 
     def __init__(self, pieces: Iterator[bytes], boundary: bytes, *, max_file_bytes: int) -> None:
@@ -217,7 +217,7 @@ class UploadForm:
         for piece in self._pieces:
             read += len(piece)
             if read > self._max_file_bytes + OVERHEAD_BYTES:
-                # Limit the bytes after the file. The upload session limits the size of the file.
+                # This limit also covers the bytes after the file. The upload session limits the file itself.
                 raise TooLarge(
                     "request_too_large", f"The request has more than {OVERHEAD_BYTES} bytes besides its file."
                 )
@@ -350,7 +350,7 @@ def _utf8(value: bytes, name: str, charset: str) -> bytes:
     if codec not in _CHARSETS:
         message = f"The field '{name}' has the charset {charset!r}, which is not supported; send it in UTF-8."
         raise UnsupportedMedia("charset_unsupported", message)
-    # Do not check for invalid UTF-8, because the code that reads the field reports invalid bytes.
+    # Leave UTF-8 unchanged. The code that reads the field reports invalid bytes.
     return value if codec in {"utf-8", "ascii"} else value.decode(codec, errors="replace").encode()
 
 

@@ -70,7 +70,7 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Full: HTTPStatus.INSUFFICIENT_STORAGE,
-    # The client may retry, because during an upgrade another process of a newer version may be able to read the row.
+    # A retry may succeed: during an upgrade, a process of the newer version can read the row.
     Unreadable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """HTTP status by exception class. An unlisted class has the status of its nearest listed base class, or else 500."""

@@ -57,7 +57,7 @@ def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -
     server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
-        # After its shutdown, uvicorn raises the signals again that it handled. Ignore these repeated signals.
+        # After its shutdown, uvicorn sends each handled signal to the process again. Ignore the repeated signals.
         if not server.should_exit:
             raise SystemExit(0)
 

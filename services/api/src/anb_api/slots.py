@@ -16,8 +16,8 @@ If only one owner uses the server, this owner can take 12 of 16 slots.
 class Slots:
     """A set of `count` slots for long requests. Has no locks, so use a `Slots` object in one event loop only.
 
-    `refusal(taken, by_owner)` returns the error for a request without a slot.
-    `taken` is the number of slots in use, and `by_owner` is the number of slots that the owner holds.
+    If a request gets no slot, `refusal(taken, by_owner)` returns the error for its response.
+    `taken` is the number of slots in use. `by_owner` is how many of these slots the request's owner holds.
     """
 
     def __init__(self, count: int, refusal: Callable[[int, int], Busy]) -> None:
@@ -48,13 +48,13 @@ class Slots:
 
 
 def too_many_uploads(count: int, by_owner: int) -> Busy:
-    """Return the error for an upload without a free slot."""
+    """Return the error for an upload that gets no slot."""
     message = f"This server is receiving {count} uploads, {by_owner} of them yours; try again in a moment."
     return Busy("uploads_unavailable", message)
 
 
 def too_many_streams(count: int, by_owner: int) -> Busy:
-    """Return the error for an event stream without a free slot."""
+    """Return the error for an event stream that gets no slot."""
     message = (
         f"This server has {count} open event streams, {by_owner} of them yours; close some, or poll the video instead."
     )

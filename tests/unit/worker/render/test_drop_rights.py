@@ -11,7 +11,7 @@ REFUSED, LANDLOCK_VERSION = -1, 6
 
 
 class Kernel:
-    """A fake libc in which only the call `refuses` fails. `landlock` is the Landlock version (-1 without Landlock)."""
+    """A fake libc. Only the call that `refuses` names fails. `landlock` is Landlock's version (-1 without Landlock)."""
 
     def __init__(self, refuses: object, landlock: int = LANDLOCK_VERSION) -> None:
         self.refuses = refuses
