@@ -1,7 +1,7 @@
 """Creates the store, the bucket, the queue and the use cases for the programs.
 
 Only this module knows which adapter implements which port.
-This module opens no connections: store, bucket and queue connect when they are first used.
+This module opens no connection. The store, the bucket and the queue connect when they are first used.
 The caller must close each store, bucket and queue that it has created.
 """
 
@@ -53,7 +53,10 @@ def open_store_for_command(settings: DatabaseSettings) -> Store:
 
 
 def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoint: str | None = None) -> Objects:
-    """Create the bucket. A call ends within about `patience`. Download URLs point to `public_endpoint`, if given."""
+    """Create the client of the bucket. Each of its calls ends within about `patience`.
+
+    Download URLs begin with `public_endpoint`, if given.
+    """
     return S3Objects(
         settings.s3_bucket,
         region=settings.aws_region,
@@ -64,7 +67,7 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """Create the queue. A call ends within about one heartbeat, so a hanging call delays at most one lease renewal."""
+    """Create the client of the queue. Each call ends within about one heartbeat, and so delays at most one renewal."""
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,
@@ -77,7 +80,7 @@ def open_queue(settings: QueueSettings) -> Queue:
 
 
 def open_alerts(settings: AlertSettings, *, patience: timedelta) -> Alerts | None:
-    """Create the way to the people who get alerts. None if no topic is set. A call ends within about `patience`."""
+    """Create the client that sends alerts. None if no topic is set. Each call ends within about `patience`."""
     return SnsAlerts(settings.sns_topic_arn, patience=patience) if settings.sns_topic_arn else None
 
 
@@ -99,7 +102,7 @@ def make_uploads(
 def make_submit(
     settings: SubmitSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None]
 ) -> Submit:
-    """Create the use case that submits objects that are already in the bucket. All programs use this function."""
+    """Create the use case that submits objects that are already in the bucket."""
     return Submit(
         store,
         objects,
@@ -119,7 +122,7 @@ def make_sweep(
     wake_relay: Callable[[], None],
     runtime: Runtime,
 ) -> Sweep:
-    """Create the sweep. All programs create the sweep with this function."""
+    """Create the sweep."""
     return Sweep(
         store,
         objects,

@@ -17,10 +17,10 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Reading
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
-"""Libraries that log only warnings and errors. Their other log lines do not help, and may contain signatures."""
+"""Only warnings and errors of these libraries are logged. Their other log lines may contain signatures of requests."""
 
 FOR_MACHINES = frozenset({"attempt_id", "fence", "logger", "message_id", "outcome", "steps", "task_id"})
-"""Log fields that are left out in a terminal, unless the log level is `debug`."""
+"""Log fields that human-readable log lines leave out, unless the log level is `debug`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ def _for_machines() -> list[Processor]:
 
 
 def _for_people(out: TextIO, *, everything: bool) -> list[Processor]:
-    # The pretty traceback is not used, because it shows local variables, which may contain secrets.
+    # Do not use the formatted traceback of rich: it shows local variables, which may contain secrets.
     console = structlog.dev.ConsoleRenderer(
         colors=out.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
     )
@@ -111,13 +111,13 @@ def _log_uncaught_in_thread(hooked: threading.ExceptHookArgs) -> None:
 
 
 class JobsCollector(Collector):
-    """Counts the jobs at each scrape. While the database is unavailable, the metric is absent instead of wrong."""
+    """Counts the jobs at each scrape by Prometheus. While the database is unavailable, the metric is absent."""
 
     def __init__(self, store: Reading) -> None:
         self._store = store
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Describe the metric, so that no query is necessary when the collector is registered."""
+        """Return the metric without values. Without this method, registering the collector would query the database."""
         return [self._family()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

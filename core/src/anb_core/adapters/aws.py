@@ -1,6 +1,6 @@
-"""Code that the S3, SQS and SNS adapters share: client timeouts, and the translation of boto3's errors into our errors.
+"""Code that the S3, SQS and SNS adapters share: timeouts of the clients, and the translation of boto3's errors.
 
-boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL` from the environment and AWS's configuration files.
+boto3 itself reads credentials, profiles and `AWS_ENDPOINT_URL` from the environment and from AWS's files.
 """
 
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from anb_core.domain.errors import Full, Unavailable
 TRIES = 3
 CONNECT_SECONDS = 2.0
 POOL = 50
-"""Size of a client's connection pool. Every upload uses two connections at a time."""
+"""Maximum number of connections in a client's pool. Every upload uses two connections at the same time."""
 
 _NO_ROOM = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
-"""Error codes of the embedded emulator, MinIO and Ceph for a full disk or a used-up quota. AWS S3 has no such codes."""
+"""Error codes for a full disk or quota, from the embedded emulator, MinIO and Ceph. S3 of AWS has no such codes."""
 
 
 def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Config:
     """Return timeouts and retries for a client. Every call ends within `patience`, including its retries and pauses.
 
-    `wait` is the duration of a long poll, or 0 for other calls.
-    For a long poll, the read timeout is longer by `wait`, and the call is not retried.
+    `wait` is the duration of a long poll, or 0 for a client that makes other calls.
+    A long poll takes up to `wait` longer, and is not retried.
     """
-    # The pauses before the two retries are at most 1 s and 2 s.
-    # A quarter of `patience` is reserved for the pauses, which is enough if `patience` is at least 12 s.
+    # A quarter of `patience` is reserved for the two pauses between the tries, which take at most 1 s and 2 s.
+    # That is enough if `patience` is at least 12 s.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),
@@ -40,7 +40,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """Return the error code in a response of AWS. If the response has no body, the code is the HTTP status."""
+    """Return the error code in a response of AWS. A response without a body has its HTTP status as the code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

@@ -9,11 +9,11 @@ from anb_core.domain.alert import subject_line
 
 
 class SnsAlerts:
-    """One standard topic of SNS. A call with all its retries ends within about `patience`."""
+    """One standard topic of SNS. A call and its retries end within about `patience`."""
 
     def __init__(self, topic_arn: str, *, patience: timedelta) -> None:
         self._topic = topic_arn
-        # arn:aws:sns:REGION:ACCOUNT:NAME. SNS refuses a topic of another region than the client's.
+        # The form is arn:aws:sns:REGION:ACCOUNT:NAME. The client must use the topic's region.
         region = topic_arn.split(":")[3]
         self._sns = boto3.session.Session().client("sns", region_name=region, config=client_config(patience))
         self._place = f"The topic {topic_arn} in ANB_SNS_TOPIC_ARN, at {self._sns.meta.endpoint_url},"

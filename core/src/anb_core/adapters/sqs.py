@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     _Attributes: TypeAlias = dict[QueueAttributeNameType, str]
 
 DLQ_RETENTION = timedelta(days=14)
-"""Retention time of the dead-letter queue, the longest that SQS allows. Dead letters wait for a person."""
+"""Retention time of the dead-letter queue: the longest that SQS allows."""
 
 LONG_POLL = timedelta(seconds=20)
 
 FIRST_AGE = timedelta(seconds=1)
-"""Age of a message below which the current receipt counts as the first receipt.
-The Date header of SQS has whole seconds, so a shorter time can't be measured.
+"""If a message is younger than this, the current receipt counts as its first receipt.
+A shorter time can't be measured, because the Date header of SQS has whole seconds.
 """
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""Minimum time for which a message stays invisible after it is returned at its first receipt.
-With a shorter time, the second receipt would look like a first receipt (see FIRST_AGE)."""
+"""When a message is returned after its first receipt, it stays invisible for at least this time.
+Otherwise the second receipt would count as the first one (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 
@@ -45,7 +45,7 @@ _STALE = {
     "AWS.SimpleQueueService.MessageNotInflight",
     "InvalidParameterValue",
 }
-"""Error codes of SQS for a receipt handle that has expired. FIFO queues return `InvalidParameterValue`."""
+"""Error codes of SQS for an invalid receipt handle. FIFO queues return `InvalidParameterValue`."""
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class SqsQueue:
-    """One queue on SQS, FIFO if its name ends in `.fifo`. A call with all its retries ends within about `patience`."""
+    """One queue on SQS. It is FIFO if its name ends in `.fifo`. A call and its retries end within about `patience`."""
 
     def __init__(
         self,
@@ -161,7 +161,10 @@ class SqsQueue:
         return {"Id": number, "MessageBody": message.body, "MessageGroupId": _group_id(message.owner)}
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Call SQS. If an emulator has lost the queue, create the queue if the settings allow it, and call again."""
+        """Make a call to SQS. If the queue is missing and may be created, create it and repeat the call.
+
+        Emulators lose their queues when they restart.
+        """
         with answering("queue", self._place):
             try:
                 return call()
@@ -174,9 +177,9 @@ class SqsQueue:
             return call()
 
     def _with_handle(self, call: Callable[[], object]) -> None:
-        """Make a call that uses a receipt handle. An expired handle is not an error.
+        """Make a call that uses a receipt handle. An invalid handle is no error.
 
-        A receipt handle expires when its message is received again or deleted.
+        A receipt handle becomes invalid when its message is received again or deleted.
         """
 
         def tolerant() -> None:
@@ -210,7 +213,7 @@ class SqsQueue:
     def _create(self) -> None:
         """Create the queue and its dead-letter queue if they do not exist.
 
-        An existing queue keeps its attributes, but gets a redrive policy if it has none.
+        The attributes of an existing queue are not changed, but a missing redrive policy is added.
         """
         fifo: _Attributes = {"FifoQueue": "true"} if self._fifo else {}
         if not self._exists(self._dlq_url):
@@ -234,9 +237,9 @@ class SqsQueue:
 
 
 def _age(message: "MessageTypeDef", answered: str | None) -> timedelta | None:
-    """Return the time since the message was first received, by SQS's clock. None if this is the first receipt.
+    """Return the time since the message was first received, by the clock of SQS. None if this is the first receipt.
 
-    The age is 0 if the response of SQS lacks the time of the first receipt or the current time.
+    Returns 0 if the response of SQS lacks the time of the first receipt or the Date header.
     """
     first = message.get("Attributes", {}).get(_FIRST_RECEIPT)
     if first is None or answered is None:
@@ -250,8 +253,8 @@ def _seconds(duration: timedelta) -> str:
 
 
 def _group_id(owner: str) -> str:
-    """Return the owner as a message group id of SQS: at most 128 printable ASCII characters without spaces.
+    """Return a valid message group id of SQS for an owner.
 
-    An owner that is not a valid group id is replaced by its SHA-256.
+    A group id has at most 128 printable ASCII characters and no spaces. Any other owner is replaced by its SHA-256.
     """
     return owner if re.fullmatch(r"[!-~]{1,128}", owner) else hashlib.sha256(owner.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The runtime of a real program: the system's clock, threads and events. Tests use `anb_core.testing.runtime`."""
+"""The runtime of a real program, with the system's clock, threads and events, and new ids."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SystemRuntime:
-    """Implements `anb_core.ports.runtime.Runtime`. The class has no state, so all instances are equal."""
+    """Implements `anb_core.ports.runtime.Runtime`. Tests use `anb_core.testing.runtime` instead."""
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -4,15 +4,15 @@ from typing import Protocol
 
 
 class Alerts(Protocol):
-    """Where people get alerts, such as an SNS topic with their email addresses."""
+    """Sends alerts to people, for example through an SNS topic to which their email addresses subscribe."""
 
     def publish(self, subject: str, text: str) -> None:
-        """Send an alert. The subject is sent as `anb_core.domain.alert.subject_line` returns it.
+        """Send an alert. `anb_core.domain.alert.subject_line` first makes the subject valid.
 
-        After an error the alert may have been sent nevertheless.
+        The alert may have been sent even if this method raises an error.
 
         Raises:
-            Unavailable: part `alerts`; the alert was refused, or nobody answered.
+            Unavailable: the service refused the alert or did not answer. The error's `part` is `alerts`.
         """
         ...
 

@@ -16,11 +16,11 @@ class Keeper(Protocol):
 
     @property
     def deadline(self) -> float:
-        """Monotonic time in seconds until which no other worker can have taken the lease."""
+        """Monotonic time in seconds. Before this time the lease can't expire, so no other worker can take the job."""
         ...
 
     def progress(self, value: float) -> None:
-        """Report progress from 0 to 1. The keeper stores the progress later. Never blocks."""
+        """Tell the keeper the progress, from 0 to 1. The keeper writes it to the store later. Never blocks."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -31,6 +31,6 @@ class Keeper(Protocol):
 
 
 class Keep(Protocol):
-    """Function that creates a keeper. `since` is the monotonic time, in seconds, just before the claim was sent."""
+    """Function that creates a keeper. `since` is the monotonic time in seconds, read just before the claim."""
 
     def __call__(self, lease: Lease, delivery: Delivery, stop: Stop, since: float) -> Keeper: ...

@@ -20,13 +20,13 @@ class StoredObject:
 
 
 class ObjectWriter(Protocol):
-    """A stream that writes an object in chunks. Memory use is bounded, and nothing is written to disk.
+    """A stream that writes an object in chunks. It holds only a few chunks in memory and writes nothing to disk.
 
     Only one thread may use the stream.
     """
 
     def write(self, data: bytes) -> None:
-        """Append bytes to the object. Blocks while the buffer is full.
+        """Append bytes to the object. Blocks while the stream's buffer is full.
 
         Raises:
             Unavailable: the bucket did not store a chunk of the object.
@@ -44,11 +44,14 @@ class Objects(Protocol):
     bucket: str
 
     def writing(self, key: str, *, content_type: str) -> AbstractContextManager[ObjectWriter]:
-        """Write an object as a stream. If the block ends without a `commit`, the object is not created."""
+        """Return a context manager that yields a stream for a new object.
+
+        If the block ends without a call of `commit`, the object is not created.
+        """
         ...
 
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
-        """Download an object into a file. `on_bytes` gets the size of each chunk in bytes.
+        """Download an object into a file. `on_bytes` is called with the size of each received chunk in bytes.
 
         Raises:
             NotFound: `object_missing` if the object does not exist.
@@ -65,14 +68,14 @@ class Objects(Protocol):
         ...
 
     def delete(self, keys: Collection[str]) -> Collection[str]:
-        """Delete objects, and unfinished multipart uploads with the same keys. A missing object causes no error.
+        """Delete objects, and abort unfinished multipart uploads with the same keys. A missing object causes no error.
 
-        Returns the keys that the bucket refused to delete. The number of these keys and the first reason are logged.
+        Returns the keys of the objects that the bucket refused to delete. A log line gives their number and one reason.
         """
         ...
 
     def download_url(self, key: str, *, file_name: str, lifetime: timedelta) -> str:
-        """Return a presigned URL that is valid for `lifetime`. A browser saves the download as `file_name`."""
+        """Return a presigned URL that is valid for `lifetime`. A browser saves the downloaded file as `file_name`."""
         ...
 
     def ensure(self) -> None:

@@ -15,11 +15,12 @@ class Outgoing:
 
     body: str
     group: str
-    """The message group on FIFO queues: the id of the video. A FIFO queue keeps the messages of a group in order."""
+    """The message group if the queue is FIFO: the id of the video. Messages of one group stay in order."""
     owner: str
-    """The message group on standard queues. Each owner has a group, so no owner delays other owners (fair queues)."""
+    """The message group if the queue is a standard queue: the owner of the video.
+    SQS then prevents that one owner's many messages delay other owners' messages (fair queues)."""
     deduplication: str
-    """The deduplication id on FIFO queues, which drop repeated messages. The value is the id of the outbox entry."""
+    """The deduplication id if the queue is FIFO: the id of the outbox entry. A FIFO queue drops a repeated id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,9 @@ class Delivery:
     message_id: str
     body: str
     handle: str
-    """The receipt handle of SQS. The handle becomes stale when the message is received again."""
+    """The receipt handle of SQS. The handle becomes invalid when the message is received again."""
     age: timedelta | None = None
-    """Time since the first receipt of the message by any worker. None if this is the first receipt."""
+    """Time since a worker first received the message. None if this is the first receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +64,26 @@ class QueueSender(Protocol):
 
 
 class QueueReceiver(Protocol):
-    """Receives messages one at a time. Other receivers do not see a received message for the visibility timeout."""
+    """Receives messages, one at a time. A received message is invisible to other receivers for a visibility timeout."""
 
     def receive(self, *, wait: timedelta) -> Delivery | None:
-        """Wait at most `wait` for a message (long polling). The message becomes invisible for the visibility timeout.
-
-        Returns None if the queue sent no message in time.
-        """
+        """Receive a message. Returns None if no message arrives within `wait` (long polling)."""
         ...
 
     def delete(self, delivery: Delivery) -> None:
-        """Delete a message that was handled. A stale handle causes no error."""
+        """Delete a message that was handled. An invalid handle causes no error."""
         ...
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
         """Return the message to the queue. The message becomes visible again after `pause`.
 
-        After the first receipt, the pause may be longer, so that the second receipt is not taken for a first receipt.
+        After its first receipt, the message may stay invisible for longer than `pause`.
+        Otherwise its second receipt could be mistaken for the first one.
         """
         ...
 
     def extend(self, delivery: Delivery, *, visibility: timedelta) -> None:
-        """Keep the message invisible for `visibility` from now."""
+        """Make the message invisible for the duration `visibility`, counted from now."""
         ...
 
 

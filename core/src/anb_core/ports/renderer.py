@@ -1,4 +1,7 @@
-"""The render engine, which makes a verified file from an upload and an edit. It knows no job, lease or queue."""
+"""The render engine, which makes a verified file from an upload and an edit.
+
+The render engine does not depend on jobs, leases or queues.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +14,9 @@ from anb_core.ports.stop import Stop
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The operator's own files, which replace the project's cards and watermark. None keeps the project's file.
+    """The deployment's own files. Each replaces a card or the watermark of the project. None means the project's own.
 
-    The content of a path never changes. A new version of a file has a new path.
+    The file at a path never changes. A new version of a file has a new path.
     """
 
     intro: Path | None = None
@@ -54,17 +57,17 @@ class Renderer(Protocol):
         stop: Stop,
         resources: Resources,
     ) -> Rendered:
-        """Probe, render, join and verify. All files are written to the folder `workdir`, which the caller removes.
+        """Make a finished video. All files are written to the folder `workdir`, which the caller removes.
 
-        `on_progress` gets the progress from 0 to 1. The progress never falls.
-        `on_step` gets the name of each step when the step begins.
-        `on_progress` and `on_step` are called in the calling thread, and may raise an error.
-        After a call of `stop.ask`, all child processes end.
+        `on_progress` is called with the progress, from 0 to 1, which never falls.
+        `on_step` is called with the name of each step when the step begins.
+        Both functions are called in the calling thread, and may raise an error.
+        After a call of `stop.ask`, all child processes are killed.
 
         Raises:
             BadInput: the source can't be rendered, not even in another attempt.
             Transient: this attempt failed, but another attempt may succeed.
             OSError: the disk of this machine failed or is full.
-            AnbError: the error that `stop.ask` got.
+            AnbError: the error that was given to `stop.ask`.
         """
         ...

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 LONGEST_CALL = timedelta(seconds=10)
-"""Maximum time for which a thread that has to end may finish a call that is in progress."""
+"""A thread that has to end may finish its current call, for at most this time."""
 
 
 class Event(Protocol):
@@ -55,12 +55,10 @@ class Runtime(Protocol):
         ...
 
     def on_error(self, where: str, error: Exception, **about: object) -> None:
-        """Report an unexpected error that does not end a loop.
+        """Report an unexpected error in a thread's loop. The loop continues, unless `on_error` raises an error.
 
-        `where` names the loop. `about` has fields for the log line, such as the id of a video.
-        Every thread loop that continues after an unexpected error calls `on_error`.
-        If `on_error` raises an error, the loop ends.
-        The asyncio loops of the operator report errors to the operator's health and log instead.
+        `where` is the name of the loop. `about` has fields for the log line, such as the id of a video.
+        The asyncio loops of the Kubernetes operator do not use this method. The operator's health shows their errors.
         """
         ...
 

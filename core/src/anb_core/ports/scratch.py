@@ -8,7 +8,9 @@ class Scratch(Protocol):
     """The worker's scratch disk, which has one folder for each attempt."""
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """Create the folder of an attempt, with enough room for a source of `source_size` bytes and its result.
+        """Create the folder of an attempt, if the disk has room for the source file and the render.
+
+        `source_size` is the size of the source file in bytes.
 
         Raises:
             Unavailable: `scratch_unavailable` if the disk has too little room.

@@ -6,14 +6,14 @@ from anb_core.domain.errors import AnbError
 
 
 class Stop:
-    """Lets any thread request that one attempt ends. If several threads do so, the first request counts."""
+    """Lets any thread request the end of one attempt. Only the first request has an effect."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._error: AnbError | None = None
 
     def ask(self, error: AnbError) -> None:
-        """Request that the attempt ends with `Interrupted`, `LeaseLost`, `Unavailable` or `Transient`."""
+        """Request that the attempt ends with `error`: `Interrupted`, `LeaseLost`, `Unavailable` or `Transient`."""
         with self._lock:
             self._error = self._error or error
 
@@ -23,6 +23,6 @@ class Stop:
         return self._error is not None
 
     def check(self) -> None:
-        """Raise the error of the first request, if any. The call is cheap enough for inner loops."""
+        """Raise the error of the first request, if any. This method is fast enough for inner loops."""
         if self._error is not None:
             raise self._error

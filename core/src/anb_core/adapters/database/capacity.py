@@ -17,22 +17,23 @@ SELECT current_setting('max_connections')::int
        (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
-"""Query for the number of usable connections, and the connection limits of our role and of our database.
-Usable connections are neither reserved nor used by other databases. A limit of -1 means no limit.
-If our role may not inspect a connection, `backend_type` is NULL, and the connection counts as a client connection.
+"""Query for three numbers: the server's usable connections, and the connection limits of our role and database.
+A connection is usable if it is not reserved and no client of another database uses it. A limit of -1 means no limit.
+For connections that our role may not inspect, `backend_type` is NULL. They count as connections of clients.
 """
 
 _log = structlog.get_logger(__name__)
 
 
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """Return a callback for a pool's first connection. The callback warns if the server allows fewer than `wanted`.
+    """Return a callback for the first connection of a pool.
 
-    Too few connections are no error, because programs rarely open all of them, and a pooler can share connections.
+    The callback logs a warning if the server allows fewer than `wanted` connections. This is no error, because
+    our programs rarely open all their connections, and a pooler can share connections.
     """
 
     def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        # If our role may not read PostgreSQL's system views, no warning is logged.
+        # Log no warning if our role may not read PostgreSQL's system views.
         with contextlib.suppress(psycopg.Error):
             cursor = connection.cursor()
             cursor.execute(_LIMITS)

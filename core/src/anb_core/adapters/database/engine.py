@@ -43,36 +43,39 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 ANSWER = timedelta(seconds=5)
-"""The timeout of one statement, which is less than a third of the default heartbeat.
-Because the timeout of a statement is short, a worker does not lose its lease when one statement hangs."""
+"""The timeout of one statement: less than a third of the default heartbeat.
+A worker therefore keeps its lease even if one statement hangs."""
 
 LOCK_WAIT = timedelta(seconds=3)
-"""Maximum time that a statement waits for a lock. Usual waits are shorter, because every transaction is short."""
+"""A statement waits for a lock for at most this time. Usually it waits less, because every transaction is short."""
 
 CONNECT = timedelta(seconds=3)
-"""The timeout for opening a connection, and for waiting for a free connection of the pool."""
+"""The timeout for opening a connection, and the timeout for getting a free connection from the pool."""
 
 SQLITE_WAIT = timedelta(seconds=30)
-"""How long a SQLite connection waits for the write lock. SQLite allows one writer at a time and flushes each commit."""
+"""A SQLite connection waits for the write lock for at most this time. SQLite allows one writer at a time."""
 
 CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses this size, because connections to SQLite are cheap."""
 
 MAX_AGE = timedelta(minutes=5)
-"""Maximum age of a connection. If the server's address changes, all connections use the new address after this time."""
+"""Maximum age of a connection. If the server gets a new address, all connections use it after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a read-only, stopping, crashed or starting server. After such an error we close the connection."""
+"""SQLSTATEs of a server that is read-only, stops, crashed or starts. The connection is closed after such an error."""
 
 BROKEN = "08"
-"""The SQLSTATE class of connection errors. A pooler returns such an error when it can't reach the server."""
+"""The first two digits of the SQLSTATEs of connection errors. A pooler returns one if it can't reach the server."""
 
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
 """SQLAlchemy's errors for a broken connection, a lock or statement timeout, and a read-only server."""
 
 
 class _Clock(FunctionElement[int]):
-    """The database's clock in milliseconds since 1970, read when the expression runs and not at transaction start."""
+    """The database's clock in milliseconds since 1970. It is read when the expression is evaluated.
+
+    SQL's CURRENT_TIMESTAMP would give the start of the transaction in PostgreSQL.
+    """
 
     type = BigInteger()
     inherit_cache = True
@@ -89,14 +92,14 @@ def _sqlite_clock(element: _Clock, compiler: SQLCompiler, **_: Any) -> str:  # n
 
 
 def now_plus(duration: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """Return an SQL expression for the time of the database's clock plus `duration`."""
+    """Return an SQL expression for the current time of the database's clock plus `duration`."""
     return type_coerce(_Clock() + literal(milliseconds(duration), BigInteger), Time)
 
 
 def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)) -> ColumnElement[bool]:
-    """Return an SQL condition that is true if `moment` is at least `ago` in the past.
+    """Return an SQL condition that is true if `moment` is at least the duration `ago` in the past.
 
-    A subquery reads the clock, so the clock is read only once and an index can be used.
+    The clock is read in a subquery. A query then reads the clock only once, and can use an index.
     """
     return moment <= select(now_plus(-ago)).scalar_subquery()
 
@@ -107,21 +110,21 @@ def clock(connection: Connection) -> datetime:
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT that supports ON CONFLICT. SQLAlchemy's general INSERT class does not."""
+    """Return an INSERT of the database's own dialect, because SQLAlchemy's general INSERT has no ON CONFLICT."""
     return postgresql.insert(table) if is_postgresql(connection) else sqlite.insert(table)
 
 
 def is_postgresql(connection: Connection) -> bool:
-    """Return whether the connection is to PostgreSQL. Otherwise the connection is to SQLite."""
+    """Return True for a connection to PostgreSQL, False for a connection to SQLite."""
     return connection.dialect.name == "postgresql"
 
 
 def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
-    """Return an engine with our timeouts and our BEGIN statements. The engine connects when it is first used.
+    """Return an SQLAlchemy engine with our timeouts and our own BEGIN. It connects when it is first used.
 
     `connections` is the size of the connection pool on PostgreSQL.
-    `in_all` is the number of connections that all processes together may open, or None if unknown.
-    A warning is logged if the server allows fewer connections than `in_all`.
+    `in_all` is the number of connections that all our processes together may open. None if unknown.
+    A warning is logged if the server allows fewer than `in_all` connections.
     """
     parsed = make_url(url)
     options = {
@@ -139,7 +142,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     connect_args = {
-        # Without timeouts and keepalives, a connection whose server disappeared would block for minutes.
+        # Without these timeouts and keepalives, a connection to a dead server would block for minutes.
         "connect_timeout": int(CONNECT.total_seconds()),
         "tcp_user_timeout": milliseconds(ANSWER),
         "keepalives": 1,
@@ -148,7 +151,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         "keepalives_count": 3,
         # If the URL names several hosts, libpq connects to the host that accepts writes.
         "target_session_attrs": "read-write",
-        # A pooler may send the next statement to another server connection, where our prepared statements do not exist.
+        # Use no prepared statements: a pooler may send the next statement through another connection, which has none.
         "prepare_threshold": None,
     }
     engine = create_engine(
@@ -163,7 +166,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
 
 
 def _lenient_json(text: str) -> object:
-    """Parse JSON. Damaged JSON is returned as text, so that one damaged row does not make the whole query fail."""
+    """Parse JSON. Return damaged JSON unchanged, so that one damaged row does not make the whole query fail."""
     try:
         return json.loads(text)
     except ValueError:
@@ -171,8 +174,8 @@ def _lenient_json(text: str) -> object:
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions itself.
-    # The driver would begin deferred transactions, in which a second writer fails at once. See `_begin_sqlite`.
+    # Transactions begin in `_begin_sqlite`, not in the driver.
+    # The driver's transactions get the write lock late, and then fail if another transaction has written meanwhile.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {milliseconds(SQLITE_WAIT)}")
@@ -188,14 +191,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _prepare_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    # The driver must not begin transactions, because `_begin_postgresql` does.
-    # A new connection needs no check, because libpq has just checked the server (target_session_attrs).
+    # Transactions begin in `_begin_postgresql`, not in the driver.
+    # `_check_postgresql` skips a new connection, because libpq has just checked it (target_session_attrs).
     connection.autocommit = True
     entry.info["asked"] = True
 
 
 def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
-    """Replace a pooled connection, and all older connections, if its server does not answer or is read-only."""
+    """Check a connection from the pool. If its server does not answer or is read-only, replace the whole pool."""
     if entry.info.pop("asked", False):
         return
     try:
@@ -209,8 +212,8 @@ def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # A pooler would give the settings of a session to other clients, so the settings are made with SET LOCAL.
-    # All statements are sent in one message, which saves three round trips to the server.
+    # SET LOCAL ends with the transaction. A pooler would give settings of the whole session to other clients.
+    # All four statements are sent in one message, which saves three round trips to the server.
     connection.exec_driver_sql(
         "BEGIN ISOLATION LEVEL READ COMMITTED;"
         f" SET LOCAL statement_timeout = {milliseconds(ANSWER)};"
@@ -227,7 +230,7 @@ def _end_useless(context: ExceptionContext) -> None:
 
 @contextmanager
 def translated_errors(engine: Engine) -> Iterator[None]:
-    """Translate the driver's errors into errors of the core. The error message names the database and the reason.
+    """Translate the driver's errors into errors of the core. Their messages contain the database and the reason.
 
     Raises:
         Unavailable: the connection failed, or the server can't serve requests.
@@ -252,13 +255,13 @@ def translated_errors(engine: Engine) -> Iterator[None]:
 
 
 def _place(url: URL) -> URL:
-    """Return the URL without user and password, for messages. Of the query parameters, only host and port are kept."""
+    """Return the URL for messages: without user and password, and with no query parameters except host and port."""
     hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}
     return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database, query=hosts)
 
 
 class Database:
-    """The connection pool of one database, from which repositories take connections. Any thread may use the pool."""
+    """The connection pool of one database. Repositories take connections from it. Any thread may use it."""
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         self.engine = make_engine(url, connections=connections, in_all=in_all)
@@ -266,18 +269,18 @@ class Database:
         self._reported: set[tuple[str, str]] = set()
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """Begin a transaction that may write. It commits at the end of the block, or rolls back after an error."""
+        """Begin a transaction that may write. It is committed at the end of the block. An error rolls it back."""
         return self._begin(self.engine)
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """Begin a transaction that only reads. Such a transaction never waits for a writer."""
+        """Begin a transaction that only reads. It never waits for a transaction that writes."""
         return self._begin(self._reader)
 
     def repeatable(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction. If the connection breaks, run `work` once more on a new connection.
 
-        The first transaction may have been committed, because the connection may have broken during the commit.
-        Because `work` may run twice, `work` must lock the rows, read the rows, and then decide from their values.
+        `work` may run twice with success, because the connection may break during the first commit.
+        Therefore `work` must first lock its rows, and then read from the rows what has to be done.
         The lock makes the second run wait until the first transaction has ended.
         """
         with translated_errors(self.engine):
@@ -296,7 +299,7 @@ class Database:
             yield connection
 
     def report(self, error: Unreadable) -> None:
-        """Log one warning for each unreadable row. Later queries that find the same row log nothing."""
+        """Log a warning about an unreadable row. Each row is logged only once."""
         reason = " ".join(str(error.__cause__).split())
         if (error.message, reason) not in self._reported:
             self._reported.add((error.message, reason))
@@ -308,7 +311,7 @@ class Database:
 
 
 class Repository:
-    """Base class of all repositories. A repository implements one port on a database."""
+    """Base class of all repositories. A repository implements one port of the store."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -324,10 +327,10 @@ class Repository:
 
 @contextmanager
 def decoding(code: Code, what: str) -> Iterator[None]:
-    """Raise `Unreadable` if a database value can't be converted. `what` names the record in the error message.
+    """Raise `Unreadable` with the code `code` if the block can't convert a value. The error calls the row `what`.
 
     Raises:
-        Unreadable: this version does not understand a value. The argument `code` is the code of the error.
+        Unreadable: this version can't convert a value of the row.
     """
     try:
         yield

@@ -16,11 +16,11 @@ FEED_LOCK = 0x616E6266
 
 
 def append_event(connection: Connection, record: Record, kind: EventKind, error: Problem | None = None) -> None:
-    """Append an event. The append must be the transaction's last statement.
+    """Append an event. This must be the transaction's last statement.
 
-    On PostgreSQL, an advisory lock makes the next writer wait for our commit before the writer takes an id.
-    Because writers wait, ids grow in commit order, and a reader that continues after its last id misses no event.
-    SQLite needs no advisory lock, because SQLite has one writer at a time.
+    Ids must grow in commit order. Otherwise a reader that continues after the last id that it read would miss events.
+    On PostgreSQL, the transaction takes an advisory lock before it gets an id, and keeps the lock until its commit.
+    SQLite needs no such lock, because SQLite has one writer at a time.
     """
     job = record.job
     values: dict[str, Any] = {
@@ -36,8 +36,8 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
     }
     row = select(*(literal(value, job_events.c[name].type) for name, value in values.items()), now_plus())
     if is_postgresql(connection):
-        # The lock and the insert are one statement to save time: all other writers wait from the lock until the commit.
-        # The row gets its id after the lock is taken.
+        # One statement takes the lock, and then inserts the row. This keeps the lock time short, for which all other
+        # writers wait.
         row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
     connection.execute(plain_insert(job_events).from_select([*values, "at"], row))
 
@@ -51,8 +51,7 @@ class FeedRepository(Repository):
             wanted = wanted.where(job_events.c.video_id == video_id)
         found: list[JobEvent] = []
         with self.database.reading() as connection:
-            # The query is repeated only if unreadable rows were skipped.
-            # If the query returns fewer rows than its limit, no rows are left.
+            # Repeat the query if unreadable rows were skipped, unless it returned fewer rows than its limit.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()

@@ -1,4 +1,4 @@
-"""The sweep's work: end expired leases and uploads, send lost messages again, delete objects, purge old rows."""
+"""The store's part of the sweep: expired leases and uploads, lost messages, due deletions and old rows."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,10 +70,11 @@ class HousekeepingRepository(Repository):
     def _end_each(
         self, expires: ColumnElement[datetime | None], limit: int, end: Callable[[Connection, Locked], bool]
     ) -> int:
-        """Call `end` for up to `limit` jobs whose time `expires` has passed. Each call has a transaction of its own.
+        """Call `end` for up to `limit` jobs whose time in the column `expires` has passed.
 
-        `end` returns False if the time was extended meanwhile. Return the number of calls that returned True.
-        Rows that can't be read, or that another transaction has locked, are skipped.
+        Each call has a transaction of its own. `end` returns False if the time was extended before the job was locked.
+        Jobs that can't be read, or that another transaction has locked, are skipped.
+        Returns the number of calls that returned True.
         """
         ended, tried = 0, set[str]()
         while ended < limit:
@@ -98,7 +99,7 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # A job without an outbox entry and without a time of sending gets a message. A second message is harmless.
+        # A job whose message was never sent also gets a message. A message too many is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:
@@ -128,7 +129,7 @@ class HousekeepingRepository(Repository):
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
         due = (
             select(object_deletions.c.id, object_deletions.c.key, object_deletions.c.reason)
-            # Rows with a reason that this version does not know are skipped. A newer program deletes their objects.
+            # Skip rows whose reason this version does not know. A newer program deletes their objects.
             .where(passed(object_deletions.c.delete_after), object_deletions.c.reason.in_(list(DeletionReason)))
             .order_by(object_deletions.c.delete_after, object_deletions.c.id)
             .limit(limit)
@@ -163,7 +164,7 @@ class HousekeepingRepository(Repository):
                 ~exists().where(object_deletions.c.video_id == videos.c.id),
             )
         )
-        # A dead letter is resolved after it was created. The condition on its creation uses the index.
+        # The condition on `created_at` follows from the one on `resolved_at`, but only `created_at` has an index.
         resolved = select(dead_letters.c.id).where(
             passed(dead_letters.c.created_at, dead_letters_before),
             passed(dead_letters.c.resolved_at, dead_letters_before),
@@ -211,9 +212,9 @@ def _due() -> ColumnElement[bool]:
 
 
 def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> int:
-    """Add outbox entries for up to `limit` jobs that match `which`, wait for a worker, are due and have no entry.
+    """Add outbox entries for up to `limit` waiting jobs that match `which`, are due and have no entry.
 
-    Returns how many entries were added.
+    Returns the number of added entries.
     """
     forgotten = (
         select(jobs.c.id)
@@ -225,7 +226,7 @@ def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> 
     if not job_ids:
         return 0
     now = clock(connection)
-    # Another transaction may have added an entry since the query above, so a conflict is ignored.
+    # Ignore a conflict: another transaction may have added an entry since the query above.
     added = connection.execute(
         insert(connection, outbox)
         .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])

@@ -1,4 +1,4 @@
-"""The outbox: messages that committed transactions have added, and that the relay has to send."""
+"""The outbox: messages that relays have to send."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -59,7 +59,7 @@ class OutboxRepository(Repository):
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
         with self.database.transaction() as connection:
-            # Always lock the job before its outbox entry. The fixed order of locks prevents deadlocks.
+            # Lock the job before its outbox entry, as all other transactions do. This order prevents deadlocks.
             connection.execute(
                 update(jobs).where(jobs.c.id == entry.task_id).values(enqueued_at=now_plus(), enqueued_to=broker)
             )

@@ -1,4 +1,4 @@
-"""Queries for showing videos to people: single videos, lists, histories, counts."""
+"""Queries that read videos: single videos, lists, histories and counts."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from anb_core.domain.model import Attempt, Job, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page
 
-# The following queries are built only once, because they run for every change of every video.
+# These queries run for every change of every video, so they are built only once.
 _VISIBLE = RECORDS.where(videos.c.deleted_at.is_(None))
 _RECORD = _VISIBLE.where(videos.c.id == bindparam("video_id"))
 _RECORDS = _VISIBLE.where(videos.c.id.in_(bindparam("video_ids", expanding=True)))
@@ -45,8 +45,7 @@ class ReadingRepository(Repository):
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
         found: list[Record] = []
         with self.database.reading() as connection:
-            # The query is repeated only if unreadable rows were skipped.
-            # If the query returns fewer rows than its limit, no rows are left.
+            # Repeat the query if unreadable rows were skipped, unless it returned fewer rows than its limit.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(wanted, after).limit(missing)).all()
@@ -100,7 +99,7 @@ class ReadingRepository(Repository):
 
 
 def _ended_by(job: Job, letters: Iterable[DeadLetter]) -> DeadLetter | None:
-    """Return the newest of the dead letters that says why the job ended, in its current generation."""
+    """Return the newest dead letter of the job's current generation that says why the job ended, or None."""
     current = [one for one in letters if one.video_id == job.video_id and one.generation == job.generation]
     return next((one for one in reversed(current) if one.about_the_job), None)
 

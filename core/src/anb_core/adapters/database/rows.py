@@ -44,11 +44,11 @@ RECORDS: Select[Any] = (
     .join_from(videos, jobs, jobs.c.video_id == videos.c.id)
     .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
 )
-"""Selects videos with their jobs. `record_of` converts a row into a record."""
+"""Query for videos with their jobs. `record_of` converts a row of the result into a record."""
 
 
-# After a wait for a lock, PostgreSQL rereads only locked rows, so the query locks both the video and the job.
-# The outer query reads the clock, so the clock is read after the wait for the lock.
+# The query locks the video and the job: after a wait for a lock, PostgreSQL rereads only the locked rows.
+# Only the outer query reads the clock, so that it is read after the wait.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
     return select(found.with_for_update(skip_locked=skip_locked).subquery("locked"), now_plus().label("now"))
@@ -61,7 +61,7 @@ _RESULT = [field.name for field in fields(Result)]
 
 
 class Locked(NamedTuple):
-    """A record that is locked until the transaction ends. `now` is the database's clock after the lock was taken."""
+    """A record that is locked until the transaction ends. `now` is the database's time after the lock was taken."""
 
     record: Record
     deleted: bool
@@ -70,10 +70,10 @@ class Locked(NamedTuple):
 
 
 def lock(connection: Connection, video_id: str, *, wait: bool = True) -> Locked | None:
-    """Lock a video and its job, then read both and the clock. Returns None if the video does not exist.
+    """Lock a video and its job. Then read both, and the clock. Returns None if the video does not exist.
 
-    If `wait` is False, also returns None if another transaction has locked the video or the job.
-    SQLite needs no row locks, because SQLite has one writer at a time.
+    With `wait` = False, also returns None if another transaction has locked the video or the job.
+    On SQLite no row is locked, because SQLite has one writer at a time.
     """
     row = connection.execute(_LOCK if wait else _LOCK_AT_ONCE, {"video_id": video_id}).one_or_none()
     if row is None:
@@ -105,7 +105,7 @@ def record_of(row: Row[Any]) -> Record:
 
 
 def decoding_video(video_id: str) -> AbstractContextManager[None]:
-    """Raise `Unreadable` for the whole video if one of its values can't be converted."""
+    """Return a context manager that raises `Unreadable` if the block can't convert a value of the video."""
     return decoding("video_unreadable", f"video {video_id}")
 
 
@@ -115,7 +115,7 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         id=fields["videos_id"],
         owner=fields["videos_owner"],
         title=fields["videos_title"],
-        # During a rollout, a newer program may have written edit options that this program does not know.
+        # Ignore unknown edit options. A newer program may have written them during a rollout.
         edit=EditSpec.model_validate(fields["videos_edit"], extra="ignore"),
         source_key=fields["videos_source_key"],
         owned=fields["videos_owned"],
@@ -144,9 +144,9 @@ def _job(fields: Mapping[Any, Any]) -> Job:
         enqueued_at=fields["jobs_enqueued_at"],
         enqueued_to=fields["jobs_enqueued_to"],
         error=problem_of(fields["jobs_error_code"], fields["jobs_error_message"]),
-        # The result may have fields that only a newer program knows, so unknown fields are ignored.
+        # Ignore unknown fields. A newer program may have written them.
         result=None if result is None else Result(**{name: result[name] for name in _RESULT}),
-        # The column `receipts` is not read, because programs from before migration 0004 write only `answered`.
+        # Read `answered` and not `receipts`, because programs from before migration 0004 write only `answered`.
         receipts=dict(fields["jobs_answered"] or {}),
         created_at=fields["jobs_created_at"],
         updated_at=fields["jobs_updated_at"],
@@ -176,7 +176,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
 
 
 def problem_of(code: Code | None, message: str | None, detail: str | None = None) -> Problem | None:
-    """Convert the columns of an error into a problem. None if `code` is None. Only attempts have a `detail`."""
+    """Convert the columns of an error into a problem. None if `code` is None. Only an attempt has a `detail`."""
     return None if code is None else Problem(code, message or "", detail)
 
 
@@ -191,7 +191,7 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     """Insert a new video and its job. Returns False if a video with this id exists already.
 
     Raises:
-        Conflict: `source_taken` if another video owns the source object, or if the object is about to be deleted.
+        Conflict: `source_taken` if another video owns the source object, or if the object will be deleted.
     """
     added = connection.scalar(
         insert(connection, videos)
@@ -201,8 +201,8 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # An upload that is just being abandoned moves from the table of videos to the table of deletions.
-    # One statement reads one snapshot, in which the upload is either a video or a deletion.
+    # One statement checks both tables in one snapshot. With two statements, it could miss an upload that is just
+    # being abandoned: its row moves from `videos` to `object_deletions`.
     taken = connection.scalar(
         select(
             or_(
@@ -261,10 +261,10 @@ def _job_columns(job: Job) -> dict[str, Any]:
 
 
 def write_job(connection: Connection, before: Job, after: Job) -> None:
-    """Write a locked job if its fence and its version are the same as in the job `before`.
+    """Write the new values `after` of a locked job. Its row must still have the fence and the version of `before`.
 
     Raises:
-        Unavailable: the job changed although it was locked, so the database's locks are not reliable.
+        Unavailable: another transaction changed the job in spite of the lock.
     """
     columns = _job_columns(after)
     if after.status is not Status.UPLOADING:
@@ -281,7 +281,7 @@ def write_job(connection: Connection, before: Job, after: Job) -> None:
 def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
     """Write all effects of one change, and return the new record.
 
-    The last statement appends the event to the feed. After `apply`, the transaction must not write anything more.
+    The last statement appends the event to the feed. The transaction must not write after `apply`.
     """
     record, job = effect.record, effect.record.job
     write_job(connection, locked.record.job, job)
@@ -336,9 +336,9 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
 
 
 def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
-    """Put a message for a locked job into the outbox. The new entry replaces the job's older entry.
+    """Add an outbox entry for a locked job. The new entry replaces the job's older entry, if any.
 
-    The new entry gets a new id, because a FIFO queue would drop a message with a repeated id.
+    The new entry gets a new id, because a FIFO queue drops a message whose id it has seen before.
     """
     connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
     connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
@@ -352,7 +352,7 @@ def schedule_deletions(connection: Connection, video_id: str, deletions: Iterabl
 
 
 def last_attempt(connection: Connection, job: Job) -> Attempt | None:
-    """Return the last attempt of a job's generation. None if there was none."""
+    """Return the last attempt of a job in its current generation. None if no attempt was made."""
     made = select(attempts).where(attempts.c.job_id == job.id, attempts.c.generation == job.generation)
     row = connection.execute(made.order_by(attempts.c.fence.desc()).limit(1)).one_or_none()
     return None if row is None else attempt_of(row)

@@ -26,18 +26,18 @@ class SqlStore(
     DeadLettersRepository,
     TokensRepository,
 ):
-    """A `Store` on PostgreSQL or SQLite. The store connects when it is first used. Any thread may use the store.
+    """A `Store` on PostgreSQL or SQLite. It connects when it is first used. Any thread may use it.
 
     `connections` is the size of the connection pool on PostgreSQL.
-    `in_all` is the number of connections that all processes together may open, or None if unknown.
-    A warning is logged if the server allows fewer connections than `in_all`.
+    `in_all` is the number of connections that all our processes together may open. None if unknown.
+    A warning is logged if the server allows fewer than `in_all` connections.
     """
 
     def __init__(self, url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> None:
         super().__init__(Database(url, connections=connections, in_all=in_all))
 
     def ping(self) -> None:
-        # This transaction may write, so that the check fails for a read-only database.
+        # Begin a transaction that may write, because the check must fail for a read-only database.
         with self.database.transaction() as connection:
             check(connection)
 

@@ -1,6 +1,6 @@
 """The tables of the store.
 
-Times are whole milliseconds since 1970, by the database's clock. Constraints refuse unknown statuses and causes.
+Times are whole milliseconds since 1970, by the database's clock. Constraints allow only known statuses and causes.
 """
 
 from collections.abc import Iterable
@@ -57,18 +57,18 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else milliseconds(value - EPOCH)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
-        # A number outside datetime's range must not make the whole query fail, so the number is clamped.
+        # Replace a number outside datetime's range by the nearest limit, because one row must not make a query fail.
         return None if value is None else EPOCH + timedelta(milliseconds=max(_FIRST, min(value, _LAST)))
 
 
 class Words(TypeDecorator[str]):
-    """Text from any source, including untrusted messages. Characters that a database can't store are replaced."""
+    """Text from any source, such as other programs' messages. Characters that a database can't store are replaced."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - interface
-        # PostgreSQL can't store a NUL character, and no text encoder accepts a lone surrogate.
+        # PostgreSQL can't store the character NUL, and UTF-8 can't encode a lone surrogate.
         return (
             None
             if value is None
@@ -77,7 +77,7 @@ class Words(TypeDecorator[str]):
 
 
 class Id(Words):
-    """An id. Every database compares ids byte by byte, independently of its locale."""
+    """An id. The collation C makes PostgreSQL compare ids byte by byte, as SQLite does."""
 
     cache_ok = True
 
@@ -173,9 +173,9 @@ jobs = Table(
 
 
 def waiting() -> ColumnElement[bool]:
-    """Return an SQL condition for a job that waits for a worker. Only a message makes a worker take the job.
+    """Return an SQL condition that is true for a job that waits for a worker to receive its message.
 
-    Because the condition has literals instead of bound parameters, the query planners can use the partial index.
+    The condition has literals instead of bound parameters. Otherwise queries could not use the partial index.
     """
     statuses: list[ColumnElement[str]] = [
         literal_column(f"'{status}'") for status in (Status.UPLOADED, Status.PROCESSING)
@@ -224,7 +224,7 @@ idempotency_keys = Table(
     metadata,
     Column("owner", Words, nullable=False),
     Column("key", Words, nullable=False),
-    # The foreign key is checked at the commit, because the key is inserted before its video.
+    # The foreign key is checked only at the commit, because this row is inserted before its video.
     Column(
         "video_id",
         Id,
@@ -242,7 +242,7 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # A relay that takes the entry sets `send_after`. Until `send_after`, no other relay can take the entry.
+    # The entry is due at this time. A relay that takes the entry sets a later time, so that no other relay takes it.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
     Column("tries", Integer, nullable=False),
@@ -251,7 +251,7 @@ outbox = Table(
     sqlite_autoincrement=True,
 )
 
-# The table has no foreign keys, because events outlive deleted videos.
+# This table has no foreign keys, because events remain after their video was deleted.
 job_events = Table(
     "job_events",
     metadata,
@@ -279,7 +279,7 @@ feed_cursors = Table(
     Column("event_id", BigInteger, nullable=False),
 )
 
-# The table has no foreign keys: a message may belong to no video, and a dead letter outlives its video.
+# This table has no foreign keys: a dead letter may have no video, and it remains after its video was deleted.
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -298,7 +298,8 @@ dead_letters = Table(
     Column("version", Words),
     Column("failures", Integer),
     Column("lost", Integer),
-    # NULL in this column means open. Programs from before migration 0005 write NULL in all the columns from `owner` on.
+    # NULL means that the dead letter is open. Programs from before migration 0005 write NULL into `owner` and all
+    # columns after it.
     Column("resolution", Words),
     Column("resolved_at", Time),
     Column("resolved_by", Words),
@@ -316,7 +317,7 @@ Index(
     sqlite_where=dead_letters.c.resolution.is_(None),
 )
 
-# The table has no foreign keys: objects outlive the rows of an abandoned upload.
+# This table has no foreign keys: an object is deleted later than the rows of its abandoned upload.
 object_deletions = Table(
     "object_deletions",
     metadata,
@@ -324,7 +325,7 @@ object_deletions = Table(
     Column("video_id", Id, nullable=False, index=True),
     Column("key", Words, nullable=False, index=True),
     Column("reason", Words, nullable=False),
-    # A process that takes the deletion sets `delete_after`. Until `delete_after`, no other process can take it.
+    # The deletion is due at this time. A process that takes it sets a later time, so that no other process takes it.
     Column("delete_after", Time, nullable=False, index=True),
     _one_of("reason", DeletionReason),
     sqlite_autoincrement=True,
@@ -343,8 +344,8 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# Locks between processes, as rows that expire.
-# PostgreSQL's session locks are not used, because a pooler would pass a session with its lock to another client.
+# Locks that one process at a time can hold. A lock is a row, and expires.
+# Locks of PostgreSQL sessions can't be used: a pooler would give a session with its lock to another client.
 locks = Table(
     "locks",
     metadata,

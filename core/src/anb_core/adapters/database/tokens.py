@@ -38,7 +38,7 @@ class TokensRepository(Repository):
             or_(api_tokens.c.expires_at.is_(None), api_tokens.c.expires_at > now_plus()),
         )
         with self.database.reading() as connection:
-            # A token whose scope this version does not know is skipped, so the token gives no access.
+            # If this version does not know the scope of the token, the token is skipped and gives no access.
             return next(self.readable(connection.execute(valid), _token), None)
 
     def list_tokens(self) -> Sequence[Token]:

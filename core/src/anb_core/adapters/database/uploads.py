@@ -41,8 +41,8 @@ class UploadsRepository(Repository):
                 silent, held = _silence_of(connection, replay, idempotency, lifetime)
                 if silent is None:
                     return replace(replay, held=held)
-                # `abandon` appends an event, which must be the transaction's last statement.
-                # Because no statement may follow an event, the new upload begins in the next transaction.
+                # The new upload begins in the next transaction, because `abandon` appends an event.
+                # An event must be the last statement of its transaction.
                 abandon(connection, silent)
                 return None
             now = clock(connection)
@@ -104,7 +104,7 @@ class UploadsRepository(Repository):
 
 
 def abandon(connection: Connection, locked: Locked) -> None:
-    """Delete a locked upload and, by cascade, the rows that reference the upload. Schedule its objects for deletion."""
+    """Delete a locked upload, and by cascade its job and key. Schedule the deletion of its object."""
     record = locked.record
     connection.execute(delete(videos).where(videos.c.id == record.video.id))
     schedule_deletions(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
@@ -132,7 +132,7 @@ def _take_key(connection: Connection, new: NewVideo, idempotency: Idempotency) -
 
 
 def _find_key(connection: Connection, owner: str, key: str) -> Replay:
-    # The row of the key exists, because `_take_key` has just locked it.
+    # The key's row exists, because `_take_key` has just locked it.
     row = connection.execute(
         RECORDS.add_columns(idempotency_keys.c.fingerprint.label("fingerprint"))
         .join(idempotency_keys, idempotency_keys.c.video_id == videos.c.id)
@@ -144,16 +144,16 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """Check whether the upload that has the key is silent, which means not renewed for `idempotency.silence`.
+    """Check whether the upload with the key is silent. It is silent if it was not renewed for `idempotency.silence`.
 
-    Returns (upload, None) if the upload is silent. The row of the upload is then locked.
-    Returns (None, duration) if the upload keeps the key for this duration.
-    Returns (None, None) if the upload is complete, or `idempotency.silence` is None.
+    Returns (upload, None) if the upload is silent. It is then locked.
+    Returns (None, duration) if the upload will keep the key for this duration without a renewal.
+    Returns (None, None) if the upload is complete, or if `idempotency.silence` is None.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None
-    # A wait for the lock could deadlock here, because `complete_upload` locks the upload before the key.
-    # A locked upload is in use by another request, so the upload is not silent.
+    # Do not wait for the lock. This could deadlock, because `complete_upload` locks the upload before the key.
+    # If another transaction has locked the upload, the upload is in use, so it is not silent.
     locked = lock(connection, replay.record.video.id, wait=False)
     if locked is None or locked.upload_expires_at is None:
         return None, idempotency.silence
@@ -165,7 +165,7 @@ def _begun_before(connection: Connection, new: NewVideo) -> Record:
     locked = lock(connection, new.id)
     if locked:
         record = locked.record
-        # The job of a deleted video is cancelled, so the check of the status excludes deleted videos.
+        # A deleted video has not the status `uploading`, because its job is cancelled.
         if record.video.owner == new.owner and record.job.status is Status.UPLOADING:
             return record
     raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")

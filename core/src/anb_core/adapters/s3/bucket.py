@@ -1,4 +1,4 @@
-"""Calls to one bucket of S3. A missing bucket may be created, and errors are translated."""
+"""Makes calls to one bucket on S3. Creates the bucket if it is missing, and translates errors."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 HOME_REGION = "us-east-1"
-"""The default region of S3. When a bucket is created, S3 refuses this region as an explicit location."""
+"""The default region of S3. A request to create a bucket must not contain this region."""
 
 _MISSING = {"404", "NoSuchKey"}
 _REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN}
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Bucket:
-    """The S3 client of one bucket. The client creates a missing bucket if allowed, and translates errors."""
+    """One bucket and its S3 client. If `may_create` is True, a missing bucket is created."""
 
     def __init__(self, s3: "S3Client", name: str, *, may_create: bool) -> None:
         self.s3 = s3
@@ -38,7 +38,10 @@ class Bucket:
         self._may_create = may_create
 
     def ask(self, call: Callable[[], T]) -> T:
-        """Call S3. If an emulator has lost the bucket, create the bucket if the settings allow it, and call again."""
+        """Make a call to S3. If the bucket is missing and may be created, create it and repeat the call.
+
+        Emulators lose their buckets when they restart.
+        """
         with answering("bucket", self.place):
             try:
                 return call()
@@ -49,7 +52,7 @@ class Bucket:
             return call()
 
     def get(self, key: str) -> "GetObjectOutputTypeDef":
-        """Begin to read an object. Call `get` and read the body within `ask`, which translates the errors.
+        """Open an object for reading. Call `get` and read the body in a function for `ask`, which translates errors.
 
         Raises:
             NotFound: `object_missing` if the object does not exist.
@@ -69,24 +72,29 @@ class Bucket:
             except ClientError as error:
                 if error_code(error) not in _MISSING:
                     raise
-                # A response to HEAD has no body, so a missing object and a missing bucket have the same code.
+                # The code 404 means a missing object or a missing bucket, because a response to HEAD has no body.
                 self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Raise `Withheld` if access is denied to this object only, or `Unavailable` if HeadBucket is denied, too."""
+        """Tell whether access is denied to one object or to the whole bucket, if the block fails with such an error.
+
+        Raises:
+            Withheld: the bucket denies access to this object only.
+            Unavailable: the bucket denies HeadBucket too.
+        """
         try:
             yield
         except ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
-            # KMS also answers 400 when it throttles requests, so not every 400 means that access is denied.
+            # The status 400 can also mean that KMS limits the request rate. Then access is not denied.
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()
             _log.warning("an object is withheld", bucket=self.name, key=key, reason=str(error))
-            # S3's own message names roles, accounts and keys. Only the operator's log may show such names.
+            # S3's own message contains the names of roles, accounts and keys. Show it only in the log.
             raise Withheld(
                 "object_withheld",
                 f"Bucket {self.name} does not give us {key} ({error.operation_name}: {code}), though it answers "

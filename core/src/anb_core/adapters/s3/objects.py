@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 PARTS_IN_MEMORY = 20
-"""Maximum number of multipart parts that all writers of a process together hold in memory (160 MiB).
-Each of the API's 16 uploads can fill one multipart part while other parts are being sent.
-If the bucket is slower than the clients, writers wait for free memory."""
+"""Maximum number of multipart parts in memory, for all writers of a process together (160 MiB).
+The API has at most 16 uploads at a time. Each can fill one part, while four other parts are sent.
+If the bucket is slower than the clients, writers wait until a part was sent."""
 
 PIECE_BYTES = 1024 * 1024
 DELETE_BATCH = 1000
-"""Maximum number of keys that S3 deletes in one call."""
+"""Maximum number of keys in one call to delete objects. S3 has the same limit."""
 
 _log = structlog.get_logger(__name__)
 
 
 class S3Objects:
-    """One bucket on S3. A call with all its retries ends within about `patience`, unless it transfers many bytes."""
+    """One bucket on S3. A call and its retries end within about `patience`. The transfer of a file may take longer."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class S3Objects:
         may_create: bool = False,
     ) -> None:
         self.bucket = bucket
-        # urllib3 also uses the connect timeout for sending data. For a slow bucket, the usual 2 s may be too short.
+        # urllib3 uses the connect timeout also while it sends data. The usual 2 s may be too short for a slow bucket.
         answer = patience.total_seconds() / (TRIES + 1)
         config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()
@@ -71,7 +71,7 @@ class S3Objects:
     def fetch(self, key: str, path: Path, *, on_bytes: Callable[[int], None] | None = None) -> StoredObject:
         def copy() -> StoredObject:
             answer = self._store.get(key)
-            # `closing` is used because the body's own context manager returns a stream that raises urllib3's errors.
+            # The body's own context manager would return urllib3's stream, whose errors `ask` can't translate.
             with path.open("wb") as file, closing(answer["Body"]) as body:
                 while piece := body.read(PIECE_BYTES):
                     file.write(piece)
@@ -126,7 +126,7 @@ class S3Objects:
         return {error["Key"] for error in errors}
 
     def _abort_uploads(self, keys: set[str]) -> None:
-        """Abort the unfinished multipart uploads of some keys. Few such uploads exist, so one listing is enough."""
+        """Abort the unfinished multipart uploads of some keys. List all such uploads once, because few exist."""
 
         def listing() -> list[tuple[str, str]]:
             pages = self._store.s3.get_paginator("list_multipart_uploads").paginate(
@@ -141,7 +141,7 @@ class S3Objects:
 
 
 def _attachment(file_name: str) -> str:
-    """Return a Content-Disposition header with an ASCII name for old clients and the full file name (RFC 6266)."""
+    """Return a Content-Disposition header (RFC 6266). It has the full file name, and an ASCII form for old clients."""
     name = "".join(char for char in file_name if char.isprintable())
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Writer:
-    """Writes one object: a small object in one call, a larger object as a multipart upload from two threads."""
+    """Writes one object. A small object takes one call. The parts of a larger object are sent by two threads."""
 
     def __init__(self, bucket: Bucket, key: str, content_type: str, room: threading.Semaphore) -> None:
         self._bucket = bucket
@@ -45,7 +45,7 @@ class Writer:
         while rest:
             if self._part is None:
                 self._room.acquire()
-                # The memory of an anonymous mmap returns to the operating system at once, unlike heap memory.
+                # Use an anonymous mmap, because its memory returns to the operating system at once, unlike heap memory.
                 self._part = mmap(-1, PART_BYTES, flags=MAP_PRIVATE)
             filled = self._part.write(rest[: PART_BYTES - self._part.tell()])
             self._size += filled
@@ -66,9 +66,9 @@ class Writer:
         return stored
 
     def close(self) -> None:
-        """Free the memory, and try to abort a multipart upload that was not committed. Never raises an error."""
+        """Free the memory. Try to abort the multipart upload if it was not committed. Never raises an error."""
         if self._threads:
-            # Wait for the parts that are being sent: a part that arrives after the abort would stay in the bucket.
+            # Wait for the parts that are being sent. A part that arrived after the abort would stay in the bucket.
             self._threads.shutdown(cancel_futures=True)
         if self._part is not None:
             self._free(self._part)
@@ -101,7 +101,7 @@ class Writer:
         number = len(self._etags) + len(self._in_flight) + 1
         self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
         self._part = None
-        # The callback also runs if the part is not sent because of an error, or because its task was cancelled.
+        # The callback frees the memory of the part, even if an error or a cancel prevents that the part is sent.
         self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:
@@ -113,7 +113,7 @@ class Writer:
         return answer["UploadId"]
 
     def _put_part(self, upload: str, number: int, part: mmap) -> str:
-        # botocore does not copy a body that is a file, so a full part is sent as a file. The last part may be shorter.
+        # Send a full part as a file (mmap), because botocore copies bytes, but no files. The last part may be shorter.
         body = cast("BinaryIO", part) if part.tell() == PART_BYTES else BytesIO(_filled(part))
 
         def put() -> str:
@@ -139,8 +139,7 @@ class Writer:
                 )
             )
         except Unavailable:
-            # If the response to the first try was lost, the retry gets the error NoSuchUpload.
-            # Because the first try may have succeeded, check whether the object exists.
+            # The upload may be complete: if the response was lost, botocore's retry fails with NoSuchUpload.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:

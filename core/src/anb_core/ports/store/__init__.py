@@ -1,11 +1,11 @@
 """The store: all records of the system. Every method is one transaction. Every change of a job is a compare-and-set.
 
-Stored times come only from the database's clock. Callers pass durations, and the database computes the times.
+All stored times come from the database's clock. Callers pass durations, and the database computes the times.
 All methods raise `Unavailable("database", ...)` when the database does not answer in time.
-After the error `Unavailable`, the transaction may have been committed, because perhaps only the response was lost.
-To find out whether a transaction was committed, the caller must read the row again.
+The transaction may still have been committed, because perhaps only the response was lost.
+To find out, the caller must read the row again.
 
-Each module has one port. `Store` combines the ports.
+Each module of this package has one port. `Store` combines the ports.
 """
 
 from datetime import datetime
@@ -52,7 +52,7 @@ class Clock(Protocol):
 
 
 class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
-    """A store with all protocols, for adapters and the in-memory fake. A use case takes only the protocols it needs."""
+    """All ports of the store together, for adapters and the in-memory store. A use case takes only some of the ports."""
 
     def ping(self) -> None:
         """Check that the database answers.

@@ -9,8 +9,8 @@ from anb_core.domain.model import Receipts, Record
 class Commands(Protocol):
     """The commands that a person may give for a video.
 
-    `receipts` are stored with the job. Each receipt replaces the earlier receipt of the same issuer.
-    `by` is the person or program that gives the command. It is stored with the dead letters that the command resolves.
+    `receipts` are stored with the job. A receipt replaces the earlier receipt of the same issuer.
+    `by` is the person or program that gives the command. The dead letters that the command resolves store this name.
 
     Raises:
         NotFound: `video_not_found` if the video does not exist or was deleted.
@@ -22,7 +22,7 @@ class Commands(Protocol):
         ...
 
     def retry(self, video_id: str, *, by: str, receipts: Receipts | None = None) -> Record:
-        """Begin a new generation of the job, with counters at 0 and one outbox entry. Resolve its open dead letters.
+        """Begin a new generation of the job: set its counters to 0, add an outbox entry, resolve its open dead letters.
 
         Raises:
             Conflict: `wrong_status`, or `source_missing` if the job was cancelled before its upload was complete.

@@ -7,8 +7,9 @@ from anb_core.domain.model import JobEvent
 
 
 class Feed(Protocol):
-    """The append-only feed of changes. Ids grow in the order of commits, so a reader that follows them misses no event.
+    """The append-only feed of changes. Events get their ids in the order of the commits.
 
+    Therefore a reader that continues after the last id that it read misses no event.
     Events that this version can't read are skipped. If fewer than `limit` events are returned, no more events exist.
     """
 

@@ -10,25 +10,25 @@ from anb_core.domain.retry import RetryPolicy
 
 
 class Housekeeping(Protocol):
-    """The steps of the sweep. Each method handles at most `limit` rows and returns how many rows it handled.
+    """The steps of the sweep. Each step handles at most `limit` rows and returns the number of handled rows.
 
-    Rows that this version can't read, or that another transaction has locked, are left to the next sweep.
+    A step skips rows that this version can't read, and rows that another transaction has locked.
     """
 
     def exclusively(self, name: str, *, lifetime: timedelta) -> AbstractContextManager[bool]:
         """Return a context manager for a block that only one process at a time may run.
 
-        The context manager yields True if this process may run the block, or False if another process runs the block.
-        If the process crashes, another process may run the block after `lifetime`.
+        The context manager yields True if this process may run the block, or False if another process is running it.
+        If a process crashes in the block, other processes have to wait until `lifetime` is over.
         """
         ...
 
     def end_expired_leases(self, *, limit: int, policy: RetryPolicy) -> int:
-        """Settle the attempts whose lease has expired as lost. Each settlement is a transaction of its own."""
+        """Settle attempts as lost if their lease has expired, each in a transaction of its own."""
         ...
 
     def end_expired_uploads(self, *, limit: int) -> int:
-        """Abandon the uploads whose lifetime has expired. Each upload is abandoned in a transaction of its own."""
+        """Abandon uploads that were not renewed within their lifetime, each in a transaction of its own."""
         ...
 
     def requeue_unclaimed(
@@ -36,34 +36,34 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
-        A message may be lost if it was sent longer ago than `enqueued_before`, or not to the queue `not_on`.
-        The caller gives at least one of the arguments `enqueued_before` and `not_on`.
+        A message may be lost if it was sent longer ago than `enqueued_before`, or to another queue than `not_on`.
+        The caller must give one of these two arguments, or both.
         """
         ...
 
     def requeue_overdue(self, *, slack: timedelta, limit: int) -> int:
-        """Add outbox entries for jobs that have waited longer than all jobs ahead of them in the queue can take.
+        """Add outbox entries for jobs whose message is lost according to `anb_core.domain.overdue`.
 
-        `anb_core.domain.overdue` selects from the `limit` jobs that have waited longest.
+        Only the `limit` jobs that have waited longest are examined.
         """
         ...
 
     def hold_deletions(self, *, limit: int, hold: timedelta) -> Sequence[Deletion]:
-        """Take the deletions that are due. For the time `hold`, no other process can take the same deletions."""
+        """Return deletions that are due. For the duration `hold`, no other process gets the same deletions."""
         ...
 
     def deletion_done(self, deletions: Collection[Deletion]) -> None:
-        """Remove the rows of deletions whose object was deleted."""
+        """Remove the rows of these deletions, because their objects were deleted."""
         ...
 
     def purge(self, *, events_before: timedelta, dead_letters_before: timedelta, limit: int) -> int:
-        """Remove old events, expired Idempotency-Keys and the rows of deleted videos, at most `limit` of each kind.
+        """Remove old rows: at most `limit` events, Idempotency-Keys, deleted videos and dead letters each.
 
-        An event is old if its age is more than `events_before`.
-        The rows of a deleted video are removed when its grace period is over and all its objects are deleted.
-        While a deleted video has rows, a message that names the video does not become a dead letter.
+        An event is old if its age is more than `events_before`. An Idempotency-Key is old when it has expired.
+        A deleted video is old when its grace period is over and all its objects are deleted.
+        Until then, a message about the video does not become a dead letter.
 
-        Dead letters that were resolved longer ago than `dead_letters_before` are removed, too.
-        Open dead letters are never removed. If an open one is older, its body is cut to `SHORT_BODY` characters.
+        A dead letter is old if it was resolved longer ago than `dead_letters_before`.
+        An open dead letter of this age is kept, but its body is cut to `SHORT_BODY` characters.
         """
         ...

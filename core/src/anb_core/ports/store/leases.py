@@ -30,7 +30,7 @@ class Unknown:
 
 
 class Leases(Protocol):
-    """The write operations of a worker. If a method returns False, the lease is lost, and the attempt must stop."""
+    """The write operations of a worker. The result False means that the lease is lost and the attempt must stop."""
 
     def claim(
         self,
@@ -45,36 +45,36 @@ class Leases(Protocol):
     ) -> Claimed | Dropped | Unknown:
         """Decide with `judge_claim` whether an attempt begins, and apply the decision.
 
-        A new attempt adds 1 to the fence. Every attempt has a new `attempt_id`.
+        A new attempt adds 1 to the fence. Every attempt needs a new `attempt_id`.
         `version` is the version of the worker's program, which is stored with the attempt.
-        If the lease of the previous attempt has expired, the previous attempt is first settled as lost.
-        After an error, the caller may repeat the call: a second call with the same `attempt_id` changes nothing.
-        If the job is not due yet, an outbox entry is added, because the received message may be the job's last message.
+        If the lease of the previous attempt has expired, this attempt is first settled as lost.
+        The caller may repeat the call after an error. A repeated call with the same `attempt_id` changes nothing.
+        If the job is not due yet, an outbox entry is added, because the received message may be the job's only message.
         """
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """Extend the lease to `duration` from now. An expired lease is valid again if no other worker took the job."""
+        """Extend the lease to `duration` from now. This also works after its expiry, if no other worker has the job."""
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:
-        """Store progress from 0 to 1. Progress never falls in an attempt. Each whole percent adds at most one event."""
+        """Store the progress, from 0 to 1. A lower progress is ignored. Each whole percent adds at most one event."""
         ...
 
     def publish(self, lease: Lease, result: Result) -> bool:
         """Make `result` the job's current result. The attempt ends, and the status becomes `processed`.
 
-        Returns True if an earlier call has already published `result`.
-        The objects of the job's other attempts are deleted now, and again 24 h later.
+        Returns True also if an earlier call has published the same `result`.
+        The result objects of the job's other attempts are deleted as soon as possible, and again 24 h later.
         """
         ...
 
     def settle(self, lease: Lease, settlement: Settlement) -> bool:
         """End the attempt without a result and apply the settlement.
 
-        The job no longer has a lease. Returns True if an earlier call made the same settlement.
+        The lease ends. Returns True also if an earlier call has made the same settlement.
         If another attempt follows, the job gets a due time and an outbox entry.
         If the job reached its limit of failures or losses, a dead letter is recorded.
-        The object of the attempt is deleted now, and again 24 h later.
+        The result object of the attempt is deleted as soon as possible, and again 24 h later.
         """
         ...

@@ -1,4 +1,4 @@
-"""The store's port for messages that have to be sent."""
+"""The store's port for the outbox: messages that have to be sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A message that has to be sent. Only one relay at a time has the right to send the message."""
+    """A message that has to be sent. The relay that took the entry sends the message. No other relay may send it."""
 
     id: int
     """Id of the entry. The id is never reused."""
@@ -31,14 +31,17 @@ class OutboxEntry:
 
 
 class Outbox(Protocol):
-    """Messages that committed transactions have added, and that have to be sent. Each job has at most one entry."""
+    """Messages that have to be sent. The transaction that changes a job adds the entry. A job has at most one entry."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
-        """Take the oldest entries that are due. For the time `hold`, no other relay can take the same entries."""
+        """Return the oldest entries that are due. For the duration `hold`, no other relay gets the same entries."""
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
-        """Remove the entry of a sent message, unless it was replaced. Store the time and the queue with the job."""
+        """Remove the entry of a sent message, unless a newer entry has replaced it.
+
+        Store with the job when the message was sent and to which queue (`broker`).
+        """
         ...
 
     def mark_unsent(self, entry: OutboxEntry, *, delay: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""The store's port for read access by people."""
+"""The store's port for read access to videos."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A video, all its attempts, and why its job ended, read in one transaction."""
+    """A video with all its attempts and its dead letter, read in one transaction."""
 
     record: Record | None = None
     """The video and its job. None if the video does not exist."""
     attempts: Sequence[Attempt] = ()
     """All attempts, from old to new."""
     dead_letter: DeadLetter | None = None
-    """The dead letter that ended the job. None unless the job is dead-lettered. Its body is shortened."""
+    """The dead letter that says why the job ended. None unless the job is dead-lettered. The body is shortened."""
 
 
 class Reading(Protocol):
-    """Read access to videos for people. Deleted videos are left out.
+    """Read access to videos. Deleted videos are left out.
 
-    Methods that return several videos log and skip the videos that this version can't read.
+    If this version can't read a video, a method for one video raises `Unreadable`.
+    A method for several videos logs and skips this video.
     If a method returns fewer than `limit` videos, no more videos exist.
-    Methods that take one id raise `Unreadable` if this version can't read the video.
     """
 
     def get(self, video_id: str) -> Record | None: ...
@@ -43,13 +43,13 @@ class Reading(Protocol):
     def listing(
         self, *, owner: str | None, statuses: Collection[Status] = (), after: Page | None = None, limit: int = 50
     ) -> Sequence[Record]:
-        """Return videos from new to old, of all owners if `owner` is None, in all statuses if `statuses` is empty."""
+        """Return videos from new to old. None for `owner` means all owners, and empty `statuses` mean all statuses."""
         ...
 
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Map the ids of videos to their histories, with few queries. Unreadable videos are left out."""
+        """Return a mapping of video ids to histories. It takes few queries. Unreadable videos are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

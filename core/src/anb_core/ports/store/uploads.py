@@ -17,7 +17,7 @@ class Replay:
     fingerprint: str | None
     """Fingerprint of the earlier upload. None while the earlier upload is in progress."""
     held: timedelta | None = None
-    """Time until the earlier upload loses the key unless the upload is renewed. None if the key stays in use."""
+    """Time after which the key becomes free if the earlier upload is not renewed. None if the key stays in use."""
 
 
 class Uploads(Protocol):
@@ -29,16 +29,17 @@ class Uploads(Protocol):
         """Create a video and its job with the status `uploading`.
 
         The sweep abandons an upload that is not renewed within `lifetime`.
-        The Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
-        If an earlier upload with the same key was not renewed for `idempotency.silence`, that upload is abandoned.
+        An Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
+        If an unfinished upload has the same key and was not renewed for `idempotency.silence`, it is abandoned first.
 
         Raises:
-            Conflict: `video_exists` if the id is in use, or `source_taken` if an earlier upload left its object.
+            Conflict: `video_exists` if the video's id is in use,
+                or `source_taken` if the object of an earlier upload with this id is not deleted yet.
         """
         ...
 
     def renew_upload(self, video_id: str, *, lifetime: timedelta) -> bool:
-        """Extend the lifetime of an upload in progress. False if the upload was cancelled or abandoned meanwhile."""
+        """Extend the lifetime of an unfinished upload. Returns False if the upload was cancelled or abandoned."""
         ...
 
     def complete_upload(
@@ -52,8 +53,8 @@ class Uploads(Protocol):
     ) -> Record:
         """Set the status `uploaded`, and add an event and an outbox entry.
 
-        A second call with the same source changes nothing.
-        If `title` or `edit` is given, the new value replaces the value from the beginning of the upload.
+        A repeated call with the same source changes nothing.
+        If `title` or `edit` is given, it replaces the value that was given when the upload began.
 
         Raises:
             NotFound: `video_not_found` if the upload was abandoned or deleted meanwhile.
@@ -62,20 +63,21 @@ class Uploads(Protocol):
         ...
 
     def abandon_upload(self, video_id: str) -> None:
-        """Remove the rows of an unfinished upload. A video with any other status is not changed.
+        """Remove the rows of an upload, unless the upload is complete or was cancelled.
 
-        The upload's object is deleted at once, and again 24 h later because another process may still write the object.
+        The object of the upload is deleted as soon as possible. It is deleted again 24 h later, because another process
+        may have written it after the first deletion.
         """
         ...
 
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
         """Create a video with the status `uploaded` for an object that is already in the bucket.
 
-        If a video with the same id exists, that video is returned unchanged, even if it has another owner.
+        If a video with the same id exists, the existing video is returned unchanged, even if it has another owner.
         The second returned value is True if the video is new.
 
         Raises:
             NotFound: `video_not_found` if a video with the same id was deleted.
-            Conflict: `source_taken` if the object is, or was, the upload of another video.
+            Conflict: `source_taken` if the object belongs or belonged to another video.
         """
         ...

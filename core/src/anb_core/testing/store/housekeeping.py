@@ -1,4 +1,4 @@
-"""The sweep's work: end expired leases and uploads, send lost messages again, delete objects, purge old rows."""
+"""The store's part of the sweep: expired leases and uploads, lost messages, due deletions and old rows."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -131,6 +131,6 @@ def _waits(job: Job, now: datetime) -> bool:
 
 
 def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # A job without an outbox entry and without a time of sending gets a message. A second message is harmless.
+    # A job whose message was never sent also gets a message. A message too many is harmless.
     late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
     return late or (not_on is not None and job.enqueued_to != not_on)

@@ -1,4 +1,4 @@
-"""The outbox: messages that committed transactions have added, and that the relay has to send."""
+"""The outbox: messages that relays have to send."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Queries for showing videos to people: single videos, lists, histories, counts."""
+"""Read access to videos: single videos, lists, histories and counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

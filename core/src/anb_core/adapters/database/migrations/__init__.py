@@ -1,7 +1,7 @@
-"""Migrations of the database's schema, with Alembic. A new revision is a file in `versions/`, with the next number.
+"""Migrations of the database's schema, with Alembic. Each revision is a file in `versions/`, and has a number.
 
-A deployment migrates the database first and then replaces the processes.
-Because the previous release still runs after a migration, never drop a column that the previous release reads.
+A deployment first migrates the database, and then replaces the processes.
+The previous release still runs after a migration. Therefore never drop a column that the previous release reads.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ from anb_core.adapters.database.engine import is_postgresql, make_engine, transl
 from anb_core.domain.errors import Unavailable
 
 MIGRATION_LOCK = 0x616E626D
-"""Key of PostgreSQL's advisory lock that lets one migration run at a time. SQLite has one writer at a time anyway."""
+"""Key of the advisory lock on PostgreSQL that lets only one migration run at a time."""
 
 FOLDER = Path(__file__).parent
 
@@ -27,23 +27,23 @@ _log = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Migrate the schema to the newest revision, in one transaction. Several processes may migrate at the same time.
+    """Migrate the schema to the newest revision, in one transaction. Several processes may call this at the same time.
 
-    A database that a newer program has migrated stays unchanged.
+    If a newer program has migrated the database, nothing is changed.
 
     Raises:
-        Unavailable: the database does not answer, or a long transaction holds a lock on a table that must change.
+        Unavailable: the database does not answer, or a long transaction has locked a table that must be changed.
     """
     engine = make_engine(url)
     try:
         with translated_errors(engine), engine.begin() as connection:
             if is_postgresql(connection):
-                # The timeouts are off, because this migration may take long or wait for another process's migration.
+                # No timeouts: this migration may take long, or may wait for the migration of another process.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                # A lock timeout is needed, because a waiting ALTER TABLE blocks all later queries of its table.
-                # For example, the ALTER TABLE may wait for a dump that has locked the table.
+                # ALTER TABLE needs a lock timeout: while it waits, it blocks all later queries of its table.
+                # It would wait, for example, for a dump that has locked the table.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in revisions():
@@ -60,7 +60,7 @@ def upgrade(url: str) -> None:
 
 
 def check(connection: Connection) -> None:
-    """Check that the schema has this program's newest revision or a newer revision.
+    """Check that the schema has the newest revision that this program contains, or a newer one.
 
     Raises:
         Unavailable: the database has no schema, or an older schema.

@@ -1,4 +1,4 @@
-"""Add the column `jobs.answered`, for the receipts of VideoJobs. Migration 0004 replaces the column."""
+"""Add the column `jobs.answered`, for the receipts of VideoJobs. Migration 0004 adds its successor."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Add the column `attempts.error_detail`: error details for the operator's log, not for the video's owner."""
+"""Add the column `attempts.error_detail`: details of an error that the video's owner must not see."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,14 +1,14 @@
-"""Add the column `jobs.receipts`, which replaces `answered`, because the old name suits VideoJobs only.
+"""Add the column `jobs.receipts`. It will replace `answered`, a name that fits only VideoJobs.
 
 The migration copies no data, because a copy would lock `jobs` for a long time.
 Older programs read and write only the column `answered`.
-Older programs may run beside this program during a rolling upgrade, or after a rollback.
-Because older programs may still run, two releases write both columns:
+They may run beside this program during a rolling upgrade, or after a rollback.
+Therefore `answered` is replaced in four releases:
 
-- The first release reads `answered`, because programs of every version write this column.
-- The second release copies `answered` to `receipts` in rows where the two columns differ, and reads `receipts`.
-- The third release no longer writes `answered`.
-- The fourth release drops the column `answered`. By then, no program that can still run writes the column.
+- The first release writes both columns and reads `answered`, because programs of every version write `answered`.
+- The second release copies `answered` to `receipts` in rows where they differ. It writes both and reads `receipts`.
+- The third release writes only `receipts`.
+- The fourth release drops `answered`. By then, no program that writes `answered` can still run.
 """
 
 import sqlalchemy as sa
