@@ -17,7 +17,7 @@ from anb_worker.signals import stop_on_signals
 
 
 def main() -> None:
-    """Run the worker until SIGTERM or SIGINT. Returns after the current job is finished or given back to the queue."""
+    """Run the worker until SIGTERM or SIGINT. Return after the current job is finished or interrupted."""
     settings = load_or_exit(WorkerSettings)
     configure_logging(settings.log_format, settings.log_level)
     if settings.sandbox == "require":

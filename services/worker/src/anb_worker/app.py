@@ -51,9 +51,9 @@ def run(
     prepare: Callable[[Stop], None] = lambda _: None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Process jobs until the shutdown. Returns after the current job is finished or given back to the queue.
+    """Process jobs until the shutdown. Return after the current job is finished or interrupted.
 
-    `on_step` gets the name of each step. The caller must enter `scratch`, and later close store, bucket and queue.
+    `on_step` is called with the name of each step. The caller must open and close `scratch`, store, bucket and queue.
     """
     metrics = Metrics()
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
@@ -101,9 +101,9 @@ def run(
 
 
 def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
-    """Return a handler that processes deliveries, and counts and logs each delivery.
+    """Return a handler that processes a delivery, counts it and logs it.
 
-    The handler raises Unavailable if an outage prevented the commit of a delivery's outcome.
+    The handler raises Unavailable if an outage prevented the commit of the outcome.
     """
 
     def handle(delivery: Delivery, stop: Stop) -> None:
@@ -130,13 +130,13 @@ def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> It
 
 
 def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
-    """Return a factory of lease keepers with the durations from the settings. A keeper calls `pulse.beat` regularly."""
+    """Return a function that creates a lease keeper. The keeper's durations come from the settings."""
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
     return partial(LeaseKeeper, store=store, queue=queue, terms=terms, runtime=runtime, beat=pulse.beat)
 
 
 class _LivingStop(Stop):
-    """A Stop that calls `beat` at each check, because a check shows that the work does not hang."""
+    """A `Stop` that also calls `beat` in each call of `check`. Work that calls `check` regularly does not hang."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()
@@ -148,9 +148,9 @@ class _LivingStop(Stop):
 
 
 def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Callable[[], None]) -> None:
-    """Run `prepare` before the first job arrives, so that the first job starts faster. `beat` is called regularly.
+    """Run `prepare` before the first job, so that the first job starts faster. Meanwhile, call `beat` regularly.
 
-    An AnbError or OSError of `prepare` is only logged.
+    If `prepare` raises an AnbError or OSError, the error is only logged.
     """
     stop = _LivingStop(beat)
     try:
@@ -159,7 +159,7 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job repeats the preparation, and reports the error if the preparation fails again.
+        # The first job repeats the preparation. If it fails again, this job reports the error.
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 

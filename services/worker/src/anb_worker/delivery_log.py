@@ -1,4 +1,4 @@
-"""Writes one log line for each delivery: the outcome of the message and of its job."""
+"""Writes one log line for each delivery, with its outcome."""
 
 import logging
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def sentence(report: Report) -> str:
 
 
 def log_report(report: Report) -> None:
-    """Log the outcome of a delivery, and log an error when the job was interrupted too often."""
+    """Log the outcome of a delivery. If the job was interrupted too often, log an error, too."""
     log = _log.bind(message_id=report.message_id, video_id=report.video_id)
     if report.attempt_id is not None:
         log = log.bind(attempt_id=report.attempt_id, fence=report.fence)

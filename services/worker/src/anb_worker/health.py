@@ -14,10 +14,10 @@ from anb_core.ports.runtime import Runtime
 
 
 class Pulse:
-    """Liveness of the worker. The worker is alive while the last call of `beat` is less than `patience` ago.
+    """Liveness of the worker. The worker is alive if `beat` was last called less than `patience` ago.
 
     The consumer loop calls `beat` in each iteration. A running attempt calls `beat` once per second.
-    `beat` is not called during a long poll, and not while an attempt finishes after a stop request.
+    Nothing calls `beat` during a long poll, and while an attempt ends after a stop request.
     """
 
     def __init__(self, patience: timedelta, runtime: Runtime) -> None:
@@ -39,13 +39,13 @@ class Pulse:
 
 
 Missing = Callable[[], Unavailable | None]
-"""A check that returns the error of the first dependency that does not respond, or None if all dependencies respond."""
+"""A function that returns the error of the first dependency that does not answer. None if all answer."""
 
 
 def one_at_a_time(missing: Missing) -> Missing:
-    """Return a check that runs for one request at a time, so that all requests use at most one database connection.
+    """Return a check that runs for only one request at a time.
 
-    The renewal of the lease needs another database connection.
+    All requests together then use at most one database connection. The renewal of the lease needs the others.
     """
     lock = threading.Lock()
 
@@ -68,7 +68,7 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
             error = missing()
             if error is None:
                 return HTTPStatus.OK, "text/plain", b"ok\n"
-            # Everybody can read the response, so it must not contain the error's message, which names hosts and users.
+            # Everybody can read this. So leave out the error's message, which contains names of hosts and users.
             return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"the {error.part} does not answer\n".encode()
         case "/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
@@ -77,11 +77,11 @@ def answer(path: str, pulse: Pulse, registry: CollectorRegistry, missing: Missin
 
 @contextmanager
 def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, missing: Missing) -> Iterator[int]:
-    """Serve HTTP during the `with` block. Yields the port. If `port` is 0, the system chooses a free port."""
+    """Serve HTTP during the `with` block. Yields the port. With port 0, the operating system chooses a free port."""
     missing = one_at_a_time(missing)
 
     class Handler(BaseHTTPRequestHandler):
-        # The timeout of a client that stalls, in seconds. Such a client blocks only its own thread.
+        # Seconds after which a stalled client is disconnected. Until then, the client blocks only its own thread.
         timeout = 10
 
         def do_GET(self) -> None:
@@ -96,7 +96,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
             return body
 
         def log_message(self, *_: object) -> None:
-            """Log nothing, because probes send too many requests for a log line each."""
+            """Log nothing, because probes send many requests."""
 
     with ThreadingHTTPServer((host, port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)

@@ -1,9 +1,9 @@
-"""Renews the lease of a running attempt in the background, and stops the attempt when the lease may be lost.
+"""Renews the lease of a running attempt in the background, and stops the attempt when the lease may have expired.
 
-Each attempt has three threads, because a call to the database or the queue may hang. One thread renews the lease.
-One thread writes progress. The third thread, the watchdog, calls neither the database nor the queue.
+Each attempt has three threads: one renews the lease, one writes progress, and the third is a watchdog.
+A call to the database or the queue may hang. The watchdog makes no such calls, so it can still stop the attempt.
 
-After a stop request, the lease is not renewed, and the attempt must end before the lease expires.
+After a stop request, the lease is not renewed any more. The attempt must end before the lease expires.
 """
 
 from collections.abc import Callable
@@ -24,24 +24,25 @@ from anb_core.ports.stop import Stop
 from anb_core.ports.store import Leases
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
-"""Time between two writes of progress. A write also detects a cancel, so that a cancel ends a render within 2 s."""
+"""Time between two writes of progress. Each write also detects whether the job was cancelled.
+A cancelled render ends within 2 s."""
 
 TRIES_A_HEARTBEAT = 4
-"""A failed renewal is retried after the heartbeat interval divided by this number."""
+"""If a renewal fails, the next try follows after the heartbeat interval divided by this number."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The durations of a lease, of the lease's renewals and of the attempt."""
+    """The durations that a lease keeper needs."""
 
     duration: timedelta
     """Time from a renewal to the expiry of the lease."""
     heartbeat: timedelta
-    """The interval between two renewals."""
+    """Time between two renewals of the lease."""
     visibility: timedelta
-    """Time for which each renewal makes the job's message invisible in the queue."""
+    """Each renewal makes the job's message invisible in the queue for this time."""
     attempt_limit: timedelta = ATTEMPT_LIMIT
     """Maximum duration of an attempt."""
 
@@ -49,8 +50,8 @@ class Terms:
 class LeaseKeeper:
     """Renews a lease during the `with` block. Implements anb_core.ports.keeper.Keeper.
 
-    `since` is the monotonic time just before the claim was sent.
-    `beat` is called each second until a stop request, to show that the worker does not hang.
+    `since` is the monotonic time in seconds, read just before the claim.
+    `beat` is called once per second until a stop request, to show that the worker does not hang.
     """
 
     def __init__(
@@ -82,11 +83,11 @@ class LeaseKeeper:
 
     @property
     def deadline(self) -> float:
-        """The monotonic time until which no other worker can take the lease."""
+        """Monotonic time in seconds. Before this time the lease can't expire."""
         return self._deadline
 
     def progress(self, value: float) -> None:
-        """Store the progress (0 to 1) in memory for the next write."""
+        """Keep the progress (0 to 1) in memory until the next write."""
         self._progress = value
 
     def __enter__(self) -> Self:
@@ -102,11 +103,11 @@ class LeaseKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        # A heartbeat in progress must not extend the visibility timeout after the message was given back to the queue.
+        # Wait for a running heartbeat. It must not hide the message after the message was returned to the queue.
         join_all(self._runtime, self._threads)
 
     def heartbeat(self) -> float:
-        """Renew the lease, then the message's visibility timeout. Returns the seconds until the next heartbeat."""
+        """Renew the lease, and keep the message invisible. Return the seconds until the next heartbeat."""
         interval = self._terms.heartbeat.total_seconds()
         sent = self._runtime.monotonic()
         try:
@@ -120,14 +121,14 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # If the queue delivers the message to another worker, that worker ignores the message of a leased job.
+            # The attempt continues. If another worker receives the message, it drops the message of this leased job.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 
     def write_progress(self) -> float:
-        """Write the progress even if it is unchanged, because each write also detects whether the job was cancelled.
+        """Write the progress, and return the seconds until the next write.
 
-        Returns the seconds until the next write.
+        Unchanged progress is written too, because the write also detects whether the job was cancelled.
         """
         self._beat()
         try:
@@ -138,9 +139,9 @@ class LeaseKeeper:
         return PROGRESS_INTERVAL.total_seconds()
 
     def watch(self) -> float:
-        """Stop the attempt when the lease may have expired, or when the attempt takes too long.
+        """Stop the attempt if the lease may have expired, or if the attempt takes too long.
 
-        Returns the seconds until the next check. A hung renewal thread does not delay the check.
+        Returns the seconds until the next check.
         """
         now = self._runtime.monotonic()
         if now >= self._deadline:

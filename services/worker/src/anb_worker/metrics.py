@@ -19,7 +19,7 @@ STEP_BUCKETS = (0.05, 0.25, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
 class Metrics:
-    """The metrics of one process. `/metrics` shows the metrics in `registry`."""
+    """The metrics of one worker process. `/metrics` shows all metrics of `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -51,7 +51,7 @@ class Metrics:
             self._deliveries.labels(outcome)
 
     def count(self, report: Report) -> None:
-        """Count a delivery. If the job was processed, also observe the seconds of each step."""
+        """Count a delivery. If the job was processed, record the duration of each step, too."""
         self._deliveries.labels(report.outcome).inc()
         if report.outcome is Outcome.PROCESSED:
             for step, seconds in report.steps.items():
@@ -60,6 +60,6 @@ class Metrics:
             self._alarms.inc()
 
     def show_protections(self, protections: Mapping[str, bool]) -> None:
-        """Set the gauge of each protection of the sandbox: 1 if the system has the protection, else 0."""
+        """Set one gauge for each protection of the sandbox: to 1 if this system has the protection, else to 0."""
         for name, holds in protections.items():
             self._sandbox.labels(name).set(holds)

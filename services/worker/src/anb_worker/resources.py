@@ -1,4 +1,4 @@
-"""A cache on disk for the operator's own intro, outro and watermark. Changed files are fetched again."""
+"""A cache on disk for the deployment's own intro, outro and watermark, which are objects in the bucket."""
 
 import hashlib
 from pathlib import Path
@@ -16,17 +16,19 @@ _log = structlog.get_logger(__name__)
 
 
 class ResourceCache:
-    """Checks the bucket before each job, and fetches only files that changed. No other process may use `folder`."""
+    """Downloads the deployment's own files into `folder`. Only one process may use `folder`."""
 
     def __init__(self, objects: Objects, folder: Path) -> None:
         self._objects = objects
         self._folder = folder
 
     def load(self) -> Resources:
-        """Return the paths of the operator's current files. The path of a file that is not in the bucket is None.
+        """Return the paths of the deployment's current files. The path of a file that is not in the bucket is None.
+
+        Each call checks the bucket. Only files that changed are downloaded again.
 
         Raises:
-            Unavailable: the bucket does not respond.
+            Unavailable: the bucket does not answer.
             Withheld: the bucket denies access to a file that exists.
         """
         return Resources(intro=self._current(INTRO), outro=self._current(OUTRO), watermark=self._current(WATERMARK))
@@ -60,5 +62,5 @@ class ResourceCache:
                 old.unlink()
 
     def _path(self, name: str, etag: str) -> Path:
-        # An ETag may contain any characters. A digest of the ETag is always a valid file name.
+        # Use a digest of the ETag, because an ETag may contain characters that a file name must not contain.
         return self._folder / f"{hashlib.sha256(etag.encode()).hexdigest()[:16]}-{name}"

@@ -1,4 +1,4 @@
-"""Stops the worker at startup if the settings require the sandbox and this system lacks one of its protections."""
+"""Stops the worker at startup if its settings require the sandbox, but this system lacks one of the protections."""
 
 import sys
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _LACKS = {
     "escape": "leaving its process group (killed as one), which takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
-"""For each protection: the actions that the protection denies to a child process, and the required system."""
+"""The end of the error message for each missing protection: what it denies to a child, and which system it needs."""
 
 
 def demand(protections: Mapping[str, bool]) -> None:

@@ -18,27 +18,28 @@ import structlog
 from anb_core.domain.errors import Unavailable
 
 RENDER_ALLOWANCE = 256 * 1024 * 1024
-"""Bytes that a render may write in addition to the source file: the parts of the video and the joined video."""
+"""Number of bytes of disk that a render may need for its files, in addition to the source file."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Usage(Protocol):
-    """The result of `shutil.disk_usage`, with the free space of a disk in bytes."""
+    """The result of `shutil.disk_usage`. `free` is the free space of the disk in bytes."""
 
     @property
     def free(self) -> int: ...
 
 
 def default_root() -> Path:
-    """Return this user's own folder inside TMPDIR."""
+    """Return the folder for workers of this user inside TMPDIR."""
     return Path(tempfile.gettempdir()) / f"anb-worker-{os.getuid()}"
 
 
 class ScratchDisk:
-    """Gives each attempt a folder. `limit` is the maximum size of all files under `root` in bytes. None means no limit.
+    """Gives each attempt a folder. `limit` is the maximum size of all files under `root` in bytes, or None.
 
-    Use this object as a context manager. Entering makes a folder for this process and removes leftover folders.
+    Use this object as a context manager. At the start of the block, it makes a folder for this process, and removes
+    the folders of crashed workers.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class ScratchDisk:
 
     @property
     def cache(self) -> Path:
-        """The folder that all workers of this machine share. The folder outlives this process."""
+        """The folder that all workers of this machine share. It remains after this process has ended."""
         return self._root / "cache"
 
     @property
     def own(self) -> Path:
-        """This process's folder."""
+        """The folder of this process."""
         if self._own is None:
             raise RuntimeError("use the scratch disk as a context manager: its folder exists only inside the block")
         return self._own
@@ -71,7 +72,7 @@ class ScratchDisk:
             self._remove_leftovers()
             self._own = Path(tempfile.mkdtemp(prefix="worker-", dir=self._root))
             self._alive = (self._own / "alive").open("w")
-            # The lock shows that this process is alive. The kernel releases the lock even after a crash.
+            # The lock shows that this process is alive. If the process crashes, the kernel releases the lock.
             fcntl.flock(self._alive, fcntl.LOCK_EX)
         return self
 
@@ -83,9 +84,9 @@ class ScratchDisk:
             self._alive.close()
 
     def make(self, attempt_id: str, source_size: int) -> Path:
-        """Make and return the folder of an attempt, if the disk has room for the source file and the render.
+        """Create the folder of an attempt, if the disk has room for the source file and the render. Return its path.
 
-        `source_size` is in bytes.
+        `source_size` is the size of the source file in bytes.
 
         Raises:
             Unavailable: the disk has too little room (`scratch_unavailable`).
@@ -130,9 +131,9 @@ class ScratchDisk:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Lock a file during the `with` block, so that only one process at a time makes or removes folders.
+    """Lock a file during the `with` block. Only one process at a time may create or remove folders.
 
-    Without the lock, another process could remove a new folder before the folder itself is locked.
+    Otherwise another process could remove a new folder before its file `alive` is locked.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -140,7 +141,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _used(root: Path) -> int:
-    """Return the total size of all files under a folder, in bytes. Files that are deleted meanwhile do not count."""
+    """Return the total size of all files under a folder, in bytes. Ignore files that were just deleted."""
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:

@@ -8,8 +8,8 @@ from anb_core.usecases.shutdown import Shutdown
 
 
 def stop_on_signals(shutdown: Shutdown) -> None:
-    """Install signal handlers for SIGTERM and SIGINT, which request a stop. Call this from the main thread only."""
-    # A signal handler may interrupt a thread that holds a lock, so the handler must not take a lock.
+    """Make SIGTERM and SIGINT request a shutdown. Call this function from the main thread only."""
+    # A signal handler must not take a lock, because it may interrupt a thread that holds the same lock.
     # SimpleQueue.put takes no lock.
     arrived: queue.SimpleQueue[str] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -52,7 +52,7 @@ class Clock(Protocol):
 
 
 class Store(Uploads, Reading, Commands, Leases, Outbox, Housekeeping, Feed, DeadLetters, Tokens, Clock, Protocol):
-    """All ports of the store together, for adapters and the in-memory store. A use case takes only some of the ports."""
+    """All ports of the store together, for adapters and the in-memory store. A use case takes only some of these."""
 
     def ping(self) -> None:
         """Check that the database answers.

@@ -1,12 +1,12 @@
-"""The render engine makes a finished, verified video from an uploaded file, and implements anb_core.ports.renderer.
+"""The render engine: makes a finished, verified video from an uploaded file. Implements anb_core.ports.renderer.
 
     engine = RenderEngine(cache_dir)    one engine per process; imported from anb_worker.render.engine
     engine.warm(stop)                   composes the project's own cards, unless the container image already has them
     engine.render(...)                  blocks the calling thread; the process may have other threads
 
-Uploads are opened only by child processes with few rights (see sandbox). No Python code runs between fork and exec.
-The callbacks run in the calling thread. An exception in a callback ends the render, and is raised to the caller.
-`on_step` gets the names in STEPS, in the order of STEPS.
-Several processes may share the folder `cache_dir` with the cards. Clear the folder only while no process runs.
-The package's `__init__` imports nothing, so that a child process loads only the modules that the child needs.
+Only child processes with few rights open uploads (see `sandbox`). No Python code runs between fork and exec.
+The callbacks of `render` are called in the calling thread. An exception in a callback ends the render.
+`on_step` is called with each name in STEPS, in this order.
+Several processes may share the folder `cache_dir` with the cards. Clear the folder only while no such process runs.
+This file imports nothing, so that a child process loads only the modules that it needs.
 """

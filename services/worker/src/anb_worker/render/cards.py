@@ -1,9 +1,9 @@
-"""A cache of intros, outros and watermarks that are ready to be joined to a main part.
+"""A cache of intros, outros and watermarks that a render can use without further work.
 
-Several processes may share the folder of the cache.
-Only the process with the lock makes an entry, and a rename makes the complete entry visible.
-An entry's name contains a digest of the operator's file, the code of the domain and the render engine, and
-ffmpeg's file name. A change of the operator's file, of the code or of ffmpeg's file name leads to a new entry.
+The cache is a folder, which several processes may share. Each entry is a subfolder.
+A process makes an entry under another name while it holds a lock. It then renames the complete entry.
+The name of an entry contains a digest of everything that the entry depends on: the deployment's own file, if any,
+the code of the domain and of the render engine, and the name of the ffmpeg binary.
 """
 
 import hashlib
@@ -42,15 +42,16 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""Number of versions kept of each intro, outro or watermark. A running render may still use an older version."""
+"""Maximum number of entries for the intro, and likewise for the outro, the watermark and the project's own parts.
+A running render may still use an older entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An intro or outro that can be joined to a main part without a second encoding."""
+    """An intro or outro that can be joined to a main part without another encoding."""
 
     picture: Path
-    """An MP4 file with the video stream only."""
+    """An MP4 file that has only the video stream."""
     frames: int
     """The length of the card, as a number of frames of the output."""
     sound: Path | None = None
@@ -60,10 +61,14 @@ class Card:
 
 
 class Cards:
-    """Returns cards and watermarks from `shipped` (read-only) or `folder`. Missing cards are made in `folder`.
+    """Returns cards and watermarks from the folders `shipped` (read-only) and `folder`. Makes missing ones in `folder`.
 
-    All methods raise OSError, and Transient with the code `bad_resource` if the operator's file can't be used.
-    If a stop was requested, all methods raise the error of the stop request (see `Stop`).
+    The argument `operator_file` is the deployment's own file. None means the project's own intro, outro or watermark.
+
+    Raises:
+        OSError: the disk failed or is full.
+        Transient: `bad_resource` if the deployment's own file can't be used.
+        AnbError: the error of a stop request (see `Stop`).
     """
 
     def __init__(
@@ -78,19 +83,19 @@ class Cards:
         self._digests: dict[Path, str] = {}
 
     def intro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's intro, or the project's own intro with the video's title if `operator_file` is None."""
+        """Return the intro. A render draws the video's title only over the project's own intro."""
         if operator_file is not None:
             return self._operator_card("intro", operator_file, stop)
         return Card(self.project_parts(stop) / "intro.mp4", round(CARD_SECONDS * FPS), takes_title=True)
 
     def outro(self, operator_file: Path | None, stop: Stop) -> Card:
-        """Return the operator's outro, or the project's own outro if `operator_file` is None."""
+        """Return the outro."""
         if operator_file is not None:
             return self._operator_card("outro", operator_file, stop)
         return Card(self.project_parts(stop) / "outro.mp4", round(CARD_SECONDS * FPS))
 
     def watermark(self, operator_file: Path | None, stop: Stop) -> Path:
-        """Return the PNG file of the operator's watermark, or of the project's watermark if `operator_file` is None."""
+        """Return the watermark as a PNG file."""
         if operator_file is None:
             return self.project_parts(stop) / "watermark.png"
 
@@ -102,7 +107,7 @@ class Cards:
         return self._entry(name, fit, stop) / "watermark.png"
 
     def project_parts(self, stop: Stop) -> Path:
-        """Return the folder of the project's own intro, outro and watermark. Making a new folder takes 10 seconds."""
+        """Return the folder with the project's own intro, outro and watermark. Creating it takes 10 seconds."""
         name = self._name("own")
         return self._entry(name, self._compose(stop), stop)
 
@@ -149,7 +154,11 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
-        """Run an ffmpeg command. `read` is the operator's file. Raises BadInput if the file is damaged."""
+        """Run an ffmpeg command. `read` is the deployment's own file, if the command reads it.
+
+        Raises:
+            BadInput: the file is damaged.
+        """
         finished = run(command, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
         if finished.code != 0 and (unmixed := take_two_channels(command, finished.stderr)):
             finished = run(unmixed, workdir=workdir, stop=stop, limits=self._child_limits, read=read)
@@ -157,7 +166,7 @@ class Cards:
             raise blame(finished, doing, of_upload=bool(read))
 
     def _name(self, role: str, operator_file: Path | None = None) -> str:
-        """Return an entry's name: the role, and a digest of ffmpeg's name, of the code and of `operator_file`."""
+        """Return the name of an entry: `role` and a digest. `role` is `intro`, `outro`, `watermark` or `own`."""
         digest = hashlib.sha256(self._tool.path.name.encode() + self._code)
         if operator_file is not None:
             if operator_file not in self._digests:
@@ -176,7 +185,7 @@ class Cards:
             with _locked(self._folder / "lock", stop):
                 if not entry.is_dir():
                     arriving = self._folder / "arriving"
-                    # A process that was killed while making an entry leaves the folder `arriving` behind.
+                    # The folder exists if another process was killed while it made an entry.
                     shutil.rmtree(arriving, ignore_errors=True)
                     self._make_room(name.partition("-")[0], arriving)
                     arriving.mkdir()
@@ -192,17 +201,18 @@ class Cards:
         return entry
 
     def _make_room(self, role: str, trash: Path) -> None:
-        """Remove the least recently used entries of a role, so that the role has fewer than _KEPT entries."""
+        """Remove the least recently used entries whose names begin with `role`. Keep at most _KEPT - 1 of them."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
-            # Rename the entry first, because other processes must not see an entry with missing files.
+            # Rename the entry first: other processes must not see an entry with missing files.
             shutil.rmtree(entry.rename(trash), ignore_errors=True)
 
 
 def _digest_of_code() -> bytes:
-    """Return a digest of all code that may decide what an entry looks like.
+    """Return a digest of all code on which an entry may depend.
 
-    The folders also contain other code. A needless new entry costs seconds, but a missing file would show an old look.
+    The digest also covers some other code. A needless new entry only costs seconds.
+    But if the digest did not cover some needed code, an outdated entry would be used.
     """
     digest = hashlib.sha256()
     for folder in (Path(domain.__file__).parent, Path(__file__).parent):
@@ -218,12 +228,12 @@ def _locked(path: Path, stop: Stop) -> AbstractContextManager[object]:
         stop.check()
         return False
 
-    # If the process dies, the kernel releases the lock. A soft lock, which is only a file, would remain.
+    # If the process dies, the kernel releases this lock. A soft lock is only a file, which would remain.
     return FileLock(path, poll_interval=0.1, fallback_to_soft=False).acquire(cancel_check=give_up)
 
 
 def _sync(folder: Path) -> None:
-    """Write a folder and its files to disk (fsync), so that a crash after the rename leaves no incomplete entry."""
+    """Flush a folder and its files to disk (fsync). Otherwise a crash after the rename could leave incomplete files."""
     for path in (*folder.iterdir(), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

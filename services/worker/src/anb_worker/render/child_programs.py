@@ -16,14 +16,14 @@ from anb_core.ports.stop import Stop
 from anb_worker.render.sandbox import ChildLimits, blame, run_python
 
 _LIMITS = ChildLimits(cpu_seconds=60, wall_seconds=180.0, memory_bytes=2 * 1024**3, file_bytes=0)
-"""The limits of each program. For an ordinary file, a program needs about a hundredth of this CPU time."""
+"""The limits of each program. For an ordinary file, a program uses about a hundredth of `cpu_seconds`."""
 
 
 def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path, stop: Stop) -> SourceFacts:
-    """Describe the streams of an upload, and the packets of the part that `trim` keeps. Runs the program `probe`.
+    """Run the program `probe`. It describes the streams of an upload, and the part of the upload that `trim` keeps.
 
     Raises:
-        BadInput: the error code is `too_demanding` or `corrupt`.
+        BadInput: `too_demanding` or `corrupt`, because the upload made the child process fail.
         Transient: the child process failed for another reason.
         AnbError: the error of a stop request (see `Stop`).
     """
@@ -34,7 +34,7 @@ def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path
 
 
 def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
-    """Draw a title into the PNG file `output` in `workdir`. Runs the program `drawing`.
+    """Run the program `drawing`, which draws a title into the PNG file `output` in `workdir`.
 
     Returns the picture's width and height in pixels. If no letter can be drawn, returns None and writes no file.
 
@@ -42,16 +42,16 @@ def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[
         Transient: the child process failed.
         AnbError: the error of a stop request (see `Stop`).
     """
-    # The title is passed in a file, because other users of this machine can read the command line.
+    # Pass the title in a file, because other users of this machine can read the command line.
     text = output.with_suffix(".json")
     text.write_text(json.dumps(title))
     return _draw("title", text, output, workdir, stop)
 
 
 def fit_watermark(source: Path, output: Path, *, workdir: Path, stop: Stop) -> tuple[int, int] | None:
-    """Convert an operator's watermark to the PNG file `output` in `workdir`.
+    """Run the program `drawing`, which converts the deployment's own watermark to the PNG file `output` in `workdir`.
 
-    Returns the picture's width and height in pixels. Returns None when `source` is not a PNG picture.
+    Returns the picture's width and height in pixels, or None if `source` is not a PNG picture.
     Raises the same errors as `draw_title`.
     """
     return _draw("watermark", source, output, workdir, stop)
@@ -63,18 +63,18 @@ def _draw(kind: str, source: Path, output: Path, workdir: Path, stop: Stop) -> t
     try:
         printed = _run("anb_worker.render.drawing", arguments, [source], workdir, stop, of_upload=True, limits=limits)
     except BadInput:
-        # The title or watermark crashed the drawing program. Raise no BadInput, because the video has no fault.
+        # The title or the watermark made the program crash. Raise no BadInput, because the upload is not the cause.
         return None
     return TypeAdapter(tuple[int, int] | None).validate_json(printed)
 
 
 def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: Path, stop: Stop) -> OutputFacts:
-    """Describe a finished file. Runs the program `verify`.
+    """Run the program `verify`, which describes a finished file.
 
-    `parts` has the file and the number of frames of each part of the finished file.
+    `parts` has the path and the number of frames of each part that was joined to make the finished file.
 
     Raises:
-        Transient: the child process failed, probably because the finished file is damaged. A new attempt may succeed.
+        Transient: the child process failed, probably because the finished file is damaged.
         AnbError: the error of a stop request (see `Stop`).
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
@@ -94,7 +94,7 @@ def _run(
 ) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
-        # The programs catch the library errors that a damaged file causes.
-        # Any other exception is no fault of the file, but a crash (negative exit code) may be a fault of the file.
+        # The programs catch all exceptions that a damaged file causes. So the file is not the cause of an exception.
+        # But the file may be the cause of a crash (negative exit code).
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

@@ -1,7 +1,7 @@
-"""Composes the project's own intro and outro with MoviePy, frame by frame, and draws the project's watermark.
+"""A program that makes the project's own intro and outro with MoviePy, and draws the project's own watermark.
 
 `python -m anb_worker.render.composing FOLDER` takes about 10 seconds of CPU time.
-The module `cards` runs this program once, in a child process, and stores the files for all renders.
+The module `cards` runs this program in a child process, and keeps the files in its cache.
 """
 
 import sys
@@ -20,11 +20,11 @@ _Pixels = npt.NDArray[np.uint8]
 
 _NAVY, _GLOW = np.array([11, 16, 32]), np.array([37, 51, 98])
 _DRIFT = 240
-"""The light in the background moves by this many pixels during a card."""
+"""The light in the background moves this many pixels to the right during a card."""
 
 
 def compose(folder: Path) -> None:
-    """Write `intro.mov` and `outro.mov`, encoded without loss and without sound, and `watermark.png`."""
+    """Write `intro.mov`, `outro.mov` and `watermark.png` into a folder. The videos are lossless and have no sound."""
     draw_watermark().save(folder / "watermark.png")
     _write(_intro(), folder / "intro.mov")
     _write(_outro(), folder / "outro.mov")
@@ -58,20 +58,20 @@ def _card(*layers: VideoClip) -> VideoClip:
         frame: _Pixels = light[:, shift : shift + WIDTH]
         return frame
 
-    # A background color makes the clip opaque, which saves a third of the CPU time.
+    # With a background color the clip is opaque. This saves a third of the CPU time.
     parts = [VideoClip(background, duration=CARD_SECONDS), *layers]
     card = CompositeVideoClip(parts, size=(WIDTH, HEIGHT), bg_color=(0, 0, 0))
-    # The card does not fade in, because a player shows the first frame before the video is started.
+    # The card does not fade in. A player shows the first frame until a person starts the video.
     return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
 
 
 def _light() -> _Pixels:
-    """Draw a navy background with a faint light. The background is _DRIFT pixels wider than a frame."""
+    """Draw the background: navy with a faint light. It is _DRIFT pixels wider than a frame."""
     x, y = np.meshgrid(np.linspace(0, 1, WIDTH + _DRIFT), np.linspace(0, 1, HEIGHT))
     distance = ((x - 0.5) / 0.55) ** 2 + ((y - 0.35) / 0.8) ** 2
     light = _NAVY + (_GLOW - _NAVY) * np.exp(-2.2 * distance)[..., None]
-    # Dither the background. Without dithering, the rounded colors would be visible as rings.
-    # The fixed seed makes all runs draw the same background.
+    # Without dithering, the rounded colors would be visible as rings.
+    # With a fixed seed, every run draws the same background.
     dithered: _Pixels = (light + np.random.default_rng(seed=1).random(light.shape)).astype(np.uint8)
     return dithered
 
@@ -100,7 +100,7 @@ def _unfolding(bar: Image.Image, top: int, *, begin: float) -> VideoClip:
 
 
 def _eased(share: float) -> float:
-    """Map time (0 to 1) to the progress of a movement (0 to 1), which is fast first and then slows down (ease out)."""
+    """Map a time (0 to 1) to the progress of a movement (0 to 1). The movement slows down at its end (ease out)."""
     return 1 - (1 - min(1.0, max(0.0, share))) ** 3
 
 

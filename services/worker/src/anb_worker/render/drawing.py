@@ -1,13 +1,13 @@
-"""Draws the project's logo, the watermark, and titles in any script that an installed font supports.
+"""Draws the project's logo, watermarks, and titles in any script for which a font is installed.
 
 The package font-manrope has a font for Latin with accents, Greek and Cyrillic.
-A title in another script can be drawn only when the system has a font for that script.
+A title in another script can be drawn only if the system has a font for this script.
 
-The module `child_programs` runs this module as a program, which writes the PNG file PICTURE.
-The program prints the picture's width and height as JSON, or null if no picture can be drawn:
+The module `child_programs` runs this module as a program. It writes a PNG file, PICTURE, and prints the width and
+height of the picture as JSON. If no picture can be drawn, it writes no file and prints null.
 
     python -m anb_worker.render.drawing title TEXT PICTURE        draws the title in the file TEXT (JSON)
-    python -m anb_worker.render.drawing watermark SOURCE PICTURE  converts an operator's watermark, scaling it if needed
+    python -m anb_worker.render.drawing watermark SOURCE PICTURE  converts SOURCE, the deployment's own watermark
 """
 
 import json
@@ -32,30 +32,30 @@ from anb_worker.render.layout import (
 
 WHITE = (244, 246, 250)
 ACCENT = (255, 176, 59), (255, 94, 98)
-"""The first and the last color of the accent gradient (RGB)."""
+"""The two colors (RGB) between which the gradient of the logo and of bars runs."""
 
 _OVERSAMPLE = 4
-"""Shapes are drawn larger by this factor and then scaled down, because Pillow draws shapes without antialiasing."""
+"""Shapes are drawn larger by this factor and then scaled down, because Pillow does not antialias shapes."""
 
 _TITLE_CHARACTERS = 200
-"""Maximum number of characters of a title. Two lines have no room for more characters, in any script."""
+"""Only this many characters of a title are drawn. In no script do more characters fit into two lines."""
 
 _ELLIPSIS = "..."
-"""The ellipsis is three dots, because a font may have no ellipsis character."""
+"""The end of a shortened title. It is three dots, because a font may have no ellipsis character."""
 
 _JOINERS = "\u200c\u200d"
-"""The zero-width joiner and non-joiner: invisible characters, but some scripts are unreadable without them."""
+"""The zero-width non-joiner and joiner. They are invisible, but some scripts are unreadable without them."""
 
 _RIGHT_TO_LEFT = ("R", "AL")
 """Unicode's bidirectional classes of the letters that are written from right to left."""
 
 _UNKNOWN = "\U0010fffe"
-"""A character without a glyph in any font."""
+"""A character for which no font has a glyph."""
 
 FONT_FOLDERS = tuple(
     map(Path, ("/usr/share/fonts", "/usr/local/share/fonts", "/Library/Fonts", "/System/Library/Fonts"))
 )
-# Names of the system's fonts, in the order of preference. The font files may be in any subfolder of FONT_FOLDERS.
+# Files of the system's fonts, in order of preference. Each may be in any subfolder of FONT_FOLDERS.
 _FONT_FILES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -69,7 +69,7 @@ _FONT_FILES = (
 
 
 def draw_mark(size: int) -> Image.Image:
-    """Draw the project's logo, `size` pixels square: a rounded square with a transparent play sign."""
+    """Draw the project's logo: a rounded square with a transparent play sign. It is `size` pixels wide and high."""
     large = size * _OVERSAMPLE
     shape = Image.new("L", (large, large), 0)
     draw = ImageDraw.Draw(shape)
@@ -83,7 +83,7 @@ def draw_mark(size: int) -> Image.Image:
 
 
 def draw_bar(width: int, height: int) -> Image.Image:
-    """Draw a rounded bar with the accent gradient. Width and height are in pixels."""
+    """Draw a rounded bar with the gradient. Width and height are in pixels."""
     shape = Image.new("L", (width * _OVERSAMPLE, height * _OVERSAMPLE), 0)
     box = (0, 0, shape.width - 1, shape.height - 1)
     ImageDraw.Draw(shape).rounded_rectangle(box, radius=shape.height / 2, fill=255)
@@ -95,7 +95,7 @@ def draw_bar(width: int, height: int) -> Image.Image:
 def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Image.Image:
     """Draw one line of white text. The picture is cropped to the letters.
 
-    `size` and the additional `spacing` between letters are in pixels. `weight` is the name of a weight of Manrope.
+    `size` and the additional `spacing` between letters are in pixels. `weight` is a weight of Manrope, such as `Bold`.
     """
     font = own_font(weight, size)
     widths = [font.getlength(letter) + spacing for letter in text]
@@ -109,7 +109,7 @@ def draw_words(text: str, size: int, weight: str, *, spacing: float = 0.0) -> Im
 
 
 def draw_watermark() -> Image.Image:
-    """Draw the project's watermark: the logo and the name, half transparent, with a soft shadow."""
+    """Draw the project's own watermark: the logo and the name, partly transparent, with a soft shadow."""
     mark, name = draw_mark(WATERMARK_HEIGHT), draw_words("ANB", 30, "Bold", spacing=1.0)
     margin, gap = 10, 12
     size = (mark.width + gap + name.width + 2 * margin, mark.height + 2 * margin)
@@ -126,7 +126,7 @@ def draw_watermark() -> Image.Image:
 def draw_title(title: str) -> Image.Image | None:
     """Draw a white title in one or two centered lines. The picture is cropped to the letters.
 
-    Characters without a glyph are left out. Returns None if no character can be drawn.
+    Characters that the font can't draw are left out. Returns None if no character can be drawn.
     """
     font, text = _font_for(_printable(title))
     lines = wrapped(text, font)
@@ -140,7 +140,7 @@ def draw_title(title: str) -> Image.Image | None:
 
 
 def _printable(title: str) -> str:
-    """Return a title as one line in composed form (NFC), without control characters except those in _JOINERS."""
+    """Return a title as one line in composed form (NFC). Remove control characters, but keep _JOINERS."""
     kept = (
         letter
         for letter in unicodedata.normalize("NFC", title)[:_TITLE_CHARACTERS]
@@ -152,7 +152,7 @@ def _printable(title: str) -> str:
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     """Return a font for a text, and the text without the letters that this font can't draw.
 
-    The font is the first font that can draw all letters, or else the font that can draw the most letters.
+    The first font that can draw all letters is chosen. Without such a font, it is the font that can draw the most.
     """
     choice: tuple[FreeTypeFont, str] | None = None
     for font in fonts():
@@ -168,21 +168,21 @@ def _font_for(text: str) -> tuple[FreeTypeFont, str]:
 def drawable(text: str, font: FreeTypeFont) -> str:
     """Return a text without the letters that a font can't draw.
 
-    If a letter is left out, its combining marks and joiners are left out too. Several spaces in a row become one space.
+    The combining marks and joiners after such a letter are removed, too. Several spaces in a row become one space.
     """
     supported, shapes = supported_letters(font, text), font.layout_engine == Layout.RAQM
     kept, base_kept = "", False
     for letter in text:
         category = unicodedata.category(letter)[0]
         if letter in _JOINERS:
-            # Keep a joiner only after a letter, and only if Raqm draws the text, because only Raqm applies joiners.
+            # Keep a joiner only after a letter, and only if Pillow uses Raqm, because only Raqm applies joiners.
             fits = shapes and base_kept and unicodedata.category(kept[-1])[0] in "LM"
         elif category == "M":
             fits = base_kept and letter in supported
         elif letter.isspace():
             fits, base_kept = True, False
         else:
-            # Without Raqm, Pillow would draw right-to-left letters in the wrong order.
+            # Without Raqm, Pillow draws right-to-left letters in the wrong order.
             in_order = shapes or unicodedata.bidirectional(letter) not in _RIGHT_TO_LEFT
             fits = base_kept = letter in supported and in_order
         kept += letter if fits else ""
@@ -199,13 +199,13 @@ def fonts() -> Iterator[FreeTypeFont]:
 
 
 def own_font(weight: str, size: int) -> FreeTypeFont:
-    """Load the font Manrope in a weight such as `Bold`. `size` is in pixels."""
+    """Load the project's font, Manrope. `weight` is a weight such as `Bold`, and `size` is in pixels."""
     return ImageFont.truetype(str(resources.files("font_manrope") / "files" / f"Manrope-{weight}.ttf"), size)
 
 
 def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
-    """Return the letters of a text for which the font has a visible glyph, except the glyph for unknown letters."""
-    # Use the basic layout, because Raqm draws a dotted circle under a single accent.
+    """Return the letters of a text that the font can draw. Its glyph for unknown letters does not count."""
+    # Use the basic layout, because Raqm adds a dotted circle to an accent without a letter.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
     unknown = plain.getmask(_UNKNOWN)
     shapes = {letter: plain.getmask(letter) for letter in set(text)}
@@ -217,7 +217,7 @@ def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """Split a text into at most TITLE_LINES lines, between words if possible. A longer text ends in an ellipsis."""
+    """Split a text into at most TITLE_LINES lines, between words if possible. A text that is too long is shortened."""
     lines: list[str] = []
     rest = text.strip()
     while rest and len(lines) < TITLE_LINES:
@@ -235,7 +235,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """Return the longest prefix of a text that fits into a line, at least one letter."""
+    """Return the longest beginning of a text that fits into a line. It has at least one letter."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -247,7 +247,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _white(ink: Image.Image) -> Image.Image | None:
-    """Return a white picture with the alpha channel `ink`, cropped to its visible pixels. None if all are invisible."""
+    """Return a white picture with the alpha channel `ink`, cropped to its visible pixels. None if it has none."""
     box = ink.getbbox()
     if box is None:
         return None
@@ -257,14 +257,14 @@ def _white(ink: Image.Image) -> Image.Image | None:
 
 
 def _gradient(size: tuple[int, int]) -> Image.Image:
-    """Draw the accent gradient from the upper left to the lower right. `size` is width and height in pixels."""
+    """Draw the gradient from the upper left to the lower right corner. `size` is the width and height in pixels."""
     across, down = Image.linear_gradient("L").rotate(90).resize(size), Image.linear_gradient("L").resize(size)
     first, second = (Image.new("RGBA", size, color) for color in ACCENT)
     return Image.composite(second, first, Image.blend(across, down, 0.5))
 
 
 def fit_watermark(source: Path) -> Image.Image | None:
-    """Return an operator's watermark, scaled down to WATERMARK_BOX if larger. None if `source` is not a PNG picture."""
+    """Return the deployment's own watermark, scaled down to fit into WATERMARK_BOX. None if it is no PNG picture."""
     try:
         with Image.open(source, formats=["PNG"]) as picture:
             fitted: Image.Image = picture.convert("RGBA")

@@ -1,12 +1,12 @@
-"""Drops rights of this process, and then runs a command (by exec) or a Python module in this process.
+"""A program that gives up rights, and then runs a command (by exec) or a Python module in the same process.
 
     python -I -S drop_rights.py RIGHTS COMMAND...
     python -I drop_rights.py RIGHTS MODULE ARGUMENTS...
 
-The module `sandbox` starts this file in a new interpreter, and passes RIGHTS as JSON.
-The file imports only the standard library, so that the interpreter starts within 20 ms.
-Limits are set after exec, because Python code between fork and exec is unsafe in a process with threads.
-On systems other than Linux only the limits of setrlimit are set.
+The module `sandbox` starts this program, and passes RIGHTS as JSON.
+The program imports only the standard library, so that it starts within 20 ms.
+It is needed because the worker has threads. In such a process it is unsafe to set limits between fork and exec.
+On systems other than Linux, only the limits of setrlimit are set.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# For each machine name of uname: the audit number of the architecture,
+# For each architecture, by its name in uname: the audit number of the architecture,
 # the numbers of the system calls that can make a socket (socket and io_uring_setup),
 # and the numbers of the system calls that leave the process group (setsid and setpgid).
-# Other machines get no filter, because system calls have other numbers on other machines.
+# Other architectures have other numbers. On them no filter is installed.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
     "aarch64": (0xC00000B7, (198, 425), (157, 154)),
 }
 
-# The system calls of Landlock, with the same numbers on every machine.
+# The system calls of Landlock. They have the same numbers on every architecture.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 _FILE_READ = 1 << 0 | 1 << 2  # execute and read files
 _FILE_WRITE = 1 << 1 | 1 << 14  # write and truncate files
@@ -47,22 +47,22 @@ _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 
 
 
 def main() -> None:
-    """Give up rights, then run the command by exec. Return without exec if the argument names a Python module.
+    """Give up rights, and then run COMMAND by exec. If the arguments are a module and its arguments, return instead.
 
-    The fields of RIGHTS: `limits` has the limits for setrlimit, and `parent` is the process id of the worker.
+    RIGHTS has four fields. `limits` has the limits for setrlimit. `parent` is the process id of the worker.
     `read` and `write` are the paths that this process may read and write.
     """
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     for name, value in wanted["limits"].items():
-        # Ignore a limit that the system does not support, or that is above the system's own limit.
+        # Skip a limit that the system does not support, or that is higher than the limit that already applies.
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
-    # Python ignores SIGPIPE and SIGXFSZ, and a program after exec would ignore SIGPIPE and SIGXFSZ too.
-    # Reset both signals, so that a child ends when it writes to a closed pipe or beyond the file size limit.
+    # Python ignores SIGPIPE and SIGXFSZ, and exec would pass this on to the command.
+    # Reset both: a child must end when it writes to a closed pipe, or more than the file size limit.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):
-        os.nice(5)  # the worker's threads, such as the heartbeat, have a higher priority
+        os.nice(5)  # lower the priority, so that the worker's threads, such as the heartbeat, run first
     if sys.platform == "linux":
         _drop_rights(wanted)
     if os.path.isabs(command[0]):  # noqa: PTH117 - pathlib would make the start slower
@@ -71,14 +71,14 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # Make the kernel kill this process when the worker dies. Then check whether the worker has already died.
+    # Make the kernel kill this process when the worker dies. The worker may have died before, so check its id.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
         score.write("1000")  # if memory runs out, the kernel kills this process instead of the worker
-    # Do not let other processes read the memory of this process.
-    # An exec ends this protection, unless the command's file is executable but not readable.
+    # Other processes must not read the memory of this process.
+    # This protection lasts while Python runs. An exec ends it.
     _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
     _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     forbid_other_files(libc, wanted["read"], wanted["write"])
@@ -86,13 +86,13 @@ def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
 
 
 def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
-    """Deny access to all files and directories except the named ones with Landlock (Linux 5.13 or newer).
+    """Deny access to all files and directories except `read` and `write`, with Landlock (Linux 5.13 or newer).
 
-    Landlock also denies access to the files in /proc with the worker's environment and memory.
+    This also denies access to the worker's environment and memory in /proc.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
-        return  # the kernel has no Landlock, which the worker logged at startup
+        return  # this kernel has no Landlock; the worker has logged a warning at startup
     handled = (1 << (13 if version < 2 else 14 if version < 3 else 15)) - 1  # noqa: PLR2004 - versions of the kernel's interface
     sockets = 3 if version >= 4 else 0  # noqa: PLR2004
     scopes = 3 if version >= 6 else 0  # noqa: PLR2004 - scopes for signals and abstract sockets
@@ -111,22 +111,22 @@ def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> 
 
 
 def filter_calls(libc: ctypes.CDLL) -> None:
-    """Install a seccomp filter for system calls. No privilege is needed.
+    """Install a seccomp filter for system calls. This needs no privilege.
 
-    The filter forbids sockets, so that even a decoder that runs an attacker's code has no network.
-    A process can't leave the process group, so that killing the group kills all processes.
+    The filter forbids sockets. Even if an attacker's upload takes over a decoder, the decoder has no network.
+    The filter keeps all processes in the process group. They are all killed when the group is killed.
     """
     if os.uname().machine not in _CALLS:
         return
     audit, sockets, group_changes = _CALLS[os.uname().machine]
     load, equal, at_least, decide = 0x20, 0x15, 0x35, 0x06
-    # With `refuse`, the call fails with EPERM. With `pretend`, the call reports success but does nothing.
-    # A program that tries to become a daemon continues, but stays in the process group and is killed with the group.
+    # With `refuse`, the system call fails with EPERM. With `pretend`, it reports success but does nothing.
+    # A program that calls setsid to become a daemon gets no error, but stays in the process group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
         (load, 0, 0, 4),  # load the architecture of the system call
         (equal, 1, 0, audit),
-        (decide, 0, 0, kill),  # kill a process that makes a system call of another architecture, such as 32-bit
+        (decide, 0, 0, kill),  # kill a process that makes a system call of another architecture, such as a 32-bit one
         (load, 0, 0, 0),  # load the number of the system call
         (at_least, 0, 1, 0x40000000),
         (decide, 0, 0, kill),  # kill a process that makes a system call of the x32 variant of x86_64
@@ -141,17 +141,17 @@ def filter_calls(libc: ctypes.CDLL) -> None:
 
 
 def _require(result: int, right: str) -> None:
-    """Exit if a system call failed to take away a right, because the command must not run with the right."""
+    """Exit if the system call that takes away `right` failed. The command must not run with this right."""
     if result < 0:
         sys.exit(f"this child could not be denied {right}: {os.strerror(ctypes.get_errno())}")
 
 
 def protections() -> dict[str, bool]:
-    """Return for each protection whether this system has the protection. A current Linux has all protections.
+    """Return for each protection whether this system has it. A current Linux has all of them.
 
-    `files`: a child can't open files that were not named. `network`: a child can't make sockets.
-    `escape`: a child can't leave its process group, so that killing the group kills all processes.
-    `survival`: a child is killed if the worker dies.
+    `files`: a child can open only the files that the caller lists. `network`: a child can't make sockets.
+    `escape`: a child can't leave its process group, so it is killed together with the group.
+    `survival`: a child is killed when the worker dies.
     """
     if sys.platform != "linux":
         return dict.fromkeys(("files", "network", "escape", "survival"), False)
@@ -167,7 +167,7 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # main() returns only if the argument names a module. runpy is imported late, because only modules need runpy.
+    # main() has returned, so the arguments are a module and its arguments. A command does not need runpy.
     import runpy
 
     sys.argv[:2] = []

@@ -1,6 +1,7 @@
-"""The render engine: runs the steps of a render in order, from the uploaded file to the verified result.
+"""The render engine: runs the steps of a render, from the uploaded file to the verified result.
 
-The build of the container image runs `python -m anb_worker.render.engine`, which composes the cards into SHIPPED.
+`python -m anb_worker.render.engine` composes the project's own cards in the folder SHIPPED. The build of the
+container image runs this program.
 """
 
 import hashlib
@@ -35,20 +36,21 @@ from anb_worker.render.sandbox import ChildLimits, blame, run
 _log = structlog.get_logger(__name__)
 
 SHIPPED = Path(sys.prefix) / "share" / "anb-video" / "cards"
-"""The folder for cards of the project that were composed when the worker was installed. The folder may be missing."""
+"""The folder for the project's own cards that were composed when the worker was installed. It may be missing."""
 
 _MAX_ALLOC_BYTES = 512 * 1024**2
 """The largest block of memory that ffmpeg may allocate, in bytes."""
 _MOST_THREADS = 8
-"""Maximum number of threads. Additional threads use more memory and do not make encoding at 720p faster."""
+"""Maximum number of threads. More threads would use more memory, but not encode 720p faster."""
 
 
 class RenderEngine:
     """Makes finished videos with ffmpeg. Implements anb_core.ports.renderer.Renderer.
 
-    `cache_dir` is the folder of the card cache. `shipped` is a read-only folder with cards, and may be missing.
-    `ffmpeg` is the path of the ffmpeg binary. Default: the binary of the package imageio-ffmpeg.
-    `threads` is the number of threads. Default: the number of processors, but at most 8.
+    `cache_dir` is the folder for the cache of cards. `shipped` is a read-only folder with the project's own cards. It
+    may be missing.
+    `ffmpeg` is the path of the ffmpeg binary. The default is the binary of the package imageio-ffmpeg.
+    `threads` is the number of threads. The default is the number of processors, but at most 8.
     """
 
     def __init__(
@@ -72,9 +74,9 @@ class RenderEngine:
         self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
-        """Compose the project's own cards if the cards do not exist yet, so that no job waits 10 seconds for the cards.
+        """Compose the project's own cards, unless they exist. Otherwise the first job would wait 10 seconds for them.
 
-        Logs a warning if this system lacks protections of the sandbox.
+        Logs a warning if this system lacks a protection of the sandbox.
 
         Raises:
             Transient: the cards can't be composed.
@@ -126,7 +128,7 @@ class RenderEngine:
 
 @dataclass(slots=True, kw_only=True)
 class _Render:
-    """The state of one render. Each step is a method that uses the fields and files of earlier steps."""
+    """The state of one render. Each step is a method, which uses the fields and files that earlier steps have set."""
 
     tool: Tool
     input_limits: InputLimits
@@ -143,9 +145,9 @@ class _Render:
     outro: Card = field(init=False)
 
     def probe(self, _report: Callable[[float], None]) -> None:
-        """Probe the upload, choose the cards, and plan the render. Most unusable uploads are rejected in this step."""
+        """Probe the upload, get the cards, and plan the render. This step rejects most unusable uploads."""
         facts = probe_upload(self.source, self.edit.trim, self.input_limits, workdir=self.workdir, stop=self.stop)
-        # Plan without cards first, to reject bad input before a card has to be made.
+        # First plan without cards, to reject an unusable upload before a card has to be made.
         plan_render(facts, self.edit, self.input_limits, intro_frames=0, outro_frames=0)
         if self.edit.intro.enabled:
             self.intro = self.cards.intro(self.resources.intro, self.stop)
@@ -179,7 +181,7 @@ class _Render:
         check_pictures(self.plan, ffmpeg_commands.parse_moments(decoded.read_text()))
 
     def audio(self, _report: Callable[[float], None]) -> None:
-        """Encode the sound of the finished video from the sound of the main part and of the cards."""
+        """Decode the sound of the main part, and encode the sound of the finished video."""
         main = None
         if self.plan.audio_index is not None:
             main, decoded = self._file("main.nut"), self._file("heard.txt")
@@ -195,7 +197,7 @@ class _Render:
         self._run(command, "making the sound", [Path(sound.file) for sound in sounds if sound.file is not None])
 
     def lay_title(self, _report: Callable[[float], None]) -> None:
-        """Draw the title over the project's own intro. An operator's intro is copied without a title."""
+        """Draw the title over the project's own intro. The deployment's own intro is copied and gets no title."""
         if not self.plan.intro_frames:
             return
         picture = self._file("title.png")
@@ -216,7 +218,7 @@ class _Render:
         self._run(command, "laying the title over the intro", [self.intro.picture])
 
     def join(self, _report: Callable[[float], None]) -> None:
-        """Join intro, main part and outro without another encoding, and add the sound."""
+        """Join the pictures of the parts without another encoding, and add the sound."""
         listing = self._file("parts.txt")
         if self.plan.outro_frames:
             shutil.copyfile(self.outro.picture, self._file("outro.mp4"))
@@ -225,14 +227,14 @@ class _Render:
         self._run(command, "joining the parts")
 
     def verify(self, _report: Callable[[float], None]) -> None:
-        """Compare the output with the plan, because ffmpeg may exit with code 0 although the output is wrong."""
+        """Check the finished file. ffmpeg may exit with code 0 even if its output is wrong."""
         facts = examine_output(self._file("output.mp4"), self._parts(), workdir=self.workdir, stop=self.stop)
         flaws = find_flaws(facts, frames=self.plan.frames)
         if flaws:
             raise Transient("verification_failed", f"The output is not what was planned: {'; '.join(flaws)}.")
 
     def rendered(self) -> Rendered:
-        """Return the facts about the finished file."""
+        """Return the finished file with its size, checksum and duration."""
         path = self._file("output.mp4")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -241,7 +243,7 @@ class _Render:
         return Rendered(path, size, digest, width=WIDTH, height=HEIGHT, duration=plan.duration, frames=plan.frames)
 
     def _parts(self) -> list[tuple[Path, int]]:
-        """Return the file and the number of frames of each part of the output, in order."""
+        """Return the path and the number of frames of each part of the finished file, in order."""
         frames = {"intro": self.plan.intro_frames, "main": self.plan.main_frames, "outro": self.plan.outro_frames}
         return [(self._file(f"{name}.mp4"), count) for name, count in frames.items() if count]
 
@@ -265,7 +267,8 @@ class _Render:
             raise blame(finished, doing, of_upload=of_upload)
 
 
-# For each step: the name, the progress at the start and at the end (from measured durations), and the method.
+# Each step has a name, the progress of the render at its start and at its end, and a method.
+# The numbers come from measured durations.
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),
@@ -280,7 +283,7 @@ STEPS = tuple(name for name, *_ in _TABLE)
 
 
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
-    """Return a callback that maps the progress of a step (0 to 1) to the progress of the render (`begin` to `end`)."""
+    """Return a callback for the progress of a step. It maps 0 to 1 to `begin` to `end`, the progress of the render."""
     return lambda share: on_progress(begin + share * (end - begin))
 
 

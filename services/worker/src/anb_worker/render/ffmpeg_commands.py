@@ -1,8 +1,8 @@
 """Builds the ffmpeg commands of a render. These functions run no command and open no file.
 
-Each part of a video is encoded separately, and the parts are joined without another encoding.
-Joining is possible because all parts have the same headers, time base, size and frame rate.
-The headers are the same because `_encode` passes the same options for all parts, such as stitchable=1.
+The intro, the main part and the outro are encoded separately, and then joined without another encoding.
+This is possible because all parts have the same codec headers, time base, size and frame rate.
+`_encode` makes the codec headers equal: it passes the same options for all parts, such as stitchable=1.
 """
 
 import re
@@ -22,26 +22,26 @@ CLOCK = 15360
 """The time base of the output's video stream, in ticks per second. One frame has 512 ticks."""
 
 _TICKS_A_TURN = 2**33
-"""The clock of MPEG-TS begins at 0 again after this many ticks."""
+"""The timestamps of MPEG-TS wrap around to 0 after this many ticks."""
 
 MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
-"""The option crf of x264 (a lower value means better quality) for three kinds of files.
-MASTER_QUALITY is for a card that is encoded a second time, and _QUALITY is for main parts.
-CARD_QUALITY is for other cards. Cards have soft gradients, in which strong compression would be visible.
+"""The option crf of x264 for three kinds of files. A lower value means better quality.
+MASTER_QUALITY is for a card that will be encoded again with a title. _QUALITY is for main parts.
+CARD_QUALITY is for all other cards. Their soft gradients need a better quality than ordinary video.
 """
 
 _UNNOTICED_SECONDS = 0.03
-"""Maximum error of sound timestamps that is not corrected, in seconds. People do not notice an error below 40 ms."""
+"""Errors of sound timestamps up to this many seconds are not corrected. People notice only errors above 40 ms."""
 
 _COLOR = "colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-# Without tone mapping, the colors of an HDR clip would be pale. 203 nits is the reference white of HDR.
+# Tone mapping prevents pale colors of HDR videos. 203 nits is the brightness of white in HDR (ITU-R BT.2408).
 _TONE_MAPPING = (
     "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:desat=0,"
     "zscale=transfer=bt709:matrix=bt709:range=tv"
 )
 _SOUND_FORMAT = f"aformat=sample_fmts=fltp:sample_rates={SAMPLE_RATE}:channel_layouts=stereo"
 _CAN_NOT_MIX = re.compile(r"Input channel layout '(?P<layout>[^']*)' is not supported|Rematrix is needed between ")
-# Remove metadata, because metadata may contain the place of a recording or the name of a person.
+# Remove metadata, because they may contain the place of a recording or the name of a person.
 _NO_METADATA = ("-map_metadata", "-1", "-map_chapters", "-1")
 
 
@@ -55,7 +55,7 @@ class Tool:
     max_alloc: int
     """The largest block of memory that ffmpeg may allocate, in bytes."""
     threads: int
-    """The number of threads of each codec."""
+    """Number of threads that ffmpeg uses for each decoder, encoder and filter graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +71,27 @@ class Sound:
 def picture_command(
     tool: Tool, plan: RenderPlan, source: PurePath, *, watermark: PurePath | None, output: PurePath, decoded: PurePath
 ) -> list[str]:
-    """Build the command that renders the picture of the main part: exactly `main_frames` frames.
+    """Build the command that renders the picture of the main part, with exactly `plan.main_frames` frames.
 
-    The command also writes the time of each decoded frame to the file `decoded`. See `parse_moments`.
+    The command also writes the time of each decoded frame to the file `decoded`, which `parse_moments` reads.
     """
     seconds = plan.main_frames / FPS
-    # settb sets a finer time base, because a file's time base with one tick per frame would round timestamps.
-    # max() changes the time of a frame before the cut to 15 ms, which is rounded to frame 0.
-    # With the time 0 instead of 15 ms, ffmpeg would drop a frame that ends before the cut.
+    # settb sets a fine time base. A file's own time base may have only one tick per frame, which would round times.
+    # The part may begin between two frames. Then the frame before the cut must be shown as the first output frame.
+    # max() gives this frame the time 15 ms. It is less than half a frame, so it is rounded to output frame 0.
+    # With the time 0, ffmpeg would drop this frame if its duration ended before the cut.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
         f"tpad=stop=-1:stop_mode=clone,trim=end_frame={plan.main_frames}"
     )
     if watermark is not None:
-        # format=yuv420: an overlay in RGB would take three to four times as much CPU time.
+        # Use format=yuv420, because an overlay in RGB takes three to four times as much CPU time.
         graph += f"[main];[main][1:v]overlay=W-w-{WATERMARK_MARGIN}:H-h-{WATERMARK_MARGIN}:format=yuv420"
     graph += f",setparams={_COLOR}[v]"
     return [
         *_ffmpeg(tool),
-        # Do not rebuild the filter graph when the picture size changes: the graph scales each frame separately.
+        # The filter graph needs no rebuild when the size of the frames changes: it scales each frame separately.
         *("-reinit_filter", "0"),
         *_upload_input(tool, plan, plan.video_index, plan.video_reading, source),
         *(_trusted_input("png_pipe", watermark) if watermark is not None else ()),
@@ -104,10 +105,11 @@ def picture_command(
 def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: PurePath, decoded: PurePath) -> list[str]:
     """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
-    The timestamps count from the start of the main part.
-    The command also writes the time and the number of samples of each decoded frame to `decoded`. See `parse_spans`.
-    Sound has a separate command, because ffmpeg rebuilds the filter graph when the channels of a stream change.
-    After a rebuild, the filters of the graph count time from 0 again.
+    The timestamps in the NUT file begin with 0 at the start of the main part.
+    The command also writes the time and the number of samples of each decoded frame to the file `decoded`, which
+    `parse_spans` reads.
+    Decoding and encoding sound are separate commands. ffmpeg rebuilds the filter graph when the number of channels
+    changes in mid-file, and a rebuilt graph counts time from 0 again.
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
@@ -121,11 +123,11 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 
 
 def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
-    """Change an `extract_command` that failed because ffmpeg can't mix the channels: use two channels without mixing.
+    """Change an `extract_command` that failed because ffmpeg can't mix the channels of the sound to stereo.
 
+    The new command takes two channels without mixing. ffmpeg can't mix dual mono, discrete channels or Ambisonics.
+    Ambisonics has the sound from all directions in its first channel, which becomes both output channels.
     Returns None if `stderr` shows that the command failed for another reason.
-    ffmpeg can't mix dual mono, discrete channels or Ambisonics.
-    For Ambisonics, both output channels get the first channel, which has the sound from all directions.
     """
     message = _CAN_NOT_MIX.search(stderr)
     if message is None or "-af" not in command:
@@ -147,10 +149,10 @@ def parse_spans(notes: str) -> list[tuple[float, float]]:
 
 
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
-    """Build the command that encodes the sound of the finished video. The sound of each part is as long as its frames.
+    """Build the command that encodes the sound of the finished video. Each part's sound gets the length of its picture.
 
-    The sound is encoded in one run, and not joined from encoded parts.
-    An encoded part has a whole number of AAC frames, so that joined parts would be too long or too short.
+    The sound of all parts is encoded together. The parts can't be encoded separately and then joined:
+    each would be rounded to a whole number of AAC packets, and so be too long or too short.
     """
     inputs: list[str] = []
     chains: list[str] = []
@@ -159,7 +161,7 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
         if sound.file is None:
             chain = f"anullsrc=r={SAMPLE_RATE}:cl=stereo"
         else:
-            # async fills gaps longer than _UNNOTICED_SECONDS with silence. first_pts=0 adds silence before late sound.
+            # async fills gaps above _UNNOTICED_SECONDS with silence. first_pts=0 adds silence before a late start.
             chain = f"[{files}:a]aresample={SAMPLE_RATE}:async=1:first_pts=0:min_hard_comp={_UNNOTICED_SECONDS}"
             inputs += _trusted_input("nut", sound.file)
             files += 1
@@ -168,16 +170,16 @@ def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list
     joined = "".join(f"[s{number}]" for number in range(len(chains)))
     graph = ";".join([*chains, f"{joined}concat=n={len(chains)}:v=0:a=1[a]"])
     encode = ("-c:a", "aac", "-b:a", "160k", *_NO_METADATA, "-f", "mp4")
-    # Without -copyts, ffmpeg would move sound that begins late to the time 0.
+    # Without -copyts, ffmpeg would move sound that begins late to the beginning.
     return [*_ffmpeg(tool), "-copyts", *inputs, "-filter_complex", graph, "-map", "[a]", *encode, _url(output)]
 
 
 def title_command(
     tool: Tool, intro: PurePath, frames: int, *, title: PurePath, top_left: tuple[int, int], output: PurePath
 ) -> list[str]:
-    """Build the command that draws a title (a transparent PNG) over the project's intro.
+    """Build the command that draws the picture `title`, a transparent PNG, over the project's own intro.
 
-    The title fades in, and fades out together with the intro. `top_left` is the position of the title in pixels.
+    The title fades in. At the end it fades out together with the intro. `top_left` is its position in pixels.
     """
     dark = frames / FPS - FADE_OUT_SECONDS
     graph = (
@@ -194,7 +196,7 @@ def title_command(
 
 
 def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output: PurePath) -> list[str]:
-    """Build the command that encodes a composed card with the headers for joining. `quality` is x264's crf."""
+    """Build the command that encodes a composed card so that it can be joined. `quality` is x264's crf."""
     graph = f"[0:v]fps={FPS},{_fit(ColorPlan())},trim=end_frame={frames},setparams={_COLOR}[v]"
     return [
         *(*_ffmpeg(tool), *_trusted_input("mov", drawn)),
@@ -203,14 +205,18 @@ def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output:
 
 
 def join_list(parts: Sequence[tuple[str, int]]) -> str:
-    """Return the list file for `join_command`. `parts` has file names (in the list's folder) and numbers of frames."""
+    """Return the content of the file `parts` for `join_command`: the name and the duration of each part.
+
+    The argument has the file name of each part, without a folder, and its number of frames.
+    """
     return "".join(f"file '{name}'\nduration {frames / FPS:.9f}\n" for name, frames in parts)
 
 
 def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath) -> list[str]:
     """Build the command that joins the parts and the sound without another encoding.
 
-    The option +faststart puts the index at the beginning of the file.
+    `parts` is a file with the text that `join_list` returns.
+    The option +faststart puts the index before the media data.
     """
     return [
         *_ffmpeg(tool),
@@ -221,23 +227,23 @@ def join_command(tool: Tool, parts: PurePath, sound: PurePath, output: PurePath)
 
 
 def _from_start(reading: Reading, plan: RenderPlan) -> str:
-    """Return an ffmpeg expression for a frame's timestamp, measured from the start of the kept part."""
+    """Return an ffmpeg expression for a timestamp, counted from the start of the kept part."""
     return f"PTS-{reading.origin + plan.start:.6f}/TB"
 
 
 def _looks(plan: RenderPlan) -> str:
-    """Return the filters that turn [picture] into output frames. Each picture format (look) has a chain of its own."""
+    """Return the filters that turn the stream [picture] into output frames. Each look has a filter chain of its own."""
     if len(plan.looks) == 1:
         return f"[picture]{_look(plan, plan.looks[0])}"
     count = len(plan.looks)
     ends = [*(look.first_frame for look in plan.looks[1:]), plan.main_frames]
     chains = [f"[picture]split={count}{''.join(f'[part{n}]' for n in range(count))}"]
     for n, (look, end) in enumerate(zip(plan.looks, ends, strict=True)):
-        # The next chain begins at the frame of the output that is nearest to the change of the picture format (look).
+        # The chain of the next look begins at the output frame that is nearest to the change.
         since = [f"start={(look.first_frame - 0.5) / FPS:.6f}"] if n else []
         until = [f"end={(end - 0.5) / FPS:.6f}"] if n < count - 1 else []
-        # Scale each frame to the size of its picture format (look), because later filters need frames of one size.
-        # Set the color tags too, because a decoder may keep the tags of the previous format.
+        # Scale each frame to the size of its look, because the later filters of a chain need frames of one size.
+        # Set the color tags, too, because a decoder may keep the tags of the previous look.
         matrix = look.color.matrix if look.color.by == "scaler" else "bt709"
         same_size = f"setparams=colorspace={matrix}:range={_range(look.color)},scale={look.width}:{look.height}"
         exact = f"tpad=stop=-1:stop_mode=clone,trim=end_frame={end - look.first_frame},setpts=PTS-STARTPTS"
@@ -247,10 +253,10 @@ def _looks(plan: RenderPlan) -> str:
 
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
-    """Return the filters for one picture format (look): deinterlace, set the frame rate, and fit into the frame."""
-    # With the option start_time, the output begins at the cut with the last frame before the cut.
-    # If no frame comes before the cut, the first frame after the cut is shown early, so that no black is shown.
-    # Callers limit the number of frames by `end_frame`, because `fps` adds frames in gaps of the timestamps.
+    """Return the filters for one look: deinterlace, set the frame rate, and fit the picture into the output frame."""
+    # With start_time, the output begins at the cut, with the last frame before the cut.
+    # If there is none, the first frame after the cut is shown from the cut on, instead of black.
+    # `fps` also adds frames where timestamps have gaps. Callers limit the number of frames by `end_frame`.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
         steps = f"setsar={look.pixel_aspect:.6f},{steps}"
@@ -258,23 +264,26 @@ def _look(plan: RenderPlan, look: PlannedLook) -> str:
 
 
 def _fit(color: ColorPlan) -> str:
-    """Return the filters that fit a picture into the frame, with black bars, square pixels, 8 bits and BT.709."""
-    # `dar` is the display aspect ratio. max(2, ...) gives very wide or very tall pictures at least 2 pixels.
+    """Return the filters that fit a picture into the output frame with black bars, in 8 bits and BT.709."""
+    # `dar` is the display aspect ratio. With max(2, ...), even a very wide or tall picture is at least 2 pixels high.
     fit = f"scale=w='max(2,2*round(min({WIDTH},{HEIGHT}*dar)/2))':h='max(2,2*round(min({HEIGHT},{WIDTH}/dar)/2))'"
     fit += ":flags=bicubic:eval=frame"
-    # premultiply makes the background of transparent pixels black.
+    # premultiply draws transparent pixels over black.
     blend = ",premultiply=inplace=1" if color.alpha else ""
     if color.by == "scaler":
         assumed = f":in_color_matrix={color.matrix}" if color.assumed else ""
         steps = f"{fit}{assumed}:out_color_matrix=bt709:out_range=tv{blend}"
     else:
-        # Scale the picture first, so that the color conversion has fewer pixels.
+        # Scale the picture first, because the color conversion then has fewer pixels to convert.
         steps = f"{_hide_matrix(color)}{fit}{blend},{_convert(color)}"
     return f"{steps},pad={WIDTH}:{HEIGHT}:-1:-1:eval=frame,setsar=1,format=yuv420p"
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """Return a filter that replaces the tag of the color matrix, because the scaler rejects unknown matrices."""
+    """Return a filter that changes the tag of the color matrix to BT.709, because the scaler rejects unknown matrices.
+
+    `_convert` sets the right tag again.
+    """
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
 
@@ -283,7 +292,7 @@ def _range(color: ColorPlan) -> str:
 
 
 def _convert(color: ColorPlan) -> str:
-    """Return the filters of zimg (zscale) that convert a picture's colors to BT.709."""
+    """Return the zscale filters, which use the library zimg, that convert a picture's colors to BT.709."""
     tags = (
         f"setparams=colorspace={color.matrix}:color_primaries={color.primaries}:color_trc={color.transfer}"
         f":range={_range(color)}"
@@ -293,17 +302,17 @@ def _convert(color: ColorPlan) -> str:
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """Return the options of the video encoder. `quality` may differ between parts, without an effect on the headers."""
+    """Return the options of the video encoder. `quality` is x264's crf. It does not change the codec headers."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
-        # Every player of level 3.1 supports this maximum bit rate, which also limits the size of the file.
+        # Limit the bit rate, and so the size of the file. Every player for H.264 level 3.1 supports this bit rate.
         *("-maxrate", "10M", "-bufsize", "15M", "-x264-params", "stitchable=1", "-threads", str(tool.threads)),
         *("-g", str(2 * FPS), "-pix_fmt", "yuv420p", "-video_track_timescale", str(CLOCK), *_NO_METADATA, "-f", "mp4"),
     ]
 
 
 def _trusted_input(demuxer: str, path: PurePath) -> list[str]:
-    """Return the options for an input file that this project made."""
+    """Return the options to read a file that this project made."""
     return ["-protocol_whitelist", "file", "-f", demuxer, "-i", _url(path)]
 
 
@@ -315,12 +324,13 @@ def _ffmpeg(tool: Tool) -> list[str]:
 
 
 def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
-    """Return the options for an uploaded file as input.
+    """Return the options to read a stream of an uploaded file.
 
-    The options fix the demuxer. Otherwise a playlist with the name .mp4 would make ffmpeg read other files.
+    The options set the demuxer. If ffmpeg chose the demuxer, a playlist with the name .mp4 could make it read other
+    files.
     """
     demuxer = DEMUXERS[plan.container]
-    # With -noaccurate_seek, ffmpeg also decodes frames before the cut, so that the filter graph can use these frames.
+    # With -noaccurate_seek, ffmpeg passes frames before the cut on to the filter graph, which needs them.
     seek: tuple[str, ...] = ()
     if reading.seek is not None:
         seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")
@@ -331,14 +341,14 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *("-codec_whitelist", ",".join([*DECODERS, *decoder[1:]]), "-max_streams", str(MOST_STREAMS)),
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
-        # -copyts keeps the file's timestamps. Otherwise each command would change its first timestamp to 0.
-        # Picture and sound are read by two commands, and would be out of sync without -copyts.
+        # -copyts keeps the timestamps of the file. Otherwise each command would change its first timestamp to 0.
+        # Picture and sound are read by separate commands, and so would get out of sync.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 
 
 def _right_clock(container: Container, reading: Reading) -> str:
-    """Return a bitstream filter that repairs jumps of timestamps, and drops packets before the first needed packet."""
+    """Return bitstream filters that correct timestamps after jumps, and drop packets that are not needed."""
     first = reading.stretches[0]
     since, moved = str(first.since), str(first.place - first.since)
     for before, stretch in pairwise(reading.stretches):
@@ -352,5 +362,5 @@ def _right_clock(container: Container, reading: Reading) -> str:
 
 
 def _url(path: PurePath) -> str:
-    """Return a path as a URL, so that ffmpeg does not read the path as an option or as another protocol."""
+    """Return a path as a URL. ffmpeg could mistake a plain path for an option or for a URL of another protocol."""
     return f"file:{path}"

@@ -1,4 +1,4 @@
-"""Reads the boxes of an MP4 file. An MP4 file is a sequence of boxes."""
+"""Reads the outermost boxes of an MP4 file. An MP4 file is a sequence of boxes."""
 
 import os
 import struct
@@ -12,18 +12,18 @@ _MOST_BOXES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box that is not inside another box."""
+    """An outermost box: it is not inside another box."""
 
     kind: str
     """The type of the box, four characters such as `moov`."""
     start: int
-    """The offset of the box, in bytes from the beginning of the file."""
+    """Offset of the box's start, in bytes from the beginning of the file."""
     end: int
-    """The offset of the box's end in bytes, according to the header. The offset may be beyond the end of the file."""
+    """Offset of the box's end according to its header, in bytes. The file may end earlier."""
 
 
 def boxes(path: Path) -> Iterator[Box]:
-    """Yield the outermost boxes of a file, up to the end of the file or to the first bytes that are not a valid box."""
+    """Yield the outermost boxes of a file, until the file ends or something that is no valid box follows."""
     start = 0
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -37,7 +37,7 @@ def boxes(path: Path) -> Iterator[Box]:
             length, header = int.from_bytes(head[:4]), 8
             if length == 1 and len(head) == 16:  # noqa: PLR2004 - length 1 means that a 64-bit length follows
                 (length,), header = struct.unpack(">Q", head[8:]), 16
-            elif length == 0:  # the box extends to the end of the file
+            elif length == 0:  # length 0 means that the box extends to the end of the file
                 length = size - start
             if length < header:
                 return

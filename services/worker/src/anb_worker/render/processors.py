@@ -1,21 +1,22 @@
-"""Reads the number of processors that a render may use."""
+"""Finds out how many processors a render may use."""
 
 import os
 from pathlib import Path
 
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""The cgroup files (v2 and v1) with a container's CPU limit: the CPU time per period, and the period, in microseconds.
+"""The cgroup files (v2, then v1) with a container's CPU limit.
+They have two numbers of microseconds: the CPU time that the container may use per period, and the period.
 """
 
 
 def processors(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the number of processors that this process may use. A CPU limit of the container is rounded up."""
+    """Return the number of processors that this process may use. The container's CPU limit is rounded up."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, _limit(cgroup) or available)
 
 
 def _limit(cgroup: Path) -> int | None:
-    """Return the container's CPU limit as a number of processors, rounded up, or None if the container has no limit."""
+    """Return the container's CPU limit as a number of processors, rounded up. None if the container has no limit."""
     for names in _QUOTAS:
         if all(cgroup.joinpath(name).is_file() for name in names):
             quota, period = " ".join(cgroup.joinpath(name).read_text() for name in names).split()

@@ -1,15 +1,14 @@
 """Runs programs that read uploads, such as ffmpeg and the probe, as child processes with few rights.
 
-On every system a child has its own process group and an environment without secrets.
-A child also has limits on memory, CPU time, file size and open files.
-The process group of a child is killed by SIGKILL, because ffmpeg can ignore SIGTERM.
-For example, ffmpeg ignores SIGTERM when a file has a gap in its timestamps.
+On every system a child has a process group of its own and an environment without secrets.
+Its memory, CPU time, file size and number of open files are limited.
+SIGKILL ends the process group, because ffmpeg can ignore SIGTERM, for example at a gap in a file's timestamps.
 
-On Linux the kernel also kills the child when the worker dies.
+On Linux a child has more protections:
+The kernel kills the child when the worker dies.
 The child can neither make sockets nor leave its process group (seccomp).
-The child can open only the files that the caller named (Landlock, from Linux 5.13).
-No other process can read the memory of a Python child.
-On systems other than Linux, a child has only the process group, the environment and the limits.
+The child can open only the files that the caller lists (Landlock, from Linux 5.13).
+Other processes can't read the memory of a child that runs Python.
 """
 
 import json
@@ -37,18 +36,18 @@ _DROP_RIGHTS = Path(__file__).with_name("drop_rights.py")
 _POLL_SECONDS = 0.05
 """Seconds between two checks of `stop`. A child is killed at most this many seconds after a stop request."""
 _DRAIN_SECONDS = 1.0
-"""After the child's process group was killed: maximum wait for more data in the pipes, in seconds."""
+"""Maximum time to wait for more data in the pipes after the child's process group was killed, in seconds."""
 _KEPT_OF_STDOUT = 1024 * 1024
 _KEPT_OF_STDERR = 16 * 1024
-"""Number of bytes kept from the end of stdout and from the end of stderr."""
+"""Maximum numbers of bytes of stdout and stderr that are kept. The last bytes are kept."""
 _LOGGED_OF_STDERR = 2000
-"""Number of characters logged from the end of stderr."""
+"""Maximum number of characters of stderr that are logged. The last characters are logged."""
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
-"""The signals of a crash, which the input may cause. Other signals come from other processes."""
+"""Signals of a crash. The input may cause a crash. Other signals are sent by other processes."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
 _SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
-"""Messages of system errors. If a child prints such a message, the content of the upload is not the cause."""
-# Paths that every program reads at its start: libraries, the cache of libraries, locales, the number of processors.
+"""Parts of messages about system errors. The content of an upload does not cause such errors."""
+# Paths that programs read when they start: libraries, locales and the number of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
 
@@ -59,7 +58,7 @@ class ChildLimits:
     cpu_seconds: int = 900
     """Maximum CPU time, in seconds."""
     wall_seconds: float = 1800.0
-    """Maximum running time of the child, in seconds."""
+    """Maximum time from the start to the end of the child, in seconds."""
     memory_bytes: int = 4 * 1024**3
     """Maximum size of the address space, in bytes."""
     file_bytes: int = 1024**3
@@ -74,11 +73,11 @@ class Finished:
     code: int
     """The exit code, or the negative number of the signal that killed the child."""
     exhausted: bool
-    """Whether the child reached its limit of CPU time."""
+    """Whether the child used up its CPU time."""
     stdout: str
-    """The end of the output, at most _KEPT_OF_STDOUT bytes."""
+    """The last _KEPT_OF_STDOUT bytes of stdout."""
     stderr: str
-    """The end of the error output, at most _KEPT_OF_STDERR bytes."""
+    """The last _KEPT_OF_STDERR bytes of stderr."""
 
 
 def run(
@@ -92,9 +91,9 @@ def run(
 ) -> Finished:
     """Run a command and wait for its end. `workdir` is the command's current directory and its only writable folder.
 
-    The command may read its own binary, the system's files, `workdir`, and the files and directories in `read`.
-    `on_line` is called at once with each line of stdout. Without `on_line`, stdout is in the result.
-    The child has ended when this function returns or raises.
+    The command may read its own binary, files of the system, `workdir`, and the files and directories in `read`.
+    If `on_line` is given, it is called with each line of stdout. Otherwise stdout is in the result.
+    The child process has ended when this function returns or raises an error.
 
     Raises:
         Transient: the child ran longer than `limits.wall_seconds` (`timed_out`).
@@ -107,9 +106,9 @@ def run(
 def run_python(
     module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
 ) -> Finished:
-    """Run one of the project's Python modules as a child process, with the same limits and errors as `run`."""
+    """Run one of the project's Python modules as a child process. All else is the same as in `run`."""
     paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
-    # -I: Python ignores its environment variables, and imports nothing from the current directory.
+    # With -I, Python ignores its environment variables, and imports nothing from the current directory.
     launcher = [
         sys.executable,
         "-I",
@@ -142,7 +141,7 @@ def _run(
                 stop.check()
                 if time.monotonic() > deadline:
                     raise Transient("timed_out", f"{name} took over {limits.wall_seconds:.0f} s and was killed.")
-            # Kill the processes that the child started. A running process would keep the pipes open.
+            # Kill processes that the child started. They would keep the pipes open.
             _kill(child)
             while selector.get_map() and _read_some(selector, _DRAIN_SECONDS):
                 pass
@@ -152,7 +151,7 @@ def _run(
 
 
 def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
-    """Wait at most `within` seconds for data, and read the data. Returns False if no data arrived."""
+    """Wait at most `within` seconds for data, and read it. Returns False if no data arrived."""
     ready = selector.select(within)
     for key, _ in ready:
         if not key.data.take(os.read(key.fd, 65536)):
@@ -161,10 +160,10 @@ def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
 
 
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
-    """Return the error to raise for a child that failed, and log the end of the child's stderr.
+    """Return the error to raise for a child that failed. Log the end of the child's stderr.
 
-    `doing` describes the child's work in the error's message, such as "rendering the picture".
-    `of_upload` is True if the child read an upload. Then an error that the upload can cause becomes BadInput.
+    `doing` says in the error's message what the child did, such as "rendering the picture".
+    If `of_upload` is True, the child read an upload. A failure that the upload can cause then leads to BadInput.
     The error's message does not contain stderr, because stderr contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
@@ -183,13 +182,13 @@ def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbErro
 
 
 def _fault_of_upload(finished: Finished, stderr: str) -> BadInput | None:
-    """Return the error to raise if the upload made the child fail, or None if the failure has another cause."""
+    """Return the error to raise if the upload made the child fail. None if the failure has another cause."""
     if finished.exhausted:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."
         )
     if any(words in stderr for words in _MEMORY_WORDS):
-        # The next try has the same limit of address space, and would fail too.
+        # Another attempt would have the same memory limit, and fail too.
         return BadInput("too_demanding", "The video takes far more memory than a video should; export it again.")
     if any(words in stderr for words in _SYSTEM_WORDS) or (finished.code < 0 and -finished.code not in _CRASHES):
         return None
@@ -213,27 +212,27 @@ def _started(launcher: Sequence[str], workdir: Path) -> Iterator[subprocess.Pope
             if child.returncode is None:
                 _kill(child)
                 child.wait()
-            # Reap the processes of the group. In a container, the worker (PID 1) becomes the parent of orphans.
+            # Reap the other processes of the group. In a container, the worker (PID 1) has become their parent.
             with suppress(ChildProcessError):
                 while os.waitpid(-child.pid, 0):
                     pass
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a child's process group. Call this before the child is reaped, because a reaped child's id may be reused."""
+    """Kill a child's process group. Call this before the child is reaped: later, another process may have its id."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether a child has ended. The child is not reaped (WNOWAIT), so that the child's id can't be reused."""
+    """Return whether a child has ended. The child is not reaped (WNOWAIT), so no other process can get its id."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
-    """Reap a child that has ended, and return the CPU time and memory that the child used.
+    """Reap a child that has ended. Return the CPU time and the memory that it used.
 
-    The exit code of ffmpeg does not show that the limit of CPU time was reached, because ffmpeg catches SIGXCPU.
+    The CPU time shows whether ffmpeg reached its limit. Its exit code does not, because ffmpeg catches SIGXCPU.
     """
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -241,13 +240,13 @@ def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 
 class _Tail:
-    """Stores at most the last `most` bytes of a stream. With `on_line`, only an incomplete line is stored."""
+    """Stores the end of a stream: at most `most` bytes. If `on_line` is given, only an incomplete line is stored."""
 
     def __init__(self, most: int, on_line: Callable[[str], None] | None = None) -> None:
         self._most, self._on_line, self._bytes = most, on_line, bytearray()
 
     def take(self, chunk: bytes) -> bool:
-        """Add a chunk of the stream. Returns False if the chunk is empty, which means the end of the stream."""
+        """Add a chunk of the stream. An empty chunk means the end of the stream. Returns False at the end."""
         self._bytes += chunk
         if self._on_line is not None:
             *lines, self._bytes = self._bytes.split(b"\n")
@@ -267,7 +266,7 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
         {
             "parent": os.getpid(),
             "limits": {
-                # At the soft limit the child gets SIGXCPU. The hard limit kills a child that ignores SIGXCPU.
+                # At the first limit the child gets SIGXCPU, which it may ignore. At the second limit it is killed.
                 "RLIMIT_CPU": (cpu, cpu + 5),
                 "RLIMIT_AS": (memory, memory),
                 "RLIMIT_FSIZE": (file, file),
@@ -281,9 +280,9 @@ def _rights(program: str, workdir: Path, limits: ChildLimits, read: Iterable[Pat
 
 
 def _environment(workdir: Path) -> dict[str, str]:
-    """Return the environment variables of a child. The worker's own variables, such as credentials, are left out.
+    """Return the environment variables of a child. They do not include the worker's variables, such as credentials.
 
-    MALLOC_ARENA_MAX limits the address space. By default glibc's malloc reserves 64 MB for each thread.
+    MALLOC_ARENA_MAX saves address space. By default glibc's malloc reserves 64 MB for each thread.
     """
     loader = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     own = {

@@ -1,7 +1,7 @@
-"""The program that examines a finished file: the packets, and whether each part can be decoded separately.
+"""The program that examines a finished file: its packets, and whether each part can be decoded by itself.
 
-`child_programs.examine_output` starts this program in the sandbox. The program prints OutputFacts as JSON:
-`python -m anb_worker.render.verify OUTPUT FRAMES:PART...`
+`python -m anb_worker.render.verify OUTPUT FRAMES:PART...` prints OutputFacts as JSON.
+`child_programs.examine_output` runs this program in the sandbox.
 """
 
 import json
@@ -22,7 +22,7 @@ from anb_core.domain.output_format import AUDIO_PACKET_SAMPLES, FPS, SAMPLE_RATE
 from anb_worker.render.mp4_boxes import boxes
 
 _COLORS = {1: "bt709"}
-"""Names of color matrices by their numbers in ITU-T H.273. Only the matrix of the output format is listed."""
+"""Maps numbers of color matrices in ITU-T H.273 to names. Only the matrix of the output format is needed."""
 
 
 def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
@@ -38,7 +38,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # Compare timestamps, because libavformat's durations of packets never show a gap.
+        # Compare timestamps. A gap can't be found by the durations of packets, because libavformat adapts them.
         gaps = sum(
             _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
             for a, b in pairwise(sounds)
@@ -67,11 +67,11 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
 
 
 def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], frames: list[int]) -> int:
-    """Count the parts whose first frame has a wrong time, is no keyframe, or can't be decoded separately."""
+    """Count the parts that can't be decoded by themselves, or whose first frame has a wrong time or is no keyframe."""
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # Split the packets by numbers of frames, because a seek by decoding times would skip a part with one frame.
+        # Split the packets by counting frames, because a seek would miss a part that has only one frame.
         part = pictures[first : first + count]
         seekable = bool(part) and part[0].dts in keyframes
         bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)
@@ -80,7 +80,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
 
 
 def _begin(headers: bytes | None, part: list["Packet[Stream]"]) -> Fraction | None:
-    """Return the time in seconds of the first frame that a new decoder returns for a part. None after an error."""
+    """Return the time in seconds of the first frame that a new decoder returns for a part. None if decoding fails."""
     decoder = CodecContext.create("h264", "r")
     decoder.extradata = headers
     try:

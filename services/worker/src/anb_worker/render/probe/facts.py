@@ -37,22 +37,23 @@ from anb_worker.render.probe.streams import (
 from anb_worker.render.probe.wholeness import is_whole
 
 _MOST_HELD_BACK = 16
-"""Maximum number of frames that a decoder may read before the decoder returns the first frame."""
+"""Maximum number of packets that a decoder is assumed to read before it returns the first frame."""
 
 _SEEKS = (1.0, 10.0)
-"""Seconds before the kept part at which reading begins.
+"""Reading begins this many seconds before the kept part. If the first value is too small, the second one is tried.
 
-Audio decoders need some earlier packets, and sound may be stored far from the frames of the same time.
-The first value is tried first, then the second value, and then reading from the beginning of the file.
+If both are too small, the file is read from its beginning.
+Audio decoders need some earlier packets, and a file may store sound far from the frames of the same time.
 """
 
 
 def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds: float = inf) -> SourceFacts:
-    """Return the facts about a file: the streams, and the frames and sound of the kept part that the file really has.
+    """Return the facts about a file: its streams, and the frames and sound that the file really has in the kept part.
 
     `start` and `length` of the kept part are in seconds.
-    A stream whose frames have more than `max_pixels` pixels is not decoded.
-    An MPEG-TS file that claims to be longer than `max_seconds` is read to its end, because the claim may be wrong.
+    If the frames of the video stream have more than `max_pixels` pixels, they are not decoded.
+    libavformat only estimates the duration of an MPEG-TS file. If it is more than `max_seconds`, the whole file is
+    read to find its real duration.
     """
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
@@ -62,8 +63,8 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
         return SourceFacts(container=container, state="cut_off")
     window = _Window(container, path, start, start + length, max_pixels, max_seconds)
     try:
-        # Without a seek, reading a kept part near the beginning of the file takes little more time.
-        # MPEG-TS has no index, and all timestamps have to be read to find jumps of timestamps.
+        # Do not seek if the kept part is near the beginning of the file: this would save little time.
+        # Do not seek in MPEG-TS: it has no index, and jumps can be found only if all timestamps are read.
         for back in _SEEKS if start > _SEEKS[0] and container is not Container.MPEG_TS else ():
             facts = window.find_facts(back)
             if facts is not None:
@@ -74,13 +75,13 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
 
 
 def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
-    """Do nothing. This is the Watch callback of a scan that decodes no frames."""
+    """Do nothing. A scan that must not decode frames calls this function instead of `Looks.take`."""
 
 
 def _lacks_index(path: Path) -> bool:
     """Return whether an MP4 file has valid boxes up to its end, but no complete index (`moov`).
 
-    libavformat reports no error for an incomplete index, but a shorter video without sound.
+    For an incomplete index, libavformat reports no error. It reports a shorter video without sound.
     """
     size, end = path.stat().st_size, 0
     for box in boxes(path):
@@ -92,7 +93,7 @@ def _lacks_index(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The part of a file from `start` to `until`. Both are seconds of a player's clock."""
+    """The kept part of a file, from `start` to `until`. Both are seconds from the beginning, as a player shows them."""
 
     container: Container
     path: Path
@@ -102,9 +103,9 @@ class _Window:
     max_seconds: float
 
     def find_facts(self, back: float | None) -> SourceFacts | None:
-        """Open and describe the file. Returns None if reading began too late for the beginning of the kept part.
+        """Open the file and return facts about it. None if reading began too late to find the start of the kept part.
 
-        Reading begins `back` seconds before the kept part, or at the beginning of the file when `back` is None.
+        Reading begins `back` seconds before the kept part. If `back` is None, it begins at the beginning of the file.
         """
         options = {
             "protocol_whitelist": "file",
@@ -112,7 +113,7 @@ class _Window:
             "codec_whitelist": ",".join(DECODERS),
             "max_streams": str(MOST_STREAMS),
         }
-        # Ignore errors in text tags, which may have any encoding. The probe does not use text tags.
+        # Ignore invalid text in metadata, which the probe does not use. It may have any encoding.
         with av.open(
             f"file:{self.path}", format=DEMUXERS[self.container], options=options, metadata_errors="replace"
         ) as opened:
@@ -128,12 +129,12 @@ class _Window:
         if video is None:
             return facts
         facts = replace(facts, video=video_facts(video))
-        # Decode no packets of an upload that will be rejected.
+        # Read no packets of an upload that will be rejected anyway.
         if codec_name(video) not in VIDEO_CODECS or video.width * video.height > self.max_pixels:
             return facts
         if facts.audio is not None and not facts.audio.decodable:
             return facts
-        # Also limit the size of decoded frames, because a frame may be larger than the size in the headers.
+        # Limit the size of decoded frames, too, because a frame may be larger than the headers say.
         video.codec_context.options = {"max_pixels": str(ffmpeg_max_pixels(self.max_pixels))}
         video.codec_context.thread_count = 1  # one thread is enough for the few decoded frames
         return self._read(opened, video, audio, back, facts)
@@ -147,8 +148,8 @@ class _Window:
         facts: SourceFacts,
     ) -> SourceFacts | None:
         looks = Looks(video)
-        # If a seek follows, the first scan decodes nothing, because a seek makes the decoder lose the file's headers.
-        # The first scan of an AVI file always decodes frames, because _lateness needs the first frame.
+        # If a seek follows, the first scan must decode nothing: after a seek, the decoder would have lost the headers.
+        # But for an AVI file it must decode, because `_lateness` needs the first frame.
         decode = back is None or self.container is Container.AVI
         scan = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
@@ -169,10 +170,10 @@ class _Window:
         return self._describe_part(part, video, audio, facts, late=late, looks=looks)
 
     def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
-        """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. Only AVI files have such a delay.
+        """Return how many seconds too late ffmpeg's timestamps of decoded frames are. 0 unless the file is an AVI file.
 
-        AVI has no presentation times. ffmpeg gives a frame the time of the last packet that the decoder got.
-        The last packet may be later than the packet of the frame, because a decoder may return a frame late.
+        AVI has no presentation times. ffmpeg therefore gives a frame the time of the packet that the decoder got last.
+        This packet may be later than the packet of the frame, because some decoders read ahead.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:
@@ -227,12 +228,12 @@ class _Window:
         )
 
     def _claimed_end(self, stream: VideoStream | AudioStream, origin: float) -> float | None:
-        """Return the end of a stream according to the file's headers, in seconds. None if the headers state no end."""
+        """Return the end of a stream according to the file's headers, in seconds. None if the headers give no end."""
         if self.container is Container.AVI and isinstance(stream, VideoStream) and stream.average_rate:
-            # Use the number of frames in the header, because libavformat shortens the duration of a truncated file.
+            # Use the number of frames in the header, because libavformat shortens the duration of a cut-off file.
             return float(stream.frames / stream.average_rate)
         if self.container is not Container.MP4 or stream.duration is None or stream.time_base is None:
             return None
-        # In a fragmented MP4 the duration includes the time before the first frame.
+        # In a fragmented MP4 file, the duration also includes the time before the first frame.
         begin = 0 if any(box.kind == "moof" for box in boxes(self.path)) else stream.start_time or 0
         return float((stream.duration + begin) * stream.time_base) - origin

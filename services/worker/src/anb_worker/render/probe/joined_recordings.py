@@ -1,4 +1,4 @@
-"""Searches MPEG-TS files for video streams that begin late, because libavformat does not report such streams."""
+"""Searches an MPEG-TS file for a second recording. libavformat reports no streams that begin late in the file."""
 
 import re
 from math import inf
@@ -9,17 +9,17 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""Maximum number of bytes between two reported packets that are not searched for a recording."""
+"""If at most this many bytes are between two packets that libavformat reports, they are not searched."""
 
 _SHORTEST_SECONDS = 0.5
-"""Minimum duration of a recording that the search finds, in seconds. Gaps in the packets of a recording are shorter."""
+"""Minimum duration of a recording that the search finds, in seconds."""
 
 _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})", re.DOTALL)
-"""The header of a video PES packet with a timestamp. Encoded video and audio never contain these bytes."""
+"""The header of a video PES packet with a timestamp. Such bytes never occur within encoded video or audio."""
 
 
 def holds_a_recording(path: Path, begin: int, end: int) -> bool:
-    """Return whether the file has _SHORTEST_SECONDS of video between the packet at `begin` and the offset `end`."""
+    """Return whether at least _SHORTEST_SECONDS of video are between the packet at `begin` and the offset `end`."""
     if end - begin <= _UNNOTICED_BYTES:
         return False
     first, last = inf, -inf
@@ -33,6 +33,6 @@ def holds_a_recording(path: Path, begin: int, end: int) -> bool:
 
 
 def _seconds(stamp: bytes) -> float:
-    """Decode a timestamp of 33 bits to seconds. A marker bit follows after 3 bits, after 15 bits, and after 15 bits."""
+    """Convert a timestamp of 33 bits to seconds. After its first 3, next 15 and last 15 bits there is a marker bit."""
     number = int.from_bytes(stamp)
     return ((number >> 33 & 7) << 30 | (number >> 17 & 0x7FFF) << 15 | number >> 1 & 0x7FFF) / _CLOCK_RATE

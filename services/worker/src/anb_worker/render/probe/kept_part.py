@@ -1,4 +1,4 @@
-"""The kept part of a scanned file: the frames and sound that a render can expect, and ffmpeg's options to read both."""
+"""The kept part of a scanned file: its frames and sound, and the options with which ffmpeg has to read them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.probe.scan import Scan, ScannedPacket
 
 _KEY_SECONDS = 0.15
-"""A seek of libavformat searches for a keyframe this many seconds before the requested time."""
+"""ffmpeg subtracts up to this many seconds from the target of a seek. So the target is this much after a keyframe."""
 
 _MARGIN_SECONDS = 0.5
-"""In MPEG-TS, which has no index of keyframes, the target of a seek is this many seconds before a keyframe."""
+"""MPEG-TS has no index of keyframes. There, ffmpeg is made to seek to this many seconds before a keyframe."""
 
 _WARM_UP_SECONDS = 2.0
-"""Without an index, reading begins this many seconds before the kept part, because sound may be far from the frames."""
+"""If the file was scanned from its beginning, sound is read from this many seconds before the kept part on."""
 
 _HOLE_SECONDS = 0.1
-"""A gap in the sound that is longer than this many seconds counts as silence."""
+"""A gap of more than this many seconds between packets of sound counts as silence."""
 
 _CLOSE_SECONDS = 1 / 60
-"""Two frames with less than this many seconds between them count as one frame."""
+"""If two frames are less than this many seconds apart, they count as one frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The kept part of an upload. Methods return times in seconds from `origin`."""
+    """The kept part of an upload. All methods return times in seconds, counted from `origin`."""
 
     scan: Scan
     container: Container
     origin: float
-    """The time on the timeline, in seconds, that a player shows as 0."""
+    """Time on the timeline, in seconds, at which a player's clock shows 0."""
     start: float
     until: float
-    """Start and end of the kept part, in seconds from `origin`."""
+    """Start and end of the kept part, in seconds, counted from `origin`."""
     back: float | None
-    """Seconds from the start of the scan to the kept part. None if the scan started at the beginning of the file."""
+    """The scan started this many seconds before the kept part. None if it started at the beginning of the file."""
 
     @property
     def begin(self) -> float:
@@ -48,7 +48,10 @@ class Part:
         return self.origin + self.start
 
     def is_all_there(self, video: VideoStream, begins: Mapping[int, float | None]) -> bool:
-        """Return whether the scan began early enough. `begins` has each stream's start on the timeline, or None."""
+        """Return whether the scan began early enough to find all frames and sound of the kept part.
+
+        `begins` maps the index of each stream to its start on the timeline, or to None for an empty stream.
+        """
         for index, packets in self.scan.packets.items():
             first = begins[index]
             if not packets or first is None or first >= self.begin:
@@ -59,14 +62,14 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """Return the end of a stream, at most the end of the kept part. None if the stream has no usable packet."""
+        """Return the end of a stream, or the end of the kept part if it is earlier. None without a usable packet."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
     def other_recording_at(self, video: VideoStream) -> float | None:
-        """Return the time at which another recording with other streams begins in the file, or None."""
+        """Return the time at which a second recording with other streams begins. None without a second recording."""
         count = self.scan.packets_before_other_recording
         if count is None:
             return None
@@ -76,8 +79,8 @@ class Part:
     def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
         """Return the presentation time of each decodable frame of the kept part.
 
-        The first frame is the frame that a player shows at `start`. The time of this frame may be before `start`.
-        `decoded` is the raw presentation time of the first decoded frame in seconds, or None if unknown.
+        The first of them is the frame that a player shows at `start`. It may have begun before `start`.
+        `decoded` is the raw presentation time of the first decoded frame, in seconds. None if unknown.
         """
         packets = self.scan.packets[video.index]
         decodable = _decodable(packets)
@@ -88,7 +91,7 @@ class Part:
         return before[-1:] + [moment for moment in moments if self.start < moment < self.until]
 
     def sounds(self, audio: AudioStream) -> list[tuple[float, float]]:
-        """Return start and end of each span of the kept part that has sound."""
+        """Return start and end of each time span of the kept part that has sound."""
         spans: list[tuple[float, float]] = []
         good = [packet for packet in self.scan.packets[audio.index] if packet.good]
         for packet in sorted(good, key=lambda packet: packet.at):
@@ -100,9 +103,10 @@ class Part:
         return spans
 
     def reading(self, stream: Stream, late: float = 0.0) -> Reading:
-        """Return the values for ffmpeg's options to read a stream. `late` is the delay of timestamps, in seconds."""
+        """Return how ffmpeg has to read a stream. `late` says how many seconds too late ffmpeg's timestamps are."""
         packets, pieces = self.scan.packets[stream.index], self.scan.timeline.pieces(stream.index)
-        # Video is needed from the last keyframe before the part. Sound is needed earlier, to warm up the decoder.
+        # Video is needed from the last keyframe before the kept part on.
+        # Sound is needed from an earlier time on, because an audio decoder needs some packets before the kept part.
         needed = [packet for packet in packets if packet.key and packet.at <= self.begin][-1:] or packets[:1]
         if isinstance(stream, AudioStream):
             needed = [packet for packet in packets if packet.end >= self.begin - (self.back or _WARM_UP_SECONDS)][:1]
@@ -130,7 +134,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the times of frames. A time that is less than _CLOSE_SECONDS after the last returned time is left out."""
+    """Return the times without those that follow the previous returned time by less than _CLOSE_SECONDS."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:
@@ -139,7 +143,7 @@ def thinned(moments: Sequence[float]) -> tuple[float, ...]:
 
 
 def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
-    """Return the decodable packets: between two jumps of timestamps, the packets from the first keyframe on."""
+    """Return the packets that can be decoded. After the start and after each jump, decoding begins with a keyframe."""
     since: dict[int, float] = {}
     decodable = []
     for packet in packets:
@@ -154,10 +158,10 @@ def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
 def _after_refresh(
     packets: Sequence[ScannedPacket], decodable: Sequence[ScannedPacket], decoded: float
 ) -> list[ScannedPacket]:
-    """Return the packets from the first decoded frame on, or from the second keyframe on if the keyframe is earlier.
+    """Return the packets from the first decoded frame on, or from the second keyframe on if that is earlier.
 
-    In a stream with intra refresh, each frame refreshes only some areas of the picture.
-    A frame is complete when all areas were refreshed, at the latest at the next keyframe.
+    In a stream with intra refresh, a frame renews only some areas of the picture.
+    The picture is complete when all areas were renewed, at the latest at the next keyframe.
     """
     first = packets[0].stamp.piece.first
     keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]

@@ -1,7 +1,7 @@
-"""Finds the picture formats (looks) of a video stream.
+"""Finds the looks of a video stream.
 
-A look is the picture format of consecutive frames: the size, pixel format, aspect ratio and colors.
-A new look begins when the size, pixel format, aspect ratio or colors change in the middle of the file.
+A look is the size, pixel format, aspect ratio and colors of consecutive frames.
+A new look begins when one of them changes in mid-file.
 """
 
 import re
@@ -29,43 +29,46 @@ _HEADERS = {
     "mpeg2video": "extract_extradata",
     "mpeg4": "extract_extradata",
 }
-"""For each codec: the bitstream filters that extract the headers from the packet of a keyframe."""
+"""Maps codecs to the bitstream filters that extract the headers from the packet of a keyframe."""
 _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
-"""For each codec without a filter in `_HEADERS`: the byte ranges of a packet that contain the frame's headers."""
+"""Maps codecs without such a filter to the ranges of bytes in a packet that contain the frame's headers."""
 _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
-"""Profile and compatibility id of Dolby Vision streams that only a Dolby Vision player can show."""
+"""Profile and compatibility id of the Dolby Vision streams that only Dolby Vision players can show."""
 _FULL_RANGE = 2
 """ffmpeg's number for full-range colors (AVCOL_RANGE_JPEG)."""
 _COLOR_FIELDS = {"colorspace": UNSPECIFIED, "color_primaries": UNSPECIFIED, "color_trc": UNSPECIFIED, "color_range": 0}
 _CONTAINERS_WITHOUT_COLORS = {"mpegts", "avi"}
-"""ffmpeg's names of containers without color tags. In these containers, only the frames have color tags."""
+"""ffmpeg's names of the containers that have no color tags. In files of these containers, only frames have them."""
 
 
 class Looks:
-    """Finds the picture formats (looks) of a video stream. Decodes one frame after each change of the headers."""
+    """Finds the looks of a video stream. Decodes the first frame, and one frame after each change of the headers."""
 
     def __init__(self, video: VideoStream) -> None:
         self.found: list[Look] = []
-        """The picture formats (looks) found so far, ordered by time."""
+        """The looks that were found so far, ordered by time."""
         self._video = video
         self._codec = codec_name(video)
         self._looks_by_headers: dict[bytes, Look] = {}
-        """For each value of the headers: the picture format (look) of the frames with these headers."""
+        """Maps headers to the look of the frames with these headers."""
         self._headers: bytes | None = None
-        """The headers of the last packets. None before the first headers."""
+        """The headers that were read last. None before the first headers."""
         self._undecoded_since: float | None = 0.0
-        """Time of the last change of headers, in seconds. None if a frame after the change was decoded."""
+        """Time of the last change of headers, in seconds. None after a frame with the new headers was decoded."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
         context, has_colors = video.codec_context, video.container.format.name not in _CONTAINERS_WITHOUT_COLORS
         self._file_colors = {n: getattr(context, n) if has_colors else v for n, v in _COLOR_FIELDS.items()}
         self._file_aspect = _aspect(video.sample_aspect_ratio)
         self._first_aspect: float | None = None
         self.first: VideoFrame | None = None
-        """The first frame that could be decoded."""
+        """The first frame that could be decoded. None before it."""
 
     def take(self, packet: "Packet[Stream] | None", at: float | None) -> None:
-        """Process the next packet of the stream, with its presentation time in seconds. None means the stream's end."""
+        """Process the next packet of the stream. `at` is its presentation time in seconds.
+
+        At the end of the stream, both are None.
+        """
         if packet is not None and packet.is_keyframe and (headers := self._read_headers(packet)):
             if self._headers is not None and headers != self._headers:
                 self._change(headers, at or 0.0)
@@ -85,24 +88,24 @@ class Looks:
         elif self.found:
             context = self._video.codec_context
             context.flush_buffers()
-            # Reset the colors, because the decoder keeps the old colors if the new headers have no color tags.
+            # Reset the colors. Otherwise the decoder would keep the old colors if the new headers have no color tags.
             for name, value in self._file_colors.items():
                 setattr(context, name, value)
             self._undecoded_since = at
 
     def _read_headers(self, packet: "Packet[Stream]") -> bytes:
-        """Return the headers in a packet as bytes. Empty if the packet has no headers."""
+        """Return the headers in a packet. Empty if the packet has no headers."""
         data = memoryview(packet)
         headers = b"".join(data[begin:end] for begin, end in _HEAD_BYTES.get(self._codec, ()))
         if packet.has_sidedata("new_extradata"):
             headers += bytes(packet.get_sidedata("new_extradata"))
         if self._codec in _HEADERS:
-            with suppress(Exception):  # Damaged headers count as missing.
+            with suppress(Exception):  # ignore damaged headers
                 headers += self._extract(data)
         return headers
 
     def _extract(self, data: memoryview) -> bytes:
-        """Return the headers in a packet, found by ffmpeg's bitstream filters."""
+        """Return the headers that ffmpeg's bitstream filters extract from a packet."""
         packet = Packet(bytes(data))
         packet.is_keyframe = True
         filtered = BitStreamFilterContext(_HEADERS[self._codec], self._video).filter(packet)
@@ -110,12 +113,12 @@ class Looks:
         return b"".join(bytes(packet.get_sidedata("new_extradata")) for packet in with_headers)
 
     def _look(self, frame: VideoFrame, packet: "Packet[Stream] | None", since: float) -> Look:
-        # Without an aspect ratio, the pixels are square.
+        # A missing aspect ratio means square pixels.
         aspect: float | None = _aspect(self._video.codec_context.sample_aspect_ratio) or 1.0
         self._first_aspect = self._first_aspect or aspect
         turned = frame.rotation % 180 != 0
         if self._file_aspect not in {None, self._first_aspect} or aspect == self._first_aspect:
-            aspect = None  # The aspect ratio of the container has priority, and applies to the whole file.
+            aspect = None  # The container's own aspect ratio has priority and applies to all frames.
         elif turned and aspect:
             aspect = 1 / aspect
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
@@ -136,7 +139,7 @@ class Looks:
             transfer=int(frame.color_trc),
             full_range=int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj"),
             rgb=frame.format.is_rgb,
-            # VP8 and VP9 have the alpha channel in the side data of packets.
+            # In VP8 and VP9, the alpha channel is in the side data of a packet.
             alpha=any(component.is_alpha for component in components)
             or (packet is not None and packet.has_sidedata("matroska_block_additional")),
             dolby_vision=self._dolby_vision,
@@ -146,7 +149,8 @@ class Looks:
 def _is_dolby_vision(video: VideoStream) -> bool:
     """Return whether only a Dolby Vision player can show the colors.
 
-    PyAV has no attribute for Dolby Vision. So write the stream's headers to an MP4 file in memory, and read its boxes.
+    PyAV has no attribute for Dolby Vision. As a workaround, write the stream's headers to an MP4 file in memory, and
+    search its boxes.
     """
     header = BytesIO()
     options = {"strict": "unofficial", "movflags": "empty_moov"}
@@ -161,12 +165,12 @@ def _is_dolby_vision(video: VideoStream) -> bool:
 
 
 def _aspect(ratio: Fraction | None) -> float | None:
-    """Return the pixel's aspect ratio (width divided by height). None if the ratio is missing or 0."""
+    """Return the width of a pixel divided by its height. None if the ratio is missing or 0."""
     return float(ratio) if ratio else None
 
 
 def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame | None:
-    """Decode a packet and return the first frame, or None. If `packet` is None, flush the decoder."""
+    """Decode a packet, and return the first frame that the decoder returns, or None. None as `packet` flushes it."""
     try:
         return next(iter(video.decode(packet)), None)
     except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe

@@ -1,4 +1,4 @@
-"""Reads the packets of the chosen streams, and puts the packets of all streams on one timeline."""
+"""Reads the packets of the chosen video and audio streams, and puts them on one timeline."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,33 +19,33 @@ _TOLERANCES = {
     Container.MPEG_TS: Tolerance(wrap=2**33 / 90_000, ahead=10.0, back=0.1),
     Container.MP4: Tolerance(back=inf),
 }
-"""For each container: the steps between timestamps that do not count as jumps.
+"""For each container: the differences between consecutive timestamps that do not count as jumps.
 
-MPEG-TS has a 33-bit clock (90 kHz) that wraps around, and MPEG-TS files may be joined byte by byte.
-In MP4, timestamps may go back without a jump, because the edit list may start at a frame that needs earlier frames.
+MPEG-TS has timestamps of 33 bits (90 kHz), which wrap around. They also jump where two files were joined.
+In MP4, timestamps may go back without a jump: an edit list may start at a frame that needs earlier frames.
 """
 
 _EMPTY_PACKET_BYTES = 8
-"""A packet of at most this many bytes has no new picture or sound: the last picture or sound continues."""
+"""A packet of at most this many bytes has no picture or sound of its own. It only extends the one before it."""
 
 _APART_SECONDS = 30.0
-"""Maximum difference between the timestamps of neighboring packets of different streams, in seconds."""
+"""If one stream is this many seconds ahead of another one, the other one is assumed to have no more packets."""
 
 _HEAD_SECONDS = 2.0
-"""Seconds of each stream that are read to find the start of the stream, because frames are stored out of order."""
+"""This many seconds of each stream are read to find its start. The first stored frame may not be the first shown."""
 
 _WARM_UP_SECONDS = 0.2
-"""Maximum length of the sound that an audio decoder discards at the beginning, in seconds."""
+"""An audio decoder discards at most this many seconds of sound at the beginning."""
 
 _MOST_UNKNOWN_PACKETS = 1000
-"""If this many packets of unknown streams follow in a row, the chosen streams count as ended."""
+"""After this many consecutive packets of unknown streams, the known streams are assumed to have ended."""
 
 _LONGEST_SOUND_SECONDS = 0.25
-"""Maximum length of a packet of compressed sound, in seconds. A PCM packet may be longer."""
+"""Maximum duration of a packet of compressed sound, in seconds. A PCM packet may be longer."""
 
 
 Watch = Callable[["Packet[Stream] | None", float | None], None]
-"""A callback that gets each packet of the video stream, and the presentation time on the timeline in seconds."""
+"""A callback that is called with each packet of the video stream, and with its presentation time in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class ScannedPacket:
 
     stamp: Stamp
     duration: float
-    """Seconds."""
+    """Duration of the packet in seconds."""
     key: bool
     """Whether the packet is a keyframe, which can be decoded without earlier packets."""
     good: bool
-    """Whether the packet is undamaged and has a frame or sound that a player presents."""
+    """Whether the packet is undamaged and contains a picture or sound that a player presents."""
 
     @property
     def at(self) -> float:
@@ -67,16 +67,16 @@ class ScannedPacket:
 
     @property
     def end(self) -> float:
-        """The time on the timeline at which the presentation ends, in seconds."""
+        """Time on the timeline at which the picture or sound of the packet ends, in seconds."""
         return self.stamp.at + self.duration
 
 
 class Scan:
-    """The packets read from the chosen streams. All times are seconds on the timeline (see Timeline).
+    """The packets that were read from the chosen streams. All times are seconds on the timeline (see `Timeline`).
 
-    `packets` has the packets of each stream, by the stream's index. `ended` is True if the file was read to its end.
-    Another recording with other streams may be joined to the end of the file.
-    `packets_before_other_recording` is the number of video packets before the other recording, or None.
+    `packets` maps the index of each stream to its packets. `ended` is True if the file was read to its end.
+    The file may contain a second recording with other streams, after the chosen one.
+    `packets_before_other_recording` is the number of video packets before the second recording. None without one.
     """
 
     def __init__(
@@ -87,18 +87,18 @@ class Scan:
         self._longest: dict[int, float] = {}
         if audio is not None:
             self.packets[audio.index] = []
-            # Limit the durations, because libavformat extends a packet before a gap up to the next packet.
+            # libavformat makes a packet before a gap as long as the gap. So limit the durations.
             if "pcm" not in audio.codec_context.name:
                 self._longest[audio.index] = _LONGEST_SOUND_SECONDS
         self.ended = False
         self.packets_before_other_recording: int | None = None
         self._container, self._path, self._video, self._watch = container, path, video, watch
         self._now: dict[int, float] = {}
-        """For each chosen stream: the decoding time of the stream's last packet, in seconds."""
+        """Maps the index of each chosen stream to the decoding time of its last packet, in seconds."""
         self._first_offsets: dict[int, int] = {}
-        """For each other stream: the offset of the stream's first packet in the file."""
+        """Maps the index of each other stream to the offset of its first packet in the file, in bytes."""
         self._offset: int | None = None
-        """Offset in the file up to which the recording is known to extend. None before the first video packet."""
+        """Up to this offset in bytes, the file contains the chosen recording. None before the first video packet."""
 
     def read(self, opened: InputContainer, until: float | None) -> None:
         """Read packets until all streams have reached the time `until`, or until the end of the file.
@@ -121,7 +121,7 @@ class Scan:
         first = min((packet.at for packet in self.packets[stream.index] if packet.good), default=None)
         if first is None or stream.type != "audio" or stream.start_time is None or stream.time_base is None:
             return first
-        # Decoders discard the first samples of compressed sound. start_time is the time of the first kept sample.
+        # Decoders discard the first samples of compressed sound. start_time is the time of the first sample after them.
         heard = float(stream.start_time * stream.time_base)
         return heard if first < heard < first + _WARM_UP_SECONDS else first
 
@@ -134,7 +134,7 @@ class Scan:
                     yield packet
                 break
             except IndexError:
-                unknown += 1  # PyAV does not know streams that begin late
+                unknown += 1  # the packet belongs to a stream that begins late, which PyAV does not know
             except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe
                 break
         self.ended = True
@@ -143,7 +143,7 @@ class Scan:
         index, base = packet.stream_index, float(packet.time_base or 0)
         dts, pts = (None if ticks is None else ticks * base for ticks in (packet.dts, packet.pts))
         if self._container is Container.AVI:
-            pts = dts  # AVI has only decoding times. libavformat guesses presentation times, which are too late.
+            pts = dts  # AVI has only decoding times. libavformat's guesses of presentation times are too late.
         duration = min((packet.duration or 0) * base, self._longest.get(index, inf))
         stamp = self.timeline.add(index, dts, pts, duration)
         if index == self._video.index:
@@ -155,13 +155,13 @@ class Scan:
         self._now[index] = stamp.decoded_at
 
     def _search_before(self, packet: "Packet[Stream]") -> None:
-        """Search the bytes before a packet for a recording whose streams begin late. PyAV ignores such streams."""
+        """Search the bytes before `packet` for a second recording, because PyAV reports no streams that begin late."""
         offset, index = packet.pos, packet.stream_index
         if self._container is not Container.MPEG_TS or offset is None or offset < 0:
             return
         if self._offset is None:
             self._offset = offset if index == self._video.index else None
-        # The packet is part of the chosen recording if the stream is chosen, or began before the last chosen packet.
+        # A packet is part of the chosen recording if its stream is chosen, or began within this recording.
         elif index in self.packets or self._first_offsets.setdefault(index, offset) < self._offset:
             self._search_up_to(offset)
             self._offset = max(self._offset, offset)
@@ -179,7 +179,7 @@ class Scan:
             if len(ends) < len(self.packets):
                 return max(spans) >= _APART_SECONDS
             return min(spans) >= _HEAD_SECONDS or max(spans) >= _APART_SECONDS
-        # Compare decoding times, because packets are stored in the order of decoding times.
-        # No frame is shown before its decoding time.
+        # Compare decoding times, because a file stores packets in the order of decoding times.
+        # No later packet can have a frame for the kept part, because no frame is shown before its decoding time.
         reached = [self._now.get(index, -inf) for index in self.packets]
         return min(reached) >= until or max(reached) >= until + _APART_SECONDS

@@ -1,4 +1,4 @@
-"""Checks the structure of a file to prove that the file's end is not cut off. Lengths in headers are often wrong."""
+"""Checks by the structure of a file that its end is not cut off. Durations in headers are often wrong."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,8 @@ _MOST_ELEMENTS = 2_000_000
 """Maximum number of Matroska elements that are read. An hour of video has about 300,000 blocks."""
 
 _HOLDERS = {0x18538067, 0x1F43B675}
-"""The ids of Segment and Cluster in Matroska. The inner elements are read if the size of such an element is unknown."""
+"""The ids of the Matroska elements Segment and Cluster, whose size may be unknown. Then their inner elements are read.
+"""
 
 _LONGEST_ID, _LONGEST_SIZE = 4, 8
 """Maximum number of bytes of an element's id, and of an element's size."""
@@ -33,7 +34,7 @@ def is_whole(container: Container, path: Path, streams: Iterable[Stream]) -> boo
 
 
 def _has_all_samples(path: Path, streams: Iterable[Stream]) -> bool:
-    # A fragmented file has no index of all fragments, so a missing last fragment can't be noticed.
+    # A fragmented file has no index of its fragments, so a missing last fragment can't be detected.
     if any(box.kind == "moof" for box in boxes(path)):
         return False
     ends = [entry.pos + entry.size for stream in streams for entry in stream.index_entries]
@@ -61,10 +62,10 @@ def _has_all_elements(path: Path) -> bool:
 
 
 def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
-    """Read a variable-length number in EBML. Returns None if the bytes are not a valid number.
+    """Read a number of variable length in EBML. Returns None if the bytes are not a valid number.
 
-    The number of zero bits at the start of the first byte is the number of bytes that follow.
-    If `marked`, the 1 bit after the zero bits is part of the result. An id includes the bit, a size does not.
+    The first byte begins with as many zero bits as further bytes follow. The next bit, a 1, is the marker.
+    If `marked` is True, the marker is part of the number. This is so for ids, but not for sizes.
     """
     first = file.read(1)
     if not first or not first[0]:
@@ -78,7 +79,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
 
 
 def _has_all_chunks(path: Path) -> bool:
-    """Return whether all outermost RIFF chunks are complete. A large AVI file has several outermost chunks."""
+    """Return whether all outermost RIFF chunks are complete. A large AVI file has several."""
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:
