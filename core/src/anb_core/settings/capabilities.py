@@ -1,7 +1,6 @@
 """One settings model for each capability of a program. A field's alias is the name of its environment variable.
 
-A validator that compares two fields must be the validator of the later field.
-pydantic gives the validator of a field only the values of the earlier fields.
+A validator that compares two fields must belong to the later field, because pydantic validates the fields in order.
 If a model has several base classes, the fields of the last base class come first.
 """
 
@@ -31,11 +30,12 @@ from anb_core.settings.parsing import (
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
-"""Largest object that we can upload: S3 allows 10,000 parts in a multipart upload, and our parts are 8 MiB each."""
+"""Size of the largest object that we can upload, in bytes.
+S3 allows 10,000 parts in a multipart upload, and our parts have 8 MiB each."""
 
 
 class FromEnvironment(BaseSettings):
-    """Base class of all settings models. An empty variable counts as not set, and unknown variables are ignored."""
+    """Base class of all settings models. An environment variable with an empty value counts as missing."""
 
     model_config = SettingsConfigDict(frozen=True, case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
@@ -54,7 +54,7 @@ class LogSettings(FromEnvironment):
 
 
 class DatabaseSettings(FromEnvironment):
-    """The address of the database, which is the only setting that the store of a short command needs."""
+    """The address of the database. A short command, such as a migration, needs no other setting of the store."""
 
     database_url: DatabaseUrl = Field(
         alias="DATABASE_URL",
@@ -64,7 +64,7 @@ class DatabaseSettings(FromEnvironment):
 
 
 class StoreSettings(DatabaseSettings):
-    """The settings of the store of a long-running program."""
+    """The settings of the store for programs that run for a long time."""
 
     database_connections: Annotated[int, whole(3, 1000)] = Field(
         5,
@@ -80,7 +80,7 @@ class StoreSettings(DatabaseSettings):
 
 
 class AwsSettings(FromEnvironment):
-    """Settings shared by bucket and queue. boto3 itself reads credentials and `AWS_ENDPOINT_URL`."""
+    """Settings that the bucket and the queue share. boto3 itself reads credentials and `AWS_ENDPOINT_URL`."""
 
     aws_region: str | None = Field(
         None,
@@ -103,7 +103,7 @@ class BucketSettings(AwsSettings):
 
 
 class MessageSettings(FromEnvironment):
-    """How long a received message is hidden, and how often a worker renews this time and its lease."""
+    """How long a received message is invisible, and how often a worker renews this time and its lease."""
 
     visibility_timeout: Annotated[timedelta, seconds(1, SQS_MAX_VISIBILITY_SECONDS)] = Field(
         300 * SECOND,
@@ -155,7 +155,7 @@ class QueueSettings(AwsSettings, MessageSettings):
     def _dlq_beside_queue(cls, value: str, info: ValidationInfo) -> str:
         if value:
             return value
-        # A wrong queue URL was already reported. This placeholder avoids a second error for the same cause.
+        # If the queue URL is missing or wrong, another error says so. With this placeholder, there is no second error.
         return re.sub(r"(\.fifo)?$", r"-dlq\1", info.data.get("sqs_queue_url", "http://unknown/queue"), count=1)
 
     @field_validator("sqs_dlq_url")
@@ -168,7 +168,7 @@ class QueueSettings(AwsSettings, MessageSettings):
 
 
 class RetrySettings(FromEnvironment):
-    """How often a job is tried again, and how long a retry waits."""
+    """How often a job is tried again, and how long it waits before the next attempt."""
 
     max_failures: Annotated[int, whole(1, 100)] = Field(
         3, alias="ANB_MAX_FAILURES", description="After this many failed attempts, a job is dead-lettered."
@@ -207,7 +207,7 @@ class RetrySettings(FromEnvironment):
 
 
 class SweepSettings(RetrySettings, MessageSettings):
-    """The settings of the sweep: its interval, its retries, and how long a received message is hidden."""
+    """The settings of the sweep. They include the retry settings and the message settings."""
 
     sweep_interval: Annotated[timedelta, seconds(1, 3600)] = Field(
         10 * SECOND,
@@ -218,7 +218,7 @@ class SweepSettings(RetrySettings, MessageSettings):
 
 
 class IntakeSettings(FromEnvironment):
-    """Limits of every new video."""
+    """Limits for all new videos."""
 
     max_upload_bytes: Annotated[int, whole(1, S3_MAX_OBJECT_BYTES)] = Field(
         2 * 1024**3, alias="ANB_MAX_UPLOAD_BYTES", description="The largest upload, in bytes."
@@ -226,7 +226,7 @@ class IntakeSettings(FromEnvironment):
 
 
 class UploadSettings(IntakeSettings):
-    """Limits of uploads."""
+    """Limits for uploads."""
 
     idempotency_lifetime: Annotated[timedelta, seconds(60, 30 * DAY)] = Field(
         DAY * SECOND,
@@ -236,7 +236,7 @@ class UploadSettings(IntakeSettings):
 
 
 class SubmitSettings(IntakeSettings):
-    """Limits of submissions, which are objects that are already in the bucket."""
+    """Limits for submissions. A submission is a request to process an object that is already in the bucket."""
 
     source_prefixes: Annotated[tuple[KeyPrefix, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         (),
@@ -247,7 +247,7 @@ class SubmitSettings(IntakeSettings):
 
 
 class AlertSettings(FromEnvironment):
-    """Where people get alerts."""
+    """Where alerts are sent."""
 
     sns_topic_arn: TopicArn | None = Field(
         None,

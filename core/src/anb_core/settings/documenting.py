@@ -1,4 +1,4 @@
-"""Lists the settings of programs, for docs/configuration.md and for checks of the chart.
+"""Lists the settings of all programs, for docs/configuration.md and for tests of the chart.
 
 `Programs` maps each program's name to its settings model.
 """
@@ -24,7 +24,7 @@ def readers(programs: Programs) -> dict[str, list[str]]:
 
 
 def table(programs: Programs) -> str:
-    """Return all variables as a Markdown table."""
+    """Return all environment variables as a Markdown table."""
     fields = {field.alias: field for model in programs.values() for field in model.model_fields.values()}
     rows = ["| Variable | Default | Read by | Meaning |", "|---|---|---|---|"]
     for variable, names in readers(programs).items():

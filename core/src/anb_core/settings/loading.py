@@ -1,4 +1,4 @@
-"""Reads the environment into a program's settings model, and writes an error message for each wrong variable."""
+"""Reads environment variables into a settings model, and writes an error message for each wrong variable."""
 
 import sys
 from typing import TypeVar, get_args
@@ -23,7 +23,7 @@ class Misconfigured(ValueError):
 
 
 def load(kind: type[S]) -> S:
-    """Read the environment into a settings model of the class `kind`.
+    """Read environment variables into a settings model of the class `kind`.
 
     Raises:
         Misconfigured: some variables are missing or wrong.
@@ -35,7 +35,7 @@ def load(kind: type[S]) -> S:
 
 
 def load_or_exit(kind: type[S]) -> S:
-    """Read the environment into a settings model. On errors, print the errors to stderr and exit with code 2."""
+    """Read environment variables into a settings model. If some are wrong, print the errors and exit with code 2."""
     try:
         return load(kind)
     except Misconfigured as error:
@@ -45,13 +45,13 @@ def load_or_exit(kind: type[S]) -> S:
 
 
 def _sentence(kind: type[BaseSettings], detail: ErrorDetails) -> str:
-    # In an error, pydantic names a wrong default by the field's name, and a wrong value by the field's alias.
+    # pydantic's error has the field's name if the default is wrong, and the field's alias if a given value is wrong.
     field = next(field for name, field in kind.model_fields.items() if detail["loc"][0] in {name, field.alias})
     if detail["type"] == "missing":
         return f"{field.alias} is not set. {field.description}"
     reason = str(detail.get("ctx", {}).get("error", detail["msg"][:1].lower() + detail["msg"][1:]))
     given = plain(detail["input"])
-    # The text before an @ may be a password, so a value with an @ is not shown.
+    # Do not show a value with an @, because the text before the @ may be a password.
     if _is_secret(field.annotation) or "@" in str(given):
         return f"{field.alias} can't be used: {reason}."
     return f"{field.alias} is {given}: {reason}." if given else f"{field.alias} is not set: {reason}."

@@ -15,11 +15,11 @@ DAY = 24 * 3600
 """Seconds in a day."""
 
 MIN_TOKEN_LENGTH = 16
-"""Minimum length of an API token, in characters. A shorter token could be guessed. Generated tokens are longer."""
+"""Minimum length of an API token in the environment, in characters. An attacker could guess a shorter token."""
 
 
 def plain(value: object) -> object:
-    """Convert the value to its form in an environment variable. A duration becomes whole seconds."""
+    """Convert a value to its form in an environment variable. A duration is converted to whole seconds."""
     return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 
@@ -49,23 +49,23 @@ def seconds(least: int, most: int) -> BeforeValidator:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A validator for texts that match all of `pattern`. `sentence` is the error message.
+    """A validator for texts. The whole text must match `pattern`. `sentence` is the error message.
 
-    The chart also uses some of these patterns, so the patterns must be valid in Go's regular expressions (RE2).
+    The chart uses some of these patterns, too. Therefore they must be valid regular expressions of Go (RE2).
     """
 
     pattern: str
     sentence: str
 
     def __call__(self, value: str) -> str:
-        """Return the value unchanged if it matches the pattern, otherwise raise a ValueError."""
+        """Return the value if it matches the pattern. Otherwise raise a ValueError."""
         if not re.fullmatch(self.pattern, value):
             raise ValueError(self.sentence)
         return value
 
 
 def matching(pattern: str, sentence: str) -> AfterValidator:
-    """Return a pydantic validator for texts that match all of `pattern`. `sentence` is the error message."""
+    """Return a `Form` as a validator for pydantic."""
     return AfterValidator(Form(pattern, sentence))
 
 
@@ -87,7 +87,7 @@ TOPIC_ARN = Form(
 
 
 def comma_separated(value: object) -> object:
-    """Split a text at its commas, strip spaces and drop empty items. Returns any other value unchanged."""
+    """Split a text at its commas. Remove spaces around the items, and empty items. Return any other value unchanged."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -100,8 +100,8 @@ def _address(value: str) -> str:
 
 
 def _token(given: SecretStr) -> SecretStr:
-    """Validate an API token. A request must be able to send the token in a header."""
-    # A token from a file or a Secret often ends with a line break, which is removed.
+    """Validate an API token. It must consist of characters that can be sent in an HTTP header."""
+    # Remove the line break with which the content of a file or of a Secret often ends.
     text = given.get_secret_value().strip()
     if len(text) < MIN_TOKEN_LENGTH:
         raise ValueError(f"it must have at least {MIN_TOKEN_LENGTH} characters")
@@ -112,22 +112,22 @@ def _token(given: SecretStr) -> SecretStr:
 
 
 def region_in(url: str) -> str | None:
-    """Return the AWS region in a URL's host, such as sqs.us-east-1.amazonaws.com, or None."""
+    """Return the AWS region in the host of a URL, such as us-east-1 in sqs.us-east-1.amazonaws.com, or None."""
     named = re.search(rf"(?:^|\.)({REGION.pattern})\.", urlsplit(url).hostname or "")
     return named and named[1]
 
 
 def _database_url(given: SecretStr) -> SecretStr:
-    """Validate a database URL and convert it to SQLAlchemy's form, which also names the driver."""
+    """Validate a database URL, and convert it to the form of SQLAlchemy, which contains the name of the driver."""
     try:
-        # A URL from a file or a Secret often ends with a line break, which is removed.
+        # Remove the line break with which the content of a file or of a Secret often ends.
         url = make_url(_with_hosts_apart(given.get_secret_value().strip()))
     except (ArgumentError, ValueError):
         raise ValueError(
             "it must be a URL such as postgresql://user:password@host:5432/name or sqlite:///path"
         ) from None
     if "@" in (url.host or ""):
-        # If a second @ were accepted, messages would show a part of the password as the name of the host.
+        # Refuse a second @. Otherwise error messages would show a part of the password as the name of the host.
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
     match url.drivername:
         case "postgres" | "postgresql" | "postgresql+psycopg":
@@ -142,9 +142,9 @@ def _database_url(given: SecretStr) -> SecretStr:
 
 
 def _with_hosts_apart(url: str) -> str:
-    """Move several hosts from their usual place in the URL to query parameters, where SQLAlchemy expects them.
+    """If a URL has several hosts, move them to the query parameters, where SQLAlchemy expects them.
 
-    A URL with a single host is returned unchanged.
+    Return a URL with a single host unchanged.
     """
     parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>([/?].*)?)", url)
     if parts is None:

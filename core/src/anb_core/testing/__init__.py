@@ -1,1 +1,1 @@
-"""In-memory implementations of every port, for tests. The contract tests run on the real adapters, too."""
+"""In-memory implementations of the ports, for tests. The contract tests compare them with the real adapters."""

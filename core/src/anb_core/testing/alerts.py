@@ -1,11 +1,11 @@
-"""Alerts that are kept in memory."""
+"""The in-memory alerts, for tests."""
 
 from anb_core.domain.alert import subject_line
 from anb_core.domain.errors import AnbError
 
 
 class InMemoryAlerts:
-    """Implements `anb_core.ports.alerts.Alerts`. `published` lists the subject and the text of each alert, in order.
+    """Implements `anb_core.ports.alerts.Alerts`. `published` has the subject and the text of each alert, in order.
 
     If `fault` is set to an error, `publish` raises it, as if SNS were unavailable.
     """

@@ -1,4 +1,4 @@
-"""A clock for tests, which moves only when a test moves the clock."""
+"""A clock for tests. Only the test moves it."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 class ManualClock:
     """A wall clock (`now`) and a monotonic clock. Only `advance` and `put_back` move these clocks.
 
-    Stored times come from `now`. Durations are measured with `monotonic`.
+    Stores take the times that they store from `now`. Use cases measure durations with `monotonic`.
     """
 
     def __init__(self, start: datetime = BEGINNING) -> None:
@@ -39,6 +39,6 @@ class ManualClock:
             self._passed += by
 
     def put_back(self, by: timedelta) -> None:
-        """Move `now` back, as if another machine with a slower clock took over. `monotonic` does not change."""
+        """Set `now` back, as if another machine with a slower clock took over. `monotonic` does not change."""
         with self._lock:
             self._put_back += by

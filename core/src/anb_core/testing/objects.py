@@ -48,7 +48,7 @@ class InMemoryObjects:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
-        # As in the S3 adapter, a file is created only for a complete object.
+        # `on_bytes` may raise an error. As in the S3 adapter, no file must then exist.
         if on_bytes and stored.size:
             on_bytes(stored.size)
         path.write_bytes(self.contents[key])

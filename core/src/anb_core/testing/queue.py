@@ -1,4 +1,7 @@
-"""The in-memory queue, which behaves like SQS: visibility timeouts, stale handles, groups, and a dead-letter queue."""
+"""The in-memory queue, for tests.
+
+It behaves like SQS: it has visibility timeouts, invalid handles, message groups, and a dead-letter queue.
+"""
 
 import itertools
 import threading
@@ -12,10 +15,10 @@ from anb_core.ports.queue import Delivery, Depth, Outgoing
 from anb_core.ports.runtime import Runtime
 
 DEDUPLICATION = timedelta(minutes=5)
-"""Time for which a FIFO queue drops messages with a repeated deduplication id, as SQS does."""
+"""A FIFO queue drops a message whose deduplication id it has seen within this time, as SQS does."""
 
 POLL_SECONDS = 0.01
-"""Seconds between the checks of a long poll. The poll can't sleep until a computed time, because `now` may jump."""
+"""During a long poll, the queue is checked once in this many seconds, because a test may move the clock."""
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class InMemoryQueue:
     """Implements `anb_core.ports.queue.Queue`. The queue is FIFO if its name ends in `.fifo`.
 
     If `fault` is set to an error, every method raises the error.
-    `refuse` returns the reason why the queue refuses a message, or None if the queue accepts the message.
+    `refuse` returns the reason why the queue refuses a message. None if the queue accepts the message.
     """
 
     name: str = "https://queue.invalid/000000000000/anb-videos"
@@ -42,13 +45,13 @@ class InMemoryQueue:
     max_receives: int = 3
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     runtime: Runtime = field(default_factory=SystemRuntime)
-    """The clock that measures the wait of a long poll."""
+    """Its clock measures how long a long poll waits."""
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
     """All accepted messages, in the order in which they were sent."""
     dead_letters: list[str] = field(default_factory=list)
-    """The bodies of messages that were received too often. SQS would move such messages to the dead-letter queue."""
+    """The bodies of the messages in the dead-letter queue, because they were received too often."""
     _entries: list[_Entry] = field(default_factory=list, init=False)
     _seen: dict[str, datetime] = field(default_factory=dict, init=False)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)
@@ -56,7 +59,7 @@ class InMemoryQueue:
 
     @property
     def fifo(self) -> bool:
-        """Whether the queue keeps the order within a group and drops repeated messages."""
+        """Whether the queue is FIFO: it keeps the order within a group, and drops repeated messages."""
         return self.name.endswith(".fifo")
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
@@ -81,7 +84,7 @@ class InMemoryQueue:
     def delete(self, delivery: Delivery) -> None:
         self.ping()
         with self._lock:
-            # With a stale handle, SQS may delete the message or do nothing. This queue does nothing.
+            # If the handle is invalid, SQS may delete the message or do nothing. This queue does nothing.
             self._entries = [entry for entry in self._entries if entry.handle != delivery.handle]
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
@@ -115,7 +118,7 @@ class InMemoryQueue:
         """Do nothing, because no connection is open."""
 
     def put(self, body: str) -> None:
-        """Send a message with the text `body`, as another producer does."""
+        """Send a message with any text, as another program does."""
         number = next(self._numbers)
         self.send([Outgoing(body, group=str(number), owner="somebody", deduplication=f"put-{number}")])
 

@@ -1,4 +1,4 @@
-"""A runtime for tests, whose clock moves only when a test or a sleep advances the clock."""
+"""A runtime for tests. Only tests and sleeps advance its clock."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,12 +9,12 @@ from anb_core.testing.clock import ManualClock
 
 
 class ManualRuntime(SystemRuntime):
-    """A `Runtime` on a `ManualClock`. Sleeping advances the clock and returns at once.
+    """A `Runtime` on a `ManualClock`. `sleep` advances the clock and returns at once.
 
-    Threads and events are real. The timeout of an event is in real seconds.
-    `errors` lists the errors that were reported to `on_error`, in order.
-    `threads` maps names to started threads.
-    `during_sleep` is called in each sleep, after the clock was advanced.
+    Threads and events are real. A timeout of an event is measured in real time.
+    `errors` lists the errors that `on_error` got, in order.
+    `threads` maps the name of each started thread to the thread.
+    Each call of `sleep` calls `during_sleep` after it has advanced the clock.
     """
 
     def __init__(self, clock: ManualClock) -> None:

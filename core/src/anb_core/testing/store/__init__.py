@@ -1,6 +1,6 @@
 """The in-memory store, for tests. `InMemoryStore` combines one class for each port of `anb_core.ports.store`.
 
-The tests in tests/contract/store check that the in-memory store behaves like the databases.
+The tests in tests/contract/store run on this store and on the databases.
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ class InMemoryStore(
     InMemoryDeadLetters,
     InMemoryTokens,
 ):
-    """A `Store` in memory. Tests may inject a clock and ids, and may read the tables."""
+    """A `Store` in memory. Tests may pass a clock and a function for ids, and may read the tables."""
 
     def ping(self) -> None:
         with self.transaction():

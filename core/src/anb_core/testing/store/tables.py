@@ -1,4 +1,4 @@
-"""The tables of the in-memory store, and the operations that several of the store's ports share."""
+"""The tables of the in-memory store, and the operations that several ports need."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(slots=True)
 class OutboxRow:
-    """An outbox entry, which is a message that the relay must send."""
+    """An outbox entry: a message that a relay has to send."""
 
     id: int
     send_after: datetime
@@ -70,7 +70,7 @@ class DeletionRow:
 
     @property
     def due(self) -> datetime:
-        """Time from which the sweep may take the deletion."""
+        """Time at which the sweep may take the deletion."""
         return self.held_until or self.scheduled.due
 
 
@@ -108,7 +108,7 @@ class Tables:
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
-        """Lock the store. Yields the clock's time in whole milliseconds, which is the precision of the databases."""
+        """Lock the store. Yields the current time, rounded down to milliseconds as in the databases."""
         with self.lock:
             if self.fault is not None:
                 raise self.fault
@@ -126,11 +126,11 @@ class Tables:
         return self.rows.get(video_id)
 
     def readable(self) -> list[Row]:
-        """Return all rows of videos except those of unreadable videos."""
+        """Return the rows of all videos that are not in `unreadable`."""
         return [row for video_id, row in self.rows.items() if video_id not in self.unreadable]
 
     def visible(self, video_id: str) -> Row:
-        """Return the row of a video that must exist and not be deleted.
+        """Return the row of a video. The video must exist, and must not be deleted.
 
         Raises:
             NotFound: `video_not_found` if the video does not exist or was deleted.
@@ -144,7 +144,7 @@ class Tables:
         """Add the row of a new video.
 
         Raises:
-            Conflict: `source_taken` if another video owns the source object, or if the object is about to be deleted.
+            Conflict: `source_taken` if another video owns the source object, or if the object will be deleted.
         """
         video = row.record.video
         others = (other.record.video for other in self.rows.values())
@@ -193,7 +193,7 @@ class Tables:
         return effect.record
 
     def abandon(self, row: Row | None, now: datetime) -> None:
-        """Delete the row of an unfinished upload. A row with any other status is kept."""
+        """Delete the row of an unfinished upload. A row that is no unfinished upload is kept."""
         if row is None or row.job.status is not Status.UPLOADING:
             return
         record = row.record
@@ -205,7 +205,7 @@ class Tables:
         )
 
     def last_attempt(self, row: Row) -> Attempt | None:
-        """Return the last attempt of the job's generation. None if there was none."""
+        """Return the last attempt of the job in its current generation. None if no attempt was made."""
         made = [attempt for attempt in row.attempts if attempt.generation == row.job.generation]
         return made[-1] if made else None
 
@@ -217,7 +217,7 @@ class Tables:
         return self.letters[-1]
 
     def put_in_outbox(self, job: Job, send_after: datetime, now: datetime) -> None:
-        """Put a message for a job into the outbox. The new entry replaces the job's older entry."""
+        """Add an outbox entry for a job. The new entry replaces the job's older entry, if any."""
         self.outbox[job.video_id] = OutboxRow(next(self.row_ids), send_after, now)
 
     def schedule_deletions(self, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:

@@ -40,7 +40,7 @@ class InMemoryUploads(Tables):
                 row = Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
                 self.add(row)
                 self.append_event(row.record, EventKind.STATUS, now)
-            # The job of a deleted video is cancelled, so a deleted video leads to the error `video_exists`, too.
+            # A deleted video also leads to the error `video_exists`, because its job is cancelled.
             elif row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
                 raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
             if key and idempotency and not (kept and kept.expires_at > now):
@@ -90,7 +90,7 @@ class InMemoryUploads(Tables):
 
 
 def _key_held_for(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
-    """Return how long an upload keeps its key without a renewal. None if the upload keeps the key until its end."""
+    """Return how long an upload will keep its key without a renewal. None if it keeps the key until it ends."""
     if idempotency.silence is None or row.upload_expires_at is None:
         return None
     return row.upload_expires_at - lifetime + idempotency.silence - now
