@@ -1,4 +1,7 @@
-"""Dead letters: what people see of them, and the decision about a message that SQS moved to the dead-letter queue."""
+"""Dead letters, and the decision about a message that SQS moved to the dead-letter queue.
+
+Here and in the store, "a message that SQS moved" is always a message in the dead-letter queue.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -13,29 +16,30 @@ from anb_core.domain.model import Attempt, DeadLetterCause, Job, Problem, Record
 from anb_core.domain.retry import RetryPolicy, Settlement, plan_loss
 
 SHORT_BODY = 4096
-"""Maximum number of characters of a body in a list, and in an open dead letter that has become old."""
+"""Lists shorten the body of a dead letter to this number of characters. The sweep shortens old open ones, too."""
 
 
 class Resolution(StrEnum):
-    """How a dead letter was resolved, so that nobody has to handle it any more."""
+    """How a dead letter was resolved. Nobody has to handle a resolved dead letter."""
 
     REDRIVEN = "redriven"
-    """A person retried the job, in whatever way."""
+    """A person retried the job: by a redrive of the dead letter, or by a retry of the video."""
     DISCARDED = "discarded"
     """A person discarded the dead letter, with a reason."""
     DELETED = "deleted"
     """The video was deleted."""
     STALE = "stale"
-    """A message that SQS moved needed no action: its job was over, deleted, leased, waiting or not yet uploaded."""
+    """A message that SQS moved needed no action, because no attempt could begin. `Verdict.detail` says why."""
     REQUEUED = "requeued"
-    """A message that SQS moved counted as a loss of its job, and the job gets a new message."""
+    """A message that SQS moved was counted as a loss of its job. The job gets a new message."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A job that has used up its attempts, or a message that SQS moved, that nobody can read or that has no job.
+    """The record of a job that reached its limit of failures or losses, or of a message that could not be handled.
 
-    Each value is None if it does not apply, and also if a program from before migration 0005 wrote the row.
+    Such a message is unreadable, belongs to no job, or was moved by SQS.
+    A field is None if it does not apply, or if a program from before migration 0005 wrote the row.
     """
 
     id: int
@@ -46,40 +50,40 @@ class DeadLetter:
     code: str | None = None
     """Code of the job's last error."""
     error_detail: str | None = None
-    """Error text of other programs, such as ffmpeg's last lines. For operators only."""
+    """Error text of other programs, such as ffmpeg's last lines. Only the operator of the deployment may read it."""
     video_id: str | None = None
     generation: int | None = None
-    """The generation of the job that ended, or of the job's message."""
+    """Generation of the job when the dead letter was recorded."""
     owner: str | None = None
     """Owner of the video."""
     worker: str | None = None
-    """Name of the worker of the last attempt."""
+    """Name of the worker that made the last attempt."""
     version: str | None = None
-    """Version of the program that made the last attempt."""
+    """Version of the worker that made the last attempt."""
     failures: int | None = None
-    """The job's failures, in this generation."""
+    """Number of the job's failures in this generation."""
     lost: int | None = None
-    """The job's losses, in this generation."""
+    """Number of the job's losses in this generation."""
     message_id: str | None = None
-    """Id of the SQS message. None if the job ended without one."""
+    """Id of the SQS message that could not be handled. None for a job that reached its limit during an attempt."""
     body: str | None = None
-    """Body of the SQS message. Lists show only its first `SHORT_BODY` characters."""
+    """Body of this message. Lists contain only its first `SHORT_BODY` characters."""
     resolution: Resolution | None = None
-    """How the dead letter was resolved. None while it is open, which means that a person has to handle it."""
+    """How the dead letter was resolved. None while the dead letter is open."""
     resolved_at: datetime | None = None
     resolved_by: str | None = None
-    """The person or program that resolved it. None if our consumer did so on arrival."""
+    """The person or program that resolved it. None if it was resolved when it was recorded."""
     reason: str | None = None
-    """Why a person discarded it."""
+    """The reason that a person gave for a discard."""
 
     @property
     def open(self) -> bool:
-        """Whether a person has to handle this dead letter."""
+        """Whether the dead letter is open: a person still has to handle it."""
         return self.resolution is None
 
     @property
     def about_the_job(self) -> bool:
-        """Whether this dead letter says why its job ended. A message that needed no action does not."""
+        """Whether this dead letter says why its job ended. A `stale` or `requeued` message did not end its job."""
         return self.resolution not in {Resolution.STALE, Resolution.REQUEUED}
 
 
@@ -88,7 +92,7 @@ State = Literal["open", "resolved", "all"]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Selects dead letters. All conditions must hold. An empty collection or None is no condition."""
+    """Selects the dead letters that meet all conditions. An empty collection or None is no condition."""
 
     causes: Collection[DeadLetterCause] = ()
     owner: str | None = None
@@ -96,15 +100,15 @@ class DeadLetterFilter:
     worker: str | None = None
     version: str | None = None
     since: datetime | None = None
-    """Only dead letters from this time on."""
+    """Only dead letters that were recorded at this time or later."""
     until: datetime | None = None
-    """Only dead letters from before this time."""
+    """Only dead letters that were recorded before this time."""
     state: State = "open"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterPage:
-    """Position of a page in a list, which is ordered from new to old. The page begins after this dead letter."""
+    """Position of a page in a list of dead letters from new to old. The page begins after this dead letter."""
 
     created_at: datetime
     id: int
@@ -112,16 +116,16 @@ class DeadLetterPage:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What happens to a message that SQS moved to the dead-letter queue, and to its job."""
+    """The decision about a message that SQS moved to the dead-letter queue, and about its job."""
 
     detail: str
-    """Why, in a sentence."""
+    """The reason for the decision, in a sentence."""
     resolution: Resolution | None
-    """`stale`, `requeued`, or None if the job becomes a dead letter, which a person has to handle."""
+    """`stale` or `requeued`. None if the job ends and the dead letter is open."""
     settlement: Settlement | None = None
-    """The consequence for the job. None if the job stays as it is."""
+    """The settlement of the job's loss. None if no loss is counted."""
     send_after: datetime | None = None
-    """Time from which the job needs a new message although it stays as it is. None if it needs none."""
+    """Time at which a new message for the unchanged job has to be sent. None if no new message is needed."""
 
 
 _STALE = {
@@ -139,10 +143,10 @@ _REQUEUED = "Workers received the message too often without an answer. This coun
 def judge_arrival(
     job: Job, *, deleted: bool, generation: int | None, waiting_in_outbox: bool, now: datetime, policy: RetryPolicy
 ) -> Verdict:
-    """Decide about a message that SQS moved to the dead-letter queue. The arrival alone is no verdict on the job.
+    """Decide about a message that SQS moved to the dead-letter queue. The job decides whether it counts as a loss.
 
-    `generation` is the message's generation, or None for messages of older producers.
-    `waiting_in_outbox` says whether the job has an outbox entry. `now` is the database's clock.
+    `generation` is the message's generation. None for a message of an older producer.
+    `waiting_in_outbox` says whether the job has an outbox entry. `now` is the time of the database's clock.
     """
     if deleted:
         return Verdict(_STALE[Reason.DELETED], Resolution.STALE)
@@ -151,12 +155,12 @@ def judge_arrival(
         return Verdict(
             _STALE[claim.reason],
             Resolution.STALE,
-            # The same as in a claim: the clock was set back, and this may be the job's last message.
+            # As in a claim: the clock was set back, and the job may have no other message.
             send_after=None if waiting_in_outbox else claim.send_after,
         )
     if waiting_in_outbox:
         return Verdict(_IN_OUTBOX, Resolution.STALE)
-    # If an attempt has let its lease expire, that is the same loss: the settlement ends the attempt, too.
+    # Only one loss is counted, even if an attempt's lease has expired: the settlement also ends this attempt.
     loss = plan_loss(job.counters, policy)
     if loss.error:
         return Verdict(loss.error.message, None, loss)
@@ -166,9 +170,10 @@ def judge_arrival(
 def of_job(
     record: Record, cause: DeadLetterCause, problem: Problem | None, *, attempt: Attempt | None, now: datetime
 ) -> DeadLetter:
-    """Return a new dead letter of a job, without an id. `attempt` is the last attempt of the job's generation, if any.
+    """Return a new dead letter for a job. It has no id yet.
 
-    `record` is the job after the change that made it a dead letter. `problem` is the error of that change.
+    `record` has the job after the change that made it a dead letter. `problem` is the error of this change.
+    `attempt` is the last attempt of the job's generation, if any.
     """
     job = record.job
     return DeadLetter(
@@ -191,7 +196,10 @@ def of_job(
 def of_arrival(
     record: Record, verdict: Verdict, *, message_id: str, body: str, attempt: Attempt | None, now: datetime
 ) -> DeadLetter:
-    """Return a new dead letter, without an id, for a message that SQS moved. `record` is the job after the verdict."""
+    """Return a new dead letter for a message that SQS moved. It has no id yet.
+
+    `record` has the job after the settlement of `verdict`, if any.
+    """
     problem = verdict.settlement.error if verdict.settlement else None
     return replace(
         of_job(record, DeadLetterCause.WORKER_LOST, problem, attempt=attempt, now=now),
@@ -204,17 +212,17 @@ def of_arrival(
 
 
 def after_discard(record: Record, now: datetime) -> Record:
-    """Return a video's record after the discard of its dead letter, which only the job's version shows."""
+    """Return the record after one of the video's dead letters was discarded: only the job's version changes."""
     return replace(record, job=replace(record.job, version=record.job.version + 1, updated_at=now))
 
 
 def stored_body(body: str) -> str:
-    """Return the part of a body that is stored: whole characters, at most `MAX_BODY_BYTES` bytes of UTF-8."""
+    """Return the beginning of a body that is stored: at most `MAX_BODY_BYTES` bytes of UTF-8, and no half character."""
     return body.encode(errors="replace")[:MAX_BODY_BYTES].decode(errors="ignore")
 
 
 def not_found(dead_letter_id: int) -> NotFound:
-    """Return the error for an id that no dead letter has."""
+    """Return the error for the id of a dead letter that does not exist."""
     return NotFound("dead_letter_not_found", f"There is no dead letter {dead_letter_id}.")
 
 
@@ -230,7 +238,7 @@ def check_open(dead_letter: DeadLetter) -> None:
     """Check that nobody has resolved the dead letter yet.
 
     Raises:
-        Conflict: `dead_letter_resolved`; the message says how, by whom and when.
+        Conflict: `dead_letter_resolved`. The error message says how it was resolved, by whom and when.
     """
     if dead_letter.open:
         return

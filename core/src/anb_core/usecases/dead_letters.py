@@ -1,9 +1,9 @@
-"""The orders that an operator may give for dead letters: list, show, redrive, discard.
+"""What the operator of a deployment can do with dead letters: list, show, redrive and discard them.
 
 All functions raise these errors:
     Forbidden: `scope_missing` if the caller's token does not have the scope `ops`.
     NotFound: `dead_letter_not_found`.
-    Conflict: `dead_letter_resolved` if somebody has handled the dead letter before.
+    Conflict: `dead_letter_resolved` if the dead letter is already resolved.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,10 +30,10 @@ from anb_core.usecases.commands import check_retry
 from anb_core.usecases.visibility import Caller
 
 MAX_REDRIVES = 1000
-"""Maximum number of dead letters that one order redrives."""
+"""Maximum number of dead letters that one call of `redrive_many` redrives."""
 
 PACE = timedelta(milliseconds=20)
-"""Time between the messages of two redriven jobs. Many jobs that fail at once must not keep the others waiting."""
+"""Time between the messages of two redriven jobs. Other jobs then get workers, even if all redriven jobs fail fast."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -42,11 +42,11 @@ _log = structlog.get_logger(__name__)
 
 
 class DeadLetterStore(DeadLetters, Reading, Protocol):
-    """The protocols of the store that these orders use."""
+    """The protocols of the store that these functions need."""
 
 
 class Map(Protocol):
-    """The function `map`, which may call its argument in several threads."""
+    """A function like `map`. It may call `function` in several threads."""
 
     def __call__(self, function: Callable[[A], B], values: Iterable[A], /) -> Iterator[B]: ...
 
@@ -62,7 +62,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A dead letter that could not be redriven, and the reason."""
+    """A dead letter that was not redriven, and the error that says why."""
 
     dead_letter_id: int
     code: Code
@@ -71,21 +71,21 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class RedriveReport:
-    """The outcome of an order that redrives many dead letters."""
+    """The outcome of a call of `redrive_many`."""
 
     matched: int
-    """Number of dead letters that the filter selects."""
+    """Number of dead letters that the filter selects, from the position `after` on."""
     redriven: Sequence[int]
     """Ids of the dead letters that were redriven, or that a dry run would redrive."""
     skipped: Sequence[Skipped]
     left: int
-    """Number of selected dead letters that the order did not reach, because of its cap."""
+    """Number of selected dead letters that the call did not examine, because it examines at most `cap`."""
     after: DeadLetterPage | None
-    """Position of the first dead letter that the order did not reach. None if it reached all of them."""
+    """Position at which the next call has to continue. None if this call examined all selected dead letters."""
 
     @property
     def spread(self) -> timedelta:
-        """Time over which the messages are sent."""
+        """Duration over which the messages of the redriven jobs are sent."""
         return len(self.redriven) * PACE
 
 
@@ -95,14 +95,14 @@ def browse(
     """List at most `limit` dead letters."""
     _check_caller(caller)
     _check_times(wanted)
-    # One more dead letter is read than requested, to know whether a next page exists.
+    # Read one dead letter more than requested, to find out whether a next page exists.
     found = store.dead_letters(wanted, after=after, limit=limit + 1)
     shown = found[:limit]
     return Listing(shown, _place(shown[-1]) if len(found) > limit else None)
 
 
 def show(store: DeadLetterStore, caller: Caller, dead_letter_id: int) -> tuple[DeadLetter, Sequence[Attempt]]:
-    """Return a dead letter with its whole body, and the attempts that led to it, ordered from old to new."""
+    """Return a dead letter with its whole body, and all attempts of its generation, ordered from old to new."""
     _check_caller(caller)
     letter = _find(store, dead_letter_id)
     attempts = store.history(letter.video_id).attempts if letter.video_id else ()
@@ -142,10 +142,11 @@ def redrive_many(
 ) -> RedriveReport:
     """Retry the jobs of at most `cap` open dead letters, each in a transaction of its own. A dry run changes nothing.
 
-    The first message is sent after `delay`, and each further one PACE later.
-    `each` looks up the uploaded files in the bucket, in several threads to save time.
-    A dead letter that can't be redriven is skipped. If the database or the bucket stops responding, the order ends;
-    what it has redriven until then stays redriven, so the order can be given again.
+    The message of the first job is sent after `delay`, and each further message PACE later.
+    `each` checks the uploaded files in the bucket in several threads, to save time.
+    A dead letter that can't be redriven is skipped.
+    If the database or the bucket stops answering, an error is raised. The dead letters that were redriven until then
+    stay redriven, and the caller may repeat the call.
     """
     _check_caller(caller)
     _check_times(wanted)
@@ -180,7 +181,7 @@ def redrive_many(
 
 
 def discard(store: DeadLetters, caller: Caller, dead_letter_id: int, *, reason: str) -> DeadLetter:
-    """Resolve an open dead letter without a retry. `reason` says why nobody has to handle it."""
+    """Resolve an open dead letter without a retry. `reason` says why it needs no retry."""
     _check_caller(caller)
     discarded = store.discard_dead_letter(dead_letter_id, by=caller.owner, reason=reason)
     _log.info("dead letter discarded", id=dead_letter_id, by=caller.owner, reason=reason)
@@ -188,7 +189,7 @@ def discard(store: DeadLetters, caller: Caller, dead_letter_id: int, *, reason: 
 
 
 def _refusal(act: Callable[[], object]) -> AnbError | None:
-    """Return the error of an action if the error concerns only one dead letter."""
+    """Call `act`. Return an error that concerns only one dead letter. Return None after success. Raise other errors."""
     try:
         act()
     except (Refused, Unreadable, Busy) as error:

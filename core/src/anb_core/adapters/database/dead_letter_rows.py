@@ -1,4 +1,4 @@
-"""Rows of the table dead_letters: read them, add one, resolve those of a video."""
+"""The rows of the table dead_letters: the queries that read rows, add a row, and resolve the rows of a video."""
 
 from dataclasses import fields
 from datetime import datetime
@@ -15,20 +15,20 @@ _NAMES = [field.name for field in fields(DeadLetter)]
 _SHORT = func.substr(dead_letters.c.body, 1, SHORT_BODY).label("body")
 
 WHOLE = select(*(dead_letters.c[name] for name in _NAMES))
-"""Selects dead letters with their whole bodies."""
+"""Query for dead letters with their whole bodies."""
 
 SHORTENED = select(*(_SHORT if name == "body" else dead_letters.c[name] for name in _NAMES))
-"""Selects dead letters with bodies of at most SHORT_BODY characters."""
+"""Query for dead letters, whose bodies are cut to SHORT_BODY characters."""
 
 OPEN = dead_letters.c.resolution.is_(None)
-"""The condition for an open dead letter."""
+"""SQL condition that is true for an open dead letter."""
 
 
 def dead_letter_of(row: Row[Any]) -> DeadLetter:
-    """Convert a row of `WHOLE` or `SHORTENED`.
+    """Convert a row of the query `WHOLE` or `SHORTENED`.
 
     Raises:
-        Unreadable: `dead_letter_unreadable`.
+        Unreadable: `dead_letter_unreadable` if this version can't read a value.
     """
     with decoding("dead_letter_unreadable", f"dead letter {row.id}"):
         values = row._asdict()
@@ -37,7 +37,7 @@ def dead_letter_of(row: Row[Any]) -> DeadLetter:
 
 
 def add_dead_letter(connection: Connection, letter: DeadLetter) -> int | None:
-    """Add a dead letter and return its id. None if its message was recorded before."""
+    """Add a dead letter and return its id. None if a dead letter with the same message exists."""
     values = {name: getattr(letter, name) for name in _NAMES if name != "id"}
     added: int | None = connection.scalar(
         insert(connection, dead_letters)

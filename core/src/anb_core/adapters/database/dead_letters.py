@@ -1,4 +1,4 @@
-"""Dead letters: messages and jobs that a person has to examine."""
+"""Dead letters in the database."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Unknown
 
 MAX_ID_BITS = 63
-"""No id has more bits. The databases refuse to compare an id with a larger number."""
+"""Maximum number of bits of an id. The databases refuse to compare an id with a larger number."""
 
 
 class DeadLettersRepository(Repository):
@@ -73,7 +73,7 @@ class DeadLettersRepository(Repository):
             if verdict.send_after:
                 put_in_outbox(connection, record.job.id, verdict.send_after, locked.now)
             if effect:
-                # The job's dead letter was added above, together with the message.
+                # The dead letter was added above, so `apply` must not add another one.
                 apply(connection, locked, replace(effect, dead_letter=None))
             return replace(letter, id=added)
 
@@ -87,8 +87,7 @@ class DeadLettersRepository(Repository):
         )
         found: list[DeadLetter] = []
         with self.database.reading() as connection:
-            # The query is repeated only if unreadable rows were skipped.
-            # If the query returns fewer rows than its limit, no rows are left.
+            # Repeat the query if unreadable rows were skipped, unless it returned fewer rows than its limit.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(query, after).limit(missing)).all()
@@ -124,7 +123,7 @@ class DeadLettersRepository(Repository):
                 update(dead_letters).where(dead_letters.c.id == letter.id, OPEN).values(discarded)
             )
             if not updated.rowcount:
-                # Nothing locks a dead letter without a video, so another process may just have discarded it.
+                # A dead letter without a video is not locked, so another process may just have discarded it.
                 check_open(_existing(connection, letter.id))
             if locked and not locked.deleted:
                 changed = after_discard(locked.record, locked.now)
@@ -196,7 +195,7 @@ def _existing(connection: Connection, dead_letter_id: int) -> DeadLetter:
 
 
 def _lock_open(connection: Connection, dead_letter_id: int) -> tuple[DeadLetter, Locked | None]:
-    """Return a dead letter that must be open, and its video, which is locked. None if there is no such video.
+    """Lock the video of a dead letter. Return the dead letter, which must be open, and the video, or None without one.
 
     Raises:
         NotFound: `dead_letter_not_found`.
@@ -205,7 +204,7 @@ def _lock_open(connection: Connection, dead_letter_id: int) -> tuple[DeadLetter,
     letter, locked = _existing(connection, dead_letter_id), None
     if letter.video_id is not None:
         locked = lock(connection, letter.video_id)
-        # Read the dead letter again, because another process may have resolved it before the lock was taken.
+        # Read the dead letter again: another process may have resolved it before the lock was taken.
         letter = _existing(connection, dead_letter_id)
     check_open(letter)
     return letter, locked

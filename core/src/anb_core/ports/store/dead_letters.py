@@ -1,4 +1,4 @@
-"""The store's port for dead letters: jobs and messages that people have to examine."""
+"""The store's port for dead letters."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -11,17 +11,17 @@ from anb_core.ports.store.leases import Unknown
 
 
 class DeadLetters(Protocol):
-    """Jobs that have used up their attempts, and messages that nobody could handle.
+    """Dead letters: jobs that reached their limit of failures or losses, and messages that could not be handled.
 
-    A dead letter is open until it is resolved. `Commands.retry` and `Commands.delete` resolve the video's open ones.
-    Methods that return several dead letters cut their bodies to `SHORT_BODY` characters, and leave unreadable rows out.
-    Methods that take one id raise `Unreadable` instead.
+    A dead letter is open until it is resolved. `Commands.retry` and `Commands.delete` resolve a video's open ones.
+    Methods that return several dead letters cut the bodies to `SHORT_BODY` characters, and leave out unreadable rows.
+    Methods for one dead letter raise `Unreadable` if this version can't read its row.
     """
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
-        """Record a message that belongs to no job. False if the message was recorded before.
+        """Add an open dead letter for a message that belongs to no job. At most 256 KiB of the body are stored.
 
-        The body is stored up to 256 KiB. The dead letter is open.
+        Returns False if a dead letter for this message exists.
         """
         ...
 
@@ -30,44 +30,47 @@ class DeadLetters(Protocol):
     ) -> DeadLetter | Unknown | None:
         """Handle a message that SQS moved to the dead-letter queue, in one transaction.
 
-        `judge_arrival` decides. The decision is applied to the job, and the message is recorded.
-        The record is resolved as `stale` or `requeued`, or open if the job became a dead letter.
-        None if the message was handled before. `Unknown` if the video does not exist: nothing was recorded.
+        `judge_arrival` decides what happens. The decision is applied to the job, and a dead letter is recorded.
+        The new dead letter is resolved as `stale` or `requeued`. It is open if the job ended.
+        Returns None if the message was handled before.
+        Returns `Unknown` and records nothing if the video does not exist.
+
+        After an error, the caller must keep the message in the dead-letter queue.
 
         Raises:
-            Unavailable: the message must stay. `Busy` if another transaction has locked the job for too long.
-            Unreadable: the message must stay, because a newer program may be able to read the job.
+            Unavailable: the database does not answer. `Busy` if another transaction has locked the job for too long.
+            Unreadable: this version can't read the job, but a newer one may be able to.
         """
         ...
 
     def dead_letters(
         self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None, limit: int = 50
     ) -> Sequence[DeadLetter]:
-        """Return dead letters from new to old. If fewer than `limit` are returned, no more exist."""
+        """Return the selected dead letters from new to old. If fewer than `limit` are returned, no more exist."""
         ...
 
     def count_dead_letters(self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None) -> int:
-        """Return the number of dead letters that `dead_letters` returns without a limit, with the unreadable ones."""
+        """Return the number of all selected dead letters. Unreadable ones are counted, too."""
         ...
 
     def dead_letter(self, dead_letter_id: int) -> DeadLetter | None:
-        """Return one dead letter with its whole body. None if it does not exist."""
+        """Return a dead letter with its whole body. None if the dead letter does not exist."""
         ...
 
     def redrive_dead_letter(self, dead_letter_id: int, *, by: str, delay: timedelta = timedelta(0)) -> Record:
         """Retry the job of an open dead letter. The job's message is sent after `delay`.
 
-        This is the same as `Commands.retry`, so it also resolves the video's other open dead letters.
+        Like `Commands.retry`, this also resolves the video's other open dead letters.
 
         Raises:
             NotFound: `dead_letter_not_found`.
-            Conflict: `dead_letter_without_video` also if the video was deleted; `dead_letter_resolved`;
-                `wrong_status` if the job is not over or is processed; `source_missing`.
+            Conflict: `dead_letter_without_video` if it has no video or the video was deleted, `dead_letter_resolved`,
+                `wrong_status` if the job is processed or has not ended, or `source_missing`.
         """
         ...
 
     def discard_dead_letter(self, dead_letter_id: int, *, by: str, reason: str) -> DeadLetter:
-        """Resolve an open dead letter without a retry. If its video exists, an event tells the readers of the feed.
+        """Resolve an open dead letter without a retry. If its video exists, an event is added to the feed.
 
         Raises:
             NotFound: `dead_letter_not_found`.
@@ -76,13 +79,13 @@ class DeadLetters(Protocol):
         ...
 
     def open_dead_letters(self) -> Mapping[DeadLetterCause, int]:
-        """Return the number of open dead letters for each cause. Causes without any are left out."""
+        """Return the number of open dead letters for each cause. Causes without open dead letters are left out."""
         ...
 
     def unannounced_dead_letters(self, *, limit: int) -> Sequence[DeadLetter]:
-        """Return open dead letters that were not marked as announced, from old to new."""
+        """Return open dead letters that no alert has announced yet, from old to new."""
         ...
 
     def mark_announced(self, dead_letter_ids: Collection[int]) -> None:
-        """Mark dead letters as announced."""
+        """Record that an alert has announced these dead letters."""
         ...

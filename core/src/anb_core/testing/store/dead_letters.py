@@ -1,4 +1,4 @@
-"""Dead letters: messages and jobs that a person has to examine."""
+"""Dead letters in the in-memory store."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -129,7 +129,7 @@ class InMemoryDeadLetters(Tables):
 
 
 def shortened(letter: DeadLetter) -> DeadLetter:
-    """Return a dead letter with a body of at most SHORT_BODY characters."""
+    """Return a dead letter with its body cut to SHORT_BODY characters."""
     return replace(letter, body=letter.body and letter.body[:SHORT_BODY])
 
 

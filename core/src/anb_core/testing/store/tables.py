@@ -210,7 +210,7 @@ class Tables:
         return made[-1] if made else None
 
     def add_letter(self, letter: DeadLetter) -> DeadLetter | None:
-        """Add a dead letter and return it with its id. None if its message was recorded before."""
+        """Add a dead letter and return it with its id. None if a dead letter with the same message exists."""
         if letter.message_id and any(kept.message_id == letter.message_id for kept in self.letters):
             return None
         self.letters.append(replace(letter, id=next(self.letter_ids)))

@@ -1,8 +1,9 @@
-"""Add what people need to handle dead letters: what happened, who resolved it, and when. Add `attempts.version`.
+"""Add columns to `dead_letters` that say what happened to a job, and how a dead letter was resolved.
 
-Programs from before this migration leave the new columns empty, so what they write counts as open.
-They also leave dead letters open when a person retries or deletes a video. A person can discard these dead letters.
-What such programs wrote before this migration is resolved here, as far as the rows of the jobs tell.
+Also add the column `attempts.version`.
+Programs from before this migration leave the new columns empty. Therefore the dead letters that they add are open,
+and stay open when a person retries or deletes the video by such a program. A person can discard them.
+This migration resolves old dead letters if their video was retried or deleted since.
 """
 
 import sqlalchemy as sa
@@ -24,7 +25,7 @@ def upgrade() -> None:
     for name in ("resolved_by", "reason"):
         op.add_column("dead_letters", sa.Column(name, sa.Text()))
     op.add_column("dead_letters", sa.Column("announced_at", sa.BigInteger()))
-    # Nobody knows when these dead letters were resolved, so their own time stands for it.
+    # The time of the retry or deletion is unknown, so the time of the dead letter itself is used.
     op.execute("""
         UPDATE dead_letters SET resolved_at = created_at, resolution = CASE
             WHEN EXISTS (SELECT 1 FROM videos WHERE videos.id = dead_letters.video_id AND videos.deleted_at IS NULL)
