@@ -137,7 +137,7 @@ def beside(site: Site, watch: Watch, number: int, seconds: int) -> None:
 def follow(site: Site, watch: Watch, operator: psutil.Process, *, rate: int, seconds: int, where: str = "") -> Measured:
     """Measure the lag at a rate of `rate` changes per second."""
     _say(f"{rate} changes a second for {seconds} s{where}")
-    # The workers' first videos start at different percentages, because in production the progress differs too.
+    # The workers start at different percentages, so that the progress of their videos differs, as in production.
     workers = [lives(site.store, worker, begin=STEP * (1 + n % 16)) for n, worker in enumerate(worker_names(rate))]
     watch.wait_for(drive(workers, 2 * rate, rate))
     return measure(f"{rate}/s{where}", watch, workers, rate=rate, seconds=seconds, operator=operator)
@@ -232,7 +232,7 @@ def bare_patches(client: httpx.Client, video_id: str) -> Steps:
 
 
 def processor_seconds(operator: psutil.Process | None) -> dict[str, float]:
-    """For each program of `USERS` that runs: the CPU seconds used so far."""
+    """Return the CPU seconds that each running program of `USERS` has used since its start."""
     below = {process.name(): process for process in psutil.Process().children(recursive=True)}
     programs = {name: below[name] for name in USERS if name in below} | {"bench": psutil.Process()}
     if operator is not None:

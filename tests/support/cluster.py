@@ -124,7 +124,7 @@ def ready(pod: Json) -> bool:
 
 
 def delete_videojobs(namespace: str) -> None:
-    """Delete all VideoJobs of a namespace and remove their finalizers, which also works if no operator runs.
+    """Delete all VideoJobs of a namespace and remove their finalizers, without the help of an operator.
 
     `delete_videojobs` also works while Kubernetes deletes the namespace and its objects.
     """

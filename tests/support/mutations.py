@@ -82,7 +82,7 @@ def _overwrite(data: bytearray, _: bytes, chance: random.Random) -> bytes:
 
 
 def _lie(data: bytearray, _: bytes, chance: random.Random) -> bytes:
-    """Overwrite four bytes near the name of a structure, which usually contain a size or a count."""
+    """Overwrite four bytes near a structure's name. Bytes at these places usually contain a size or a count."""
     places = [found.span() for found in _NAMES.finditer(data)]
     if places:
         begin, end = chance.choice(places)
@@ -118,7 +118,7 @@ _DAMAGES: tuple[Callable[[bytearray, bytes, random.Random], bytes], ...] = (
 
 
 def _place(data: bytearray, chance: random.Random) -> int:
-    """Return a random offset, usually within the first 3000 bytes, which contain most structures."""
+    """Return a random offset. Offsets in the first 3000 bytes are more probable, because most structures are there."""
     return chance.randrange(chance.choice((len(data), min(len(data), 3000))))
 
 

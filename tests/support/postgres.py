@@ -147,7 +147,7 @@ def _in_a_folder() -> Iterator[_Place]:
 
 
 def nobody() -> tuple[int, int]:
-    """Return user and group id of the user `nobody`, as which PostgreSQL runs if the tests run as root."""
+    """Return the user id and the group id of `nobody`. If the tests run as root, PostgreSQL runs as this user."""
     entry = pwd.getpwnam("nobody")
     return entry.pw_uid, entry.pw_gid
 

@@ -17,7 +17,7 @@ LOCAL = Namespace("anb-local")
 BUCKET = "anb-videos"
 QUEUE = "anb-video-processing-queue"
 
-# An edit without intro, outro and watermark, which makes the fastest possible job from a clip of one second.
+# An edit without intro, outro and watermark. With this edit, a clip of one second makes the fastest possible job.
 QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
 
 

@@ -13,7 +13,7 @@ from secrets import randbelow
 from tests.support.waiting import eventually
 
 # A shell script that runs a server until the script's stdin is closed.
-# The script's stdin is a pipe from the test process, which the kernel closes when the test process dies.
+# The script's stdin is a pipe from the test process. When the test process dies, the kernel closes the pipe.
 _WATCH = """
 signal=$1 folder=$2; shift 2
 exec 3<&0

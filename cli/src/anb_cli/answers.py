@@ -25,7 +25,7 @@ INSUFFICIENT_STORAGE = 507
 
 
 def read(response: httpx.Response) -> httpx.Response:
-    """Read the response body, and return the response with its body.
+    """Read the body of a streamed response, and return a response that contains this body.
 
     Raises:
         NotOurs: the body is longer than LARGEST bytes, or takes longer than LONGEST seconds.

@@ -13,7 +13,7 @@ from anb_operator.workqueue import plan_delay
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 BUSY = "1000"
-"""Deletion cost of a pod with a lease. An idle pod has no annotation, which means a deletion cost of 0."""
+"""Deletion cost of a pod with a lease. An idle pod has no such annotation, so its deletion cost is 0."""
 
 PAUSE_SECONDS = 1.0
 """Minimum time between two updates, in seconds, even if `wake` is called more often."""
@@ -91,7 +91,7 @@ class DeletionCosts:
             except Missing:
                 del self._costs[pod]
             except KubeRefused as error:
-                # The API server may refuse only this pod's change, so update the other pods too.
+                # Continue with the other pods, because the API server may refuse the change of this pod only.
                 failed = error
             else:
                 self._costs[pod] = cost

@@ -58,7 +58,8 @@ class FeedReader:
 
     async def run(self) -> None:
         """Read the feed until cancelled."""
-        # A thread of a cancelled run may still use the old follower and lose its events, so create a new follower.
+        # If an earlier run was cancelled, its thread may still read with the old follower, and lose the events.
+        # So create a new follower.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

@@ -53,7 +53,7 @@ class Health:
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:
-        """Record the result of a read: the error, or None after a success. `what` names the source of the read.
+        """Record the result of a read: the error, or None after a success. `what` is the name of the source.
 
         An error that repeats is logged only once.
         """

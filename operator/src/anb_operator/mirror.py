@@ -53,15 +53,15 @@ class Observed:
     generation: int
     """The last `metadata.generation` that the operator acted on, or 0."""
     retry: str | None
-    """The value of `spec.retry` at the last generation that the operator acted on."""
+    """The value of `spec.retry` that the operator acted on last, or None."""
     cancel: bool | None
-    """The value of `spec.cancel` at the last generation that the operator acted on."""
+    """The value of `spec.cancel` that the operator acted on last, or None."""
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    Of the two, the one with the higher `metadata.generation` is used. A status without a video counts as 0.
+    If both have the fields, the higher `metadata.generation` decides. A status without a video has the number 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)
@@ -203,12 +203,12 @@ def _error(job: Job, attempts: Sequence[Attempt]) -> Problem | None:
 
 
 def _changed_at(job: Job, letter: dead_letters.DeadLetter | None) -> datetime:
-    """Return when the job changed last. The discard of its dead letter changes the row, but not the job."""
+    """Return the time of the job's last change. To discard a dead letter changes the job's row, but not the job."""
     return letter.created_at if letter else job.updated_at
 
 
 def _dead_letter(job: Job, letter: dead_letters.DeadLetter) -> DeadLetter:
-    # Older programs did not write the counters, so they are taken from the job, whose counters stay until a retry.
+    # Dead letters of older programs have no counters. So take the counters of the job, which stay until a retry.
     return DeadLetter(
         id=letter.id,
         at=_seconds(letter.created_at),
@@ -263,7 +263,7 @@ def _reason(job: Job, attempts: Sequence[Attempt], letter: dead_letters.DeadLett
 
 
 def _given_up(job: Job, letter: dead_letters.DeadLetter | None) -> str:
-    """Return why the job became a dead letter, with its last error."""
+    """Return the message that says why the job became a dead letter, including the job's last error."""
     last_error = job.error.message if job.error else "The error is no longer known."
     if letter is None:
         return last_error

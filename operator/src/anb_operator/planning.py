@@ -187,8 +187,8 @@ def plan(
 
     `letter` is the dead letter that ended the job, or None. While it is open, the video has a VideoJob.
     `news` is True after a feed event for the video, which proves that the video exists or existed in this database.
-    Without `news`, the VideoJob of an unknown video may belong to another operator, and is not changed.
-    Without `news`, a finished video gets no mirror, because its mirror may have been deleted.
+    Without `news`, the VideoJob of an unknown video is not changed. It may belong to the operator of another release.
+    Without `news`, a finished video gets no mirror, because the video's mirror may already have been deleted.
     `expired` is True if a VideoJob of the video was deleted because the TTL in the VideoJob's spec had passed.
     With `expired`, a finished video gets no mirror. `refusals` has the refused commands, by the UID of the VideoJob.
     """

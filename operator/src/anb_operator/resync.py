@@ -1,6 +1,6 @@
-"""The resync: every five minutes, lists all VideoJobs and the videos that may need one.
+"""The resync: every five minutes, lists all VideoJobs, and the videos that may need a VideoJob.
 
-So a change that watch or feed missed is noticed.
+If the watch or the feed missed a change, the resync finds the change.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ UNFINISHED = frozenset(Status) - TERMINAL
 
 
 class ResyncStore(Reading, DeadLetters, Protocol):
-    """The protocols of the store that the resync uses."""
+    """The methods of the store that the resync uses."""
 
 
 _log = structlog.get_logger(__name__)
 
 
 class Resync:
-    """Lists all VideoJobs, all unfinished videos and all open dead letters, and adds the videos to the queue.
+    """Lists all VideoJobs, all unfinished videos and all open dead letters, and adds their videos to the queue.
 
     `report` is called after each read of the database, with the read's error or None.
     """
@@ -89,7 +89,7 @@ class Resync:
     async def compare(self) -> None:
         """Queue all videos that are unfinished in the database or in the cache, now and every five minutes.
 
-        A video with an open dead letter is unfinished, too: a person has to act.
+        A video with an open dead letter counts as unfinished, because a person still has to handle it.
         """
         while True:
             try:

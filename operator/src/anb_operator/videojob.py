@@ -350,7 +350,7 @@ class VideoJob(_Part):
 
     @property
     def made_by_operator(self) -> bool:
-        """Whether the operator of any release created the VideoJob."""
+        """Whether the VideoJob is a mirror, of this release or of another one."""
         return self.metadata.labels.items() >= MADE_BY_OPERATOR.items()
 
     @property

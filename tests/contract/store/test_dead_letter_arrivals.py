@@ -150,7 +150,7 @@ def test_at_the_limit_of_losses_the_message_and_the_job_make_one_open_dead_lette
         assert interrupt(store, lease)
         video_id = lease.video_id
     else:
-        # An attempt of an earlier generation says nothing about this one.
+        # The failed attempt belongs to an earlier generation, so its worker does not appear in the dead letter.
         video_id = failed(store)
         store.retry(video_id, by="ada")
     letters = []

@@ -75,7 +75,7 @@ def test_text_that_no_database_keeps_is_recorded_as_well_as_can_be(backend: Back
     assert (letter.body[0], letter.body[-1]) == ("a", "b")
     lease = processing(store)
     assert store.settle(lease, plan_rejection(lease.counters, Problem("corrupt", odd)))
-    # Look up ids with any character, because nothing validates the ids in messages and URLs.
+    # Ids in messages and URLs are not validated, so a look-up must accept any character.
     assert store.get(odd) is None
     assert store.claim(odd, generation=1, attempt_id=new_id(), worker="w", lease=LEASE, policy=POLICY) == Unknown()
     assert store.find_token(odd) is None

@@ -1,4 +1,4 @@
-"""Tests of attempts that end as lost, because the lease expired."""
+"""Tests of attempts whose lease expires, and which then end as lost."""
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason

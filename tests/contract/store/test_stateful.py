@@ -338,7 +338,7 @@ def _attempts_of(video_id: str) -> Callable[[Store], list[object]]:
 
 
 def _dead_letter(store: Store, place: int) -> int:
-    """Return the id of the dead letter at this place, counted from the newest. 0 if there is none."""
+    """Return the id of the dead letter at this place, counted from the newest. 0 if there is no such dead letter."""
     found = store.dead_letters(DeadLetterFilter(state="all"))
     return found[place].id if place < len(found) else 0
 

@@ -117,7 +117,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
     # Create an evicted pod with the operator's labels, which the uninstall must ignore.
-    # Name a scheduler that does not exist, so that no kubelet gets the pod and resets the pod's phase to Pending.
+    # The pod's scheduler does not exist. Otherwise, a kubelet would get the pod, and reset the phase to Pending.
     nowhere = '{"spec": {"schedulerName": "nobody"}}'
     site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'
@@ -135,7 +135,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
 def test_a_clean_up_that_is_applied_like_everything_else_stops_and_frees_nothing(site: Site, tmp_path: Path) -> None:
     site.put(KEY)
     options = ("-n", site.namespace, "-f", str(PRESETS[0]), "--kube-version", KUBERNETES[0])
-    # Render without KEDA objects, because the cluster may lack KEDA, and without the CRD, which is already installed.
+    # Leave out the KEDA objects, because the cluster may lack KEDA. The CRD is already installed, so leave it out too.
     less = ("--set", "worker.autoscaling.enabled=false,crds.install=false")
     rendered = tool("helm", "template", "anb", str(CHART), *options, *less).stdout
     tool("kubectl", "-n", site.namespace, "apply", "--selector", OPERATOR, "-f", "-", given=rendered)

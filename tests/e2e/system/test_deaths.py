@@ -25,7 +25,7 @@ def test_a_job_whose_worker_is_deleted_is_finished_by_another(
         return status if status.get("worker") and status.get("progress", "0%") != "0%" else None
 
     first = (eventually(rendering, within=120, every=0.2) or {})["worker"]
-    # Give the pod one second, which is too short to finish the job, so the worker gives the job back or is killed.
+    # One second is too short to finish the job, so the worker gives the job back, or is killed.
     namespace.kubectl("delete", "pod", first, "--grace-period=1", "--wait=false")
     seen: set[str] = set()
 

@@ -60,7 +60,7 @@ def test_a_large_file_arrives_whole(api: Api, owner: str) -> None:
 def test_a_fault_that_the_upload_shows_is_refused_at_upload(
     api: Api, owner: str, data: dict[str, str], file: tuple[str, bytes] | None, expected: tuple[int, str]
 ) -> None:
-    # Without a video, send the field `edit` in `files`, because httpx sends a form only if `files` is not empty.
+    # httpx sends multipart/form-data only if `files` is not empty. So without a video, send the field `edit` there.
     files = {"video_file": file} if file else {"edit": (None, b"{}")}
     with api.client(owner) as client:
         answer = client.post("/api/videos/upload", data=data, files=files)
@@ -175,7 +175,7 @@ def test_a_client_that_expects_100_continue_does_not_get_it_when_the_upload_is_r
         connection.begin(f"Content-Length: {10 * 1024**3}", "Expect: 100-continue")
         answer = connection.answer()
 
-        assert answer.status == 413  # The first response has status 413, so the server did not send status 100.
+        assert answer.status == 413  # 413 and not 100: the server did not ask for the body.
         answer.read()
         assert connection.receive() == b""
 

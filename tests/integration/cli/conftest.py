@@ -41,7 +41,7 @@ PLANTED = (
     "anb_core.py",
     "anb_worker.py",
 )
-"""File names of Python modules, such as json.py. Tests write files with these names, which `anb` must not import."""
+"""File names of Python modules, such as json.py. Tests write such files, and `anb` must not import these files."""
 
 
 @pytest.fixture

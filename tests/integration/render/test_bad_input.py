@@ -120,7 +120,7 @@ def test_a_video_without_a_single_picture_has_zero_duration(clip: MakeClip, rend
 
 def test_a_claim_of_ten_hours_is_refused_at_once(clip: MakeClip, render: Render) -> None:
     source = clip("clip.mkv", *GRAY, *FAST, "-t", 1)
-    # Overwrite the duration of the Matroska file, which is element 0x4489, a 64-bit float in milliseconds.
+    # Overwrite the duration in the Matroska file: the element 0x4489, a 64-bit float in milliseconds.
     content = bytearray(source.read_bytes())
     at = content.index(b"\x44\x89\x88")
     content[at + 3 : at + 11] = b"\x41\x81\x2a\x88\x00\x00\x00\x00"  # The new duration is 36,000,000 ms (ten hours).

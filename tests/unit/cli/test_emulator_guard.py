@@ -311,7 +311,7 @@ def test_a_websocket_is_closed_and_lifespan_events_reach_the_app() -> None:
 
 
 class MiniStackS3:
-    """A fake of MiniStack's S3 module, as far as the guard uses it. If `full` is true, the disk is full."""
+    """A fake of MiniStack's S3 module, with the parts that the guard uses. If `full` is true, the disk is full."""
 
     def __init__(self, *, full: bool) -> None:
         self.full = full

@@ -1,4 +1,4 @@
-"""Tests of the VideoJobs of videos whose jobs became dead letters, which a person has to redrive or discard."""
+"""Tests of the VideoJobs of dead letters: their label, their lifetime, their Events, and redrives."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ def redrive(world: World, video_id: str) -> None:
 
 
 def dead_submission(world: World, name: str = "clip", **spec: object) -> str:
-    """Apply a VideoJob that submits an object, and let the work fail for good. Returns the video's id."""
+    """Apply a VideoJob that submits an object, and let its job become a dead letter. Returns the video's id."""
     video_id = submit(world, name, **spec)
     for _ in range(3):
         fail(world.store, claim(world.store, video_id))

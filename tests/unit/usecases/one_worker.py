@@ -278,7 +278,7 @@ class World:
         return [key for key in self.objects.contents if key.startswith("processed/") and key not in scheduled]
 
     def after_the_lease(self) -> None:
-        """Let the lease expire, end the lease as the sweep does, and send the new message as the relay does."""
+        """Let the lease expire. Then end the lease as the sweep does, and send the new message as the relay does."""
         self.clock.advance(LEASE)
         self.store.end_expired_leases(limit=10, policy=POLICY)
         self.relay.send_due()

@@ -1,4 +1,4 @@
-"""Tests how a worker adopts objects of other programs, which a bucket reports in messages."""
+"""Tests of adoption: a message of a bucket reports the object of another program, and a worker adopts the object."""
 
 import json
 from collections.abc import Callable

@@ -23,7 +23,7 @@ AWAY = Unavailable("database", "the database does not answer")
 
 
 class FaultyStore(InMemoryStore):
-    """A store whose redrives of some dead letters raise an error."""
+    """A store that raises an error for the redrive of each dead letter in `faults`."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         super().__init__(clock)
@@ -48,7 +48,7 @@ class World:
         self.woken += 1
 
     def dead_letter(self, *, owner: str = "ana", source: bool = True) -> DeadLetter:
-        """Create a video that is a dead letter. Without `source`, its uploaded file is gone."""
+        """Create a video whose job is a dead letter. If `source` is false, the uploaded file does not exist."""
         video_id = dead_lettered(self.store, owner=owner)
         if source:
             self.objects.put(record_of(self.store, video_id).video.source_key, b"video")
@@ -64,7 +64,7 @@ class World:
         return self.letters()[-1]
 
     def letters(self) -> list[DeadLetter]:
-        """Return all dead letters, from old to new."""
+        """Return all dead letters, oldest first."""
         return list(self.store.dead_letters(ALL, limit=1000))[::-1]
 
     def redrive(self, letter: DeadLetter, caller: Caller = OPS) -> Record:
@@ -91,7 +91,7 @@ def world() -> World:
 
 
 def refusal(world: World, letter: DeadLetter) -> str:
-    """Return the code of the error when a dead letter is redriven, which must change nothing."""
+    """Redrive a dead letter, and return the code of the expected error. Checks that nothing has changed."""
     before = world.letters()
     with pytest.raises(Refused) as refused:
         world.redrive(letter)
@@ -167,7 +167,7 @@ def test_a_redrive_that_cannot_be_says_why_and_changes_nothing(world: World) -> 
     assert refusal(world, world.dead_letter(source=False)) == "source_missing"
     assert refusal(world, world.message()) == "dead_letter_without_video"
     deleted = world.dead_letter()
-    # A program from before migration 0005 deletes a video without resolving the dead letter.
+    # Programs older than migration 0005 delete a video without resolving its dead letter.
     world.store.rows[deleted.video_id or ""].deleted_at = world.clock.now()
     assert refusal(world, deleted) == "dead_letter_without_video"
     handled = world.dead_letter()
@@ -180,7 +180,7 @@ def test_a_redrive_that_cannot_be_says_why_and_changes_nothing(world: World) -> 
 @pytest.mark.parametrize("status", [Status.PROCESSED, Status.PROCESSING])
 def test_a_job_that_is_processed_or_live_is_not_redriven(world: World, status: Status) -> None:
     letter = world.dead_letter()
-    # A program from before migration 0005 retries without resolving the dead letter.
+    # Programs older than migration 0005 retry a job without resolving its dead letter.
     row = world.store.rows[letter.video_id or ""]
     row.record = replace(row.record, job=replace(row.job, status=status))
     assert refusal(world, letter) == "wrong_status"

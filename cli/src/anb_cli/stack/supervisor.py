@@ -77,7 +77,7 @@ def stack_environment(
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # Use short polls, because an idle worker stops only between two polls. Polls of the emulator cost nothing.
+        # Use short polls, because an idle worker stops only between two polls. Unlike SQS, the emulator costs nothing.
         "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",

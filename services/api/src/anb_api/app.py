@@ -113,7 +113,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add models that FastAPI leaves out of the schema, because only handwritten definitions refer to the models."""
+    """Add the models to which only handwritten definitions refer. FastAPI leaves such models out of the schema."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()

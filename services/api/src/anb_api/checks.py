@@ -15,7 +15,7 @@ from anb_core.ports.queue import Queue
 from anb_core.ports.store import Store
 
 PATIENCE_SECONDS: Final = 3.0
-"""Maximum wait for a required dependency, in seconds, which must be less than the timeout of a Kubernetes probe."""
+"""Maximum wait for a required dependency, in seconds. It must be less than the timeout of a Kubernetes probe."""
 
 OPTIONAL_PATIENCE_SECONDS: Final = 1.0
 """Maximum wait for the queue, in seconds. The wait is short, because the API is ready even without the queue."""

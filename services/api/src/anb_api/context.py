@@ -25,7 +25,7 @@ MAX_STREAMS = 256
 
 
 MAX_CHECKS = 8
-"""Maximum number of uploaded files that one process looks up in the bucket at the same time, to redrive many."""
+"""Before a redrive of many jobs, one process looks up at most this many uploaded files at the same time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ Cursor = Annotated[str, Field(max_length=300, json_schema_extra={"format": CURSO
 
 
 class DeadLetter(BaseModel):
-    """A job that has used up its attempts, or a message that nobody could handle. Null where a value does not apply."""
+    """A job that has used up its attempts, or a message that belongs to no job. Fields without a value are null."""
 
     id: DeadLetterId
     cause: DeadLetterCause
@@ -56,7 +56,7 @@ class DeadLetter(BaseModel):
 
 
 class DeadLetterDetail(DeadLetter):
-    """A dead letter with the body of its message, and the attempts of its generation, oldest first."""
+    """A dead letter, the body of its message, and the attempts that led to the dead letter, oldest attempt first."""
 
     body: Annotated[str | None, Field(description="At most 256 KiB. Only 4,096 characters of one from 90 days ago.")]
     body_bytes: Annotated[int | None, Field(description="Size of `body` in bytes.")]
@@ -88,7 +88,7 @@ class DeadLetterList(BaseModel):
 
 
 class Discard(BaseModel):
-    """Why nobody has to handle a dead letter."""
+    """A request to discard a dead letter, with the reason."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -96,7 +96,7 @@ class Discard(BaseModel):
 
 
 class RedriveMany(BaseModel):
-    """Which open dead letters are redriven, and how. All conditions must hold; none at all selects all."""
+    """Selects the open dead letters to redrive: those that meet all conditions, or all if there is no condition."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -116,7 +116,7 @@ class RedriveMany(BaseModel):
 
     @property
     def wanted(self) -> DeadLetterFilter:
-        """The conditions."""
+        """The conditions as a filter for the store."""
         return DeadLetterFilter(
             causes=self.cause,
             owner=self.owner,
@@ -137,7 +137,7 @@ class Skipped(BaseModel):
 
 
 class RedriveReport(BaseModel):
-    """What an order to redrive many dead letters did, or would do."""
+    """The result of a request to redrive many dead letters, or of a dry run of the request."""
 
     dry_run: bool
     matched: Annotated[int, Field(description="Number of open dead letters that the filter selects.")]

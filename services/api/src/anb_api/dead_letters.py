@@ -44,7 +44,7 @@ router = APIRouter(
 
 
 def _not_a_number(value: str) -> str:
-    # Pydantic would read a number as seconds since 1970.
+    # Refuse a plain number, which pydantic would accept as seconds since 1970.
     if not re.match(r"\d{4}-", value):
         raise PydanticKnownError("datetime_type")
     return value
@@ -104,7 +104,7 @@ def redrive_dead_letters(
 ) -> RedriveReport:
     """Retries the jobs of open dead letters, newest first. At most 50 messages a second are sent.
 
-    If the answer is an error, repeat the request: what was redriven until then is no longer open.
+    If the answer is an error, repeat the request. Dead letters that were already redriven are no longer open.
     """
     report = dead_letters.redrive_many(
         context.store,
@@ -123,7 +123,7 @@ def redrive_dead_letters(
 
 @router.get("/{dead_letter_id:int}", summary="Show a dead letter", responses=NOT_FOUND)
 def show_dead_letter(context: CurrentContext, caller: CurrentCaller, dead_letter_id: IdInPath) -> DeadLetterDetail:
-    """The dead letter with the body of its message, and the attempts that led to it."""
+    """A dead letter, the body of its message, and the attempts that led to the dead letter."""
     return DeadLetterDetail.with_attempts(*dead_letters.show(context.store, caller, dead_letter_id))
 
 

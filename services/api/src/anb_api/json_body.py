@@ -1,4 +1,4 @@
-"""Reads small JSON bodies. FastAPI itself would read a body of any size, and before it checks the token."""
+"""Reads small JSON bodies, after the token was checked. FastAPI itself would read a body of any size first."""
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def json_body(model: type[M]) -> Callable[..., Coroutine[Any, Any, M]]:
-    """Return a FastAPI dependency that reads the request's body as `model`. `documented_body` has its schema."""
+    """Return a FastAPI dependency that parses the request's body as `model`. `documented_body` documents the body."""
 
     async def read(request: Request, _: CurrentCaller) -> M:
         body = await Body(request.receive).read(MAX_JSON_BYTES)
@@ -33,7 +33,7 @@ def json_body(model: type[M]) -> Callable[..., Coroutine[Any, Any, M]]:
 
 
 def documented_body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI description of an operation whose body `json_body` reads."""
+    """Return the OpenAPI description of a request body that `json_body(model)` parses."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 

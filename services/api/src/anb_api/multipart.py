@@ -35,7 +35,7 @@ OVERHEAD_BYTES = 1024 * 1024
 
 MAX_BOUNDARY_BYTES = 256
 MAX_PREAMBLE_BYTES = 64 * 1024
-"""Maximum number of bytes before the first boundary. RFC 2046 allows text before the boundary, which is ignored."""
+"""Maximum number of bytes before the first boundary. RFC 2046 allows text there, and the parser ignores this text."""
 
 MAX_PART_HEADERS = 8
 MAX_PART_HEADER_BYTES = 4096
