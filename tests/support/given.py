@@ -20,6 +20,7 @@ DAY = timedelta(days=1)
 LEASE = MINUTE
 SOURCE = Source(1234, "ab" * 32)
 PROBLEM = Problem("verification_failed", "The renderer stopped with status 1.")
+BAD_INPUT = Problem("corrupt", "Half of the frames can't be decoded.")
 
 
 def new_video(video_id: str | None = None, *, owner: str = "ada", owned: bool = True) -> NewVideo:
@@ -86,7 +87,7 @@ def fail(store: Store, lease: Lease) -> bool:
 
 
 def reject(store: Store, lease: Lease) -> bool:
-    return store.settle(lease, plan_rejection(lease.counters, PROBLEM))
+    return store.settle(lease, plan_rejection(lease.counters, BAD_INPUT))
 
 
 def interrupt(store: Store, lease: Lease) -> bool:

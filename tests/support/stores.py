@@ -1,6 +1,6 @@
 """The in-memory, SQLite and PostgreSQL stores under test. Tests can advance a store's time and read its tables."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from anb_core.adapters.database.engine import Database
 from anb_core.adapters.database.tables import Time, dead_letters, metadata, milliseconds, object_deletions, videos
 from anb_core.ports.store import Store
 from anb_core.testing.clock import ManualClock
+from anb_core.testing.promises import Evidence, in_memory_evidence, read_evidence
 from anb_core.testing.store import InMemoryStore
 
 
@@ -52,6 +53,10 @@ class Backend(Protocol):
 
     def dead_letters(self) -> Sequence[DeadLetter]: ...
 
+    def evidence(self, *, receipts: Collection[str] = ()) -> Evidence:
+        """Return everything that the checker of the promises reads of the store."""
+        ...
+
     def spoil(self, video_id: str) -> None:
         """Change a video's row so that the current version can't read the row."""
         ...
@@ -62,11 +67,11 @@ class Backend(Protocol):
 class InMemory:
     def __init__(self) -> None:
         self._clock = ManualClock()
-        self._kept = InMemoryStore(self._clock.now)
-        self.store: Store = self._kept
+        self.kept = InMemoryStore(self._clock.now)
+        self.store: Store = self.kept
 
     def another(self) -> Store:
-        return self._kept
+        return self.kept
 
     def pass_time(self, by: timedelta) -> None:
         if by < timedelta(0):
@@ -74,16 +79,12 @@ class InMemory:
         else:
             self._clock.advance(by)
 
-    def in_outbox(self, video_id: str) -> bool:
-        """Return whether the outbox has an entry for the given video. The entry need not be due."""
-        return video_id in self._kept.outbox
-
     def deletions(self) -> Sequence[DueDeletion]:
         now = self._clock.now()
         return sorted(
             (
                 DueDeletion(kept.scheduled.key, str(kept.scheduled.reason), _minutes(kept.due - now))
-                for kept in self._kept.deletions
+                for kept in self.kept.deletions
             ),
             key=_by_due,
         )
@@ -91,11 +92,14 @@ class InMemory:
     def dead_letters(self) -> Sequence[DeadLetter]:
         return [
             DeadLetter(str(kept.cause), kept.detail, kept.video_id, kept.generation, kept.message_id, kept.body)
-            for kept in self._kept.letters
+            for kept in self.kept.letters
         ]
 
+    def evidence(self, *, receipts: Collection[str] = ()) -> Evidence:
+        return in_memory_evidence(self.kept, receipts=receipts)
+
     def spoil(self, video_id: str) -> None:
-        self._kept.unreadable.add(video_id)
+        self.kept.unreadable.add(video_id)
 
     def close(self) -> None:
         self.store.close()
@@ -162,6 +166,9 @@ class Sql:
         with self.database.reading() as connection:
             rows = connection.execute(select(*columns).order_by(dead_letters.c.id))
             return [DeadLetter(*row) for row in rows]
+
+    def evidence(self, *, receipts: Collection[str] = ()) -> Evidence:
+        return read_evidence(self.database, receipts=receipts)
 
     def spoil(self, video_id: str) -> None:
         """Write an edit that only a newer program can read: a trim of 45 s, longer than the current version allows."""

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from anb_core.adapters.database import upgrade
 from anb_core.adapters.system import new_id
 from anb_core.ports.store import Store
+from tests.contract.store.one_run import Run
 from tests.support.given import LEASE, POLICY
 from tests.support.postgres import Postgres
 from tests.support.stores import Backend, InMemory, Sql
@@ -76,6 +77,12 @@ def sql(request: pytest.FixtureRequest) -> Sql:
 @pytest.fixture
 def store(backend: Backend) -> Store:
     return backend.store
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def planted_run(request: pytest.FixtureRequest) -> Run:
+    """A run into which a test plants a violation. The rules do not depend on the database, so SQLite is enough."""
+    return Run(request.getfixturevalue(request.param))
 
 
 def end_all_others(backend: Sql) -> None:

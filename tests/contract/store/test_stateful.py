@@ -36,7 +36,8 @@ from anb_core.domain.retry import (
 )
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, OutboxEntry, Replay, Store, Unknown
-from tests.support.given import PROBLEM
+from anb_core.testing.promises import check_promises
+from tests.support.given import BAD_INPUT, PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
 # Durations by which the test advances the clock: multiples of 30 s.
@@ -128,9 +129,12 @@ class Stores(RuleBasedStateMachine):
         self.numbers = count(1)
 
     def teardown(self) -> None:
-        for backend in self.pair.sides:
-            backend.close()
-        shutil.rmtree(self.folder)
+        try:
+            check_promises(self.pair.sides[1].evidence(), POLICY)
+        finally:
+            for backend in self.pair.sides:
+                backend.close()
+            shutil.rmtree(self.folder)
 
     def new(self, video_id: str, *, owned: bool) -> NewVideo:
         task_id = f"t{next(self.numbers)}"
@@ -235,7 +239,7 @@ class Stores(RuleBasedStateMachine):
             case "interruption":
                 settlement = plan_interruption(lease.counters)
             case _:
-                settlement = plan_rejection(lease.counters, PROBLEM)
+                settlement = plan_rejection(lease.counters, BAD_INPUT)
         self.pair.both(lambda store: store.settle(lease, settlement))
 
     @rule(target=entries)
@@ -311,23 +315,8 @@ class Stores(RuleBasedStateMachine):
             assert store.history(video_id).dead_letter is not None
 
     @invariant()
-    def nothing_that_is_needed_is_scheduled_for_deletion(self) -> None:
-        backend = self.pair.sides[0]
-        scheduled = {one.key for one in backend.deletions()}
-        for record in backend.store.listing(owner=None):
-            if record.job.result is not None:
-                assert record.job.result.key not in scheduled
-            if not record.video.owned:
-                assert record.video.source_key not in scheduled
-
-    @invariant()
-    def every_job_that_is_not_over_has_somebody_who_is_obliged_to_it(self) -> None:
-        """Check that each unfinished job has a lease, an outbox entry or a sent message, so no job is forgotten."""
-        backend = self.pair.sides[0]
-        assert isinstance(backend, InMemory)
-        for record in backend.store.listing(owner=None, statuses=[Status.UPLOADED, Status.PROCESSING]):
-            job = record.job
-            assert job.lease_owner or backend.in_outbox(job.video_id) or job.enqueued_at
+    def the_promises_hold(self) -> None:
+        check_promises(self.pair.sides[0].evidence(), POLICY)
 
 
 def _attempts_of(video_id: str) -> Callable[[Store], list[object]]:

@@ -18,13 +18,13 @@ from anb_core.domain.errors import (
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Lease, NewVideo, Record, Result, Source
 from anb_core.domain.retry import RetryPolicy, Settlement
-from anb_core.domain.s3_notifications import created_objects
 from anb_core.ports.queue import Delivery
 from anb_core.ports.renderer import Resources
 from anb_core.ports.stop import Stop
 from anb_core.ports.store import Claimed, Dropped, Unknown
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.promises import check_promises, in_memory_evidence
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.runtime import ManualRuntime
 from anb_core.testing.store import InMemoryStore
@@ -145,34 +145,15 @@ class CheckedQueue(InMemoryQueue):
     given_back: int = 0
 
     def delete(self, delivery: Delivery) -> None:
-        self.ping()
-        fault, self.store.fault = self.store.fault, None
-        sent_anew = any(e.body == delivery.body and e.message_id != delivery.message_id for e in self._entries)
-        assert sent_anew or obliged(self.store, delivery), f"nothing takes the place of {delivery.body}"
-        self.store.fault = fault
-        self.deleted += 1
         super().delete(delivery)
+        self.deleted += 1
+        fault, self.store.fault = self.store.fault, None
+        check_promises(in_memory_evidence(self.store, queue=self), POLICY)
+        self.store.fault = fault
 
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
         self.given_back += 1
         super().give_back(delivery, pause=pause)
-
-
-def obliged(store: InMemoryStore, delivery: Delivery) -> bool:
-    if any(letter.message_id == delivery.message_id for letter in store.letters):
-        return True
-    created = created_objects(delivery.body)
-    if created is not None:
-        ours = ("uploads/", "processed/", "resources/")
-        return all(
-            event.empty or event.key.startswith(ours) or event.key.endswith("/") or store.find(event.video_id)
-            for event in created
-        )
-    record = store.get(json.loads(delivery.body)["video_id"])
-    if record is None:
-        return True
-    job = record.job
-    return job.status.terminal or job.lease_owner is not None or job.video_id in store.outbox
 
 
 class World:
@@ -264,6 +245,11 @@ class World:
     def put(self, **fields: object) -> Delivery:
         self.queue.put(json.dumps(fields))
         return self.receive()
+
+    def check_promises(self) -> None:
+        """Check every promise that must hold at any moment."""
+        self.store.fault = None
+        check_promises(in_memory_evidence(self.store, self.objects, self.queue), POLICY)
 
     @property
     def record(self) -> Record:

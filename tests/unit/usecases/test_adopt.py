@@ -1,7 +1,7 @@
 """Tests of adoption: a message of a bucket reports the object of another program, and a worker adopts the object."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ OR_END = "or end its notifications"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     """A worker that adopts objects with the prefix camera/, and one object with this prefix."""
     world = World(tmp_path)
     world.objects.put(KEY, SOURCE)
-    return world
+    yield world
+    world.check_promises()
 
 
 def deliver(world: World, body: str) -> Delivery:

@@ -1,6 +1,6 @@
 """Tests of all ways in which an attempt can end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,10 +36,11 @@ from tests.unit.usecases.one_worker import (
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     world.upload()
-    return world
+    yield world
+    world.check_promises()
 
 
 def test_progress_runs_from_the_first_byte_to_the_last_and_never_falls(world: World) -> None:

@@ -1,6 +1,7 @@
 """Tests of how a worker handles messages."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,15 +30,18 @@ from tests.unit.usecases.one_worker import (
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     world.upload()
-    return world
+    yield world
+    world.check_promises()
 
 
 @pytest.fixture
-def empty_world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def empty_world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.check_promises()
 
 
 def test_a_video_is_processed_and_its_message_deleted(world: World) -> None:

@@ -122,6 +122,11 @@ class InMemoryQueue:
         number = next(self._numbers)
         self.send([Outgoing(body, group=str(number), owner="somebody", deduplication=f"put-{number}")])
 
+    def bodies(self) -> Sequence[str]:
+        """Return the bodies of all messages that were not deleted, including invisible messages."""
+        with self._lock:
+            return [entry.body for entry in self._entries]
+
     def _take(self, message: Outgoing) -> None:
         now = self.now()
         if self.fifo:

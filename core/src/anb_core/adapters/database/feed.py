@@ -55,7 +55,7 @@ class FeedRepository(Repository):
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()
-                found += self.readable(rows, _event)
+                found += self.readable(rows, event_of)
                 if len(rows) < missing:
                     break
                 event_id = rows[-1].id
@@ -78,7 +78,12 @@ class FeedRepository(Repository):
             )
 
 
-def _event(row: Row[Any]) -> JobEvent:
+def event_of(row: Row[Any]) -> JobEvent:
+    """Convert a row of the table `job_events`.
+
+    Raises:
+        Unreadable: `event_unreadable` if this version can't read a value.
+    """
     with decoding("event_unreadable", "some events of the feed"):
         return JobEvent(
             id=row.id,

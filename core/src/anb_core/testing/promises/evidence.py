@@ -1,0 +1,51 @@
+"""The state of a system: rows, objects, messages, and what clients and kubectl were told."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.lifecycle import ScheduledDeletion
+from anb_core.domain.model import Attempt, JobEvent, Record
+
+
+class Shown(NamedTuple):
+    """The part of a VideoJob's status that the checker compares with the job."""
+
+    phase: str | None
+    attempts: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that the promises are checked by. A value of None means that the run can't see this part."""
+
+    now: datetime
+    """Time of the database's clock when the rows were read."""
+    records: Sequence[Record]
+    """All videos and their jobs, including deleted videos whose rows still exist."""
+    deleted: Collection[str] = ()
+    """Ids of the videos of `records` that were deleted."""
+    attempts: Sequence[Attempt] = ()
+    outbox: Sequence[str] = ()
+    """For each outbox entry, the id of its job."""
+    events: Sequence[JobEvent] = ()
+    """The feed, in the order of ids."""
+    dead_letters: Sequence[DeadLetter] = ()
+    deletions: Sequence[ScheduledDeletion] = ()
+    """The scheduled deletions of objects. While a process holds a deletion, its due time is the end of the hold."""
+    cursors: Mapping[str, int] | None = None
+    """For each named reader of the feed, the id of the last event that the reader has handled."""
+    objects: Mapping[str, int] | None = None
+    """For each key in the bucket, the size of the object in bytes."""
+    messages: Sequence[str] | None = None
+    """The bodies of all messages of the queue and of its dead-letter queue, including invisible messages."""
+    message_count: int | None = None
+    """The number of messages of both queues, if their bodies can't be seen."""
+    sent: Collection[str] = ()
+    """Bodies of messages that were certainly sent, by anybody."""
+    receipts: Collection[str] = ()
+    """Ids of the videos for which a client got the status 202. Leave out videos that were deleted over a week ago."""
+    videojobs: Mapping[str, Shown] | None = None
+    """For each video id, its VideoJob, read at a moment at which nothing changes."""

@@ -1,0 +1,106 @@
+"""Collects the evidence from the real parts or from the in-memory fakes. Nothing is changed, no message is received."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from anb_core.adapters.database.dead_letter_rows import WHOLE, dead_letter_of
+from anb_core.adapters.database.engine import Database, clock, is_postgresql
+from anb_core.adapters.database.feed import event_of
+from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
+from anb_core.adapters.database.tables import attempts, dead_letters, feed_cursors, job_events, object_deletions, outbox
+from anb_core.domain.lifecycle import ScheduledDeletion
+from anb_core.domain.model import DeletionReason
+from anb_core.ports.queue import QueueAdmin
+from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.promises.evidence import Evidence, Shown
+from anb_core.testing.queue import InMemoryQueue
+from anb_core.testing.store import InMemoryStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def read_evidence(
+    database: Database,
+    *,
+    s3: "S3Client | None" = None,
+    bucket: str = "",
+    queues: Sequence[QueueAdmin] = (),
+    receipts: Collection[str] = (),
+    videojobs: Mapping[str, Shown] | None = None,
+) -> Evidence:
+    """Read the database in one snapshot, then list the bucket if `s3` is given, then count the messages of `queues`.
+
+    Messages are only counted, because SQS shows a body only to a receiver.
+    Leave `queues` empty while processes send and delete messages, because such a count does not fit the rows.
+
+    Raises:
+        Unreadable: this version can't read a row.
+    """
+    with database.reading() as connection:
+        if is_postgresql(connection):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        now = clock(connection)
+        rows = connection.execute(RECORDS).all()
+        deletions = connection.execute(select(object_deletions).order_by(object_deletions.c.id))
+        evidence = Evidence(
+            now=now,
+            records=[record_of(row) for row in rows],
+            deleted={row.videos_id for row in rows if row.videos_deleted_at},
+            attempts=[attempt_of(row) for row in connection.execute(select(attempts))],
+            outbox=connection.scalars(select(outbox.c.job_id)).all(),
+            events=[event_of(row) for row in connection.execute(select(job_events).order_by(job_events.c.id))],
+            dead_letters=[dead_letter_of(row) for row in connection.execute(WHOLE.order_by(dead_letters.c.id))],
+            deletions=[ScheduledDeletion(row.key, DeletionReason(row.reason), row.delete_after) for row in deletions],
+            cursors={row.name: row.event_id for row in connection.execute(select(feed_cursors))},
+            receipts=frozenset(receipts),
+            videojobs=videojobs,
+        )
+    return replace(
+        evidence,
+        objects=None if s3 is None else _objects(s3, bucket),
+        message_count=sum(_count(queue) for queue in queues) if queues else None,
+    )
+
+
+def in_memory_evidence(
+    store: InMemoryStore,
+    objects: InMemoryObjects | None = None,
+    queue: InMemoryQueue | None = None,
+    *,
+    receipts: Collection[str] = (),
+    videojobs: Mapping[str, Shown] | None = None,
+) -> Evidence:
+    """Copy the tables of the in-memory store, and the contents of the in-memory bucket and queue if given."""
+    with store.transaction() as now:
+        return Evidence(
+            now=now,
+            records=[row.record for row in store.rows.values()],
+            deleted={video_id for video_id, row in store.rows.items() if row.deleted_at},
+            attempts=[attempt for row in store.rows.values() for attempt in row.attempts],
+            outbox=[store.rows[video_id].job.id for video_id in store.outbox],
+            events=list(store.events),
+            dead_letters=list(store.letters),
+            deletions=[
+                ScheduledDeletion(kept.scheduled.key, kept.scheduled.reason, kept.due) for kept in store.deletions
+            ],
+            cursors=dict(store.cursors),
+            objects={key: len(data) for key, data in objects.contents.items()} if objects else None,
+            messages=[*queue.bodies(), *queue.dead_letters] if queue else None,
+            sent=[message.body for message in queue.sent] if queue else (),
+            receipts=frozenset(receipts),
+            videojobs=videojobs,
+        )
+
+
+def _objects(s3: "S3Client", bucket: str) -> dict[str, int]:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", [])}
+
+
+def _count(queue: QueueAdmin) -> int:
+    depth = queue.depth()
+    return depth.visible + depth.in_flight + depth.delayed
