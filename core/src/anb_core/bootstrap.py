@@ -67,7 +67,7 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """Create the client of the queue. Each call ends within about one heartbeat, and so delays at most one renewal."""
+    """Create the client of the queue. A call ends within about one heartbeat, and delays at most one lease renewal."""
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,

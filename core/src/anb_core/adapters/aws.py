@@ -27,8 +27,8 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
     `wait` is the duration of a long poll, or 0 for a client that makes other calls.
     A long poll takes up to `wait` longer, and is not retried.
     """
-    # A quarter of `patience` is reserved for the two pauses between the tries, which take at most 1 s and 2 s.
-    # That is enough if `patience` is at least 12 s.
+    # A quarter of `patience` is reserved for the two pauses between the tries, which take at most 3 s together.
+    # This quarter is enough if `patience` is at least 12 s.
     answer = patience.total_seconds() / (TRIES + 1)
     return Config(
         connect_timeout=min(CONNECT_SECONDS, answer),

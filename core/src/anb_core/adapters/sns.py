@@ -13,7 +13,7 @@ class SnsAlerts:
 
     def __init__(self, topic_arn: str, *, patience: timedelta) -> None:
         self._topic = topic_arn
-        # The form is arn:aws:sns:REGION:ACCOUNT:NAME. The client must use the topic's region.
+        # An ARN has the form arn:aws:sns:REGION:ACCOUNT:NAME. The client must use the region of the topic.
         region = topic_arn.split(":")[3]
         self._sns = boto3.session.Session().client("sns", region_name=region, config=client_config(patience))
         self._place = f"The topic {topic_arn} in ANB_SNS_TOPIC_ARN, at {self._sns.meta.endpoint_url},"

@@ -259,4 +259,4 @@ OPERATOR: Mapping[OperatorCode, str] = {
     "unauthorized": "the API server does not accept the credentials",
     "video_deleted": "the video of a VideoJob was deleted",
 }
-"""Codes of the operator, about VideoJobs and the cluster."""
+"""Codes of the Kubernetes operator, about VideoJobs and the cluster."""

@@ -38,7 +38,7 @@ class Resolution(StrEnum):
 class DeadLetter:
     """The record of a job that reached its limit of failures or losses, or of a message that could not be handled.
 
-    Such a message is unreadable, belongs to no job, or was moved by SQS.
+    A message could not be handled if it is unreadable, if it belongs to no job, or if SQS moved it.
     A field is None if it does not apply, or if a program from before migration 0005 wrote the row.
     """
 
@@ -121,7 +121,7 @@ class Verdict:
     detail: str
     """The reason for the decision, in a sentence."""
     resolution: Resolution | None
-    """`stale` or `requeued`. None if the job ends and the dead letter is open."""
+    """How the dead letter is resolved: as `stale` or `requeued`. None if the job ends and the dead letter is open."""
     settlement: Settlement | None = None
     """The settlement of the job's loss. None if no loss is counted."""
     send_after: datetime | None = None
@@ -143,7 +143,7 @@ _REQUEUED = "Workers received the message too often without an answer. This coun
 def judge_arrival(
     job: Job, *, deleted: bool, generation: int | None, waiting_in_outbox: bool, now: datetime, policy: RetryPolicy
 ) -> Verdict:
-    """Decide about a message that SQS moved to the dead-letter queue. The job decides whether it counts as a loss.
+    """Decide about a message that SQS moved to the dead-letter queue. A loss is counted only if an attempt could begin.
 
     `generation` is the message's generation. None for a message of an older producer.
     `waiting_in_outbox` says whether the job has an outbox entry. `now` is the time of the database's clock.

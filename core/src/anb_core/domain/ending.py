@@ -14,7 +14,7 @@ from anb_core.domain.retry import (
 )
 
 # The owner of a video reads these messages. They contain no host names and no error texts of other programs.
-# Those are stored in `Problem.detail`, which only the operator of the deployment can read.
+# Such details are stored in `Problem.detail`, which only the operator of the deployment can read.
 _OUTAGES = {
     "database": "The database did not answer for a while.",
     "bucket": "The bucket did not answer for a while.",

@@ -85,7 +85,7 @@ ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Maps each codec whose default decoder ignores the alpha channel to a decoder that decodes the alpha channel."""
 
 INTERLACED_CODECS = frozenset({"h264", "hevc", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "dvvideo"})
-"""The codecs whose frames may be interlaced. Their frames pass a filter that costs little for progressive frames."""
+"""The codecs whose frames may be interlaced. A deinterlacing filter costs little for frames that are progressive."""
 
 
 MOST_STREAMS = 64

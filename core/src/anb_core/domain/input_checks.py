@@ -29,7 +29,7 @@ class InputLimits:
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
     """Check that an upload can be rendered. Return its container, its video stream, and its end in seconds.
 
-    The end is the end of the last packet that the probe read. Packets after the kept part do not count.
+    The returned end is the end of the last packet that the probe read. Packets after the kept part do not count.
 
     Raises:
         BadInput: any code of `anb_core.domain.codes.VIDEOS`, except `unsupported_color` and `too_demanding`.
@@ -93,7 +93,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The file may claim the duration of its sound, so this claim is used only if the probe found no frame.
+        # The claimed duration of the file may be the duration of its sound, so it is used only if no frame was found.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)
@@ -145,7 +145,7 @@ def _check_jumps(source: SourceFacts, trim: Trim) -> None:
 def _check_claim(claimed: float, actual: float, trim: Trim) -> None:
     """Check that a stream does not end early. `claimed` is its end in the headers, `actual` the end of its last packet.
 
-    Both are in seconds.
+    `claimed` and `actual` are in seconds.
     """
     if _is_short(min(claimed, trim.start + trim.length), actual, since=trim.start):
         raise BadInput(

@@ -1,7 +1,8 @@
 """The message that wakes a worker. It only points to a job. The job's row decides whether an attempt begins.
 
 Two older producers send messages in formats of their own, which are also accepted.
-One has the fields `video_id, video_path, task_id, created_at`, the other `video_id, file_path, status, timestamp`.
+The fields of the first format are `video_id`, `video_path`, `task_id` and `created_at`.
+The fields of the second format are `video_id`, `file_path`, `status` and `timestamp`.
 Unknown fields of a message are ignored.
 """
 

@@ -132,7 +132,7 @@ class Job:
     """The finished video. None unless the job's status is `processed`."""
     receipts: Receipts
     """The receipts of the commands. The transaction that carries out a command also stores the command's receipt.
-    Therefore no command is carried out twice."""
+    By its receipt, a repeated command is recognised and not carried out again."""
     created_at: datetime
     updated_at: datetime
     """Time at which `version` last changed."""

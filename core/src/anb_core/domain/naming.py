@@ -21,8 +21,9 @@ INVISIBLE = (
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 """Characters that are invisible but not whitespace, as the content of a character class in a regular expression.
-They are Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
-A title may contain them, because emoji and Persian text need some of them. It also needs a visible character."""
+These characters are Unicode's Default_Ignorable_Code_Point and the blank Braille pattern.
+Emoji and Persian text need some of these characters, so a title may contain them.
+But a title must also contain a visible character."""
 
 _VISIBLE = re.compile(rf"[^\s{INVISIBLE}]")
 _LEADING = re.compile(rf"^[\s{INVISIBLE}]+")

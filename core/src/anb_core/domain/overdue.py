@@ -37,8 +37,8 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
 
     `under_way` has one time for each running attempt: when the message of the attempt's job was sent.
 
-    Two kinds of jobs are ahead of a waiting job: jobs that have waited longer,
-    and running jobs whose message was sent before the waiting job began to wait.
+    A job that has waited longer is ahead of a job that has waited less.
+    A running job is ahead of a waiting job if its message was sent before the waiting job began to wait.
     The more jobs are ahead of a job, the longer it may wait before its message is sent again.
     A job keeps its place when its message is sent again.
     """

@@ -22,7 +22,7 @@ Without a pause, workers would soon receive the message too often, and SQS would
 """
 
 PAUSE_GROWTH = 4
-"""A returned message stays invisible for its age multiplied by this factor."""
+"""The time for which a returned message stays invisible is the message's age multiplied by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
     """Plan the settlement of an attempt that ended because a dependency (database, bucket or queue) did not answer.
 
     The attempt counts as interrupted, and the next attempt waits for a backoff.
-    If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead,
-    because the job itself probably causes the outages.
+    If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
+    Such a job probably causes the outages itself.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)

@@ -33,9 +33,9 @@ class Piece:
     """A series of packets of one stream without a jump. Times are in seconds."""
 
     first: int
-    """Index of the first packet of the series, counted from the beginning of the stream."""
+    """Index of the first packet of the piece, counted from the beginning of the stream."""
     since: float
-    """Raw decoding time of the first packet of the series, in seconds."""
+    """Raw decoding time of the first packet of the piece, in seconds."""
     begin: float
     end: float
     """Raw presentation time at which the earliest packet starts, and at which the latest packet ends, in seconds."""
@@ -188,7 +188,7 @@ class Timeline:
         self._place(self._jumps[-1])
 
     def _belongs(self, piece: Piece, jump: _Jump) -> bool:
-        """Return whether `piece` begins at `jump`, because its raw times are close to those of other pieces there."""
+        """Return whether `piece` begins at `jump`: its raw times must be close to those of a piece after the jump."""
         return any(
             member.begin - _INTERLEAVING_SECONDS < piece.since < member.end + _INTERLEAVING_SECONDS
             for _, member in self._members(jump)

@@ -18,7 +18,7 @@ class Outgoing:
     """The message group if the queue is FIFO: the id of the video. Messages of one group stay in order."""
     owner: str
     """The message group if the queue is a standard queue: the owner of the video.
-    SQS then prevents that one owner's many messages delay other owners' messages (fair queues)."""
+    Many messages of one owner then do not delay the messages of other owners (fair queues of SQS)."""
     deduplication: str
     """The deduplication id if the queue is FIFO: the id of the outbox entry. A FIFO queue drops a repeated id."""
 
@@ -78,7 +78,7 @@ class QueueReceiver(Protocol):
         """Return the message to the queue. The message becomes visible again after `pause`.
 
         After its first receipt, the message may stay invisible for longer than `pause`.
-        Otherwise its second receipt could be mistaken for the first one.
+        After a very short pause, the second receipt could be mistaken for the first one.
         """
         ...
 

@@ -61,7 +61,7 @@ class Renderer(Protocol):
 
         `on_progress` is called with the progress, from 0 to 1, which never falls.
         `on_step` is called with the name of each step when the step begins.
-        Both functions are called in the calling thread, and may raise an error.
+        `on_progress` and `on_step` are called in the calling thread, and may raise an error.
         After a call of `stop.ask`, all child processes are killed.
 
         Raises:

@@ -1,6 +1,6 @@
 """The in-memory queue, for tests.
 
-It behaves like SQS: it has visibility timeouts, invalid handles, message groups, and a dead-letter queue.
+This queue behaves like SQS: it has visibility timeouts, invalid handles, message groups, and a dead-letter queue.
 """
 
 import itertools
@@ -45,13 +45,13 @@ class InMemoryQueue:
     max_receives: int = 3
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     runtime: Runtime = field(default_factory=SystemRuntime)
-    """Its clock measures how long a long poll waits."""
+    """The runtime whose clock measures how long a long poll waits."""
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
     """All accepted messages, in the order in which they were sent."""
     dead_letters: list[str] = field(default_factory=list)
-    """The bodies of the messages in the dead-letter queue, because they were received too often."""
+    """The bodies of messages that were received too often. They represent the dead-letter queue."""
     _entries: list[_Entry] = field(default_factory=list, init=False)
     _seen: dict[str, datetime] = field(default_factory=dict, init=False)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)

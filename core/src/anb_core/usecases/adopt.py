@@ -53,7 +53,7 @@ class Adopt:
     owner: str | None
     """Owner of all adopted videos. None if no object may be adopted."""
     source_prefixes: tuple[str, ...]
-    """Only objects whose key has one of these prefixes are adopted because of an event."""
+    """An event leads to an adoption only if the key of the object begins with one of these prefixes."""
 
     def named(self, message: Message) -> Adoption:
         """Adopt the object whose key is in a message about a video that does not exist.

@@ -15,7 +15,7 @@ def background(
 
     Each loop gets an event, and must return soon after the event is set.
     At the end of the block, the event is set, and then `wake` is called, which must end every other wait of the loops.
-    The loops have LONGEST_CALL to return. A thread that is still running then ends together with the program.
+    The loops have LONGEST_CALL to return. A thread that needs more time does not keep the program alive.
     """
     stop = runtime.event()
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

@@ -145,8 +145,8 @@ def redrive_many(
     The message of the first job is sent after `delay`, and each further message PACE later.
     `each` checks the uploaded files in the bucket in several threads, to save time.
     A dead letter that can't be redriven is skipped.
-    If the database or the bucket stops answering, an error is raised. The dead letters that were redriven until then
-    stay redriven, and the caller may repeat the call.
+    If the database or the bucket stops answering, an error is raised, and the caller may repeat the call.
+    The dead letters that were redriven before the error stay redriven.
     """
     _check_caller(caller)
     _check_times(wanted)

@@ -23,7 +23,7 @@ class Follower:
 
     A reader with a `name` starts after its cursor, which the database stores under this name.
     After an error, this reader reads its cursor again, because the database may have been restored to an old state.
-    Therefore it may get an event more than once.
+    A reader with a name may therefore get an event more than once.
     A reader without a name starts at the end of the feed.
 
     Some methods have an argument `pending`: the first event that the reader got but has not handled yet.

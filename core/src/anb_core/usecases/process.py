@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProcessStore(Leases, DeadLetters, Protocol):
-    """The protocols of the store for everything that happens to a delivery outside the attempt."""
+    """The protocols of the store that are needed to handle a delivery, except by the attempt itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

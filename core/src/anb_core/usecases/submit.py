@@ -54,8 +54,8 @@ class Submit:
         Raises:
             Invalid: `key_not_allowed`, `video_id_invalid`, or the title or size is not allowed.
             NotFound: `source_missing` if the object does not exist, or `video_not_found` if the video was deleted.
-            Conflict: `video_exists` if the video has another object or another owner,
-                `source_taken` if the object belongs to another video, or
+            Conflict: `video_exists` if the video has another object or another owner.
+                `source_taken` if the object belongs to another video.
                 `object_withheld` if the bucket denies us access to the object.
         """
         check_video_id(video_id)

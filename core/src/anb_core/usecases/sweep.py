@@ -56,7 +56,7 @@ class EmptyWatch:
 
         A job's message that was sent longer ago than the returned age is certainly lost.
         The age is the time that the last EMPTY_READINGS readings span, at least EMPTY_WINDOW.
-        Earlier readings do not count. With them, the age would grow as fast as a lost message ages, and never find it.
+        Earlier readings do not count. Otherwise the returned age would always be more than the age of the lost message.
         """
         if not depth.empty:
             self._since = None

@@ -99,7 +99,7 @@ class UploadSessions:
 
 
 class UploadSession:
-    """One upload. It is abandoned if the block of the context manager ends before `complete` returns.
+    """One upload. The upload is abandoned if the block of the context manager ends before `complete` returns.
 
     If the owner already has a finished upload with the same Idempotency-Key, no video is created.
     The received file is then only compared with the finished upload.
@@ -150,7 +150,7 @@ class UploadSession:
         `title` and `edit` replace the values that were given to `begin`.
 
         Raises:
-            Invalid: `title_missing`, `file_empty`, a code of `clean_title` or `append`, or
+            Invalid: `title_missing`, `file_empty`, or a code of `clean_title` or `append`.
                 `idempotency_key_reused` if the earlier upload with the same key had another title, edit or file.
             Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """

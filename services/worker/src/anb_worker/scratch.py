@@ -38,8 +38,8 @@ def default_root() -> Path:
 class ScratchDisk:
     """Gives each attempt a folder. `limit` is the maximum size of all files under `root` in bytes, or None.
 
-    Use this object as a context manager. At the start of the block, it makes a folder for this process, and removes
-    the folders of crashed workers.
+    Use this object as a context manager.
+    At the start of the block, a folder for this process is made, and the folders of crashed workers are removed.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class ScratchDisk:
 def _locked(path: Path) -> Iterator[None]:
     """Lock a file during the `with` block. Only one process at a time may create or remove folders.
 
-    Otherwise another process could remove a new folder before its file `alive` is locked.
+    Without the lock, another process could remove a new folder before its file `alive` is locked.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

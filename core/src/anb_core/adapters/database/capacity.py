@@ -28,8 +28,8 @@ _log = structlog.get_logger(__name__)
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
     """Return a callback for the first connection of a pool.
 
-    The callback logs a warning if the server allows fewer than `wanted` connections. This is no error, because
-    our programs rarely open all their connections, and a pooler can share connections.
+    The callback logs a warning if the server allows fewer than `wanted` connections.
+    Too few connections are no error: programs rarely open all their connections, and a pooler can share connections.
     """
 
     def warn_if_too_few(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -129,7 +129,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
     parsed = make_url(url)
     options = {
         "json_deserializer": _lenient_json,
-        # Errors end in logs, and parameters contain titles and the bodies of messages from anywhere.
+        # Errors are logged. They must not contain the parameters of statements, such as titles and bodies of messages.
         "hide_parameters": True,
         "max_overflow": 0,
         "pool_timeout": CONNECT.total_seconds(),
@@ -280,7 +280,7 @@ class Database:
         """Run `work` in a transaction. If the connection breaks, run `work` once more on a new connection.
 
         `work` may run twice with success, because the connection may break during the first commit.
-        Therefore `work` must first lock its rows, and then read from the rows what has to be done.
+        To make this safe, `work` must first lock its rows, and then decide by the locked rows what it has to do.
         The lock makes the second run wait until the first transaction has ended.
         """
         with translated_errors(self.engine):

@@ -36,8 +36,7 @@ def append_event(connection: Connection, record: Record, kind: EventKind, error:
     }
     row = select(*(literal(value, job_events.c[name].type) for name, value in values.items()), now_plus())
     if is_postgresql(connection):
-        # One statement takes the lock, and then inserts the row. This keeps the lock time short, for which all other
-        # writers wait.
+        # One statement takes the lock and inserts the row, so that all other writers wait for a short time only.
         row = row.select_from(select(func.pg_advisory_xact_lock(FEED_LOCK)).cte("turn"))
     connection.execute(plain_insert(job_events).from_select([*values, "at"], row))
 

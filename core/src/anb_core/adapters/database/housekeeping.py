@@ -99,7 +99,7 @@ class HousekeepingRepository(Repository):
         self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
     ) -> int:
         message_lost = []
-        # A job whose message was never sent also gets a message. A message too many is harmless.
+        # A job whose message was never sent also gets a message. A superfluous message is harmless.
         if enqueued_before is not None:
             message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
         if not_on is not None:
@@ -164,7 +164,7 @@ class HousekeepingRepository(Repository):
                 ~exists().where(object_deletions.c.video_id == videos.c.id),
             )
         )
-        # The condition on `created_at` follows from the one on `resolved_at`, but only `created_at` has an index.
+        # The condition on `created_at` lets the query use an index. It excludes no row that has to be removed.
         resolved = select(dead_letters.c.id).where(
             passed(dead_letters.c.created_at, dead_letters_before),
             passed(dead_letters.c.resolved_at, dead_letters_before),

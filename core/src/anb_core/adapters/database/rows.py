@@ -201,8 +201,8 @@ def add_record(connection: Connection, record: Record, upload_expires_at: dateti
     )
     if added is None:
         return False
-    # One statement checks both tables in one snapshot. With two statements, it could miss an upload that is just
-    # being abandoned: its row moves from `videos` to `object_deletions`.
+    # When an upload is abandoned, its key moves from the table `videos` to the table `object_deletions`.
+    # One statement must check both tables in one snapshot. Two statements could miss the key.
     taken = connection.scalar(
         select(
             or_(

@@ -279,7 +279,7 @@ feed_cursors = Table(
     Column("event_id", BigInteger, nullable=False),
 )
 
-# This table has no foreign keys: a dead letter may have no video, and it remains after its video was deleted.
+# This table has no foreign keys: a dead letter may have no video, and remains after its video was deleted.
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -298,8 +298,8 @@ dead_letters = Table(
     Column("version", Words),
     Column("failures", Integer),
     Column("lost", Integer),
-    # NULL means that the dead letter is open. Programs from before migration 0005 write NULL into `owner` and all
-    # columns after it.
+    # NULL means that the dead letter is open.
+    # Programs from before migration 0005 write NULL into the column `owner` and into all columns after `owner`.
     Column("resolution", Words),
     Column("resolved_at", Time),
     Column("resolved_by", Words),
@@ -344,7 +344,7 @@ api_tokens = Table(
     _one_of("scope", Scope),
 )
 
-# Locks that one process at a time can hold. A lock is a row, and expires.
+# Locks that only one process at a time can hold. Each lock is a row that expires.
 # Locks of PostgreSQL sessions can't be used: a pooler would give a session with its lock to another client.
 locks = Table(
     "locks",

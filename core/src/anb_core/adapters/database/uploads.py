@@ -104,7 +104,7 @@ class UploadsRepository(Repository):
 
 
 def abandon(connection: Connection, locked: Locked) -> None:
-    """Delete a locked upload, and by cascade its job and key. Schedule the deletion of its object."""
+    """Delete a locked upload, including its job and its Idempotency-Key. Schedule the deletion of its object."""
     record = locked.record
     connection.execute(delete(videos).where(videos.c.id == record.video.id))
     schedule_deletions(connection, record.video.id, lifecycle.abandoned(record.video, locked.now))
@@ -146,7 +146,7 @@ def _silence_of(
 ) -> tuple[Locked | None, timedelta | None]:
     """Check whether the upload with the key is silent. It is silent if it was not renewed for `idempotency.silence`.
 
-    Returns (upload, None) if the upload is silent. It is then locked.
+    Returns (upload, None) if the upload is silent. The upload is then locked.
     Returns (None, duration) if the upload will keep the key for this duration without a renewal.
     Returns (None, None) if the upload is complete, or if `idempotency.silence` is None.
     """

@@ -139,7 +139,7 @@ class Writer:
                 )
             )
         except Unavailable:
-            # The upload may be complete: if the response was lost, botocore's retry fails with NoSuchUpload.
+            # If the response was lost, botocore's retry fails with NoSuchUpload, although the upload is complete.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:

@@ -2,8 +2,8 @@
 
 All stored times come from the database's clock. Callers pass durations, and the database computes the times.
 All methods raise `Unavailable("database", ...)` when the database does not answer in time.
-The transaction may still have been committed, because perhaps only the response was lost.
-To find out, the caller must read the row again.
+A transaction may have been committed although the method raised `Unavailable`: perhaps only the response was lost.
+To find out whether a transaction was committed, the caller must read the row again.
 
 Each module of this package has one port. `Store` combines the ports.
 """

@@ -60,12 +60,13 @@ class DeadLetters(Protocol):
     def redrive_dead_letter(self, dead_letter_id: int, *, by: str, delay: timedelta = timedelta(0)) -> Record:
         """Retry the job of an open dead letter. The job's message is sent after `delay`.
 
-        Like `Commands.retry`, this also resolves the video's other open dead letters.
+        A redrive also resolves the video's other open dead letters, like `Commands.retry`.
 
         Raises:
             NotFound: `dead_letter_not_found`.
-            Conflict: `dead_letter_without_video` if it has no video or the video was deleted, `dead_letter_resolved`,
-                `wrong_status` if the job is processed or has not ended, or `source_missing`.
+            Conflict: `dead_letter_resolved`, or `source_missing`.
+                `dead_letter_without_video` if the dead letter has no video or the video was deleted.
+                `wrong_status` if the job is processed or has not ended.
         """
         ...
 

@@ -49,7 +49,7 @@ class Reading(Protocol):
     def history(self, video_id: str) -> History: ...
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
-        """Return a mapping of video ids to histories. It takes few queries. Unreadable videos are left out."""
+        """Return the histories of videos, by the videos' ids, with few queries. Unreadable videos are left out."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

@@ -33,8 +33,8 @@ class Uploads(Protocol):
         If an unfinished upload has the same key and was not renewed for `idempotency.silence`, it is abandoned first.
 
         Raises:
-            Conflict: `video_exists` if the video's id is in use,
-                or `source_taken` if the object of an earlier upload with this id is not deleted yet.
+            Conflict: `video_exists` if the video's id is in use.
+                `source_taken` if the object of an earlier upload with this id is not deleted yet.
         """
         ...
 
@@ -65,8 +65,8 @@ class Uploads(Protocol):
     def abandon_upload(self, video_id: str) -> None:
         """Remove the rows of an upload, unless the upload is complete or was cancelled.
 
-        The object of the upload is deleted as soon as possible. It is deleted again 24 h later, because another process
-        may have written it after the first deletion.
+        The object of the upload is deleted as soon as possible, and again 24 h later.
+        The second deletion is needed because another process may still write the object after the first one.
         """
         ...
 

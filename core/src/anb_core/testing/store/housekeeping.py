@@ -131,6 +131,6 @@ def _waits(job: Job, now: datetime) -> bool:
 
 
 def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # A job whose message was never sent also gets a message. A message too many is harmless.
+    # A job whose message was never sent also gets a message. A superfluous message is harmless.
     late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
     return late or (not_on is not None and job.enqueued_to != not_on)

@@ -2,8 +2,8 @@
 
 The cache is a folder, which several processes may share. Each entry is a subfolder.
 A process makes an entry under another name while it holds a lock. It then renames the complete entry.
-The name of an entry contains a digest of everything that the entry depends on: the deployment's own file, if any,
-the code of the domain and of the render engine, and the name of the ffmpeg binary.
+The name of an entry contains a digest of everything that the entry depends on.
+The digest covers the deployment's own file, if any, the code that makes the entry, and the name of the ffmpeg binary.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""Maximum number of entries for the intro, and likewise for the outro, the watermark and the project's own parts.
-A running render may still use an older entry."""
+"""Maximum number of entries of each kind. The kinds are intro, outro, watermark, and the project's own parts.
+Older entries are kept because a running render may still use them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def _digest_of_code() -> bytes:
     """Return a digest of all code on which an entry may depend.
 
     The digest also covers some other code. A needless new entry only costs seconds.
-    But if the digest did not cover some needed code, an outdated entry would be used.
+    If the digest did not cover some needed code, an outdated entry would be used.
     """
     digest = hashlib.sha256()
     for folder in (Path(domain.__file__).parent, Path(__file__).parent):

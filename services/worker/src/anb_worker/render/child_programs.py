@@ -94,7 +94,7 @@ def _run(
 ) -> str:
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
-        # The programs catch all exceptions that a damaged file causes. So the file is not the cause of an exception.
-        # But the file may be the cause of a crash (negative exit code).
+        # The programs catch all exceptions that a damaged file causes. So the file did not cause this exception.
+        # The file may have caused a crash (negative exit code).
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

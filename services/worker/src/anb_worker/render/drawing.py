@@ -3,8 +3,9 @@
 The package font-manrope has a font for Latin with accents, Greek and Cyrillic.
 A title in another script can be drawn only if the system has a font for this script.
 
-The module `child_programs` runs this module as a program. It writes a PNG file, PICTURE, and prints the width and
-height of the picture as JSON. If no picture can be drawn, it writes no file and prints null.
+The module `child_programs` runs this module as a program.
+The program writes the PNG file PICTURE, and prints the width and height of the picture as JSON.
+If no picture can be drawn, the program writes no file and prints null.
 
     python -m anb_worker.render.drawing title TEXT PICTURE        draws the title in the file TEXT (JSON)
     python -m anb_worker.render.drawing watermark SOURCE PICTURE  converts SOURCE, the deployment's own watermark

@@ -5,7 +5,7 @@
 
 The module `sandbox` starts this program, and passes RIGHTS as JSON.
 The program imports only the standard library, so that it starts within 20 ms.
-It is needed because the worker has threads. In such a process it is unsafe to set limits between fork and exec.
+A separate program is needed, because a process with threads can't safely set limits between fork and exec.
 On systems other than Linux, only the limits of setrlimit are set.
 """
 
@@ -28,10 +28,10 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 
-# For each architecture, by its name in uname: the audit number of the architecture,
-# the numbers of the system calls that can make a socket (socket and io_uring_setup),
-# and the numbers of the system calls that leave the process group (setsid and setpgid).
-# Other architectures have other numbers. On them no filter is installed.
+# Each architecture, by its name in uname, has three entries. The first is the audit number of the architecture.
+# The second has the numbers of the system calls that can make a socket (socket and io_uring_setup).
+# The third has the numbers of the system calls that leave the process group (setsid and setpgid).
+# No filter is installed on other architectures, because their system calls have other numbers.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
     "aarch64": (0xC00000B7, (198, 425), (157, 154)),
@@ -78,7 +78,7 @@ def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would make the start slower
         score.write("1000")  # if memory runs out, the kernel kills this process instead of the worker
     # Other processes must not read the memory of this process.
-    # This protection lasts while Python runs. An exec ends it.
+    # An exec ends this protection, so only children that run Python have it.
     _require(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "inspection of its memory")
     _require(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "new privileges")
     forbid_other_files(libc, wanted["read"], wanted["write"])
@@ -88,7 +88,7 @@ def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
 def forbid_other_files(libc: ctypes.CDLL, read: list[str], write: list[str]) -> None:
     """Deny access to all files and directories except `read` and `write`, with Landlock (Linux 5.13 or newer).
 
-    This also denies access to the worker's environment and memory in /proc.
+    Landlock also denies access to the files in /proc with the worker's environment and memory.
     """
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
@@ -124,7 +124,7 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     # A program that calls setsid to become a daemon gets no error, but stays in the process group.
     allow, refuse, pretend, kill = 0x7FFF0000, 0x00050001, 0x00050000, 0x80000000
     program = [
-        (load, 0, 0, 4),  # load the architecture of the system call
+        (load, 0, 0, 4),  # load the number of the architecture for which the system call was made
         (equal, 1, 0, audit),
         (decide, 0, 0, kill),  # kill a process that makes a system call of another architecture, such as a 32-bit one
         (load, 0, 0, 0),  # load the number of the system call

@@ -1,7 +1,7 @@
 """The render engine: runs the steps of a render, from the uploaded file to the verified result.
 
-`python -m anb_worker.render.engine` composes the project's own cards in the folder SHIPPED. The build of the
-container image runs this program.
+`python -m anb_worker.render.engine` composes the project's own cards in the folder SHIPPED.
+The build of the container image runs this program.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ _MOST_THREADS = 8
 class RenderEngine:
     """Makes finished videos with ffmpeg. Implements anb_core.ports.renderer.Renderer.
 
-    `cache_dir` is the folder for the cache of cards. `shipped` is a read-only folder with the project's own cards. It
-    may be missing.
+    `cache_dir` is the folder for the cache of cards.
+    `shipped` is a read-only folder with the project's own cards, and may be missing.
     `ffmpeg` is the path of the ffmpeg binary. The default is the binary of the package imageio-ffmpeg.
     `threads` is the number of threads. The default is the number of processors, but at most 8.
     """
@@ -268,7 +268,7 @@ class _Render:
 
 
 # Each step has a name, the progress of the render at its start and at its end, and a method.
-# The numbers come from measured durations.
+# The progress comes from measured durations of the steps.
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),

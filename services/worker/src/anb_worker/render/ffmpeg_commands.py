@@ -1,7 +1,7 @@
 """Builds the ffmpeg commands of a render. These functions run no command and open no file.
 
 The intro, the main part and the outro are encoded separately, and then joined without another encoding.
-This is possible because all parts have the same codec headers, time base, size and frame rate.
+Parts can be joined because they all have the same codec headers, time base, size and frame rate.
 `_encode` makes the codec headers equal: it passes the same options for all parts, such as stitchable=1.
 """
 
@@ -79,7 +79,7 @@ def picture_command(
     # settb sets a fine time base. A file's own time base may have only one tick per frame, which would round times.
     # The part may begin between two frames. Then the frame before the cut must be shown as the first output frame.
     # max() gives this frame the time 15 ms. It is less than half a frame, so it is rounded to output frame 0.
-    # With the time 0, ffmpeg would drop this frame if its duration ended before the cut.
+    # With the time 0, ffmpeg would drop this frame if the frame ended before the cut.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
@@ -106,10 +106,10 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
     """Build the command that decodes the sound of the main part to PCM in a NUT file.
 
     The timestamps in the NUT file begin with 0 at the start of the main part.
-    The command also writes the time and the number of samples of each decoded frame to the file `decoded`, which
-    `parse_spans` reads.
-    Decoding and encoding sound are separate commands. ffmpeg rebuilds the filter graph when the number of channels
-    changes in mid-file, and a rebuilt graph counts time from 0 again.
+    The command also writes the time and the number of samples of each decoded frame to the file `decoded`.
+    `parse_spans` reads this file.
+    Sound is decoded by a separate command, because ffmpeg rebuilds the filter graph when the channels change.
+    A rebuilt filter graph counts time from 0 again.
     """
     if plan.audio_index is None:
         raise ValueError("there is no sound to extract")
@@ -326,8 +326,7 @@ def _ffmpeg(tool: Tool) -> list[str]:
 def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, source: PurePath) -> list[str]:
     """Return the options to read a stream of an uploaded file.
 
-    The options set the demuxer. If ffmpeg chose the demuxer, a playlist with the name .mp4 could make it read other
-    files.
+    The options set the demuxer. Otherwise a playlist with the name .mp4 could make ffmpeg read other files.
     """
     demuxer = DEMUXERS[plan.container]
     # With -noaccurate_seek, ffmpeg passes frames before the cut on to the filter graph, which needs them.
@@ -342,7 +341,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
         # -copyts keeps the timestamps of the file. Otherwise each command would change its first timestamp to 0.
-        # Picture and sound are read by separate commands, and so would get out of sync.
+        # Then picture and sound would get out of sync, because separate commands read them.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 

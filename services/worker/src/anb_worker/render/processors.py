@@ -5,7 +5,7 @@ from pathlib import Path
 
 _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 """The cgroup files (v2, then v1) with a container's CPU limit.
-They have two numbers of microseconds: the CPU time that the container may use per period, and the period.
+The files contain two numbers, in microseconds: the CPU time that the container may use per period, and the period.
 """
 
 

@@ -1,7 +1,7 @@
 """Runs programs that read uploads, such as ffmpeg and the probe, as child processes with few rights.
 
 On every system a child has a process group of its own and an environment without secrets.
-Its memory, CPU time, file size and number of open files are limited.
+The memory, the CPU time, the file size and the number of open files of a child are limited.
 SIGKILL ends the process group, because ffmpeg can ignore SIGTERM, for example at a gap in a file's timestamps.
 
 On Linux a child has more protections:

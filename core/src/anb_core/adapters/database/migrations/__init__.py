@@ -42,8 +42,8 @@ def upgrade(url: str) -> None:
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                # ALTER TABLE needs a lock timeout: while it waits, it blocks all later queries of its table.
-                # It would wait, for example, for a dump that has locked the table.
+                # ALTER TABLE needs a lock timeout, because a waiting ALTER TABLE blocks all later queries of the table.
+                # For example, ALTER TABLE waits for a dump that has locked the table.
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             before = _revision(connection)
             if before is not None and before not in revisions():

@@ -52,8 +52,8 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
 
     `start` and `length` of the kept part are in seconds.
     If the frames of the video stream have more than `max_pixels` pixels, they are not decoded.
-    libavformat only estimates the duration of an MPEG-TS file. If it is more than `max_seconds`, the whole file is
-    read to find its real duration.
+    libavformat only estimates the duration of an MPEG-TS file.
+    If this estimate is more than `max_seconds`, the whole file is read to find its real duration.
     """
     with path.open("rb") as file:
         container = sniff_container(file.read(SNIFF_BYTES))
@@ -149,7 +149,7 @@ class _Window:
     ) -> SourceFacts | None:
         looks = Looks(video)
         # If a seek follows, the first scan must decode nothing: after a seek, the decoder would have lost the headers.
-        # But for an AVI file it must decode, because `_lateness` needs the first frame.
+        # For an AVI file, the first scan must always decode, because `_lateness` needs the first frame.
         decode = back is None or self.container is Container.AVI
         scan = head = Scan(self.container, self.path, video, audio, looks.take if decode else _ignore)
         head.read(opened, None)
@@ -173,7 +173,7 @@ class _Window:
         """Return how many seconds too late ffmpeg's timestamps of decoded frames are. 0 unless the file is an AVI file.
 
         AVI has no presentation times. ffmpeg therefore gives a frame the time of the packet that the decoder got last.
-        This packet may be later than the packet of the frame, because some decoders read ahead.
+        The last packet may be later than the packet of the frame, because some decoders read ahead.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:

@@ -149,8 +149,8 @@ class Looks:
 def _is_dolby_vision(video: VideoStream) -> bool:
     """Return whether only a Dolby Vision player can show the colors.
 
-    PyAV has no attribute for Dolby Vision. As a workaround, write the stream's headers to an MP4 file in memory, and
-    search its boxes.
+    PyAV has no attribute for Dolby Vision.
+    As a workaround, write the stream's headers to an MP4 file in memory, and search the boxes of this file.
     """
     header = BytesIO()
     options = {"strict": "unofficial", "movflags": "empty_moov"}

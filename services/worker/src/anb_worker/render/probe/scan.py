@@ -26,7 +26,7 @@ In MP4, timestamps may go back without a jump: an edit list may start at a frame
 """
 
 _EMPTY_PACKET_BYTES = 8
-"""A packet of at most this many bytes has no picture or sound of its own. It only extends the one before it."""
+"""A packet of at most this many bytes has no picture or sound. The previous picture or sound continues."""
 
 _APART_SECONDS = 30.0
 """If one stream is this many seconds ahead of another one, the other one is assumed to have no more packets."""

@@ -65,7 +65,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
     """Read a number of variable length in EBML. Returns None if the bytes are not a valid number.
 
     The first byte begins with as many zero bits as further bytes follow. The next bit, a 1, is the marker.
-    If `marked` is True, the marker is part of the number. This is so for ids, but not for sizes.
+    If `marked` is True, the marker is part of the number. In ids the marker is part of the number, in sizes it is not.
     """
     first = file.read(1)
     if not first or not first[0]:

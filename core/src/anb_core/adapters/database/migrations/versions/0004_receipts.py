@@ -2,8 +2,8 @@
 
 The migration copies no data, because a copy would lock `jobs` for a long time.
 Older programs read and write only the column `answered`.
-They may run beside this program during a rolling upgrade, or after a rollback.
-Therefore `answered` is replaced in four releases:
+Older programs may run beside this program during a rolling upgrade, or after a rollback.
+The column `answered` is therefore replaced in four releases:
 
 - The first release writes both columns and reads `answered`, because programs of every version write `answered`.
 - The second release copies `answered` to `receipts` in rows where they differ. It writes both and reads `receipts`.

@@ -1,9 +1,8 @@
-"""Add columns to `dead_letters` that say what happened to a job, and how a dead letter was resolved.
+"""Add columns that say what happened to a job, and how a dead letter was resolved.
 
-Also add the column `attempts.version`.
-Programs from before this migration leave the new columns empty. Therefore the dead letters that they add are open,
-and stay open when a person retries or deletes the video by such a program. A person can discard them.
-This migration resolves old dead letters if their video was retried or deleted since.
+Programs from before this migration leave the new columns empty, so the dead letters that they add are open.
+If a person retries or deletes a video by such a program, its dead letters stay open. A person can discard them.
+This migration resolves existing dead letters if their video was retried or deleted after they were added.
 """
 
 import sqlalchemy as sa
