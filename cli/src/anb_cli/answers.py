@@ -23,6 +23,13 @@ LONGEST = 120.0
 
 INSUFFICIENT_STORAGE = 507
 
+ADVICE = {
+    "scope_missing": (
+        " The operator of the deployment makes such a token: `python -m anb_api token create --owner NAME --scope ops`."
+    )
+}
+"""What the user can do about a refusal, by its code, if the API can't know it."""
+
 
 def read(response: httpx.Response) -> httpx.Response:
     """Read the body of a streamed response, and return a response that contains this body.
@@ -103,7 +110,12 @@ def refusal_of(response: httpx.Response) -> CliError:
     sentence = clean(" ".join(str(problem.get("detail") or problem.get("title") or code).split()))
     if response.is_server_error and response.status_code != INSUFFICIENT_STORAGE:
         return Unreachable(f"{sentence} (HTTP {response.status_code}, {clean(code)})", retry_after=retry_after)
-    return Refused(f"{sentence} ({clean(code)})", code=code, status=response.status_code, retry_after=retry_after)
+    return Refused(
+        f"{sentence} ({clean(code)}){ADVICE.get(code, '')}",
+        code=code,
+        status=response.status_code,
+        retry_after=retry_after,
+    )
 
 
 def unreachable(url: str, error: Exception) -> Unreachable:

@@ -16,6 +16,12 @@ from httpx_sse import ServerSentEvent
 
 from anb_cli.answers import Json, object_of, page_of, read, receipt_of, refusal_of, unreachable, video_of
 from anb_cli.connection import Connection
+from anb_cli.dead_letter_answers import (
+    dead_letter_detail_of,
+    dead_letter_of,
+    dead_letter_page_of,
+    redrive_report_of,
+)
 from anb_cli.errors import NotOurs, Refused, Unreachable, WrongUse
 from anb_cli.events import events_of
 from anb_cli.retrying import attempts
@@ -39,7 +45,7 @@ The API detects a broken connection within one minute.
 """
 
 PAGE = 100
-"""Maximum number of videos on one page of the list."""
+"""Maximum number of videos or dead letters on one page of a list."""
 
 
 def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> float | None:
@@ -109,16 +115,15 @@ class Api:
 
     def videos(self, statuses: Sequence[str] = (), *, limit: int | None = None) -> Iterator[Json]:
         """Yield at most `limit` videos, newest first. Fetch the next page only when the caller needs its videos."""
-        cursor: str | None = None
-        left = limit
-        while left is None or left > 0:
-            query: Json = {"status": list(statuses), "limit": PAGE if left is None else min(PAGE, left)}
-            page = self._json("GET", "/api/videos", params=query | ({"cursor": cursor} if cursor else {}))
-            videos, cursor = page_of(page)
-            yield from videos
-            left = None if left is None else left - len(videos)
-            if cursor is None:
-                return
+        return self._pages("/api/videos", {"status": list(statuses)}, page_of, limit)
+
+    def dead_letters(self, conditions: Mapping[str, Any], *, limit: int) -> Iterator[Json]:
+        """Yield at most `limit` dead letters that fulfil all conditions, newest first. See `videos`."""
+        return self._pages("/api/dead-letters", conditions, dead_letter_page_of, limit)
+
+    def dead_letter(self, dead_letter_id: int) -> Json:
+        """Return one dead letter with its body and attempts."""
+        return dead_letter_detail_of(self._json("GET", f"/api/dead-letters/{dead_letter_id}"))
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -133,6 +138,19 @@ class Api:
     def delete(self, video_id: str) -> None:
         """Delete a video."""
         self._request("DELETE", _path(video_id))
+
+    def redrive(self, dead_letter_id: int) -> Json:
+        """Retry the job of a dead letter. Returns the video."""
+        return video_of(self._json("POST", f"/api/dead-letters/{dead_letter_id}/redrive"))
+
+    def redrive_many(self, order: Mapping[str, Any]) -> Json:
+        """Retry the jobs of the dead letters that the order selects. Returns the report."""
+        return redrive_report_of(self._json("POST", "/api/dead-letters/redrive", json=order))
+
+    def discard(self, dead_letter_id: int, reason: str) -> Json:
+        """Resolve a dead letter without a retry. Returns the dead letter."""
+        path = f"/api/dead-letters/{dead_letter_id}/discard"
+        return dead_letter_of(self._json("POST", path, json={"reason": reason}))
 
     def upload(
         self,
@@ -227,6 +245,23 @@ class Api:
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
         with self._stream(method, path, **options) as response:
             return read(response)
+
+    def _pages(
+        self,
+        path: str,
+        conditions: Mapping[str, Any],
+        read_page: Callable[[Json], tuple[list[Json], str | None]],
+        limit: int | None,
+    ) -> Iterator[Json]:
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            query: Json = {**conditions, "limit": PAGE if left is None else min(PAGE, left)}
+            items, cursor = read_page(self._json("GET", path, params=query | ({"cursor": cursor} if cursor else {})))
+            yield from items
+            left = None if left is None else left - len(items)
+            if cursor is None:
+                return
 
     def _json(self, method: str, path: str, **options: Any) -> Json:  # noqa: ANN401 - httpx's own options
         return object_of(self._request(method, path, **options))

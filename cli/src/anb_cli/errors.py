@@ -59,12 +59,15 @@ class OutputLost(WrongUse):
 class Refused(CliError):
     """The API refused the request.
 
-    `code` is the API's error code. `status` is the HTTP status. `retry_after` is the Retry-After header in seconds.
+    `code` is the API's error code. `retry_after` is the Retry-After header in seconds.
+    `status` is the HTTP status, or None if the refusal is only a part of a response.
     """
 
     exit = Exit.REFUSED
 
-    def __init__(self, sentence: str, *, code: str, status: int, retry_after: float | None = None) -> None:
+    def __init__(
+        self, sentence: str, *, code: str, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(sentence)
         self.code = code
         self.status = status
@@ -72,7 +75,8 @@ class Refused(CliError):
 
     def as_json(self) -> dict[str, Any]:
         """Return the `error` object that `--json` prints, with the API's error code."""
-        return {"code": self.code, "status": self.status, "message": str(self)}
+        status = {} if self.status is None else {"status": self.status}
+        return {"code": self.code, **status, "message": str(self)}
 
 
 class Unreachable(CliError):

@@ -1,6 +1,6 @@
 """Formats the list of videos for a terminal: one line per video, always with the video's status."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from os.path import commonprefix
@@ -31,7 +31,7 @@ TITLE_ROOM = 12
 
 LONGEST_STATUS = max(map(len, STYLES))
 
-_CHOICES = ((ID, STATUS, DONE, UPLOADED, TITLE), (ID, STATUS, DONE, TITLE), (ID, STATUS, TITLE), (ID, STATUS))
+_CHOICES = ((ID, STATUS, DONE, UPLOADED, TITLE), (ID, STATUS, DONE, TITLE), (ID, STATUS, TITLE))
 
 
 def cells(video: dict[str, Any]) -> tuple[str, ...]:
@@ -46,40 +46,54 @@ def lay_out(videos: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
     If complete ids leave too little width for titles, ids are shortened to prefixes that are unique in the list.
     """
     rows = [tuple(map(clean, cells(video))) for video in videos]
-    shown, columns, widths = _fit(rows, width)
-    for number, row in enumerate((HEADINGS, *shown)):
+    shown, widths = _fit(rows, width)
+    return draw(HEADINGS, shown, widths, lambda row, column: STYLES.get(row[STATUS], "") if column == STATUS else "")
+
+
+def draw(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Mapping[int, int],
+    style: Callable[[Sequence[str], int], str] = lambda _row, _column: "",
+) -> Iterator[Text]:
+    """Yield the heading line and one line per row. `widths` are the widths of the shown columns, in their order.
+
+    `style(row, column)` is the Rich style of a cell.
+    """
+    last = list(widths)[-1]
+    for number, row in enumerate((headings, *rows)):
         line = Text(style="bold" if number == 0 else "")
-        for column in columns:
-            style = STYLES.get(row[STATUS], "") if column == STATUS else ""
-            if column == columns[-1]:
-                line.append(cut(row[column], widths[column]), style)
-            else:
-                line.append(set_cell_size(cut(row[column], widths[column]), widths[column]), style).append(GAP)
+        for column, width in widths.items():
+            text = cut(row[column], width)
+            line.append(text if column == last else set_cell_size(text, width) + GAP, style(row, column))
         yield line
 
 
-def _fit(
-    rows: Sequence[tuple[str, ...]], width: int
-) -> tuple[Sequence[tuple[str, ...]], tuple[int, ...], dict[int, int]]:
-    """Return the rows, the columns that fit into `width`, and the width of each column."""
-    length = _unique_length([row[ID] for row in rows])
+def _fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[Sequence[tuple[str, ...]], dict[int, int]]:
+    """Return the rows, and the widths of the columns that fit into `width`."""
+    length = unique_length([row[ID] for row in rows])
     short = [(row[ID][:length], *row[STATUS:]) for row in rows]
     title = min(TITLE_ROOM, _widest(rows, TITLE))
     status = min(LONGEST_STATUS, _widest(rows, STATUS))
-    for shown, columns in ((rows, _CHOICES[0]), *((short, columns) for columns in _CHOICES[:-1])):
-        widths = {column: _widest(shown, column) for column in columns} | {STATUS: status}
-        left = width - sum(widths[column] + len(GAP) for column in columns[:-1])
+    for shown, columns in ((rows, _CHOICES[0]), *((short, columns) for columns in _CHOICES)):
+        widths = {column: status if column == STATUS else _widest(shown, column) for column in columns[:-1]}
+        left = width - sum(widths.values()) - len(GAP) * len(widths)
         if left >= title:
-            return shown, columns, widths | {TITLE: left}
+            return shown, widths | {TITLE: left}
     id_width = min(_widest(short, ID), max(1, width - status - len(GAP)))
-    return short, _CHOICES[-1], {ID: id_width, STATUS: status}
+    return short, {ID: id_width, STATUS: status}
 
 
 def _widest(rows: Sequence[tuple[str, ...]], column: int) -> int:
-    return max(cell_len(row[column]) for row in (HEADINGS, *rows))
+    return widest((HEADINGS, *rows), column)
 
 
-def _unique_length(ids: Sequence[str]) -> int:
+def widest(rows: Sequence[Sequence[str]], column: int) -> int:
+    """Return the width of the widest cell of a column."""
+    return max(cell_len(row[column]) for row in rows)
+
+
+def unique_length(ids: Sequence[str]) -> int:
     """Return the minimum length at which all prefixes of the ids differ, and every command accepts the prefixes."""
     ordered = sorted(ids)
     shared = max((len(commonprefix(pair)) for pair in pairwise(ordered)), default=0)  # noqa: RUF071 - no paths

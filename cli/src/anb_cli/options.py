@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, one object per line.")]
+from anb_cli import dead_letter_options
+from anb_cli.dead_letter_options import AsJson
+
 VideoId = Annotated[str, typer.Argument(metavar="ID", help="The video's id, or the first characters of it.")]
 VideoIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Video ids, or the first characters of each.")]
 
@@ -163,4 +165,10 @@ def build() -> typer.Typer:
         (delete, remote),
     ):
         app.command("list" if function is list_videos else function.__name__, rich_help_panel=panel)(function)
+    app.add_typer(
+        dead_letter_options.build(),
+        name="dlq",
+        help="See, redrive and discard dead letters (for operators).",
+        rich_help_panel=remote,
+    )
     return app

@@ -6,9 +6,10 @@ Only a terminal gets control codes.
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -65,13 +66,21 @@ class Terminal:
 
     def videos(self, videos: Sequence[dict[str, Any]]) -> None:
         """Write the list of videos to stdout, as a table on a terminal and as tab-separated lines elsewhere."""
+        self.table([cells(video) for video in videos], partial(lay_out, videos))
+
+    def table(self, rows: Sequence[Sequence[str]], lay_out: Callable[[int], Iterable[Text]]) -> None:
+        """Write a table to stdout: on a terminal the lines of `lay_out(width)`, elsewhere `rows` with tabs."""
         if not self.out.is_terminal:
-            for video in videos:
-                self.out.file.write("\t".join(map(clean, cells(video))) + "\n")
+            for row in rows:
+                self.out.file.write("\t".join(map(clean, row)) + "\n")
             return
         # Pass the terminal's width, because Rich assumes 80 columns if TERM=dumb.
-        for line in lay_out(videos, shutil.get_terminal_size().columns):
-            self.out.print(line)
+        self.lines(lay_out(shutil.get_terminal_size().columns))
+
+    def lines(self, lines: Iterable[Text | str]) -> None:
+        """Write lines to stdout."""
+        for line in lines:
+            self.out.print(Text(clean(line)) if isinstance(line, str) else line)
 
     @contextmanager
     def progress(self) -> Iterator["Bars"]:
@@ -134,6 +143,10 @@ class Bar:
         status = update.status or "deleted"
         note = f"{status}: {clean(update.error)}" if update.error else str(status)
         self._show(note, 1.0 if status == "processed" else update.progress, note)
+
+    def count(self, done: int, total: int) -> None:
+        """Show that `done` of `total` things are done."""
+        self._show(text := f"{done} of {total}", done / total if total else 1.0, text)
 
     def wait(self, seconds: float, why: str) -> None:
         """Show that the upload will be sent again in `seconds` seconds."""

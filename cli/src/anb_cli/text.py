@@ -23,5 +23,10 @@ def clean(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_unsafe(letter) else letter for letter in text)
 
 
+def escaped(text: str) -> str:
+    r"""Return the text with escapes such as `\n` and `\x1b` for all characters that could control a terminal."""
+    return "".join(ascii(letter)[1:-1] if _is_unsafe(letter) else letter for letter in text)
+
+
 def _is_unsafe(letter: str) -> bool:
     return letter in _BIDI_CONTROLS or unicodedata.category(letter) in _UNPRINTABLE

@@ -48,7 +48,7 @@ class Failures:
         self._lock = threading.Lock()
         self._exit: Exit | None = None
 
-    def add(self, error: CliError, **subject: str) -> None:
+    def add(self, error: CliError, **subject: str | int) -> None:
         """Print a failure. In the JSON output, `subject` names the file or video, for example `video_id=...`."""
         with self._lock:
             self._exit = self._exit or error.exit
@@ -119,7 +119,7 @@ def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], st
     """Upload files one after the other. With `stay`, follow each video after its upload until its status is final."""
     if title is not None and len(files) > 1:
         raise WrongUse("--title names one video: leave it out to name each after its file, or upload them one by one.")
-    title = given_title(title)
+    title = given_text("--title", title)
     for file in files:
         check(file)
     terminal = Terminal(as_json=as_json)
@@ -144,16 +144,16 @@ def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], st
     failures.raise_exit()
 
 
-def given_title(title: str | None) -> str | None:
-    """Return the title that the user gave, or None if the title is missing or empty.
+def given_text(option: str, text: str | None) -> str | None:
+    """Return the text that the user gave as an option, or None if the text is missing or empty.
 
     Raises:
-        WrongUse: the title is not UTF-8.
+        WrongUse: the text is not UTF-8.
     """
     try:
-        return title.encode(errors="surrogateescape").decode() if title else None
+        return text.encode(errors="surrogateescape").decode() if text else None
     except UnicodeError as error:
-        raise WrongUse("--title is not valid UTF-8: set the terminal to UTF-8 or type another title.") from error
+        raise WrongUse(f"{option} is not valid UTF-8: set the terminal to UTF-8 or type another text.") from error
 
 
 def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from anb_cli.errors import Exit
 from anb_cli.options import build
 from anb_cli.stack.folder import NAME, Folder
 from tests.support import eventually
+from tests.support.dead_letters import a_dead_letter
 from tests.support.deployments import Deployment, Handler, deployments, problem
 from tests.support.forks import Circumstances, Ended, Forks, forks
 from tests.support.videos import a_video
@@ -29,7 +30,13 @@ VIDEO_ID = "0f9e8d7c-6b5a-4000-8000-000000000000"
 CONTENT = b"video"
 TITLE = "A\u00f1os \u65e5\u672c \U0001f469\u200d\U0001f467 \x1b[2J\u202e\ud800"
 
-COMMANDS = {info.name or "": info for info in build().registered_commands}
+APP = build()
+COMMANDS = {info.name or "": info for info in APP.registered_commands} | {
+    f"{group.name} {info.name}": info
+    for group in APP.registered_groups
+    if group.typer_instance
+    for info in group.typer_instance.registered_commands
+}
 
 # Arguments for each command. test_every_command_is_tried fails if ARGUMENTS lacks a command.
 ARGUMENTS: dict[str, list[str]] = {
@@ -42,6 +49,10 @@ ARGUMENTS: dict[str, list[str]] = {
     "cancel": [VIDEO_ID],
     "retry": [VIDEO_ID],
     "delete": [VIDEO_ID],
+    "dlq list": [],
+    "dlq show": ["12"],
+    "dlq redrive": ["--all"],
+    "dlq discard": ["12", "--reason", "A test."],
 }
 
 
@@ -53,7 +64,16 @@ def serve(request: Handler) -> None:
         file_name="caf\u00e9.mp4",
         result={"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()},
     )
-    if request.command == "POST" and request.path.endswith("/upload"):
+    letter = a_dead_letter(detail=TITLE, body=TITLE, reason=TITLE, owner=TITLE)
+    if request.path.startswith("/api/dead-letters?"):
+        request.reply_json(200, {"dead_letters": [letter], "next_cursor": None})
+    elif request.path == "/api/dead-letters/redrive":
+        request.body()
+        report = {"matched": 1, "ids": [12], "skipped": [], "left": 0, "spread_seconds": 0.02, "next_cursor": None}
+        request.reply_json(200, report)
+    elif request.path.startswith("/api/dead-letters/"):
+        request.reply_json(200, letter)
+    elif request.command == "POST" and request.path.endswith("/upload"):
         request.body()
         request.reply_json(202, {"video_id": VIDEO_ID, "task_id": "t", "status": "uploaded", "links": {}})
     elif request.command == "DELETE":
@@ -117,7 +137,7 @@ def place(tmp_path: Path, shared: tuple[Forks, Callable[..., Deployment]]) -> It
 
 @pytest.fixture(params=ARGUMENTS)
 def command(request: pytest.FixtureRequest) -> list[str]:
-    return [request.param, *ARGUMENTS[request.param]]
+    return [*request.param.split(), *ARGUMENTS[request.param]]
 
 
 def expect_civil(ended: Ended, *, explained: bool = True, exits: tuple[int, ...] = (0, 1, 2, 3, 4, 5)) -> None:
@@ -158,7 +178,7 @@ def test_in_good_circumstances_commands_do_what_they_should(place: Place, comman
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
 def test_streams(place: Place, streams: dict[str, Any], options: list[str]) -> None:
     for command, arguments in ARGUMENTS.items():
-        ended = place.run(command, *arguments, *options, **streams)
+        ended = place.run(*command.split(), *arguments, *options, **streams)
         expect_civil(ended, explained=streams.get("stderr") is None and streams.get("stdout") != "broken")
         if streams.get("stdout") == "full" and command not in {"up", "demo"} and (options or command != "watch"):
             assert (command, ended.code) == (command, 2)
@@ -203,7 +223,7 @@ def test_streams(place: Place, streams: dict[str, Any], options: list[str]) -> N
 )
 def test_environments(place: Place, environment: dict[str, str | None]) -> None:
     for command, arguments in ARGUMENTS.items():
-        ended = place.run(command, *arguments, environment=environment)
+        ended = place.run(*command.split(), *arguments, environment=environment)
         expect_civil(ended)
         assert "secret" not in ended.err
 
@@ -230,9 +250,11 @@ def test_folders_that_cannot_be_read_entered_or_written(
     closed.chmod(mode)
     try:
         for command, arguments in ARGUMENTS.items():
-            expect_civil(place.run(command, *arguments, folder=str(closed), powerless=True, environment=environment))
+            expect_civil(
+                place.run(*command.split(), *arguments, folder=str(closed), powerless=True, environment=environment)
+            )
             moved = [str(closed / word) if word in {"clip.mp4", "out.mp4", "."} else word for word in arguments]
-            expect_civil(place.run(command, *moved, powerless=True))
+            expect_civil(place.run(*command.split(), *moved, powerless=True))
     finally:
         closed.chmod(0o700)
 
@@ -277,7 +299,7 @@ def test_values_of_every_parameter(place: Place, value: str) -> None:
                 words = [value] if len(ARGUMENTS[name]) < 3 else [value, *ARGUMENTS[name][1:]]
             else:
                 words = [*ARGUMENTS[name], f"{option}={value}" if option.startswith("--") else f"{option}{value}"]
-            expect_civil(place.run(name, *words))
+            expect_civil(place.run(*name.split(), *words))
 
 
 def cut_short(request: Handler) -> None:
@@ -334,7 +356,7 @@ def test_servers(place: Place, server: Callable[[Handler], None]) -> None:
     url = place.deploy(server).url
     for command in ARGUMENTS.keys() - {"up", "demo"}:
         arguments = ARGUMENTS[command]
-        expect_civil(place.run(command, *arguments, environment={"ANB_URL": url}))
+        expect_civil(place.run(*command.split(), *arguments, environment={"ANB_URL": url}))
 
 
 @pytest.mark.parametrize("module", ["anb_cli.text", "anb_cli.streams", "typer", "httpx", "anb_cli.client"])

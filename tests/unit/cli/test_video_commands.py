@@ -11,7 +11,7 @@ import typer
 from anb_cli.downloading import is_written_through, target
 from anb_cli.errors import Exit, Refused, Unreachable, WrongUse
 from anb_cli.terminal import Terminal, size_text
-from anb_cli.video_commands import Failures, edit_of, given_title
+from anb_cli.video_commands import Failures, edit_of, given_text
 from anb_core.domain.edit import EditSpec
 from tests.support.videos import a_video
 
@@ -89,10 +89,10 @@ def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_title_is_text_whatever_the_encoding_of_the_system() -> None:
-    assert given_title("\udcc3\udca9t\udcc3\udca9") == "\xe9t\xe9"
-    assert given_title(None) is given_title("") is None
+    assert given_text("--title", "\udcc3\udca9t\udcc3\udca9") == "\xe9t\xe9"
+    assert given_text("--title", None) is given_text("--title", "") is None
     with pytest.raises(WrongUse, match="--title is not valid UTF-8"):
-        given_title("caf\udce9")
+        given_text("--title", "caf\udce9")
 
 
 def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:

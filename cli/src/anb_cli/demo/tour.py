@@ -29,7 +29,7 @@ from anb_cli.stack import die_with_parent
 from anb_cli.stack.folder import NAME, Folder, Running, current_folder
 from anb_cli.terminal import Bar, Terminal, size_text
 from anb_cli.text import readable
-from anb_cli.video_commands import given_title, send
+from anb_cli.video_commands import given_text, send
 from anb_core.domain.naming import title_from_file_name
 from anb_core.domain.status import Status
 
@@ -67,7 +67,7 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
             raise WrongUse(f"{video} is missing: `make demo` fetches it, or name a video of yours with --video.")
     sources.check(video)
     video, out = current_folder() / video, current_folder() / out
-    title = given_title(title) or title_from_file_name(readable(video.name))
+    title = given_text("--title", title) or title_from_file_name(readable(video.name))
     processed, sheet = out / "processed.mp4", out / "contact-sheet.png"
     folder = _fresh(out, processed, sheet)
     clock = Clock()

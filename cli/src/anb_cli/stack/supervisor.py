@@ -80,6 +80,7 @@ def stack_environment(
         # Use short polls, because an idle worker stops only between two polls. Unlike SQS, the emulator costs nothing.
         "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
+        "ANB_HANDLE_DEAD_LETTERS": "true",
         "ANB_API_LISTEN": f"{HOST}:{api_port}",
         "ANB_LOG_FORMAT": "json",
         "PYTHONSAFEPATH": "1",

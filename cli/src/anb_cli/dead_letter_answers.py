@@ -1,0 +1,115 @@
+"""Checks the API's responses about dead letters: all fields that the commands use must be there and well-formed."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from anb_cli.answers import Json
+from anb_cli.errors import NotOurs
+
+Check = Callable[[Any], bool]
+Fields = dict[str, Check]
+
+LARGEST_COUNT = 2**63
+"""Numbers in responses must be smaller, because Python refuses to print very large ones."""
+
+
+def dead_letter_of(data: object) -> Json:
+    """Check a dead letter without its body and attempts, and return it.
+
+    Raises:
+        NotOurs: a field is missing or malformed. The other functions raise it, too.
+    """
+    return _checked(data, "a dead letter", _LETTER)
+
+
+def dead_letter_detail_of(data: object) -> Json:
+    """Check a dead letter with its body and attempts, and return it."""
+    return _checked(data, "a dead letter", _LETTER | _DETAIL)
+
+
+def dead_letter_page_of(data: object) -> tuple[list[Json], str | None]:
+    """Return the dead letters of one page of the list, and the cursor of the next page (None on the last page)."""
+    page = _checked(data, "a list of dead letters", _PAGE)
+    # Treat a page without dead letters as the last page, so that a faulty server can't cause an endless loop.
+    return page["dead_letters"], page["next_cursor"] if page["dead_letters"] else None
+
+
+def redrive_report_of(data: object) -> Json:
+    """Check the report about a redrive of many dead letters, and return it."""
+    report = _checked(data, "a report about dead letters", _REPORT)
+    if not report["ids"] and not report["skipped"]:
+        # See dead_letter_page_of.
+        report["next_cursor"] = None
+    return report
+
+
+def _checked(data: object, what: str, fields: Fields) -> Json:
+    if isinstance(data, dict) and _has(fields)(data):
+        return data
+    raise NotOurs(f"The response is not {what} of ANB Video: is the address right?")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < LARGEST_COUNT
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < LARGEST_COUNT
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        datetime.fromisoformat(value).astimezone()
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _has(fields: Fields) -> Check:
+    return lambda value: isinstance(value, dict) and all(check(value.get(name)) for name, check in fields.items())
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _is_list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+_TEXT, _COUNT, _TIME = _or_null(_is_text), _or_null(_is_count), _or_null(_is_time)
+
+_LETTER: Fields = (
+    {"id": _is_count, "cause": _is_text, "detail": _is_text, "created_at": _is_time, "resolved_at": _TIME}
+    | dict.fromkeys(("generation", "failures", "lost"), _COUNT)
+    | dict.fromkeys(("code", "error_detail", "video_id", "owner", "worker", "version"), _TEXT)
+    | dict.fromkeys(("message_id", "resolution", "resolved_by", "reason"), _TEXT)
+)
+
+_ATTEMPT: Fields = {
+    "worker": _is_text,
+    "started_at": _is_time,
+    "ended_at": _TIME,
+    "ending": _TEXT,
+    "error": _or_null(_has({"code": _is_text, "message": _is_text})),
+}
+
+_DETAIL: Fields = {"body": _TEXT, "body_bytes": _COUNT, "attempts": _is_list_of(_has(_ATTEMPT))}
+
+_PAGE: Fields = {"dead_letters": _is_list_of(_has(_LETTER)), "next_cursor": _TEXT}
+
+_REPORT: Fields = {
+    "matched": _is_count,
+    "ids": _is_list_of(_is_count),
+    "skipped": _is_list_of(_has({"id": _is_count, "code": _is_text, "message": _is_text})),
+    "left": _is_count,
+    "spread_seconds": _is_seconds,
+    "next_cursor": _TEXT,
+}
