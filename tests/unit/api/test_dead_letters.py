@@ -243,7 +243,7 @@ def test_a_redrive_of_many_reports_what_it_did_and_did_not(world: World, ops: di
             }
         ],
         "left": 0,
-        "spread_seconds": 0.04,
+        "spread_seconds": 0.075,
         "next_cursor": None,
     }
     assert foretold == done | {"dry_run": True}

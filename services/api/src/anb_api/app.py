@@ -99,7 +99,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime) -> AsyncIterator[None]:
             await reader
             # Wait for the threads of interrupted uploads, because they delete the incomplete objects.
             await asyncio.to_thread(context.upload_threads.shutdown)
-            await asyncio.to_thread(context.check_threads.shutdown)
+            await asyncio.to_thread(context.redrive_threads.shutdown)
             context.checks.close()
 
 

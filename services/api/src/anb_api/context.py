@@ -24,8 +24,8 @@ MAX_STREAMS = 256
 """Maximum number of open event streams of one process: half of the maximum number of connections."""
 
 
-MAX_CHECKS = 8
-"""Before a redrive of many jobs, one process looks up at most this many uploaded files at the same time."""
+MAX_REDRIVES = 8
+"""Maximum number of dead letters that one process redrives at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Context:
     upload_threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MAX_UPLOADS, thread_name_prefix="upload")
     )
-    check_threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(MAX_CHECKS, thread_name_prefix="check")
+    redrive_threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MAX_REDRIVES, thread_name_prefix="redrive")
     )
 
 
