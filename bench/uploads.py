@@ -2,7 +2,7 @@
 
 `python -m bench.uploads` runs the real API with a bucket that accepts 1 MB per second over all its connections.
 The benchmark sends 16 uploads at the same time, as fast as the API reads.
-Then the benchmark prints the peak memory of the API process. docs/performance.md promises a limit.
+Then the benchmark prints the peak memory of the API process. docs/performance.md promises a limit for this number.
 The uploads have 16 owners, because the API does not let one owner use all upload slots.
 """
 

@@ -33,7 +33,7 @@ LONGEST_NAME = 255
 """Maximum length of a file name on common file systems, in bytes."""
 
 _DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)")
-"""Paths that name an open file descriptor. Duplicate the descriptor, because opening the path would go to offset 0."""
+"""Paths of open file descriptors. The descriptor is duplicated, because opening the path would start at offset 0."""
 
 
 def target(video: dict[str, Any], output: Path | None) -> Path:

@@ -28,7 +28,7 @@ class VideoJobCache:
         # The operator's writes that the watch has not shown yet.
         # Each value is the resource version and the monotonic time of the VideoJob's first such write.
         self._awaited: dict[Key, tuple[int, float]] = {}
-        # The last version of each dropped VideoJob, by UID. It is kept while the watch may still show older versions.
+        # The last version of each dropped VideoJob, by UID. The watch may still show older versions of such a VideoJob.
         self._dropped: dict[str, int] = {}
         # Keys of the VideoJobs that changed after the last list request. None when no list request is in progress.
         self._changed: set[Key] | None = None

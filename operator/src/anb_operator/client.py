@@ -56,8 +56,8 @@ class KubeClient:
     # -- methods for VideoJobs
 
     async def ping(self) -> None:
-        # kopf finds resources in the list of API groups. After a CRD was installed or deleted, the API server updates
-        # this list a little later than the path of the VideoJobs. So check both the list and the path.
+        # Check both the list of API groups, in which kopf finds resources, and the path of the VideoJobs.
+        # When a CRD is installed or deleted, the API server updates the list a little later than the path.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
         exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:

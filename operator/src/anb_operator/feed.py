@@ -58,8 +58,7 @@ class FeedReader:
 
     async def run(self) -> None:
         """Read the feed until cancelled."""
-        # If an earlier run was cancelled, its thread may still read with the old follower, and lose the events.
-        # So create a new follower.
+        # Create a new follower. If an earlier run was cancelled, a thread may still read events with the old follower.
         follower = self._follower = self._make_follower()
         loop = asyncio.get_running_loop()
         try:

@@ -61,7 +61,8 @@ class Observed:
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    If both have the fields, the higher `metadata.generation` decides. A status without a video has the number 0.
+    If both have the fields, the fields of the higher `metadata.generation` are returned.
+    A status without a video counts as `metadata.generation` 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)
@@ -203,7 +204,7 @@ def _error(job: Job, attempts: Sequence[Attempt]) -> Problem | None:
 
 
 def _changed_at(job: Job, letter: dead_letters.DeadLetter | None) -> datetime:
-    """Return the time of the job's last change. To discard a dead letter changes the job's row, but not the job."""
+    """Return the time of the job's last change. The discard of a dead letter does not count as a change of the job."""
     return letter.created_at if letter else job.updated_at
 
 
@@ -296,7 +297,7 @@ def _conditions(states: _States, videojob: VideoJob, at: datetime) -> tuple[Cond
     for kind, (holds, reason, message) in states.items():
         status = "True" if holds else "False"
         before = videojob.status.condition(kind)
-        # The job's last change may be earlier than the creation of the VideoJob. A condition must not begin that early.
+        # The job's last change may be older than the VideoJob. A condition must not be older than its VideoJob.
         began = max(at, videojob.metadata.creation_timestamp)
         since = before.last_transition_time if before and before.status == status else began
         conditions.append(

@@ -144,7 +144,7 @@ class Plan:
 def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
     """Return the command of a VideoJob's spec that must still be carried out, or None.
 
-    Each cancel or retry is carried out only once. A second cancel, for example, could undo a later retry of the API.
+    Each cancel or retry is carried out only once. A second cancel could undo a later retry through the API.
     """
     spec, status = videojob.spec, videojob.status
     if videojob.deleting:
@@ -243,7 +243,7 @@ def plan_after_failure(video_id: str, videojobs: Collection[VideoJob], now: date
 
 
 def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta | None:
-    """Return the time between the end of the work and the deletion of a VideoJob. None means that no time is set."""
+    """Return the time between the end of the work and the deletion of a VideoJob, or None if the VideoJob is kept."""
     if videojob.ttl is not None:
         return videojob.ttl
     # A VideoJob with a source is kept. After a deletion, applying the manifest again would submit the object again.
@@ -277,8 +277,8 @@ def _plan_mirror(
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # `now` has whole seconds, so use the status's times, which have whole seconds too. A row's time has a fraction,
-    # which would delay the deletion by a second.
+    # Use the time in the status, which has whole seconds like `now`.
+    # The time in the row has a fraction, which would delay the deletion by a second.
     if (handled_at := _handled_at(status)) is not None and ttl is not None:
         end = handled_at + ttl
         if end <= now:

@@ -138,8 +138,8 @@ class Reconciler:
             KubeRefused: the API server refused a request. A retry is safe, but a person may have to remove the cause.
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
-        # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile. Otherwise, the status
-        # could report the `metadata.generation` of a change that the operator has not acted on.
+        # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile.
+        # Otherwise, a status could report a `metadata.generation` that the operator has not acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
@@ -211,7 +211,7 @@ class Reconciler:
             else:
                 self._on_command(command, "done")
                 _log.info("command done", command=command, video_id=video_id, videojob="/".join(videojob.key))
-            # Read again, because the command, or another program, has changed the row.
+            # Read the row again, because the command has changed the row. Other programs may have changed it too.
             history = self._store.history(video_id)
         return history, refusals
 
@@ -237,8 +237,8 @@ class Reconciler:
                         self._store, self._objects, caller, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # The bucket may allow access later, so try again. If the retry counted as refused,
-                    # the person would have to change `spec.retry` again.
+                    # The bucket may allow access later, so try again.
+                    # After a refusal, the person would have to write a new value to `spec.retry`.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, caller, video_id, receipts=receipts)

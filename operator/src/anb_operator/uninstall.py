@@ -33,8 +33,8 @@ _log = structlog.get_logger(__name__)
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     """Stop the operator, and remove the operator's finalizers from all VideoJobs. Takes a few minutes at most.
 
-    Does nothing if the marker ConfigMap exists. Helm creates the marker after this Job. A tool without hooks, such as
-    `kubectl apply`, creates both during an install, when nothing may be removed.
+    Does nothing if the marker ConfigMap exists. Helm creates the marker only after this Job.
+    A tool without hooks, such as `kubectl apply`, creates the Job and the marker together, during an install.
 
     Raises:
         Unavailable: the API server does not respond.

@@ -1,8 +1,8 @@
 """The models of a VideoJob: its `spec`, written by people, and its `status`, written by the operator.
 
 `crd.py` makes the CRD from these models. CEL rules express the checks that types can't express.
-An immutable optional field needs the rule of `_immutable`. Kubernetes skips the shorter rule `self == oldSelf`
-when the field is added or removed.
+An immutable optional field needs the rule of `_immutable`.
+Kubernetes would skip the shorter rule `self == oldSelf` when the field is added or removed.
 """
 
 import re

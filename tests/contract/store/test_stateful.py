@@ -81,7 +81,7 @@ class Pair:
         try:
             return call(store)
         except Refused as refused:
-            # Some messages contain the id of a row, or a time of the store's own clock.
+            # Remove row ids and times from the message, because they differ between the stores.
             return type(refused).__name__, refused.code, re.sub(r"letter \d+|at \d.* UTC", "", refused.message)
 
 

@@ -35,7 +35,7 @@ Load = Callable[..., ModuleType]
 
 @pytest.fixture
 def load(api: Api, owner: str, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """A function that loads the script with its pod's environment, and replaces `sleep` by the given work."""
+    """A function that loads smoke.py with the environment of its pod. The given work runs instead of each `sleep`."""
 
     def load(work: Callable[[], object] = lambda: None, *, seconds: float = 60) -> ModuleType:
         monkeypatch.setenv("ANB_URL", api.url)

@@ -45,7 +45,7 @@ class ApiServer:
 
     If `away` is true, every response has status 503. If `known` is true, clients can read VideoJobs by their path.
     If `discovered` is true, API discovery lists VideoJobs. If `watchable` is true, the operator may watch VideoJobs.
-    If `behind_proxy` is true, the server's host name has no address. Clients reach the server only as their proxy.
+    If `behind_proxy` is true, the server's host name can't be resolved, so clients must use the `proxy-url`.
     If `mute` is true, watches send no changes. `event_reasons` lists the reasons of all posted Kubernetes Events.
     `requests` counts the requests by method, with WATCH as the method of a watch. `videojobs` has VideoJobs by name.
     """

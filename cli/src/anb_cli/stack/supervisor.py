@@ -149,7 +149,7 @@ class Supervisor:
                     signal.signal(number, handler)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """Interrupt the main thread at the first signal. Count later signals, because each makes the stop faster."""
+        """Interrupt the main thread at the first signal. Count the later signals, which make the stop faster."""
         self._signals += 1
         if self._signals == 1:
             raise KeyboardInterrupt

@@ -171,7 +171,7 @@ def write_cursor(page: DeadLetterPage) -> str:
 
 
 def read_cursor(cursor: str | None) -> DeadLetterPage | None:
-    """Return the position that `write_cursor` encoded. None without a cursor.
+    """Return the position that `write_cursor` encoded, or None if `cursor` is None.
 
     Raises:
         Invalid: the cursor was not made by `write_cursor` (`cursor_invalid`).

@@ -85,7 +85,7 @@ def check_length(body_bytes: int, max_file_bytes: int) -> None:
 
 
 def check_encoding(what: str, *encodings: str) -> None:
-    """Check the encodings of a body, or of a part of the form. The error message calls the body or part `what`.
+    """Check the encodings of a body, or of a part of the form. `what` is the name of the body or part in the error.
 
     Raises:
         UnsupportedMedia: one of the encodings changes the bytes, such as gzip (`encoding_unsupported`).

@@ -270,7 +270,7 @@ def write_position(created_at: datetime, key: str | int) -> str:
 
 
 def read_position(cursor: str, check: Callable[[Any], T]) -> tuple[datetime, T]:
-    """Return the time and the key that `write_position` encoded. `check` returns the key if it is valid.
+    """Return the time and the key that `write_position` encoded. `check` validates and returns the key.
 
     Raises:
         Invalid: the cursor was not made by `write_position`, or `check` raised an error (`cursor_invalid`).

@@ -11,7 +11,7 @@ REFUSED, LANDLOCK_VERSION = -1, 6
 
 
 class Kernel:
-    """A fake libc. Only the call that `refuses` names fails. `landlock` is Landlock's version (-1 without Landlock)."""
+    """A fake libc. The call `refuses` fails, all others succeed. `landlock` is Landlock's version (-1 if missing)."""
 
     def __init__(self, refuses: object, landlock: int = LANDLOCK_VERSION) -> None:
         self.refuses = refuses

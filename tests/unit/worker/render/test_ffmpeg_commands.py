@@ -128,8 +128,7 @@ def test_all_streams_have_one_origin(command: list[str]) -> None:
 
 
 def test_timestamps_that_jump_are_corrected_packet_by_packet() -> None:
-    # The file has three stretches (time ranges). The second starts at the same timestamp as the first.
-    # The third starts at a later timestamp.
+    # Three stretches (time ranges): the first two start at the same timestamp, and the third at a later timestamp.
     stretches = (Stretch(0, 1000, 1000), Stretch(90, 1000, 91_000), Stretch(180, 271_000, 181_000))
     plan = replace(PLAN, container=Container.MPEG_TS, video_reading=Reading(stretches=stretches, skip=60))
     options = input_options(picture(plan), f"file:{SOURCE}")
