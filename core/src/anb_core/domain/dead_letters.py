@@ -16,7 +16,7 @@ from anb_core.domain.model import Attempt, DeadLetterCause, Job, Problem, Record
 from anb_core.domain.retry import RetryPolicy, Settlement, plan_loss
 
 SHORT_BODY = 4096
-"""Lists shorten the body of a dead letter to this number of characters. The sweep shortens old open ones, too."""
+"""Lists shorten bodies to this number of characters. The sweep shortens the bodies of old open dead letters, too."""
 
 
 class Resolution(StrEnum):
@@ -72,7 +72,7 @@ class DeadLetter:
     """How the dead letter was resolved. None while the dead letter is open."""
     resolved_at: datetime | None = None
     resolved_by: str | None = None
-    """The person or program that resolved it. None if it was resolved when it was recorded."""
+    """The person or program that resolved the dead letter. None if it was recorded as resolved."""
     reason: str | None = None
     """The reason that a person gave for a discard."""
 
@@ -217,7 +217,7 @@ def after_discard(record: Record, now: datetime) -> Record:
 
 
 def stored_body(body: str) -> str:
-    """Return the beginning of a body that is stored: at most `MAX_BODY_BYTES` bytes of UTF-8, and no half character."""
+    """Return the part of a body that is stored: its beginning, at most `MAX_BODY_BYTES` bytes of UTF-8."""
     return body.encode(errors="replace")[:MAX_BODY_BYTES].decode(errors="ignore")
 
 

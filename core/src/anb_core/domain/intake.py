@@ -18,7 +18,7 @@ def check_size(size: int, max_bytes: int) -> None:
 
 
 def check_first_bytes(head: bytes) -> None:
-    """Check that a file is a video, from its first bytes. `head` has SNIFF_BYTES bytes, or all bytes of a shorter file.
+    """Check by its first bytes that a file is a video. `head` has SNIFF_BYTES bytes, or all bytes of a shorter file.
 
     Raises:
         Invalid: `file_empty`, `not_a_video`.

@@ -21,7 +21,7 @@ _IDS = UUID("cf5486b5-679c-4602-bd8e-1a14df05dcdd")
 
 @dataclass(frozen=True, slots=True)
 class CreatedObject:
-    """An object of which a notification says that it was created or overwritten."""
+    """An object that was created or overwritten, according to a notification."""
 
     bucket: str
     key: str

@@ -33,7 +33,7 @@ class Reading:
     stretches: tuple[Stretch, ...] = ()
     """The correct times of packets after timestamp jumps. Empty if no timestamps jump."""
     skip: int = 0
-    """Number of packets at the beginning of the reading that are dropped. Used only if `stretches` is not empty."""
+    """Number of packets that ffmpeg drops at the beginning of the stream. Used only if `stretches` is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

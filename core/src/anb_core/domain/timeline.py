@@ -98,8 +98,8 @@ class _Jump:
     members: dict[int, int]
     """Maps the number of each stream that jumps here to the index of the stream's piece after the jump."""
     others: dict[int, float]
-    """State just before the jump was found, for all streams except the one that jumped first.
-    Maps the stream's number to the decoding time of the stream's last packet on the timeline."""
+    """The state of the other streams when the jump of the first stream was found.
+    Maps the number of each other stream to the decoding time of its last packet on the timeline."""
 
 
 class Timeline:
@@ -170,7 +170,7 @@ class Timeline:
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
         """Add `piece` to a stream whose timestamps seem to jump, and assign the piece to a jump."""
         shift = track.pieces[-1].shift
-        # If another stream has reached the same time without a jump, no packets were joined: this stream has a gap.
+        # If another stream has reached the same time without a jump, this stream has no jump either, but a gap.
         if piece.since > track.last and any(
             abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):

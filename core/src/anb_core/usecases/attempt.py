@@ -221,7 +221,7 @@ class AttemptRun:
             video_id=self.lease.video_id,
         )
         if not settled:
-            # The lease is lost, or an earlier write ended the attempt: it was committed, but its response was lost.
+            # Either the lease is lost, or an earlier write has already ended the attempt, but its response was lost.
             return self._read_outcome()
         if settlement.delay is not None and not settlement.delay:
             self._send()
@@ -230,7 +230,7 @@ class AttemptRun:
     def _read_outcome(self) -> Outcome:
         """Read the outcome from the job's row, after a write of this attempt was refused because of a lost lease.
 
-        Another attempt may have the job now. Or an earlier write ended this attempt: its response was lost.
+        Either another attempt has the job now, or an earlier write has already ended this attempt.
         """
         try:
             record = self.tools.store.get(self.lease.video_id)

@@ -97,7 +97,7 @@ class Process:
         Raises:
             Unavailable: the database could not commit the claim.
         """
-        # The lease may begin with the first try: this try may be committed although its response is lost.
+        # The lease may have begun with the first try, even if the response to this try was lost.
         since, attempt_id = self.tools.runtime.monotonic(), self.new_id()
         answer = patiently(
             lambda: self.store.claim(

@@ -52,8 +52,8 @@ class Relay:
     """Sends the messages of the outbox to the queue.
 
     First, one transaction reserves some entries for this relay. Then the relay sends their messages.
-    Finally, each entry is handled in a transaction of its own. A sent message's entry is removed.
-    A refused message's entry gets a new due time.
+    If a message was sent, its entry is removed, in a transaction of its own.
+    If the queue refused a message, its entry gets a new due time, in a transaction of its own.
     If the relay crashes before the entry is removed, the message is sent a second time, which is harmless.
     """
 

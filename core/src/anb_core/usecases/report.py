@@ -30,7 +30,7 @@ class Outcome(StrEnum):
     RECORDED = "recorded"
     """The message belongs to no job, and was recorded as a dead letter."""
     ADOPTED = "adopted"
-    """The message named objects of other programs, which were adopted. The message of each new job follows later."""
+    """The message named objects of other programs, which were adopted. Each new job gets a message of its own."""
     IGNORED = "ignored"
     """The message is an event notification that requires no action."""
     GIVEN_BACK = "given_back"

@@ -60,7 +60,7 @@ def add_bootstrap_token(store: TokenStore, secret: str, *, new_id: Callable[[], 
     """Create the bootstrap token: it has the given secret and the scope `ops`. Revoke earlier bootstrap tokens.
 
     Returns False if a token with this secret already existed.
-    If that token was revoked, it stays revoked, and no other token is revoked.
+    If the existing token was revoked, it stays revoked, and no other token is revoked.
     """
     token, added = _add(store, secret, owner=BOOTSTRAP_OWNER, scope=Scope.OPS, token_id=new_id(), lifetime=None)
     if store.find_token(token.hash) is None:

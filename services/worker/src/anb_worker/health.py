@@ -45,7 +45,7 @@ Missing = Callable[[], Unavailable | None]
 def one_at_a_time(missing: Missing) -> Missing:
     """Return a check that runs for only one request at a time.
 
-    All requests together then use at most one database connection. The renewal of the lease needs the others.
+    All requests together then use at most one database connection. The renewal of the lease needs another one.
     """
     lock = threading.Lock()
 

@@ -121,7 +121,7 @@ class LeaseKeeper:
         try:
             self._queue.extend(self._delivery, visibility=self._terms.visibility)
         except Unavailable as error:
-            # The attempt continues. If another worker receives the message, it drops the message of this leased job.
+            # The attempt continues. Another worker that receives the message drops it, because the job is leased.
             _log.warning("the message was not kept hidden", video_id=self._lease.video_id, reason=error.message)
         return interval
 

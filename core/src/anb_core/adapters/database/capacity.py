@@ -19,7 +19,7 @@ SELECT current_setting('max_connections')::int
 """
 """Query for three numbers: the server's usable connections, and the connection limits of our role and database.
 A connection is usable if it is not reserved and no client of another database uses it. A limit of -1 means no limit.
-For connections that our role may not inspect, `backend_type` is NULL. They count as connections of clients.
+If our role may not inspect a connection, `backend_type` is NULL, and the connection counts as one of a client.
 """
 
 _log = structlog.get_logger(__name__)

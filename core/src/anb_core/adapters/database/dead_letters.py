@@ -195,7 +195,7 @@ def _existing(connection: Connection, dead_letter_id: int) -> DeadLetter:
 
 
 def _lock_open(connection: Connection, dead_letter_id: int) -> tuple[DeadLetter, Locked | None]:
-    """Lock the video of a dead letter. Return the dead letter, which must be open, and the video, or None without one.
+    """Lock the video of an open dead letter. Return both. The video is None if the dead letter has no video.
 
     Raises:
         NotFound: `dead_letter_not_found`.

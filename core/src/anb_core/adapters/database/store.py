@@ -1,4 +1,4 @@
-"""The store on a database, which combines all repositories."""
+"""The store on a database: all repositories together."""
 
 from datetime import datetime
 

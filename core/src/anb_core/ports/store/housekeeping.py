@@ -37,7 +37,7 @@ class Housekeeping(Protocol):
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
         A message may be lost if it was sent longer ago than `enqueued_before`, or to another queue than `not_on`.
-        The caller must give one of these two arguments, or both.
+        The caller must give `enqueued_before`, `not_on` or both.
         """
         ...
 

@@ -47,7 +47,7 @@ class Leases(Protocol):
 
         A new attempt adds 1 to the fence. Every attempt needs a new `attempt_id`.
         `version` is the version of the worker's program, which is stored with the attempt.
-        If the lease of the previous attempt has expired, this attempt is first settled as lost.
+        If the lease of the previous attempt has expired, the previous attempt is first settled as lost.
         The caller may repeat the call after an error. A repeated call with the same `attempt_id` changes nothing.
         If the job is not due yet, an outbox entry is added, because the received message may be the job's only message.
         """

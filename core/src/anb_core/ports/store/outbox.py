@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A message that has to be sent. The relay that took the entry sends the message. No other relay may send it."""
+    """An entry of the outbox: a message that has to be sent. Only the relay that took the entry may send it."""
 
     id: int
     """Id of the entry. The id is never reused."""
@@ -31,7 +31,7 @@ class OutboxEntry:
 
 
 class Outbox(Protocol):
-    """Messages that have to be sent. The transaction that changes a job adds the entry. A job has at most one entry."""
+    """Messages that have to be sent. The transaction that changes a job adds an entry. A job has at most one entry."""
 
     def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
         """Return the oldest entries that are due. For the duration `hold`, no other relay gets the same entries."""

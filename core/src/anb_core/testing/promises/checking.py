@@ -1,4 +1,4 @@
-"""Checks the evidence by all rules."""
+"""Applies the rules of all promises to the evidence."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from anb_core.testing.promises.facts import Facts
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that is broken. `promise` is its name, `sentence` says what is wrong, with ids and values."""
+    """A broken promise. `promise` is the name of the promise. `sentence` says what is wrong, with ids and values."""
 
     promise: str
     sentence: str
@@ -22,8 +22,8 @@ class Violation:
 def violations(evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False) -> list[Violation]:
     """Return all violations of the promises that the evidence shows.
 
-    Without `at_rest`, only rules are checked that hold at any moment of a run.
-    With `at_rest`, faults have stopped and the stated time has passed, so all work must be done.
+    Without `at_rest`, only the rules that hold at any moment of a run are checked.
+    With `at_rest`, all work must be done, too: all faults have ended, and the time that the promises allow has passed.
     """
     facts = Facts(evidence, policy, at_rest)
     return [

@@ -47,7 +47,7 @@ def _every_message_left_a_trace(facts: Facts) -> Iterator[str]:
 
 
 def _lost(body: str, facts: Facts) -> Iterator[str]:
-    """Return what is missing after the deletion of a message that was not recorded as a dead letter."""
+    """Yield what is missing after the deletion of a message that was not recorded as a dead letter."""
     try:
         created = created_objects(body)
         if created is None:
@@ -131,7 +131,7 @@ def _videojobs_show_every_change(facts: Facts) -> Iterator[str]:
         if facts.evidence.now - job.updated_at <= SHOWN_WITHIN:
             continue
         if shown is None:
-            # The VideoJob of a job that is over may have been deleted: it has a limited life.
+            # The VideoJob of a job that has ended may have been deleted, because it has a limited lifetime.
             if not job.status.terminal:
                 yield f"{case.name} has no VideoJob."
         elif (shown.phase, shown.attempts) != ((None, None) if case.deleted else (job.status, job.attempts)):

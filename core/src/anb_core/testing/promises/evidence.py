@@ -1,4 +1,4 @@
-"""The state of a system: rows, objects, messages, and what clients and kubectl were told."""
+"""The state of a system: rows, objects, messages, responses to clients, and VideoJobs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Everything that the promises are checked by. A value of None means that the run can't see this part."""
+    """All data that the rules of the promises need. A field is None if its data can't be read in this run."""
 
     now: datetime
     """Time of the database's clock when the rows were read."""
@@ -44,8 +44,8 @@ class Evidence:
     message_count: int | None = None
     """The number of messages of both queues, if their bodies can't be seen."""
     sent: Collection[str] = ()
-    """Bodies of messages that were certainly sent, by anybody."""
+    """Bodies of messages that were certainly sent, by our programs or by others."""
     receipts: Collection[str] = ()
     """Ids of the videos for which a client got the status 202. Leave out videos that were deleted over a week ago."""
     videojobs: Mapping[str, Shown] | None = None
-    """For each video id, its VideoJob, read at a moment at which nothing changes."""
+    """Maps the id of each video to its VideoJob. VideoJobs must be read while no video changes."""

@@ -20,7 +20,7 @@ class Case:
     record: Record
     deleted: bool
     attempts: Sequence[Attempt]
-    """In the order of fences."""
+    """All attempts of the job, in the order of their fences."""
     letters: Sequence[DeadLetter]
     entries: int
     """Number of outbox entries."""
@@ -35,7 +35,7 @@ class Case:
 
     @property
     def waits(self) -> bool:
-        """Whether the job waits for a worker, which only a message can bring."""
+        """Whether the job waits for a worker. A worker takes the job only after it receives the job's message."""
         return self.job.status in {Status.UPLOADED, Status.PROCESSING} and self.job.lease_owner is None
 
     @property

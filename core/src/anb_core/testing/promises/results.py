@@ -1,4 +1,4 @@
-"""The rules of the promises L1 and L2: every upload comes to an end, and has at most one whole result."""
+"""The rules of the promises L1 and L2: the job of every upload ends, and has at most one result, which is complete."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -11,7 +11,7 @@ from anb_core.testing.promises.facts import Facts, Rule
 from anb_core.usecases.sweep import DELETION_HOLD
 
 LOSERS_GONE = DELETE_AGAIN_AFTER + timedelta(hours=1)
-"""Time after the end of an attempt without a result within which its object is deleted for good."""
+"""The object of an attempt that ended without a result is deleted for good within this time."""
 
 
 def _every_receipt_is_honoured(facts: Facts) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _unneeded_objects_are_deleted(facts: Facts) -> Iterator[str]:
 
 
 def _is_left_over(key: str, facts: Facts) -> bool:
-    """Return whether a result without an attempt is certainly older than the rows, which were read first."""
+    """Return whether a result object without an attempt is certainly older than the rows. The rows were read first."""
     video_id, _, rest = key.removeprefix(PROCESSED).partition("/")
     fence, case = rest.partition("-")[0], facts.cases.get(video_id)
     if facts.at_rest or not fence.isdecimal():

@@ -209,7 +209,7 @@ class Cards:
 
 
 def _digest_of_code() -> bytes:
-    """Return a digest of all code on which an entry may depend.
+    """Return a digest of all code on which the content of an entry may depend.
 
     The digest also covers some other code. A needless new entry only costs seconds.
     If the digest did not cover some needed code, an outdated entry would be used.

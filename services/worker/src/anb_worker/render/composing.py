@@ -1,7 +1,7 @@
 """A program that makes the project's own intro and outro with MoviePy, and draws the project's own watermark.
 
 `python -m anb_worker.render.composing FOLDER` takes about 10 seconds of CPU time.
-The module `cards` runs this program in a child process, and keeps the files in its cache.
+The module `cards` runs this program in a child process, and stores the files in the cache of cards.
 """
 
 import sys

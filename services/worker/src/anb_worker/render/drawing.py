@@ -153,7 +153,7 @@ def _printable(title: str) -> str:
 def _font_for(text: str) -> tuple[FreeTypeFont, str]:
     """Return a font for a text, and the text without the letters that this font can't draw.
 
-    The first font that can draw all letters is chosen. Without such a font, it is the font that can draw the most.
+    The first font that can draw all letters is chosen, or else the font that can draw the most letters.
     """
     choice: tuple[FreeTypeFont, str] | None = None
     for font in fonts():
@@ -169,7 +169,7 @@ def _font_for(text: str) -> tuple[FreeTypeFont, str]:
 def drawable(text: str, font: FreeTypeFont) -> str:
     """Return a text without the letters that a font can't draw.
 
-    The combining marks and joiners after such a letter are removed, too. Several spaces in a row become one space.
+    The combining marks and joiners after a removed letter are removed, too. Consecutive spaces become one space.
     """
     supported, shapes = supported_letters(font, text), font.layout_engine == Layout.RAQM
     kept, base_kept = "", False
@@ -205,7 +205,7 @@ def own_font(weight: str, size: int) -> FreeTypeFont:
 
 
 def supported_letters(font: FreeTypeFont, text: str) -> set[str]:
-    """Return the letters of a text that the font can draw. Its glyph for unknown letters does not count."""
+    """Return the letters of a text that the font can draw. The font's glyph for unknown letters does not count."""
     # Use the basic layout, because Raqm adds a dotted circle to an accent without a letter.
     plain = ImageFont.truetype(font.path, font.size, layout_engine=Layout.BASIC)
     unknown = plain.getmask(_UNKNOWN)

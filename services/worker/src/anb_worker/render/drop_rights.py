@@ -47,7 +47,7 @@ _DIRECTORY_WRITE = _DIRECTORY_READ | _FILE_WRITE | 1 << 4 | 1 << 5 | 1 << 7 | 1 
 
 
 def main() -> None:
-    """Give up rights, and then run COMMAND by exec. If the arguments are a module and its arguments, return instead.
+    """Give up rights. Then run COMMAND by exec, or return if a module is to be run.
 
     RIGHTS has four fields. `limits` has the limits for setrlimit. `parent` is the process id of the worker.
     `read` and `write` are the paths that this process may read and write.
@@ -71,7 +71,7 @@ def main() -> None:
 
 def _drop_rights(wanted: dict) -> None:  # type: ignore[type-arg]
     libc = ctypes.CDLL(None, use_errno=True)
-    # Make the kernel kill this process when the worker dies. The worker may have died before, so check its id.
+    # Make the kernel kill this process when the worker dies. The worker may have died already, so check the parent.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != wanted["parent"]:
         sys.exit("the worker is gone")
@@ -167,7 +167,7 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # main() has returned, so the arguments are a module and its arguments. A command does not need runpy.
+    # main() has returned, so a module is to be run. A command does not need runpy, which would slow its start.
     import runpy
 
     sys.argv[:2] = []

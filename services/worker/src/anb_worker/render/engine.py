@@ -283,7 +283,7 @@ STEPS = tuple(name for name, *_ in _TABLE)
 
 
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
-    """Return a callback for the progress of a step. It maps 0 to 1 to `begin` to `end`, the progress of the render."""
+    """Return a callback for the progress of a step, which maps 0 to `begin` and 1 to `end` of the whole render."""
     return lambda share: on_progress(begin + share * (end - begin))
 
 

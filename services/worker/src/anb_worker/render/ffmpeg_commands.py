@@ -78,7 +78,7 @@ def picture_command(
     seconds = plan.main_frames / FPS
     # settb sets a fine time base. A file's own time base may have only one tick per frame, which would round times.
     # The part may begin between two frames. Then the frame before the cut must be shown as the first output frame.
-    # max() gives this frame the time 15 ms. It is less than half a frame, so it is rounded to output frame 0.
+    # max() gives this frame the time 15 ms. This time is less than half a frame, so it is rounded to output frame 0.
     # With the time 0, ffmpeg would drop this frame if the frame ended before the cut.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
@@ -151,8 +151,8 @@ def parse_spans(notes: str) -> list[tuple[float, float]]:
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
     """Build the command that encodes the sound of the finished video. Each part's sound gets the length of its picture.
 
-    The sound of all parts is encoded together. The parts can't be encoded separately and then joined:
-    each would be rounded to a whole number of AAC packets, and so be too long or too short.
+    The sound of all parts is encoded together, and not joined from encoded parts.
+    An encoded part has a whole number of AAC packets, so it would be too long or too short.
     """
     inputs: list[str] = []
     chains: list[str] = []
@@ -207,7 +207,7 @@ def card_command(tool: Tool, drawn: PurePath, frames: int, quality: int, output:
 def join_list(parts: Sequence[tuple[str, int]]) -> str:
     """Return the content of the file `parts` for `join_command`: the name and the duration of each part.
 
-    The argument has the file name of each part, without a folder, and its number of frames.
+    The argument `parts` has the file name of each part, without a folder, and the part's number of frames.
     """
     return "".join(f"file '{name}'\nduration {frames / FPS:.9f}\n" for name, frames in parts)
 
@@ -255,7 +255,7 @@ def _looks(plan: RenderPlan) -> str:
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for one look: deinterlace, set the frame rate, and fit the picture into the output frame."""
     # With start_time, the output begins at the cut, with the last frame before the cut.
-    # If there is none, the first frame after the cut is shown from the cut on, instead of black.
+    # If no frame comes before the cut, the first frame after the cut is shown early, instead of black.
     # `fps` also adds frames where timestamps have gaps. Callers limit the number of frames by `end_frame`.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
     if look.pixel_aspect is not None:
@@ -292,7 +292,7 @@ def _range(color: ColorPlan) -> str:
 
 
 def _convert(color: ColorPlan) -> str:
-    """Return the zscale filters, which use the library zimg, that convert a picture's colors to BT.709."""
+    """Return the filters that convert a picture's colors to BT.709 with the library zimg (zscale)."""
     tags = (
         f"setparams=colorspace={color.matrix}:color_primaries={color.primaries}:color_trc={color.transfer}"
         f":range={_range(color)}"
@@ -341,7 +341,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
         *decoder,
         *("-max_pixels", str(ffmpeg_max_pixels(tool.max_pixels)), "-threads", str(tool.threads)),
         # -copyts keeps the timestamps of the file. Otherwise each command would change its first timestamp to 0.
-        # Then picture and sound would get out of sync, because separate commands read them.
+        # Without -copyts, picture and sound would get out of sync, because separate commands read them.
         *("-copyts", *seek, *clock, "-i", _url(source)),
     ]
 

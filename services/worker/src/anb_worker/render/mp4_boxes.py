@@ -23,7 +23,7 @@ class Box:
 
 
 def boxes(path: Path) -> Iterator[Box]:
-    """Yield the outermost boxes of a file, until the file ends or something that is no valid box follows."""
+    """Yield the outermost boxes of a file, up to its end or to the first bytes that are no valid box."""
     start = 0
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

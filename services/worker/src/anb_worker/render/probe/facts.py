@@ -42,7 +42,7 @@ _MOST_HELD_BACK = 16
 _SEEKS = (1.0, 10.0)
 """Reading begins this many seconds before the kept part. If the first value is too small, the second one is tried.
 
-If both are too small, the file is read from its beginning.
+If both values are too small, the file is read from its beginning.
 Audio decoders need some earlier packets, and a file may store sound far from the frames of the same time.
 """
 

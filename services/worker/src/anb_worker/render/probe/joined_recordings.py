@@ -9,7 +9,7 @@ _PACKET_BYTES = 188
 _CLOCK_RATE = 90_000
 
 _UNNOTICED_BYTES = 8192
-"""If at most this many bytes are between two packets that libavformat reports, they are not searched."""
+"""If at most this many bytes are between two packets that libavformat reports, these bytes are not searched."""
 
 _SHORTEST_SECONDS = 0.5
 """Minimum duration of a recording that the search finds, in seconds."""
@@ -33,6 +33,6 @@ def holds_a_recording(path: Path, begin: int, end: int) -> bool:
 
 
 def _seconds(stamp: bytes) -> float:
-    """Convert a timestamp of 33 bits to seconds. After its first 3, next 15 and last 15 bits there is a marker bit."""
+    """Convert a timestamp of 33 bits to seconds. Its groups of 3, 15 and 15 bits are each followed by a marker bit."""
     number = int.from_bytes(stamp)
     return ((number >> 33 & 7) << 30 | (number >> 17 & 0x7FFF) << 15 | number >> 1 & 0x7FFF) / _CLOCK_RATE

@@ -16,7 +16,7 @@ _KEY_SECONDS = 0.15
 """ffmpeg subtracts up to this many seconds from the target of a seek. So the target is this much after a keyframe."""
 
 _MARGIN_SECONDS = 0.5
-"""MPEG-TS has no index of keyframes. There, ffmpeg is made to seek to this many seconds before a keyframe."""
+"""In MPEG-TS, which has no index of keyframes, the target of a seek is this many seconds before a keyframe."""
 
 _WARM_UP_SECONDS = 2.0
 """If the file was scanned from its beginning, sound is read from this many seconds before the kept part on."""
@@ -62,7 +62,7 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """Return the end of a stream, or the end of the kept part if it is earlier. None without a usable packet."""
+        """Return the end of a stream, or the end of the kept part if this is earlier. None without a usable packet."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
@@ -79,7 +79,7 @@ class Part:
     def pictures(self, video: VideoStream, decoded: float | None) -> list[float]:
         """Return the presentation time of each decodable frame of the kept part.
 
-        The first of them is the frame that a player shows at `start`. It may have begun before `start`.
+        The first returned frame is the frame that a player shows at `start`. This frame may have begun before `start`.
         `decoded` is the raw presentation time of the first decoded frame, in seconds. None if unknown.
         """
         packets = self.scan.packets[video.index]

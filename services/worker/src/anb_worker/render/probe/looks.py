@@ -1,7 +1,7 @@
 """Finds the looks of a video stream.
 
 A look is the size, pixel format, aspect ratio and colors of consecutive frames.
-A new look begins when one of them changes in mid-file.
+A new look begins when one of these properties changes in mid-file.
 """
 
 import re
@@ -31,7 +31,7 @@ _HEADERS = {
 }
 """Maps codecs to the bitstream filters that extract the headers from the packet of a keyframe."""
 _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
-"""Maps codecs without such a filter to the ranges of bytes in a packet that contain the frame's headers."""
+"""Maps codecs that are not in `_HEADERS` to the ranges of bytes in a packet that contain the frame's headers."""
 _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
 """Profile and compatibility id of the Dolby Vision streams that only Dolby Vision players can show."""
@@ -62,12 +62,12 @@ class Looks:
         self._file_aspect = _aspect(video.sample_aspect_ratio)
         self._first_aspect: float | None = None
         self.first: VideoFrame | None = None
-        """The first frame that could be decoded. None before it."""
+        """The first frame that could be decoded. None before a frame was decoded."""
 
     def take(self, packet: "Packet[Stream] | None", at: float | None) -> None:
         """Process the next packet of the stream. `at` is its presentation time in seconds.
 
-        At the end of the stream, both are None.
+        At the end of the stream, `packet` and `at` are None.
         """
         if packet is not None and packet.is_keyframe and (headers := self._read_headers(packet)):
             if self._headers is not None and headers != self._headers:
@@ -170,7 +170,7 @@ def _aspect(ratio: Fraction | None) -> float | None:
 
 
 def _decode(video: VideoStream, packet: "Packet[Stream] | None") -> VideoFrame | None:
-    """Decode a packet, and return the first frame that the decoder returns, or None. None as `packet` flushes it."""
+    """Decode a packet, and return the first resulting frame, or None. If `packet` is None, flush the decoder."""
     try:
         return next(iter(video.decode(packet)), None)
     except Exception:  # noqa: BLE001 - any library error is caused by the file's content, see facts.probe

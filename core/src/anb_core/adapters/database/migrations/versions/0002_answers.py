@@ -1,4 +1,4 @@
-"""Add the column `jobs.answered`, for the receipts of VideoJobs. Migration 0004 adds its successor."""
+"""Add the column `jobs.answered`, for the receipts of VideoJobs. The column of migration 0004 will replace it."""
 
 import sqlalchemy as sa
 from alembic import op
