@@ -19,7 +19,7 @@ from tests.support.tether import free_port, tethered
 
 
 class Postgres:
-    """A running PostgreSQL server. To copy a template database takes only about 20 ms."""
+    """A running PostgreSQL server. Copying a template database takes only about 20 ms."""
 
     def __init__(self, port: int) -> None:
         self.port = port

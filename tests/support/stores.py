@@ -54,7 +54,7 @@ class Backend(Protocol):
     def dead_letters(self) -> Sequence[DeadLetter]: ...
 
     def evidence(self, *, receipts: Collection[str] = ()) -> Evidence:
-        """Return everything that the checker of the promises reads of the store."""
+        """Return the evidence for the checker of the promises, read from the store."""
         ...
 
     def spoil(self, video_id: str) -> None:

@@ -28,7 +28,7 @@ ADVICE = {
         " The operator of the deployment makes such a token: `python -m anb_api token create --owner NAME --scope ops`."
     )
 }
-"""What the user can do about a refusal, by its code, if the API can't know it."""
+"""Advice for the user, by the code of a refusal. The API's own message can't contain this advice."""
 
 
 def read(response: httpx.Response) -> httpx.Response:

@@ -118,7 +118,7 @@ class Api:
         return self._pages("/api/videos", {"status": list(statuses)}, page_of, limit)
 
     def dead_letters(self, conditions: Mapping[str, Any], *, limit: int) -> Iterator[Json]:
-        """Yield at most `limit` dead letters that fulfil all conditions, newest first. See `videos`."""
+        """Yield at most `limit` dead letters that meet all conditions, newest first. Fetches pages as `videos` does."""
         return self._pages("/api/dead-letters", conditions, dead_letter_page_of, limit)
 
     def dead_letter(self, dead_letter_id: int) -> Json:
@@ -144,7 +144,7 @@ class Api:
         return video_of(self._json("POST", f"/api/dead-letters/{dead_letter_id}/redrive"))
 
     def redrive_many(self, order: Mapping[str, Any]) -> Json:
-        """Retry the jobs of the dead letters that the order selects. Returns the report."""
+        """Retry the jobs of the dead letters that `order` selects. Returns the API's report."""
         return redrive_report_of(self._json("POST", "/api/dead-letters/redrive", json=order))
 
     def discard(self, dead_letter_id: int, reason: str) -> Json:

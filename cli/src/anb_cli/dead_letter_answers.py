@@ -1,4 +1,4 @@
-"""Checks the API's responses about dead letters: all fields that the commands use must be there and well-formed."""
+"""Checks the API's responses about dead letters. All fields that the commands use must exist and be valid."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,20 +11,20 @@ Check = Callable[[Any], bool]
 Fields = dict[str, Check]
 
 LARGEST_COUNT = 2**63
-"""Numbers in responses must be smaller, because Python refuses to print very large ones."""
+"""Numbers in responses must be smaller than this, because Python refuses to print numbers with many digits."""
 
 
 def dead_letter_of(data: object) -> Json:
-    """Check a dead letter without its body and attempts, and return it.
+    """Check a dead letter without its body and attempts, and return the dead letter.
 
     Raises:
-        NotOurs: a field is missing or malformed. The other functions raise it, too.
+        NotOurs: a field is missing or malformed. The other functions of this module also raise NotOurs.
     """
     return _checked(data, "a dead letter", _LETTER)
 
 
 def dead_letter_detail_of(data: object) -> Json:
-    """Check a dead letter with its body and attempts, and return it."""
+    """Check a dead letter with its body and attempts, and return the dead letter."""
     return _checked(data, "a dead letter", _LETTER | _DETAIL)
 
 
@@ -36,10 +36,10 @@ def dead_letter_page_of(data: object) -> tuple[list[Json], str | None]:
 
 
 def redrive_report_of(data: object) -> Json:
-    """Check the report about a redrive of many dead letters, and return it."""
+    """Check the report about a redrive of many dead letters, and return the report."""
     report = _checked(data, "a report about dead letters", _REPORT)
     if not report["ids"] and not report["skipped"]:
-        # See dead_letter_page_of.
+        # Treat an empty report as the last report, so that a faulty server can't cause an endless loop.
         report["next_cursor"] = None
     return report
 

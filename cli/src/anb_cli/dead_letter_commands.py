@@ -1,4 +1,4 @@
-"""The commands under `anb dlq`, which an operator uses to see and to resolve dead letters."""
+"""The commands under `anb dlq`, with which an administrator lists, shows and resolves dead letters."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from anb_cli.video_commands import Failures, connect, given_text
 from anb_core.domain.model import DeadLetterCause
 
 CHUNK = 100
-"""Maximum number of dead letters that one request redrives. The progress bar moves once per request."""
+"""Maximum number of dead letters that one request redrives. The progress bar is updated after each request."""
 
 STATES = ("open", "resolved", "all")
 
@@ -34,7 +34,7 @@ def conditions_of(
     now: datetime | None = None,
     **texts: str | None,
 ) -> Conditions:
-    """Return the conditions for the API, without those that are None or empty. `texts` are owner, worker and version.
+    """Return the conditions for the API, without None and empty values. `texts` are owner, worker and version.
 
     Raises:
         WrongUse: a condition is unknown, empty or not UTF-8, or a time can't be understood.
@@ -52,7 +52,7 @@ def conditions_of(
 
 
 def moment(option: str, given: str, now: datetime) -> datetime:
-    """Return the moment that the user gave, as a time or as an age such as `2h`. A time without zone is local.
+    """Return the time that the user gave as a time, or as an age such as `2h`. A time without a zone is local time.
 
     Raises:
         WrongUse: the text is neither a time nor an age.
@@ -68,11 +68,11 @@ def moment(option: str, given: str, now: datetime) -> datetime:
 
 
 def show_list(conditions: Conditions, *, state: str, limit: int, as_json: bool) -> None:
-    """Print the newest `limit` dead letters that fulfil all conditions."""
+    """Print the newest `limit` dead letters that meet all conditions."""
     _check_words("state", [state], STATES)
     terminal = Terminal(as_json=as_json)
     with connect() as api:
-        # Ask for one more, to know whether there are more.
+        # Request one dead letter more than `limit`. If the API returns it, the list is not complete.
         found = list(api.dead_letters(conditions | {"state": state}, limit=limit + 1))
     letters = found[:limit]
     if as_json:
@@ -88,7 +88,7 @@ def show_list(conditions: Conditions, *, state: str, limit: int, as_json: bool) 
 
 
 def show(dead_letter_id: int, *, as_json: bool) -> None:
-    """Print everything about a dead letter."""
+    """Print all fields of a dead letter, including its message and its attempts."""
     terminal = Terminal(as_json=as_json)
     with connect() as api:
         letter = api.dead_letter(dead_letter_id)
@@ -115,7 +115,7 @@ def discard(ids: Sequence[int], *, reason: str, as_json: bool) -> None:
 
 
 def redrive(ids: Sequence[int], *, as_json: bool) -> None:
-    """Retry the jobs of the named dead letters."""
+    """Retry the jobs of the dead letters with the given ids."""
     terminal = Terminal(as_json=as_json)
     failures = Failures(terminal)
     with connect() as api:
@@ -131,7 +131,7 @@ def redrive(ids: Sequence[int], *, as_json: bool) -> None:
 
 
 def redrive_many(conditions: Conditions, *, cap: int | None, dry_run: bool, as_json: bool) -> None:
-    """Retry the jobs of all open dead letters that fulfil all conditions, at most `cap`. Print those that can't be."""
+    """Retry the jobs of at most `cap` open dead letters that meet all conditions. Print each failed redrive."""
     terminal = Terminal(as_json=as_json)
     failures = Failures(terminal)
     tally = Tally(cap)
@@ -151,7 +151,7 @@ def redrive_many(conditions: Conditions, *, cap: int | None, dry_run: bool, as_j
 
 @dataclass(slots=True)
 class Tally:
-    """The numbers of a redrive of many dead letters, over all its requests."""
+    """Counts the results of a redrive of many dead letters, which takes several requests."""
 
     cap: int | None
     """Maximum number of dead letters that are redriven, or None for no maximum."""
@@ -168,7 +168,7 @@ class Tally:
 
     def add(self, report: Mapping[str, Any]) -> None:
         """Add the report of one request."""
-        # The later requests count only what their predecessors left.
+        # Keep the number of the first request. Later requests no longer count the dead letters of earlier requests.
         self.matched = self.matched or report["matched"]
         self.redriven += len(report["ids"])
         self.skipped += len(report["skipped"])
@@ -176,7 +176,7 @@ class Tally:
         self.spread_seconds += report["spread_seconds"]
 
     def show(self, bar: Bar) -> None:
-        """Show the progress."""
+        """Update the progress bar."""
         done = self.redriven + self.skipped
         bar.count(done, max(done, self.matched if self.cap is None else min(self.matched, self.cap + self.skipped)))
 
@@ -192,7 +192,7 @@ class Tally:
         }
 
     def sentence(self, *, dry_run: bool) -> str:
-        """Say what was done, or what would be done."""
+        """Return a sentence about the finished redrive or dry run."""
         if not self.matched:
             return "No open dead letter matches."
         what = f"{self.redriven} of {self.matched} dead letters"
@@ -206,7 +206,7 @@ class Tally:
         return "".join((*parts, "."))
 
     def interrupted(self) -> str:
-        """Say what was done before the command was interrupted."""
+        """Return a message about the redrives before the command was interrupted."""
         return (
             f"{self.redriven} dead letters redriven so far. The interrupted request may have redriven "
             f"up to {self.wanted} more. To go on, give the command again."
@@ -214,9 +214,9 @@ class Tally:
 
 
 def chunks(api: Api, conditions: Conditions, tally: Tally, *, dry_run: bool) -> Iterator[Mapping[str, Any]]:
-    """Yield a report per request until every dead letter is reached or the cap is. Add each report to the tally.
+    """Send requests until all dead letters or `cap` are redriven. Yield each report, and add the report to `tally`.
 
-    The delay grows with each request, so that the messages of all requests together keep the API's pace.
+    The delay grows with each request, so that all messages together do not exceed the API's limit per second.
     """
     cursor: str | None = None
     while tally.wanted > 0:
@@ -242,7 +242,7 @@ def _condition(option: str, given: str) -> str:
     """Return the text of an option.
 
     Raises:
-        WrongUse: it is not UTF-8, or it is empty. An empty shell variable must not select all dead letters.
+        WrongUse: the text is not UTF-8, or is empty. An empty shell variable must not select all dead letters.
     """
     text = given_text(f"--{option}", given)
     if text is None or not text.strip():

@@ -1,4 +1,4 @@
-"""Formats dead letters for people: a table with one line per dead letter, and the lines about one dead letter."""
+"""Formats dead letters for a terminal: a table of many dead letters, and the details of one dead letter."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ ID, WHEN, STATE, CAUSE, CODE, VIDEO, OWNER, ERROR = range(len(HEADINGS))
 ATTEMPT_HEADINGS = ("STARTED", "TOOK", "WORKER", "ENDING", "ERROR")
 
 LONGEST_CELL = 20
-"""Maximum width of a cell. Video ids may be wider, and the error takes the rest of the line."""
+"""Maximum width of a cell, in columns. Video ids may be wider. The error takes the rest of the line."""
 
 ERROR_ROOM = 12
 """Minimum width of the error column. On narrow terminals, the columns of LEFT_OUT are omitted to reach this width."""
@@ -46,8 +46,8 @@ def cells(letter: dict[str, Any]) -> tuple[str, ...]:
 def lay_out(letters: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
     """Yield the heading line and one line per dead letter, at most `width` columns wide if `width` is 18 or more.
 
-    STATE is shown only if a dead letter is resolved. On narrow terminals, ids of videos are shortened, and times have
-    no year.
+    The column STATE is shown only if at least one dead letter is resolved.
+    On narrow terminals, video ids are shortened, and times have no year.
     """
     rows = [tuple(map(clean, cells(letter))) for letter in letters]
     shown, widths = _fit(rows, width)
@@ -73,7 +73,7 @@ def _fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[Sequence[tuple[st
 
 
 def _widths(rows: Sequence[tuple[str, ...]], columns: Sequence[int], width: int) -> dict[int, int]:
-    """Return the widths of the columns. The error gets what is left of `width`, but at least one column."""
+    """Return the widths of the columns. The error column gets the rest of `width`, but at least a width of 1."""
     widths = {column: min(LONGEST_CELL, widest((HEADINGS, *rows), column)) for column in columns}
     if VIDEO in widths:
         widths[VIDEO] = widest((HEADINGS, *rows), VIDEO)
@@ -167,7 +167,7 @@ def _next_steps(letter: dict[str, Any]) -> Iterator[str]:
 
 
 def _indented(text: str) -> Iterator[str]:
-    """Yield the lines of a text by others. Escapes make control characters visible."""
+    """Yield the indented lines of an untrusted text. Control characters are replaced by visible escapes."""
     return (f"  {escaped(line)}" for line in text.split("\n"))
 
 

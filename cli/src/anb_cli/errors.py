@@ -60,7 +60,7 @@ class Refused(CliError):
     """The API refused the request.
 
     `code` is the API's error code. `retry_after` is the Retry-After header in seconds.
-    `status` is the HTTP status, or None if the refusal is only a part of a response.
+    `status` is the HTTP status, or None if the refusal is one of several in a response.
     """
 
     exit = Exit.REFUSED

@@ -69,7 +69,7 @@ class Terminal:
         self.table([cells(video) for video in videos], partial(lay_out, videos))
 
     def table(self, rows: Sequence[Sequence[str]], lay_out: Callable[[int], Iterable[Text]]) -> None:
-        """Write a table to stdout: on a terminal the lines of `lay_out(width)`, elsewhere `rows` with tabs."""
+        """Write a table to stdout: the lines of `lay_out(width)` for a terminal, else `rows` as tab-separated lines."""
         if not self.out.is_terminal:
             for row in rows:
                 self.out.file.write("\t".join(map(clean, row)) + "\n")
@@ -145,7 +145,7 @@ class Bar:
         self._show(note, 1.0 if status == "processed" else update.progress, note)
 
     def count(self, done: int, total: int) -> None:
-        """Show that `done` of `total` things are done."""
+        """Show the progress of a command: `done` of `total` objects."""
         self._show(text := f"{done} of {total}", done / total if total else 1.0, text)
 
     def wait(self, seconds: float, why: str) -> None:

@@ -81,7 +81,7 @@ def store(backend: Backend) -> Store:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def planted_run(request: pytest.FixtureRequest) -> Run:
-    """A run into which a test plants a violation. The rules do not depend on the database, so SQLite is enough."""
+    """A run into which a test plants a violation. The rules are the same for all databases, so SQLite is enough."""
     return Run(request.getfixturevalue(request.param))
 
 

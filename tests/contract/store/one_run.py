@@ -1,4 +1,4 @@
-"""One run of the system on a store, with a bucket and a queue in memory, and edits that no program of ours makes."""
+"""One run of the system on a store, with an in-memory bucket and queue. Tests can edit rows as no program would."""
 
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ from tests.support.stores import Backend, InMemory, Sql
 
 
 class Run:
-    """A run on a store. Every uploaded video has its object, and its client has the status 202."""
+    """A run on a store. Every uploaded video has its object, and its client has received status 202."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -50,13 +50,13 @@ class Run:
         return lease
 
     def fail(self, video_id: str, *, times: int = 1) -> None:
-        """Let attempts fail, and wait until the next attempt may begin."""
+        """Make `times` attempts fail. After each failure, wait until the next attempt may begin."""
         for _ in range(times):
             assert fail(self.store, self.claim(video_id))
             self.backend.pass_time(POLICY.backoff_cap)
 
     def lose(self, video_id: str, *, times: int = 1) -> None:
-        """Let leases expire, as if workers died, and wait until the next attempt may begin."""
+        """Let `times` leases expire, as if workers died. After each loss, wait until the next attempt may begin."""
         for _ in range(times):
             self.claim(video_id)
             self.backend.pass_time(LEASE)
@@ -70,7 +70,7 @@ class Run:
         self.queue.delete(delivery)
 
     def sweep(self) -> None:
-        """Delete what is due: objects, then rows."""
+        """Delete the objects that are due, then the rows that are due."""
         self.delete_objects()
         self.store.purge(events_before=timedelta(days=7), dead_letters_before=timedelta(days=90), limit=100)
 
@@ -80,7 +80,7 @@ class Run:
         self.store.deletion_done(due)
 
     def evidence(self, **changes: Any) -> Evidence:
-        """Return the evidence of the run. `changes` replaces parts of it."""
+        """Return the evidence of the run. `changes` replaces parts of the evidence."""
         seen: dict[str, Any] = {
             "objects": {key: len(data) for key, data in self.objects.contents.items()},
             "messages": [*self.queue.bodies(), *self.queue.dead_letters],
@@ -90,7 +90,7 @@ class Run:
 
 
 class Edits(Protocol):
-    """Changes of rows that break promises. A column that is left out keeps its value."""
+    """Changes of rows that break promises. A column that is not given keeps its value."""
 
     def job(self, video_id: str, **columns: Any) -> None: ...
 

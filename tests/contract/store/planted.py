@@ -1,4 +1,7 @@
-"""Violations of promises that tests plant into honest runs."""
+"""Violations of promises. Tests make a correct run, plant a violation into the run, and expect the checker to find it.
+
+The promises are those of `anb_core.testing.promises`.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,14 +19,14 @@ class Planted(NamedTuple):
 
     promise: str
     words: str
-    """Words of the checker's sentence."""
+    """A part of the checker's sentence about the violation."""
     edit: Edit
-    """A function that makes an honest run and then breaks the promise. It may return changes of the evidence."""
+    """A function that makes a correct run and then breaks the promise. The function may return changed evidence."""
     at_rest: bool
 
 
 class Plants:
-    """A decorator that collects functions which plant violations."""
+    """Collects violations. A `Plants` object is a decorator factory for functions that plant a violation."""
 
     def __init__(self) -> None:
         self.all: list[Planted] = []
@@ -41,7 +44,7 @@ def name_of(planted: Planted) -> str:
 
 
 def check_named(run: Run, planted: Planted) -> None:
-    """Plant the violation, and check that the checker names it."""
+    """Plant the violation, and check that the checker reports the violation."""
     changes = planted.edit(run) or {}
     found = violations(run.evidence(**changes), POLICY, at_rest=planted.at_rest)
     assert [one for one in found if one.promise == planted.promise and planted.words in one.sentence], found

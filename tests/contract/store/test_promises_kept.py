@@ -161,7 +161,7 @@ def submitted(run: Run) -> None:
 
 
 def moved_by_sqs(run: Run) -> None:
-    """SQS moves the job's message: once while the job waits, once while an attempt works on it."""
+    """SQS moves the job's message to the dead-letter queue, once while the job waits, and once during an attempt."""
     video_id = run.upload()
     run.store.mark_sent(run.store.hold_outbox(limit=1, hold=HOUR)[0], broker="queue")
     _move(run, video_id)
@@ -186,7 +186,7 @@ def moved_by_sqs_before_a_retry(run: Run) -> None:
 
 
 def moved_by_sqs_after_the_lease(run: Run) -> None:
-    """The message arrives before the sweep: both are the same loss."""
+    """The message reaches the dead-letter queue before the sweep ends the attempt. Both together count as one loss."""
     video_id = run.claim(run.upload()).video_id
     run.backend.pass_time(HOUR)
     _move(run, video_id)
@@ -219,7 +219,7 @@ def recorded_long_ago(run: Run) -> None:
 
 
 def ignored(run: Run) -> None:
-    """Events about objects of which no video is made are deleted."""
+    """A worker deletes notifications about objects that do not become videos."""
     for about in (record("uploads/one.mp4"), record("camera/"), record("camera/empty.mp4", size=0)):
         run.queue.put(notification(about))
         run.take_message()
@@ -261,7 +261,7 @@ DONE_LONG_AGO = [processed_last_week, moved_long_ago, forgotten, recorded_long_a
 
 
 def check_at_rest(run: Run) -> None:
-    """Check the promises before and after the deletions that are due at once, and a day later."""
+    """Check the promises before the sweep, after the sweep, and after another sweep a day later."""
     check_promises(run.evidence(), POLICY, at_rest=True)
     run.sweep()
     check_promises(run.evidence(), POLICY, at_rest=True)

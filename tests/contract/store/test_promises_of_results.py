@@ -1,4 +1,4 @@
-"""Tests that the checker finds uploads without an end (L1) and wrong results and objects (L2)."""
+"""Tests that the checker finds uploads that never end (L1), wrong results and wrong objects (L2)."""
 
 from dataclasses import replace
 

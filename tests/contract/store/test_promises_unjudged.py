@@ -1,4 +1,4 @@
-"""Tests of what the checker of the promises reads, and of what the checker must not judge."""
+"""Tests of the evidence that the checker reads, and of runs in which the checker must not report a violation."""
 
 import json
 from datetime import timedelta
@@ -53,7 +53,7 @@ def test_rows_may_come_in_any_order(memory: Backend) -> None:
 
 
 def test_objects_that_are_younger_than_the_rows_are_not_judged(memory: Backend) -> None:
-    """Objects are listed after the rows were read, so an attempt may have begun in between."""
+    """The checker lists objects after it has read the rows. In between, an attempt may have begun."""
     run = Run(memory)
     lease = run.claim(run.upload())
     for key in (f"processed/{lease.video_id}/2-next.mp4", "processed/next/1-next.mp4"):

@@ -49,7 +49,7 @@ def test_a_gigabyte_passes_through_in_little_memory_and_past_the_disk(
         assert upload.answer().status == 202
     before = number_in(proc / "status", "VmRSS") * 1024
     written = number_in(proc / "io", "write_bytes")
-    (proc / "clear_refs").write_text("5")  # 5 resets VmHWM, the peak memory use of the process.
+    (proc / "clear_refs").write_text("5")  # Writing "5" resets VmHWM, the process's peak memory use.
 
     head = part("title", b"A gigabyte") + part("video_file", VIDEO, "a.mp4")[:-2]
     with process.upload() as upload:

@@ -30,14 +30,14 @@ from tests.support.given import dead_lettered, record_of
 
 @dataclass
 class Operator:
-    """An operator at a terminal, who has a token of a deployment."""
+    """An administrator at a terminal, with a token of scope `ops` for a deployment."""
 
     store: InMemoryStore
     objects: InMemoryObjects
     capsys: pytest.CaptureFixture[str]
 
     def dead_letter(self, *, source: bool = True, owner: str = "ana", version: str = "1.0") -> int:
-        """Create a dead letter. Without `source`, its uploaded file is gone."""
+        """Create a dead letter. If `source` is false, its uploaded file does not exist."""
         video_id = dead_lettered(self.store, owner=owner, version=version)
         if source:
             self.objects.put(record_of(self.store, video_id).video.source_key, b"video")

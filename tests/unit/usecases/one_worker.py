@@ -247,7 +247,7 @@ class World:
         return self.receive()
 
     def check_promises(self) -> None:
-        """Check every promise that must hold at any moment."""
+        """Check all promises that must hold at every moment."""
         self.store.fault = None
         check_promises(in_memory_evidence(self.store, self.objects, self.queue), POLICY)
 
