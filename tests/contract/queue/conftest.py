@@ -122,4 +122,4 @@ def _in_memory(*, visibility: timedelta = LONG, fifo: bool = False) -> Stand:
         clock.advance(time)
         return queue.receive(wait=timedelta(0))
 
-    return Stand(queue, within, lambda: list(queue.dead_letters))
+    return Stand(queue, within, lambda: list(queue.dead_letters.bodies()))

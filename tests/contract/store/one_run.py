@@ -83,7 +83,7 @@ class Run:
         """Return the evidence of the run. `changes` replaces parts of the evidence."""
         seen: dict[str, Any] = {
             "objects": {key: len(data) for key, data in self.objects.contents.items()},
-            "messages": [*self.queue.bodies(), *self.queue.dead_letters],
+            "messages": [*self.queue.bodies(), *self.queue.dead_letters.bodies()],
             "sent": [message.body for message in self.queue.sent],
         }
         return replace(self.backend.evidence(receipts=self.receipts), **seen | changes)

@@ -153,7 +153,7 @@ def test_workers_that_stop_together_do_not_hand_a_message_round_until_it_is_a_de
         stopping = World(queue=queue)
         stopping.receive_after_sigterm(monkeypatch)
         stopping.run()
-    assert queue.dead_letters == []
+    assert queue.dead_letters.bodies() == []
     assert queue.depth() == Depth(visible=0, in_flight=1, delayed=0)
 
 

@@ -212,7 +212,7 @@ def test_workers_that_all_fail_to_claim_do_not_hand_a_message_round_until_it_is_
     world.store.fault = None
     world.clock.advance(timedelta(minutes=2))
     assert world.handle().outcome is Outcome.PROCESSED
-    assert world.queue.dead_letters == []
+    assert world.queue.dead_letters.bodies() == []
 
 
 def test_a_row_that_is_held_for_a_moment_costs_the_message_no_receive(world: World) -> None:

@@ -4,9 +4,11 @@ This queue behaves like SQS: it has visibility timeouts, invalid handles, messag
 """
 
 import itertools
+import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from anb_core.adapters.system import SystemRuntime
@@ -50,8 +52,7 @@ class InMemoryQueue:
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
     """All accepted messages, in the order in which they were sent."""
-    dead_letters: list[str] = field(default_factory=list)
-    """The bodies of messages that were received too often. They represent the dead-letter queue."""
+    _dead_letters: "InMemoryQueue | None" = field(default_factory=lambda: None, init=False)
     _entries: list[_Entry] = field(default_factory=list, init=False)
     _seen: dict[str, datetime] = field(default_factory=dict, init=False)
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1), init=False)
@@ -61,6 +62,17 @@ class InMemoryQueue:
     def fifo(self) -> bool:
         """Whether the queue is FIFO: it keeps the order within a group, and drops repeated messages."""
         return self.name.endswith(".fifo")
+
+    @property
+    def dead_letters(self) -> "InMemoryQueue":
+        """The dead-letter queue, which gets the messages that were received too often. It has no such limit itself."""
+        with self._lock:
+            if self._dead_letters is None:
+                name = re.sub(r"(\.fifo)?$", r"-dlq\1", self.name, count=1)
+                self._dead_letters = InMemoryQueue(
+                    name, self.visibility, max_receives=sys.maxsize, now=self.now, runtime=self.runtime
+                )
+            return self._dead_letters
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
         self.ping()
@@ -127,6 +139,11 @@ class InMemoryQueue:
         with self._lock:
             return [entry.body for entry in self._entries]
 
+    def accept(self, entry: _Entry) -> None:
+        """Take over a message that another queue has moved to this queue. The message keeps its id."""
+        with self._lock:
+            self._entries.append(entry)
+
     def _take(self, message: Outgoing) -> None:
         now = self.now()
         if self.fifo:
@@ -146,7 +163,7 @@ class InMemoryQueue:
                 busy.add(entry.group)
             elif entry.receives >= self.max_receives:
                 self._entries.remove(entry)
-                self.dead_letters.append(entry.body)
+                self.dead_letters.accept(replace(entry, visible_at=now, receives=0, handle=""))
             else:
                 entry.receives += 1
                 entry.visible_at = now + self.visibility

@@ -89,7 +89,7 @@ def in_memory_evidence(
             ],
             cursors=dict(store.cursors),
             objects={key: len(data) for key, data in objects.contents.items()} if objects else None,
-            messages=[*queue.bodies(), *queue.dead_letters] if queue else None,
+            messages=[*queue.bodies(), *queue.dead_letters.bodies()] if queue else None,
             sent=[message.body for message in queue.sent] if queue else (),
             receipts=frozenset(receipts),
             videojobs=videojobs,
