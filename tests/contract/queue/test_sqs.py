@@ -112,6 +112,30 @@ def test_a_missing_queue_is_named_with_its_endpoint_and_what_to_do(server: Serve
         assert error.value.part == "queue"
 
 
+@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
+def test_a_missing_dead_letter_queue_is_made_alone_by_the_program_that_receives_from_it(
+    server: Server, *, fifo: bool
+) -> None:
+    url = server.queue_url(fifo=fifo)
+    dead = url.replace("/anb-", "/dead-anb-")
+
+    assert server.queue(dead, dlq_url=None).receive(wait=NOW) is None
+
+    assert attributes(server, dead)["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+    assert attributes(server, dead).get("FifoQueue", "false") == str(fifo).lower()
+    with pytest.raises(server.sqs.exceptions.QueueDoesNotExist):
+        attributes(server, url)
+    server.queue(url).ensure()
+    redrive = json.loads(attributes(server, url)["RedrivePolicy"])
+    assert redrive["deadLetterTargetArn"] == attributes(server, dead)["QueueArn"]
+
+
+def test_a_missing_dead_letter_queue_is_named_with_its_setting(server: Server) -> None:
+    url = server.queue_url()
+    with pytest.raises(Unavailable, match=rf"^Dead-letter queue {url} .* create it, or set SQS_DLQ_URL and AWS_END"):
+        server.queue(url, dlq_url=None, may_create=False).receive(wait=NOW)
+
+
 def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     queue = dead_queue()

@@ -125,6 +125,14 @@ def test_a_refusal_is_told_with_the_words_of_sqs(queue: SqsQueue, stub: Stubber)
     )
 
 
+def test_a_dead_letter_queue_that_is_forbidden_is_named_with_its_setting(clients: list[BaseClient]) -> None:
+    queue = SqsQueue(URL, region="us-east-1", patience=timedelta(seconds=20), visibility=timedelta(seconds=30))
+    with Stubber(clients[1]) as stub:
+        stub.add_client_error("receive_message", "AccessDenied", "not authorized")
+        with pytest.raises(Unavailable, match=rf"^Dead-letter queue {URL} \(SQS_DLQ_URL\) at .* refuses Receive"):
+            queue.receive(wait=timedelta(seconds=1))
+
+
 def test_a_call_that_is_wrong_in_itself_is_a_bug_and_no_outage(queue: SqsQueue) -> None:
     with pytest.raises(ParamValidationError, match="Parameter validation failed"):
         queue.send([Outgoing(body=None, group="video", owner="ana", deduplication="1")])  # type: ignore[arg-type]

@@ -95,6 +95,7 @@ def test_an_older_producers_clock_is_its_own_affair(time: object) -> None:
         ("null", "a JSON NoneType, not an object"),
         ("{}", "no video_id"),
         ('{"video_id": ""}', "no video_id"),
+        ('{"Type": "Notification", "Message": "{}"}', "an SNS notification that is not about an object of S3"),
         ('{"video_id": null}', "no video_id"),
         ('{"video_id": 7}', "video_id is 7, not text"),
         (body(video_path=1), "video_path is 1, not text"),

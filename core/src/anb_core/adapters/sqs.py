@@ -53,7 +53,11 @@ T = TypeVar("T")
 
 
 class SqsQueue:
-    """One queue on SQS. It is FIFO if its name ends in `.fifo`. A call and its retries end within about `patience`."""
+    """One queue on SQS. It is FIFO if its name ends in `.fifo`. A call and its retries end within about `patience`.
+
+    `dlq_url` is the URL of the queue's dead-letter queue, which gets each message after `max_receives` receipts.
+    Without a `dlq_url`, the queue itself is the dead-letter queue, which keeps each message until it is deleted.
+    """
 
     def __init__(
         self,
@@ -62,8 +66,8 @@ class SqsQueue:
         region: str,
         patience: timedelta,
         visibility: timedelta,
-        max_receives: int,
-        dlq_url: str,
+        max_receives: int | None = None,
+        dlq_url: str | None = None,
         may_create: bool = False,
     ) -> None:
         self.name = url
@@ -75,7 +79,9 @@ class SqsQueue:
         session = boto3.session.Session()
         self._sqs = session.client("sqs", region_name=region, config=client_config(patience))
         self._poll = session.client("sqs", region_name=region, config=client_config(patience, wait=LONG_POLL))
-        self._place = f"Queue {url} at {self._sqs.meta.endpoint_url}"
+        self._setting = "SQS_QUEUE_URL" if dlq_url else "SQS_DLQ_URL"
+        named = f"Queue {url}" if dlq_url else f"Dead-letter queue {url} ({self._setting})"
+        self._place = f"{named} at {self._sqs.meta.endpoint_url}"
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
         entries = [self._entry(str(number), message) for number, message in enumerate(batch)]
@@ -195,7 +201,7 @@ class SqsQueue:
     def _missing(self) -> Unavailable:
         return Unavailable(
             "queue",
-            f"{self._place} does not exist: create it, or set SQS_QUEUE_URL and AWS_ENDPOINT_URL to one that does.",
+            f"{self._place} does not exist: create it, or set {self._setting} and AWS_ENDPOINT_URL to one that does.",
         )
 
     def _attributes(self, url: str, *names: "QueueAttributeNameType") -> "_Attributes":
@@ -215,10 +221,12 @@ class SqsQueue:
 
         The attributes of an existing queue are not changed, but a missing redrive policy is added.
         """
-        fifo: _Attributes = {"FifoQueue": "true"} if self._fifo else {}
-        if not self._exists(self._dlq_url):
-            self._create_queue(self._dlq_url, {"MessageRetentionPeriod": _seconds(DLQ_RETENTION), **fifo})
-        arn = self._attributes(self._dlq_url, "QueueArn")["QueueArn"]
+        dlq_url = self._dlq_url or self.name
+        if not self._exists(dlq_url):
+            self._create_queue(dlq_url, {"MessageRetentionPeriod": _seconds(DLQ_RETENTION)})
+        if dlq_url == self.name:
+            return
+        arn = self._attributes(dlq_url, "QueueArn")["QueueArn"]
         redrive: _Attributes = {
             "RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": self._max_receives})
         }
@@ -227,12 +235,13 @@ class SqsQueue:
                 "VisibilityTimeout": _seconds(self._visibility),
                 "ReceiveMessageWaitTimeSeconds": _seconds(LONG_POLL),
             }
-            self._create_queue(self.name, {**own, **redrive, **fifo})
+            self._create_queue(self.name, {**own, **redrive})
         elif "RedrivePolicy" not in self._attributes(self.name, "RedrivePolicy"):
             self._sqs.set_queue_attributes(QueueUrl=self.name, Attributes=redrive)
 
     def _create_queue(self, url: str, attributes: "_Attributes") -> None:
-        created = self._sqs.create_queue(QueueName=url.rsplit("/", 1)[-1], Attributes=attributes)
+        fifo: _Attributes = {"FifoQueue": "true"} if self._fifo else {}
+        created = self._sqs.create_queue(QueueName=url.rsplit("/", 1)[-1], Attributes={**attributes, **fifo})
         _log.info("queue created", queue=url, url=created["QueueUrl"])
 
 

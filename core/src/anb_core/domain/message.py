@@ -58,7 +58,12 @@ def decode(body: str) -> Message:
     fields = read_object(body)
     video_id = _text(fields, "video_id")
     if not video_id:
-        raise UnreadableMessage("the body has no video_id")
+        is_from_sns = fields.get("Type") == "Notification"
+        raise UnreadableMessage(
+            "the body is an SNS notification that is not about an object of S3: messages of ours need raw delivery"
+            if is_from_sns
+            else "the body has no video_id"
+        )
     bucket, key = _location(fields)
     return Message(
         video_id=video_id,
