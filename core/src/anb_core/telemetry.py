@@ -1,4 +1,4 @@
-"""Structured logging for all programs, and the metric that counts jobs by status."""
+"""Structured logging for all programs, and the metrics of jobs and dead letters."""
 
 import logging
 import sys
@@ -8,13 +8,17 @@ from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.errors import Unavailable
+from anb_core.domain.model import DeadLetterCause
 from anb_core.domain.status import Status
-from anb_core.ports.store import Reading
+from anb_core.ports.store import DeadLetters, Reading
+from anb_core.usecases.receive_dead_letters import Receipt
 
 LIBRARIES = ("asyncio", "boto3", "botocore", "PIL", "urllib3")
 """Only warnings and errors of these libraries are logged. Their other log lines may contain signatures of requests."""
@@ -134,3 +138,57 @@ class JobsCollector(Collector):
     @staticmethod
     def _family() -> GaugeMetricFamily:
         return GaugeMetricFamily("anb_jobs", "Jobs that are not deleted, by status.", labels=["status"])
+
+
+class OpenDeadLettersCollector(Collector):
+    """Counts the open dead letters at each scrape. Absent while the database is unavailable, like the jobs."""
+
+    def __init__(self, store: DeadLetters) -> None:
+        self._store = store
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Describe the metric, so that no query is necessary when the collector is registered."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        try:
+            counts = self._store.open_dead_letters()
+        except Unavailable as error:
+            _log.warning("dead letters are not counted", reason=error.message)
+            return
+        family = self._family()
+        for cause in DeadLetterCause:
+            family.add_metric([cause.value], counts.get(cause, 0))
+        yield family
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        return GaugeMetricFamily("anb_dead_letters_open", "Dead letters that a person has to handle.", labels=["cause"])
+
+
+class DeadLetterMetrics:
+    """The metrics of dead letters, for each program that can run the loops of `make_dead_letter_loops`."""
+
+    def __init__(self, store: DeadLetters, registry: CollectorRegistry) -> None:
+        registry.register(OpenDeadLettersCollector(store))
+        self._announced = Counter(
+            "anb_dead_letters", "Dead letters that this process has announced.", ["cause"], registry=registry
+        )
+        self._messages = Counter(
+            "anb_dead_letter_messages",
+            "Messages that this process received from the dead-letter queue, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        for cause in DeadLetterCause:
+            self._announced.labels(cause)
+        for receipt in Receipt:
+            self._messages.labels(receipt)
+
+    def count_announced(self, dead_letter: DeadLetter) -> None:
+        """Count a dead letter that is announced."""
+        self._announced.labels(dead_letter.cause).inc()
+
+    def count_message(self, receipt: Receipt) -> None:
+        """Count a message from the dead-letter queue."""
+        self._messages.labels(receipt).inc()

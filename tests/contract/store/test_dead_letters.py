@@ -21,6 +21,7 @@ from tests.support.given import (
     LEASE,
     MINUTE,
     POLICY,
+    SECOND,
     claim,
     dead_lettered,
     due,
@@ -342,3 +343,24 @@ def test_old_dead_letters_are_purged_once_resolved_and_open_ones_only_lose_their
         "short": SHORT_BODY,
         "resolved later": SHORT_BODY + 1,
     }
+
+
+def test_a_cause_is_quiet_for_a_while_after_each_announcement(backend: Backend) -> None:
+    store = backend.store
+
+    def record(cause: DeadLetterCause, message_id: str) -> None:
+        assert store.record_dead_letter(cause=cause, message_id=message_id, body="", detail="")
+
+    def unannounced() -> list[str | None]:
+        return [letter.message_id for letter in store.unannounced_dead_letters(limit=10, quiet=60 * SECOND)]
+
+    record(DeadLetterCause.UNREADABLE, "m1")
+    assert unannounced() == ["m1"]
+    store.mark_announced([letter.id for letter in store.unannounced_dead_letters(limit=10)])
+    record(DeadLetterCause.UNREADABLE, "m2")
+    record(DeadLetterCause.UNKNOWN_JOB, "m3")
+    assert unannounced() == ["m3"]
+    backend.pass_time(30 * SECOND)
+    assert unannounced() == ["m3"]
+    backend.pass_time(31 * SECOND)
+    assert unannounced() == ["m2", "m3"]

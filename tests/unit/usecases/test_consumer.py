@@ -120,6 +120,26 @@ def test_the_log_tells_a_part_that_is_busy_from_one_that_is_away(world: World) -
     assert "not receiving: the database is busy" in [line["event"] for line in logs]
 
 
+def test_an_outage_is_logged_once_for_each_reason_and_so_is_its_end(world: World) -> None:
+    world.database = DATABASE_AWAY
+
+    def on_wait() -> None:
+        match len(world.waits):
+            case 2:
+                world.database = Unavailable("database", "the password is wrong")
+            case 4:
+                world.database = None
+                world.queue.put("one")
+
+    world.on_wait = on_wait
+    with capture_logs() as logs:
+        world.run()
+    shown = [line["event"] for line in logs if line["log_level"] != "debug"]
+    assert shown[:2] == ["not receiving: the database is away"] * 2
+    assert shown.count("not receiving: the database is away") == 2
+    assert shown[-1] == "receiving again: all parts answer"
+
+
 def test_receiving_goes_on_once_the_part_answers_again(world: World) -> None:
     world.database = DATABASE_AWAY
     world.queue.put("one")

@@ -1,4 +1,9 @@
-"""The subject of an alert. SNS allows fewer characters in the subject than in the text of an alert."""
+"""Alerts about dead letters, and the subject of an alert. SNS allows fewer characters in the subject than in the text."""
+
+from collections.abc import Mapping, Sequence
+
+from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.model import DeadLetterCause
 
 MAX_SUBJECT = 99
 """Maximum number of characters of an alert's subject. SNS wants fewer than 100."""
@@ -11,3 +16,48 @@ def subject_line(raw: str) -> str:
     """
     line = " ".join(raw.split())
     return "".join(character if " " <= character <= "~" else "?" for character in line)[:MAX_SUBJECT]
+
+
+MOST_SHOWN = 5
+"""Maximum number of dead letters that an alert shows one by one."""
+
+MAX_DETAIL = 300
+"""Maximum number of characters of an error message in an alert."""
+
+_EVENTS: Mapping[DeadLetterCause, tuple[str, str]] = {
+    DeadLetterCause.FAILURES: ("video", "every attempt failed"),
+    DeadLetterCause.WORKER_LOST: ("video", "the workers died or hung, again and again"),
+    DeadLetterCause.UNKNOWN_JOB: ("message", "the queue brought it, but it belongs to no video"),
+    DeadLetterCause.UNREADABLE: ("message", "the queue brought it, but nobody can read it"),
+}
+"""What each cause is about, and what happened."""
+
+
+def dead_letter_alert(cause: DeadLetterCause, letters: Sequence[DeadLetter]) -> tuple[str, str]:
+    """Return the subject and the text of an alert about new dead letters with the same cause, ordered from old to new.
+
+    The text shows the first few, says how many more there are, and which commands to run.
+    """
+    thing, happened = _EVENTS[cause]
+    count = f"{len(letters)} {thing}{'s' if len(letters) > 1 else ''}"
+    withheld = len(letters) - MOST_SHOWN
+    lines = [
+        f"{count} became {'dead letters' if len(letters) > 1 else 'a dead letter'}. The cause is {cause}: {happened}.",
+        "",
+        *(_line(letter) for letter in letters[:MOST_SHOWN]),
+        *([f"... and {withheld} more"] if withheld > 0 else []),
+        "",
+        f"List them: anb dlq list --cause {cause}",
+        "Show one: anb dlq show ID",
+    ]
+    if thing == "video":
+        lines.append(f"Try again once the cause is gone: anb dlq redrive --cause {cause}")
+    else:
+        lines.append('Discard one: anb dlq discard ID --reason "..."')
+    return f"ANB Video: {count} in the dead letters, cause {cause}", "\n".join(lines)
+
+
+def _line(letter: DeadLetter) -> str:
+    about = f"video {letter.video_id}" if letter.video_id else f"message {letter.message_id}"
+    detail = " ".join(letter.detail.split())
+    return f"{letter.id}: {about}: {detail if len(detail) <= MAX_DETAIL else detail[:MAX_DETAIL] + '...'}"

@@ -1,7 +1,9 @@
 """The loop that receives and handles messages, one at a time. No received message has to wait for another one."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -11,7 +13,6 @@ from anb_core.ports.queue import Delivery, QueueReceiver
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.stop import Stop
 from anb_core.usecases.gate import Gate
-from anb_core.usecases.shutdown import Shutdown
 
 _log = structlog.get_logger(__name__)
 
@@ -24,6 +25,16 @@ The loop then waits before it receives the next message.
 """
 
 
+class Stopping(Protocol):
+    """Ends the loop: a `Shutdown`, or a `StopOnEvent`."""
+
+    def stopping(self) -> bool: ...
+
+    def wait(self, seconds: float) -> bool: ...
+
+    def interrupting(self, stop: Stop) -> AbstractContextManager[None]: ...
+
+
 class Consumer:
     """Receives and handles messages until the shutdown. The loop calls `beat` before each message."""
 
@@ -33,7 +44,7 @@ class Consumer:
         handle: Handler,
         *,
         gate: Gate,
-        shutdown: Shutdown,
+        shutdown: Stopping,
         wait: timedelta,
         runtime: Runtime,
         beat: Callable[[], None] = lambda: None,

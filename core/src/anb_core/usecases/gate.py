@@ -1,5 +1,6 @@
 """Stops a worker from receiving messages while the database, bucket or queue does not answer."""
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -42,6 +43,8 @@ class Gate:
         self._wait = wait
         self._jitter = jitter
         self._tries = 0
+        self.outage: Unavailable | None = None
+        """The last error, until a message is handled or the queue turns out to be empty. None if all parts answer."""
 
     def passes(self) -> bool:
         """Return True if the database, bucket and queue answer. Otherwise wait, and then return False."""
@@ -60,15 +63,21 @@ class Gate:
         return None
 
     def back_off(self, error: Unavailable) -> None:
-        """Log that the database, bucket or queue does not answer, and wait. Each failure in a row extends the wait."""
+        """Log that the database, bucket or queue does not answer, and wait. Each failure in a row extends the wait.
+
+        A failure that repeats is logged only once, so that an outage of hours does not hide other log lines.
+        """
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()
         state = "busy" if isinstance(error, Busy) else "away"
-        _log.warning(f"not receiving: the {error.part} is {state}", reason=error.message, again_in=round(delay, 1))
+        is_known = self.outage is not None and self.outage.message == error.message
+        self.outage = error
+        level = logging.DEBUG if is_known else logging.WARNING
+        _log.log(level, f"not receiving: the {error.part} is {state}", reason=error.message, again_in=round(delay, 1))
         self._wait(delay)
 
     def succeeded(self) -> None:
         """Set the number of consecutive failures to 0. Call this after a message was handled without an outage."""
         if self._tries:
             _log.info("receiving again: all parts answer")
-        self._tries = 0
+        self._tries, self.outage = 0, None

@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
 import structlog
 
 from anb_core.domain.errors import Interrupted
-from anb_core.ports.runtime import Runtime
+from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.stop import Stop
 
 _log = structlog.get_logger(__name__)
@@ -76,3 +76,22 @@ class Shutdown:
         if is_over and self._current is not None and not self._current.asked:
             _log.warning("the current work is interrupted")
             self._current.ask(Interrupted())
+
+
+class StopOnEvent:
+    """Stops a loop in the background once `event` is set. Its work is short, so the work is never interrupted."""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def stopping(self) -> bool:
+        """Return whether the event is set."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most `seconds` for the event. Returns whether the event is set."""
+        return self._event.wait(seconds)
+
+    def interrupting(self, _stop: Stop) -> AbstractContextManager[None]:
+        """Run the block to its end."""
+        return nullcontext()

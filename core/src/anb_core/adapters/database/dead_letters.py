@@ -137,8 +137,11 @@ class DeadLettersRepository(Repository):
             rows = connection.execute(counted).all()
         return dict(self.readable(rows, _count))
 
-    def unannounced_dead_letters(self, *, limit: int) -> Sequence[DeadLetter]:
+    def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
         wanted = SHORTENED.where(OPEN, dead_letters.c.announced_at.is_(None))
+        if quiet:
+            recent = select(dead_letters.c.cause).where(dead_letters.c.announced_at > now_plus(-quiet))
+            wanted = wanted.where(dead_letters.c.cause.not_in(recent))
         with self.database.reading() as connection:
             rows = connection.execute(wanted.order_by(dead_letters.c.created_at, dead_letters.c.id).limit(limit)).all()
         return list(self.readable(rows, dead_letter_of))

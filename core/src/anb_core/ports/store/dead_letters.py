@@ -83,8 +83,11 @@ class DeadLetters(Protocol):
         """Return the number of open dead letters for each cause. Causes without open dead letters are left out."""
         ...
 
-    def unannounced_dead_letters(self, *, limit: int) -> Sequence[DeadLetter]:
-        """Return open dead letters that no alert has announced yet, from old to new."""
+    def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
+        """Return open dead letters that no alert has announced yet, from old to new.
+
+        A cause is left out if one of its dead letters was announced within the last `quiet`.
+        """
         ...
 
     def mark_announced(self, dead_letter_ids: Collection[int]) -> None:

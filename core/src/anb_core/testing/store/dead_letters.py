@@ -104,14 +104,19 @@ class InMemoryDeadLetters(Tables):
         with self.transaction():
             return Counter(letter.cause for letter in self.letters if letter.open)
 
-    def unannounced_dead_letters(self, *, limit: int) -> Sequence[DeadLetter]:
-        with self.transaction():
-            found = [shortened(one) for one in self.letters if one.open and one.id not in self.announced]
+    def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
+        with self.transaction() as now:
+            recent = {one.cause for one in self.letters if self.announced.get(one.id, now - quiet) > now - quiet}
+            found = [
+                shortened(one)
+                for one in self.letters
+                if one.open and one.id not in self.announced and one.cause not in recent
+            ]
             return sorted(found, key=_place)[:limit]
 
     def mark_announced(self, dead_letter_ids: Collection[int]) -> None:
-        with self.transaction():
-            self.announced.update(dead_letter_ids)
+        with self.transaction() as now:
+            self.announced.update(dict.fromkeys(dead_letter_ids, now))
 
     def _matching(self, wanted: DeadLetterFilter, after: DeadLetterPage | None) -> list[DeadLetter]:
         return [

@@ -97,7 +97,7 @@ class Tables:
         self.events: list[JobEvent] = []
         self.cursors: dict[str, int] = {}
         self.letters: list[DeadLetter] = []
-        self.announced: set[int] = set()
+        self.announced: dict[int, datetime] = {}
         self.deletions: list[DeletionRow] = []
         self.tokens: dict[str, Token] = {}
         self.locks: dict[str, tuple[str, datetime]] = {}
