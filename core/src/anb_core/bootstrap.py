@@ -5,7 +5,8 @@ This module opens no connection. The store, the bucket and the queue connect whe
 The caller must close each store, bucket and queue that it has created.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 from anb_core.adapters.database import SqlStore, upgrade
@@ -13,21 +14,28 @@ from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sns import SnsAlerts
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.adapters.system import new_id
+from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.errors import Unavailable
 from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Queue, QueueAdmin
-from anb_core.ports.runtime import Runtime
+from anb_core.ports.queue import Queue, QueueAdmin, QueueReceiver
+from anb_core.ports.runtime import Event, Runtime
 from anb_core.ports.store import Housekeeping, Store, Uploads
 from anb_core.settings.capabilities import (
     AlertSettings,
     BucketSettings,
     DatabaseSettings,
+    DeadLetterQueueSettings,
     QueueSettings,
+    RetrySettings,
     StoreSettings,
     SubmitSettings,
     SweepSettings,
     UploadSettings,
 )
+from anb_core.telemetry import DeadLetterMetrics
+from anb_core.usecases.announce_dead_letters import AnnounceDeadLetters
+from anb_core.usecases.receive_dead_letters import VISIBILITY, ReceiveDeadLetters
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep
 from anb_core.usecases.upload_session import UploadSessions
@@ -75,6 +83,17 @@ def open_queue(settings: QueueSettings) -> Queue:
         visibility=settings.visibility_timeout,
         max_receives=settings.max_receive_count,
         dlq_url=settings.sqs_dlq_url,
+        may_create=settings.create_resources,
+    )
+
+
+def open_dead_letter_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue:
+    """Create the dead-letter queue, for programs that receive its messages. A call ends within about `patience`."""
+    return SqsQueue(
+        settings.sqs_dlq_url,
+        region=settings.sqs_region,
+        patience=patience,
+        visibility=VISIBILITY,
         may_create=settings.create_resources,
     )
 
@@ -132,4 +151,48 @@ def make_sweep(
         hidden=settings.visibility_timeout,
         wake_relay=wake_relay,
         runtime=runtime,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterLoops:
+    """The loops that handle dead letters, for `anb_core.usecases.background`."""
+
+    receive: ReceiveDeadLetters
+    announce: AnnounceDeadLetters
+
+    @property
+    def loops(self) -> Mapping[str, Callable[[Event], None]]:
+        """Map the name of each loop to the loop."""
+        return {"dead letter queue": self.receive.run, "dead letter alerts": self.announce.run}
+
+    def outage(self) -> Unavailable | None:
+        """Return the error if the dead-letter queue does not answer, for the readiness check. Never blocks."""
+        return self.receive.outage()
+
+
+def make_dead_letter_loops(
+    settings: RetrySettings,
+    store: Store,
+    queue: QueueReceiver,
+    alerts: Alerts | None,
+    *,
+    metrics: DeadLetterMetrics,
+    runtime: Runtime,
+    on_record: Callable[[DeadLetter], None] = lambda _: None,
+) -> DeadLetterLoops:
+    """Create the loops that receive the messages of the dead-letter queue, and announce dead letters.
+
+    `on_record` is called once with each new dead letter, in the thread of a loop. It must not block for long.
+    """
+
+    def on_new(dead_letter: DeadLetter) -> None:
+        metrics.count_announced(dead_letter)
+        on_record(dead_letter)
+
+    return DeadLetterLoops(
+        ReceiveDeadLetters(
+            store, queue, policy=settings.retry_policy, runtime=runtime, on_receipt=metrics.count_message
+        ),
+        AnnounceDeadLetters(store, alerts, on_record=on_new, runtime=runtime),
     )

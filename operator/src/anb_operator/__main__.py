@@ -5,12 +5,12 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import kopf
 
-from anb_core.bootstrap import open_bucket, open_store
+from anb_core.bootstrap import open_alerts, open_bucket, open_dead_letter_queue, open_store
 from anb_core.domain.errors import AnbError
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
@@ -20,8 +20,8 @@ from anb_operator.connection import Connection
 from anb_operator.settings import OperatorSettings, UninstallSettings
 from anb_operator.uninstall import uninstall
 
-BUCKET_PATIENCE = timedelta(seconds=20)
-"""Timeout of a call to the bucket. The operator's timeout may be longer than a worker's: the operator has no lease."""
+AWS_PATIENCE = timedelta(seconds=20)
+"""Timeout of a call to AWS. The operator's timeout may be longer than a worker's, because the operator has no lease."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,11 +58,14 @@ def _run() -> None:
     # kopf would log tracebacks when a watch ends. `watch.py` logs one sentence instead.
     for part in ("orchestration", "running"):
         logging.getLogger(f"kopf._core.reactor.{part}").setLevel(logging.CRITICAL)
-    with (
-        closing(open_store(settings)) as store,
-        closing(open_bucket(settings, patience=BUCKET_PATIENCE)) as objects,
-    ):
-        asyncio.run(app.run(settings, store, objects))
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(open_store(settings)))
+        objects = stack.enter_context(closing(open_bucket(settings, patience=AWS_PATIENCE)))
+        queue = stack.enter_context(closing(open_dead_letter_queue(settings, patience=AWS_PATIENCE)))
+        alerts = open_alerts(settings, patience=AWS_PATIENCE)
+        if alerts is not None:
+            stack.enter_context(closing(alerts))
+        asyncio.run(app.run(settings, store, objects, dead_letter_queue=queue, alerts=alerts))
 
 
 async def _uninstall() -> None:

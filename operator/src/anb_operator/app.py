@@ -11,9 +11,12 @@ from typing import Any
 import structlog
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import make_submit
+from anb_core.bootstrap import DeadLetterLoops, make_dead_letter_loops, make_submit
+from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
+from anb_core.ports.queue import QueueReceiver
 from anb_core.ports.store import Store
+from anb_core.usecases.background import background
 from anb_operator.cache import VideoJobCache
 from anb_operator.client import KubeClient
 from anb_operator.connection import Connection
@@ -33,6 +36,8 @@ from anb_operator.workqueue import WorkQueue
 COMMANDS = 4
 """Maximum number of commands that run at once. Each needs one of the operator's database connections (8 by default)."""
 
+DEAD_LETTERS_WAIT = "the dead-letter queue (SQS_DLQ_URL) does not answer, so its messages wait"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -48,62 +53,92 @@ class Threads:
     """The thread pool for the pings of the readiness probe."""
 
 
-async def run(settings: OperatorSettings, store: Store, objects: Objects) -> None:
+async def run(
+    settings: OperatorSettings,
+    store: Store,
+    objects: Objects,
+    *,
+    dead_letter_queue: QueueReceiver,
+    alerts: Alerts | None,
+) -> None:
     """Run the operator until SIGTERM or SIGINT. The operator keeps running during outages.
 
-    The caller closes `store` and `objects`.
+    The caller closes `store`, `objects`, `dead_letter_queue` and `alerts`.
 
     Raises:
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
     """
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    metrics = Metrics()
+    metrics, runtime = Metrics(store), SystemRuntime()
     connection = Connection(on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc())
     kube = KubeClient(connection, namespace=settings.namespace, watched=settings.watched_namespace)
-    with _threads() as threads:
-        async with connection.open():
-            cache = VideoJobCache()
-            # VideoJobs are deleted even while the queue is paused, because a database outage must not block a deletion.
-            queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
-            health = _health(
-                store, objects, kube=kube, connection=connection, cache=cache, metrics=metrics, threads=threads
-            )
-            reconciler = _reconciler(settings, store, objects, kube=kube, cache=cache, metrics=metrics, threads=threads)
-            costs = _deletion_costs(settings, store, kube, threads)
-            feed = FeedReader(
-                store,
-                queue,
-                SystemRuntime(),
-                threads=threads.reading,
-                on_attempt=costs.wake if costs else lambda: None,
-                beat=health.beat,
-                report=partial(health.report, "feed"),
-            )
-            resync = Resync(
-                kube,
-                store,
-                cache,
-                queue,
-                threads=threads.reading,
-                report=partial(health.report, "list of videos"),
-            )
-            _set_gauges(metrics, cache, queue, feed)
-            async with serving(settings.listen, health):
-                while await unless_stopped(stop, resync.wait_for_videojobs(beat=health.beat)):
-                    tasks = [
-                        feed.run(),
-                        resync.compare(),
-                        resync.relist(),
-                        *([costs.run()] if costs else []),
-                        *(reconcile_worker(queue, reconciler.reconcile, metrics) for _ in range(RECONCILE_WORKERS)),
-                    ]
-                    async with _running(tasks):
-                        _log.info(
-                            "operator started", namespace=settings.namespace, watch=settings.watch, seen=len(cache)
-                        )
-                        await watch(settings.watched_namespace, cache, queue, stop)
+    dead_letters = make_dead_letter_loops(
+        settings, store, dead_letter_queue, alerts, metrics=metrics.dead_letters, runtime=runtime
+    )
+    async with connection.open():
+        with background(runtime, dead_letters.loops, wake=lambda: None):
+            await _follow(settings, store, objects, dead_letters, kube=kube, connection=connection, metrics=metrics)
     _log.info("stopped")
+
+
+async def _follow(
+    settings: OperatorSettings,
+    store: Store,
+    objects: Objects,
+    dead_letters: DeadLetterLoops,
+    *,
+    kube: KubeClient,
+    connection: Connection,
+    metrics: Metrics,
+) -> None:
+    """Keep VideoJobs and videos in step until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    with _threads() as threads:
+        cache = VideoJobCache()
+        # VideoJobs are deleted even while the queue is paused, because a database outage must not block a deletion.
+        queue = WorkQueue(urgent=lambda video_id: any(videojob.deleting for videojob in cache.of(video_id)))
+        health = _health(
+            store,
+            objects,
+            dead_letters,
+            kube=kube,
+            connection=connection,
+            cache=cache,
+            metrics=metrics,
+            threads=threads,
+        )
+        reconciler = _reconciler(settings, store, objects, kube=kube, cache=cache, metrics=metrics, threads=threads)
+        costs = _deletion_costs(settings, store, kube, threads)
+        feed = FeedReader(
+            store,
+            queue,
+            SystemRuntime(),
+            threads=threads.reading,
+            on_attempt=costs.wake if costs else lambda: None,
+            beat=health.beat,
+            report=partial(health.report, "feed"),
+        )
+        resync = Resync(
+            kube,
+            store,
+            cache,
+            queue,
+            threads=threads.reading,
+            report=partial(health.report, "list of videos"),
+        )
+        _set_gauges(metrics, cache, queue, feed)
+        async with serving(settings.listen, health):
+            while await unless_stopped(stop, resync.wait_for_videojobs(beat=health.beat)):
+                tasks = [
+                    feed.run(),
+                    resync.compare(),
+                    resync.relist(),
+                    *([costs.run()] if costs else []),
+                    *(reconcile_worker(queue, reconciler.reconcile, metrics) for _ in range(RECONCILE_WORKERS)),
+                ]
+                async with _running(tasks):
+                    _log.info("operator started", namespace=settings.namespace, watch=settings.watch, seen=len(cache))
+                    await watch(settings.watched_namespace, cache, queue, stop)
 
 
 @contextmanager
@@ -119,6 +154,7 @@ def _threads() -> Iterator[Threads]:
 def _health(
     store: Store,
     objects: Objects,
+    dead_letters: DeadLetterLoops,
     *,
     kube: KubeClient,
     connection: Connection,
@@ -138,6 +174,7 @@ def _health(
             "kubernetes API": kube.ping,
         },
         registry=metrics.registry,
+        outages=lambda: [DEAD_LETTERS_WAIT] if dead_letters.outage() else [],
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -31,6 +31,7 @@ class Health:
     The operator is alive while the feed is read and the watch shows the operator's writes.
     The operator is ready when all pings in `parts` succeed, such as the pings of the database and the bucket.
     `watch_silence` returns the seconds since the operator's oldest write that the watch has not shown.
+    `outages` returns sentences about parts that the operator is ready without, such as the dead-letter queue.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Health:
         watch_silence: Callable[[], float],
         parts: Mapping[str, Callable[[], Awaitable[None]]],
         registry: CollectorRegistry,
+        outages: Callable[[], list[str]] = list,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watch_silence = watch_silence
         self._parts = parts
         self._registry = registry
+        self._outages = outages
         self._monotonic = monotonic
         self._beat_at = monotonic()
         self._errors: dict[str, str | None] = {}
@@ -101,12 +104,13 @@ class Health:
         return _answer([stuck] if (stuck := self.stuck()) else [])
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Respond to the readiness probe: 200, or 503 with the reasons."""
-        return _answer(await self.missing())
+        """Respond to the readiness probe: 200, or 503 with the reasons. Outages of other parts are only told."""
+        return _answer(await self.missing(), self._outages())
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Respond to Prometheus with the metrics of the process."""
-        body = generate_latest(self._registry)
+        # One metric is counted in the database, which must not block the event loop.
+        body = await asyncio.to_thread(generate_latest, self._registry)
         return _closing(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST}))
 
 
@@ -135,9 +139,10 @@ def _first_line(error: Exception | None) -> str | None:
     return None if error is None else str(error).partition("\n")[0] or type(error).__name__
 
 
-def _answer(problems: list[str]) -> web.Response:
+def _answer(problems: list[str], outages: Sequence[str] = ()) -> web.Response:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
-    return _closing(web.Response(status=status, text="".join(f"{problem}\n" for problem in problems or ["ok"])))
+    lines = [*(problems or ["ok"]), *(f"not required: {outage}" for outage in outages)]
+    return _closing(web.Response(status=status, text="".join(f"{line}\n" for line in lines)))
 
 
 def _closing(response: web.Response) -> web.Response:

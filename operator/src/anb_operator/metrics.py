@@ -2,12 +2,16 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from anb_core.ports.store import DeadLetters
+from anb_core.telemetry import DeadLetterMetrics
+
 
 class Metrics:
     """The metrics of one process. `/metrics` shows everything in `registry`."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: DeadLetters) -> None:
         self.registry = CollectorRegistry()
+        self.dead_letters = DeadLetterMetrics(store, self.registry)
         self.reconciles = Counter(
             "anb_operator_reconciles", "Reconciles of a video, by outcome.", ["outcome"], registry=self.registry
         )

@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anb_core.settings.capabilities import BucketSettings, FromEnvironment, LogSettings, StoreSettings, SubmitSettings
+from anb_core.settings.capabilities import (
+    AlertSettings,
+    BucketSettings,
+    DeadLetterQueueSettings,
+    FromEnvironment,
+    LogSettings,
+    RetrySettings,
+    StoreSettings,
+    SubmitSettings,
+)
 from anb_core.settings.parsing import DAY, SECOND, Address, matching, seconds
 
 YEAR = 365 * DAY
@@ -35,8 +44,17 @@ class WatchScope(FromEnvironment):
         return self.namespace if self.watch == "namespace" else None
 
 
-class OperatorSettings(WatchScope, LogSettings, SubmitSettings, BucketSettings, StoreSettings):
-    """The settings of the operator. The operator needs no settings for the queue and for leases."""
+class OperatorSettings(
+    WatchScope,
+    LogSettings,
+    AlertSettings,
+    SubmitSettings,
+    RetrySettings,
+    DeadLetterQueueSettings,
+    BucketSettings,
+    StoreSettings,
+):
+    """The settings of the operator. The operator sends no messages and takes no leases."""
 
     listen: Address = Field(
         "127.0.0.1:8002",

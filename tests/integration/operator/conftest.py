@@ -3,7 +3,7 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from anb_core.settings.loading import load
 from anb_core.testing.objects import InMemoryObjects
+from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
 from anb_operator import app
 from anb_operator.settings import OperatorSettings
@@ -98,6 +99,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     # Shorten the pauses between retries, so that the tests are fast, but keep the number of retries unlimited.
     for module in ("resync", "watch"):
         monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("anb_core.usecases.receive_dead_letters.WAIT", timedelta(milliseconds=50))
     monkeypatch.setattr("anb_operator.watch.Backoffs.__iter__", lambda _: repeat(0.02))
 
     async def both(api: ApiServer, scenario: Scenario, logs: list[Any]) -> None:
@@ -118,6 +120,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "KUBECONFIG": str(path),
             "DATABASE_URL": "postgresql://anb@db/anb",
             "S3_BUCKET": "videos",
+            "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb",
             "ANB_SOURCE_PREFIXES": "mobile/",
             "ANB_OPERATOR_NAMESPACE": "video",
             "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
@@ -126,7 +129,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             monkeypatch.setenv(name, value)
         settings = load(OperatorSettings)
         store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
-        running = asyncio.create_task(app.run(settings, store, objects))
+        running = asyncio.create_task(app.run(settings, store, objects, dead_letter_queue=InMemoryQueue(), alerts=None))
         try:
             url = f"http://{settings.listen}"
             await scenario(RunningOperator(api, store=store, objects=objects, logs=logs, url=url, running=running))

@@ -66,7 +66,7 @@ class World:
 
 
 @contextmanager
-def running_api() -> Iterator[World]:
+def running_api(*, handle_dead_letters: bool = False) -> Iterator[World]:
     """Run an API with an in-memory store, bucket and queue until the `with` block ends."""
     store, objects, queue = InMemoryStore(), InMemoryObjects(), InMemoryQueue()
     settings = ApiSettings(
@@ -76,7 +76,8 @@ def running_api() -> Iterator[World]:
         SQS_REGION="us-east-1",
         ANB_MAX_UPLOAD_BYTES=10_000,
     )
-    app = create_app(settings, store, objects, queue)
+    dead_letter_queue = queue.dead_letters if handle_dead_letters else None
+    app = create_app(settings, store, objects, queue, dead_letter_queue=dead_letter_queue)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         http = httpx.AsyncClient(transport=transport, base_url="http://api")

@@ -5,14 +5,15 @@ from datetime import timedelta
 import pytest
 
 from anb_api import __main__ as program
+from anb_api.context import Context
+from anb_api.server import Server
 from anb_api.settings import ApiSettings, CommandSettings, MigrationSettings
 from anb_core import bootstrap
 from anb_core.adapters.system import new_id
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Queue
-from anb_core.ports.store import Claimed, Store
+from anb_core.ports.store import Claimed
 from anb_core.settings.capabilities import BucketSettings
 from anb_core.settings.loading import Misconfigured, load
 from anb_core.testing.clock import ManualClock
@@ -131,8 +132,9 @@ def test_the_api_opens_its_bucket_by_its_settings(monkeypatch: pytest.MonkeyPatc
         opened.append(patience)
         return bootstrap.open_bucket(settings, patience=patience, public_endpoint=public_endpoint)
 
-    def serve(_settings: ApiSettings, _store: Store, objects: Objects, _queue: Queue) -> None:
-        urls.append(objects.download_url("k", file_name="f", lifetime=MINUTE))
+    def serve(server: Server) -> None:
+        context: Context = server.app.state.context
+        urls.append(context.objects.download_url("k", file_name="f", lifetime=MINUTE))
 
     monkeypatch.setattr(program, "open_bucket", open_bucket)
     monkeypatch.setattr(program, "serve", serve)

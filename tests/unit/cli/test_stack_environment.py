@@ -42,6 +42,10 @@ def test_a_variable_that_points_to_another_deployment_is_replaced(name: str) -> 
     assert environment(**{name: "elsewhere"})[name] == environment()[name] != "elsewhere"
 
 
+def test_the_api_of_a_stack_handles_dead_letters_because_a_stack_has_no_operator() -> None:
+    assert environment(ANB_HANDLE_DEAD_LETTERS="false")["ANB_HANDLE_DEAD_LETTERS"] == "true"
+
+
 def test_a_persons_own_limits_are_kept() -> None:
     assert (
         environment(ANB_MAX_UPLOAD_BYTES="5", PATH="/bin").items()

@@ -7,12 +7,27 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import make_sweep, open_alerts, open_bucket, open_queue, open_store, open_store_for_command
+from anb_core.bootstrap import (
+    make_sweep,
+    open_alerts,
+    open_bucket,
+    open_dead_letter_queue,
+    open_queue,
+    open_store,
+    open_store_for_command,
+)
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import NewVideo, Source
 from anb_core.ports.queue import Depth
-from anb_core.settings.capabilities import AlertSettings, BucketSettings, QueueSettings, StoreSettings, SweepSettings
+from anb_core.settings.capabilities import (
+    AlertSettings,
+    BucketSettings,
+    DeadLetterQueueSettings,
+    QueueSettings,
+    StoreSettings,
+    SweepSettings,
+)
 from anb_core.settings.loading import load
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
@@ -107,6 +122,25 @@ def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queu
     assert sweep.sweep() == Swept()
     clock.advance(timedelta(seconds=11))
     assert sweep.sweep() == Swept(requeued=1)
+
+
+def test_the_dead_letter_queue_is_asked_by_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", "http://127.0.0.1:9/000000000000/anb.fifo")
+    monkeypatch.setenv("SQS_REGION", "us-west-2")
+    monkeypatch.setenv("ANB_CREATE_RESOURCES", "true")
+    clients = recorded_clients(monkeypatch)
+    with closing(open_dead_letter_queue(load(DeadLetterQueueSettings), patience=PATIENCE)) as queue:
+        assert queue.name == "http://127.0.0.1:9/000000000000/anb-dlq.fifo"
+        client, _ = clients
+        assert client.meta.region_name == "us-west-2"
+        assert vars(client.meta.config)["read_timeout"] == 1
+        kept = {"MessageRetentionPeriod": "1209600", "FifoQueue": "true"}
+        with Stubber(client) as stub:
+            stub.add_client_error("get_queue_attributes", "QueueDoesNotExist")
+            stub.add_response(
+                "create_queue", {"QueueUrl": queue.name}, {"QueueName": "anb-dlq.fifo", "Attributes": kept}
+            )
+            queue.ensure()
 
 
 def test_alerts_need_a_topic_and_wait_for_it_as_long_as_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

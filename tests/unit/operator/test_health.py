@@ -14,7 +14,7 @@ from tests.support.given import SECOND
 from tests.unit.operator.conftest import DATABASE_AWAY, World
 
 
-def health(world: World, silence: Callable[[], float] = lambda: 0.0) -> Health:
+def health(world: World, silence: Callable[[], float] = lambda: 0.0, outages: Callable[[], list[str]] = list) -> Health:
     async def database() -> None:
         world.store.ping()
 
@@ -24,7 +24,8 @@ def health(world: World, silence: Callable[[], float] = lambda: 0.0) -> Health:
     return Health(
         watch_silence=silence,
         parts={"database": database, "bucket": bucket},
-        registry=Metrics().registry,
+        registry=Metrics(world.store).registry,
+        outages=outages,
         monotonic=world.clock.monotonic,
     )
 
@@ -57,6 +58,20 @@ def test_an_unavailable_part_is_named_and_does_not_count_as_stuck(world: World) 
     assert asyncio.run(shown.missing()) == ["the bucket does not answer"]
     world.store.fault = DATABASE_AWAY
     assert asyncio.run(shown.missing()) == ["the database does not answer", "the bucket does not answer"]
+    assert shown.stuck() is None
+
+
+def test_a_part_that_is_not_required_is_told_and_changes_neither_readiness_nor_liveness(world: World) -> None:
+    outages: list[str] = []
+    shown = health(world, outages=lambda: outages)
+    request = make_mocked_request("GET", "/readyz")
+    assert asyncio.run(shown.readyz(request)).text == "ok\n"
+    outages.append("the dead-letter queue does not answer")
+    answer = asyncio.run(shown.readyz(request))
+    assert (answer.status, answer.text) == (200, "ok\nnot required: the dead-letter queue does not answer\n")
+    world.objects.fault = Unavailable("bucket", "no answer")
+    answer = asyncio.run(shown.readyz(request))
+    assert (answer.status, (answer.text or "").splitlines()[0]) == (503, "the bucket does not answer")
     assert shown.stuck() is None
 
 

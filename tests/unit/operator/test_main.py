@@ -18,6 +18,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in {
         "DATABASE_URL": "sqlite:///unused.db",
         "S3_BUCKET": "anb-videos",
+        "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb",
         "ANB_OPERATOR_NAMESPACE": "video",
     }.items():
         monkeypatch.setenv(name, value)
@@ -29,7 +30,7 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ends(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> int:
-    async def run(*_: object) -> None:
+    async def run(*_: object, **__: object) -> None:
         if error is not None:
             raise error
 

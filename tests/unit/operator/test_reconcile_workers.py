@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from anb_core.domain.errors import Unavailable, Unreadable
+from anb_core.testing.store import InMemoryStore
 from anb_operator.metrics import Metrics
 from anb_operator.reconcile_workers import reconcile_worker
 from anb_operator.workqueue import WorkQueue
@@ -36,7 +37,7 @@ def test_a_writer_pauses_ever_longer_while_kubernetes_does_not_answer_and_no_mor
         for number in range(20):
             queue.add(f"v{number}")
         monkeypatch.setattr(asyncio, "sleep", slept)
-        await reconcile_worker(queue, turn, Metrics())
+        await reconcile_worker(queue, turn, Metrics(InMemoryStore()))
 
     monkeypatch.setattr("random.random", lambda: 0.0)
     with pytest.raises(asyncio.CancelledError):
@@ -65,7 +66,7 @@ def test_one_video_that_meets_an_outage_of_the_database_pauses_all_others() -> N
             await until(lambda: calls[1:])
             assert calls == ["video-0", "video-1"]
 
-        await beside(reconcile_worker(queue, away, Metrics()), writers_pause)
+        await beside(reconcile_worker(queue, away, Metrics(InMemoryStore())), writers_pause)
 
     asyncio.run(scenario())
 
@@ -92,7 +93,7 @@ def test_a_video_that_fails_is_tried_again_and_does_not_stop_the_others(error: E
 
         await beside(reconcile_worker(queue, flaky, metrics), all_done)
 
-    metrics = Metrics()
+    metrics = Metrics(InMemoryStore())
     with capture_logs() as logs:
         asyncio.run(scenario())
     sample = metrics.registry.get_sample_value
@@ -123,7 +124,7 @@ def test_an_unreadable_video_is_counted_and_does_not_hold_up_the_feed(world: Wor
 
         await beside(reconcile_worker(queue, reads, metrics), all_done)
 
-    metrics = Metrics()
+    metrics = Metrics(InMemoryStore())
     asyncio.run(scenario())
     assert calls == ["newer True", "other True"]
     assert metrics.registry.get_sample_value("anb_operator_reconciles_total", {"outcome": "unreadable"}) == 1
@@ -133,7 +134,7 @@ def test_the_mirror_time_is_measured_for_events_of_the_feed_only(world: World) -
     uploaded(world.store)
     [event, *_] = world.store.events_after(0, limit=1)
     hour_ago = replace(event, at=datetime.now(UTC) - HOUR)
-    metrics = Metrics()
+    metrics = Metrics(InMemoryStore())
     calls: list[str] = []
 
     async def fails_first(video_id: str, *, news: bool) -> float | None:

@@ -10,6 +10,7 @@ from anb_operator.settings import OperatorSettings, UninstallSettings
 CORE = {
     "DATABASE_URL": "postgresql://anb@db/anb",
     "S3_BUCKET": "videos",
+    "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb",
 }
 
 
@@ -62,8 +63,8 @@ def test_each_wrong_variable_gets_a_sentence(environment: pytest.MonkeyPatch) ->
     }
 
 
-def test_the_operator_has_nothing_to_do_with_queue_and_leases(environment: pytest.MonkeyPatch) -> None:
-    for name in ("SQS_QUEUE_URL", "SQS_VISIBILITY_TIMEOUT", "ANB_LEASE_SECONDS", "ANB_HEARTBEAT_SECONDS"):
+def test_the_operator_has_nothing_to_do_with_messages_and_leases(environment: pytest.MonkeyPatch) -> None:
+    for name in ("SQS_VISIBILITY_TIMEOUT", "SQS_MAX_RECEIVE_COUNT", "ANB_LEASE_SECONDS", "ANB_HEARTBEAT_SECONDS"):
         environment.setenv(name, "what it would refuse if it read this")
     load(OperatorSettings)
 

@@ -37,7 +37,7 @@ def shown(registry: CollectorRegistry) -> dict[str, set[str]]:
     [
         ("API", anb_api.metrics.Metrics(InMemoryStore(ManualClock().now))),
         ("Worker", anb_worker.metrics.Metrics()),
-        ("Operator", anb_operator.metrics.Metrics()),
+        ("Operator", anb_operator.metrics.Metrics(InMemoryStore(ManualClock().now))),
     ],
     ids=["api", "worker", "operator"],
 )

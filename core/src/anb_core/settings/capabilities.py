@@ -118,8 +118,8 @@ class MessageSettings(FromEnvironment):
     )
 
 
-class QueueSettings(AwsSettings, MessageSettings):
-    """The queue that wakes the workers, and the settings for creating the queue."""
+class DeadLetterQueueSettings(AwsSettings):
+    """The queue that wakes the workers, and its dead-letter queue."""
 
     sqs_queue_url: QueueUrl = Field(
         alias="SQS_QUEUE_URL", description="The queue that wakes the workers. FIFO if its name ends in `.fifo`."
@@ -132,13 +132,7 @@ class QueueSettings(AwsSettings, MessageSettings):
     sqs_dlq_url: QueueUrl = Field(
         "",
         alias="SQS_DLQ_URL",
-        description="The URL of the dead-letter queue, used when it is created. Default: the queue's URL with `-dlq`"
-        " after its name.",
-    )
-    max_receive_count: Annotated[int, whole(1, SQS_MAX_RECEIVES)] = Field(
-        3,
-        alias="SQS_MAX_RECEIVE_COUNT",
-        description="After this many receipts, the queue moves a message to the dead-letter queue.",
+        description="The URL of the dead-letter queue. Default: the queue's URL with `-dlq` after its name.",
     )
 
     @field_validator("sqs_region", mode="before")
@@ -165,6 +159,16 @@ class QueueSettings(AwsSettings, MessageSettings):
         if value.endswith(".fifo") != queue.endswith(".fifo"):
             raise ValueError(f"it and SQS_QUEUE_URL ({queue}) must both be FIFO queues (.fifo), or neither")
         return value
+
+
+class QueueSettings(DeadLetterQueueSettings, MessageSettings):
+    """The settings of a program that sends messages or receives them, and the settings for creating the queue."""
+
+    max_receive_count: Annotated[int, whole(1, SQS_MAX_RECEIVES)] = Field(
+        3,
+        alias="SQS_MAX_RECEIVE_COUNT",
+        description="After this many receipts, the queue moves a message to the dead-letter queue.",
+    )
 
 
 class RetrySettings(FromEnvironment):

@@ -5,14 +5,22 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from typing import TypeVar
 
-from anb_api.server import serve
+from anb_api.server import make_server, serve
 from anb_api.settings import ApiSettings, CommandSettings, MigrationSettings
 from anb_core.adapters.system import new_id
-from anb_core.bootstrap import migrate, open_bucket, open_queue, open_store, open_store_for_command
+from anb_core.bootstrap import (
+    migrate,
+    open_alerts,
+    open_bucket,
+    open_dead_letter_queue,
+    open_queue,
+    open_store,
+    open_store_for_command,
+)
 from anb_core.domain.errors import AnbError
 from anb_core.domain.model import Scope, Token
 from anb_core.settings.capabilities import LogSettings
@@ -43,14 +51,20 @@ def _serve(_: argparse.Namespace) -> None:
     settings = _settings(ApiSettings)
     # Do not log the parser's warnings about malformed forms, because the response informs the client.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    with (
-        closing(open_store(settings)) as store,
-        closing(
-            open_bucket(settings, patience=settings.heartbeat, public_endpoint=settings.s3_public_endpoint)
-        ) as objects,
-        closing(open_queue(settings)) as queue,
-    ):
-        serve(settings, store, objects, queue)
+    patience = settings.heartbeat
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(open_store(settings)))
+        objects = stack.enter_context(
+            closing(open_bucket(settings, patience=patience, public_endpoint=settings.s3_public_endpoint))
+        )
+        queue = stack.enter_context(closing(open_queue(settings)))
+        dead_letter_queue = alerts = None
+        if settings.handle_dead_letters:
+            dead_letter_queue = stack.enter_context(closing(open_dead_letter_queue(settings, patience=patience)))
+            alerts = open_alerts(settings, patience=patience)
+            if alerts is not None:
+                stack.enter_context(closing(alerts))
+        serve(make_server(settings, store, objects, queue, dead_letter_queue=dead_letter_queue, alerts=alerts))
 
 
 def _migrate(_: argparse.Namespace) -> None:

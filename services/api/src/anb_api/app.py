@@ -23,10 +23,11 @@ from anb_api.problems import ProblemDetails
 from anb_api.schemas import Event
 from anb_api.settings import ApiSettings
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import make_sweep, make_uploads
+from anb_core.bootstrap import DeadLetterLoops, make_dead_letter_loops, make_sweep, make_uploads
 from anb_core.domain.edit import EditSpec
+from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Queue
+from anb_core.ports.queue import Queue, QueueReceiver
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Store
 from anb_core.usecases.background import background
@@ -40,10 +41,27 @@ DESCRIPTION = """Upload a video; it is trimmed, resized to 720p, watermarked and
 Every error is `application/problem+json` with a stable `code`."""
 
 
-def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> FastAPI:
-    """Return the FastAPI app. The caller must close the store, the bucket and the queue."""
+def create_app(
+    settings: ApiSettings,
+    store: Store,
+    objects: Objects,
+    queue: Queue,
+    *,
+    dead_letter_queue: QueueReceiver | None = None,
+    alerts: Alerts | None = None,
+) -> FastAPI:
+    """Return the FastAPI app. The caller must close the store, the bucket, the queues and the alerts.
+
+    The app handles dead letters if it gets the dead-letter queue.
+    """
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
+    metrics = Metrics(store)
+    handling = None
+    if dead_letter_queue is not None:
+        handling = make_dead_letter_loops(
+            settings, store, dead_letter_queue, alerts, metrics=metrics.dead_letters, runtime=runtime
+        )
     context = Context(
         settings=settings,
         store=store,
@@ -51,15 +69,15 @@ def create_app(settings: ApiSettings, store: Store, objects: Objects, queue: Que
         relay=relay,
         sweep=make_sweep(settings, store, objects, queue, wake_relay=relay.wake, runtime=runtime),
         uploads=make_uploads(settings, store, objects, wake_relay=relay.wake, runtime=runtime),
-        metrics=Metrics(store),
+        metrics=metrics,
         hub=Hub(store, runtime),
-        checks=Checks(store, objects, queue),
+        checks=Checks(store, objects, queue, handling.outage if handling else None),
     )
     app = FastAPI(
         title="ANB Video",
         version="1",
         description=DESCRIPTION,
-        lifespan=partial(_lifespan, runtime=runtime),
+        lifespan=partial(_lifespan, runtime=runtime, handling=handling),
         # Turn off FastAPI's documentation pages, because the pages load scripts from other servers.
         docs_url=None,
         redoc_url=None,
@@ -86,10 +104,10 @@ def end_streams(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, *, runtime: Runtime) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, *, runtime: Runtime, handling: DeadLetterLoops | None) -> AsyncIterator[None]:
     context: Context = app.state.context
     anyio.to_thread.current_default_thread_limiter().total_tokens = REQUEST_THREADS
-    loops = {"relay": context.relay.run, "sweep": context.sweep.run}
+    loops = {"relay": context.relay.run, "sweep": context.sweep.run, **(handling.loops if handling else {})}
     async with contextmanager_in_threadpool(background(runtime, loops, wake=context.relay.wake)):
         reader = asyncio.create_task(context.hub.run(), name="feed")
         try:

@@ -75,9 +75,20 @@ class PartCheck:
 
 
 class Checks:
-    """The checks of all dependencies. The queue is not required, because uploads can wait in the database."""
+    """The checks of all dependencies. The queue is not required, because uploads can wait in the database.
 
-    def __init__(self, store: Store, objects: Objects, queue: Queue) -> None:
+    `dead_letter_outage` returns the error of the dead-letter queue, if any. None if this process does not receive from
+    the dead-letter queue.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        objects: Objects,
+        queue: Queue,
+        dead_letter_outage: Callable[[], AnbError | None] | None = None,
+    ) -> None:
+        self._dead_letter_outage = dead_letter_outage
         self._checks = (
             PartCheck("database", store.ping, required=True),
             # `ensure` also creates a missing bucket, if the settings allow this. An emulator may lose its bucket.
@@ -87,7 +98,12 @@ class Checks:
 
     async def ask(self) -> list[Answer]:
         """Check all dependencies at the same time."""
-        return await asyncio.gather(*(check.ask() for check in self._checks))
+        answers = await asyncio.gather(*(check.ask() for check in self._checks))
+        if self._dead_letter_outage is not None:
+            # The loop that receives the messages asks all the time, so the queue is not asked again.
+            detail = "The dead-letter queue (SQS_DLQ_URL) does not answer." if self._dead_letter_outage() else None
+            answers.append(Answer("dead-letter queue", required=False, detail=detail))
+        return answers
 
     def close(self) -> None:
         """Stop the threads of all checks."""

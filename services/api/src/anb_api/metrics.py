@@ -4,8 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from anb_core.ports.store import Reading
-from anb_core.telemetry import JobsCollector
+from anb_core.ports.store import Store
+from anb_core.telemetry import DeadLetterMetrics, JobsCollector
 
 UNKNOWN_ROUTE: Final = "unknown"
 """The `route` label of all paths without a route. One shared label keeps scanners from creating many time series."""
@@ -14,9 +14,10 @@ UNKNOWN_ROUTE: Final = "unknown"
 class Metrics:
     """The metrics of one process. The route `/metrics` returns the metrics of `registry`."""
 
-    def __init__(self, store: Reading) -> None:
+    def __init__(self, store: Store) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(JobsCollector(store))
+        self.dead_letters = DeadLetterMetrics(store, self.registry)
         self.requests = Counter(
             "anb_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )

@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from anb_api.app import create_app, end_streams
 from anb_api.connection import Guarded
 from anb_api.settings import ApiSettings
+from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Queue
+from anb_core.ports.queue import Queue, QueueReceiver
 from anb_core.ports.store import Store
 
 KEEP_ALIVE_SECONDS = 75
@@ -33,9 +34,17 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> Server:
+def make_server(
+    settings: ApiSettings,
+    store: Store,
+    objects: Objects,
+    queue: Queue,
+    *,
+    dead_letter_queue: QueueReceiver | None = None,
+    alerts: Alerts | None = None,
+) -> Server:
     """Return a server that is ready to run."""
-    app = create_app(settings, store, objects, queue)
+    app = create_app(settings, store, objects, queue, dead_letter_queue=dead_letter_queue, alerts=alerts)
     host, _, port = settings.listen.rpartition(":")
     config = uvicorn.Config(
         app,
@@ -52,9 +61,8 @@ def make_server(settings: ApiSettings, store: Store, objects: Objects, queue: Qu
     return Server(config, app)
 
 
-def serve(settings: ApiSettings, store: Store, objects: Objects, queue: Queue) -> None:
+def serve(server: Server) -> None:
     """Serve requests until SIGTERM or SIGINT."""
-    server = make_server(settings, store, objects, queue)
 
     def stop(*_: object) -> None:
         # After its shutdown, uvicorn sends each handled signal to the process again. Ignore the repeated signals.

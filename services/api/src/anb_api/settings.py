@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from anb_core.settings.capabilities import (
+    AlertSettings,
     BucketSettings,
     DatabaseSettings,
     LogSettings,
@@ -19,7 +20,9 @@ from anb_core.settings.parsing import DAY, SECOND, Address, HttpUrl, PathPrefix,
 S3_MAX_PRESIGNED_SECONDS = 7 * DAY
 
 
-class ApiSettings(LogSettings, UploadSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
+class ApiSettings(
+    LogSettings, AlertSettings, UploadSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings
+):
     """The settings of `serve`."""
 
     s3_public_endpoint: HttpUrl | None = Field(
@@ -38,6 +41,12 @@ class ApiSettings(LogSettings, UploadSettings, SweepSettings, QueueSettings, Buc
         alias="ANB_API_PREFIX",
         description="Path prefix that a proxy adds to the API, such as `/video`. Links start with it. "
         "A request's `X-Forwarded-Prefix` header overrides it.",
+    )
+    handle_dead_letters: bool = Field(
+        default=False,
+        alias="ANB_HANDLE_DEAD_LETTERS",
+        description="Whether the API receives the messages of the dead-letter queue and announces dead letters. In a"
+        " cluster, the operator does so.",
     )
 
 
