@@ -28,6 +28,7 @@ FORMS = {
     "bucketName": parsing.BUCKET_NAME,
     "httpUrl": parsing.HTTP_URL,
     "region": parsing.REGION,
+    "topicArn": parsing.TOPIC_ARN,
 }
 
 ROOT = Path(__file__).parents[1]

@@ -46,6 +46,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- $queue := list (printf "^(%s)$" $forms.queueUrl.pattern) $forms.queueUrl.sentence -}}
 {{- $bucket := list (printf "^(%s)$" $forms.bucketName.pattern) $forms.bucketName.sentence -}}
 {{- $endpoint := list (printf "^(%s)$" $forms.httpUrl.pattern) $forms.httpUrl.sentence -}}
+{{- $topic := list (printf "^(%s)$" $forms.topicArn.pattern) $forms.topicArn.sentence -}}
 {{- $region := list (printf "^(%s)$" $forms.region.pattern) $forms.region.sentence -}}
 {{- $postgres := list "^postgres(ql(\\+psycopg)?)?://\\S+$" "it must be a URL such as postgresql://user:password@host:5432/name" -}}
 {{- $token := list "^\\S{16,}$" "it must have 16 characters or more, and no space" -}}
@@ -56,6 +57,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- $formed := list
   (list "queue.url" $values.queue.url $queue)
   (list "queue.deadLetterUrl" $values.queue.deadLetterUrl $queue)
+  (list "alerts.snsTopicArn" $values.alerts.snsTopicArn $topic)
   (list "bucket.name" $values.bucket.name $bucket)
   (list "bucket.publicEndpoint" $values.bucket.publicEndpoint $endpoint)
   (list "aws.region" $values.aws.region $region)

@@ -1,4 +1,4 @@
-"""Alerts about dead letters, and the subject of an alert. SNS allows fewer characters in the subject than in the text."""
+"""Alerts about dead letters, and the subject of an alert, which SNS limits more strictly than the text."""
 
 from collections.abc import Mapping, Sequence
 
