@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from anb_cli.__main__ import perform
@@ -15,6 +16,7 @@ from anb_cli.client import Api
 from anb_cli.connection import connection
 from anb_cli.errors import Unreachable
 from anb_cli.stack.folder import NAME, Folder, Running
+from anb_cli.stack.supervisor import BUCKET, REGION
 from anb_worker.scratch import default_root
 from tests.support import eventually
 from tests.support.deployments import Deployment, deployments
@@ -27,6 +29,7 @@ CONTENT = bytes(range(256)) * 20_000
 QUICK = {
     "PYTHONPATH": str(Path(__file__).parent / "impatient"),
     "ANB_SWEEP_SECONDS": "1",
+    "ANB_BACKOFF_SECONDS": "0",
     "ANB_LEASE_SECONDS": "6",
     "ANB_HEARTBEAT_SECONDS": "2",
 }
@@ -156,6 +159,16 @@ class Place:
         """Return the secret key that the stack uses to sign requests to the emulator."""
         environment = Path(f"/proc/{self.pid_of('anb_api')}/environ").read_text().split("\0")
         return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
+
+    def bucket(self) -> Any:
+        """Return the stack's bucket, as an object of boto3. Only the processes of the stack know its secret."""
+        return boto3.resource(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.folder.ports()['emulator']}",
+            region_name=REGION,
+            aws_access_key_id="anb",
+            aws_secret_access_key=self.secret(),
+        ).Bucket(BUCKET)
 
     def kill(self, part: str) -> int:
         """Kill a process of the stack with SIGKILL, and return the process id."""

@@ -110,6 +110,30 @@ def test_a_bad_video_fails_with_its_reason_and_exit_code_1(stack: Place) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_a_dead_letter_is_seen_and_redriven_and_the_video_processed_once_its_cause_is_gone(
+    stack: Place, footage: Path
+) -> None:
+    watermark = stack.bucket().Object("resources/watermark.png")
+    watermark.put(Body=b"This is no picture.")
+    try:
+        done = stack.run("upload", "--watch", *SHORT[:4], str(footage / "carphone_pristine.mp4"))
+    finally:
+        watermark.delete()
+    assert done.returncode == Exit.VIDEO_FAILED
+    assert "(bad_resource)" in done.stderr
+
+    [letter] = stack.records("dlq", "list", "--code", "bad_resource")
+    [shown] = stack.records("dlq", "show", str(letter["id"]))
+    assert [attempt["error"]["code"] for attempt in shown["attempts"]] == ["bad_resource"] * 3
+    assert stack.records("dlq", "redrive", "--version", letter["version"])[0] == {
+        "dead_letter_id": letter["id"],
+        "redriven": True,
+    }
+    assert stack.records("watch", letter["video_id"])[-1]["status"] == "processed"
+    [resolved] = stack.records("dlq", "list", "--state", "all")
+    assert (resolved["id"], resolved["resolution"], resolved["resolved_by"]) == (letter["id"], "redriven", "bootstrap")
+
+
 def bad_clips(folder: Path) -> dict[str, Path]:
     """Write one invalid video file per error code. Returns the paths of the files by error code."""
     folder.mkdir()
