@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+import boto3
 import pytest
 
 from anb_cli.emulator import Emulator
@@ -22,6 +23,7 @@ from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
 from anb_core.settings.capabilities import RetrySettings
 from anb_core.settings.loading import load
+from anb_core.testing.promises import Evidence, check_promises, read_evidence
 from tests.support import eventually
 from tests.support.parts import Parts, opened_parts
 from tests.support.stores import Sql
@@ -73,11 +75,12 @@ class Site:
 
     def __init__(self, folder: Path, parts: Parts, policy: RetryPolicy, database: Sql, tmpdir: Path) -> None:
         self.parts = parts
-        self._policy = policy
+        self.policy = policy
         self.database = database
         self.folder = folder
         self.tmpdir = tmpdir
         self.workers: list[Worker] = []
+        self.receipts: set[str] = set()
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
         """Start a worker whose renders wait for `let_go`. The worker kills itself at the step `die_at`, if given."""
@@ -128,6 +131,7 @@ class Site:
         )
         self.parts.store.begin_upload(new, lifetime=timedelta(hours=1))
         self.parts.store.complete_upload(video_id, Source(len(data)))
+        self.receipts.add(video_id)
         return video_id
 
     def record(self, video_id: str) -> Record:
@@ -140,7 +144,7 @@ class Site:
 
     def sweep(self) -> int:
         """End expired leases once, as the sweep of an API process does. Returns the number of ended leases."""
-        return self.parts.store.end_expired_leases(limit=10, policy=self._policy)
+        return self.parts.store.end_expired_leases(limit=10, policy=self.policy)
 
     def until(self, video_id: str, status: Status, *, within: float = 60.0) -> Job:
         """Sweep again and again until the job has the given status, and return the job."""
@@ -190,12 +194,25 @@ class Site:
                 continue
         return found
 
+    def evidence(self) -> Evidence:
+        """Read the database, list the bucket and count the messages. No worker may run."""
+        with closing(boto3.client("s3", region_name="us-east-1")) as s3:
+            return read_evidence(
+                self.database.database,
+                s3=s3,
+                bucket=self.parts.objects.bucket,
+                queues=[self.parts.queue],
+                receipts=self.receipts,
+            )
+
     def close(self) -> None:
+        """Kill the workers, and check that every promise was kept that must be kept at any moment."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
             print(f"--- {worker.name}\n{worker.log}")  # noqa: T201 - pytest shows it when the test failed
         assert eventually(lambda: not self.processes()), self.processes()
+        check_promises(self.evidence(), self.policy)
 
     def _start(self, command: list[str | Path], environment: dict[str, str]) -> Worker:
         name = f"worker-{len(self.workers) + 1}"
@@ -205,12 +222,17 @@ class Site:
 
 
 class MakeSite(Protocol):
-    def __call__(self, database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Site: ...
+    def __call__(
+        self, database_url: str, aws_url: str, *, tmpdir: Path | None = None
+    ) -> AbstractContextManager[Site]: ...
 
 
 @pytest.fixture
-def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeSite]:
-    def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Site:
+def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
+    """A function whose context managers yield a `Site`. At the end, they check the promises, so the parts must run."""
+
+    @contextmanager
+    def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Iterator[Site]:
         name = f"worker-{os.getpid()}-{next(_numbers)}"
         tmpdir = tmpdir or tmp_path / "tmp"
         tmpdir.mkdir(exist_ok=True)
@@ -232,16 +254,13 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeS
             "TMPDIR": str(tmpdir),
         }.items():
             monkeypatch.setenv(variable, value)
-        parts = stack.enter_context(opened_parts())
-        parts.queue.ensure()
-        database = Sql(database_url)
-        stack.callback(database.close)
-        site = Site(tmp_path, parts, load(RetrySettings).retry_policy, database, tmpdir)
-        stack.callback(site.close)
-        return site
+        with opened_parts() as parts, closing(Sql(database_url)) as database:
+            parts.queue.ensure()
+            policy = load(RetrySettings).retry_policy
+            with closing(Site(tmp_path, parts, policy, database, tmpdir)) as site:
+                yield site
 
-    with ExitStack() as stack:
-        yield make
+    return make
 
 
 @pytest.fixture
@@ -250,15 +269,17 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def site(make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Site:
+def site(make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Iterator[Site]:
     """A test deployment on SQLite and the embedded emulator, like a deployment of `anb up`."""
-    return make_site(sqlite_url, ministack_url)
+    with make_site(sqlite_url, ministack_url) as site:
+        yield site
 
 
 @pytest.fixture
-def postgresql_site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Site:
+def postgresql_site(make_site: MakeSite, postgres_url: str, ministack_url: str) -> Iterator[Site]:
     """A test deployment on PostgreSQL and the embedded emulator."""
-    return make_site(postgres_url, ministack_url)
+    with make_site(postgres_url, ministack_url) as site:
+        yield site
 
 
 @pytest.fixture
@@ -268,3 +289,10 @@ def own_emulator(tmp_path: Path) -> Iterator[Emulator]:
     emulator.start()
     yield emulator
     emulator.stop()
+
+
+@pytest.fixture
+def interruptible_site(make_site: MakeSite, sqlite_url: str, own_emulator: Emulator) -> Iterator[Site]:
+    """A test deployment on SQLite and `own_emulator`."""
+    with make_site(sqlite_url, own_emulator.url) as site:
+        yield site

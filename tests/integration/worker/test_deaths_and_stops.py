@@ -12,7 +12,7 @@ from anb_core.domain.model import Counters, Ending
 from anb_core.domain.status import Status
 from anb_core.ports.queue import Outgoing, QueueSender
 from anb_core.usecases.relay import Relay
-from tests.integration.worker.conftest import LEASE, MakeSite, Site
+from tests.integration.worker.conftest import LEASE, Site
 from tests.support import eventually
 
 
@@ -189,9 +189,9 @@ def test_database_connections_that_break_in_mid_job_cost_nothing(postgresql_site
 
 
 def test_a_bucket_and_queue_that_go_away_in_mid_job_lose_nothing(
-    make_site: MakeSite, sqlite_url: str, own_emulator: Emulator
+    interruptible_site: Site, own_emulator: Emulator
 ) -> None:
-    site = make_site(sqlite_url, own_emulator.url)
+    site = interruptible_site
     video, waiting = site.upload(), site.upload()
     worker = site.held_worker()
     site.until_rendering(worker, video)

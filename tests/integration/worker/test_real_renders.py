@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -42,8 +43,9 @@ def clip(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def real_site(make_site: MakeSite, postgres_url: str, ministack_url: str, tmpdir: Path) -> Site:
-    return make_site(postgres_url, ministack_url, tmpdir=tmpdir)
+def real_site(make_site: MakeSite, postgres_url: str, ministack_url: str, tmpdir: Path) -> Iterator[Site]:
+    with make_site(postgres_url, ministack_url, tmpdir=tmpdir) as site:
+        yield site
 
 
 def rendering(site: Site) -> bool:
