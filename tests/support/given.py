@@ -127,7 +127,7 @@ def due(store: Store) -> list[str]:
 
 
 def restore_feed(store: InMemoryStore, *, last: int, reader: str) -> None:
-    """Put the feed and a reader's cursor back to the event `last`, as a restore of the database from a backup does."""
+    """Set the feed and a reader's cursor back to the event `last`, as a restore of the database from a backup does."""
     del store.events[last:]
     store.event_ids = count(last + 1)
     store.cursors[reader] = last

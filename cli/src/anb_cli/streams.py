@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# How to open /dev/null in place of a closed stream. The modes are wrong on purpose, so that using the stream fails.
+# Modes for opening /dev/null in place of a closed stream. The modes are wrong on purpose, so that using it fails.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 

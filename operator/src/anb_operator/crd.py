@@ -115,8 +115,8 @@ def _structural(given: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
     converted |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     least = schema.get("minimum")
     if converted.get("type") == "number" and least is not None and least != int(least):
-        # For a value that is a whole number, the API server rounds the minimum 0.1 down to 0, and accepts the value 0.
-        # So a rule checks the minimum too.
+        # If the value is a whole number, the API server rounds the minimum 0.1 down to 0, and accepts the value 0.
+        # The rule refuses the value 0.
         converted[RULES] = [{"rule": f"self >= {least}", "message": f"It must be at least {least}."}]
     if "properties" in schema:
         converted["properties"] = {

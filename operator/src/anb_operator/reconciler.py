@@ -161,7 +161,7 @@ class Reconciler:
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
             # Reconcile again at once, because a VideoJob changed during this reconcile.
-            # The watch may not report this change, because a response to a write has already put it into the cache.
+            # The watch might not report the change, because a response to a write has already put it into the cache.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 

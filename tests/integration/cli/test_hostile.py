@@ -93,9 +93,9 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A folder with a clip. Another process holds the folder's stack lock, and the emulator can't be installed.
+    """A folder with a clip, in which `up` and `demo` fail.
 
-    So `up` and `demo` fail.
+    Another process holds the folder's stack lock, and the emulator can't be installed.
     """
 
     forks: Forks

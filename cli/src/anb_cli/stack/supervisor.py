@@ -62,7 +62,7 @@ def stack_environment(
         name: value for name, value in environ.items() if not name.startswith(FOREIGN) and name not in FOREIGN_NAMES
     }
     if "PYTHONPATH" in kept:
-        # This also removes empty entries, such as after an extra colon. For Python, they mean the current folder.
+        # Remove empty entries too, such as after an extra colon. For Python, an empty entry means the current folder.
         kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, kept["PYTHONPATH"].split(os.pathsep)))
     return kept | {
         "DATABASE_URL": f"sqlite:///{folder.database}",

@@ -43,7 +43,7 @@ def raised(kind: type[Exception]) -> Exception:
 
 @dataclass
 class Faulty:
-    """A container or stream that raises `error` when the probe reads the attribute `place`."""
+    """A container or stream that raises `error` when the probe reads the attribute with the name `place`."""
 
     real: Any
     place: str
