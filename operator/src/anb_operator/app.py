@@ -90,7 +90,7 @@ async def _follow(
     connection: Connection,
     metrics: Metrics,
 ) -> None:
-    """Keep VideoJobs and videos in step until SIGTERM or SIGINT."""
+    """Mirror videos as VideoJobs, and run the commands of VideoJobs, until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     stop_on_signals(stop)
     with _threads() as threads:

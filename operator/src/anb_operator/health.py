@@ -31,7 +31,7 @@ class Health:
     The operator is alive while the feed is read and the watch shows the operator's writes.
     The operator is ready when all pings in `parts` succeed, such as the pings of the database and the bucket.
     `watch_silence` returns the seconds since the operator's oldest write that the watch has not shown.
-    `outages` returns sentences about parts that the operator is ready without, such as the dead-letter queue.
+    `outages` returns sentences about optional parts that are unavailable, such as the dead-letter queue.
     """
 
     def __init__(
@@ -104,12 +104,15 @@ class Health:
         return _answer([stuck] if (stuck := self.stuck()) else [])
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Respond to the readiness probe: 200, or 503 with the reasons. Outages of other parts are only told."""
+        """Respond to the readiness probe: 200, or 503 with the reasons.
+
+        An outage of an optional part is reported in the response, but does not change the status.
+        """
         return _answer(await self.missing(), self._outages())
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Respond to Prometheus with the metrics of the process."""
-        # One metric is counted in the database, which must not block the event loop.
+        # Use a thread, because one metric counts rows in the database, and must not block the event loop.
         body = await asyncio.to_thread(generate_latest, self._registry)
         return _closing(web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST}))
 

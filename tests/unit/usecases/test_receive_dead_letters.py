@@ -1,4 +1,4 @@
-"""Tests of the messages that SQS moved to the dead-letter queue. The store's own decisions: tests/contract/store."""
+"""Tests of the messages that SQS moved to the dead-letter queue. tests/contract/store tests the store's decisions."""
 
 import threading
 from collections.abc import Callable

@@ -52,7 +52,7 @@ def create_app(
 ) -> FastAPI:
     """Return the FastAPI app. The caller must close the store, the bucket, the queues and the alerts.
 
-    The app handles dead letters if it gets the dead-letter queue.
+    The app handles dead letters only if `dead_letter_queue` is given.
     """
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)

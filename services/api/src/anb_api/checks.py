@@ -77,8 +77,8 @@ class PartCheck:
 class Checks:
     """The checks of all dependencies. The queue is not required, because uploads can wait in the database.
 
-    `dead_letter_outage` returns the error of the dead-letter queue, if any. None if this process does not receive from
-    the dead-letter queue.
+    `dead_letter_outage` returns the error of the dead-letter queue, or None if the queue responds.
+    The argument itself is None if this process does not receive from the dead-letter queue.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Checks:
         """Check all dependencies at the same time."""
         answers = await asyncio.gather(*(check.ask() for check in self._checks))
         if self._dead_letter_outage is not None:
-            # The loop that receives the messages asks all the time, so the queue is not asked again.
+            # The loop that receives the messages polls this queue anyway, so the check needs no ping of its own.
             detail = "The dead-letter queue (SQS_DLQ_URL) does not answer." if self._dead_letter_outage() else None
             answers.append(Answer("dead-letter queue", required=False, detail=detail))
         return answers
