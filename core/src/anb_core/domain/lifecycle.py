@@ -387,7 +387,7 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
 
 
 def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of the running attempt's result object, which may not exist yet. Empty if none runs."""
+    """Return two deletions of the running attempt's result object, if any. The object may not exist yet."""
     if job.lease_owner is None:
         return ()
     return _twice(result_key(job.video_id, job.fence, job.lease_owner), DeletionReason.LOSING_ATTEMPT, now)

@@ -53,7 +53,7 @@ _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid", "json_
 
 
 def describe(errors: Iterable[ErrorDetails], *within: str) -> str:
-    """Describe all errors in one sentence: the path of each wrong value, and the value. `within` precedes each path."""
+    """Describe all errors in one sentence, with the path and the value of each error. Paths begin with `within`."""
     return "; ".join(_describe(error, within) for error in errors) + "."
 
 

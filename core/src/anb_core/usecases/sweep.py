@@ -135,7 +135,7 @@ class Sweep:
         Raises:
             Unavailable: the database does not answer.
         """
-        # The lock lasts longer than a slow pass. It expires by itself if this process crashes.
+        # The lock lasts longer than a slow pass. If this process crashes, the lock expires by itself.
         with self._store.exclusively("sweep", lifetime=max(6 * self._interval, timedelta(minutes=1))) as is_ours:
             if not is_ours:
                 return None

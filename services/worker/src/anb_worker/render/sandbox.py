@@ -162,7 +162,7 @@ def _read_some(selector: selectors.BaseSelector, within: float) -> bool:
 def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbError:
     """Return the error to raise for a child that failed. Log the end of the child's stderr.
 
-    `doing` says in the error's message what the child did, such as "rendering the picture".
+    `doing` is a part of the error's message. It says what the child did, such as "rendering the picture".
     If `of_upload` is True, the child read an upload. A failure that the upload can cause then leads to BadInput.
     The error's message does not contain stderr, because stderr contains paths of this machine.
     """

@@ -105,8 +105,8 @@ class Part:
     def reading(self, stream: Stream, late: float = 0.0) -> Reading:
         """Return how ffmpeg has to read a stream. `late` says how many seconds too late ffmpeg's timestamps are."""
         packets, pieces = self.scan.packets[stream.index], self.scan.timeline.pieces(stream.index)
-        # Video is needed from the last keyframe before the kept part on.
-        # Sound is needed from an earlier time on, because an audio decoder needs some packets before the kept part.
+        # The first needed video packet is the last keyframe before the kept part.
+        # The first needed sound packet is earlier, because an audio decoder needs some packets before the kept part.
         needed = [packet for packet in packets if packet.key and packet.at <= self.begin][-1:] or packets[:1]
         if isinstance(stream, AudioStream):
             needed = [packet for packet in packets if packet.end >= self.begin - (self.back or _WARM_UP_SECONDS)][:1]

@@ -1,4 +1,4 @@
-"""Add the column `jobs.receipts`. It will replace `answered`, a name that fits only VideoJobs.
+"""Add the column `jobs.receipts`. It will replace the column `answered`, whose name fits only VideoJobs.
 
 The migration copies no data, because a copy would lock `jobs` for a long time.
 Older programs read and write only the column `answered`.
