@@ -156,14 +156,14 @@ def make_sweep(
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterLoops:
-    """The loops that handle dead letters, for `anb_core.usecases.background`."""
+    """The loops that handle dead letters. `anb_core.usecases.background` runs them."""
 
     receive: ReceiveDeadLetters
     announce: AnnounceDeadLetters
 
     @property
     def loops(self) -> Mapping[str, Callable[[Event], None]]:
-        """Map the name of each loop to the loop."""
+        """Return a mapping of the loops' names to the loops."""
         return {"dead letter queue": self.receive.run, "dead letter alerts": self.announce.run}
 
     def outage(self) -> Unavailable | None:

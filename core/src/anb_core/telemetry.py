@@ -141,13 +141,13 @@ class JobsCollector(Collector):
 
 
 class OpenDeadLettersCollector(Collector):
-    """Counts the open dead letters at each scrape. Absent while the database is unavailable, like the jobs."""
+    """Counts the open dead letters at each scrape. While the database is unavailable, the metric is absent."""
 
     def __init__(self, store: DeadLetters) -> None:
         self._store = store
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Describe the metric, so that no query is necessary when the collector is registered."""
+        """Return the metric without values. Without this method, registering the collector would query the database."""
         return [self._family()]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

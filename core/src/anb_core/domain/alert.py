@@ -1,4 +1,4 @@
-"""Alerts about dead letters, and the subject of an alert, which SNS limits more strictly than the text."""
+"""Alerts about dead letters. The subject of an alert has its own rules, because SNS restricts subjects."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ def subject_line(raw: str) -> str:
 
 
 MOST_SHOWN = 5
-"""Maximum number of dead letters that an alert shows one by one."""
+"""An alert shows at most this many dead letters, each on a line of its own."""
 
 MAX_DETAIL = 300
 """Maximum number of characters of an error message in an alert."""
@@ -30,13 +30,13 @@ _EVENTS: Mapping[DeadLetterCause, tuple[str, str]] = {
     DeadLetterCause.UNKNOWN_JOB: ("message", "the queue brought it, but it belongs to no video"),
     DeadLetterCause.UNREADABLE: ("message", "the queue brought it, but nobody can read it"),
 }
-"""What each cause is about, and what happened."""
+"""For each cause: what became a dead letter, and what happened."""
 
 
 def dead_letter_alert(cause: DeadLetterCause, letters: Sequence[DeadLetter]) -> tuple[str, str]:
     """Return the subject and the text of an alert about new dead letters with the same cause, ordered from old to new.
 
-    The text shows the first few, says how many more there are, and which commands to run.
+    The text shows the first MOST_SHOWN dead letters, the number of the others, and the commands to run.
     """
     thing, happened = _EVENTS[cause]
     count = f"{len(letters)} {thing}{'s' if len(letters) > 1 else ''}"

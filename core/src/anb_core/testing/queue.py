@@ -65,7 +65,7 @@ class InMemoryQueue:
 
     @property
     def dead_letters(self) -> "InMemoryQueue":
-        """The dead-letter queue, which gets the messages that were received too often. It has no such limit itself."""
+        """The dead-letter queue, which gets the messages that were received too often. It has no limit of receipts."""
         with self._lock:
             if self._dead_letters is None:
                 name = re.sub(r"(\.fifo)?$", r"-dlq\1", self.name, count=1)
@@ -140,7 +140,7 @@ class InMemoryQueue:
             return [entry.body for entry in self._entries]
 
     def accept(self, entry: _Entry) -> None:
-        """Take over a message that another queue has moved to this queue. The message keeps its id."""
+        """Add a message that another queue moves to this queue. The message keeps its id."""
         with self._lock:
             self._entries.append(entry)
 

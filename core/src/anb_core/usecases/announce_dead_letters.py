@@ -1,7 +1,7 @@
-"""Tell people about new dead letters: count them in the metrics, and send alerts.
+"""Announce new dead letters: count them in the metrics, and send alerts.
 
-A process that records a dead letter does not send the alert itself, because the alert may have to wait for SNS.
-Instead, this loop finds the dead letters that were not announced yet, in whatever way they were recorded.
+A process that records a dead letter does not send the alert itself, because it might have to wait for SNS.
+Instead, this loop finds all dead letters in the database that were not announced yet.
 """
 
 from collections import defaultdict
@@ -23,13 +23,13 @@ INTERVAL = timedelta(seconds=5)
 """Time between two reads of the dead letters."""
 
 QUIET = timedelta(minutes=1)
-"""Minimum time between two alerts with the same cause, from all processes together."""
+"""Minimum time between two alerts about the same cause. All processes together send no more alerts."""
 
 LIMIT = 1000
 """Maximum number of dead letters that one pass announces."""
 
 LIFETIME = timedelta(minutes=2)
-"""Time after which another process may announce if this one has died. One pass sends at most one alert a cause."""
+"""If a process dies while it announces dead letters, another process may announce after this time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,9 +41,9 @@ class AnnouncingStore(DeadLetters, Housekeeping, Protocol):
 class AnnounceDeadLetters:
     """Announces each open dead letter at least once, and usually exactly once.
 
-    `on_record` is called with each new dead letter, from the thread of the loop. It must not block for long.
-    `alerts` is None if nobody gets alerts.
-    While alerts can't be sent, the dead letters stay unannounced in the database, and `on_record` is not repeated.
+    The thread of the loop calls `on_record` with each new dead letter. `on_record` must not block for long.
+    `alerts` is None if no alerts are sent.
+    If an alert can't be sent, its dead letters are announced later. `on_record` is not called again for them.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AnnounceDeadLetters:
         self._outage: str | None = None
 
     def run(self, stop: Event) -> None:
-        """Announce dead letters at every interval until `stop` is set."""
+        """Announce dead letters once per INTERVAL until `stop` is set."""
         while not stop.wait(INTERVAL.total_seconds()):
             try:
                 self.announce()
@@ -75,10 +75,10 @@ class AnnounceDeadLetters:
                 self._runtime.on_error("announcing dead letters", error)
 
     def announce(self) -> int:
-        """Announce the dead letters that are due once, and return their number. 0 if another process announces now.
+        """Announce the dead letters that are due, and return their number. Returns 0 if another process announces now.
 
         Raises:
-            Unavailable: the database does not answer, or an alert was not sent. What was not announced stays due.
+            Unavailable: the database does not answer, or an alert was not sent. Its dead letters stay due.
         """
         if not self._due(limit=1):
             return 0

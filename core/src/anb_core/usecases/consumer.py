@@ -26,7 +26,7 @@ The loop then waits before it receives the next message.
 
 
 class Stopping(Protocol):
-    """Ends the loop: a `Shutdown`, or a `StopOnEvent`."""
+    """Says when the loop has to end. `Shutdown` and `StopOnEvent` implement this protocol."""
 
     def stopping(self) -> bool: ...
 

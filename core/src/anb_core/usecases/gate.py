@@ -44,7 +44,7 @@ class Gate:
         self._jitter = jitter
         self._tries = 0
         self.outage: Unavailable | None = None
-        """The last error, until a message is handled or the queue turns out to be empty. None if all parts answer."""
+        """The last error. None after a message was handled, or after the queue had no message."""
 
     def passes(self) -> bool:
         """Return True if the database, bucket and queue answer. Otherwise wait, and then return False."""

@@ -1,8 +1,8 @@
 """Receive the messages that SQS moved to the dead-letter queue, because workers received them too often.
 
-The arrival of a message is no verdict on its job: the job may be over, or a worker may be working on it.
-The store decides and records the message in one transaction, and then the message is deleted.
-Any number of processes may run the loop, because a message is recorded only once.
+The job of such a message may have ended, or a worker may be working on it. Then the message needs no action.
+The store decides what happens and records the message, in one transaction. Then the message is deleted.
+Several processes may run this loop at the same time, because each message is recorded only once.
 """
 
 import logging
@@ -28,10 +28,10 @@ from anb_core.usecases.gate import Gate
 from anb_core.usecases.shutdown import StopOnEvent
 
 WAIT = timedelta(seconds=1)
-"""Duration of a long poll. A program that stops waits for the end of the poll, so the poll is short."""
+"""Duration of a long poll. It is short, because a program that shuts down waits for the end of the poll."""
 
 VISIBILITY = timedelta(seconds=30)
-"""Time for which a received message is hidden from other processes.
+"""Time for which a received message is invisible to other processes.
 
 If a process dies, or the database does not answer, another process gets the message within a minute.
 """
@@ -40,20 +40,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Receipt(StrEnum):
-    """What became of a message from the dead-letter queue. Logs and metrics show the value."""
+    """What happened to a message from the dead-letter queue. Logs and metrics show this value."""
 
     STALE = "stale"
-    """Nothing had to be done: the job was over, deleted, leased, waiting or not yet uploaded."""
+    """The message needed no action, because no attempt could begin: for example, the job had ended."""
     REQUEUED = "requeued"
-    """The message counted as a loss of its job, and the job gets a new message."""
+    """The message was counted as a loss of its job. The job gets a new message."""
     DEAD_LETTERED = "dead_lettered"
-    """The message was the job's last loss, so the job became a dead letter."""
+    """The message was counted as a loss, and the job reached its limit of losses. The job became a dead letter."""
     UNKNOWN_JOB = "unknown_job"
-    """The message belongs to no job. It was recorded, and a person has to examine it."""
+    """The message belongs to no job. It was recorded as an open dead letter."""
     UNREADABLE = "unreadable"
-    """Nobody can read the message. It was recorded, and a person has to examine it."""
+    """The message has none of the accepted formats. It was recorded as an open dead letter."""
     REPEATED = "repeated"
-    """The message was recorded before, but its deletion had failed."""
+    """The message was already recorded, but an earlier deletion had failed."""
     KEPT = "kept"
     """This version can't read the job. The message stays in the queue for a newer version."""
 
@@ -80,7 +80,7 @@ class ReceivingStore(DeadLetters, Protocol):
 
 
 class ReceiveDeadLetters:
-    """Receives the messages of one dead-letter queue. `on_receipt` is called with what became of each message."""
+    """Receives the messages of one dead-letter queue. For each message, `on_receipt` is called with the outcome."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class ReceiveDeadLetters:
         Consumer(self._queue, self.handle, gate=self._gate, shutdown=shutdown, wait=WAIT, runtime=self._runtime).run()
 
     def outage(self) -> Unavailable | None:
-        """Return the error if the dead-letter queue does not answer. None if it answers, or was not asked yet."""
+        """Return the error of the last call if the dead-letter queue did not answer. None otherwise."""
         error = self._gate.outage if self._gate else None
         return error if error and error.part == "queue" else None
 
@@ -113,7 +113,7 @@ class ReceiveDeadLetters:
         """Record a message, and then delete it.
 
         Raises:
-            Unavailable: the message stays, and becomes visible again after its visibility timeout.
+            Unavailable: an outage. The message stays in the queue, and becomes visible after its visibility timeout.
         """
         try:
             receipt, video_id = self._commit(delivery)
@@ -126,7 +126,7 @@ class ReceiveDeadLetters:
         self._queue.delete(delivery)
 
     def _commit(self, delivery: Delivery) -> tuple[Receipt, str | None]:
-        """Record the message in one transaction. Return what became of it, and the video's id if the video exists."""
+        """Record the message in one transaction. Return the outcome, and the video's id if the video exists."""
         try:
             created = created_objects(delivery.body)
             if created is not None:
@@ -155,7 +155,7 @@ class ReceiveDeadLetters:
         return Receipt(cause) if is_new else Receipt.REPEATED
 
     def _report(self, receipt: Receipt, delivery: Delivery, video_id: str | None = None) -> None:
-        # The body is not logged, because anybody may have written it.
+        # Do not log the body, because any program may have written it.
         size = len(delivery.body.encode(errors="replace"))
         _log.log(
             _LEVELS.get(receipt, logging.INFO),
@@ -169,7 +169,7 @@ class ReceiveDeadLetters:
 
 
 def about(created: Sequence[CreatedObject]) -> str:
-    """Return sentences about an event notification of S3 that no worker handled, for the person who examines it."""
+    """Describe an event notification of S3 that no worker handled, for the person who examines the dead letter."""
     if not created:
         return "This is an event notification of S3 that reports no new object. You can discard it."
     first, others = created[0], len(created) - 1

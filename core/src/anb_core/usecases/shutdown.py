@@ -79,7 +79,7 @@ class Shutdown:
 
 
 class StopOnEvent:
-    """Stops a loop in the background once `event` is set. Its work is short, so the work is never interrupted."""
+    """Stops a background loop after `event` is set. The work of the loop is short, so it is never interrupted."""
 
     def __init__(self, event: Event) -> None:
         self._event = event
