@@ -16,7 +16,7 @@ NAMESPACE = "video"
 
 
 class InMemoryCluster:
-    """A fake cluster that implements both interfaces of `anb_operator.kube`.
+    """A fake cluster that implements the interfaces of `anb_operator.kube`.
 
     If a test sets `fault` to an error, every method raises the error. `refused` counts these failed calls.
     `writes` records the calls that change objects. `lists` counts the calls that list objects.
@@ -140,6 +140,13 @@ class InMemoryCluster:
     async def post_event(self, videojob: VideoJob, announcement: Announcement) -> None:
         self._answer(f"event {announcement.reason}")
         key = videojob.metadata.uid, announcement.key
+        if key in self.events:
+            raise Existing("existing", "it was posted")
+        self.events[key] = announcement
+
+    async def post_deployment_event(self, name: str, announcement: Announcement) -> None:
+        self._answer(f"event {announcement.reason}")
+        key = name, announcement.key
         if key in self.events:
             raise Existing("existing", "it was posted")
         self.events[key] = announcement

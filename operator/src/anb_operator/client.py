@@ -142,24 +142,10 @@ class KubeClient:
 
     async def post_event(self, videojob: VideoJob, announcement: Announcement) -> None:
         about = videojob.metadata
-        # The Event's name depends only on the VideoJob and the key, so that Kubernetes refuses a duplicate Event.
-        suffix = sha256(f"{about.uid}/{announcement.key}".encode()).hexdigest()[:16]
-        now = datetime.now(UTC).replace(microsecond=0)
-        event = CoreV1Event(
-            metadata=V1ObjectMeta(name=f"{about.name[:MAX_EVENT_NAME]}.{suffix}"),
-            involved_object=V1ObjectReference(
-                api_version=API_VERSION, kind=KIND, namespace=about.namespace, name=about.name, uid=about.uid
-            ),
-            type="Warning" if announcement.warning else "Normal",
-            reason=announcement.reason,
-            message=announcement.message[:MAX_EVENT_MESSAGE],
-            source=V1EventSource(component=REPORTER),
-            reporting_component=REPORTER,
-            first_timestamp=now,
-            last_timestamp=now,
-            count=1,
+        reference = V1ObjectReference(
+            api_version=API_VERSION, kind=KIND, namespace=about.namespace, name=about.name, uid=about.uid
         )
-        await self._connection.call(lambda api: CoreV1Api(api).create_namespaced_event(about.namespace, event))
+        await self._post(about.namespace, _event(reference, announcement))
 
     # -- methods for pods, Deployments and ConfigMaps in the release's namespace
 
@@ -201,6 +187,16 @@ class KubeClient:
             )
         )
 
+    async def post_deployment_event(self, name: str, announcement: Announcement) -> None:
+        deployment = await self._connection.call(
+            lambda api: AppsV1Api(api).read_namespaced_deployment(name, self._namespace)
+        )
+        uid = deployment.metadata and deployment.metadata.uid
+        reference = V1ObjectReference(
+            api_version="apps/v1", kind="Deployment", namespace=self._namespace, name=name, uid=uid
+        )
+        await self._post(self._namespace, _event(reference, announcement))
+
     async def has_config_map(self, name: str) -> bool:
         """Return whether the release's namespace has a ConfigMap of this name."""
         try:
@@ -208,6 +204,9 @@ class KubeClient:
         except Missing:
             return False
         return True
+
+    async def _post(self, namespace: str, event: CoreV1Event) -> None:
+        await self._connection.call(lambda api: CoreV1Api(api).create_namespaced_event(namespace, event))
 
     # -- requests that return manifests of VideoJobs
 
@@ -238,6 +237,24 @@ class KubeClient:
         if not isinstance(answer, dict):
             raise Unavailable("kubernetes", f"the answer of the API server is no object: {str(answer)[:100]!r}")
         return answer
+
+
+def _event(about: V1ObjectReference, announcement: Announcement) -> CoreV1Event:
+    # The Event's name depends only on the object and the key, so that Kubernetes refuses a duplicate Event.
+    suffix = sha256(f"{about.uid}/{announcement.key}".encode()).hexdigest()[:16]
+    now = datetime.now(UTC).replace(microsecond=0)
+    return CoreV1Event(
+        metadata=V1ObjectMeta(name=f"{str(about.name)[:MAX_EVENT_NAME]}.{suffix}"),
+        involved_object=about,
+        type="Warning" if announcement.warning else "Normal",
+        reason=announcement.reason,
+        message=announcement.message[:MAX_EVENT_MESSAGE],
+        source=V1EventSource(component=REPORTER),
+        reporting_component=REPORTER,
+        first_timestamp=now,
+        last_timestamp=now,
+        count=1,
+    )
 
 
 def read_videojob(manifest: Json) -> VideoJob | None:

@@ -36,6 +36,7 @@ COLUMNS = (
     ("Video", "string", ".status.videoId", "The video's id.", 1),
     ("Result", "string", ".status.resultKey", "The key of the object with the finished video.", 1),
     ("Worker", "string", ".status.worker", "The pod of the worker that holds the lease.", 1),
+    ("Dead-Letter", "integer", ".status.deadLetter.id", "The number of the dead letter, for `anb dlq show`.", 1),
 )
 
 _KEPT = ("description", "type", "format", "enum", "minLength", "maxLength", "pattern", "minimum", "maximum", "maxItems")

@@ -129,3 +129,16 @@ class Pods(Protocol):
             Missing: the pod no longer exists.
         """
         ...
+
+
+class Deployments(Protocol):
+    """The Deployments of the release's namespace."""
+
+    async def post_deployment_event(self, name: str, announcement: Announcement) -> None:
+        """Post an Event about a Deployment.
+
+        Raises:
+            Missing: there is no Deployment of this name.
+            Existing: an Event with the same key was posted before.
+        """
+        ...

@@ -34,10 +34,10 @@ PHASE_MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A Kubernetes Event to post about a VideoJob."""
+    """A Kubernetes Event to post about a VideoJob, or about the operator's Deployment."""
 
     key: str
-    """Identifies the Event among the Events of one VideoJob. A second Event with the same key is not posted."""
+    """Identifies the Event among the Events of one object. A second Event with the same key is not posted."""
     reason: str
     """The Event's reason in CamelCase."""
     message: str

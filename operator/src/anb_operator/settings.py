@@ -44,6 +44,12 @@ class WatchScope(FromEnvironment):
         return self.namespace if self.watch == "namespace" else None
 
 
+_DEPLOYMENT = (
+    "The name of the operator's Deployment. The operator posts Events on it about messages that belong to no video; "
+    "if the setting is missing, it posts none. The cleanup needs the setting: it scales the Deployment to 0."
+)
+
+
 class OperatorSettings(
     WatchScope,
     LogSettings,
@@ -66,6 +72,7 @@ class OperatorSettings(
         alias="ANB_OPERATOR_INSTANCE",
         description="The release's name. It is a label of the release's mirrors.",
     )
+    deployment: Annotated[str, _Name] | None = Field(None, alias="ANB_OPERATOR_DEPLOYMENT", description=_DEPLOYMENT)
     mirror: bool = Field(
         default=True,
         alias="ANB_OPERATOR_MIRROR",
@@ -100,10 +107,7 @@ class OperatorSettings(
 class UninstallSettings(WatchScope):
     """The settings of the cleanup before an uninstall. The cleanup uses no database."""
 
-    deployment: Annotated[str, _Name] = Field(
-        alias="ANB_OPERATOR_DEPLOYMENT",
-        description="The name of the operator's Deployment, which the cleanup scales to 0.",
-    )
+    deployment: Annotated[str, _Name] = Field(alias="ANB_OPERATOR_DEPLOYMENT", description=_DEPLOYMENT)
     selector: Annotated[str, _Selector] = Field(
         alias="ANB_OPERATOR_SELECTOR",
         description="Labels of the operator's pods. The cleanup waits until they have ended.",

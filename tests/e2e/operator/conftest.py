@@ -163,6 +163,7 @@ def sites(_videojobs_known: None, postgres: Postgres, moto_url: str) -> Sites:
             "AWS_REGION": "us-east-1",
             "ANB_CREATE_RESOURCES": "true",
             "ANB_OPERATOR_NAMESPACE": namespace,
+            "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
             "ANB_OPERATOR_WORKER_SELECTOR": "app=worker",
         }
         with ExitStack() as stack:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from anb_core.domain.model import DeadLetterCause
 from anb_operator.deletion_costs import DELETION_COST
 from anb_operator.videojob import FINALIZER
 from tests.e2e.operator.conftest import Site, rights_of_the_chart
@@ -91,6 +92,8 @@ def granted(site: Site, role: str) -> set[Right]:
 def test_the_role_has_just_the_verbs_that_the_operator_uses(site: Site) -> None:
     site.put(KEY)
     site.kubectl("run", "worker-1", "--image=none", "--labels=app=worker")
+    site.kubectl("create", "deployment", "anb-operator", "--image=none")
+    site.store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id="m", body="?", detail="not JSON")
     with (
         recording(Path(site.environment["KUBECONFIG"])) as recorder,
         site.ready_operator(KUBECONFIG=str(recorder.kubeconfig)),

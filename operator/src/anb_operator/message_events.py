@@ -1,0 +1,79 @@
+"""Posts Events on the operator's own Deployment about messages that belong to no video, and so to no VideoJob."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.errors import Unavailable
+from anb_core.domain.model import DeadLetterCause
+from anb_operator.kube import Deployments, Existing, KubeRefused
+from anb_operator.mirror import Announcement
+
+PAUSE_SECONDS = 60.0
+"""Minimum number of seconds between two Events with the same cause, because a sender may send many bad messages."""
+
+MOST_SHOWN = 3
+"""Maximum number of dead letters that one Event shows one by one."""
+
+TEXTS: Mapping[DeadLetterCause, tuple[str, str]] = {
+    DeadLetterCause.UNKNOWN_JOB: ("UnknownJob", "of unknown videos"),
+    DeadLetterCause.UNREADABLE: ("UnreadableMessage", "that nobody can read"),
+}
+"""For each cause of a dead letter without a video: the Event's reason, and what is wrong with the messages."""
+
+_log = structlog.get_logger(__name__)
+
+
+class MessageEvents:
+    """Posts at most one Event a minute for each cause. The next Event tells of all messages that came in between."""
+
+    def __init__(self, deployments: Deployments, name: str) -> None:
+        """Prepare Events on the Deployment `name`. Must be called in the event loop in which `run` will run."""
+        self._deployments = deployments
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        # For each cause: the number of dead letters of which no Event tells yet, and the first few of them.
+        self._waiting: dict[DeadLetterCause, tuple[int, tuple[DeadLetter, ...]]] = {}
+
+    def add(self, letter: DeadLetter) -> None:
+        """Tell of a new dead letter, if it has no video. May be called from any thread, and does not block."""
+        if letter.video_id is None and letter.cause in TEXTS:
+            self._loop.call_soon_threadsafe(self._wait, letter.cause, 1, (letter,))
+
+    async def run(self) -> None:
+        """Post the Events, until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            waiting, self._waiting = self._waiting, {}
+            for cause, (count, first) in waiting.items():
+                await self._post(cause, count, first)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _wait(self, cause: DeadLetterCause, count: int, first: tuple[DeadLetter, ...]) -> None:
+        before, shown = self._waiting.get(cause, (0, ()))
+        self._waiting[cause] = (before + count, (*shown, *first)[:MOST_SHOWN])
+        self._woken.set()
+
+    async def _post(self, cause: DeadLetterCause, count: int, first: tuple[DeadLetter, ...]) -> None:
+        try:
+            await self._deployments.post_deployment_event(self._name, announcement(cause, count, first))
+        except Existing:
+            return
+        except KubeRefused as error:
+            _log.warning("event not posted", deployment=self._name, reason=error.message)
+        except Unavailable as error:
+            _log.warning("event not posted yet", deployment=self._name, reason=error.message)
+            self._wait(cause, count, first)
+
+
+def announcement(cause: DeadLetterCause, count: int, first: Sequence[DeadLetter]) -> Announcement:
+    """Return an Event about `count` new dead letters with the same cause. `first` are the first of them."""
+    reason, what = TEXTS[cause]
+    shown = "; ".join(f"dead letter {letter.id}: {letter.detail}" for letter in first)
+    more = f"; and {count - len(first)} more" if count > len(first) else ""
+    message = f"Messages {what} arrived: {shown}{more}"
+    return Announcement(f"dead-letter/{first[0].id}", reason, message, warning=True)
