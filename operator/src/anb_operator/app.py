@@ -23,6 +23,7 @@ from anb_operator.connection import Connection
 from anb_operator.deletion_costs import DeletionCosts
 from anb_operator.feed import FeedReader
 from anb_operator.health import Health, serving
+from anb_operator.message_events import MessageEvents
 from anb_operator.metrics import Metrics
 from anb_operator.planning import Policy
 from anb_operator.reconcile_workers import RECONCILE_WORKERS, reconcile_worker
@@ -71,12 +72,21 @@ async def run(
     metrics, runtime = Metrics(store), SystemRuntime()
     connection = Connection(on_answer=lambda verb, code: metrics.requests.labels(verb, code).inc())
     kube = KubeClient(connection, namespace=settings.namespace, watched=settings.watched_namespace)
+    events = MessageEvents(kube, settings.deployment) if settings.deployment else None
     dead_letters = make_dead_letter_loops(
-        settings, store, dead_letter_queue, alerts, metrics=metrics.dead_letters, runtime=runtime
+        settings,
+        store,
+        dead_letter_queue,
+        alerts,
+        metrics=metrics.dead_letters,
+        runtime=runtime,
+        on_record=events.add if events else lambda _: None,
     )
     async with connection.open():
         with background(runtime, dead_letters.loops, wake=lambda: None):
-            await _follow(settings, store, objects, dead_letters, kube=kube, connection=connection, metrics=metrics)
+            await _follow(
+                settings, store, objects, dead_letters, events, kube=kube, connection=connection, metrics=metrics
+            )
     _log.info("stopped")
 
 
@@ -85,6 +95,7 @@ async def _follow(
     store: Store,
     objects: Objects,
     dead_letters: DeadLetterLoops,
+    events: MessageEvents | None,
     *,
     kube: KubeClient,
     connection: Connection,
@@ -133,7 +144,7 @@ async def _follow(
                     feed.run(),
                     resync.compare(),
                     resync.relist(),
-                    *([costs.run()] if costs else []),
+                    *(part.run() for part in (costs, events) if part),
                     *(reconcile_worker(queue, reconciler.reconcile, metrics) for _ in range(RECONCILE_WORKERS)),
                 ]
                 async with _running(tasks):

@@ -123,6 +123,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb",
             "ANB_SOURCE_PREFIXES": "mobile/",
             "ANB_OPERATOR_NAMESPACE": "video",
+            "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
             "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
         }
         for name, value in environment.items():

@@ -30,7 +30,11 @@ def group(name: str, version: str) -> Json:
     return {"name": name, "versions": [served], "preferredVersion": served}
 
 
-DISCOVERY: dict[str, Json] = {
+GETS: dict[str, Json] = {
+    "/apis/apps/v1/namespaces/video/deployments/anb-operator": {
+        "metadata": {"name": "anb-operator", "uid": "uid-of-the-deployment"},
+        "spec": {"selector": {}, "template": {}},
+    },
     "/api": {"versions": ["v1"]},
     "/api/v1": {"resources": [resource("namespaces", "Namespace", namespaced=False)]},
     f"/apis/{CRDS}": {
@@ -46,7 +50,7 @@ class ApiServer:
     If `away` is true, every response has status 503. If `known` is true, clients can read VideoJobs by their path.
     If `discovered` is true, API discovery lists VideoJobs. If `watchable` is true, the operator may watch VideoJobs.
     If `behind_proxy` is true, the server's host name can't be resolved, so clients must use the `proxy-url`.
-    If `mute` is true, watches send no changes. `event_reasons` lists the reasons of all posted Kubernetes Events.
+    If `mute` is true, watches send no changes. `events` lists all posted Kubernetes Events.
     `requests` counts the requests by method, with WATCH as the method of a watch. `videojobs` has VideoJobs by name.
     """
 
@@ -57,7 +61,7 @@ class ApiServer:
         self.watchable = True
         self.mute = False
         self.behind_proxy = False
-        self.event_reasons: list[str] = []
+        self.events: list[Json] = []
         self.requests: Counter[str] = Counter()
         self.videojobs: dict[str, Json] = {}
         self._version = 10
@@ -104,8 +108,8 @@ class ApiServer:
                 return {"spec": {}, "status": {"allowed": self.watchable}}
         if method == "POST":
             # A POST request that no other case has matched creates a Kubernetes Event.
-            self.event_reasons.append(json.loads(body)["reason"])
-        answer: Json = DISCOVERY[path] if method == "GET" else json.loads(body)
+            self.events.append(json.loads(body))
+        answer: Json = GETS[path] if method == "GET" else json.loads(body)
         return answer
 
     def create(self, body: Json) -> Json:

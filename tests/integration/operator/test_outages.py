@@ -49,6 +49,6 @@ def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run)
         api.delete("clip")
         assert "clip" in api.videojobs
         await operator.until(lambda: "clip" not in api.videojobs)
-        assert api.event_reasons[-1] == "NotCancelled"
+        assert api.events[-1]["reason"] == "NotCancelled"
 
     run(api, scenario)
