@@ -3,6 +3,7 @@ import re
 from tests.e2e.operator.conftest import Site
 from tests.support import eventually
 from tests.support.given import (
+    BAD_INPUT,
     DAY,
     claim,
     interrupt,
@@ -38,9 +39,9 @@ def test_bad_input_shows_with_its_reason(served: Site) -> None:
     reject(served.store, lease)
     served.phase(lease.video_id, "failed")
     row = served.kubectl("get", "videojob", lease.video_id, "--no-headers").stdout.split()
-    assert row[:5] == [lease.video_id, "failed", "0%", "1", "verification_failed"]
+    assert row[:5] == [lease.video_id, "failed", "0%", "1", "corrupt"]
     described = served.kubectl("describe", "videojob", lease.video_id).stdout
-    assert "The renderer stopped with status 1." in described
+    assert BAD_INPUT.message in described
 
 
 def test_an_attempt_that_was_handed_on_is_shown(served: Site) -> None:

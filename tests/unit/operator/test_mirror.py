@@ -96,7 +96,7 @@ def dead(world: World) -> str:
             lambda world: failed(world.store),
             {
                 "Progressing": ("False", "Failed"),
-                "Failed": ("True", "VerificationFailed"),
+                "Failed": ("True", "Corrupt"),
                 "Complete": ("False", "Failed"),
             },
         ),
