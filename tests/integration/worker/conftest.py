@@ -196,12 +196,14 @@ class Site:
 
     def evidence(self) -> Evidence:
         """Read the database, list the bucket and count the messages. No worker may run."""
-        with closing(boto3.client("s3", region_name="us-east-1")) as s3:
+        session, queue = boto3.session.Session(region_name="us-east-1"), self.parts.queue.name
+        with closing(session.client("s3")) as s3, closing(session.client("sqs")) as sqs:
             return read_evidence(
                 self.database.database,
                 s3=s3,
                 bucket=self.parts.objects.bucket,
-                queues=[self.parts.queue],
+                sqs=sqs,
+                queue_urls=[queue, f"{queue}-dlq"],
                 receipts=self.receipts,
             )
 

@@ -1,4 +1,4 @@
-"""Tests that docs/worker.md (promise L1) states the longest processing time that the program's constants give."""
+"""Tests that docs/reliability.md (promise L1) states the longest processing time that the program's constants give."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
 from anb_worker.settings import WorkerSettings
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "worker.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
 def default(name: str) -> int:

@@ -13,7 +13,6 @@ from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
 from anb_core.adapters.database.tables import attempts, dead_letters, feed_cursors, job_events, object_deletions, outbox
 from anb_core.domain.lifecycle import ScheduledDeletion
 from anb_core.domain.model import DeletionReason
-from anb_core.ports.queue import QueueAdmin
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises.evidence import Evidence, Shown
 from anb_core.testing.queue import InMemoryQueue
@@ -21,6 +20,14 @@ from anb_core.testing.store import InMemoryStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+_COUNTS: "Sequence[QueueAttributeNameType]" = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
 
 
 def read_evidence(
@@ -28,14 +35,15 @@ def read_evidence(
     *,
     s3: "S3Client | None" = None,
     bucket: str = "",
-    queues: Sequence[QueueAdmin] = (),
+    sqs: "SQSClient | None" = None,
+    queue_urls: Sequence[str] = (),
     receipts: Collection[str] = (),
     videojobs: Mapping[str, Shown] | None = None,
 ) -> Evidence:
-    """Read the database in one snapshot, then list the bucket if `s3` is given, then count the messages of `queues`.
+    """Read the database in one snapshot. If the clients are given, then list the bucket and count the queues' messages.
 
     Messages are only counted, because SQS shows a body only to a receiver.
-    Leave `queues` empty while processes send and delete messages, because such a count does not fit the rows.
+    Leave out `sqs` while processes send and delete messages, because such a count does not fit the rows.
 
     Raises:
         Unreadable: this version can't read a row.
@@ -62,7 +70,7 @@ def read_evidence(
     return replace(
         evidence,
         objects=None if s3 is None else _objects(s3, bucket),
-        message_count=sum(_count(queue) for queue in queues) if queues else None,
+        message_count=None if sqs is None else sum(_count(sqs, url) for url in queue_urls),
     )
 
 
@@ -101,6 +109,6 @@ def _objects(s3: "S3Client", bucket: str) -> dict[str, int]:
     return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", [])}
 
 
-def _count(queue: QueueAdmin) -> int:
-    depth = queue.depth()
-    return depth.visible + depth.in_flight + depth.delayed
+def _count(sqs: "SQSClient", url: str) -> int:
+    counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[*_COUNTS])["Attributes"]
+    return sum(int(counts[name]) for name in _COUNTS)
