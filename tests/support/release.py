@@ -3,11 +3,16 @@
 import base64
 import os
 import subprocess
+from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 
+from anb_core.adapters.database.engine import Database
+from anb_core.testing.promises import Evidence, Shown, read_evidence
 from tests.support.cluster import Json, Namespace
 from tests.support.waiting import eventually
 
@@ -74,6 +79,35 @@ class Release:
         url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return int(attributes["ApproximateNumberOfMessages"]), int(attributes["ApproximateNumberOfMessagesNotVisible"])
+
+    def evidence(self, receipts: Collection[str], *, at_rest: bool = False) -> Evidence:
+        """Read the database and bucket, and at rest also the queues and VideoJobs, for the checker of the promises."""
+        password = base64.b64decode(LOCAL.get("secret", "postgres")["data"]["password"]).decode()
+        session = boto3.session.Session()
+        with (
+            LOCAL.forwarded("postgres", 5432) as url,
+            closing(Database(f"postgresql+psycopg://anb:{password}@{urlsplit(url).netloc}/anb")) as database,
+            closing(session.client("s3", endpoint_url=self.storage)) as s3,
+            closing(session.client("sqs", endpoint_url=self.storage)) as sqs,
+        ):
+            return read_evidence(
+                database,
+                s3=s3,
+                bucket=BUCKET,
+                sqs=sqs if at_rest else None,
+                queue_urls=[sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (QUEUE, f"{QUEUE}-dlq")],
+                receipts=receipts,
+                videojobs=self.shown() if at_rest else None,
+            )
+
+    def shown(self) -> dict[str, Shown]:
+        """Return what the VideoJobs show, by the ids of their videos."""
+        statuses = [videojob.get("status", {}) for videojob in self.namespace.items("videojobs")]
+        return {
+            status["videoId"]: Shown(status.get("phase"), status.get("attempts"))
+            for status in statuses
+            if "videoId" in status
+        }
 
     def until(self, videojob: str, phase: str, *, within: float = 180) -> Json:
         """Wait until a VideoJob is in the given phase. Returns the VideoJob's status."""

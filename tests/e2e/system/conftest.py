@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,16 +13,27 @@ import pytest
 from anb_cli.client import Api
 from anb_cli.connection import Connection
 from anb_cli.sources import opened
+from anb_core.domain.retry import RetryPolicy
+from anb_core.testing.promises import Evidence, check_promises, violations
 from tests.support.chart import tool
 from tests.support.cluster import EVIDENCE, Json, Namespace, delete_namespaces
 from tests.support.release import LOCAL, NAME, Release
 from tests.support.rendering import make_clip
 from tests.support.tether import free_port
+from tests.support.waiting import eventually
+
+POLICY = RetryPolicy()
 
 
 @pytest.fixture(scope="session")
-def installed() -> Iterator[Release]:
-    """The complete system, installed into an empty namespace."""
+def receipts() -> set[str]:
+    """The ids of all videos for which a client got the status 202."""
+    return set()
+
+
+@pytest.fixture(scope="session")
+def installed(receipts: set[str]) -> Iterator[Release]:
+    """The complete system, installed into an empty namespace. After the last test, every promise must be kept."""
     if "KUBECONFIG" not in os.environ:
         pytest.fail("KUBECONFIG is not set: name a cluster with the images loaded, as `make e2e` does")
     _refuse_if_in_use()
@@ -30,7 +42,26 @@ def installed() -> Iterator[Release]:
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
     delete_namespaces(NAME, LOCAL.name)
     installed.up()
-    yield installed
+    try:
+        yield installed
+        _check_at_rest(installed, receipts)
+    finally:
+        _uninstall()
+
+
+def _check_at_rest(installed: Release, receipts: set[str]) -> None:
+    """Wait until the work is done, then check the promises on the rows, the bucket, the queues and the VideoJobs."""
+
+    def look() -> Evidence:
+        return installed.evidence(receipts, at_rest=True)
+
+    with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
+        with suppress(AssertionError):
+            eventually(lambda: not violations(look(), POLICY, at_rest=True), within=180, every=5)
+        check_promises(look(), POLICY, at_rest=True)
+
+
+def _uninstall() -> None:
     tool("helm", "uninstall", "anb", "--namespace", NAME, "--ignore-not-found", "--wait")
     delete_namespaces(NAME, LOCAL.name)
     tool("kubectl", "delete", "crd", "videojobs.anb.video", "--ignore-not-found")
@@ -49,10 +80,14 @@ def _refuse_if_in_use() -> None:
 
 
 @pytest.fixture
-def release(installed: Release) -> Iterator[Release]:
-    """The installed release. Each test gets a new port-forward to the storage, because port-forwards can break."""
+def release(installed: Release, receipts: set[str]) -> Iterator[Release]:
+    """The installed release. Each test gets a new port-forward to the storage, because port-forwards can break.
+
+    Each test ends with a check of what is promised at every moment. The check reads while the system works.
+    """
     with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
         yield installed
+        check_promises(installed.evidence(receipts), POLICY)
 
 
 @pytest.fixture
@@ -75,12 +110,14 @@ def blink(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def upload(api: Api) -> Callable[..., str]:
+def upload(api: Api, receipts: set[str]) -> Callable[..., str]:
     """A function `upload(clip, title=..., edit=...)` that uploads the clip and returns the video's id."""
 
     def run(clip: Path, *, title: str = "A title", edit: Json | None = None) -> str:
         with opened(clip, lambda _: None) as source:
             receipt = api.upload(source, title=title, edit=edit, on_bytes=lambda _: None)
-        return str(receipt["video_id"])
+        video_id = str(receipt["video_id"])
+        receipts.add(video_id)
+        return video_id
 
     return run
