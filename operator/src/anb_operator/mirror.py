@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from anb_core.domain import dead_letters, model
-from anb_core.domain.model import Attempt, DeadLetterCause, Ending, Job, Record
+from anb_core.domain.explanation import ENDINGS, given_up, summary
+from anb_core.domain.model import Attempt, Ending, Job, Record
 from anb_core.domain.status import Status as Phase
 from anb_operator.videojob import Condition, DeadLetter, Problem, Status, VideoJob
 
@@ -15,21 +16,8 @@ EVENTS_KEPT = timedelta(hours=1)
 SHOWN_OF_BODY = 1000
 """Maximum number of characters of a message's body in a status."""
 
-ENDING_TEXTS = {
-    Ending.FAILED: ("AttemptFailed", "failed"),
-    Ending.INTERRUPTED: ("Interrupted", "was interrupted, and another attempt follows"),
-    Ending.LOST: ("WorkerLost", "was lost, because its lease expired"),
-}
-"""The Event's reason and the end of the Event's message, for each ending of an attempt after which the job goes on."""
-
-PHASE_MESSAGES = {
-    Phase.UPLOADING: "The upload is under way.",
-    Phase.UPLOADED: "It waits for a worker.",
-    Phase.PROCESSED: "The finished video is in the bucket.",
-    Phase.FAILED: "The uploaded video can't be processed.",
-    Phase.CANCELLED: "The work was cancelled.",
-}
-"""For each phase except `processing` and `dead_lettered`: the message of the conditions."""
+ENDING_REASONS = {Ending.FAILED: "AttemptFailed", Ending.INTERRUPTED: "Interrupted", Ending.LOST: "WorkerLost"}
+"""The reason of the Event, for each ending of an attempt after which the job goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +133,8 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
         # The last attempt in `before` may have ended after `before` was written.
-        if number >= shown and attempt.ended_at and attempt.ending in ENDING_TEXTS:
-            reason, ended = ENDING_TEXTS[attempt.ending]
+        if number >= shown and attempt.ended_at and attempt.ending in ENDING_REASONS:
+            reason, ended = ENDING_REASONS[attempt.ending], ENDINGS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."
             message = f"Attempt {number} on worker {attempt.worker} {ended}{because}"
             yield (
@@ -181,7 +169,7 @@ def _end(job: Job, letter: dead_letters.DeadLetter | None) -> Announcement | Non
         case Phase.FAILED:
             return Announcement(key, "Failed", job.error.message if job.error else "", warning=True)
         case Phase.DEAD_LETTERED:
-            return Announcement(key, "DeadLettered", _given_up(job, letter), warning=True)
+            return Announcement(key, "DeadLettered", given_up(job, letter), warning=True)
         case Phase.CANCELLED:
             return Announcement(key, "Cancelled", "The work was cancelled.")
     return None
@@ -239,7 +227,7 @@ def _states(
     else:
         accepted = (True, "Mirrored", f"This VideoJob follows video {job.video_id}.")
     under_way = not job.status.terminal
-    reason, message = _reason(job, attempts, letter)
+    reason, message = _reason(job, attempts), summary(job, attempts, letter)
     problem = job.error.message if job.error else "The reason is no longer known."
     code = camel_case(job.error.code) if job.error else reason
     failed = job.status is Phase.FAILED
@@ -253,43 +241,11 @@ def _states(
     }
 
 
-def _reason(job: Job, attempts: Sequence[Attempt], letter: dead_letters.DeadLetter | None) -> tuple[str, str]:
-    if job.status is Phase.DEAD_LETTERED:
-        return camel_case(job.status), _what_is_left(letter, _given_up(job, letter))
-    if job.status is not Phase.PROCESSING:
-        return camel_case(job.status), PHASE_MESSAGES[job.status]
-    if job.lease_owner:
-        return "Processing", f"Attempt {job.attempts} runs on worker {job.worker}."
-    return _waiting(job, attempts)
-
-
-def _given_up(job: Job, letter: dead_letters.DeadLetter | None) -> str:
-    """Return the message that says why the job became a dead letter, including the job's last error."""
-    last_error = job.error.message if job.error else "The error is no longer known."
-    if letter is None:
-        return last_error
-    if letter.cause is DeadLetterCause.WORKER_LOST:
-        lost = job.counters.lost
-        return f"{lost} {'attempt was' if lost == 1 else 'attempts were'} lost. The last error: {last_error}"
-    failures = job.counters.failures
-    return f"{failures} {'attempt' if failures == 1 else 'attempts'} failed. The last error: {last_error}"
-
-
-def _what_is_left(letter: dead_letters.DeadLetter | None, given_up: str) -> str:
-    if letter is None:
-        return given_up
-    if letter.resolved_at:
-        at = f"{_seconds(letter.resolved_at):%Y-%m-%d %H:%M:%S} UTC"
-        return f"{given_up} {letter.resolved_by} discarded it at {at}. The reason: {letter.reason}"
-    return f"{given_up} A person has to redrive or discard it."
-
-
-def _waiting(job: Job, attempts: Sequence[Attempt]) -> tuple[str, str]:
-    last = attempts[-1] if attempts else None
-    over = ("Waiting", "is over")
-    reason, ended = ENDING_TEXTS.get(last.ending, over) if last and last.ending else over
-    due = f" The next one begins after {_seconds(job.not_before):%H:%M:%S} UTC." if job.not_before else ""
-    return reason, f"Attempt {job.attempts} {ended}.{due}"
+def _reason(job: Job, attempts: Sequence[Attempt]) -> str:
+    if job.status is not Phase.PROCESSING or job.lease_owner:
+        return camel_case(job.status)
+    last = attempts[-1].ending if attempts else None
+    return ENDING_REASONS.get(last, "Waiting") if last else "Waiting"
 
 
 def _conditions(states: _States, videojob: VideoJob, at: datetime) -> tuple[Condition, ...]:

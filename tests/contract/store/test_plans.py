@@ -25,6 +25,7 @@ SMALL = {"api_tokens", "feed_cursors", "locks"}
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
+    "ix_attempts_started_at",
     "ix_jobs_waiting",
     "ix_jobs_lease_expires_at",
     "pk_job_events",
@@ -157,6 +158,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
     with explained(full) as scans:
         store.get("v1")
         store.histories(["v1", "v2", "v160"])
+        store.surroundings("v80")
         for owner in ("owner7", None):
             store.listing(owner=owner)
             store.listing(owner=owner, after=page)

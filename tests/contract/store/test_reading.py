@@ -1,3 +1,6 @@
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import update
 
@@ -7,13 +10,18 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Page, Store
 from tests.support.given import (
     DAY,
+    HOUR,
+    LEASE,
+    MINUTE,
     SECOND,
     claim,
+    fail,
     failed,
     interrupt,
     processed,
     processing,
     record_of,
+    sent,
     uploaded,
     uploading,
 )
@@ -120,6 +128,58 @@ def test_jobs_are_counted_by_status(store: Store) -> None:
     processed(store)
     processing(store)
     assert store.count_by_status() == {Status.UPLOADED: 2, Status.PROCESSED: 1, Status.PROCESSING: 1}
+
+
+def test_a_message_is_unsent_while_it_is_in_the_outbox(store: Store) -> None:
+    video_id = uploaded(store)
+    fresh = store.surroundings(video_id).unsent
+    assert fresh is not None
+    assert (fresh.refusals, fresh.due) == (0, fresh.since)
+    [entry] = store.hold_outbox(limit=10, hold=MINUTE)
+    store.mark_unsent(entry, delay=DAY)
+    refused = store.surroundings(video_id).unsent
+    assert refused is not None
+    assert (refused.refusals, refused.since) == (1, fresh.since)
+    assert refused.due > store.now() + HOUR
+    store.mark_sent(replace(entry, token=""), broker="queue")
+    assert store.surroundings(video_id).unsent == refused
+    store.retry(store.cancel(video_id).video.id, by="ada")
+    sent(store, video_id)
+    assert store.surroundings(video_id).unsent is None
+    assert store.surroundings("unknown").unsent is None
+
+
+def test_waiting_jobs_whose_messages_were_sent_earlier_are_ahead(backend: Backend) -> None:
+    store = backend.store
+    first, waits_for_its_next_attempt, done, running = (uploaded(store) for _ in range(4))
+    for video_id in (first, waits_for_its_next_attempt, done, running):
+        sent(store, video_id)
+    assert fail(store, claim(store, waits_for_its_next_attempt))
+    store.cancel(done)
+    claim(store, running)
+    backend.pass_time(SECOND)
+    last = uploaded(store)
+    assert store.surroundings(last).ahead == 0
+    sent(store, last)
+    assert (store.surroundings(first).ahead, store.surroundings(last).ahead) == (0, 1)
+    assert store.surroundings("unknown").ahead == 0
+
+
+def test_attempts_with_a_valid_lease_are_busy_and_the_newest_of_all_attempts_is_the_last_claim(
+    backend: Backend,
+) -> None:
+    store = backend.store
+    video_id = uploaded(store)
+    assert (store.surroundings(video_id).busy, store.surroundings(video_id).last_claim) == (0, None)
+    ended, expired = processing(store), processing(store)
+    assert interrupt(store, ended)
+    backend.pass_time(2 * LEASE)
+    _, newest = (store.history(processing(store).video_id).attempts[0].started_at for _ in range(2))
+    around = store.surroundings(video_id)
+    assert (around.busy, around.last_claim) == (2, newest)
+    assert store.renew(expired, duration=LEASE)
+    assert store.surroundings(video_id).busy == 3
+    assert timedelta(0) <= store.now() - around.now < MINUTE
 
 
 def test_an_edit_that_a_newer_program_wrote_is_read_as_far_as_it_is_known(sql: Sql) -> None:

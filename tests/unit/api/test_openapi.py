@@ -14,6 +14,7 @@ def test_the_functions_of_generated_clients_have_names_of_their_own(world: World
         "delete_video",
         "discard_dead_letter",
         "download_video",
+        "explain_video",
         "follow_video",
         "list_dead_letters",
         "list_videos",

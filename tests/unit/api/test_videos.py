@@ -6,6 +6,8 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.model import Counters, Problem, Scope
 from anb_core.domain.retry import RetryPolicy, plan_outage
 from anb_core.ports.store import Claimed
+from tests.support import eventually
+from tests.support.given import record_of
 from tests.unit.api.conftest import World, code_of, process
 
 
@@ -122,3 +124,33 @@ def test_what_the_log_says_of_an_attempt_is_told_to_ops_alone_and_only_if_asked_
             "message": "The bucket did not answer.",
             "detail": detail,
         }
+
+
+def test_a_video_says_where_it_is_and_what_it_waits_for(world: World) -> None:
+    ana, ops = world.caller("ana"), world.caller("olga", Scope.OPS)
+    video_id = world.upload(ana)
+    assert world.queue.receive(wait=timedelta(seconds=5))
+
+    def told(headers: dict[str, str]) -> list[str]:
+        answer = world.client.get(f"/api/videos/{video_id}/why", headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["video_id"], answer.json()["status"]) == (
+            video_id,
+            record_of(world.store, video_id).job.status,
+        )
+        return list(answer.json()["sentences"])
+
+    # The relay may mark the message as sent a moment after the queue has it.
+    eventually(lambda: record_of(world.store, video_id).job.enqueued_at)
+    waiting = told(ana)
+    assert waiting[0] == "It waits for a worker."
+    assert waiting[1].startswith(f"Its message was sent to the queue {world.queue.name} at ")
+    assert waiting[2:] == [
+        "No job with an earlier message is waiting.",
+        "No worker is busy, so one should take it soon.",
+    ]
+    process(world, video_id)
+    assert told(ops)[0] == "The finished video is in the bucket."
+    for headers, path in ((world.caller("bob"), video_id), (ops, "unknown")):
+        answer = world.client.get(f"/api/videos/{path}/why", headers=headers)
+        assert code_of(answer) == (404, "video_not_found")

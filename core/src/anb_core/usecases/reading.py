@@ -1,16 +1,17 @@
-"""Read access to videos: lists and download URLs."""
+"""Read access to videos: lists, explanations and download URLs."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from anb_core.domain.errors import Conflict
+from anb_core.domain.explanation import explain
 from anb_core.domain.model import Record
 from anb_core.domain.naming import result_file_name
 from anb_core.domain.status import Status
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import Page, Reading
-from anb_core.usecases.visibility import Caller, find
+from anb_core.usecases.visibility import Caller, check_visible, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,18 @@ def browse(
     shown = found[:limit]
     more = len(found) > limit
     return Listing(shown, Page(shown[-1].video.created_at, shown[-1].video.id) if more else None)
+
+
+def why(store: Reading, caller: Caller, video_id: str) -> tuple[Record, Sequence[str]]:
+    """Return a video, and texts that say where it is and what it waits for.
+
+    Raises:
+        NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
+    """
+    history = store.history(video_id)
+    record = check_visible(caller, video_id, history.record)
+    surroundings = store.surroundings(video_id)
+    return record, explain(record, history.attempts, dead_letter=history.dead_letter, surroundings=surroundings)
 
 
 def download_url(store: Reading, objects: Objects, caller: Caller, video_id: str, *, lifetime: timedelta) -> str:

@@ -28,7 +28,7 @@ def find(store: Reading, caller: Caller, video_id: str) -> Record:
     Raises:
         NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
     """
-    return _check_visible(caller, video_id, store.get(video_id))
+    return check_visible(caller, video_id, store.get(video_id))
 
 
 def find_with_history(store: Reading, caller: Caller, video_id: str) -> tuple[Record, Sequence[Attempt]]:
@@ -38,10 +38,15 @@ def find_with_history(store: Reading, caller: Caller, video_id: str) -> tuple[Re
         NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
     """
     history = store.history(video_id)
-    return _check_visible(caller, video_id, history.record), history.attempts
+    return check_visible(caller, video_id, history.record), history.attempts
 
 
-def _check_visible(caller: Caller, video_id: str, record: Record | None) -> Record:
+def check_visible(caller: Caller, video_id: str, record: Record | None) -> Record:
+    """Return the record of a video if the caller may see it.
+
+    Raises:
+        NotFound: `video_not_found` if the video does not exist, or the caller may not see it.
+    """
     if record is None or caller.sees_owner not in {None, record.video.owner}:
         raise NotFound("video_not_found", f"There is no video {video_id}.")
     return record

@@ -192,6 +192,14 @@ class VideoList(BaseModel):
     next_cursor: Annotated[str | None, Field(description="Value of `cursor` for the next page; null on the last page.")]
 
 
+class Explanation(BaseModel):
+    """Where a video is, and what it waits for."""
+
+    video_id: VideoId
+    status: Status
+    sentences: Annotated[list[str], Field(description="Texts of one or more sentences for people. They may change.")]
+
+
 class Event(BaseModel):
     """The data of one server-sent event."""
 

@@ -14,12 +14,21 @@ from anb_api.body import Body
 from anb_api.context import CurrentContext, Prefix
 from anb_api.multipart import FILE, UploadForm, boundary_of, check_encoding, check_length, store_form
 from anb_api.problems import documented
-from anb_api.schemas import PRINTABLE_PATTERN, Receipt, Video, VideoDetail, VideoList, read_cursor, write_cursor
+from anb_api.schemas import (
+    PRINTABLE_PATTERN,
+    Explanation,
+    Receipt,
+    Video,
+    VideoDetail,
+    VideoList,
+    read_cursor,
+    write_cursor,
+)
 from anb_core.domain.model import Record, Scope
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
-from anb_core.usecases.reading import browse, download_url
+from anb_core.usecases.reading import browse, download_url, why
 from anb_core.usecases.visibility import find_with_history
 
 PAGE = 50
@@ -154,6 +163,13 @@ def show_video(
     """The video with its job and all attempts."""
     record, attempts = find_with_history(context.store, caller, video_id)
     return VideoDetail.with_history(record, attempts, prefix, detailed=detail and caller.scope is Scope.OPS)
+
+
+@router.get("/{video_id}/why", summary="Explain where a video is", responses=NOT_FOUND)
+def explain_video(context: CurrentContext, caller: CurrentCaller, video_id: VideoIdInPath) -> Explanation:
+    """Where the video is and what it waits for, in sentences for people. Programs use the fields of the video."""
+    record, sentences = why(context.store, caller, video_id)
+    return Explanation(video_id=video_id, status=record.job.status, sentences=list(sentences))
 
 
 @router.get(

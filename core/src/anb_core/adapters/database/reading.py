@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, func, literal, select, tuple_
+from sqlalchemy import Row, Select, bindparam, exists, func, literal, select, tuple_
 
 from anb_core.adapters.database.dead_letter_rows import SHORTENED, dead_letter_of
-from anb_core.adapters.database.engine import Repository, decoding
+from anb_core.adapters.database.engine import Repository, decoding, now_plus
 from anb_core.adapters.database.rows import RECORDS, attempt_of, decoding_video, record_of
-from anb_core.adapters.database.tables import Time, attempts, dead_letters, jobs, videos
+from anb_core.adapters.database.tables import Time, attempts, dead_letters, jobs, outbox, videos, waiting
 from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.explanation import Surroundings, Unsent
 from anb_core.domain.model import Attempt, Job, Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import History, Page
@@ -24,6 +25,29 @@ _ATTEMPTS = (
 )
 _DEAD_LETTERS = SHORTENED.where(dead_letters.c.video_id.in_(bindparam("video_ids", expanding=True))).order_by(
     dead_letters.c.created_at, dead_letters.c.id
+)
+_MESSAGE = (
+    select(jobs.c.enqueued_at, outbox.c.created_at, outbox.c.send_after, outbox.c.tries)
+    .join_from(jobs, outbox, outbox.c.job_id == jobs.c.id, isouter=True)
+    .where(jobs.c.video_id == bindparam("video_id"))
+)
+_OTHERS = select(
+    now_plus().label("now"),
+    select(func.count())
+    .select_from(jobs)
+    .where(
+        waiting(),
+        jobs.c.enqueued_at < bindparam("enqueued_at", type_=Time),
+        ~exists().where(outbox.c.job_id == jobs.c.id),
+    )
+    .scalar_subquery()
+    .label("ahead"),
+    select(func.count())
+    .select_from(jobs)
+    .where(jobs.c.lease_expires_at > select(now_plus()).scalar_subquery())
+    .scalar_subquery()
+    .label("busy"),
+    select(func.max(attempts.c.started_at)).scalar_subquery().label("last_claim"),
 )
 
 
@@ -85,6 +109,22 @@ class ReadingRepository(Repository):
             for video_id in video_ids
             if video_id not in unreadable
         }
+
+    def surroundings(self, video_id: str) -> Surroundings:
+        with self.database.reading() as connection:
+            message = connection.execute(_MESSAGE, {"video_id": video_id}).one_or_none()
+            sent = {"enqueued_at": message.enqueued_at if message else None}
+            others = connection.execute(_OTHERS, sent).one()
+        unsent = None
+        if message and message.send_after is not None:
+            unsent = Unsent(message.created_at, message.send_after, message.tries)
+        return Surroundings(
+            now=others.now,
+            unsent=unsent,
+            ahead=others.ahead,
+            busy=others.busy,
+            last_claim=others.last_claim,
+        )
 
     def count_by_status(self) -> dict[Status, int]:
         counted = (

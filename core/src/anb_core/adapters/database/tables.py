@@ -207,7 +207,7 @@ attempts = Table(
     Column("fence", Integer, nullable=False),
     Column("worker", Words, nullable=False),
     Column("result_key", Words, nullable=False),
-    Column("started_at", Time, nullable=False),
+    Column("started_at", Time, nullable=False, index=True),
     Column("ended_at", Time),
     Column("ending", Words),
     Column("error_code", Words),

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.explanation import Surroundings
 from anb_core.domain.model import Attempt, Record
 from anb_core.domain.status import Status
 
@@ -50,6 +51,10 @@ class Reading(Protocol):
 
     def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
         """Return the histories of videos, by the videos' ids, with few queries. Unreadable videos are left out."""
+        ...
+
+    def surroundings(self, video_id: str) -> Surroundings:
+        """Return what the video's job waits for. If there is no such video, it has no message and nothing is ahead."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

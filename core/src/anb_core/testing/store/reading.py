@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.explanation import Surroundings, Unsent
 from anb_core.domain.model import (
     Record,
 )
@@ -52,6 +53,29 @@ class InMemoryReading(Tables):
                 for video_id in video_ids
                 if video_id not in self.unreadable
             }
+
+    def surroundings(self, video_id: str) -> Surroundings:
+        with self.transaction() as now:
+            row, message = self.rows.get(video_id), self.outbox.get(video_id)
+            sent = row and row.job.enqueued_at
+            return Surroundings(
+                now=now,
+                unsent=Unsent(message.created_at, message.send_after, message.tries) if message else None,
+                ahead=sum(
+                    one.job.status in {Status.UPLOADED, Status.PROCESSING}
+                    and one.job.lease_owner is None
+                    and one.job.video_id not in self.outbox
+                    and bool(sent and one.job.enqueued_at and one.job.enqueued_at < sent)
+                    for one in self.rows.values()
+                ),
+                busy=sum(
+                    one.job.lease_expires_at is not None and one.job.lease_expires_at > now
+                    for one in self.rows.values()
+                ),
+                last_claim=max(
+                    (attempt.started_at for one in self.rows.values() for attempt in one.attempts), default=None
+                ),
+            )
 
     def count_by_status(self) -> dict[Status, int]:
         with self.transaction():

@@ -15,6 +15,7 @@ down_revision = "0004"
 def upgrade() -> None:
     """Add columns and indexes."""
     op.add_column("attempts", sa.Column("version", sa.Text()))
+    op.create_index("ix_attempts_started_at", "attempts", ["started_at"])
     for name in ("owner", "code", "error_detail", "worker", "version"):
         op.add_column("dead_letters", sa.Column(name, sa.Text()))
     for name in ("failures", "lost"):
