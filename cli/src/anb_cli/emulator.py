@@ -60,7 +60,7 @@ def install(announce: Callable[[str], None] = lambda _: None) -> Path:
 
 
 def install_lock(python: Path) -> None:
-    """Install the packages of MiniStack's lock file into the virtual environment of `python`.
+    """Install the packages of MiniStack's lock file into the virtual environment of the interpreter `python`.
 
     Raises:
         CalledProcessError: pip failed.

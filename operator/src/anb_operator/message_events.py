@@ -1,4 +1,4 @@
-"""Posts Events on the operator's own Deployment about messages that belong to no video, and so to no VideoJob."""
+"""Posts Kubernetes Events about messages that belong to no video. The Events are about the operator's Deployment."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,34 +12,34 @@ from anb_operator.kube import Deployments, Existing, KubeRefused
 from anb_operator.mirror import Announcement
 
 PAUSE_SECONDS = 60.0
-"""Minimum number of seconds between two Events with the same cause, because a sender may send many bad messages."""
+"""Minimum time between two Events with the same cause, in seconds. A faulty program may send many bad messages."""
 
 MOST_SHOWN = 3
-"""Maximum number of dead letters that one Event shows one by one."""
+"""Maximum number of dead letters that one Event describes. The Event only counts further dead letters."""
 
 TEXTS: Mapping[DeadLetterCause, tuple[str, str]] = {
     DeadLetterCause.UNKNOWN_JOB: ("UnknownJob", "of unknown videos"),
     DeadLetterCause.UNREADABLE: ("UnreadableMessage", "that nobody can read"),
 }
-"""For each cause of a dead letter without a video: the Event's reason, and what is wrong with the messages."""
+"""The Event's reason and a description of the messages, for each cause of a dead letter without a video."""
 
 _log = structlog.get_logger(__name__)
 
 
 class MessageEvents:
-    """Posts at most one Event a minute for each cause. The next Event tells of all messages that came in between."""
+    """Posts at most one Event a minute for each cause. An Event covers all messages since the previous Event."""
 
     def __init__(self, deployments: Deployments, name: str) -> None:
-        """Prepare Events on the Deployment `name`. Must be called in the event loop in which `run` will run."""
+        """Prepare Events about the Deployment `name`. Must be called in the event loop in which `run` will run."""
         self._deployments = deployments
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
-        # For each cause: the number of dead letters of which no Event tells yet, and the first few of them.
+        # The dead letters without an Event, by cause: their number, and the first MOST_SHOWN of them.
         self._waiting: dict[DeadLetterCause, tuple[int, tuple[DeadLetter, ...]]] = {}
 
     def add(self, letter: DeadLetter) -> None:
-        """Tell of a new dead letter, if it has no video. May be called from any thread, and does not block."""
+        """Add a new dead letter to the next Event, if it has no video. Any thread may call this. Does not block."""
         if letter.video_id is None and letter.cause in TEXTS:
             self._loop.call_soon_threadsafe(self._wait, letter.cause, 1, (letter,))
 
@@ -71,7 +71,7 @@ class MessageEvents:
 
 
 def announcement(cause: DeadLetterCause, count: int, first: Sequence[DeadLetter]) -> Announcement:
-    """Return an Event about `count` new dead letters with the same cause. `first` are the first of them."""
+    """Return an Event about `count` new dead letters with the same cause. The Event describes those in `first`."""
     reason, what = TEXTS[cause]
     shown = "; ".join(f"dead letter {letter.id}: {letter.detail}" for letter in first)
     more = f"; and {count - len(first)} more" if count > len(first) else ""

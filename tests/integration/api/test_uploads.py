@@ -175,7 +175,7 @@ def test_a_client_that_expects_100_continue_does_not_get_it_when_the_upload_is_r
         connection.begin(f"Content-Length: {10 * 1024**3}", "Expect: 100-continue")
         answer = connection.answer()
 
-        assert answer.status == 413  # 413 and not 100: the server did not ask for the body.
+        assert answer.status == 413  # The status is not 100, so the server did not ask for the body.
         answer.read()
         assert connection.receive() == b""
 

@@ -195,7 +195,7 @@ class Site:
         return found
 
     def evidence(self) -> Evidence:
-        """Read the database, list the bucket and count the messages. No worker may run."""
+        """Read the database, list the bucket and count the messages. No worker may run meanwhile."""
         session, queue = boto3.session.Session(region_name="us-east-1"), self.parts.queue.name
         with closing(session.client("s3")) as s3, closing(session.client("sqs")) as sqs:
             return read_evidence(
@@ -208,7 +208,7 @@ class Site:
             )
 
     def close(self) -> None:
-        """Kill the workers, and check that every promise was kept that must be kept at any moment."""
+        """Kill the workers, and check all promises that must hold at every moment."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
@@ -231,7 +231,7 @@ class MakeSite(Protocol):
 
 @pytest.fixture
 def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
-    """A function whose context managers yield a `Site`. At the end, they check the promises, so the parts must run."""
+    """A function that returns a context manager for a `Site`. Its end checks the promises, so the parts must run."""
 
     @contextmanager
     def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Iterator[Site]:

@@ -42,7 +42,7 @@ def messages(world: World) -> list[str]:
 
 def test_a_message_without_a_video_is_an_event_on_the_deployment_without_its_body(world: World) -> None:
     async def scenario(events: MessageEvents) -> None:
-        # The loops of dead letters run in threads of their own.
+        # Call `add` from another thread, as the loops for dead letters do.
         await asyncio.to_thread(events.add, letter(7))
         await until(lambda: world.cluster.events)
 
@@ -99,7 +99,7 @@ def test_an_event_that_is_refused_is_logged_and_the_next_is_posted(world: World)
         events.add(letter(1))
         await until(lambda: world.cluster.refused)
         world.cluster.fault = None
-        # The second of these Events exists already, after a restart of the operator.
+        # The second Event already exists, as after a restart of the operator.
         for number in (2, 2, 3):
             events.add(letter(number))
             await until(lambda: len(world.cluster.writes) > 0)
