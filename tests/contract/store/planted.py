@@ -46,5 +46,6 @@ def name_of(planted: Planted) -> str:
 def check_named(run: Run, planted: Planted) -> None:
     """Plant the violation, and check that the checker reports the violation."""
     changes = planted.edit(run) or {}
-    found = violations(run.evidence(**changes), POLICY, at_rest=planted.at_rest)
+    earlier = changes.pop("earlier", None)
+    found = violations(run.evidence(**changes), POLICY, at_rest=planted.at_rest, earlier=earlier)
     assert [one for one in found if one.promise == planted.promise and planted.words in one.sentence], found

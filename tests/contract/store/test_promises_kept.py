@@ -261,13 +261,14 @@ DONE_LONG_AGO = [processed_last_week, moved_long_ago, forgotten, recorded_long_a
 
 
 def check_at_rest(run: Run) -> None:
-    """Check the promises before the sweep, after the sweep, and after another sweep a day later."""
-    check_promises(run.evidence(), POLICY, at_rest=True)
+    """Check the promises before and after the deletions that are due at once, and a day later."""
+    first = run.evidence()
+    check_promises(first, POLICY, at_rest=True)
     run.sweep()
-    check_promises(run.evidence(), POLICY, at_rest=True)
+    check_promises(run.evidence(), POLICY, at_rest=True, earlier=first)
     run.backend.pass_time(25 * HOUR)
     run.sweep()
-    check_promises(run.evidence(), POLICY, at_rest=True)
+    check_promises(run.evidence(), POLICY, at_rest=True, earlier=first)
 
 
 @pytest.mark.parametrize("story", DONE + DONE_LONG_AGO, ids=lambda story: story.__name__)
@@ -287,14 +288,27 @@ def test_many_runs_on_one_database_have_no_violations(sql: Sql) -> None:
 
 def test_a_run_keeps_its_promises_at_every_moment(backend: Backend) -> None:
     run = Run(backend)
+    moments = [run.evidence()]
+
+    def look() -> None:
+        moments.append(run.evidence())
+        for earlier in moments:
+            check_promises(moments[-1], POLICY, earlier=earlier)
+
     run.queue.put("no JSON")
     video_id = uploading(run.store).video.id
-    check_promises(run.evidence(), POLICY)
+    look()
     run.store.abandon_upload(video_id)
     video_id = run.upload()
-    check_promises(run.evidence(), POLICY)
+    look()
     run.relay.send_due()
-    check_promises(run.evidence(), POLICY)
+    look()
     assert run.queue.receive(wait=timedelta(0)) is not None
+    run.fail(video_id, times=POLICY.max_failures)
+    look()
+    run.store.retry(video_id, by="ada")
+    look()
     run.claim(video_id)
-    check_promises(run.evidence(), POLICY)
+    look()
+    run.store.delete(video_id, by="ada", grace=DAY)
+    look()

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, event
 
+from anb_core.domain.model import Source
 from anb_core.domain.status import Status
 from anb_core.testing.promises import Shown, check_promises
 from tests.contract.store.one_run import Run
@@ -12,6 +13,7 @@ from tests.support.given import (
     DAY,
     HOUR,
     POLICY,
+    new_video,
     result,
 )
 from tests.support.stores import Backend, Sql
@@ -120,3 +122,16 @@ def test_videojobs_show_the_jobs(memory: Backend) -> None:
     shown = {waiting: Shown(Status.PROCESSING, 1), over: Shown(Status.PROCESSED, 1), deleted_id: Shown(None, None)}
     for videojobs in (shown, {waiting: shown[waiting]}):
         check_promises(run.evidence(videojobs=videojobs), POLICY)
+
+
+def test_a_video_may_come_again_after_its_deletion(memory: Backend) -> None:
+    run = Run(memory)
+    new = new_video(owned=False)
+    run.store.submit_existing(new, Source(5))
+    run.publish(new.id)
+    earlier = run.evidence()
+    run.store.delete(new.id, by="ada", grace=DAY)
+    memory.pass_time(DAY)
+    run.sweep()
+    run.store.submit_existing(new_video(new.id, owned=False), Source(5))
+    check_promises(run.evidence(), POLICY, earlier=earlier)

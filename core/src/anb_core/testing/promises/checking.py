@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from anb_core.domain.retry import RetryPolicy
-from anb_core.testing.promises import counts, results
+from anb_core.testing.promises import changes, counts, results
 from anb_core.testing.promises.evidence import Evidence
 from anb_core.testing.promises.facts import Facts
 
@@ -19,24 +19,29 @@ class Violation:
         return f"{self.promise}: {self.sentence}"
 
 
-def violations(evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False) -> list[Violation]:
+def violations(
+    evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False, earlier: Evidence | None = None
+) -> list[Violation]:
     """Return all violations of the promises that the evidence shows.
 
     Without `at_rest`, only the rules that hold at any moment of a run are checked.
     With `at_rest`, all work must be done, too: all faults have ended, and the time that the promises allow has passed.
+    With `earlier`, the evidence of an earlier moment of the same run, also find outcomes that were undone in between.
     """
-    facts = Facts(evidence, policy, at_rest)
-    return [
-        Violation(promise, sentence) for promise, rule in (*results.RULES, *counts.RULES) for sentence in rule(facts)
-    ]
+    before = None if earlier is None else Facts(earlier, policy)
+    facts = Facts(evidence, policy, at_rest=at_rest, earlier=before)
+    rules = (*results.RULES, *counts.RULES, *changes.RULES)
+    return [Violation(promise, sentence) for promise, rule in rules for sentence in rule(facts)]
 
 
-def check_promises(evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False) -> None:
+def check_promises(
+    evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False, earlier: Evidence | None = None
+) -> None:
     """Check the promises like `violations`.
 
     Raises:
         AssertionError: a promise is broken. The message has one line for each violation.
     """
-    found = violations(evidence, policy, at_rest=at_rest)
+    found = violations(evidence, policy, at_rest=at_rest, earlier=earlier)
     if found:
         raise AssertionError("\n".join(["promises are broken:", *map(str, found)]))

@@ -54,12 +54,15 @@ class Case:
 
 
 class Facts:
-    """The evidence, sorted by video and by key."""
+    """The evidence, sorted by video and by key. `earlier` has the facts of an earlier moment of the run, or None."""
 
-    def __init__(self, evidence: Evidence, policy: RetryPolicy, at_rest: bool) -> None:  # noqa: FBT001 - private
+    def __init__(
+        self, evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False, earlier: "Facts | None" = None
+    ) -> None:
         self.evidence = evidence
         self.policy = policy
         self.at_rest = at_rest
+        self.earlier = earlier
         attempts: dict[str, list[Attempt]] = {}
         for attempt in sorted(evidence.attempts, key=lambda one: one.fence):
             attempts.setdefault(attempt.job_id, []).append(attempt)
