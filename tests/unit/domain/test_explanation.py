@@ -259,7 +259,7 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
                 dead_letter=replace(LETTER, cause=DeadLetterCause.WORKER_LOST, version=None, worker=None),
             ),
             [
-                "1 attempt was lost. The last error: It took too long. A person has to redrive or discard it.",
+                "Workers lost the job 1 time. The last error: It took too long. A person has to redrive or discard it.",
                 "When the cause is gone, an operator can redrive it: anb dlq redrive 7",
             ],
             id="a dead letter of lost workers",

@@ -179,7 +179,7 @@ def test_a_dead_letter_whose_message_was_moved_shows_the_beginning_of_the_messag
     shown = status(world, video_id)
     assert shown.dead_letter is not None
     assert shown.dead_letter.body == body[:1000]
-    assert message(shown, "DeadLettered").startswith("1 attempt was lost. The last error: The worker stopped")
+    assert message(shown, "DeadLettered").startswith("Workers lost the job 1 time. The last error: The worker stopped")
 
 
 def test_a_dead_letter_from_an_older_program_has_the_counts_of_its_job(world: World) -> None:
@@ -249,7 +249,7 @@ def test_workers_that_vanished_are_a_cause_of_their_own(world: World) -> None:
     events = news(world, lease.video_id)
     assert [one.reason for one in events] == ["Started", "WorkerLost", "DeadLettered"]
     assert events[1].message == "Attempt 1 on worker worker-1 was lost, because its lease expired."
-    assert events[2].message.startswith("1 attempt was lost. The last error: ")
+    assert events[2].message.startswith("Workers lost the job 1 time. The last error: ")
 
 
 def test_the_last_attempt_tells_the_cause_of_a_dead_letter(world: World) -> None:

@@ -78,8 +78,8 @@ def given_up(job: Job, dead_letter: DeadLetter | None) -> str:
     if dead_letter is None:
         return last_error
     if dead_letter.cause is DeadLetterCause.WORKER_LOST:
-        lost = job.counters.lost
-        return f"{lost} {'attempt was' if lost == 1 else 'attempts were'} lost. The last error: {last_error}"
+        # Not every loss is an attempt: it may be a message that SQS moved before any attempt began.
+        return f"Workers lost the job {_many(job.counters.lost, 'time')}. The last error: {last_error}"
     return f"{_many(job.counters.failures, 'attempt')} failed. The last error: {last_error}"
 
 
