@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, lit
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.dead_letter_rows import OPEN, SHORTENED, WHOLE, add_dead_letter, dead_letter_of
-from anb_core.adapters.database.engine import Repository, clock, decoding, now_plus
+from anb_core.adapters.database.engine import Repository, clock, decoding, now_plus, passed
 from anb_core.adapters.database.rows import Locked, apply, last_attempt, lock, put_in_outbox, write_job
 from anb_core.adapters.database.tables import Time, dead_letters, outbox
 from anb_core.domain import lifecycle
@@ -140,7 +140,7 @@ class DeadLettersRepository(Repository):
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
         wanted = SHORTENED.where(OPEN, dead_letters.c.announced_at.is_(None))
         if quiet:
-            recent = select(dead_letters.c.cause).where(dead_letters.c.announced_at > now_plus(-quiet))
+            recent = select(dead_letters.c.cause).where(~passed(dead_letters.c.announced_at, quiet))
             wanted = wanted.where(dead_letters.c.cause.not_in(recent))
         with self.database.reading() as connection:
             rows = connection.execute(wanted.order_by(dead_letters.c.created_at, dead_letters.c.id).limit(limit)).all()

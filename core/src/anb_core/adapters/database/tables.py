@@ -309,6 +309,7 @@ dead_letters = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_dead_letters_created_at", dead_letters.c.created_at, dead_letters.c.id)
+Index("ix_dead_letters_announced_at", dead_letters.c.announced_at)
 Index(
     "ix_dead_letters_open",
     dead_letters.c.created_at,

@@ -37,6 +37,7 @@ def upgrade() -> None:
         )
     """)
     op.create_index("ix_dead_letters_created_at", "dead_letters", ["created_at", "id"])
+    op.create_index("ix_dead_letters_announced_at", "dead_letters", ["announced_at"])
     op.create_index(
         "ix_dead_letters_open",
         "dead_letters",
