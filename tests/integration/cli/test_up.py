@@ -8,13 +8,16 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 
 from anb_cli.errors import Exit
+from anb_cli.stack.supervisor import QUEUE
 from anb_worker.render.mp4_boxes import boxes
 from tests.integration.cli.conftest import Place, ended, processes_in
 from tests.support import eventually
@@ -82,6 +85,18 @@ def test_nobody_but_the_stack_gets_into_its_bucket(stack: Place) -> None:
     listed = httpx.get(f"{emulator}/anb-video?list-type=2", headers=page)
     assert (emptied.status_code, listed.status_code) == (403, 403)
     assert not [name for answer in (emptied, listed) for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_a_stack_handles_its_dead_letter_queue_without_an_operator(stack: Place) -> None:
+    ports = stack.folder.ports()
+    emulator, api = (f"http://127.0.0.1:{ports[name]}" for name in ("emulator", "api"))
+    session = boto3.session.Session("anb", stack.secret(), region_name="us-east-1")
+    with closing(session.client("sqs", endpoint_url=emulator)) as sqs:
+        sqs.send_message(QueueUrl=f"{emulator}/000000000000/{QUEUE}-dlq", MessageBody="nobody can read this")
+    shown = 'anb_dead_letter_messages_total{outcome="unreadable"} 1.0'
+    eventually(lambda: shown in httpx.get(f"{api}/metrics").text.splitlines())
+    check = httpx.get(f"{api}/readyz").json()["checks"]["dead-letter queue"]
+    assert check == {"ok": True, "required": False, "detail": None}
 
 
 def test_the_secret_of_the_bucket_is_in_no_file_and_on_no_command_line(stack: Place) -> None:
