@@ -12,9 +12,11 @@ from anb_core import bootstrap
 from anb_core.adapters.system import new_id
 from anb_core.domain.retry import RetryPolicy
 from anb_core.domain.status import Status
+from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
+from anb_core.ports.queue import Queue
 from anb_core.ports.store import Claimed
-from anb_core.settings.capabilities import BucketSettings
+from anb_core.settings.capabilities import AlertSettings, BucketSettings, DeadLetterQueueSettings
 from anb_core.settings.loading import Misconfigured, load
 from anb_core.testing.clock import ManualClock
 from tests.support import eventually
@@ -142,6 +144,30 @@ def test_the_api_opens_its_bucket_by_its_settings(monkeypatch: pytest.MonkeyPatc
     assert program.main(["serve"]) == 0
     assert opened == [timedelta(seconds=4)]
     assert urls[0].startswith("https://videos.example.org/")
+
+
+@pytest.mark.usefixtures("_deployment")
+@pytest.mark.parametrize("handles", [True, False])
+def test_the_api_handles_dead_letters_only_if_it_is_told_to(monkeypatch: pytest.MonkeyPatch, *, handles: bool) -> None:
+    monkeypatch.setenv("ANB_HANDLE_DEAD_LETTERS", str(handles))
+    monkeypatch.setenv("ANB_SNS_TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:anb-alerts")
+    opened: list[str] = []
+
+    def open_alerts(settings: AlertSettings, *, patience: timedelta) -> Alerts | None:
+        opened.append(str(settings.sns_topic_arn))
+        return bootstrap.open_alerts(settings, patience=patience)
+
+    def open_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue:
+        opened.append(settings.sqs_dlq_url)
+        return bootstrap.open_dead_letter_queue(settings, patience=patience)
+
+    monkeypatch.setattr(program, "open_alerts", open_alerts)
+    monkeypatch.setattr(program, "open_dead_letter_queue", open_queue)
+    monkeypatch.setattr(program, "serve", lambda _: None)
+    monkeypatch.setattr(program, "configure_logging", lambda *_: None)
+    assert program.main(["serve"]) == 0
+    settings = load(ApiSettings)
+    assert opened == ([settings.sqs_dlq_url, settings.sns_topic_arn] if handles else [])
 
 
 @pytest.mark.parametrize(

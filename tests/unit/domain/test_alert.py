@@ -64,6 +64,12 @@ def test_an_alert_about_videos_says_what_failed_how_many_and_what_to_run() -> No
     ]
 
 
+def test_an_alert_that_shows_everything_mentions_no_more() -> None:
+    five = letters(DeadLetterCause.WORKER_LOST, 5, "?", with_video=True)
+    _, text = dead_letter_alert(DeadLetterCause.WORKER_LOST, five)
+    assert "5: video v5: ?\n\nList them" in text
+
+
 def test_an_alert_about_a_message_without_a_video_offers_no_redrive() -> None:
     [unreadable] = letters(DeadLetterCause.UNREADABLE, 1, "x" * 301, with_video=False)
     subject, text = dead_letter_alert(DeadLetterCause.UNREADABLE, [unreadable])

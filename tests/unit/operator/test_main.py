@@ -7,6 +7,8 @@ import kopf
 import pytest
 
 from anb_core.domain.errors import Unavailable
+from anb_core.ports.alerts import Alerts
+from anb_core.ports.queue import Queue
 from anb_operator import __main__ as program
 from anb_operator import app
 
@@ -52,6 +54,21 @@ def test_each_of_several_errors_is_a_sentence(
     away = Unavailable("database", "the database does not answer")
     assert ends(monkeypatch, ExceptionGroup("tasks", [login, ExceptionGroup("loops", [away])])) == 1
     assert capsys.readouterr().err == f"nobody may log in\n{away}\n"
+
+
+@pytest.mark.parametrize("topic", ["", "arn:aws:sns:us-east-1:123456789012:anb-alerts"])
+def test_the_operator_gets_the_dead_letter_queue_and_alerts_only_if_a_topic_is_set(
+    monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    monkeypatch.setenv("ANB_SNS_TOPIC_ARN", topic)
+    given: list[tuple[str, bool]] = []
+
+    async def run(*_: object, dead_letter_queue: Queue, alerts: Alerts | None) -> None:
+        given.append((dead_letter_queue.name, alerts is not None))
+
+    monkeypatch.setattr(app, "run", run)
+    assert program.main(["run"]) == 0
+    assert given == [("https://sqs.us-east-1.amazonaws.com/123456789012/anb-dlq", bool(topic))]
 
 
 def test_a_defect_is_a_traceback_and_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
