@@ -33,6 +33,7 @@ class RunningOperator:
         *,
         store: InMemoryStore,
         objects: InMemoryObjects,
+        dead_letter_queue: InMemoryQueue,
         logs: list[Any],
         url: str,
         running: asyncio.Task[None],
@@ -40,6 +41,7 @@ class RunningOperator:
         self.api = api
         self.store = store
         self.objects = objects
+        self.dead_letter_queue = dead_letter_queue
         self.logs = logs
         self._url = url
         self._running = running
@@ -130,10 +132,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             monkeypatch.setenv(name, value)
         settings = load(OperatorSettings)
         store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
-        running = asyncio.create_task(app.run(settings, store, objects, dead_letter_queue=InMemoryQueue(), alerts=None))
+        queue = InMemoryQueue()
+        running = asyncio.create_task(app.run(settings, store, objects, dead_letter_queue=queue, alerts=None))
         try:
             url = f"http://{settings.listen}"
-            await scenario(RunningOperator(api, store=store, objects=objects, logs=logs, url=url, running=running))
+            await scenario(
+                RunningOperator(
+                    api, store=store, objects=objects, dead_letter_queue=queue, logs=logs, url=url, running=running
+                )
+            )
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(60):
                 await running

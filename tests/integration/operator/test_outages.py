@@ -1,5 +1,7 @@
 """Tests of a complete operator while its database or the Kubernetes API server is unavailable."""
 
+from datetime import timedelta
+
 import pytest
 
 from anb_core.domain.errors import Unavailable
@@ -52,3 +54,27 @@ def test_a_deletion_does_not_wait_for_a_database_that_is_away_for_long(run: Run)
         assert api.events[-1]["reason"] == "NotCancelled"
 
     run(api, scenario)
+
+
+def test_a_forbidden_dead_letter_queue_is_named_and_everything_else_works_until_its_messages_are_handled(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_core.usecases.gate.plan_wait", lambda *_: timedelta(milliseconds=20))
+
+    async def scenario(operator: RunningOperator) -> None:
+        operator.dead_letter_queue.fault = Unavailable("queue", "AccessDenied")
+        note = "not required: the dead-letter queue (SQS_DLQ_URL) does not answer, so its messages wait"
+
+        async def shows(*lines: str) -> bool:
+            return await operator.ready() and (await operator.get("/readyz"))[1].splitlines() == [*lines]
+
+        await operator.until(lambda: shows("ok", note))
+        assert await operator.alive()
+        await operator.mirrors()
+        operator.dead_letter_queue.fault = None
+        operator.dead_letter_queue.put("nobody can read this")
+        counted = 'anb_dead_letter_messages_total{outcome="unreadable"} 1.0'
+        await operator.until(lambda: operator.counts(counted))
+        await operator.until(lambda: shows("ok"))
+
+    run(ApiServer(), scenario)
