@@ -1,6 +1,8 @@
-"""Example dead letters in the JSON format of the API."""
+"""Example dead letters in the JSON format of the API, and an API with one dead letter."""
 
 from typing import Any
+
+from tests.support.deployments import Handler
 
 VIDEO_ID = "0f9e8d7c-6b5a-4000-8000-000000000000"
 
@@ -31,3 +33,15 @@ def a_dead_letter(**changes: Any) -> dict[str, Any]:
         "attempts": [],
         **changes,
     }
+
+
+def serve_dead_letter(request: Handler, letter: dict[str, Any]) -> None:
+    """Respond to a request as an API with one dead letter does."""
+    if "?" in request.path:
+        request.reply_json(200, {"dead_letters": [letter], "next_cursor": None})
+    elif request.path.endswith("/dead-letters/redrive"):
+        request.body()
+        report = {"matched": 1, "ids": [12], "skipped": [], "left": 0, "spread_seconds": 0.02, "next_cursor": None}
+        request.reply_json(200, report)
+    else:
+        request.reply_json(200, letter)

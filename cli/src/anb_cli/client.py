@@ -20,6 +20,7 @@ from anb_cli.dead_letter_answers import (
     dead_letter_detail_of,
     dead_letter_of,
     dead_letter_page_of,
+    explanation_of,
     redrive_report_of,
 )
 from anb_cli.errors import NotOurs, Refused, Unreachable, WrongUse
@@ -116,6 +117,10 @@ class Api:
     def videos(self, statuses: Sequence[str] = (), *, limit: int | None = None) -> Iterator[Json]:
         """Yield at most `limit` videos, newest first. Fetch the next page only when the caller needs its videos."""
         return self._pages("/api/videos", {"status": list(statuses)}, page_of, limit)
+
+    def why(self, video_id: str) -> Json:
+        """Return sentences that say where a video is and what it waits for."""
+        return explanation_of(self._json("GET", f"{_path(video_id)}/why"))
 
     def dead_letters(self, conditions: Mapping[str, Any], *, limit: int) -> Iterator[Json]:
         """Yield at most `limit` dead letters that meet all conditions, newest first. Fetches pages as `videos` does."""

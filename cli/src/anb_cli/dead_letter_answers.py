@@ -44,6 +44,11 @@ def redrive_report_of(data: object) -> Json:
     return report
 
 
+def explanation_of(data: object) -> Json:
+    """Check the sentences about a video, and return the object that has them."""
+    return _checked(data, "an explanation", {"video_id": _is_text, "sentences": _is_list_of(_is_text)})
+
+
 def _checked(data: object, what: str, fields: Fields) -> Json:
     if isinstance(data, dict) and _has(fields)(data):
         return data

@@ -73,6 +73,13 @@ def watch(ids: VideoIds, *, as_json: AsJson = False) -> None:
     video_commands.watch(ids, as_json=as_json)
 
 
+def why(video_id: VideoId, *, as_json: AsJson = False) -> None:
+    """Say where a video is and what it waits for."""
+    from anb_cli import video_commands
+
+    video_commands.why(video_id, as_json=as_json)
+
+
 def download(
     video_id: VideoId,
     output: Annotated[
@@ -159,6 +166,7 @@ def build() -> typer.Typer:
         (upload, remote),
         (list_videos, remote),
         (watch, remote),
+        (why, remote),
         (download, remote),
         (cancel, remote),
         (retry, remote),

@@ -24,6 +24,9 @@ from anb_core.domain.status import Status
 WATCHED_AT_A_TIME = 8
 """Maximum number of open event streams. Workers process the videos in order, so only the first ones change."""
 
+HINT = "`anb why {video_id}` says what happened. An operator sees more with `anb dlq list`."
+"""What the user can do if a video is dead-lettered."""
+
 
 @contextmanager
 def connect() -> Iterator[Api]:
@@ -105,6 +108,8 @@ class Watch:
                         self._terminal.record(_update_record(video_id, update))
                     if update.final and update.status is not Status.PROCESSED:
                         self._failures.add(VideoFailed(_failure_text(video_id, update)), video_id=video_id)
+                    if update.status is Status.DEAD_LETTERED:
+                        self._terminal.note(HINT.format(video_id=video_id))
             except OutputLost as error:
                 unhandled = error
             except CliError as error:
@@ -195,6 +200,17 @@ def watch(ids: Sequence[str], *, as_json: bool) -> None:
             following.begin(video_id, bars.add(video_id))
         following.wait()
     failures.raise_exit()
+
+
+def why(given: str, *, as_json: bool) -> None:
+    """Print sentences that say where a video is and what it waits for."""
+    terminal = Terminal(as_json=as_json)
+    with connect() as api:
+        explanation = api.why(whole_id(api, given))
+    if as_json:
+        terminal.record(explanation)
+    else:
+        terminal.lines(explanation["sentences"])
 
 
 def download(given: str, output: Path | None, *, as_json: bool) -> None:

@@ -292,3 +292,25 @@ def test_a_token_without_the_scope_is_told_who_makes_one(operator: Operator, mon
     assert (code, out) == (Exit.REFUSED, "")
     assert "need a token of scope ops; this one has scope user. (scope_missing)" in err
     assert "`python -m anb_api token create --owner NAME --scope ops`" in err
+
+
+def test_a_dead_lettered_video_is_explained_by_its_id_or_the_beginning_of_it(operator: Operator) -> None:
+    letter = operator.dead_letter()
+    [listed] = operator.records("dlq", "list")
+    code, out, err = operator.anb("why", listed["video_id"][:13])
+    assert (code, err) == (Exit.OK, "")
+    assert out.startswith("1 attempt failed. The last error: The result is not as planned. ")
+    assert f"anb dlq redrive {letter}\n" in out
+    [record] = operator.records("why", listed["video_id"])
+    assert record["status"] == "dead_lettered"
+    assert record["sentences"] == out.splitlines()
+
+
+def test_a_watch_that_ends_with_a_dead_letter_says_how_to_learn_more(operator: Operator) -> None:
+    operator.dead_letter()
+    [listed] = operator.records("dlq", "list")
+    code, _, err = operator.anb("watch", listed["video_id"])
+    assert code == Exit.VIDEO_FAILED
+    assert err.endswith(
+        f"`anb why {listed['video_id']}` says what happened. An operator sees more with `anb dlq list`.\n"
+    )
