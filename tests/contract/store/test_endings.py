@@ -9,6 +9,7 @@ from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Store
 from tests.contract.store.conftest import deliver
 from tests.support.given import (
+    BAD_INPUT,
     DAY,
     HOUR,
     LEASE,
@@ -81,12 +82,12 @@ def test_bad_input_fails_once_with_its_reason_and_is_no_dead_letter(backend: Bac
     lease = processing(store)
     assert reject(store, lease)
     job = record_of(store, lease.video_id).job
-    assert (job.status, job.error, job.counters) == (Status.FAILED, PROBLEM, Counters())
+    assert (job.status, job.error, job.counters) == (Status.FAILED, BAD_INPUT, Counters())
     assert due(store) == []
     assert backend.dead_letters() == []
     assert deliver(store, lease.video_id) == Dropped(Reason.TERMINAL)
     event = store.events_after(0)[-1]
-    assert (event.kind, event.status, event.error) == (EventKind.STATUS, Status.FAILED, PROBLEM)
+    assert (event.kind, event.status, event.error) == (EventKind.STATUS, Status.FAILED, BAD_INPUT)
 
 
 def test_a_failure_makes_the_job_wait_for_its_backoff(backend: Backend) -> None:
