@@ -39,6 +39,7 @@ def everything(tmp_path: Path) -> Path:
     values["aws"] |= {"createResources": True, "endpointUrl": "http://aws.example.com"}
     values["bucket"]["publicEndpoint"] = "https://videos.example.com"
     values["queue"]["deadLetterUrl"] = f"{values['queue']['url']}-dlq"
+    values["alerts"] = {"snsTopicArn": "arn:aws:sns:us-east-1:123456789012:anb-alerts"}
     values["ingress"] = {"prefix": "/video"}
     values["operator"] = {"mirror": {"maxAgeSeconds": 60}}
     settings = {name: _values()["config"].get(name, bound) for name, bound in _config_schema().items()}
@@ -59,6 +60,8 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     for program in ("api", "worker"):
         # API and worker do not get the total number of connections: each change of the total would restart their pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
+    # In a cluster, the operator handles dead letters, not the API.
+    reads["api"] -= {"ANB_HANDLE_DEAD_LETTERS", "ANB_SNS_TOPIC_ARN"}
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
 
