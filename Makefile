@@ -37,7 +37,7 @@ test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
 	@echo "Left out: tests that need Debian packages. To run them: apt-get install $(DEBIAN_PACKAGES), then make test-debian."
 
 # The tests marked `debian` need these packages. `.ci/run` installs them.
-DEBIAN_PACKAGES := pgbouncer
+DEBIAN_PACKAGES := pgbouncer rabbitmq-server
 
 .PHONY: test-debian
 test-debian: $(SETUP) $(FOOTAGE) # `make test` mentions it

@@ -10,6 +10,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support.aws import running_ministack, running_moto
+from tests.support.brokers import running_rabbitmq, running_redis
 from tests.support.postgres import Postgres, running_postgres
 
 FOOTAGE = Path(__file__).parents[1] / "build" / "footage"
@@ -96,6 +97,20 @@ def moto_url() -> Iterator[str]:
 def ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the embedded emulator, which simulates S3, SQS and SNS."""
     with running_ministack(tmp_path_factory.mktemp("ministack")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis server for the whole test session."""
+    with running_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """The URL of a RabbitMQ server for the whole test session."""
+    with running_rabbitmq() as url:
         yield url
 
 

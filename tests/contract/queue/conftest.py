@@ -1,4 +1,8 @@
-"""The queues under test: an in-memory queue, an SQS queue of moto, and an SQS queue of the embedded emulator."""
+"""The queues under test: in memory, on SQS (moto and the embedded emulator), and on Celery's brokers.
+
+Celery's brokers lack some abilities of SQS. The marks below name the tests of such an ability: `like_sqs` for FIFO
+queues and dead-letter queues, `timed` for a visibility timeout, which RabbitMQ lacks.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -9,12 +13,17 @@ from typing import Any
 import boto3
 import pytest
 
+from anb_core.adapters.celery_broker import KombuQueue, celery_queue
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.ports.queue import Delivery, Queue
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue
 
 SERVERS = ["moto_url", "ministack_url"]
+LIKE_SQS = ["memory", *SERVERS]
+like_sqs = pytest.mark.parametrize("make_stand", LIKE_SQS, indirect=True)
+timed = pytest.mark.parametrize("make_stand", [*LIKE_SQS, "redis_url"], indirect=True)
+BROKERS = ["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.debian)]
 SHORT = timedelta(seconds=1)
 LONG = timedelta(minutes=5)
 
@@ -28,7 +37,8 @@ class Stand:
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
     """A function that polls the queue for a duration of the queue's clock. Returns a delivery or None."""
-    dead_letters: Callable[[], list[str]]
+    dead_letters: Callable[[], list[str]] = list
+    retention: timedelta = timedelta(days=4)
 
 
 @dataclass(frozen=True)
@@ -79,26 +89,38 @@ def server(
 MakeStand = Callable[..., Stand]
 
 
-@pytest.fixture(params=["memory", *SERVERS])
+@pytest.fixture(params=[*LIKE_SQS, *BROKERS])
 def make_stand(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeStand]:
     """A function `make_stand(visibility=..., fifo=...)` that creates a `Stand` with a new queue."""
     if request.param == "memory":
         yield _in_memory
         return
     url = request.getfixturevalue(request.param)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    server = Server(url, request.getfixturevalue("look_behind")(url))
-    made: list[SqsQueue] = []
+    made: list[SqsQueue | KombuQueue] = []
 
-    def make(*, visibility: timedelta = LONG, fifo: bool = False) -> Stand:
+    def on_sqs(*, visibility: timedelta = LONG, fifo: bool = False) -> Stand:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        server = Server(url, request.getfixturevalue("look_behind")(url))
         queue = server.queue(server.queue_url(fifo=fifo), visibility=visibility)
         made.append(queue)
         queue.ensure()
         return Stand(queue, lambda time: queue.receive(wait=time), lambda: server.dead_letters(queue.name))
 
-    yield make
+    def on_broker(*, visibility: timedelta = LONG) -> Stand:
+        queue = broker_queue(url, visibility=visibility)
+        made.append(queue)
+        queue.ensure()
+        return Stand(queue, lambda time: queue.receive(wait=time), retention=timedelta(days=365))
+
+    yield on_sqs if request.param in SERVERS else on_broker
     for queue in made:
         queue.close()
+
+
+def broker_queue(url: str, *, name: str = "", **options: Any) -> KombuQueue:
+    """Create an adapter for a queue of the Celery broker at the URL: a new queue unless `name` is given."""
+    chosen: dict[str, Any] = {"patience": timedelta(seconds=20), "visibility": LONG} | options
+    return celery_queue(url, queue=name or f"anb-{next(_numbers)}", **chosen)
 
 
 @pytest.fixture

@@ -1,0 +1,113 @@
+"""Tests of how the adapter uses Redis, where kombu imitates acknowledgements."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+from kombu import Connection
+from redis import Redis
+
+from anb_core.adapters.celery_broker import KombuQueue
+from anb_core.ports.queue import Delivery, Depth, Outgoing
+from tests.contract.queue.conftest import SHORT, broker_queue
+from tests.support import eventually
+
+NOW = timedelta(0)
+PATIENTLY = timedelta(seconds=10)
+MINUTE = timedelta(minutes=1)
+MESSAGE = Outgoing(body='{"video_id": "v"}', group="video", owner="ana", deduplication="1")
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator[KombuQueue]:
+    with closing(broker_queue(redis_url, visibility=SHORT)) as queue:
+        yield queue
+
+
+@pytest.fixture
+def other(redis_url: str, queue: KombuQueue) -> Iterator[KombuQueue]:
+    """The same queue in another process."""
+    with closing(broker_queue(redis_url, name=name_of(queue), visibility=SHORT)) as other:
+        yield other
+
+
+def name_of(queue: KombuQueue) -> str:
+    return queue.name.rpartition("#")[2]
+
+
+def receive(queue: KombuQueue) -> Delivery:
+    delivery = queue.receive(wait=PATIENTLY)
+    assert delivery is not None
+    return delivery
+
+
+def test_a_message_of_a_worker_that_died_comes_to_another_worker(queue: KombuQueue, other: KombuQueue) -> None:
+    queue.send([MESSAGE])
+    lost = receive(queue)
+
+    found = receive(other)
+
+    assert (found.body, found.message_id) == (lost.body, lost.message_id)
+    assert found.age == timedelta(0)
+
+
+def test_a_message_of_a_worker_that_died_is_seen_although_no_worker_runs(queue: KombuQueue, other: KombuQueue) -> None:
+    queue.send([MESSAGE])
+    receive(queue)
+
+    assert eventually(lambda: other.depth().visible) == 1
+
+
+def test_a_worker_that_ends_does_not_end_the_pause_of_a_message(queue: KombuQueue, other: KombuQueue) -> None:
+    queue.send([MESSAGE])
+    queue.give_back(receive(queue), pause=MINUTE)
+
+    queue.close()
+
+    assert other.receive(wait=NOW) is None
+    assert other.depth() == Depth(visible=0, in_flight=1, delayed=0)
+
+
+def test_a_pause_that_is_longer_than_the_visibility_timeout_is_kept(queue: KombuQueue, other: KombuQueue) -> None:
+    queue.send([MESSAGE])
+    queue.give_back(receive(queue), pause=2 * SHORT)
+
+    assert other.receive(wait=1.5 * SHORT) is None
+    assert receive(other).body == MESSAGE.body
+
+
+def test_a_pause_that_is_shorter_than_the_visibility_timeout_ends_in_time(redis_url: str) -> None:
+    with closing(broker_queue(redis_url, visibility=MINUTE)) as queue:
+        queue.send([MESSAGE])
+        queue.give_back(receive(queue), pause=SHORT)
+
+        assert receive(queue).body == MESSAGE.body
+
+
+def test_a_late_heartbeat_for_a_message_that_another_worker_deleted_changes_nothing(
+    queue: KombuQueue, other: KombuQueue
+) -> None:
+    queue.send([MESSAGE])
+    late = receive(queue)
+    other.delete(receive(other))
+
+    queue.extend(late, visibility=MINUTE)
+
+    assert queue.depth().empty
+
+
+def test_running_tasks_of_other_applications_are_left_alone(redis_url: str, queue: KombuQueue) -> None:
+    with Connection(redis_url) as connection:
+        strange = connection.SimpleQueue("their-queue")
+        strange.put("their task")
+        held = strange.get(timeout=5)
+        with Redis.from_url(redis_url) as redis:
+            redis.zadd("unacked_index", {held.delivery_tag: 0})
+
+            assert queue.receive(wait=NOW) is None
+            assert queue.depth().empty
+
+            assert redis.zscore("unacked_index", held.delivery_tag) == 0
+        held.ack()
+        strange.close()
