@@ -14,7 +14,7 @@ from tests.support.cluster import delete_videojobs
 Apply = Callable[..., str]
 
 SOURCE = {"source": {"key": "uploads/clip.mp4"}}
-COLUMNS = ["NAME", "STATUS", "PROGRESS", "ATTEMPTS", "REASON", "AGE", "VIDEO", "RESULT", "WORKER"]
+COLUMNS = ["NAME", "STATUS", "PROGRESS", "ATTEMPTS", "REASON", "AGE", "VIDEO", "RESULT", "WORKER", "DEAD-LETTER"]
 VIDEO_ID = "3f0a3f4e-6d1e-4b55-9a3b-7d9d5d1f7a10"
 
 
