@@ -55,6 +55,7 @@ fuzz: $(SETUP) ## Render 500 damaged files: each must be rejected with a code, o
 bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API's memory, and the lag of VideoJobs (20 min)
 	@$(BIN)/python -m bench.render
 	@$(BIN)/python -m bench.uploads
+	@$(BIN)/python -m bench.redrives
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then $(BIN)/python -m bench.mirror; else echo "Left out: bench.mirror. It needs the folder" \
 		"with etcd, kube-apiserver and kubectl in KUBEBUILDER_ASSETS, as \`setup-envtest use -p env\` prints it."; fi
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, exists, func, literal, select, tuple_, update
 
 from anb_core.adapters.database import feed
 from anb_core.adapters.database.dead_letter_rows import OPEN, SHORTENED, WHOLE, add_dead_letter, dead_letter_of
@@ -32,6 +32,10 @@ from anb_core.ports.store import Unknown
 
 MAX_ID_BITS = 63
 """Maximum number of bits of an id. The databases refuse to compare an id with a larger number."""
+
+_BY_ID = dead_letters.c.id == bindparam("dead_letter_id")
+_ONE = WHOLE.where(_BY_ID)
+_VIDEO_ID = select(dead_letters.c.video_id).where(_BY_ID)
 
 
 class DeadLettersRepository(Repository):
@@ -183,10 +187,14 @@ def _from(query: Select[Any], after: DeadLetterPage | None) -> Select[Any]:
     return query.where(tuple_(dead_letters.c.created_at, dead_letters.c.id) < place)
 
 
-def _find(connection: Connection, dead_letter_id: int) -> DeadLetter | None:
+def _row(connection: Connection, query: Select[Any], dead_letter_id: int) -> Row[Any] | None:
     if dead_letter_id.bit_length() > MAX_ID_BITS:
         return None
-    row = connection.execute(WHOLE.where(dead_letters.c.id == dead_letter_id)).one_or_none()
+    return connection.execute(query, {"dead_letter_id": dead_letter_id}).one_or_none()
+
+
+def _find(connection: Connection, dead_letter_id: int) -> DeadLetter | None:
+    row = _row(connection, _ONE, dead_letter_id)
     return None if row is None else dead_letter_of(row)
 
 
@@ -204,11 +212,10 @@ def _lock_open(connection: Connection, dead_letter_id: int) -> tuple[DeadLetter,
         NotFound: `dead_letter_not_found`.
         Conflict: `dead_letter_resolved`.
     """
-    letter, locked = _existing(connection, dead_letter_id), None
-    if letter.video_id is not None:
-        locked = lock(connection, letter.video_id)
-        # Read the dead letter again: another process may have resolved it before the lock was taken.
-        letter = _existing(connection, dead_letter_id)
+    row = _row(connection, _VIDEO_ID, dead_letter_id)
+    locked = lock(connection, row.video_id) if row and row.video_id is not None else None
+    # Read the dead letter only now: another process may have resolved it before the lock was taken.
+    letter = _existing(connection, dead_letter_id)
     check_open(letter)
     return letter, locked
 

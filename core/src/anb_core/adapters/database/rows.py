@@ -260,6 +260,14 @@ def _job_columns(job: Job) -> dict[str, Any]:
     }
 
 
+# This statement is built only once, because it runs for every change of a job.
+_WRITE_JOB = update(jobs).where(
+    jobs.c.id == bindparam("old_id"),
+    jobs.c.fence == bindparam("old_fence"),
+    jobs.c.version == bindparam("old_version"),
+)
+
+
 def write_job(connection: Connection, before: Job, after: Job) -> None:
     """Write the new values `after` of a locked job. Its row must still have the fence and the version of `before`.
 
@@ -269,11 +277,8 @@ def write_job(connection: Connection, before: Job, after: Job) -> None:
     columns = _job_columns(after)
     if after.status is not Status.UPLOADING:
         columns["upload_expires_at"] = None
-    written = connection.execute(
-        update(jobs)
-        .where(jobs.c.id == before.id, jobs.c.fence == before.fence, jobs.c.version == before.version)
-        .values(columns)
-    )
+    unchanged = {"old_id": before.id, "old_fence": before.fence, "old_version": before.version}
+    written = connection.execute(_WRITE_JOB, columns | unchanged)
     if written.rowcount != 1:
         raise Unavailable("database", f"job {before.id} changed while it was locked")
 
