@@ -68,7 +68,7 @@ class Measured:
     """Measurements of one run.
 
     `lags` are in seconds. `lines` is the number of lines that kubectl printed per second.
-    `shares` is the number of processors that each program in `USERS` kept busy.
+    `shares` maps each program in `USERS` to its CPU use. The value 1.0 means one busy processor.
     """
 
     lags: Sequence[float]

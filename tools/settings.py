@@ -56,7 +56,7 @@ def with_table(document: str) -> str:
 
 
 def for_the_chart() -> str:
-    """Return YAML for the chart's templates. For each setting, it gives the programs that read it, and its format."""
+    """Return YAML for the chart's templates: the programs that read each setting, and the format of each setting."""
     reading = readers({name: PROGRAMS[name] for name in IN_THE_CHART})
     forms = {name: asdict(form) for name, form in FORMS.items()}
     return (

@@ -77,7 +77,7 @@ def running_apiserver() -> Iterator[ApiServer]:
             "bind-address": "127.0.0.1",
             "advertise-address": "127.0.0.1",
             "secure-port": port,
-            "cert-dir": folder,  # The server writes its certificate into `cert-dir`.
+            "cert-dir": folder,  # The server creates its certificate in this folder, and `ready` waits for it.
             "token-auth-file": folder / "tokens.csv",
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",

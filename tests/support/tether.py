@@ -27,7 +27,7 @@ exit $status
 
 
 # Each test process has its own range of ports, below the ports that the kernel assigns to clients.
-# Because of the separate ranges, no other process takes a free port before a slow server listens on the port.
+# So no other process takes a port that `free_port` returned, even if the server starts slowly.
 _FIRST = 20_000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = (_FIRST + number % 1000 for number in count(randbelow(1000)))
 

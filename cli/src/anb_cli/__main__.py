@@ -75,7 +75,10 @@ def _exit_at_once(*_: object) -> None:
 
 
 def _ignore_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Handle an exception that no code can catch, for example in a destructor: show no traceback. Exit on Ctrl-C."""
+    """Handle an exception that was raised where no caller can catch it, for example in a destructor.
+
+    Shows no traceback. Exits on Ctrl-C.
+    """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         os._exit(INTERRUPTED)
 

@@ -52,7 +52,9 @@ def conditions_of(
 
 
 def moment(option: str, given: str, now: datetime) -> datetime:
-    """Return the time that the user gave as a time, or as an age such as `2h`. A time without a zone is local time.
+    """Return the moment that an option gives. The text may be a time, or an age such as `2h`.
+
+    A time without a zone is local time.
 
     Raises:
         WrongUse: the text is neither a time nor an age.
@@ -214,7 +216,9 @@ class Tally:
 
 
 def chunks(api: Api, conditions: Conditions, tally: Tally, *, dry_run: bool) -> Iterator[Mapping[str, Any]]:
-    """Send requests until all dead letters or `cap` are redriven. Yield each report, and add the report to `tally`.
+    """Send requests until the cap of `tally` is reached, or until all dead letters that match were examined.
+
+    Yield each report, and add the report to `tally`.
 
     The delay grows with each request, so that all messages together do not exceed the API's limit per second.
     """
@@ -242,7 +246,8 @@ def _condition(option: str, given: str) -> str:
     """Return the text of an option.
 
     Raises:
-        WrongUse: the text is not UTF-8, or is empty. An empty shell variable must not select all dead letters.
+        WrongUse: the text is not UTF-8, or is empty.
+            An empty text, such as an empty shell variable, would otherwise select all dead letters.
     """
     text = given_text(f"--{option}", given)
     if text is None or not text.strip():

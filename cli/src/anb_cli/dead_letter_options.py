@@ -68,7 +68,7 @@ def redrive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be redriven.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Process videos again, once the cause is removed.
+    """Process videos again, after the cause was removed.
 
     Name dead letters by their ids, select them by conditions that must all hold, or take all open ones with --all.
     """

@@ -44,7 +44,9 @@ def cells(letter: dict[str, Any]) -> tuple[str, ...]:
 
 
 def lay_out(letters: Sequence[dict[str, Any]], width: int) -> Iterator[Text]:
-    """Yield the heading line and one line per dead letter, at most `width` columns wide if `width` is 18 or more.
+    """Yield the heading line and one line per dead letter.
+
+    The lines have at most `width` columns. If `width` is less than 18, they may be wider.
 
     The column STATE is shown only if at least one dead letter is resolved.
     On narrow terminals, video ids are shortened, and times have no year.

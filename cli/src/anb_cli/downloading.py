@@ -159,7 +159,10 @@ class _DirectOutput:
 
     @contextmanager
     def open(self, *, restart: bool) -> Iterator[Callable[[bytes], object]]:
-        """Yield a function that writes the next bytes. With `restart`, the function skips the bytes written before."""
+        """Yield a function that writes the next bytes to the output.
+
+        With `restart`, the response begins with bytes that were already written. The function ignores these bytes.
+        """
         skip = self.bytes_done if restart else 0
 
         def take(piece: bytes) -> None:

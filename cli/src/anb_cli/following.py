@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 def pause_after(breaks: int) -> float:
-    """Return the seconds to wait before the next stream. `breaks` counts the last streams that had no event."""
+    """Return the seconds to wait before the next stream. The last `breaks` streams had no event."""
     return backoff(breaks + 1, base=FIRST_PAUSE, cap=LONGEST_PAUSE, jitter=0.0, least=1.0).total_seconds()
 
 

@@ -94,7 +94,10 @@ def widest(rows: Sequence[Sequence[str]], column: int) -> int:
 
 
 def unique_length(ids: Sequence[str]) -> int:
-    """Return the minimum length at which all prefixes of the ids differ, and every command accepts the prefixes."""
+    """Return how many characters of each id have to be shown.
+
+    Prefixes of this length all differ, and every command accepts a prefix of this length.
+    """
     ordered = sorted(ids)
     shared = max((len(commonprefix(pair)) for pair in pairwise(ordered)), default=0)  # noqa: RUF071 - no paths
     return max(ENOUGH_TO_ACT, shared + 1)

@@ -12,7 +12,7 @@ def attempts(
 ) -> "Iterable[Attempt]":
     """Yield one context manager per attempt, until an attempt succeeds. After `most` attempts, raise the last error.
 
-    If `on` is an exception class, this exception is retried with waits of 1 s, 2 s, 4 s and so on.
+    If `on` is an exception class, an attempt that raises this exception is repeated after 1 s, then 2 s, 4 s and so on.
     If `on` is a function, it is called with the exception. It returns the seconds to wait, or False for no retry.
     """
     # Import stamina only when needed, because the import takes a third of the time of a short command.

@@ -165,5 +165,5 @@ def _names(given: Path) -> tuple[str, str]:
 
 
 def _is_nameless(given: Path) -> bool:
-    # Shells name pipes /dev/stdin or /dev/fd/63, for example.
+    # A pipe that a shell passes has a path such as /dev/stdin or /dev/fd/63, which is no useful name.
     return given == DASH or given.is_relative_to("/dev") or given.is_relative_to("/proc")

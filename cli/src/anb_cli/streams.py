@@ -42,7 +42,7 @@ class _Output(io.FileIO):
             self.failed = True
             self.on_failure(error)
             return size
-        # None means that a non-blocking file was full. Return 0, so that the buffer above this file tries again.
+        # `written` is None if the non-blocking file was full. After the result 0, the buffered writer tries again.
         return written or 0
 
     def on_failure(self, error: OSError) -> None:

@@ -1,6 +1,6 @@
 """Writes a command's output: results to stdout, messages and progress bars to stderr.
 
-Only a terminal gets control codes.
+Control codes, for example for colors, are written only if the stream is a terminal.
 """
 
 import json

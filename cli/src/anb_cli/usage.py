@@ -16,7 +16,7 @@ _PLAIN = (
 def usage_message(error: Exception) -> str | None:
     """Return the message for an error that Typer raised about the arguments, or None for any other error.
 
-    If the error asks for the help text, returns the help text.
+    If the error's message is a help text, the help text is returned unchanged.
     Typer has no public class for these errors, so the function recognizes them by their attributes.
     """
     usage_error: Any = error

@@ -22,7 +22,10 @@ from anb_cli.text import readable
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
-"""Maximum number of open event streams. Workers process the videos in order, so only the first ones change."""
+"""Maximum number of open event streams. The other videos wait for a free stream.
+
+Workers process the videos in order, so these other videos do not change yet.
+"""
 
 HINT = "`anb why {video_id}` says what happened. An operator sees more with `anb dlq list`."
 """What the user can do if a video is dead-lettered."""
@@ -63,7 +66,7 @@ class Failures:
         """End the command if there was a failure.
 
         Raises:
-            typer.Exit: there was a failure. The exit code belongs to the first failure.
+            typer.Exit: there was a failure. It has the exit code of the first failure.
         """
         if self._exit is not None:
             raise typer.Exit(self._exit)

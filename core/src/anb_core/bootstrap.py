@@ -75,7 +75,10 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """Create the client of the queue. A call ends within about one heartbeat, and delays at most one lease renewal."""
+    """Create the client of the queue.
+
+    A call ends within about one heartbeat. So even a slow call delays only one renewal of the lease.
+    """
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,

@@ -159,5 +159,5 @@ def _video_of(videojob: VideoJob) -> str:
 def _version(videojob: VideoJob) -> int:
     version = videojob.metadata.resource_version
     # The resource versions of etcd are increasing numbers. Other storage may use text, which has no order.
-    # Text counts as 0, so that each VideoJob from the API server replaces the cached VideoJob.
+    # For text, return 0. All versions are then equal, and each VideoJob from the API server replaces the cached one.
     return int(version) if version.isdecimal() else 0

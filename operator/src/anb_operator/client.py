@@ -57,7 +57,7 @@ class KubeClient:
 
     async def ping(self) -> None:
         # Check both the list of API groups, in which kopf finds resources, and the path of the VideoJobs.
-        # When a CRD is installed or deleted, the API server updates the list a little later than the path.
+        # After a CRD was installed or deleted, the API server changes this list a little later than the path.
         groups = await self._connection.call(lambda api: ApisApi(api).get_api_versions())
         exists = any(version.group_version == API_VERSION for group in groups.groups for version in group.versions)
         try:
@@ -77,7 +77,7 @@ class KubeClient:
                 lambda api: AuthorizationV1Api(api).create_self_subject_access_review(asked)
             )
         except KubeRefused:
-            # Without the ClusterRole system:basic-user, the operator may not check its own permissions.
+            # The operator is not allowed to check its own permissions if the ClusterRole system:basic-user is missing.
             return
         if not (review.status and review.status.allowed):
             where = "in any namespace" if self._watched is None else f"in namespace {self._watched}"

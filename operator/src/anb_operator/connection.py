@@ -50,7 +50,7 @@ async def log_in() -> Configuration:
             sentence = f"There is no Kubernetes to work with: run in a pod, or set KUBECONFIG. {path}: {error}"
             raise kopf.LoginError(sentence) from error
     if configuration.tls_server_name:
-        # kopf runs the watch. kopf can compare a certificate only with the host name in the server's address.
+        # kopf can't use this setting for the watch: it compares a certificate only with the host name in the address.
         raise kopf.LoginError(
             f"KUBECONFIG sets tls-server-name {configuration.tls_server_name}, which the operator can't use: "
             "write this name into the server's address."
@@ -85,7 +85,7 @@ class Connection:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        """Allow calls within the `with` block. The HTTP session is closed at the end of the block."""
+        """Keep the connection usable until the `with` block ends. Then close the HTTP session."""
         try:
             yield self
         finally:

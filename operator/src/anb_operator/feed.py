@@ -51,8 +51,8 @@ class FeedReader:
     def lag(self) -> float:
         """Return the number of seconds by which VideoJobs may lag behind the database.
 
-        The lag is the age of the oldest event not yet handled.
-        If the last read of the feed was longer ago, the lag is the time since that read.
+        The lag is the longer of two times:
+        the age of the oldest event not yet handled, and the time since the last read of the feed.
         """
         return self._follower.lag(self._queue.pending(), datetime.now(UTC)).total_seconds()
 

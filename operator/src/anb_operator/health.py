@@ -52,7 +52,10 @@ class Health:
         self._errors: dict[str, str | None] = {}
 
     def beat(self) -> None:
-        """Record that the feed reader is alive. At startup, each try to list the VideoJobs calls `beat` instead."""
+        """Record that the feed reader is alive.
+
+        At startup, the feed reader does not run yet. Then each try to list the VideoJobs calls `beat`.
+        """
         self._beat_at = self._monotonic()
 
     def report(self, what: str, error: Exception | None) -> None:

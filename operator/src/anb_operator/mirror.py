@@ -49,7 +49,7 @@ class Observed:
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
 
-    If both have the fields, the fields of the higher `metadata.generation` are returned.
+    If the status and the receipt differ, the one with the higher `metadata.generation` counts.
     A status without a video counts as `metadata.generation` 0.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
@@ -132,7 +132,7 @@ def _of_attempts(before: Status, attempts: Sequence[Attempt]) -> Iterator[tuple[
         if number > shown:
             message = f"Attempt {number} began on worker {attempt.worker}."
             yield attempt.started_at, Announcement(f"{attempt.id}/started", "Started", message)
-        # The last attempt in `before` may have ended after `before` was written.
+        # Include the last attempt that `before` shows, because it may have ended after `before` was written.
         if number >= shown and attempt.ended_at and attempt.ending in ENDING_REASONS:
             reason, ended = ENDING_REASONS[attempt.ending], ENDINGS[attempt.ending]
             because = f": {attempt.error.message}" if attempt.error and attempt.ending is Ending.FAILED else "."
@@ -197,7 +197,7 @@ def _changed_at(job: Job, letter: dead_letters.DeadLetter | None) -> datetime:
 
 
 def _dead_letter(job: Job, letter: dead_letters.DeadLetter) -> DeadLetter:
-    # Dead letters of older programs have no counters. So take the counters of the job, which stay until a retry.
+    # Dead letters of older programs have no counters. So take the job's counters, which only a retry resets.
     return DeadLetter(
         id=letter.id,
         at=_seconds(letter.created_at),

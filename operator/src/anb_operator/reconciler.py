@@ -139,7 +139,7 @@ class Reconciler:
         """
         await self._carry_out(plan_holds(self._cache.of(video_id)))
         # Use one snapshot of the VideoJobs, and leave later changes to the next reconcile.
-        # Otherwise, a status could report a `metadata.generation` that the operator has not acted on.
+        # With a second snapshot, a status could report a `metadata.generation` that was not acted on.
         videojobs = self._cache.of(video_id)
         if plan_holds(videojobs).actions:
             raise Outdated("not_held", f"{FINALIZER} was removed at once. Nothing is done without this finalizer.")
@@ -161,7 +161,7 @@ class Reconciler:
             await self._carry_out(new_plan)
         if _spec_versions(self._cache.of(video_id)) - _spec_versions((*videojobs, *created)):
             # Reconcile again at once, because a VideoJob changed during this reconcile.
-            # The watch might not report the change, because a response to a write has already put it into the cache.
+            # The watch may not report the change: the cache may have it already, from the response to a write.
             return 0.0
         return (new_plan.again_at - self._clock()).total_seconds() if new_plan.again_at else None
 
@@ -195,7 +195,7 @@ class Reconciler:
     # -- commands from VideoJob specs. The commands run in a thread.
 
     def _run_commands(self, video_id: str, videojobs: Sequence[VideoJob]) -> tuple[History, dict[str, Refusal]]:
-        """Run the commands of the specs. Returns the history, and the refusals by the VideoJob's UID."""
+        """Run the commands of the specs. Returns the history, and the refusals. Their keys are UIDs of VideoJobs."""
         refusals: dict[str, Refusal] = {}
         history = self._store.history(video_id)
         for videojob in videojobs:

@@ -115,5 +115,5 @@ class UninstallSettings(WatchScope):
 
     @property
     def marker(self) -> str:
-        """Name of the ConfigMap that Helm creates after a cleanup. If it already exists, the cleanup does nothing."""
+        """Name of the ConfigMap that Helm creates only after the cleanup. A cleanup that finds it does nothing."""
         return f"{self.deployment}-uninstall"

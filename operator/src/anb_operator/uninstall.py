@@ -22,7 +22,7 @@ TRIES = 5
 """Maximum number of rounds. Each round lists the VideoJobs with the finalizer, and removes the finalizer."""
 
 MARKER_CHECKS = 6
-"""Number of checks for the marker ConfigMap, because `kubectl apply` may create the marker seconds after the Job."""
+"""Number of checks for the marker ConfigMap. `kubectl apply` may create the marker a few seconds after the Job."""
 
 PATIENCE_SECONDS = 60.0
 """Maximum wait for the operator's pods to stop. The pods have a grace period of 30 s."""
@@ -33,7 +33,8 @@ _log = structlog.get_logger(__name__)
 async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
     """Stop the operator, and remove the operator's finalizers from all VideoJobs. Takes a few minutes at most.
 
-    Does nothing if the marker ConfigMap exists. Helm creates the marker only after this Job.
+    Does nothing if the marker ConfigMap exists, because this means that nobody uninstalls the chart.
+    During an uninstall, Helm creates the marker only after this Job.
     A tool without hooks, such as `kubectl apply`, creates the Job and the marker together, during an install.
 
     Raises:

@@ -276,8 +276,8 @@ class Status(_Part):
         ),
     ] = ()
 
-    # Fields that a newer version of the operator wrote and this version can't read, by the name in the manifest.
-    # The fields are kept, so that the next status patch can remove or replace the fields.
+    # Values that a newer version of the operator wrote and this version can't read. The keys are names in the manifest.
+    # `manifest` includes these values, so that the next status patch can remove or replace them.
     _unread: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property

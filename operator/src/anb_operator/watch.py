@@ -39,7 +39,7 @@ class _NoDiff(kopf.DiffBaseStorage):
         """Return None: no earlier state of the object is stored."""
 
     def store(self, **_: object) -> None:
-        """Store nothing, because the operator uses no diffs."""
+        """Do nothing: no state of the object is stored."""
 
 
 async def watch(watched: str | None, cache: VideoJobCache, queue: WorkQueue, stop: asyncio.Event) -> None:

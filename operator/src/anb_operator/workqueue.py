@@ -61,7 +61,7 @@ class WorkQueue:
         # For each video: the number of failed reconciles in a row.
         self._failures: dict[str, int] = {}
         # The delayed videos: a heap of pairs (monotonic due time, video), and the valid due time of each video.
-        # A heap entry is ignored if its due time is not the valid one.
+        # A heap entry is ignored if `_due` has another due time for the video.
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._paused = False

@@ -81,7 +81,7 @@ def store(backend: Backend) -> Store:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def planted_run(request: pytest.FixtureRequest) -> Run:
-    """A run into which a test plants a violation. The rules are the same for all databases, so SQLite is enough."""
+    """A run that a test changes so that it breaks a promise. All databases have the same rules, so SQLite is enough."""
     return Run(request.getfixturevalue(request.param))
 
 

@@ -1,4 +1,4 @@
-"""Violations of promises. Tests make a correct run, plant a violation into the run, and expect the checker to find it.
+"""Violations of promises. Tests make a correct run, add a violation to it, and expect the checker to find it.
 
 The promises are those of `anb_core.testing.promises`.
 """

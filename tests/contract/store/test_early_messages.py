@@ -1,4 +1,4 @@
-"""Tests of messages that arrive before the job is due, or that wake no worker."""
+"""Tests of messages that arrive before the job is due, or that begin no attempt for another reason."""
 
 import pytest
 

@@ -27,7 +27,7 @@ def test_a_full_disk_under_sqlite_is_told_and_nothing_is_promised(sqlite: Sql) -
 
         def fill(connection: DBAPIConnection, _: object) -> None:
             cursor = connection.cursor()
-            # The database can't grow any more: SQLite raises a limit of one page to the current size.
+            # Make the database full: SQLite replaces a limit below the current size by the current size.
             cursor.execute("PRAGMA max_page_count = 1")
             cursor.close()
 

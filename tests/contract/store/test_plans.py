@@ -33,7 +33,7 @@ READ_IN_ORDER = {
     "ix_dead_letters_created_at",
     "ix_dead_letters_open",
 }
-"""Indexes that a query may scan from one end, for a limited number of rows, without looking up a key.
+"""Indexes that a query may scan from one end without a key, if it reads only a limited number of rows.
 
 For example, the list of the newest videos scans an index from its end.
 The purge of deleted videos scans the index ix_object_deletions_video_id to look up many videos at once."""

@@ -53,7 +53,7 @@ class Recorder:
 def right_of(method: str, path: str, query: str) -> Right | None:
     """Return the right that a request to the API server needs.
 
-    Returns None for API discovery, and for questions about the account's own rights. Both need no right.
+    Returns None for API discovery, and for questions about the account's own rights. Such requests need no right.
     """
     asked = RESOURCE.fullmatch(path)
     if asked is None or asked["resource"] == "selfsubjectaccessreviews":
@@ -120,7 +120,7 @@ def test_an_uninstall_stops_the_operator_and_leaves_no_finalizer(site: Site, tmp
         for name in ("clip-0", "clip-1", "clip-2", video_id):
             site.phase(name, "uploaded")
     # Create an evicted pod with the operator's labels, which the uninstall must ignore.
-    # The pod's scheduler does not exist. Otherwise, a kubelet would get the pod, and reset the phase to Pending.
+    # Use a scheduler that does not exist. Otherwise, a node would get the pod and set its phase to Pending.
     nowhere = '{"spec": {"schedulerName": "nobody"}}'
     site.kubectl("run", "evicted", "--image=none", f"--labels={OPERATOR}", f"--overrides={nowhere}")
     ended = '{"status": {"phase": "Failed", "reason": "Evicted"}}'

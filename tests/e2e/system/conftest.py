@@ -83,7 +83,7 @@ def _refuse_if_in_use() -> None:
 def release(installed: Release, receipts: set[str]) -> Iterator[Release]:
     """The installed release. Each test gets a new port-forward to the storage, because port-forwards can break.
 
-    Each test ends with a check of what is promised at every moment. The check reads while the system works.
+    After each test, the fixture checks the promises that hold at every moment, while the system still works.
     """
     with LOCAL.forwarded("localstack", 4566, to=urlsplit(installed.storage).port):
         yield installed

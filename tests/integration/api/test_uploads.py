@@ -60,7 +60,7 @@ def test_a_large_file_arrives_whole(api: Api, owner: str) -> None:
 def test_a_fault_that_the_upload_shows_is_refused_at_upload(
     api: Api, owner: str, data: dict[str, str], file: tuple[str, bytes] | None, expected: tuple[int, str]
 ) -> None:
-    # httpx sends multipart/form-data only if `files` is not empty. So without a video, send the field `edit` there.
+    # httpx sends multipart/form-data only if `files` is not empty. So without a video, put the field `edit` in `files`.
     files = {"video_file": file} if file else {"edit": (None, b"{}")}
     with api.client(owner) as client:
         answer = client.post("/api/videos/upload", data=data, files=files)

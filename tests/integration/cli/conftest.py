@@ -78,7 +78,7 @@ class Place:
         return Folder(self.path / NAME)
 
     def plant(self) -> None:
-        """Write the files of PLANTED into the test's folders. An imported file writes its own name into a list."""
+        """Write the Python files PLANTED into the test's folders. Each imported file appends its name to a list."""
         for directory in (self.path, self.path / "out"):
             for name in PLANTED:
                 (directory / name).write_text(f"open({str(self._imported)!r}, 'a').write({name + ' '!r})\n")

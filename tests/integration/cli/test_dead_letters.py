@@ -223,7 +223,7 @@ def test_many_are_redriven_in_chunks_of_which_at_most_50_messages_a_second_are_s
     assert summary == pytest.approx(expected)
     assert len(sent_at) == 225
     sent_at.sort()
-    # No second has more than 50 messages.
+    # No period of one second has more than 50 messages.
     assert min(later - earlier for earlier, later in zip(sent_at, sent_at[50:], strict=False)) >= SECOND
 
 

@@ -258,7 +258,7 @@ def test_folders_that_cannot_be_read_entered_or_written(
         closed.chmod(0o700)
 
 
-# No value may be the path of a new folder outside the test's folder, because `demo --out` creates this folder.
+# No value may name a folder that can be created outside the test's folder, because `demo --out` would create it.
 VALUES = [
     "",
     "\n",

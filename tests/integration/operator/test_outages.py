@@ -18,7 +18,7 @@ def test_an_outage_of_the_api_server_at_the_start_is_named_and_waited_for(
 
     async def scenario(operator: RunningOperator) -> None:
         await operator.until(lambda: operator.names("the kubernetes API does not answer"))
-        # Wait longer than FEED_PATIENCE. Without the outage, an operator that does not read the feed would be dead.
+        # Wait longer than FEED_PATIENCE. The operator must stay alive, although it can't read the feed in the outage.
         await operator.until(lambda: api.requests["GET"] > 40)
         await operator.until(operator.alive)
         api.away = False

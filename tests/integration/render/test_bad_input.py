@@ -34,7 +34,10 @@ def cut(source: Path, share: float) -> Path:
 
 
 def overwrite(source: Path, kind: str, share: float, data: bytes) -> Path:
-    """Overwrite an MP4 box with repeated `data`, from the given share of the box's length (0 to 1) to the box's end."""
+    """Overwrite an MP4 box with repeated `data`, from a place in the box up to its end.
+
+    `share` is the place, from 0 (the start of the box) to 1 (the end of the box).
+    """
     content = bytearray(source.read_bytes())
     box = next(box for box in boxes(source) if box.kind == kind)
     start = round(box.start + 8 + (box.end - box.start) * share)

@@ -22,7 +22,7 @@ LENGTHS = (1, 2, 3, 5)
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Encoded video files, by number of frames. The tests join the files to one video."""
+    """Encoded video files. Each key is a number of frames. The tests join the files to one video."""
     folder = tmp_path_factory.mktemp("parts")
     drawn = make_clip(folder / "drawn.mp4", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=30:d=0.2", "-c:v", "libx264")
     made = {frames: folder / f"{frames}.mp4" for frames in LENGTHS}

@@ -23,7 +23,7 @@ def test_a_lost_object_and_a_lost_message_are_found_in_a_real_bucket_and_queue(s
     assert "2 videos wait without an outbox entry" in second.sentence
     assert "the queues have 1 messages" in second.sentence
 
-    # Repair the run, because the fixture checks the promises at the end of each test.
+    # Undo the violations, because the fixture checks the promises at the end of each test.
     for video_id in (kept, lost):
         site.parts.store.cancel(video_id)
     with site.parts.objects.writing(source, content_type="video/mp4") as writer:

@@ -45,7 +45,7 @@ def test_an_upload_is_sent_again_only_when_that_may_help(tries: int, error: CliE
 
 
 def waited(error: CliError, *, begun: bool) -> float:
-    """Return the total wait, in seconds, between the tries of an upload whose tries all fail with the given error."""
+    """Return the total wait, in seconds, if each try of an upload fails with the given error."""
     seconds, tries = 0.0, 1
     while (pause := plan_resend(tries, seconds, error, begun=begun)) is not None:
         seconds, tries = seconds + pause, tries + 1

@@ -138,7 +138,7 @@ def test_a_folder_above_that_nobody_may_enter_holds_no_stack(tmp_path: Path, mon
     def closed(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    # Patch `os.stat` to raise the error. A real folder would not do, because root can enter every folder.
+    # Patch `os.stat` to raise the error, because root could enter a real folder.
     monkeypatch.setattr(os, "stat", closed)
     with pytest.raises(WrongUse, match="start one with `anb up`"):
         connection({}, tmp_path)

@@ -154,7 +154,7 @@ def test_an_unreadable_source_is_refused_before_anything_is_sent(tmp_path: Path,
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clip.mp4").touch()
-    # Patch `os.access`. A real file would not do, because root can read every file.
+    # Patch `os.access`, because root could read a real file despite its permissions.
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(WrongUse, match="Permission denied"):
         check(tmp_path / "clip.mp4")

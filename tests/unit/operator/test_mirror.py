@@ -42,7 +42,7 @@ def status(world: World, video_id: str, before: Status | None = None) -> Status:
 
 
 def news(world: World, video_id: str, before: Status | None = None) -> list[Announcement]:
-    """Return the Events for the changes since the status `before`, by default since a status without fields."""
+    """Return the Events for the changes since the status `before`. By default, this status has no fields."""
     history = world.store.history(video_id)
     assert history.record is not None
     return announcements(before or Status(), history.record, history.attempts, history.dead_letter, world.clock.now())

@@ -35,7 +35,10 @@ def test_tests_and_benches_import_from_their_own_folder_and_from_tests_support_o
 
 @pytest.mark.parametrize("name", ["ffmpeg_commands", "layout"])
 def test_render_commands_open_no_file(name: str) -> None:
-    """Checks source files. An import contract can't forbid the builtin `open`, and must allow `pathlib.PurePath`."""
+    """Check the names and the imports in the source files.
+
+    An import contract is not enough: it can't forbid the builtin `open`, or allow only `PurePath` of `pathlib`.
+    """
     path = REPOSITORY / "services/worker/src/anb_worker/render" / f"{name}.py"
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}

@@ -89,7 +89,7 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store that can lose responses: each method that `silent` lists commits once, and then raises `silence`."""
+    """A store that can lose responses. The next call of each method in `silent` commits, and then raises `silence`."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)

@@ -94,7 +94,7 @@ def fail_to_read(reader: Follower, store: CountingStore, pending: JobEvent | Non
 
 
 class PacedRuntime(ManualRuntime):
-    """A runtime whose threading events never wait. `waits` lists the timeouts of all calls of `wait`."""
+    """A runtime whose events return from `wait` at once. `waits` lists the timeouts of all calls of `wait`."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)

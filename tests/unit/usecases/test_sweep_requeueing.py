@@ -1,4 +1,4 @@
-"""Tests of requeueing. If a job's message may be lost, the sweep sends a new message. It does so for no other job."""
+"""Tests of requeueing: the sweep sends a new message for a job only if the job's message may be lost."""
 
 from datetime import timedelta
 

@@ -27,7 +27,7 @@ SOUND_TOLERANCE = 0.040
 """Maximum shift between sound and picture, in seconds. People notice a larger shift."""
 
 SOUND_SEARCH = 0.5
-"""The upload's sound is searched up to this many seconds before and after the expected time."""
+"""The search for the upload's sound covers this many seconds before and after the expected time."""
 
 SOUND_RATE = 8_000
 """Sample rate for the comparison of sounds, in Hz."""
@@ -163,7 +163,7 @@ def source_length(path: Path) -> float:
 
 
 def sound_shift(source: Path, result: Path, expected: float) -> float | None:
-    """Return the time at which the upload's sound begins in the result, in seconds after `expected`.
+    """Find the upload's sound in the result. Return the time at which it begins minus `expected`, in seconds.
 
     Returns infinity if the upload's sound is not found.
     Returns None if the upload's sound is missing, silent or shorter than half a second.

@@ -190,7 +190,7 @@ def _steps(folder: Folder, video_id: str) -> dict[str, float]:
 def with_wait(steps: dict[str, float], processing: float) -> dict[str, float]:
     """Return the time that the job waited for the worker, followed by the durations of the job's steps.
 
-    A new worker does not take jobs until it has rendered its intro and outro clips.
+    A new worker renders its intro and outro clips before it takes its first job.
     """
     return {"wait for the worker": max(0.0, processing - sum(steps.values())), **steps} if steps else {}
 

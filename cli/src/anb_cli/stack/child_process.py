@@ -16,7 +16,7 @@ LAST_LINES = 15
 
 
 class ChildProcess:
-    """A program that the kernel kills when the supervisor ends. `start` can start an ended program again.
+    """A program that the kernel kills when the supervisor ends. If the program has exited, `start` starts it again.
 
     Every output line is written to `log` and passed to `on_line(name, line)`, which is called from another thread.
     `start` must be called from the main thread, because the kernel kills the child when the starting thread ends.

@@ -36,7 +36,7 @@ Ctrl-C stops it.
 
 
 def run(*, workers: int, port: int | None, as_json: bool) -> None:
-    """Run the stack of the current folder's `.anb` until a signal stops the stack.
+    """Run the local stack with the folder `.anb` in the current folder, until a signal stops the stack.
 
     Raises:
         OutputLost: stdout was closed, and the stack was stopped.

@@ -12,7 +12,7 @@ LONGEST_DELAY = timedelta(seconds=30)
 """Maximum delay before a restart. A long delay keeps a child that always crashes from using much CPU time."""
 
 STABLE = 30.0
-"""Minimum running time, in seconds, after which the next crash of a child counts as its first crash."""
+"""If a child ran for at least this many seconds before a crash, its earlier crashes are no longer counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Crashes:
     in_a_row: int = 0
 
     def after(self, ran: float) -> "Crashes":
-        """Return the number of crashes in a row after the crash of a child that ran for `ran` seconds."""
+        """Return the number after one more crash. Before this crash, the child ran for `ran` seconds."""
         return Crashes(1 if ran >= STABLE else self.in_a_row + 1)
 
     @property

@@ -40,7 +40,7 @@ def client_config(patience: timedelta, *, wait: timedelta = timedelta(0)) -> Con
 
 
 def error_code(error: ClientError) -> str:
-    """Return the error code in a response of AWS. A response without a body has its HTTP status as the code."""
+    """Return the error code in a response of AWS. The error code of a response without a body is its HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

@@ -34,7 +34,7 @@ A shorter time can't be measured, because the Date header of SQS has whole secon
 
 LEAST_PAUSE = timedelta(seconds=2)
 """When a message is returned after its first receipt, it stays invisible for at least this time.
-After a shorter time, the second receipt would count as the first one (see FIRST_AGE)."""
+Otherwise, the second receipt could be so early that it would count as the first receipt (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 

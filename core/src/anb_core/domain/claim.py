@@ -38,7 +38,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class RecordLoss:
-    """The decision to record a loss and delete the message. No attempt can begin now.
+    """The decision to record a loss and to delete the message, without a new attempt.
 
     The job has to wait for its next attempt, or has reached its limit of losses.
     """

@@ -69,7 +69,7 @@ class ColorPlan:
     """Whether the frame's color values use the full range (0 to 255 with 8 bits)."""
     assumed: bool = False
     """Whether `matrix` is a guess, because the frame names no usable matrix.
-    The scaler reads the matrix from the frame, unless `matrix` is a guess."""
+    Only a guess is passed to the scaler. Otherwise, the scaler reads the matrix from the frame."""
     alpha: bool = False
     """Whether the video has an alpha channel. Such a video is drawn over black."""
 

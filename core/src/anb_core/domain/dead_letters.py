@@ -172,7 +172,7 @@ def of_job(
 ) -> DeadLetter:
     """Return a new dead letter for a job. It has no id yet.
 
-    `record` has the job after the change that made it a dead letter. `problem` is the error of this change.
+    `record` has the job after its last change, which caused the dead letter. `problem` is the error of this change.
     `attempt` is the last attempt of the job's generation, if any.
     """
     job = record.job

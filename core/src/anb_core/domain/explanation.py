@@ -41,7 +41,7 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a job waits for, as far as the job's own row does not show it. Read in one transaction."""
+    """The facts outside a job's own row that explain what the job waits for. Read in one transaction."""
 
     now: datetime
     """Time of the database's clock."""

@@ -93,7 +93,7 @@ MOST_STREAMS = 64
 
 
 def ffmpeg_max_pixels(max_pixels: int) -> int:
-    """Return the value for ffmpeg's option of the same name that allows frames of `max_pixels` pixels.
+    """Convert our limit `max_pixels` to the value of ffmpeg's option `-max_pixels`.
 
     The returned value is larger than `max_pixels`, because ffmpeg also counts the padding of a frame in memory.
     """

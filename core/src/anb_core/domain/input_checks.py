@@ -29,7 +29,7 @@ class InputLimits:
 def check_source(source: SourceFacts, trim: Trim, limits: InputLimits) -> tuple[Container, VideoFacts, float]:
     """Check that an upload can be rendered. Return its container, its video stream, and its end in seconds.
 
-    The returned end is the end of the last packet that the probe read. Packets after the kept part do not count.
+    If the file continues after the kept part, the returned end is the end of the kept part.
 
     Raises:
         BadInput: any code of `anb_core.domain.codes.VIDEOS`, except `unsupported_color` and `too_demanding`.
@@ -93,7 +93,7 @@ def _check_window(source: SourceFacts, video: VideoFacts, trim: Trim) -> float:
     sound_end = (source.audio.end if source.audio is not None else None) or 0.0
     end = max(video.end or 0.0, sound_end)
     if video.end is None or end <= trim.start:
-        # The claimed duration of the file may be the duration of its sound, so it is used only if no frame was found.
+        # The claimed duration of the file may be that of the sound. So use this duration only if no frame was found.
         claimed = video.claimed_end or (source.claimed_end if video.end is None else None) or 0.0
         if not source.whole:
             _check_claim(claimed, video.end or 0.0, trim)

@@ -235,12 +235,12 @@ def publish(record: Record, result: Result, now: datetime, *, attempt_keys: Coll
 
 
 def published_before(job: Job, result: Result) -> bool:
-    """Return whether an earlier call has published the same result. A caller repeats a call whose response was lost."""
+    """Return whether an earlier call, whose response was lost, has already published this result."""
     return job.status is Status.PROCESSED and job.result == result
 
 
 def settled_before(attempt: Attempt, lease: Lease, settlement: Settlement) -> bool:
-    """Return whether an earlier call has made the same settlement. A caller repeats a call whose response was lost."""
+    """Return whether an earlier call, whose response was lost, has already made this settlement."""
     return (attempt.id, attempt.ending, attempt.error) == (lease.attempt_id, settlement.ending, settlement.error)
 
 
@@ -387,7 +387,10 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
 
 
 def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of the running attempt's result object, if any. The object may not exist yet."""
+    """Return two deletions of the object in which the running attempt stores its result. Empty if no attempt runs.
+
+    The attempt may still write the object after the first deletion.
+    """
     if job.lease_owner is None:
         return ()
     return _twice(result_key(job.video_id, job.fence, job.lease_owner), DeletionReason.LOSING_ATTEMPT, now)

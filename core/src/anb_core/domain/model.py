@@ -21,7 +21,7 @@ class Problem:
     """The error in one or two sentences, for the owner of the video."""
     detail: str | None = field(default=None, compare=False)
     """Host names, paths and error texts of other programs. Only the operator of the deployment may read them.
-    Only the problem of an attempt has a detail."""
+    Only errors of attempts have a detail. Errors of jobs have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Job:
     """The finished video. None unless the job's status is `processed`."""
     receipts: Receipts
     """The receipts of the commands. The transaction that carries out a command also stores the command's receipt.
-    By its receipt, a repeated command is recognised and not carried out again."""
+    If a command is repeated, the receipt shows that the command was already carried out."""
     created_at: datetime
     updated_at: datetime
     """Time at which `version` last changed."""

@@ -71,7 +71,8 @@ def find_flaws(output: OutputFacts, *, frames: int) -> list[str]:
         for name, value in wanted.items()
         if getattr(output, name) != value
     ]
-    # A tick allows for rounded timestamps. The first AAC packet contains only the encoder's delay and is not played.
+    # `tick` is the tolerance for rounded timestamps. `packet` is the duration of one AAC packet.
+    # The first AAC packet contains only the encoder's delay and is not played.
     tick, packet = 0.001, AUDIO_PACKET_SAMPLES / SAMPLE_RATE
     times = {
         "video_begin": (0.0, tick),

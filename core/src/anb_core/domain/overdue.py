@@ -1,4 +1,4 @@
-"""Find lost messages. A message is lost if its job has waited longer than all jobs ahead of it can possibly take.
+"""Find lost messages. A message is lost if its job still waits, although all jobs ahead of it must have ended.
 
 The search uses only rows of the database, because the queue's own counts are not reliable.
 """
@@ -25,7 +25,7 @@ class Waiting:
 def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time for which a message can wait if `ahead` other jobs come before its job.
 
-    `workers` attempts run at the same time, and each may take ATTEMPT_LIMIT.
+    `workers` is the number of attempts that run at the same time. Each attempt may take ATTEMPT_LIMIT.
     `slack` is the longest time for which the queue hides a message that a worker received but did not delete.
     """
     rounds = -(-ahead // max(workers, 1))
@@ -38,7 +38,7 @@ def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: date
     `under_way` has one time for each running attempt: when the message of the attempt's job was sent.
 
     A job that has waited longer is ahead of a job that has waited less.
-    A running job is ahead of a waiting job if its message was sent before the waiting job began to wait.
+    A running job is ahead of a waiting job if the running job's message was sent before the waiting job began to wait.
     The more jobs are ahead of a job, the longer it may wait before its message is sent again.
     A job keeps its place when its message is sent again.
     """

@@ -15,7 +15,7 @@ _MAX_LOOKS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLook:
-    """How the frames from `first_frame` on are processed. `Look` describes the fields that have no description here."""
+    """How the frames from `first_frame` on are processed. See `Look` for the fields without a description."""
 
     first_frame: int = 0
     """Number of the first output frame, counted from the beginning of the main part."""
@@ -127,9 +127,9 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """Return the values of a look on which its processing depends.
+    """Return the values of a look that change how its frames are processed.
 
-    Size and pixel format matter only for the filters that deinterlace or draw over black.
+    Size and pixel format count only if frames may be interlaced, or are transparent and drawn over black.
     """
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

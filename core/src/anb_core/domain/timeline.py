@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 _INTERLEAVING_SECONDS = 5.0
-"""Maximum time difference between neighboring packets of two streams, in seconds, if no timestamps have jumped."""
+"""In a file without jumps, neighboring packets of different streams are at most this many seconds apart."""
 
 _CONTINUES_SECONDS = 2.0
 """A stream that continues for at least this many seconds after other streams jump does not take part in the jump."""
@@ -168,7 +168,10 @@ class Timeline:
         return max(others) - raw
 
     def _begin_piece(self, stream: int, track: _Track, piece: Piece) -> None:
-        """Add `piece` to a stream whose timestamps seem to jump, and assign the piece to a jump."""
+        """Add `piece` to a stream, because the stream's timestamps seem to jump.
+
+        If another stream has jumped to similar times, the piece belongs to the same jump. Otherwise the jump is new.
+        """
         shift = track.pieces[-1].shift
         # If another stream has reached the same time without a jump, this stream has no jump either, but a gap.
         if piece.since > track.last and any(
@@ -188,7 +191,7 @@ class Timeline:
         self._place(self._jumps[-1])
 
     def _belongs(self, piece: Piece, jump: _Jump) -> bool:
-        """Return whether `piece` begins at `jump`: its raw times must be close to those of a piece after the jump."""
+        """Return whether `piece` begins at `jump`. Its raw start must be close to another piece that begins there."""
         return any(
             member.begin - _INTERLEAVING_SECONDS < piece.since < member.end + _INTERLEAVING_SECONDS
             for _, member in self._members(jump)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 LONGEST_CALL = timedelta(seconds=10)
-"""A thread that has to end may finish its current call, for at most this time."""
+"""When threads have to end, they get at most this time to finish their current calls."""
 
 
 class Event(Protocol):

@@ -144,7 +144,7 @@ def _database_url(given: SecretStr) -> SecretStr:
 def _with_hosts_apart(url: str) -> str:
     """If a URL has several hosts, move them to the query parameters, where SQLAlchemy expects them.
 
-    Return a URL with a single host unchanged.
+    A URL with only one host is returned unchanged.
     """
     parts = re.fullmatch(r"(?P<before>postgres[\w+]*://([^@]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>([/?].*)?)", url)
     if parts is None:

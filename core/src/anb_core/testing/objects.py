@@ -48,7 +48,7 @@ class InMemoryObjects:
         stored = self.head(key)
         if stored is None:
             raise NotFound("object_missing", f"There is no object {key} in bucket {self.bucket}.")
-        # `on_bytes` may raise an error. As in the S3 adapter, no file must then exist.
+        # Call `on_bytes` first. If it raises an error, no file is created, as in the S3 adapter.
         if on_bytes and stored.size:
             on_bytes(stored.size)
         path.write_bytes(self.contents[key])

@@ -100,7 +100,7 @@ class Adopt:
         return self._submit(event.key, event.video_id, self.owner, place)
 
     def _submit(self, key: str, video_id: str, owner: str, name: str) -> Adoption:
-        """Submit the object with the key `key`. Error messages call the object `name`."""
+        """Submit the object with the key `key`. `name` is the object's name in error messages."""
         try:
             self.submit.submit_existing(key, video_id, owner=owner)
         except Withheld as error:

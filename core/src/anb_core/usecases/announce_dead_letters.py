@@ -78,7 +78,8 @@ class AnnounceDeadLetters:
         """Announce the dead letters that are due, and return their number. Returns 0 if another process announces now.
 
         Raises:
-            Unavailable: the database does not answer, or an alert was not sent. Its dead letters stay due.
+            Unavailable: the database does not answer, or an alert was not sent.
+                Dead letters that were not announced stay due.
         """
         if not self._due(limit=1):
             return 0

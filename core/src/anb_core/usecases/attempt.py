@@ -221,7 +221,7 @@ class AttemptRun:
             video_id=self.lease.video_id,
         )
         if not settled:
-            # Either the lease is lost, or an earlier write has already ended the attempt, but its response was lost.
+            # Either the lease is lost, or an earlier try has settled the attempt and only the response was lost.
             return self._read_outcome()
         if settlement.delay is not None and not settlement.delay:
             self._send()

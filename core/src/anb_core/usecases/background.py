@@ -14,8 +14,8 @@ def background(
     """Run loops in threads while the block runs. `loops` maps the name of each thread to its loop.
 
     Each loop gets an event, and must return soon after the event is set.
-    At the end of the block, the event is set, and then `wake` is called, which must end every other wait of the loops.
-    The loops have LONGEST_CALL to return. A thread that needs more time does not keep the program alive.
+    At the end of the block, the event is set. Then `wake` is called, which must end all waits for anything else.
+    The threads then get LONGEST_CALL to end. A thread that needs more time does not keep the program alive.
     """
     stop = runtime.event()
     threads = [runtime.start(name, partial(run, stop)) for name, run in loops.items()]

@@ -33,8 +33,9 @@ MAX_REDRIVES = 1000
 """Maximum number of dead letters that one call of `redrive_many` redrives."""
 
 PACE = timedelta(milliseconds=25)
-"""Time between the messages of two redriven jobs. Other jobs then get workers, even if all redriven jobs fail fast.
+"""Time between the messages of two redriven jobs.
 
+During the pauses, workers receive messages of other jobs, even if all redriven jobs fail fast.
 40 messages a second are due. The relay sends due messages in bursts, so it sends up to 50 in one second.
 """
 
@@ -83,7 +84,7 @@ class RedriveReport:
     """Ids of the dead letters that were redriven, or that a dry run would redrive."""
     skipped: Sequence[Skipped]
     left: int
-    """Number of selected dead letters that the call did not examine, because it examines at most `cap`."""
+    """Number of selected dead letters that the call did not examine, because a call examines at most `cap`."""
     spread: timedelta
     """Duration over which the messages of the redriven jobs are sent."""
     after: DeadLetterPage | None
@@ -144,7 +145,7 @@ def redrive_many(
     """Retry the jobs of at most `cap` open dead letters, each in a transaction of its own. A dry run changes nothing.
 
     The message of the first job is sent after `delay`, and each further message PACE later.
-    `each` should call its function in several threads, to save time.
+    `each` calls a function for all dead letters. To save time, it should use several threads.
     A dead letter that can't be redriven is skipped.
     If the database or the bucket stops answering, an error is raised, and the caller may repeat the call.
     The dead letters that were redriven before the error stay redriven.

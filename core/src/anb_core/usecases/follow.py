@@ -88,7 +88,7 @@ class Follower:
         return events
 
     def backlog(self, pending: JobEvent | None) -> int:
-        """Return about how many events were read but not handled yet: the difference of two event ids."""
+        """Return the approximate number of events that were read but not handled yet: a difference of event ids."""
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:

@@ -44,7 +44,7 @@ class Gate:
         self._jitter = jitter
         self._tries = 0
         self.outage: Unavailable | None = None
-        """The last error. None after a message was handled, or after the queue had no message."""
+        """The error of the current outage. None without an outage."""
 
     def passes(self) -> bool:
         """Return True if the database, bucket and queue answer. Otherwise wait, and then return False."""
@@ -63,7 +63,7 @@ class Gate:
         return None
 
     def back_off(self, error: Unavailable) -> None:
-        """Log that the database, bucket or queue does not answer, and wait. Each failure in a row extends the wait.
+        """Log that the database, bucket or queue does not answer, and wait. Consecutive failures make the wait longer.
 
         A failure that repeats is logged only once, so that an outage of hours does not hide other log lines.
         """

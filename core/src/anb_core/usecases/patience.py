@@ -34,7 +34,7 @@ def patiently(
 
     The call is repeated only if three conditions are met:
     `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
-    If a condition is not met, the error Unavailable is raised. Any other error of `call` is raised at once.
+    If one of them is not met, Unavailable is raised. Other errors of `call` are raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
     After each pause, `check` is called, which may raise an error. `until` and `pauses` are in seconds.
     """

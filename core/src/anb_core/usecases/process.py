@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProcessStore(Leases, DeadLetters, Protocol):
-    """The protocols of the store that are needed to handle a delivery, except by the attempt itself."""
+    """The protocols of the store that this use case needs. The attempt itself uses `AttemptStore`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Process:
                 return self._conclude([self.adopt.named(message)], delivery, steps)
 
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
-        """Claim the job. Return the result of the claim, and the monotonic time in seconds before the first try.
+        """Claim the job. Return the result of the claim, and the monotonic time just before the first try, in seconds.
 
         If another transaction has locked the row, the claim is tried again for a third of the lease's duration.
         The message stays invisible during this time, because its visibility timeout is longer than the lease.
@@ -160,7 +160,7 @@ class Process:
 
 
 def _listed(texts: Sequence[str]) -> str:
-    """Join the first MOST_LISTED different texts, because a message may contain many objects."""
+    """Join the texts without duplicates. Texts beyond MOST_LISTED are only counted."""
     different = list(dict.fromkeys(texts))
     more = [f"{len(different) - MOST_LISTED} more"] if len(different) > MOST_LISTED else []
     return "; ".join(different[:MOST_LISTED] + more)

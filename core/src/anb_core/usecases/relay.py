@@ -27,7 +27,7 @@ IDLE = timedelta(seconds=1)
 
 RESEND_BASE = timedelta(seconds=1)
 RESEND_CAP = timedelta(seconds=30)
-"""Maximum delay before a refused message is sent again. When the queue answers again, no message waits longer."""
+"""Maximum delay before a refused message is sent again, even after many refusals."""
 
 _log = structlog.get_logger(__name__)
 

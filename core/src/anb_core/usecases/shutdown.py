@@ -93,5 +93,5 @@ class StopOnEvent:
         return self._event.wait(seconds)
 
     def interrupting(self, _stop: Stop) -> AbstractContextManager[None]:
-        """Run the block to its end."""
+        """Do not interrupt the block. A background loop always finishes its work."""
         return nullcontext()

@@ -52,11 +52,11 @@ class EmptyWatch:
         self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Add a reading of the queue's depth. Return an age, or None if the queue does not count as empty.
+        """Add a reading of the queue's depth. Return None if the queue does not count as empty.
 
-        A job's message that was sent longer ago than the returned age is certainly lost.
+        Otherwise, return an age. A job's message that was sent longer ago is certainly lost.
         The age is the time that the last EMPTY_READINGS readings span, at least EMPTY_WINDOW.
-        Earlier readings do not count. Otherwise the returned age would always be more than the age of the lost message.
+        Earlier readings do not count. With them, the age would grow without end, and no message would be older.
         """
         if not depth.empty:
             self._since = None
@@ -85,7 +85,7 @@ class Swept:
     purged: int = 0
     """Number of old rows that were removed."""
     skipped: list[str] = field(default_factory=list)
-    """Names of the dependencies (bucket or queue) that did not answer, so that a step was skipped."""
+    """Names of the dependencies (bucket or queue) that did not answer. The steps that need them were skipped."""
 
 
 class Sweep:
@@ -170,7 +170,7 @@ class Sweep:
     def _keep_up(self, until: float, step: Callable[[], int]) -> int:
         """Repeat a step until it handles fewer than LIMIT rows. Return the number of all handled rows.
 
-        Other processes may add rows faster than the step handles them, so it is not repeated after the time `until`.
+        Other processes may add rows faster than the step handles them. So no repetition begins after the time `until`.
         """
         done = last = step()
         while last >= LIMIT and self._runtime.monotonic() < until:

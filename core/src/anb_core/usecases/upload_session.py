@@ -31,7 +31,7 @@ from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
 UPLOAD_LIFETIME = timedelta(minutes=3)
-"""The sweep abandons an upload that was not renewed for this time. A call to the bucket takes less time."""
+"""The sweep abandons an upload that was not renewed for this time. No call to the bucket takes this long."""
 
 RENEWAL_INTERVAL = timedelta(seconds=5)
 """Time between two renewals while bytes arrive. A renewal also detects that the upload was cancelled."""
@@ -110,7 +110,7 @@ class UploadSession:
         self._new = new
         self._idempotency = idempotency
         self._head: bytes | None = b""
-        """The first bytes of the file, until there are enough to detect the container. None after the detection."""
+        """The first bytes of the file, until the container is detected from them. None after the detection."""
         self._size = 0
         self._digest = hashlib.sha256()
         self._renewed_at = 0.0

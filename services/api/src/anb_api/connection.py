@@ -22,7 +22,7 @@ MAX_HEADER_BYTES = 16 * 1024
 """Maximum total size of a request line and its headers, in bytes."""
 
 HEADER_SECONDS = 10.0
-"""Timeout in seconds for a request's first byte, and again from the first byte to the end of the headers."""
+"""Maximum wait in seconds for the first byte of a request, and then for the rest of its headers."""
 
 WRITE_SECONDS = 30.0
 """Seconds after which the server aborts the connection of a client that does not read its response."""

@@ -40,7 +40,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events `status`, `progress`, `attempt`, `deleted`, each with an id and an Event as "
         "JSON. The stream stays open until the status is terminal, so read it line by line.",
-        # The schema of the stream is a string. With an object, generated clients would wait for the stream's end.
+        # The schema is a string, not an object. For an object, generated clients would wait for the end of the stream.
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The client has seen all events and the status is terminal: do not reconnect."},

@@ -332,7 +332,7 @@ def _extended_file_name(disposition: bytes) -> str | None:
     try:
         return header.get_filename()
     except (TypeError, ValueError) as error:
-        # The file name has an unknown charset, or the numbered sections of the file name are inconsistent.
+        # The file name has an unknown charset, or is split into numbered parts (RFC 2231) that do not fit together.
         message = "The file's name (`filename*`) can't be read; send it as `filename`, in UTF-8."
         raise Malformed("form_malformed", message) from error
 

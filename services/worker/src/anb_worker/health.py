@@ -26,7 +26,7 @@ class Pulse:
         self._last = runtime.monotonic()
 
     def beat(self) -> None:
-        """Record that the worker does not hang."""
+        """Record that the worker is alive at this moment."""
         self._last = self._runtime.monotonic()
 
     def silence(self) -> float:
@@ -45,7 +45,7 @@ Missing = Callable[[], Unavailable | None]
 def one_at_a_time(missing: Missing) -> Missing:
     """Return a check that runs for only one request at a time.
 
-    All requests together then use at most one database connection. The renewal of the lease needs another one.
+    So the requests use at most one database connection at a time. The renewal of the lease needs another one.
     """
     lock = threading.Lock()
 

@@ -31,7 +31,7 @@ REALLY_OPEN = av.open
 
 
 def raised(kind: type[Exception]) -> Exception:
-    """Create an exception of the given class. Classes need different arguments, so try several."""
+    """Create an exception of the given class. Classes need different arguments, so try several lists of arguments."""
     code = ("utf-8", b"\xff", 0, 1, "no sense"), ("utf-8", "\udcff", 0, 1, "no sense"), ("\udcff", 0, 1, "no sense")
     for arguments in ((), ("no sense",), (1, "no sense"), *code, ("no sense", [KeyError()])):
         try:

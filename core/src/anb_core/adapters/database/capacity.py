@@ -18,15 +18,16 @@ SELECT current_setting('max_connections')::int
        (SELECT datconnlimit FROM pg_database WHERE datname = current_database())
 """
 """Query for three numbers: the server's usable connections, and the connection limits of our role and database.
-A connection is usable if it is not reserved and no client of another database uses it. A limit of -1 means no limit.
-If our role may not inspect a connection, `backend_type` is NULL, and the connection counts as one of a client.
+A connection is usable if it is neither reserved nor used by a client of another database.
+A limit of -1 means no limit.
+If our role may not inspect a connection, its `backend_type` is NULL. The query then assumes that a client uses it.
 """
 
 _log = structlog.get_logger(__name__)
 
 
 def warning(wanted: int, place: str) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
-    """Return a callback for the first connection of a pool.
+    """Return a callback that SQLAlchemy calls when a pool opens its first connection.
 
     The callback logs a warning if the server allows fewer than `wanted` connections.
     Too few connections are no error: programs rarely open all their connections, and a pooler can share connections.

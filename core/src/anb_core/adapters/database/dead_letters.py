@@ -91,7 +91,7 @@ class DeadLettersRepository(Repository):
         )
         found: list[DeadLetter] = []
         with self.database.reading() as connection:
-            # Repeat the query if unreadable rows were skipped, unless it returned fewer rows than its limit.
+            # Unreadable rows are skipped. So query again, until enough rows are found or no rows are left.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(query, after).limit(missing)).all()

@@ -97,7 +97,7 @@ def now_plus(duration: timedelta = timedelta(0)) -> ColumnElement[datetime]:
 
 
 def passed(moment: ColumnElement[datetime | None], ago: timedelta = timedelta(0)) -> ColumnElement[bool]:
-    """Return an SQL condition that is true if `moment` is at least the duration `ago` in the past.
+    """Return an SQL condition that is true if at least the duration `ago` has passed since `moment`.
 
     The clock is read in a subquery. A query then reads the clock only once, and can use an index.
     """
@@ -120,7 +120,7 @@ def is_postgresql(connection: Connection) -> bool:
 
 
 def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None = None) -> Engine:
-    """Return an SQLAlchemy engine with our timeouts and our own BEGIN. It connects when it is first used.
+    """Return an SQLAlchemy engine with our timeouts and our own BEGIN. The engine connects when it is first used.
 
     `connections` is the size of the connection pool on PostgreSQL.
     `in_all` is the number of connections that all our processes together may open. None if unknown.
@@ -279,8 +279,8 @@ class Database:
     def repeatable(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction. If the connection breaks, run `work` once more on a new connection.
 
-        `work` may run twice with success, because the connection may break during the first commit.
-        To make this safe, `work` must first lock its rows, and then decide by the locked rows what it has to do.
+        The first run may have been committed, although the connection broke during its commit.
+        So `work` must first lock its rows. The locked rows show whether the first run was committed.
         The lock makes the second run wait until the first transaction has ended.
         """
         with translated_errors(self.engine):

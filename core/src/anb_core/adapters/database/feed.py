@@ -50,7 +50,7 @@ class FeedRepository(Repository):
             wanted = wanted.where(job_events.c.video_id == video_id)
         found: list[JobEvent] = []
         with self.database.reading() as connection:
-            # Repeat the query if unreadable rows were skipped, unless it returned fewer rows than its limit.
+            # Unreadable rows are skipped. So query again, until enough rows are found or no rows are left.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()

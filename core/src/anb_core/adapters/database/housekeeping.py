@@ -72,7 +72,8 @@ class HousekeepingRepository(Repository):
     ) -> int:
         """Call `end` for up to `limit` jobs whose time in the column `expires` has passed.
 
-        Each call has a transaction of its own. `end` returns False if the time was extended before the job was locked.
+        Each call has a transaction of its own, in which the job is locked.
+        `end` returns False if another transaction extended the time between the search and the lock.
         Jobs that can't be read, or that another transaction has locked, are skipped.
         Returns the number of calls that returned True.
         """

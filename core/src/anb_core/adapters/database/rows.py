@@ -47,7 +47,7 @@ RECORDS: Select[Any] = (
 """Query for videos with their jobs. `record_of` converts a row of the result into a record."""
 
 
-# The query locks the video and the job: after a wait for a lock, PostgreSQL rereads only the locked rows.
+# The query locks both the video and the job. After a wait for a lock, PostgreSQL reads only locked rows again.
 # Only the outer query reads the clock, so that it is read after the wait.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))

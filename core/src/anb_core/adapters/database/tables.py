@@ -346,7 +346,7 @@ api_tokens = Table(
 )
 
 # Locks that only one process at a time can hold. Each lock is a row that expires.
-# Locks of PostgreSQL sessions can't be used: a pooler would give a session with its lock to another client.
+# Locks of PostgreSQL sessions can't be used. A pooler may give the session that holds a lock to another client.
 locks = Table(
     "locks",
     metadata,

@@ -41,7 +41,7 @@ class UploadsRepository(Repository):
                 silent, held = _silence_of(connection, replay, idempotency, lifetime)
                 if silent is None:
                     return replace(replay, held=held)
-                # The new upload begins in the next transaction, because `abandon` appends an event.
+                # Begin the new upload in another transaction, because `abandon` adds an event to the feed.
                 # An event must be the last statement of its transaction.
                 abandon(connection, silent)
                 return None
@@ -147,7 +147,7 @@ def _silence_of(
     """Check whether the upload with the key is silent. It is silent if it was not renewed for `idempotency.silence`.
 
     Returns (upload, None) if the upload is silent. The upload is then locked.
-    Returns (None, duration) if the upload will keep the key for this duration without a renewal.
+    Returns (None, duration) if the upload is not silent. It becomes silent after `duration` without a renewal.
     Returns (None, None) if the upload is complete, or if `idempotency.silence` is None.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:

@@ -79,7 +79,7 @@ class Bucket:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """Tell whether access is denied to one object or to the whole bucket, if the block fails with such an error.
+        """If the bucket denies access in the block, find out whether it denies access to this object only.
 
         Raises:
             Withheld: the bucket denies access to this object only.
@@ -89,7 +89,7 @@ class Bucket:
             yield
         except ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
-            # The status 400 can also mean that KMS limits the request rate. Then access is not denied.
+            # The status 400 can also mean that KMS limits the request rate. Such a response does not deny access.
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()

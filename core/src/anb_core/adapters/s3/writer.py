@@ -101,7 +101,7 @@ class Writer:
         number = len(self._etags) + len(self._in_flight) + 1
         self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
         self._part = None
-        # The callback frees the memory of the part, even if an error or a cancel prevents that the part is sent.
+        # The callback frees the memory of the part, even if the part is not sent because of an error or a cancel.
         self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:

@@ -38,7 +38,8 @@ class DeadLetters(Protocol):
         After an error, the caller must keep the message in the dead-letter queue.
 
         Raises:
-            Unavailable: the database does not answer. `Busy` if another transaction has locked the job for too long.
+            Unavailable: the database does not answer.
+            Busy (a kind of Unavailable): another transaction has locked the job for too long.
             Unreadable: this version can't read the job, but a newer one may be able to.
         """
         ...

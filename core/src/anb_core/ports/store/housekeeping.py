@@ -36,7 +36,7 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
-        A message may be lost if it was sent longer ago than `enqueued_before`, or to another queue than `not_on`.
+        A message may be lost if it was sent more than `enqueued_before` ago, or was not sent to the queue `not_on`.
         The caller must give `enqueued_before`, `not_on` or both.
         """
         ...

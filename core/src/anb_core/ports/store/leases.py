@@ -54,7 +54,10 @@ class Leases(Protocol):
         ...
 
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
-        """Extend the lease to `duration` from now. This also works after its expiry, if no other worker has the job."""
+        """Extend the lease to `duration` from now.
+
+        An expired lease can be extended too, as long as the attempt was not recorded as lost.
+        """
         ...
 
     def report_progress(self, lease: Lease, progress: float) -> bool:

@@ -25,7 +25,8 @@ def violations(
     """Return all violations of the promises that the evidence shows.
 
     Without `at_rest`, only the rules that hold at any moment of a run are checked.
-    With `at_rest`, all work must be done, too: all faults have ended, and the time that the promises allow has passed.
+    With `at_rest`, the rules for a finished run are checked too: no work may be left.
+    The caller must have ended all faults, and must have waited as long as the promises allow.
     With `earlier`, the evidence of an earlier moment of the same run, also find outcomes that were undone in between.
     """
     before = None if earlier is None else Facts(earlier, policy)

@@ -42,7 +42,7 @@ class Evidence:
     messages: Sequence[str] | None = None
     """The bodies of all messages of the queue and of its dead-letter queue, including invisible messages."""
     message_count: int | None = None
-    """The number of messages of both queues, if their bodies can't be seen."""
+    """The number of messages of both queues. Given instead of `messages` if the bodies can't be read."""
     sent: Collection[str] = ()
     """Bodies of messages that were certainly sent, by our programs or by others."""
     receipts: Collection[str] = ()

@@ -93,7 +93,7 @@ class Facts:
         return self.evidence.now - case.job.updated_at > DEAD_LETTERS_KEPT
 
     def was_deleted(self, video_id: str) -> bool:
-        """Whether the feed says that a person deleted the video, after its upload was complete."""
+        """Whether the feed says that a person deleted the video when its upload was already complete."""
         return any(
             event.kind is EventKind.DELETED and event.status is not Status.UPLOADING
             for event in self.events.get(video_id, [])

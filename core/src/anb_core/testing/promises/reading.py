@@ -43,7 +43,7 @@ def read_evidence(
     """Read the database in one snapshot. If the clients are given, then list the bucket and count the queues' messages.
 
     Messages are only counted, because SQS shows a body only to a receiver.
-    Leave out `sqs` while processes send and delete messages, because such a count does not fit the rows.
+    Leave out `sqs` while processes send or delete messages, because the rows are read earlier than the count.
 
     Raises:
         Unreadable: this version can't read a row.

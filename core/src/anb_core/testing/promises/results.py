@@ -11,7 +11,7 @@ from anb_core.testing.promises.facts import Facts, Rule
 from anb_core.usecases.sweep import DELETION_HOLD
 
 LOSERS_GONE = DELETE_AGAIN_AFTER + timedelta(hours=1)
-"""The object of an attempt that ended without a result is deleted for good within this time."""
+"""Maximum time from the end of an attempt without a result to the last deletion of its object."""
 
 
 def _every_receipt_is_honoured(facts: Facts) -> Iterator[str]:
@@ -118,7 +118,10 @@ def _unneeded_objects_are_deleted(facts: Facts) -> Iterator[str]:
 
 
 def _is_left_over(key: str, facts: Facts) -> bool:
-    """Return whether a result object without an attempt is certainly older than the rows. The rows were read first."""
+    """Return whether a result object without an attempt is certainly a leftover.
+
+    The rows were read before the objects. So an attempt that began in between may own the object.
+    """
     video_id, _, rest = key.removeprefix(PROCESSED).partition("/")
     fence, case = rest.partition("-")[0], facts.cases.get(video_id)
     if facts.at_rest or not fence.isdecimal():

@@ -90,7 +90,10 @@ class InMemoryUploads(Tables):
 
 
 def _key_held_for(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
-    """Return how long an upload will keep its key without a renewal. None if it keeps the key until it ends."""
+    """Return the time after which another upload may take the key, if this upload is not renewed until then.
+
+    None if no other upload can take the key before this upload ends.
+    """
     if idempotency.silence is None or row.upload_expires_at is None:
         return None
     return row.upload_expires_at - lifetime + idempotency.silence - now

@@ -2,11 +2,11 @@
 
     engine = RenderEngine(cache_dir)    one engine per process; imported from anb_worker.render.engine
     engine.warm(stop)                   composes the project's own cards, unless the container image already has them
-    engine.render(...)                  blocks the calling thread; the process may have other threads
+    engine.render(...)                  blocks the calling thread; other threads may run at the same time
 
 Only child processes with few rights open uploads (see `sandbox`). No Python code runs between fork and exec.
 The callbacks of `render` are called in the calling thread. An exception in a callback ends the render.
 `on_step` is called with each name in STEPS, in this order.
-Several processes may share the folder `cache_dir` with the cards. Clear the folder only while no such process runs.
+`cache_dir` is the folder with the cards. Several processes may share it. Clear it only while no such process runs.
 This file imports nothing, so that a child process loads only the modules that it needs.
 """

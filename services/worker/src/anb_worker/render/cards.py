@@ -68,7 +68,7 @@ class Cards:
     Raises:
         OSError: the disk failed or is full.
         Transient: `bad_resource` if the deployment's own file can't be used.
-        AnbError: the error of a stop request (see `Stop`).
+        AnbError: another thread requested a stop (see `Stop`).
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Cards:
         return Card(entry / "picture.mp4", frames, sound if sound.exists() else None)
 
     def _run(self, command: list[str], workdir: Path, stop: Stop, doing: str, *read: Path) -> None:
-        """Run an ffmpeg command. `read` is the deployment's own file, if the command reads it.
+        """Run an ffmpeg command. If the command reads the deployment's own file, `read` is the path of this file.
 
         Raises:
             BadInput: the file is damaged.
@@ -211,8 +211,8 @@ class Cards:
 def _digest_of_code() -> bytes:
     """Return a digest of all code on which the content of an entry may depend.
 
-    The digest also covers some other code. A needless new entry only costs seconds.
-    If the digest did not cover some needed code, an outdated entry would be used.
+    The digest covers more code than necessary. A change of the other code makes a new entry, which only costs seconds.
+    If the digest covered too little code, an outdated entry would be used.
     """
     digest = hashlib.sha256()
     for folder in (Path(domain.__file__).parent, Path(__file__).parent):

@@ -25,7 +25,7 @@ def probe_upload(source: Path, trim: Trim, limits: InputLimits, *, workdir: Path
     Raises:
         BadInput: `too_demanding` or `corrupt`, because the upload made the child process fail.
         Transient: the child process failed for another reason.
-        AnbError: the error of a stop request (see `Stop`).
+        AnbError: another thread requested a stop (see `Stop`).
     """
     arguments = [str(source.absolute()), str(trim.start), str(trim.length), str(limits.max_pixels)]
     arguments.append(str(limits.max_seconds))
@@ -40,7 +40,7 @@ def draw_title(title: str, output: Path, *, workdir: Path, stop: Stop) -> tuple[
 
     Raises:
         Transient: the child process failed.
-        AnbError: the error of a stop request (see `Stop`).
+        AnbError: another thread requested a stop (see `Stop`).
     """
     # Pass the title in a file, because other users of this machine can read the command line.
     text = output.with_suffix(".json")
@@ -75,7 +75,7 @@ def examine_output(output: Path, parts: Sequence[tuple[Path, int]], *, workdir: 
 
     Raises:
         Transient: the child process failed, probably because the finished file is damaged.
-        AnbError: the error of a stop request (see `Stop`).
+        AnbError: another thread requested a stop (see `Stop`).
     """
     arguments = [str(output), *(f"{frames}:{path}" for path, frames in parts)]
     printed = _run("anb_worker.render.verify", arguments, [output, *(path for path, _ in parts)], workdir, stop)
@@ -95,6 +95,6 @@ def _run(
     finished = run_python(module, arguments, workdir=workdir, stop=stop, limits=limits, read=read)
     if finished.code != 0:
         # The programs catch all exceptions that a damaged file causes. So the file did not cause this exception.
-        # The file may have caused a crash (negative exit code).
+        # But if a signal ended the program (negative exit code), the file may have crashed it.
         raise blame(finished, f"running {module}", of_upload=of_upload and finished.code < 0)
     return finished.stdout

@@ -61,7 +61,7 @@ def _card(*layers: VideoClip) -> VideoClip:
     # With a background color the clip is opaque. This saves a third of the CPU time.
     parts = [VideoClip(background, duration=CARD_SECONDS), *layers]
     card = CompositeVideoClip(parts, size=(WIDTH, HEIGHT), bg_color=(0, 0, 0))
-    # The card does not fade in. A player shows the first frame until a person starts the video.
+    # The card does not fade in, because a player shows the first frame until a person starts the video.
     return card.with_effects([vfx.FadeOut(FADE_OUT_SECONDS)])
 
 

@@ -39,7 +39,7 @@ _OVERSAMPLE = 4
 """Shapes are drawn larger by this factor and then scaled down, because Pillow does not antialias shapes."""
 
 _TITLE_CHARACTERS = 200
-"""Only this many characters of a title are drawn. In no script do more characters fit into two lines."""
+"""Maximum number of characters of a title that are drawn. Two lines never have room for more characters."""
 
 _ELLIPSIS = "..."
 """The end of a shortened title. It is three dots, because a font may have no ellipsis character."""
@@ -248,7 +248,7 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
 
 
 def _white(ink: Image.Image) -> Image.Image | None:
-    """Return a white picture with the alpha channel `ink`, cropped to its visible pixels. None if it has none."""
+    """Return a white picture with alpha channel `ink`, cropped to the visible pixels. None if no pixel is visible."""
     box = ink.getbbox()
     if box is None:
         return None

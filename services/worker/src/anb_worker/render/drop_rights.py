@@ -58,7 +58,7 @@ def main() -> None:
         with contextlib.suppress(ValueError, OSError, AttributeError):
             resource.setrlimit(getattr(resource, name), tuple(value))
     # Python ignores SIGPIPE and SIGXFSZ, and exec would pass this on to the command.
-    # Reset both: a child must end when it writes to a closed pipe, or more than the file size limit.
+    # Reset both signals: a child must end when it writes to a closed pipe, or makes a file larger than the limit.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     with contextlib.suppress(OSError):

@@ -80,7 +80,7 @@ class RenderEngine:
 
         Raises:
             Transient: the cards can't be composed.
-            AnbError: the error of a stop request (see `Stop`).
+            AnbError: another thread requested a stop (see `Stop`).
         """
         self._check_tool()
         if missing := [name for name, holds in protections().items() if not holds]:
@@ -218,7 +218,7 @@ class _Render:
         self._run(command, "laying the title over the intro", [self.intro.picture])
 
     def join(self, _report: Callable[[float], None]) -> None:
-        """Join the pictures of the parts without another encoding, and add the sound."""
+        """Join the pictures of the parts without encoding them again, and add the sound."""
         listing = self._file("parts.txt")
         if self.plan.outro_frames:
             shutil.copyfile(self.outro.picture, self._file("outro.mp4"))

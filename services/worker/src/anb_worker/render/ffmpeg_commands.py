@@ -27,7 +27,7 @@ _TICKS_A_TURN = 2**33
 MASTER_QUALITY, CARD_QUALITY, _QUALITY = 10, 17, 23
 """The option crf of x264 for three kinds of files. A lower value means better quality.
 MASTER_QUALITY is for a card that will be encoded again with a title. _QUALITY is for main parts.
-CARD_QUALITY is for all other cards. Their soft gradients need a better quality than ordinary video.
+CARD_QUALITY is for cards that are not encoded again. Their soft gradients need a better quality than main parts.
 """
 
 _UNNOTICED_SECONDS = 0.03
@@ -79,7 +79,7 @@ def picture_command(
     # settb sets a fine time base. A file's own time base may have only one tick per frame, which would round times.
     # The part may begin between two frames. Then the frame before the cut must be shown as the first output frame.
     # max() gives this frame the time 15 ms. This time is less than half a frame, so it is rounded to output frame 0.
-    # With the time 0, ffmpeg would drop this frame if the frame ended before the cut.
+    # If this frame had the time 0 and ended before the cut, ffmpeg would drop it.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
         f"split[all][count];[all]setpts='max(15000,PTS)'[picture];{_looks(plan)},"
@@ -127,7 +127,7 @@ def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
 
     The new command takes two channels without mixing. ffmpeg can't mix dual mono, discrete channels or Ambisonics.
     Ambisonics has the sound from all directions in its first channel, which becomes both output channels.
-    Returns None if `stderr` shows that the command failed for another reason.
+    Returns None if `stderr` shows no such error.
     """
     message = _CAN_NOT_MIX.search(stderr)
     if message is None or "-af" not in command:
@@ -151,8 +151,8 @@ def parse_spans(notes: str) -> list[tuple[float, float]]:
 def sound_command(tool: Tool, sounds: Sequence[Sound], output: PurePath) -> list[str]:
     """Build the command that encodes the sound of the finished video. Each part's sound gets the length of its picture.
 
-    The sound of all parts is encoded together, and not joined from encoded parts.
-    An encoded part has a whole number of AAC packets, so it would be too long or too short.
+    The sounds of the parts are joined first, and then encoded together.
+    If each part were encoded alone, it would have a whole number of AAC packets, and would be too long or too short.
     """
     inputs: list[str] = []
     chains: list[str] = []
@@ -254,7 +254,7 @@ def _looks(plan: RenderPlan) -> str:
 
 def _look(plan: RenderPlan, look: PlannedLook) -> str:
     """Return the filters for one look: deinterlace, set the frame rate, and fit the picture into the output frame."""
-    # With start_time, the output begins at the cut, with the last frame before the cut.
+    # With start_time, the output begins at the cut. Its first frame is the last frame before the cut.
     # If no frame comes before the cut, the first frame after the cut is shown early, instead of black.
     # `fps` also adds frames where timestamps have gaps. Callers limit the number of frames by `end_frame`.
     steps = f"fps={FPS}:start_time={look.first_frame / FPS:.6f}:eof_action=pass,{_fit(look.color)}"
@@ -280,9 +280,9 @@ def _fit(color: ColorPlan) -> str:
 
 
 def _hide_matrix(color: ColorPlan) -> str:
-    """Return a filter that changes the tag of the color matrix to BT.709, because the scaler rejects unknown matrices.
+    """Return a filter that hides the color matrix from the scaler, because the scaler rejects unknown matrices.
 
-    `_convert` sets the right tag again.
+    The filter changes the tag of the matrix to BT.709. After the scaler, `_convert` sets the right tag again.
     """
     return "" if color.by == "scaler" or color.matrix == "gbr" else "setparams=colorspace=bt709,"
 
@@ -302,7 +302,7 @@ def _convert(color: ColorPlan) -> str:
 
 
 def _encode(tool: Tool, quality: int) -> list[str]:
-    """Return the options of the video encoder. `quality` is x264's crf. It does not change the codec headers."""
+    """Return the options of the video encoder. `quality` is x264's crf, which does not change the codec headers."""
     return [
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", str(quality), "-profile:v", "high", "-level:v", "3.1"),
         # Limit the bit rate, and so the size of the file. Every player for H.264 level 3.1 supports this bit rate.

@@ -97,7 +97,7 @@ def run(
 
     Raises:
         Transient: the child ran longer than `limits.wall_seconds` (`timed_out`).
-        AnbError: the error of a stop request (see `Stop`).
+        AnbError: another thread requested a stop (see `Stop`).
     """
     launcher = [sys.executable, "-I", "-S", str(_DROP_RIGHTS), _rights(command[0], workdir, limits, read), *command]
     return _run(launcher, Path(command[0]).name, workdir=workdir, stop=stop, limits=limits, on_line=on_line)
@@ -163,7 +163,7 @@ def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbErro
     """Return the error to raise for a child that failed. Log the end of the child's stderr.
 
     `doing` is a part of the error's message. It says what the child did, such as "rendering the picture".
-    If `of_upload` is True, the child read an upload. A failure that the upload can cause then leads to BadInput.
+    If `of_upload` is True, the child read an upload. If the upload may have caused the failure, the error is BadInput.
     The error's message does not contain stderr, because stderr contains paths of this machine.
     """
     _log.warning("a child failed", doing=doing, code=finished.code, complaint=finished.stderr[-_LOGGED_OF_STDERR:])
@@ -240,7 +240,7 @@ def _reaped(child: subprocess.Popen[bytes]) -> resource.struct_rusage:
 
 
 class _Tail:
-    """Stores the end of a stream: at most `most` bytes. If `on_line` is given, only an incomplete line is stored."""
+    """Keeps only the last `most` bytes of a stream. With `on_line`, keeps only a line that is not complete yet."""
 
     def __init__(self, most: int, on_line: Callable[[str], None] | None = None) -> None:
         self._most, self._on_line, self._bytes = most, on_line, bytearray()

@@ -40,7 +40,7 @@ _MOST_HELD_BACK = 16
 """Maximum number of packets that a decoder is assumed to read before it returns the first frame."""
 
 _SEEKS = (1.0, 10.0)
-"""Reading begins this many seconds before the kept part. If the first value is too small, the second one is tried.
+"""How many seconds before the kept part reading begins. If the first value is too small, the second value is tried.
 
 If both values are too small, the file is read from its beginning.
 Audio decoders need some earlier packets, and a file may store sound far from the frames of the same time.
@@ -75,7 +75,7 @@ def probe(path: Path, start: float, length: float, max_pixels: int, max_seconds:
 
 
 def _ignore(_packet: "Packet[Stream] | None", _at: float | None) -> None:
-    """Do nothing. A scan that must not decode frames calls this function instead of `Looks.take`."""
+    """Do nothing with a packet. A scan that must not decode frames calls this function instead of `Looks.take`."""
 
 
 def _lacks_index(path: Path) -> bool:
@@ -173,7 +173,7 @@ class _Window:
         """Return how many seconds too late ffmpeg's timestamps of decoded frames are. 0 unless the file is an AVI file.
 
         AVI has no presentation times. ffmpeg therefore gives a frame the time of the packet that the decoder got last.
-        The last packet may be later than the packet of the frame, because some decoders read ahead.
+        Some decoders read ahead. Then this packet is later than the packet of the frame.
         """
         first = looks.first
         if self.container is not Container.AVI or first is None or first.dts is None or not packets:

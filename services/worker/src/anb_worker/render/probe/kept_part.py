@@ -62,7 +62,7 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """Return the end of a stream, or the end of the kept part if this is earlier. None without a usable packet."""
+        """Return the end of a stream, but at most the end of the kept part. None without a usable packet."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
@@ -158,7 +158,7 @@ def _decodable(packets: Sequence[ScannedPacket]) -> list[ScannedPacket]:
 def _after_refresh(
     packets: Sequence[ScannedPacket], decodable: Sequence[ScannedPacket], decoded: float
 ) -> list[ScannedPacket]:
-    """Return the packets from the first decoded frame on, or from the second keyframe on if that is earlier.
+    """Return the packets from the first decoded frame or the second keyframe on, whichever is earlier.
 
     In a stream with intra refresh, a frame renews only some areas of the picture.
     The picture is complete when all areas were renewed, at the latest at the next keyframe.

@@ -39,7 +39,7 @@ _FULL_RANGE = 2
 """ffmpeg's number for full-range colors (AVCOL_RANGE_JPEG)."""
 _COLOR_FIELDS = {"colorspace": UNSPECIFIED, "color_primaries": UNSPECIFIED, "color_trc": UNSPECIFIED, "color_range": 0}
 _CONTAINERS_WITHOUT_COLORS = {"mpegts", "avi"}
-"""ffmpeg's names of the containers that have no color tags. In files of these containers, only frames have them."""
+"""ffmpeg's names of containers that have no color tags. In such a file, only the frames have color tags."""
 
 
 class Looks:

@@ -32,7 +32,7 @@ _APART_SECONDS = 30.0
 """If one stream is this many seconds ahead of another one, the other one is assumed to have no more packets."""
 
 _HEAD_SECONDS = 2.0
-"""This many seconds of each stream are read to find its start. The first stored frame may not be the first shown."""
+"""To find the start of each stream, this many seconds are read. The first frame in a file may not be shown first."""
 
 _WARM_UP_SECONDS = 0.2
 """An audio decoder discards at most this many seconds of sound at the beginning."""

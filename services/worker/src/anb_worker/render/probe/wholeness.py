@@ -13,8 +13,7 @@ _MOST_ELEMENTS = 2_000_000
 """Maximum number of Matroska elements that are read. An hour of video has about 300,000 blocks."""
 
 _HOLDERS = {0x18538067, 0x1F43B675}
-"""The ids of the Matroska elements Segment and Cluster, whose size may be unknown. Then their inner elements are read.
-"""
+"""Ids of the Matroska elements Segment and Cluster. If the size of one is unknown, its inner elements are read."""
 
 _LONGEST_ID, _LONGEST_SIZE = 4, 8
 """Maximum number of bytes of an element's id, and of an element's size."""
@@ -65,7 +64,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
     """Read a number of variable length in EBML. Returns None if the bytes are not a valid number.
 
     The first byte begins with as many zero bits as further bytes follow. The next bit, a 1, is the marker.
-    If `marked` is True, the marker is part of the number. In ids the marker is part of the number, in sizes it is not.
+    If `marked` is True, the marker is part of the number, as in ids. In sizes, the marker is not part of the number.
     """
     first = file.read(1)
     if not first or not first[0]:

@@ -1,7 +1,7 @@
 """Add columns that say what happened to a job, and how a dead letter was resolved.
 
 Programs from before this migration leave the new columns empty, so the dead letters that they add are open.
-If a person retries or deletes a video by such a program, its dead letters stay open. A person can discard them.
+When such a program retries or deletes a video, the video's dead letters stay open. A person can then discard them.
 This migration resolves existing dead letters if their video was retried or deleted after they were added.
 """
 
