@@ -64,7 +64,7 @@ class Seen:
 
 @dataclass
 class Deployment:
-    """A running server, with its URL, the unsent prepared responses, and the received requests."""
+    """A running server: its URL, the prepared responses that it has not sent yet, and the requests that it received."""
 
     url: str
     answers: list[Answer]

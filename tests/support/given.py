@@ -127,7 +127,7 @@ def due(store: Store) -> list[str]:
 
 
 def restore_feed(store: InMemoryStore, *, last: int, reader: str) -> None:
-    """Set the feed and a reader's cursor back to the event `last`, as a restore of the database from a backup does."""
+    """Remove the events after the event `last`, and set a reader's cursor to `last`, like a restore of the database."""
     del store.events[last:]
     store.event_ids = count(last + 1)
     store.cursors[reader] = last

@@ -28,7 +28,7 @@ class Postgres:
     def create_database(self, *, template: str = "template0") -> str:
         """Create an empty database, or a copy of the database at the URL `template`. Returns the new database's URL.
 
-        PostgreSQL refuses to copy a template while a connection to the template is open.
+        No connection to the template may be open. Otherwise PostgreSQL refuses to copy the template.
         """
         name = f"test_{next(self._numbers)}"
         self._execute(

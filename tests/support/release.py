@@ -81,7 +81,7 @@ class Release:
         return int(attributes["ApproximateNumberOfMessages"]), int(attributes["ApproximateNumberOfMessagesNotVisible"])
 
     def evidence(self, receipts: Collection[str], *, at_rest: bool = False) -> Evidence:
-        """Read the database and bucket, and at rest also the queues and VideoJobs, for the checker of the promises."""
+        """Read the evidence for the checker of the promises. Read the queues and the VideoJobs only with `at_rest`."""
         password = base64.b64decode(LOCAL.get("secret", "postgres")["data"]["password"]).decode()
         session = boto3.session.Session()
         with (
@@ -101,7 +101,7 @@ class Release:
             )
 
     def shown(self) -> dict[str, Shown]:
-        """Return what the VideoJobs show, by the ids of their videos."""
+        """Map the id of each video to the state that its VideoJob shows."""
         statuses = [videojob.get("status", {}) for videojob in self.namespace.items("videojobs")]
         return {
             status["videoId"]: Shown(status.get("phase"), status.get("attempts"))

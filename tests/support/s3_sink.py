@@ -27,7 +27,7 @@ class Sink(ThreadingHTTPServer):
         self.rate = rate
         self._busy_until = 0.0
         if rate:
-            # Use small buffers. With its default buffers, the kernel would receive megabytes faster than `rate` allows.
+            # Use small buffers. Otherwise the kernel would buffer megabytes, and clients would send faster than `rate`.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
         self.part_bytes = 0

@@ -15,7 +15,7 @@ from typing import Any
 import imageio_ffmpeg
 
 VIDEOS = f"{os.environ['ANB_URL']}/api/videos"
-# A Secret often ends with a line break. Remove the line break: the error for such a header would show the token.
+# Remove the line break with which a Secret often ends. The error for a header with a line break would show the token.
 AUTHORIZATION = {"Authorization": f"Bearer {''.join(os.environ['ANB_TOKEN'].split())}"}
 PATIENCE_SECONDS = float(os.environ["ANB_TEST_SECONDS"])
 

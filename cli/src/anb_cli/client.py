@@ -36,11 +36,11 @@ SILENCE = 40.0
 
 LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
-"""Maximum total wait between the tries of an upload, in seconds, if no byte of the file was sent yet."""
+"""Maximum sum of the pauses between the tries of an upload, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum total wait, in seconds, if a part of the file was sent. A change to another network takes less time."""
+"""Maximum sum of the pauses, in seconds, if a part of the file was sent. This is enough for a change of the network."""
 PATIENCE_WHILE_HELD = 150.0
-"""Maximum total wait, in seconds, while the API still serves an earlier, broken request of the same upload.
+"""Maximum sum of the pauses, in seconds, while the API still serves an earlier, broken request of the same upload.
 
 The API detects a broken connection within one minute.
 """

@@ -35,7 +35,8 @@ def connection(environ: Mapping[str, str], folder: Path | None = None) -> Connec
     """Return a deployment's address and token, from `environ` or from the nearest `.anb` folder.
 
     The search for `.anb` begins in `folder`, by default in the current folder, and continues in its parent folders.
-    A local stack's token is used only for the local stack's address. Error messages contain no tokens or passwords.
+    The token of a local stack is returned only together with the address of this stack.
+    No error message contains a token or a password.
 
     Raises:
         WrongUse: the address or the token is missing or malformed.

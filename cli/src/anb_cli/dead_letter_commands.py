@@ -170,7 +170,7 @@ class Tally:
 
     def add(self, report: Mapping[str, Any]) -> None:
         """Add the report of one request."""
-        # Keep the number of the first request. Later requests no longer count the dead letters of earlier requests.
+        # Keep `matched` of the first report, because later reports do not count dead letters that are already redriven.
         self.matched = self.matched or report["matched"]
         self.redriven += len(report["ids"])
         self.skipped += len(report["skipped"])
@@ -208,7 +208,7 @@ class Tally:
         return "".join((*parts, "."))
 
     def interrupted(self) -> str:
-        """Return a message about the redrives before the command was interrupted."""
+        """Return a message that says how many dead letters were redriven before the command was interrupted."""
         return (
             f"{self.redriven} dead letters redriven so far. The interrupted request may have redriven "
             f"up to {self.wanted} more. To go on, give the command again."

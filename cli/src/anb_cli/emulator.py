@@ -89,7 +89,7 @@ class Emulator:
     """A MiniStack process on 127.0.0.1:`port`. The folder `data` contains the objects, the queues and the log.
 
     The emulator can be started again after a stop or a crash. Queues survive a normal stop, but not SIGKILL.
-    The emulator accepts requests signed with `secret` as the AWS secret access key and with any access key id.
+    Requests must be signed with the AWS secret access key `secret`. The emulator does not check the access key id.
     """
 
     def __init__(self, *, port: int, data: Path, secret: str) -> None:

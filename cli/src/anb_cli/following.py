@@ -16,7 +16,7 @@ from anb_core.domain.backoff import backoff
 from anb_core.domain.status import Status
 
 PATIENCE = 60.0
-"""Seconds without a response of the API after which `follow` fails. A restart of the API takes less time."""
+"""Seconds without a response of the API after which `follow` fails. This is enough for a restart of the API."""
 
 SILENCE = 3.0
 """Seconds without an event after which `follow` polls the API, because some proxies buffer event streams."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def attempts(
     on: type[Exception] | Callable[[Exception], float | bool], *, most: int | None = None
 ) -> "Iterable[Attempt]":
-    """Yield one context manager per attempt, until an attempt succeeds. After `most` attempts, raise the last error.
+    """Yield one context manager per try, until a try succeeds. After `most` failed tries, raise the last error.
 
     If `on` is an exception class, an attempt that raises this exception is repeated after 1 s, then 2 s, 4 s and so on.
     If `on` is a function, it is called with the exception. It returns the seconds to wait, or False for no retry.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-# Modes for opening /dev/null in place of a closed stream. The modes are wrong on purpose, so that using it fails.
+# Modes for opening /dev/null in place of a closed stream. With these modes, reading stdin and writing output fail.
 _INSTEAD_OF_CLOSED = ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY))
 
 
@@ -63,7 +63,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # Use up the free descriptor number. Otherwise, the next opened file would get this number, and the output.
+            # Otherwise the next opened file would get this descriptor number, and receive the command's output.
             with suppress(OSError):
                 os.open(os.devnull, mode)
     sys.stdout = _text(_Output(STDOUT, "w", closefd=False), sys.stdout)
@@ -93,7 +93,7 @@ def end(code: int) -> None:
 
 
 def _wait_until_writable(file: io.FileIO) -> None:
-    # Wait, because `write` returns None if a non-blocking file is full.
+    # If a non-blocking file is full, `write` returns None at once. So wait until the file accepts bytes.
     select.select([], [file], [])
 
 

@@ -157,7 +157,7 @@ class Bar:
         self._progress.reset(self._task, note="")
 
     def _show(self, line: str, done: float, note: str) -> None:
-        """Fill the bar to `done` (0 to 1) and show `note` beside the bar. Without a terminal, write a new `line`."""
+        """Fill the bar to `done` (0 to 1), with `note` beside it. Without a terminal, write each new `line`."""
         self._progress.update(self._task, completed=done, note=note)
         if self._progress.disable and line != self._last_line:
             self._terminal.note(f"{self._name}: {line}")

@@ -167,7 +167,7 @@ class OpenDeadLettersCollector(Collector):
 
 
 class DeadLetterMetrics:
-    """The metrics of dead letters, for each program that can run the loops of `make_dead_letter_loops`."""
+    """The metrics of dead letters. Every program that can run `make_dead_letter_loops` has these metrics."""
 
     def __init__(self, store: DeadLetters, registry: CollectorRegistry) -> None:
         registry.register(OpenDeadLettersCollector(store))

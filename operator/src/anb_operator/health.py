@@ -20,7 +20,8 @@ FEED_PATIENCE = 90.0
 """Maximum time between two tries to read the feed, in seconds. After a longer time, the liveness probe fails."""
 
 WATCH_PATIENCE = 120.0
-"""Maximum time until the watch shows a write of the operator, in seconds. kopf restarts a silent watch after 70 s."""
+"""Maximum time until the watch shows a write of the operator, in seconds.
+This is longer than the 70 s after which kopf restarts a silent watch."""
 
 _log = structlog.get_logger(__name__)
 

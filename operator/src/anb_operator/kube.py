@@ -118,7 +118,7 @@ class Pods(Protocol):
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         """List the pods with these labels (`a=b,c=d`).
 
-        Pods that have ended are left out. Kubernetes keeps evicted pods, for example, for a long time.
+        Ended pods are left out, because Kubernetes keeps some of them for a long time, such as evicted pods.
         """
         ...
 

@@ -71,7 +71,7 @@ class MessageEvents:
 
 
 def announcement(cause: DeadLetterCause, count: int, first: Sequence[DeadLetter]) -> Announcement:
-    """Return an Event about `count` new dead letters with the same cause. The Event describes those in `first`."""
+    """Return an Event about `count` new dead letters of one cause. Only the dead letters in `first` are described."""
     reason, what = TEXTS[cause]
     shown = "; ".join(f"dead letter {letter.id}: {letter.detail}" for letter in first)
     more = f"; and {count - len(first)} more" if count > len(first) else ""

@@ -17,7 +17,7 @@ SHOWN_OF_BODY = 1000
 """Maximum number of characters of a message's body in a status."""
 
 ENDING_REASONS = {Ending.FAILED: "AttemptFailed", Ending.INTERRUPTED: "Interrupted", Ending.LOST: "WorkerLost"}
-"""The reason of the Event, for each ending of an attempt after which the job goes on."""
+"""The reason of the Event about an ended attempt, for each ending after which another attempt may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Observed:
 
 
 def observed_of(videojob: VideoJob, job: Job) -> Observed:
-    """Return the fields of the spec that the operator has acted on, from the VideoJob's status or the job's receipt.
+    """Return the fields of the spec that the operator has acted on. The status or the job's receipt contains them.
 
     If the status and the receipt differ, the one with the higher `metadata.generation` counts.
-    A status without a video counts as `metadata.generation` 0.
+    The status is ignored if the VideoJob never had a video.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)

@@ -41,7 +41,7 @@ class Policy:
     mirror: bool
     """Whether videos without a VideoJob get a mirror."""
     mirror_max_age: timedelta | None
-    """Videos that are older than this get no new mirror, except open dead letters. None means no limit."""
+    """Videos that are older than this get no new mirror, unless they have an open dead letter. None means no limit."""
     ttl_processed: timedelta
     """Time for which the mirror of a processed video is kept."""
     ttl_failed: timedelta
@@ -134,7 +134,7 @@ class Plan:
     again_at: datetime | None = None
     """Latest time of the next reconcile. None means that only a change starts the next reconcile."""
     expired_until: datetime | None = None
-    """No mirror is created before this time. Only set if the plan deletes a VideoJob whose own TTL has passed."""
+    """Time before which the video gets no mirror. None unless the plan deletes a VideoJob whose own TTL has passed."""
 
     def look_again(self, at: datetime) -> None:
         """Reconcile again at the time `at`. If the plan already has an earlier time, keep the earlier time."""
@@ -162,7 +162,7 @@ def command_of(videojob: VideoJob, record: Record | None) -> Command | None:
 
 
 def plan_holds(videojobs: Collection[VideoJob]) -> Plan:
-    """Plan to set finalizers before the work on a video begins, so that a deletion of the VideoJob cancels the work."""
+    """Plan to add finalizers before the work on a video begins. With a finalizer, a deletion cancels the work."""
     new_plan = Plan()
     for videojob in videojobs:
         if _may_begin(videojob):
@@ -185,7 +185,7 @@ def plan(
 ) -> Plan:
     """Plan the actions that bring the VideoJobs of a video in line with the video's row.
 
-    `letter` is the dead letter that ended the job, or None. While it is open, the video has a VideoJob.
+    `letter` is the dead letter that ended the job, or None. If it is open, the VideoJobs of the video are kept.
     `news` is True after a feed event for the video, which proves that the video exists or existed in this database.
     Without `news`, the VideoJob of an unknown video is not changed. It may belong to the operator of another release.
     Without `news`, a finished video gets no mirror, because the video's mirror may already have been deleted.
@@ -251,9 +251,11 @@ def time_to_live(videojob: VideoJob, phase: Phase, policy: Policy) -> timedelta 
 
 
 def ask_again_in(missing: timedelta) -> timedelta:
-    """Return the delay before the next try to submit an object that has not existed for the time `missing`.
+    """Return the delay before the next try to submit an object that does not exist.
 
-    The delay equals `missing`, between `ASK_AGAIN` and `ASK_AGAIN_AT_MOST`. So each delay is twice as long as the last.
+    `missing` is the time since the first try.
+    The delay is equal to `missing`, but at least `ASK_AGAIN` and at most `ASK_AGAIN_AT_MOST`.
+    So the time since the first try doubles from try to try, until the maximum delay is reached.
     """
     return min(max(missing, ASK_AGAIN), ASK_AGAIN_AT_MOST)
 

@@ -80,7 +80,7 @@ class Histories:
         return found[video_id]
 
     async def _read(self) -> Mapping[str, History] | Exception:
-        """Read the requested videos. Return an error instead of raising it, because all callers may be cancelled."""
+        """Read the requested videos. Return an error instead of raising it: there may be no caller left to catch it."""
         async with self._reading:
             await asyncio.sleep(self._read_at + GATHER_SECONDS - time.monotonic())
             asked, self._asked, self._next = self._asked, set(), None
@@ -125,7 +125,7 @@ class Reconciler:
         self._threads = threads
         self._on_command = on_command
         self._clock = clock
-        # The time before which a video gets no mirror, because its VideoJob was deleted after the VideoJob's own TTL.
+        # For each video whose VideoJob was deleted after its own TTL: the time before which the video gets no mirror.
         self._expired: dict[str, datetime] = {}
 
     async def reconcile(self, video_id: str, *, news: bool = False) -> float | None:
@@ -237,8 +237,8 @@ class Reconciler:
                         self._store, self._objects, caller, video_id, wake_relay=lambda: None, receipts=receipts
                     )
                 except Withheld as error:
-                    # The bucket may allow access later, so try again.
-                    # After a refusal, the person would have to write a new value to `spec.retry`.
+                    # The bucket may allow access later. So raise Unavailable, and the operator tries again.
+                    # If the operator refused the command, the person would have to write a new value to `spec.retry`.
                     raise Unavailable("bucket", error.message) from error
             case Command.CANCEL:
                 commands.cancel(self._store, caller, video_id, receipts=receipts)

@@ -35,7 +35,7 @@ async def uninstall(kube: KubeClient, settings: UninstallSettings) -> None:
 
     Does nothing if the marker ConfigMap exists, because this means that nobody uninstalls the chart.
     During an uninstall, Helm creates the marker only after this Job.
-    A tool without hooks, such as `kubectl apply`, creates the Job and the marker together, during an install.
+    But a tool without hooks, such as `kubectl apply`, creates the Job and the marker during an install.
 
     Raises:
         Unavailable: the API server does not respond.

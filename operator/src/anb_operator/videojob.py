@@ -282,7 +282,7 @@ class Status(_Part):
 
     @property
     def had_video(self) -> bool:
-        """Whether the status has a phase, so that its video exists or existed. This version need not know the phase."""
+        """Whether the VideoJob has or had a video: the status has a phase, even one that this version can't read."""
         return self.phase is not None or "phase" in self._unread
 
     def condition(self, kind: str) -> Condition | None:
@@ -295,7 +295,7 @@ class Status(_Part):
 
 
 def _read_known_fields(manifest: dict[str, Any], read: ValidatorFunctionWrapHandler) -> Status:
-    """Read a status. Fields that only a newer version of the operator can read are stored in `_unread`."""
+    """Read a status. Fields that this version of the operator can't read are stored in `_unread`."""
     try:
         status: Status = read(manifest)
     except ValidationError as error:

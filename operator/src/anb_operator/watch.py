@@ -36,7 +36,7 @@ class _NoDiff(kopf.DiffBaseStorage):
         return kopf.BodyEssence()
 
     def fetch(self, **_: object) -> None:
-        """Return None: no earlier state of the object is stored."""
+        """Return None, because `store` has not stored an earlier state of the object."""
 
     def store(self, **_: object) -> None:
         """Do nothing: no state of the object is stored."""

@@ -36,7 +36,7 @@ class Stand:
 
     queue: Queue
     within: Callable[[timedelta], Delivery | None]
-    """A function that polls the queue for a duration of the queue's clock. Returns a delivery or None."""
+    """A function that polls the queue for the given time, by the queue's clock. Returns a delivery or None."""
     dead_letters: Callable[[], list[str]] = list
     retention: timedelta = timedelta(days=4)
 

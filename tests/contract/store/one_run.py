@@ -1,4 +1,4 @@
-"""One run of the system on a store, with an in-memory bucket and queue. Tests can edit rows as no program would."""
+"""One run of the system on a store, with an in-memory bucket and queue. Tests can also edit rows directly."""
 
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ from tests.support.stores import Backend, InMemory, Sql
 
 
 class Run:
-    """A run on a store. Every uploaded video has its object, and its client has received status 202."""
+    """A run on a store. Each uploaded video has an object in the bucket, and its client has received status 202."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -90,7 +90,7 @@ class Run:
 
 
 class Edits(Protocol):
-    """Changes of rows that break promises. A column that is not given keeps its value."""
+    """Methods that change rows to break a promise. A column that is not given keeps its value."""
 
     def job(self, video_id: str, **columns: Any) -> None: ...
 

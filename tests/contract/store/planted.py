@@ -15,7 +15,7 @@ Edit = Callable[[Run], Changes | None]
 
 
 class Planted(NamedTuple):
-    """A violation that a test plants."""
+    """A deliberate violation of a promise, which the checker must find."""
 
     promise: str
     words: str
@@ -26,7 +26,7 @@ class Planted(NamedTuple):
 
 
 class Plants:
-    """Collects violations. A `Plants` object is a decorator factory for functions that plant a violation."""
+    """Collects deliberate violations. A call of the object returns a decorator for a function that breaks a promise."""
 
     def __init__(self) -> None:
         self.all: list[Planted] = []
@@ -44,7 +44,7 @@ def name_of(planted: Planted) -> str:
 
 
 def check_named(run: Run, planted: Planted) -> None:
-    """Plant the violation, and check that the checker reports the violation."""
+    """Break the promise, and check that `violations` finds the broken promise."""
     changes = planted.edit(run) or {}
     earlier = changes.pop("earlier", None)
     found = violations(run.evidence(**changes), POLICY, at_rest=planted.at_rest, earlier=earlier)

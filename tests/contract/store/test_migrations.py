@@ -202,7 +202,7 @@ def test_a_server_that_is_away_cannot_be_upgraded() -> None:
 
 
 def test_an_upgrade_goes_on_behind_a_statement_that_takes_its_time(postgres_url: str) -> None:
-    """A migration waits for another migration without a time limit, because the usual lock timeout does not apply."""
+    """A migration waits for an earlier migration as long as necessary: the usual lock timeout does not apply."""
     engine = make_engine(postgres_url)
     with engine.connect() as other:
         other.execute(text("SET LOCAL lock_timeout = 0"))

@@ -36,7 +36,7 @@ READ_IN_ORDER = {
 """Indexes that a query may scan from one end without a key, if it reads only a limited number of rows.
 
 For example, the list of the newest videos scans an index from its end.
-The purge of deleted videos scans the index ix_object_deletions_video_id to look up many videos at once."""
+The purge of deleted videos scans ix_object_deletions_video_id once, instead of looking up each video."""
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def moved_by_sqs_before_a_retry(run: Run) -> None:
 
 
 def moved_by_sqs_after_the_lease(run: Run) -> None:
-    """The message reaches the dead-letter queue before the sweep ends the attempt. Both together count as one loss."""
+    """SQS moves the message before the sweep settles the attempt. The message and the attempt count as one loss."""
     video_id = run.claim(run.upload()).video_id
     run.backend.pass_time(HOUR)
     _move(run, video_id)

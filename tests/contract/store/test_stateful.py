@@ -41,7 +41,7 @@ from tests.support.given import BAD_INPUT, PROBLEM
 from tests.support.stores import Backend, InMemory, Sql
 
 # Durations by which the test advances the clock: multiples of 30 s.
-# No deadline is a multiple of 30 s, so that no deadline falls between the calls to the two stores.
+# No deadline is a multiple of 30 s. Otherwise a deadline could pass between the calls to the first and second store.
 # The negative duration simulates a failover to a server whose clock is 30 s behind.
 STEPS = [
     timedelta(seconds=-30),
@@ -114,7 +114,7 @@ def _timeless(value: Any) -> Any:
 
 
 class Stores(RuleBasedStateMachine):
-    """A state machine that makes the same random calls on both stores, as API, workers, relay and sweep do."""
+    """A state machine that makes the same random calls to two stores: the calls of API, workers, relay and sweep."""
 
     template: Path
 

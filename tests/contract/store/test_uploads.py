@@ -171,7 +171,7 @@ def test_beginning_the_same_upload_again_gives_the_same_record(store: Store) -> 
     for _ in range(2):
         assert store.begin_upload(new, lifetime=MINUTE, idempotency=KEY) == first
     assert len(store.events_after(0)) == 1
-    # The later calls stored the idempotency key, although the first call for the video had no key.
+    # The repeated calls stored their idempotency key, although the first call of `begin_upload` had no key.
     assert store.begin_upload(new_video(), lifetime=MINUTE, idempotency=KEY) == Replay(first, None)
 
 

@@ -166,7 +166,7 @@ def test_bounds_in_the_schema_are_those_of_the_programs(monkeypatch: pytest.Monk
 
 
 def test_a_path_before_the_api_has_the_form_that_the_api_takes() -> None:
-    # Only the API accepts a prefix with a trailing slash. The chart refuses it, because the Ingress keeps the slash.
+    # The API accepts a prefix with a trailing slash. The chart does not, because the Ingress would keep the slash.
     own = PATH_PREFIX.pattern.removesuffix("/?")
     assert _schema()["properties"]["ingress"]["properties"]["prefix"]["pattern"] == f"^{own}$"
 

@@ -1,4 +1,4 @@
-"""Tests how people see dead letters with kubectl, and how they redrive them."""
+"""Tests how dead letters are shown by kubectl, and how people redrive the dead letters."""
 
 from anb_core.domain.dead_letters import DeadLetterFilter, Resolution
 from anb_core.domain.model import DeadLetterCause

@@ -95,7 +95,7 @@ def test_a_finished_one_goes_after_its_time_and_the_video_stays(site: Site) -> N
         video_id = processed(site.store)
         site.phase(video_id, "processed")
     # Only the second operator removes mirrors, 5 s after their videos were processed.
-    # The first operator creates the mirror. On a slow machine, the 5 s could pass before the second operator is ready.
+    # The first operator creates the mirror, because these 5 s may pass before the second operator is ready.
     with site.ready_operator(ANB_OPERATOR_TTL_PROCESSED_SECONDS="5") as operator:
         eventually(lambda: video_id not in site.videojobs(), every=0.2)
         assert site.store.get(video_id) is not None

@@ -74,7 +74,7 @@ def test_the_step_policy_adds_workers_one_by_one_and_removes_them_one_by_one(
         (EVIDENCE / PICTURE.name).write_text(picture, encoding="utf-8")
     counts = [count for count, _ in groupby(past.workers for past in samples)]
     assert counts == [1, 2, 3, 2, 1]
-    # Read the status with kubectl, not through the API. The port-forward breaks if the autoscaler removes its API pod.
+    # Read the status with kubectl. The port-forward to the API breaks if the autoscaler removes the pod behind it.
     for video_id in videos:
         assert release.until(video_id, "processed")["attempts"] == 1
         assert len(release.results(video_id)) == 1

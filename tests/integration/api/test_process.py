@@ -39,7 +39,7 @@ def test_a_stop_ends_event_streams_and_lets_an_upload_finish(process: Process) -
 
             process.child.send_signal(signal.SIGTERM)
 
-            list(lines)  # `list` returns only when the server ends the stream.
+            list(lines)  # Wait until the server ends the stream.
             eventually(lambda: not answers(process.url))
             assert process.child.poll() is None
             upload.send(form()[-100:])

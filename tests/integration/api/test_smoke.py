@@ -35,7 +35,7 @@ Load = Callable[..., ModuleType]
 
 @pytest.fixture
 def load(api: Api, owner: str, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """A function that loads smoke.py with the environment of its pod. The given work runs instead of each `sleep`."""
+    """A function that loads smoke.py with its environment variables. Each call of `sleep` calls `work` instead."""
 
     def load(work: Callable[[], object] = lambda: None, *, seconds: float = 60) -> ModuleType:
         monkeypatch.setenv("ANB_URL", api.url)

@@ -161,7 +161,7 @@ class Place:
         return next(pair for pair in environment if pair.startswith("AWS_SECRET_ACCESS_KEY=")).partition("=")[2]
 
     def bucket(self) -> Any:
-        """Return the stack's bucket as a boto3 object, with the secret from the environment of a stack's process."""
+        """Return the stack's bucket as a boto3 object. The secret comes from the environment of the API process."""
         return boto3.resource(
             "s3",
             endpoint_url=f"http://127.0.0.1:{self.folder.ports()['emulator']}",

@@ -92,9 +92,9 @@ def serve(request: Handler) -> None:
 
 @dataclass
 class Place:
-    """A folder with a clip, in which `up` and `demo` fail.
+    """A folder with a clip. In this folder, the commands `up` and `demo` fail.
 
-    Another process holds the folder's stack lock, and the emulator can't be installed.
+    They fail because another process holds the folder's stack lock, and because the emulator can't be installed.
     """
 
     forks: Forks

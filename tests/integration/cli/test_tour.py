@@ -31,7 +31,7 @@ def test_an_interrupted_demo_leaves_no_process(place: Place, footage: Path, mome
     eventually(lambda: moment(place))
     demo.send_signal(signal.SIGINT)
     assert ended(demo) == Exit.INTERRUPTED
-    # If the demo was interrupted during the stack's start, the kernel kills the stack a moment later.
+    # If the stack was still starting, the kernel kills the stack shortly after its parent, the demo, has ended.
     eventually(lambda: processes_in(place.path) == {})
     assert not (place.path / "out" / "processed.mp4").exists()
 

@@ -25,7 +25,7 @@ def ask(
 ) -> object:
     """Run a call of the client against a fake server, and return the result. Logins return the tokens t1, t2 ...
 
-    `on_login` may change the configuration that a login returns.
+    `on_login` is called with the configuration of each login, and may change the configuration.
     """
     tokens = (f"t{number}" for number in count(1))
 

@@ -107,7 +107,7 @@ class ApiServer:
                 assert asked == {"group": "anb.video", "resource": "videojobs", "verb": "watch", "namespace": "video"}
                 return {"spec": {}, "status": {"allowed": self.watchable}}
         if method == "POST":
-            # A POST request that no other case has matched creates a Kubernetes Event.
+            # Every other POST request creates a Kubernetes Event.
             self.events.append(json.loads(body))
         answer: Json = GETS[path] if method == "GET" else json.loads(body)
         return answer

@@ -92,7 +92,7 @@ def test_an_operators_part_whose_sound_can_not_be_decoded_is_not_the_uploads_fau
     broken = clip("broken.mkv", *picture, *tone, "-c:v", "libx264", "-c:a", "libopus")
     data = broken.read_bytes()
     head = data.index(b"OpusHead")
-    # Write a channel mapping family that Opus does not define, so that no decoder accepts the sound.
+    # Write an undefined channel mapping family into the Opus header, so that no decoder accepts the sound.
     broken.write_bytes(data[: head + 18] + b"\x63" + data[head + 19 :])
     with pytest.raises(Transient, match=part) as caught:
         render(footage / "carphone_pristine.mp4", EditSpec(trim=SHORT), resources=Resources(**{part: broken}))

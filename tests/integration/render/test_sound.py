@@ -69,7 +69,7 @@ def test_after_the_intro_the_sound_is_in_step_with_the_picture(clip: MakeClip, r
 def test_a_stream_that_begins_later_than_the_other_stays_in_step(
     clip: MakeClip, render: Render, name: str, arguments: list[object]
 ) -> None:
-    # The timestamps of the sound are shifted by `offset`. So the beep must be `offset` seconds earlier in the sound.
+    # ffmpeg delays the sound by `offset`. So generate the beep `offset` seconds earlier, to match the flash.
     offset = float(str(arguments[1]))
     sound = ["-f", "lavfi", "-i", f"aevalsrc='0.8*sin(2*PI*1000*t)*between(t,{1 - offset},{1.2 - offset})':s=48000:d=2"]
     output = render(clip(name, *FLASH, *arguments, *sound, *H264, *AAC))

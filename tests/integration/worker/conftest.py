@@ -231,7 +231,10 @@ class MakeSite(Protocol):
 
 @pytest.fixture
 def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
-    """A function that returns a context manager for a `Site`. Its end checks the promises, so the parts must run."""
+    """A function that returns a context manager for a `Site`.
+
+    At the end of the block, the promises are checked. So the database and the emulator must still run.
+    """
 
     @contextmanager
     def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Iterator[Site]:

@@ -149,7 +149,7 @@ def test_a_wrong_query_is_refused_with_the_parameter_named(world: World, ops: di
     "cursor", ["", "x", "WzEsICJ2MSJd", "WzEsIDBd", "WzEsIDFlOTld", "WzEsIDkyMjMzNzIwMzY4NTQ3NzU4MDhd"]
 )
 def test_a_cursor_that_is_not_ours_is_refused(world: World, ops: dict[str, str], cursor: str) -> None:
-    """The cursors hold the keys "v1", 0, 1e99 and 2**63."""
+    """The last four cursors encode the invalid ids "v1", 0, 1e99 and 2**63."""
     assert code_of(world.client.get(f"{LIST}?cursor={cursor}", headers=ops)) == (422, "cursor_invalid")
     assert code_of(world.client.post(REDRIVE, headers=ops, json={"cursor": cursor})) == (422, "cursor_invalid")
 

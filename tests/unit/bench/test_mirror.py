@@ -36,7 +36,7 @@ class Idle(psutil.Process):
 
 
 class SimulatedSite(Site):
-    """Operators that print each change of the store as kubectl does. `patched` lists the paths of all patches."""
+    """Simulates operators and kubectl: yields a line per change of the store. `patched` lists the patched paths."""
 
     def __init__(self) -> None:
         self.store = self.memory = InMemoryStore()

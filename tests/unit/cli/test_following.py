@@ -29,7 +29,7 @@ GONE = Refused("gone", code="video_not_found", status=404)
 class Deployment:
     """A fake API that returns the given streams and states in order. If an item is an error, the error is raised.
 
-    After the last of `answers`, the API repeats this state. `now` is the time in seconds. `sleep` advances `now`.
+    The API repeats the last state of `answers` forever. `now` is the time in seconds. `sleep` advances `now`.
     """
 
     def __init__(self, streams: list[list[ServerSentEvent | CliError]], answers: list[Json | CliError]) -> None:

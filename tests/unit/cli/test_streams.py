@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(20)  # If the program did not wait for the pipe
 
 @dataclass
 class Pipe:
-    """A non-blocking pipe. The pipe's reader reads only while the program waits for the pipe."""
+    """A non-blocking pipe. The test empties the pipe only while the program waits until it can write again."""
 
     reading: int
     writing: int

@@ -51,7 +51,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_opening_asks_nobody_anything(database: Path) -> None:
-    # A socket would make the unit test fail, and a connection to the database would create the database file.
+    # The test fails if one of these calls opens a socket or connects to the database, which creates the file.
     with (
         closing(open_store(load(StoreSettings))),
         closing(open_store_for_command(load(StoreSettings))),

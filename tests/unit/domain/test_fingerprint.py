@@ -26,7 +26,7 @@ class LaterTrim(Trim):
 
 
 class LaterEdit(EditSpec):
-    """The edit of a future version: it has one more step, and its trim has one more option."""
+    """The edit of a future version. It has a new step, and a new option of the trim, which `EditSpec` does not have."""
 
     trim: LaterTrim = LaterTrim()
     a_later_step: Switch = Switch(enabled=False)

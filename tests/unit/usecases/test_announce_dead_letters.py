@@ -1,4 +1,4 @@
-"""Tests of the announcements of dead letters: hooks and alerts, and how alerts wait."""
+"""Tests of the announcements of dead letters: hooks, alerts, and the minimum time between alerts."""
 
 from datetime import timedelta
 

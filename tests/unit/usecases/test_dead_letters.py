@@ -48,7 +48,7 @@ class World:
         self.woken += 1
 
     def dead_letter(self, *, owner: str = "ana", source: bool = True) -> DeadLetter:
-        """Create a video whose job is a dead letter. If `source` is false, the uploaded file does not exist."""
+        """Create a dead-lettered video, and return its dead letter. If `source` is false, its file does not exist."""
         video_id = dead_lettered(self.store, owner=owner)
         if source:
             self.objects.put(record_of(self.store, video_id).video.source_key, b"video")

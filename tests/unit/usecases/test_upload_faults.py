@@ -106,7 +106,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """A store in which the first `times` completions of uploads fail, after their commit if `commits` is true."""
+    """A store whose first `times` calls of `complete_upload` fail. If `commits` is true, they commit first."""
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()

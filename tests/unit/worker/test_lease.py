@@ -181,7 +181,7 @@ def test_an_attempt_that_never_ends_fails(world: World) -> None:
 
 @pytest.fixture
 def quick(world: World) -> LeaseKeeper:
-    """A lease keeper that renews its lease every 0.05 s of real time. The lease expires only by the manual clock."""
+    """A lease keeper that renews its lease every 0.05 s of real time. But the manual clock decides when it expires."""
     return world.keeper(replace(TERMS, heartbeat=timedelta(seconds=0.05)))
 
 

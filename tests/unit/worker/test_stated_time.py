@@ -1,4 +1,4 @@
-"""Tests that docs/reliability.md (promise L1) states the longest processing time that the program's constants give."""
+"""Tests that promise L1 in docs/reliability.md states the maximum processing time, computed from constants."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -86,7 +86,7 @@ def run(video: Path | None, *, title: str | None, out: Path, as_json: bool) -> N
 
 
 def _fresh(out: Path, *results: Path) -> Folder:
-    """Return the demo's `.anb` folder without old results, jobs and objects, but with the workers' cache."""
+    """Delete the results, jobs and objects of earlier demos, but not the workers' cache. Return the `.anb` folder."""
     folder = Folder(out / NAME)
     folder.create()
     with folder.locked():

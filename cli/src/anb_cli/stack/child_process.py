@@ -19,7 +19,7 @@ class ChildProcess:
     """A program that the kernel kills when the supervisor ends. If the program has exited, `start` starts it again.
 
     Every output line is written to `log` and passed to `on_line(name, line)`, which is called from another thread.
-    `start` must be called from the main thread, because the kernel kills the child when the starting thread ends.
+    Call `start` from the main thread, because the kernel kills the program when the thread that called `start` ends.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     def note_exit(self) -> str:
-        """Count an exit of the program, and return a text about the exit. The next start's delay uses the count."""
+        """Count an exit of the program, so that the next start is delayed. Return a text about the exit."""
         self.crashes = self.crashes.after(time.monotonic() - self._started)
         return _exit_text(self._process.returncode if self._process else None)
 

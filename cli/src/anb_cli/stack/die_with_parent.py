@@ -2,7 +2,7 @@
 
 The kernel sends SIGNAL to the program when the process with id PARENT dies for any reason. This works only on Linux.
 On systems other than Linux, the child processes of a killed supervisor keep running.
-This module is a separate script. In a process with threads, running Python code between fork and exec is not safe.
+This is a separate script, because a process with threads can't safely run Python code between fork and exec.
 """
 
 import ctypes

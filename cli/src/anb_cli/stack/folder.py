@@ -138,7 +138,7 @@ def find(start: Path) -> Folder | None:
     """Return the current user's `.anb` folder in `start` or in the nearest parent folder, or None."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        # os.path.isdir returns False for a folder that the user can't read, such as the folder of another user's stack.
+        # Use os.path.isdir, which returns False if the user may not examine the path. Path.is_dir raises an error.
         if os.path.isdir(folder / NAME) and _is_ours(folder / NAME):  # noqa: PTH112 - Path.is_dir raises there
             return Folder(folder / NAME)
     return None

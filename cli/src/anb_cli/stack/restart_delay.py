@@ -9,7 +9,7 @@ FIRST_DELAY = timedelta(seconds=0.5)
 """Delay before the restart after the first crash. The delay avoids a busy loop, and people do not notice it."""
 
 LONGEST_DELAY = timedelta(seconds=30)
-"""Maximum delay before a restart. A long delay keeps a child that always crashes from using much CPU time."""
+"""Maximum delay before a restart. With this delay, even a child that always crashes uses little CPU time."""
 
 STABLE = 30.0
 """If a child ran for at least this many seconds before a crash, its earlier crashes are no longer counted."""
@@ -22,7 +22,7 @@ class Crashes:
     in_a_row: int = 0
 
     def after(self, ran: float) -> "Crashes":
-        """Return the number after one more crash. Before this crash, the child ran for `ran` seconds."""
+        """Return the number of consecutive crashes, including the new crash of a child that ran for `ran` seconds."""
         return Crashes(1 if ran >= STABLE else self.in_a_row + 1)
 
     @property

@@ -28,10 +28,10 @@ READY_WITHIN = 60.0
 """Maximum time for the start of the API, in seconds. The first import from a slow disk may take most of this time."""
 
 DRAIN_MARGIN = 30.0
-"""Seconds that a worker has to give its job back after ANB_DRAIN_SECONDS have passed."""
+"""Time in which a worker can give its job back after ANB_DRAIN_SECONDS have passed, in seconds."""
 
 DEFAULT_DRAIN, LONGEST_DRAIN = 120, 24 * 3600
-"""Default and maximum of ANB_DRAIN_SECONDS: the seconds that a worker has to finish its job."""
+"""Default and maximum of ANB_DRAIN_SECONDS: the time in which a worker can finish its job after a stop request."""
 
 HURRY = 2
 """Number of Ctrl-C presses after which workers give their jobs back at once. The next Ctrl-C kills all children."""
@@ -77,7 +77,7 @@ def stack_environment(
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        # Use short polls, because an idle worker stops only between two polls. Unlike SQS, the emulator costs nothing.
+        # Use short polls, because an idle worker stops only between two polls. Only AWS charges money for each poll.
         "SQS_WAIT_TIME_SECONDS": "1",
         "ANB_CREATE_RESOURCES": "true",
         "ANB_HANDLE_DEAD_LETTERS": "true",

@@ -264,6 +264,6 @@ def _seconds(duration: timedelta) -> str:
 def _group_id(owner: str) -> str:
     """Return a valid message group id of SQS for an owner.
 
-    A group id has at most 128 printable ASCII characters and no spaces. Any other owner is replaced by its SHA-256.
+    An owner with at most 128 printable ASCII characters and no spaces is a valid id. Otherwise the id is its SHA-256.
     """
     return owner if re.fullmatch(r"[!-~]{1,128}", owner) else hashlib.sha256(owner.encode()).hexdigest()

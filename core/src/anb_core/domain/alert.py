@@ -30,7 +30,7 @@ _EVENTS: Mapping[DeadLetterCause, tuple[str, str]] = {
     DeadLetterCause.UNKNOWN_JOB: ("message", "the queue brought it, but it belongs to no video"),
     DeadLetterCause.UNREADABLE: ("message", "the queue brought it, but nobody can read it"),
 }
-"""For each cause: what became a dead letter, and what happened."""
+"""For each cause, two parts of the alert: the thing that became a dead letter, and the reason."""
 
 
 def dead_letter_alert(cause: DeadLetterCause, letters: Sequence[DeadLetter]) -> tuple[str, str]:

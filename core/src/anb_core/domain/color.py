@@ -113,7 +113,7 @@ def _matrix(colors: Colors, width: int, height: int) -> int:
     if colors.primaries == _BT2020 or colors.transfer in _HDR:
         return _BT2020
     if colors.alpha:
-        # Videos with an alpha channel are made from RGB pictures. Programs that name no matrix convert RGB with BT.601.
+        # Most videos with an alpha channel were converted from RGB, with BT.601 if the program names no matrix.
         return _BT601
     # As in video players, a frame that is larger than a DVD frame is assumed to use BT.709.
     return _BT709 if height >= _HD_LINES or width > _SD_COLUMNS else _BT601

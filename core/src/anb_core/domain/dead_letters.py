@@ -16,7 +16,7 @@ from anb_core.domain.model import Attempt, DeadLetterCause, Job, Problem, Record
 from anb_core.domain.retry import RetryPolicy, Settlement, plan_loss
 
 SHORT_BODY = 4096
-"""Lists shorten bodies to this number of characters. The sweep shortens the bodies of old open dead letters, too."""
+"""Maximum number of a body's characters in lists, and in old open dead letters after a sweep."""
 
 
 class Resolution(StrEnum):
@@ -72,7 +72,7 @@ class DeadLetter:
     """How the dead letter was resolved. None while the dead letter is open."""
     resolved_at: datetime | None = None
     resolved_by: str | None = None
-    """The person or program that resolved the dead letter. None if it was recorded as resolved."""
+    """The person or program that resolved the dead letter. None if it is open, or was already resolved on arrival."""
     reason: str | None = None
     """The reason that a person gave for a discard."""
 
@@ -155,12 +155,12 @@ def judge_arrival(
         return Verdict(
             _STALE[claim.reason],
             Resolution.STALE,
-            # As in a claim: the clock was set back, and the job may have no other message.
+            # Send a new message only if the job is not due yet and has no message in the outbox. See `judge_claim`.
             send_after=None if waiting_in_outbox else claim.send_after,
         )
     if waiting_in_outbox:
         return Verdict(_IN_OUTBOX, Resolution.STALE)
-    # Only one loss is counted, even if an attempt's lease has expired: the settlement also ends this attempt.
+    # If an attempt's lease has expired, the settlement of this loss also ends the attempt. So count only one loss.
     loss = plan_loss(job.counters, policy)
     if loss.error:
         return Verdict(loss.error.message, None, loss)
@@ -198,7 +198,7 @@ def of_arrival(
 ) -> DeadLetter:
     """Return a new dead letter for a message that SQS moved. It has no id yet.
 
-    `record` has the job after the settlement of `verdict`, if any.
+    `record` has the job after the settlement. If `verdict` has no settlement, the job has not changed.
     """
     problem = verdict.settlement.error if verdict.settlement else None
     return replace(

@@ -13,7 +13,7 @@ from anb_core.domain.render_plan import RenderPlan
 
 _ACCEPTED_LOSS_SECONDS = 0.35
 """Longest gap in the decoded picture or sound that is accepted, in seconds.
-No gap of 0.5 s is accepted, even if both of its ends are wrong by _MATCH_SECONDS."""
+Each end of a gap may be measured wrongly by _MATCH_SECONDS. So every gap of at least 0.5 s is refused."""
 
 _MATCH_SECONDS = 0.05
 """Maximum difference between the time of a decoded frame and the time that the probe found for it, in seconds."""

@@ -16,7 +16,7 @@ ENDINGS: Mapping[Ending, str] = {
     Ending.INTERRUPTED: "was interrupted, and another attempt follows",
     Ending.LOST: "was lost, because its lease expired",
 }
-"""The end of a sentence about an attempt, for each ending after which the job goes on."""
+"""The words that follow "Attempt 1" in a sentence, for each ending after which another attempt may follow."""
 
 _STATUSES: Mapping[Status, str] = {
     Status.UPLOADING: "The upload is under way.",
@@ -58,7 +58,7 @@ class Surroundings:
 def summary(job: Job, attempts: Sequence[Attempt], dead_letter: DeadLetter | None) -> str:
     """Say where a video is. The text depends only on rows, and not on the present time.
 
-    `attempts` are all attempts of the job, from old to new. `dead_letter` is the one that ended the job.
+    `attempts` are all attempts of the job, from old to new. `dead_letter` says why the job ended.
     """
     if job.status is Status.DEAD_LETTERED:
         return _what_is_left(dead_letter, given_up(job, dead_letter))

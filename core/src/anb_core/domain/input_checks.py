@@ -9,7 +9,7 @@ from anb_core.domain.source_facts import SourceFacts, VideoFacts
 
 _SLACK_SECONDS, _SLACK_SHARE = 0.5, 0.05
 """A file may be shorter than its headers claim, by 0.5 s or by 5 % of the duration, whichever is more.
-The durations of intact files are rounded too, and their streams may end at different times.
+Even in an intact file, the headers give rounded durations, and the streams may end at different times.
 """
 
 MOST_JUMPS = 50

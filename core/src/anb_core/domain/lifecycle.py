@@ -64,9 +64,9 @@ class Effect:
     """Due time of the job's new outbox entry, which replaces the old entry.
     None if the job gets no new entry. The old entry is then removed."""
     started: Attempt | None = None
-    """The attempt that begins with the change, if any."""
+    """The attempt that begins with the change. None if no attempt begins."""
     ended: Ended | None = None
-    """The attempt that ends with the change, if any."""
+    """How an attempt ends with the change. None if no attempt ends."""
     deletions: tuple[ScheduledDeletion, ...] = ()
     """Objects that have to be deleted."""
     dead_letter: DeadLetterCause | None = None
@@ -134,7 +134,8 @@ def source_taken(video: Video) -> Conflict:
 def holds(job: Job, lease: Lease) -> bool:
     """Return whether the lease is still valid.
 
-    A new claim, a cancel and the end of the attempt end a lease. Each changes the job's status, fence or lease owner.
+    A lease becomes invalid by a new claim, by a cancel or when its attempt ends.
+    Each of these changes the job's status, fence or lease owner.
     """
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id
 
@@ -158,7 +159,7 @@ def complete(
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of an unfinished upload's object, because a process may write it after the first one."""
+    """Return two deletions of an unfinished upload's object: a process may write it after the first deletion."""
     return _twice(video.source_key, DeletionReason.ABANDONED_UPLOAD, now) if video.owned else ()
 
 

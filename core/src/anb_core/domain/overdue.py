@@ -35,12 +35,12 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
 def overdue(waiting: Sequence[Waiting], under_way: Sequence[datetime], now: datetime, slack: timedelta) -> list[str]:
     """Return the ids of the waiting jobs whose message has to be sent again.
 
-    `under_way` has one time for each running attempt: when the message of the attempt's job was sent.
+    For each running attempt, `under_way` has the time at which the message of the attempt's job was sent.
 
     A job that has waited longer is ahead of a job that has waited less.
     A running job is ahead of a waiting job if the running job's message was sent before the waiting job began to wait.
     The more jobs are ahead of a job, the longer it may wait before its message is sent again.
-    A job keeps its place when its message is sent again.
+    If the message of a job is sent again, the order of the jobs does not change.
     """
     found = []
     for place, job in enumerate(sorted(waiting, key=lambda each: (each.since, each.job_id))):

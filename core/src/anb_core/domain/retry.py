@@ -116,7 +116,7 @@ def plan_return(age: timedelta | None) -> timedelta:
 
     `age` is the time since the message was first received. None if the message was received only once.
     After the first receipt, the message becomes visible again at once.
-    After later receipts, the message stays invisible for a time that grows with its age.
+    After the second and each later receipt, the message stays invisible for a time that grows with `age`.
     The growing time limits the number of receipts, even if several workers return the message.
     """
     if age is None:

@@ -1,6 +1,7 @@
 """The facts that the probe finds in an upload.
 
-Unless a field says otherwise, times are in seconds, as a video player shows them: the earliest stream starts at 0.
+By default, a time is in seconds since the start of the earliest stream, like the time that a video player shows.
+A field with another kind of time says so.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Size, pixel format, aspect ratio and colors of the frames of a stream, from the time `since` on."""
+    """Size, pixel format, aspect ratio and colors of consecutive frames, of which the first begins at `since`."""
 
     since: float = 0.0
     """Time of the first frame that has this look, in seconds."""
@@ -67,7 +68,7 @@ class VideoFacts:
     """End of the stream according to the file's headers, in seconds. None if the headers give no end."""
     reading: Reading = Reading()
     packets: int = 0
-    """Number of packets that a decoder can decode, unless they are damaged."""
+    """Number of packets that a decoder can decode if they are undamaged."""
     shown: tuple[float, ...] = ()
     """Presentation times of all decodable frames, in seconds. The first frame is visible when the kept part begins."""
     end: float | None = None

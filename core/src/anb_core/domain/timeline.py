@@ -99,7 +99,7 @@ class _Jump:
     """Maps the number of each stream that jumps here to the index of the stream's piece after the jump."""
     others: dict[int, float]
     """The state of the other streams when the jump of the first stream was found.
-    Maps the number of each other stream to the decoding time of its last packet on the timeline."""
+    Maps the number of each of these streams to the decoding time of its last packet on the timeline."""
 
 
 class Timeline:
@@ -161,7 +161,7 @@ class Timeline:
         return raw - wraps * wrap
 
     def _first_shift(self, track: _Track, raw: float) -> float:
-        """Return the shift of a stream's first piece. It is 0 unless this stream starts much earlier or later."""
+        """Return the shift of a stream's first piece: 0 if the piece begins near the present time of another stream."""
         others = [other.now for other in self._others(track)]
         if not others or min(abs(raw - now) for now in others) <= self._tolerance.ahead:
             return 0.0
@@ -173,7 +173,7 @@ class Timeline:
         If another stream has jumped to similar times, the piece belongs to the same jump. Otherwise the jump is new.
         """
         shift = track.pieces[-1].shift
-        # If another stream has reached the same time without a jump, this stream has no jump either, but a gap.
+        # If another stream has reached the same time without a jump, this stream only has a gap, and no jump.
         if piece.since > track.last and any(
             abs(piece.since + shift - other.now) < _INTERLEAVING_SECONDS for other in self._others(track)
         ):

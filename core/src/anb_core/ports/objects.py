@@ -22,7 +22,7 @@ class StoredObject:
 class ObjectWriter(Protocol):
     """A stream that writes an object in chunks. It holds only a few chunks in memory and writes nothing to disk.
 
-    Only one thread may use the stream.
+    Two threads must not use the stream at the same time.
     """
 
     def write(self, data: bytes) -> None:

@@ -77,8 +77,8 @@ class QueueReceiver(Protocol):
     def give_back(self, delivery: Delivery, *, pause: timedelta = timedelta(0)) -> None:
         """Return the message to the queue. The message becomes visible again after `pause`.
 
-        After its first receipt, the message may stay invisible for longer than `pause`.
-        After a very short pause, the second receipt could be mistaken for the first one.
+        After the first receipt, the message may stay invisible for longer than `pause`.
+        Otherwise, the second receipt could count as the first one.
         """
         ...
 

@@ -1,6 +1,6 @@
 """One settings model for each capability of a program. A field's alias is the name of its environment variable.
 
-A validator that compares two fields must belong to the later field, because pydantic validates the fields in order.
+pydantic validates the fields in order. So a validator that compares two fields must be the later field's validator.
 If a model has several base classes, the fields of the last base class come first.
 """
 
@@ -149,7 +149,7 @@ class DeadLetterQueueSettings(AwsSettings):
     def _dlq_beside_queue(cls, value: str, info: ValidationInfo) -> str:
         if value:
             return value
-        # If the queue URL is missing or wrong, another error says so. With this placeholder, there is no second error.
+        # If the queue URL is missing or wrong, use a placeholder, so that the user sees only the queue URL's own error.
         return re.sub(r"(\.fifo)?$", r"-dlq\1", info.data.get("sqs_queue_url", "http://unknown/queue"), count=1)
 
     @field_validator("sqs_dlq_url")

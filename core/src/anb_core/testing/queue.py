@@ -20,7 +20,7 @@ DEDUPLICATION = timedelta(minutes=5)
 """A FIFO queue drops a message whose deduplication id it has seen within this time, as SQS does."""
 
 POLL_SECONDS = 0.01
-"""During a long poll, the queue is checked once in this many seconds, because a test may move the clock."""
+"""Seconds between two checks of the queue during a long poll. A test may move the clock during the poll."""
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ class Adopt:
         return self._submit(message.key, message.video_id, self.owner, f"{unknown}, and it")
 
     def created(self, event: CreatedObject) -> Adoption:
-        """Adopt an object that was created, as an event of S3 reports.
+        """Adopt an object that an event of S3 reports as created.
 
         Raises:
             Unavailable: the database or the bucket does not answer, or the bucket denies us access to the object.

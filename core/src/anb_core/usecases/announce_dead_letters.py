@@ -23,7 +23,7 @@ INTERVAL = timedelta(seconds=5)
 """Time between two reads of the dead letters."""
 
 QUIET = timedelta(minutes=1)
-"""Minimum time between two alerts about the same cause. All processes together send no more alerts."""
+"""Minimum time between two alerts about the same cause, even if different processes send the alerts."""
 
 LIMIT = 1000
 """Maximum number of dead letters that one pass announces."""

@@ -36,7 +36,7 @@ PACE = timedelta(milliseconds=25)
 """Time between the messages of two redriven jobs.
 
 During the pauses, workers receive messages of other jobs, even if all redriven jobs fail fast.
-40 messages a second are due. The relay sends due messages in bursts, so it sends up to 50 in one second.
+40 messages become due per second. The relay sends in bursts, so it may send up to 50 in one second.
 """
 
 A = TypeVar("A")

@@ -92,7 +92,7 @@ class Follower:
         return self._position - self._handled(pending) if pending else 0
 
     def lag(self, pending: JobEvent | None, now: datetime) -> timedelta:
-        """Return the lag of the reader: the age of `pending`, or the time since the last read if that is longer."""
+        """Return the lag of the reader: the age of `pending` or the time since the last read, whichever is longer."""
         waiting = now - pending.at if pending else timedelta(0)
         return max(waiting, timedelta(seconds=self._runtime.monotonic() - self._read_at))
 

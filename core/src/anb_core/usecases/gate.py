@@ -65,7 +65,7 @@ class Gate:
     def back_off(self, error: Unavailable) -> None:
         """Log that the database, bucket or queue does not answer, and wait. Consecutive failures make the wait longer.
 
-        A failure that repeats is logged only once, so that an outage of hours does not hide other log lines.
+        The same failure is logged as a warning only once, so that a long outage does not hide other log lines.
         """
         self._tries += 1
         delay = plan_wait(self._tries, self._jitter()).total_seconds()

@@ -30,11 +30,11 @@ def patiently(
     check: Callable[[], None] = lambda: None,
     **about: object,
 ) -> _T:
-    """Call `call`, repeat the call while it raises Unavailable, and return its result.
+    """Call the function `call` and return its result. Repeat the call if it raises Unavailable.
 
     The call is repeated only if three conditions are met:
-    `worthwhile` returns True for the error, the monotonic time is before `until`, and `pauses` has another entry.
-    If one of them is not met, Unavailable is raised. Other errors of `call` are raised at once.
+    `worthwhile` returns True for the error, the monotonic time `until` has not come, and `pauses` has another entry.
+    If a condition is not met, Unavailable is raised. Any other error of `call` is raised at once.
     Before each pause, `sentence` is logged with the fields `about`.
     After each pause, `check` is called, which may raise an error. `until` and `pauses` are in seconds.
     """

@@ -90,7 +90,7 @@ class Process:
     def _claim(self, message: Message, stop: Stop) -> tuple[Claimed | Dropped | Unknown, float]:
         """Claim the job. Return the result of the claim, and the monotonic time just before the first try, in seconds.
 
-        If another transaction has locked the row, the claim is tried again for a third of the lease's duration.
+        If another transaction has locked the row, repeat the claim until a third of the lease's duration has passed.
         The message stays invisible during this time, because its visibility timeout is longer than the lease.
         The message is not returned to the queue instead, because SQS would then count one more receipt.
 

@@ -118,7 +118,8 @@ class ReceiveDeadLetters:
         try:
             receipt, video_id = self._commit(delivery)
         except Unreadable:
-            # The pause grows with the message's age, because a newer version may come only days later.
+            # Only a newer version of this program can read the row, and may be installed days later.
+            # So the pause before the next receipt grows with the age of the message.
             self._report(Receipt.KEPT, delivery)
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             return

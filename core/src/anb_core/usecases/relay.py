@@ -23,7 +23,7 @@ If the relay crashes, another relay takes the entries after this time.
 """
 
 IDLE = timedelta(seconds=1)
-"""Time between two reads of the outbox if `wake` is not called, for entries that another process added."""
+"""Time after which the relay reads the outbox even without a call of `wake`. Another process may have added entries."""
 
 RESEND_BASE = timedelta(seconds=1)
 RESEND_CAP = timedelta(seconds=30)

@@ -53,7 +53,7 @@ class Shutdown:
 
     @contextmanager
     def interrupting(self, stop: Stop, *, drains: bool = True) -> Iterator[None]:
-        """Return a context manager. A shutdown interrupts the work in its block by a call of `stop.ask`.
+        """Let a shutdown interrupt the work in the `with` block. The shutdown calls `stop.ask`.
 
         If `drains` is True, the work is interrupted at the end of the drain time, or at the second shutdown request.
         If `drains` is False, the work is interrupted at the first shutdown request.

@@ -54,8 +54,8 @@ class EmptyWatch:
     def observe(self, depth: Depth, now: float) -> timedelta | None:
         """Add a reading of the queue's depth. Return None if the queue does not count as empty.
 
-        Otherwise, return an age. A job's message that was sent longer ago is certainly lost.
-        The age is the time that the last EMPTY_READINGS readings span, at least EMPTY_WINDOW.
+        Otherwise, return an age. If more than this time has passed since a job's message was sent, the message is lost.
+        The age is the time since the oldest of the last EMPTY_READINGS readings, but at least EMPTY_WINDOW.
         Earlier readings do not count. With them, the age would grow without end, and no message would be older.
         """
         if not depth.empty:

@@ -102,7 +102,7 @@ class UploadSession:
     """One upload. The upload is abandoned if the block of the context manager ends before `complete` returns.
 
     If the owner already has a finished upload with the same Idempotency-Key, no video is created.
-    The received file is then only compared with the finished upload.
+    In this case, the session only compares the received file with the finished upload.
     """
 
     def __init__(self, sessions: UploadSessions, new: NewVideo, idempotency: Idempotency | None) -> None:

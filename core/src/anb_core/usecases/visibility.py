@@ -14,7 +14,7 @@ class Caller:
 
     owner: str
     scope: Scope = Scope.USER
-    """Whether the caller may see only the videos of `owner`, or all videos."""
+    """With the scope `ops` the caller may see all videos, with the scope `user` only the videos of `owner`."""
 
     @property
     def sees_owner(self) -> str | None:

@@ -131,7 +131,7 @@ async def _schema(request: Request) -> JSONResponse:
 
 
 def _with_schemas(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add the models to which only handwritten definitions refer. FastAPI leaves such models out of the schema."""
+    """Add the models that FastAPI leaves out of the schema. Only handwritten definitions refer to these models."""
 
     def complete() -> dict[str, Any]:
         schema = openapi()

@@ -12,7 +12,7 @@ from anb_api.problems import Stalled
 from anb_core.domain.errors import TooLarge
 
 PATIENCE_SECONDS = 60.0
-"""The client's rate is measured over this many seconds of waiting for the client."""
+"""Total time, in seconds, that the server waits for the client before it checks the client's rate."""
 
 MIN_RATE = 8000
 """Minimum rate of an upload, in bytes per second. The server ends slower uploads, because each upload holds a slot."""
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Body:
     """The body of one request. For backpressure, the server reads from the socket only while the thread waits for data.
 
-    The client's rate is measured over `patience` seconds of waiting for the client. No other time counts.
+    The server checks the client's rate each time it has waited `patience` seconds in total for the client.
     `rate` is the minimum rate in bytes per second.
     """
 

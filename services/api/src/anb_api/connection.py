@@ -45,7 +45,8 @@ LINGER_BYTES = 1024 * 1024
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 """Socket options that detect a dead client within 30 s. TCP_USER_TIMEOUT is in milliseconds, other times in seconds.
 
-The kernel sends no keepalive probes while the client has not acknowledged sent data, so TCP_USER_TIMEOUT is needed too.
+While the kernel waits for the acknowledgment of sent data, it sends no keepalive probes.
+TCP_USER_TIMEOUT limits this wait.
 """
 
 

@@ -27,7 +27,8 @@ from anb_core.usecases.visibility import find
 HEARTBEAT_SECONDS = 15.0
 """Time between two comments in a silent stream, in seconds.
 
-Many proxies close connections that are silent for a minute. A failed write shows that the client has disconnected.
+The comments are needed because many proxies close connections that are silent for a minute.
+They also show whether the client has disconnected, because then the write of a comment fails.
 """
 
 HEARTBEAT = b": still here\n\n"

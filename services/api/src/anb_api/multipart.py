@@ -1,6 +1,6 @@
 """Parses an upload's form as a stream. Only the small fields are kept in memory, not the file.
 
-Memory use is bounded, because the thread that stores the file requests the body chunk by chunk.
+Memory use is bounded, because a chunk is read only when the thread that stores the file asks for one.
 The format is RFC 7578. The module refuses encodings that change bytes, and line ends other than CR LF.
 The module's error messages are for users. The parser's own error messages are not used.
 """

@@ -27,7 +27,7 @@ _CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 # Some tools that read the schema do not support characters above U+FFFF.
 _BLANK = INVISIBLE.partition(r"\U")[0]
 PRINTABLE_PATTERN = rf"^[^{_CONTROLS}]*[^{_CONTROLS}\s{_BLANK}][^{_CONTROLS}]*$"
-"""Matches a text of one line with a visible character."""
+"""Matches one line of text that has at least one visible character."""
 
 VideoId = Annotated[str, Field(pattern=VIDEO_ID_PATTERN, description="The video's id.")]
 Progress = Annotated[float, Field(ge=0, le=1, description="Share of the work that is done, from 0 to 1.")]

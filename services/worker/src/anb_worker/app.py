@@ -136,7 +136,7 @@ def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse,
 
 
 class _LivingStop(Stop):
-    """A `Stop` that also calls `beat` in each call of `check`. Work that calls `check` regularly does not hang."""
+    """A `Stop` whose method `check` also calls `beat`. Regular calls of `check` show that the work does not hang."""
 
     def __init__(self, beat: Callable[[], None]) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def prepare_first(prepare: Callable[[Stop], None], shutdown: Shutdown, beat: Cal
     except Interrupted:
         _log.info("stopped before the first job")
     except (AnbError, OSError) as error:
-        # The first job repeats the preparation. If it fails again, this job reports the error.
+        # Only log the error. The first job repeats the preparation, and reports an error if it fails again.
         _log.warning("the preparation for the first job failed", reason=str(error))
 
 

@@ -17,7 +17,7 @@ class Pulse:
     """Liveness of the worker. The worker is alive if `beat` was last called less than `patience` ago.
 
     The consumer loop calls `beat` in each iteration. A running attempt calls `beat` once per second.
-    Nothing calls `beat` during a long poll, and while an attempt ends after a stop request.
+    `beat` is not called during a long poll, nor between a stop request and the end of the attempt.
     """
 
     def __init__(self, patience: timedelta, runtime: Runtime) -> None:
@@ -43,7 +43,7 @@ Missing = Callable[[], Unavailable | None]
 
 
 def one_at_a_time(missing: Missing) -> Missing:
-    """Return a check that runs for only one request at a time.
+    """Return a function that calls `missing` for one thread at a time. Other threads wait.
 
     So the requests use at most one database connection at a time. The renewal of the lease needs another one.
     """
@@ -81,7 +81,7 @@ def serving(host: str, port: int, pulse: Pulse, registry: CollectorRegistry, mis
     missing = one_at_a_time(missing)
 
     class Handler(BaseHTTPRequestHandler):
-        # Seconds after which a stalled client is disconnected. Until then, the client blocks only its own thread.
+        # Seconds after which a stalled client is disconnected. Until then, only the client's own thread is blocked.
         timeout = 10
 
         def do_GET(self) -> None:

@@ -1,7 +1,7 @@
 """Renews the lease of a running attempt in the background, and stops the attempt when the lease may have expired.
 
 Each attempt has three threads: one renews the lease, one writes progress, and the third is a watchdog.
-A call to the database or the queue may hang. The watchdog makes no such calls, so it can still stop the attempt.
+The watchdog never calls the database or the queue. So it can stop the attempt even if a call of another thread hangs.
 
 After a stop request, the lease is not renewed any more. The attempt must end before the lease expires.
 """
@@ -103,7 +103,7 @@ class LeaseKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        # Wait for a running heartbeat. It must not hide the message after the message was returned to the queue.
+        # Wait for a running heartbeat. Otherwise the heartbeat could hide the message after its return to the queue.
         join_all(self._runtime, self._threads)
 
     def heartbeat(self) -> float:

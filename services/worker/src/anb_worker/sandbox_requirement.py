@@ -12,7 +12,7 @@ _LACKS = {
     "escape": "leaving its process group (killed as one), which takes Linux with seccomp on x86_64 or aarch64",
     "survival": "outliving its worker, which takes Linux",
 }
-"""The end of the error message for each missing protection: what it denies to a child, and which system it needs."""
+"""The end of the error message for each missing protection: what a child must not do, and which system prevents it."""
 
 
 def demand(protections: Mapping[str, bool]) -> None:

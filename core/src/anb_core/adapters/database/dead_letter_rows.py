@@ -28,7 +28,7 @@ def dead_letter_of(row: Row[Any]) -> DeadLetter:
     """Convert a row of the query `WHOLE` or `SHORTENED`.
 
     Raises:
-        Unreadable: `dead_letter_unreadable` if this version can't read a value.
+        Unreadable: `dead_letter_unreadable` if this version of the program can't read a value.
     """
     with decoding("dead_letter_unreadable", f"dead letter {row.id}"):
         values = row._asdict()

@@ -53,7 +53,7 @@ CONNECT = timedelta(seconds=3)
 """The timeout for opening a connection, and the timeout for getting a free connection from the pool."""
 
 SQLITE_WAIT = timedelta(seconds=30)
-"""A SQLite connection waits for the write lock for at most this time. SQLite allows one writer at a time."""
+"""Maximum wait of a SQLite connection for the write lock. SQLite allows only one writer at a time."""
 
 CONNECTIONS = 15
 """The default size of a connection pool. SQLite always uses this size, because connections to SQLite are cheap."""
@@ -62,7 +62,7 @@ MAX_AGE = timedelta(minutes=5)
 """Maximum age of a connection. If the server gets a new address, all connections use it after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a server that is read-only, stops, crashed or starts. The connection is closed after such an error."""
+"""SQLSTATEs of a server that is read-only, shuts down, has crashed or is starting. They close the connection."""
 
 BROKEN = "08"
 """The first two digits of the SQLSTATEs of connection errors. A pooler returns one if it can't reach the server."""
@@ -151,7 +151,7 @@ def make_engine(url: str, *, connections: int = CONNECTIONS, in_all: int | None 
         "keepalives_count": 3,
         # If the URL names several hosts, libpq connects to the host that accepts writes.
         "target_session_attrs": "read-write",
-        # Use no prepared statements: a pooler may send the next statement through another connection, which has none.
+        # Use no prepared statements, because a pooler may send a statement to a server that has not prepared it.
         "prepare_threshold": None,
     }
     engine = create_engine(
@@ -212,7 +212,7 @@ def _check_postgresql(connection: DBAPIConnection, entry: ConnectionPoolEntry, _
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    # SET LOCAL ends with the transaction. A pooler would give settings of the whole session to other clients.
+    # Use SET LOCAL, which ends with the transaction. Settings of a session would affect other clients of a pooler.
     # All four statements are sent in one message, which saves three round trips to the server.
     connection.exec_driver_sql(
         "BEGIN ISOLATION LEVEL READ COMMITTED;"

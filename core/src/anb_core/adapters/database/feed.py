@@ -81,7 +81,7 @@ def event_of(row: Row[Any]) -> JobEvent:
     """Convert a row of the table `job_events`.
 
     Raises:
-        Unreadable: `event_unreadable` if this version can't read a value.
+        Unreadable: `event_unreadable` if this version of the program can't read a value.
     """
     with decoding("event_unreadable", "some events of the feed"):
         return JobEvent(

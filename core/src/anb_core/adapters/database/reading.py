@@ -69,7 +69,7 @@ class ReadingRepository(Repository):
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
         found: list[Record] = []
         with self.database.reading() as connection:
-            # Unreadable rows are skipped. So query again, until enough rows are found or no rows are left.
+            # Unreadable rows are skipped, so repeat the query until `limit` videos are found or no rows are left.
             while len(found) < limit:
                 missing = limit - len(found)
                 rows = connection.execute(_from(wanted, after).limit(missing)).all()

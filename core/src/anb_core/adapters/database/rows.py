@@ -48,7 +48,7 @@ RECORDS: Select[Any] = (
 
 
 # The query locks both the video and the job. After a wait for a lock, PostgreSQL reads only locked rows again.
-# Only the outer query reads the clock, so that it is read after the wait.
+# Only the outer query reads the clock. So the time is read after the wait for the locks.
 def _lock(*, skip_locked: bool) -> Select[Any]:
     found = RECORDS.where(videos.c.id == bindparam("video_id"))
     return select(found.with_for_update(skip_locked=skip_locked).subquery("locked"), now_plus().label("now"))
@@ -97,7 +97,7 @@ def record_of(row: Row[Any]) -> Record:
     """Convert a row of the query `RECORDS` into a record.
 
     Raises:
-        Unreadable: `video_unreadable` if this version can't read a value.
+        Unreadable: `video_unreadable` if this version of the program can't read a value.
     """
     found = row._mapping  # noqa: SLF001 - public API of SQLAlchemy; the underscore avoids clashes with column names
     with decoding_video(found["videos_id"]):
@@ -157,7 +157,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
     """Convert a row of the table `attempts`.
 
     Raises:
-        Unreadable: `attempt_unreadable` if this version can't read a value.
+        Unreadable: `attempt_unreadable` if this version of the program can't read a value.
     """
     with decoding("attempt_unreadable", f"attempt {row.id}"):
         return Attempt(

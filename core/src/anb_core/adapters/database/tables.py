@@ -57,7 +57,7 @@ class Time(TypeDecorator[datetime]):
         return None if value is None else milliseconds(value - EPOCH)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - interface
-        # Replace a number outside datetime's range by the nearest limit, because one row must not make a query fail.
+        # Replace a number outside datetime's range by the nearest limit. An error would make the whole query fail.
         return None if value is None else EPOCH + timedelta(milliseconds=max(_FIRST, min(value, _LAST)))
 
 

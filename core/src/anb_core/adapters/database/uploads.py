@@ -144,16 +144,16 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """Check whether the upload with the key is silent. It is silent if it was not renewed for `idempotency.silence`.
+    """Check whether an upload may lose its key, because the upload was not renewed for `idempotency.silence`.
 
-    Returns (upload, None) if the upload is silent. The upload is then locked.
-    Returns (None, duration) if the upload is not silent. It becomes silent after `duration` without a renewal.
-    Returns (None, None) if the upload is complete, or if `idempotency.silence` is None.
+    Returns (upload, None) if the upload may lose its key. In this case the upload is locked.
+    Returns (None, duration) if the upload will keep the key for this duration without a renewal.
+    Returns (None, None) if the upload never loses its key: it is complete, or `idempotency.silence` is None.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None
-    # Do not wait for the lock. This could deadlock, because `complete_upload` locks the upload before the key.
-    # If another transaction has locked the upload, the upload is in use, so it is not silent.
+    # Do not wait for the lock. Waiting could cause a deadlock: `complete_upload` locks the upload before the key.
+    # If another transaction has locked the upload, the upload is in use and keeps its key.
     locked = lock(connection, replay.record.video.id, wait=False)
     if locked is None or locked.upload_expires_at is None:
         return None, idempotency.silence

@@ -52,7 +52,9 @@ class Bucket:
             return call()
 
     def get(self, key: str) -> "GetObjectOutputTypeDef":
-        """Open an object for reading. Call `get` and read the body in a function for `ask`, which translates errors.
+        """Open an object for reading.
+
+        Call `get` and read the body inside a function that is passed to `ask`. `ask` translates the errors.
 
         Raises:
             NotFound: `object_missing` if the object does not exist.
@@ -72,7 +74,7 @@ class Bucket:
             except ClientError as error:
                 if error_code(error) not in _MISSING:
                     raise
-                # The code 404 means a missing object or a missing bucket, because a response to HEAD has no body.
+                # A response to HEAD has no body, so it does not say whether the object or the bucket is missing.
                 self.ensure()
                 return None
         return StoredObject(key, answer["ContentLength"], bare_etag(answer["ETag"]))

@@ -113,7 +113,8 @@ class Writer:
         return answer["UploadId"]
 
     def _put_part(self, upload: str, number: int, part: mmap) -> str:
-        # Send a full part as a file (mmap), because botocore copies bytes, but no files. The last part may be shorter.
+        # Pass a full part as a file object (the mmap), because botocore makes a copy of a bytes object.
+        # The last part may not fill the mmap, so its bytes are copied.
         body = cast("BinaryIO", part) if part.tell() == PART_BYTES else BytesIO(_filled(part))
 
         def put() -> str:

@@ -13,7 +13,8 @@ from anb_core.ports.store.leases import Unknown
 class DeadLetters(Protocol):
     """Dead letters: jobs that reached their limit of failures or losses, and messages that could not be handled.
 
-    A dead letter is open until it is resolved. `Commands.retry` and `Commands.delete` resolve a video's open ones.
+    A dead letter is open until it is resolved.
+    `Commands.retry` and `Commands.delete` resolve all open dead letters of the video.
     Methods that return several dead letters cut the bodies to `SHORT_BODY` characters, and leave out unreadable rows.
     Methods for one dead letter raise `Unreadable` if this version can't read its row.
     """
@@ -87,7 +88,7 @@ class DeadLetters(Protocol):
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
         """Return open dead letters that no alert has announced yet, from old to new.
 
-        A cause is left out if one of its dead letters was announced within the last `quiet`.
+        If a dead letter was announced less than `quiet` ago, all dead letters with the same cause are left out.
         """
         ...
 

@@ -61,9 +61,9 @@ class Housekeeping(Protocol):
 
         An event is old if its age is more than `events_before`. An Idempotency-Key is old when it has expired.
         A deleted video is old when its grace period is over and all its objects are deleted.
-        While a deleted video has rows, a message about the video does not become a dead letter.
+        Until the rows of a deleted video are removed, a message about the video does not become a dead letter.
 
-        A dead letter is old if it was resolved longer ago than `dead_letters_before`.
+        A dead letter is old if more than `dead_letters_before` has passed since its resolution.
         An open dead letter of this age is kept, but its body is cut to `SHORT_BODY` characters.
         """
         ...

@@ -54,7 +54,7 @@ class Reading(Protocol):
         ...
 
     def surroundings(self, video_id: str) -> Surroundings:
-        """Return what the video's job waits for. If there is no such video, it has no message and nothing is ahead."""
+        """Return what the video's job waits for. If the video does not exist, the result has no message and no jobs."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

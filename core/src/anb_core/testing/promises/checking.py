@@ -24,7 +24,7 @@ def violations(
 ) -> list[Violation]:
     """Return all violations of the promises that the evidence shows.
 
-    Without `at_rest`, only the rules that hold at any moment of a run are checked.
+    Without `at_rest`, check only the rules that must hold even while work is going on.
     With `at_rest`, the rules for a finished run are checked too: no work may be left.
     The caller must have ended all faults, and must have waited as long as the promises allow.
     With `earlier`, the evidence of an earlier moment of the same run, also find outcomes that were undone in between.

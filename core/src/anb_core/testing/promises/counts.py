@@ -47,7 +47,7 @@ def _every_message_left_a_trace(facts: Facts) -> Iterator[str]:
 
 
 def _lost(body: str, facts: Facts) -> Iterator[str]:
-    """Yield what is missing after the deletion of a message that was not recorded as a dead letter."""
+    """Yield each reason why a deleted message counts as lost. The message was not recorded as a dead letter."""
     try:
         created = created_objects(body)
         if created is None:
@@ -150,7 +150,7 @@ def _interruptions_and_losses_count_apart(facts: Facts) -> Iterator[str]:
                 f"{case.name} counts {counters.interruptions} interruptions, "
                 f"but {interrupted} of its attempts were interrupted."
             )
-        # A message that SQS moved counts as a loss. If it also ended an attempt, both have the same time.
+        # A message that SQS moved counts as a loss. If an attempt was lost at the same time, both are one loss.
         moved = [
             one
             for one in case.letters

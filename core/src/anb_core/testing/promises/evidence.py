@@ -34,7 +34,7 @@ class Evidence:
     """The feed, in the order of ids."""
     dead_letters: Sequence[DeadLetter] = ()
     deletions: Sequence[ScheduledDeletion] = ()
-    """The scheduled deletions of objects. While a process holds a deletion, its due time is the end of the hold."""
+    """The scheduled deletions of objects. The due time of a deletion that a process holds is the end of the hold."""
     cursors: Mapping[str, int] | None = None
     """For each named reader of the feed, the id of the last event that the reader has handled."""
     objects: Mapping[str, int] | None = None
@@ -46,6 +46,6 @@ class Evidence:
     sent: Collection[str] = ()
     """Bodies of messages that were certainly sent, by our programs or by others."""
     receipts: Collection[str] = ()
-    """Ids of the videos for which a client got the status 202. Leave out videos that were deleted over a week ago."""
+    """Ids of the videos for which a client got the status 202, except videos that were deleted over a week ago."""
     videojobs: Mapping[str, Shown] | None = None
     """Maps the id of each video to its VideoJob. VideoJobs must be read while no video changes."""

@@ -35,7 +35,7 @@ class Case:
 
     @property
     def waits(self) -> bool:
-        """Whether the job waits for a worker. A worker takes the job only after it receives the job's message."""
+        """Whether the job waits for a worker: the job is not finished, and no attempt has its lease."""
         return self.job.status in {Status.UPLOADED, Status.PROCESSING} and self.job.lease_owner is None
 
     @property
@@ -54,7 +54,7 @@ class Case:
 
 
 class Facts:
-    """The evidence, sorted by video and by key. `earlier` has the facts of an earlier moment of the run, or None."""
+    """The evidence, grouped by video and by key. `earlier` has the facts of an earlier moment of the run, or None."""
 
     def __init__(
         self, evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False, earlier: "Facts | None" = None

@@ -40,7 +40,7 @@ def read_evidence(
     receipts: Collection[str] = (),
     videojobs: Mapping[str, Shown] | None = None,
 ) -> Evidence:
-    """Read the database in one snapshot. If the clients are given, then list the bucket and count the queues' messages.
+    """Read the database in one snapshot. Then list the bucket if `s3` is given, and count messages if `sqs` is given.
 
     Messages are only counted, because SQS shows a body only to a receiver.
     Leave out `sqs` while processes send or delete messages, because the rows are read earlier than the count.

@@ -193,7 +193,7 @@ class Tables:
         return effect.record
 
     def abandon(self, row: Row | None, now: datetime) -> None:
-        """Delete the row of an unfinished upload. A row that is no unfinished upload is kept."""
+        """Delete the row of an unfinished upload. Does nothing if the upload is complete or `row` is None."""
         if row is None or row.job.status is not Status.UPLOADING:
             return
         record = row.record

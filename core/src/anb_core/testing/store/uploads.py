@@ -40,7 +40,7 @@ class InMemoryUploads(Tables):
                 row = Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
                 self.add(row)
                 self.append_event(row.record, EventKind.STATUS, now)
-            # A deleted video also leads to the error `video_exists`, because its job is cancelled.
+            # This error is also raised for a deleted video, because its job does not have the status `uploading`.
             elif row.record.video.owner != new.owner or row.job.status is not Status.UPLOADING:
                 raise Conflict("video_exists", f"There is a video {new.id} already; choose another id.")
             if key and idempotency and not (kept and kept.expires_at > now):

@@ -42,7 +42,7 @@ from anb_worker.render.sandbox import ChildLimits, blame, run, run_python
 
 _ONLY_MAIN = EditSpec(watermark=Switch(enabled=False), intro=Switch(enabled=False), outro=Switch(enabled=False))
 _KEPT = 4
-"""Maximum number of entries of each kind. The kinds are intro, outro, watermark, and the project's own parts.
+"""Maximum number of entries of each kind. The kinds are `intro`, `outro`, `watermark` and `own` (see `Cards`).
 Older entries are kept because a running render may still use them."""
 
 
@@ -204,7 +204,7 @@ class Cards:
         """Remove the least recently used entries whose names begin with `role`. Keep at most _KEPT - 1 of them."""
         entries = sorted(self._folder.glob(f"{role}-*"), key=lambda entry: entry.stat().st_mtime)
         for entry in entries[: 1 - _KEPT]:
-            # Rename the entry first: other processes must not see an entry with missing files.
+            # Rename the entry first, so that no other process uses the entry while its files are removed.
             shutil.rmtree(entry.rename(trash), ignore_errors=True)
 
 

@@ -33,7 +33,7 @@ from anb_worker.render.layout import (
 
 WHITE = (244, 246, 250)
 ACCENT = (255, 176, 59), (255, 94, 98)
-"""The two colors (RGB) between which the gradient of the logo and of bars runs."""
+"""The first and the last color (RGB) of the gradient. The logo and bars have this gradient."""
 
 _OVERSAMPLE = 4
 """Shapes are drawn larger by this factor and then scaled down, because Pillow does not antialias shapes."""

@@ -30,7 +30,7 @@ _SECCOMP_MODE_FILTER = 2
 
 # Each architecture, by its name in uname, has three entries. The first is the audit number of the architecture.
 # The second has the numbers of the system calls that can make a socket (socket and io_uring_setup).
-# The third has the numbers of the system calls that leave the process group (setsid and setpgid).
+# The third entry has the numbers of the system calls that leave the process group (setsid and setpgid).
 # No filter is installed on other architectures, because their system calls have other numbers.
 _CALLS = {
     "x86_64": (0xC000003E, (41, 425), (112, 109)),
@@ -150,7 +150,7 @@ def protections() -> dict[str, bool]:
     """Return for each protection whether this system has it. A current Linux has all of them.
 
     `files`: a child can open only the files that the caller lists. `network`: a child can't make sockets.
-    `escape`: a child can't leave its process group, so it is killed together with the group.
+    `escape`: a child can't escape from its process group, so it is killed together with the group.
     `survival`: a child is killed when the worker dies.
     """
     if sys.platform != "linux":
@@ -167,7 +167,7 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # main() has returned, so a module is to be run. A command does not need runpy, which would slow its start.
+    # main() has returned, so run a module. runpy is imported only here, because the import would slow down commands.
     import runpy
 
     sys.argv[:2] = []

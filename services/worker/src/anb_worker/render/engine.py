@@ -74,7 +74,7 @@ class RenderEngine:
         self._cards = Cards(cache_dir.absolute(), shipped, self._tool, self._input_limits, self._child_limits)
 
     def warm(self, stop: Stop) -> None:
-        """Compose the project's own cards, unless they exist. Otherwise the first job would wait 10 seconds for them.
+        """Compose the project's own cards if they do not exist, so that the first job need not wait 10 seconds.
 
         Logs a warning if this system lacks a protection of the sandbox.
 
@@ -268,7 +268,7 @@ class _Render:
 
 
 # Each step has a name, the progress of the render at its start and at its end, and a method.
-# The progress comes from measured durations of the steps.
+# The progress values are based on measured durations of the steps.
 _TABLE: tuple[tuple[str, float, float, Callable[[_Render, Callable[[float], None]], None]], ...] = (
     ("probe", 0.0, 0.03, _Render.probe),
     ("main", 0.03, 0.88, _Render.main),
@@ -283,7 +283,7 @@ STEPS = tuple(name for name, *_ in _TABLE)
 
 
 def _scaled(on_progress: Callable[[float], None], begin: float, end: float) -> Callable[[float], None]:
-    """Return a callback for the progress of a step, which maps 0 to `begin` and 1 to `end` of the whole render."""
+    """Return a callback that converts the progress of a step (0 to 1) to that of the render (`begin` to `end`)."""
     return lambda share: on_progress(begin + share * (end - begin))
 
 

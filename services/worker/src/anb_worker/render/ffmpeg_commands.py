@@ -78,7 +78,7 @@ def picture_command(
     seconds = plan.main_frames / FPS
     # settb sets a fine time base. A file's own time base may have only one tick per frame, which would round times.
     # The part may begin between two frames. Then the frame before the cut must be shown as the first output frame.
-    # max() gives this frame the time 15 ms. This time is less than half a frame, so it is rounded to output frame 0.
+    # max() sets this frame's time to 15 ms. This is less than half a frame's duration, so it becomes output frame 0.
     # If this frame had the time 0 and ended before the cut, ffmpeg would drop it.
     graph = (
         f"[0:{plan.video_index}]settb=AVTB,setpts={_from_start(plan.video_reading, plan)},trim=end={seconds:.6f},"
@@ -125,7 +125,7 @@ def extract_command(tool: Tool, plan: RenderPlan, source: PurePath, output: Pure
 def take_two_channels(command: Sequence[str], stderr: str) -> list[str] | None:
     """Change an `extract_command` that failed because ffmpeg can't mix the channels of the sound to stereo.
 
-    The new command takes two channels without mixing. ffmpeg can't mix dual mono, discrete channels or Ambisonics.
+    ffmpeg can't mix dual mono, discrete channels or Ambisonics. The new command copies channels instead of mixing.
     Ambisonics has the sound from all directions in its first channel, which becomes both output channels.
     Returns None if `stderr` shows no such error.
     """
@@ -329,7 +329,7 @@ def _upload_input(tool: Tool, plan: RenderPlan, stream: int, reading: Reading, s
     The options set the demuxer. Otherwise a playlist with the name .mp4 could make ffmpeg read other files.
     """
     demuxer = DEMUXERS[plan.container]
-    # With -noaccurate_seek, ffmpeg passes frames before the cut on to the filter graph, which needs them.
+    # The filter graph needs the frames before the cut. -noaccurate_seek stops ffmpeg from dropping these frames.
     seek: tuple[str, ...] = ()
     if reading.seek is not None:
         seek = ("-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{reading.seek:.6f}")

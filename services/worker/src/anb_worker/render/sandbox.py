@@ -43,10 +43,10 @@ _KEPT_OF_STDERR = 16 * 1024
 _LOGGED_OF_STDERR = 2000
 """Maximum number of characters of stderr that are logged. The last characters are logged."""
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS}
-"""Signals of a crash. The input may cause a crash. Other signals are sent by other processes."""
+"""Signals of a crash, which the input may have caused. Other signals come from other processes, not from the input."""
 _MEMORY_WORDS = ("cannot allocate memory", "memoryerror", "malloc of size")
 _SYSTEM_WORDS = ("no such file", "permission denied", "resource temporarily unavailable", "too many open files")
-"""Parts of messages about system errors. The content of an upload does not cause such errors."""
+"""Parts of messages about system errors, which the content of an upload can't cause."""
 # Paths that programs read when they start: libraries, locales and the number of processors.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/opt", "/etc", "/dev/urandom", "/sys/devices/system/cpu")
 
@@ -106,7 +106,7 @@ def run(
 def run_python(
     module: str, arguments: Sequence[str], *, workdir: Path, stop: Stop, limits: ChildLimits, read: Iterable[Path] = ()
 ) -> Finished:
-    """Run one of the project's Python modules as a child process. All else is the same as in `run`."""
+    """Run one of the project's Python modules as a child process. See `run` for the arguments and the errors."""
     paths = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path)), *read]
     # With -I, Python ignores its environment variables, and imports nothing from the current directory.
     launcher = [

@@ -38,7 +38,7 @@ def _examine(output: Path, parts: list[tuple[Path, int]]) -> OutputFacts:
         decoding = [packet.dts or 0 for packet in pictures]
         uneven = sum(after - before != Fraction(1, FPS) for before, after in pairwise(moments))
         uneven += sum(after <= before for before, after in pairwise(decoding))
-        # Compare timestamps. A gap can't be found by the durations of packets, because libavformat adapts them.
+        # Compare timestamps, not durations, because libavformat changes the durations of packets to fill gaps.
         gaps = sum(
             _time(b.pts, b) - _time(a.pts, a) != Fraction(AUDIO_PACKET_SAMPLES, SAMPLE_RATE)
             for a, b in pairwise(sounds)
@@ -71,7 +71,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # Split the packets by counting frames, because a seek would miss a part that has only one frame.
+        # Find the part's packets by their number, because a seek would miss a part that has only one frame.
         part = pictures[first : first + count]
         seekable = bool(part) and part[0].dts in keyframes
         bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)

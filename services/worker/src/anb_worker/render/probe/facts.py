@@ -105,7 +105,7 @@ class _Window:
     def find_facts(self, back: float | None) -> SourceFacts | None:
         """Open the file and return facts about it. None if reading began too late to find the start of the kept part.
 
-        Reading begins `back` seconds before the kept part. If `back` is None, it begins at the beginning of the file.
+        Reading starts `back` seconds before the kept part, or at the beginning of the file if `back` is None.
         """
         options = {
             "protocol_whitelist": "file",
@@ -170,7 +170,7 @@ class _Window:
         return self._describe_part(part, video, audio, facts, late=late, looks=looks)
 
     def _lateness(self, looks: Looks, packets: list[ScannedPacket]) -> float:
-        """Return how many seconds too late ffmpeg's timestamps of decoded frames are. 0 unless the file is an AVI file.
+        """Return the delay of ffmpeg's timestamps of decoded frames, in seconds. Only an AVI file has such a delay.
 
         AVI has no presentation times. ffmpeg therefore gives a frame the time of the packet that the decoder got last.
         Some decoders read ahead. Then this packet is later than the packet of the frame.

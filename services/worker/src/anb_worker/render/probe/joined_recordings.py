@@ -19,7 +19,10 @@ _PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]..[\x80-\xbf][\x80-\xff].(.{5})"
 
 
 def holds_a_recording(path: Path, begin: int, end: int) -> bool:
-    """Return whether at least _SHORTEST_SECONDS of video are between the packet at `begin` and the offset `end`."""
+    """Return whether at least _SHORTEST_SECONDS of video lie between the offsets `begin` and `end`, in bytes.
+
+    The packet at `begin` is skipped.
+    """
     if end - begin <= _UNNOTICED_BYTES:
         return False
     first, last = inf, -inf

@@ -13,13 +13,13 @@ from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.probe.scan import Scan, ScannedPacket
 
 _KEY_SECONDS = 0.15
-"""ffmpeg subtracts up to this many seconds from the target of a seek. So the target is this much after a keyframe."""
+"""ffmpeg subtracts up to this many seconds from the target of a seek. So they are added to a keyframe's time."""
 
 _MARGIN_SECONDS = 0.5
-"""In MPEG-TS, which has no index of keyframes, the target of a seek is this many seconds before a keyframe."""
+"""MPEG-TS has no index of keyframes. So the target of a seek is this many seconds before the needed keyframe."""
 
 _WARM_UP_SECONDS = 2.0
-"""If the file was scanned from its beginning, sound is read from this many seconds before the kept part on."""
+"""If the file was scanned from its beginning, the reading of sound starts this many seconds before the kept part."""
 
 _HOLE_SECONDS = 0.1
 """A gap of more than this many seconds between packets of sound counts as silence."""
@@ -134,7 +134,7 @@ class Part:
 
 
 def thinned(moments: Sequence[float]) -> tuple[float, ...]:
-    """Return the times without those that follow the previous returned time by less than _CLOSE_SECONDS."""
+    """Leave out each time that is less than _CLOSE_SECONDS after the last kept time. Return the kept times."""
     kept: list[float] = []
     for moment in moments:
         if not kept or moment - kept[-1] >= _CLOSE_SECONDS:
@@ -161,7 +161,7 @@ def _after_refresh(
     """Return the packets from the first decoded frame or the second keyframe on, whichever is earlier.
 
     In a stream with intra refresh, a frame renews only some areas of the picture.
-    The picture is complete when all areas were renewed, at the latest at the next keyframe.
+    The picture is complete when frames have renewed all areas, or when a keyframe comes first.
     """
     first = packets[0].stamp.piece.first
     keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]

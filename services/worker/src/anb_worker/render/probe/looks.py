@@ -31,7 +31,7 @@ _HEADERS = {
 }
 """Maps codecs to the bitstream filters that extract the headers from the packet of a keyframe."""
 _HEAD_BYTES = {"vp8": ((6, 10),), "vp9": ((0, 10),), "dvvideo": ((4, 5), (453, 458)), "prores": ((10, 28),)}
-"""Maps codecs that are not in `_HEADERS` to the ranges of bytes in a packet that contain the frame's headers."""
+"""Maps codecs that are not in `_HEADERS` to the byte ranges of the frame's headers in a packet."""
 _DOLBY_VISION_CODECS = {"hevc", "av1"}
 _DOLBY_VISION_ONLY = {(5, 0), (10, 0)}
 """Profile and compatibility id of the Dolby Vision streams that only Dolby Vision players can show."""
@@ -51,11 +51,11 @@ class Looks:
         self._video = video
         self._codec = codec_name(video)
         self._looks_by_headers: dict[bytes, Look] = {}
-        """Maps headers to the look of the frames with these headers."""
+        """Maps headers to a look. All frames with the same headers have the same look."""
         self._headers: bytes | None = None
         """The headers that were read last. None before the first headers."""
         self._undecoded_since: float | None = 0.0
-        """Time of the last change of headers, in seconds. None after a frame with the new headers was decoded."""
+        """Time of the last change of headers, in seconds. None as soon as a frame with the new headers is decoded."""
         self._dolby_vision = self._codec in _DOLBY_VISION_CODECS and _is_dolby_vision(video)
         context, has_colors = video.codec_context, video.container.format.name not in _CONTAINERS_WITHOUT_COLORS
         self._file_colors = {n: getattr(context, n) if has_colors else v for n, v in _COLOR_FIELDS.items()}

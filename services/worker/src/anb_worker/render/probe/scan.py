@@ -29,7 +29,7 @@ _EMPTY_PACKET_BYTES = 8
 """A packet of at most this many bytes has no picture or sound. The previous picture or sound continues."""
 
 _APART_SECONDS = 30.0
-"""If one stream is this many seconds ahead of another one, the other one is assumed to have no more packets."""
+"""A stream that is this many seconds behind another stream is assumed to have no more packets."""
 
 _HEAD_SECONDS = 2.0
 """To find the start of each stream, this many seconds are read. The first frame in a file may not be shown first."""
@@ -76,7 +76,7 @@ class Scan:
 
     `packets` maps the index of each stream to its packets. `ended` is True if the file was read to its end.
     The file may contain a second recording with other streams, after the chosen one.
-    `packets_before_other_recording` is the number of video packets before the second recording. None without one.
+    `packets_before_other_recording` is the number of video packets before the second recording, or None.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Scan:
         self._longest: dict[int, float] = {}
         if audio is not None:
             self.packets[audio.index] = []
-            # libavformat makes a packet before a gap as long as the gap. So limit the durations.
+            # If a gap follows a packet, libavformat adds the gap to the packet's duration. So limit the durations.
             if "pcm" not in audio.codec_context.name:
                 self._longest[audio.index] = _LONGEST_SOUND_SECONDS
         self.ended = False
@@ -96,7 +96,7 @@ class Scan:
         self._now: dict[int, float] = {}
         """Maps the index of each chosen stream to the decoding time of its last packet, in seconds."""
         self._first_offsets: dict[int, int] = {}
-        """Maps the index of each other stream to the offset of its first packet in the file, in bytes."""
+        """Maps the index of each stream that was not chosen to the offset of its first packet in the file, in bytes."""
         self._offset: int | None = None
         """Up to this offset in bytes, the file contains the chosen recording. None before the first video packet."""
 
@@ -121,7 +121,7 @@ class Scan:
         first = min((packet.at for packet in self.packets[stream.index] if packet.good), default=None)
         if first is None or stream.type != "audio" or stream.start_time is None or stream.time_base is None:
             return first
-        # Decoders discard the first samples of compressed sound. start_time is the time of the first sample after them.
+        # Decoders discard the first samples of compressed sound. start_time is the time of the first kept sample.
         heard = float(stream.start_time * stream.time_base)
         return heard if first < heard < first + _WARM_UP_SECONDS else first
 
@@ -161,7 +161,7 @@ class Scan:
             return
         if self._offset is None:
             self._offset = offset if index == self._video.index else None
-        # A packet is part of the chosen recording if its stream is chosen, or began within this recording.
+        # A packet is part of the chosen recording if its stream was chosen, or has its first packet in this recording.
         elif index in self.packets or self._first_offsets.setdefault(index, offset) < self._offset:
             self._search_up_to(offset)
             self._offset = max(self._offset, offset)

@@ -63,7 +63,8 @@ def _has_all_elements(path: Path) -> bool:
 def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
     """Read a number of variable length in EBML. Returns None if the bytes are not a valid number.
 
-    The first byte begins with as many zero bits as further bytes follow. The next bit, a 1, is the marker.
+    The number of zero bits at the start of the first byte is the number of further bytes.
+    The bit after these zero bits, a 1, is the marker.
     If `marked` is True, the marker is part of the number, as in ids. In sizes, the marker is not part of the number.
     """
     first = file.read(1)
