@@ -1,15 +1,17 @@
-"""Tests of mirrors and metrics with a complete operator."""
+"""Tests of mirrors, Events and metrics with a complete operator."""
 
 import pytest
 
 from anb_core.domain.model import DeadLetterCause
-from anb_operator.videojob import DEAD_LETTER
 from tests.integration.operator.conftest import Run, RunningOperator
 from tests.integration.operator.fake_api_server import ApiServer
-from tests.support.given import SECOND, dead_lettered, uploaded
+from tests.support.given import SECOND, uploaded
 
 
-def test_a_mirror_that_is_deleted_while_its_video_is_unfinished_comes_back(run: Run) -> None:
+def test_a_deleted_mirror_comes_back_and_a_message_without_a_video_is_an_event_on_the_deployment(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anb_core.usecases.announce_dead_letters.INTERVAL", 0.05 * SECOND)
     api = ApiServer()
 
     async def scenario(operator: RunningOperator) -> None:
@@ -18,17 +20,6 @@ def test_a_mirror_that_is_deleted_while_its_video_is_unfinished_comes_back(run: 
         await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
         api.delete(video_id)
         await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
-
-    run(api, scenario)
-
-
-def test_a_dead_letter_is_labelled_and_a_message_without_a_video_is_an_event_on_the_deployment(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("anb_core.usecases.announce_dead_letters.INTERVAL", 0.05 * SECOND)
-    api = ApiServer()
-
-    async def scenario(operator: RunningOperator) -> None:
         operator.store.record_dead_letter(
             cause=DeadLetterCause.UNREADABLE, message_id="m", body="?", detail="the body is not JSON"
         )
@@ -37,13 +28,6 @@ def test_a_dead_letter_is_labelled_and_a_message_without_a_video_is_an_event_on_
         assert event["involvedObject"]["kind"] == "Deployment"
         assert event["involvedObject"]["uid"] == "uid-of-the-deployment"
         assert (event["type"], event["reason"]) == ("Warning", "UnreadableMessage")
-        video_id = dead_lettered(operator.store)
-        await operator.until(lambda: "status" in api.videojobs.get(video_id, {}))
-        labels = api.videojobs[video_id]["metadata"]["labels"]
-        assert labels[DEAD_LETTER] == "true"
-        operator.store.retry(video_id, by="ada")
-        await operator.until(lambda: DEAD_LETTER not in api.videojobs[video_id]["metadata"]["labels"])
-        assert api.videojobs[video_id]["metadata"]["labels"].items() <= labels.items()
 
     run(api, scenario)
 
