@@ -85,7 +85,7 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
             id="an upload in progress",
         ),
         pytest.param(
-            told(record(Status.UPLOADED), unsent=Unsent(NOW - SECOND, NOW - SECOND, 0)),
+            told(record(Status.UPLOADED), unsent=Unsent(NOW - SECOND, NOW, 0)),
             [
                 "It waits for a worker.",
                 f"{SINCE} 11:59:59 UTC, and is about to be sent to the queue.",
