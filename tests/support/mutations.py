@@ -1,4 +1,4 @@
-"""Damages files as networks, disks and attackers might do. The same seed always gives the same damage."""
+"""Damages files like networks, disks and attackers. The same seed always gives the same damage."""
 
 import random
 import re

@@ -33,7 +33,7 @@ class Take:
     """The decision to begin an attempt now."""
 
     loss: Settlement | None = None
-    """Settlement of the previous attempt if it was lost. None without a lost attempt."""
+    """Settlement of the previous attempt if it was lost, otherwise None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ def of_job(
     """Return a new dead letter for a job. It has no id yet.
 
     `record` has the job after its last change, which caused the dead letter. `problem` is the error of this change.
-    `attempt` is the last attempt of the job's generation, if any.
+    `attempt` is the last attempt of the job's generation, or None.
     """
     job = record.job
     return DeadLetter(

@@ -36,7 +36,7 @@ A worker that lost its lease may still write the object after the first deletion
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an attempt ended, and its error, if any."""
+    """How an attempt ended. `error` is None if the attempt ended without an error."""
 
     attempt_id: str
     ending: Ending
@@ -134,8 +134,7 @@ def source_taken(video: Video) -> Conflict:
 def holds(job: Job, lease: Lease) -> bool:
     """Return whether the lease is still valid.
 
-    A lease becomes invalid by a new claim, by a cancel or when its attempt ends.
-    Each of these changes the job's status, fence or lease owner.
+    A new claim, a cancel and the attempt's end make it invalid: they change the job's status, fence or lease owner.
     """
     return job.status is Status.PROCESSING and job.fence == lease.fence and job.lease_owner == lease.attempt_id
 

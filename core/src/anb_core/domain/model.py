@@ -117,9 +117,9 @@ class Job:
     lease_owner: str | None
     """Id of the attempt that has the lease. None while no attempt works on the job."""
     lease_expires_at: datetime | None
-    """Time at which the lease expires, unless the worker renews the lease. None without a lease."""
+    """Time at which the lease expires, unless the worker renews the lease. None if the job has no lease."""
     worker: str | None
-    """Name of the worker that has the lease. None without a lease."""
+    """Name of the worker that has the lease. None if the job has no lease."""
     not_before: datetime | None
     """Earliest time of the next attempt. None if the next attempt may begin at once."""
     enqueued_at: datetime | None
@@ -202,7 +202,7 @@ class Attempt:
     ending: Ending | None = None
     """How the attempt ended. None while the attempt runs."""
     error: Problem | None = None
-    """The error that ended the attempt, if any."""
+    """The error that ended the attempt. None if the attempt runs or ended without an error."""
     version: str | None = None
     """Version of the worker's program. None if a program from before migration 0005 made the attempt."""
 

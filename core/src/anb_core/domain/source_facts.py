@@ -107,7 +107,7 @@ class SourceFacts:
     jumps: tuple[float, ...] = ()
     """Times at which the timestamps jump, in seconds."""
     other_recording_at: float | None = None
-    """Time at which another recording with other streams begins, in seconds. None without such a recording."""
+    """Time at which another recording with other streams begins, in seconds. None if there is no other recording."""
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     has_cover: bool = False

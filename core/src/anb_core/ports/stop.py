@@ -23,6 +23,6 @@ class Stop:
         return self._error is not None
 
     def check(self) -> None:
-        """Raise the error of the first request, if any. This method is fast enough for inner loops."""
+        """Raise the error of the first request if there was a request. This method is fast enough for inner loops."""
         if self._error is not None:
             raise self._error

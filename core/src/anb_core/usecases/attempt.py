@@ -55,7 +55,7 @@ class Tools:
     keep: Keep
     scratch: Scratch
     load_resources: Callable[[], Resources]
-    """Returns the deployment's own intro, outro and watermark, if any. Downloads them if necessary."""
+    """Returns those of the deployment's own intro, outro and watermark that exist. Downloads them if necessary."""
     policy: RetryPolicy
     runtime: Runtime
     jitter: Callable[[], float] = random.random

@@ -44,7 +44,7 @@ class Gate:
         self._jitter = jitter
         self._tries = 0
         self.outage: Unavailable | None = None
-        """The error of the current outage. None without an outage."""
+        """The error of the current outage. None if no outage is known."""
 
     def passes(self) -> bool:
         """Return True if the database, bucket and queue answer. Otherwise wait, and then return False."""

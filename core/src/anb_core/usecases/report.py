@@ -64,7 +64,7 @@ class Report:
     problem: Problem | None = None
     """The error that ended the attempt. None if the attempt has a result, or if no attempt began."""
     unavailable: Unavailable | None = None
-    """The outage that prevented the commit of the outcome. None without such an outage."""
+    """The outage that prevented the commit of the outcome, or None."""
     detail: str | None = None
     """The ids of the adopted videos, or the reason why the message was dropped, recorded, ignored or returned."""
     steps: Mapping[str, float] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 A session first creates the rows of the video and its job, then streams the bytes to the bucket.
 Finally, one transaction schedules the job.
-The session never holds the whole file in memory or on disk. Only one thread may use a session.
+The session never holds the whole file in memory or on disk. Two threads must not use a session at the same time.
 """
 
 import hashlib

@@ -28,7 +28,7 @@ HEARTBEAT_SECONDS = 15.0
 """Time between two comments in a silent stream, in seconds.
 
 The comments are needed because many proxies close connections that are silent for a minute.
-They also show whether the client has disconnected, because then the write of a comment fails.
+If the write of a comment fails, the client has disconnected.
 """
 
 HEARTBEAT = b": still here\n\n"

@@ -62,7 +62,7 @@ MAX_AGE = timedelta(minutes=5)
 """Maximum age of a connection. If the server gets a new address, all connections use it after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a server that is read-only, shuts down, has crashed or is starting. They close the connection."""
+"""SQLSTATEs of a server that is read-only, shuts down, has crashed or starts. Then the connection is closed."""
 
 BROKEN = "08"
 """The first two digits of the SQLSTATEs of connection errors. A pooler returns one if it can't reach the server."""
@@ -317,7 +317,7 @@ class Repository:
         self.database = database
 
     def readable(self, rows: Iterable[Row[Any]], read: Callable[[Row[Any]], T]) -> Iterator[T]:
-        """Convert rows with `read`. A row that this version can't read is logged and skipped."""
+        """Convert rows with `read`. A row that this version of the program can't read is logged and skipped."""
         for row in rows:
             try:
                 yield read(row)
@@ -330,7 +330,7 @@ def decoding(code: Code, what: str) -> Iterator[None]:
     """Raise `Unreadable` with the code `code` if the block can't convert a value. The error calls the row `what`.
 
     Raises:
-        Unreadable: this version can't convert a value of the row.
+        Unreadable: this version of the program can't convert a value of the row.
     """
     try:
         yield

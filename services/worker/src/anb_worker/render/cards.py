@@ -3,7 +3,8 @@
 The cache is a folder, which several processes may share. Each entry is a subfolder.
 A process makes an entry under another name while it holds a lock. It then renames the complete entry.
 The name of an entry contains a digest of everything that the entry depends on.
-The digest covers the deployment's own file, if any, the code that makes the entry, and the name of the ffmpeg binary.
+The digest covers the code that makes the entry, and the name of the ffmpeg binary.
+For an entry that is made from a file of the deployment, the digest also covers this file.
 """
 
 import hashlib

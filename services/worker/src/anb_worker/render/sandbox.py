@@ -182,7 +182,7 @@ def blame(finished: Finished, doing: str, *, of_upload: bool = False) -> AnbErro
 
 
 def _fault_of_upload(finished: Finished, stderr: str) -> BadInput | None:
-    """Return the error to raise if the upload made the child fail. None if the failure has another cause."""
+    """Return an error about the upload if the upload caused the child's failure. Return None for another cause."""
     if finished.exhausted:
         return BadInput(
             "too_demanding", "The video takes far more computing than a video of its length should; export it again."

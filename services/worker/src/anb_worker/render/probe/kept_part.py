@@ -13,7 +13,7 @@ from anb_core.domain.source_facts import Reading, Stretch
 from anb_worker.render.probe.scan import Scan, ScannedPacket
 
 _KEY_SECONDS = 0.15
-"""ffmpeg subtracts up to this many seconds from the target of a seek. So they are added to a keyframe's time."""
+"""ffmpeg subtracts up to this many seconds from the target of a seek. So this time is added to a keyframe's time."""
 
 _MARGIN_SECONDS = 0.5
 """MPEG-TS has no index of keyframes. So the target of a seek is this many seconds before the needed keyframe."""
@@ -62,14 +62,14 @@ class Part:
         return bool(self.scan.packets[video.index])
 
     def end(self, stream: Stream) -> float | None:
-        """Return the end of a stream, but at most the end of the kept part. None without a usable packet."""
+        """Return the end of a stream, but at most the end of the kept part. None if no packet is usable."""
         good = [packet for packet in self.scan.packets[stream.index] if packet.good]
         if any(packet.at >= self.origin + self.until for packet in good):
             return self.until
         return max((packet.at + (packet.duration or 1 / FPS) - self.origin for packet in good), default=None)
 
     def other_recording_at(self, video: VideoStream) -> float | None:
-        """Return the time at which a second recording with other streams begins. None without a second recording."""
+        """Return the time at which a second recording with other streams begins, or None if the file has only one."""
         count = self.scan.packets_before_other_recording
         if count is None:
             return None
