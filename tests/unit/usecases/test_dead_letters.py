@@ -1,7 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -9,6 +10,7 @@ from anb_core.domain.dead_letters import DeadLetter, DeadLetterFilter, Resolutio
 from anb_core.domain.errors import Busy, Conflict, Forbidden, Invalid, NotFound, Refused, Unavailable
 from anb_core.domain.model import DeadLetterCause, Record, Scope
 from anb_core.domain.status import Status
+from anb_core.ports.store import History
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.store import InMemoryStore
@@ -23,11 +25,27 @@ AWAY = Unavailable("database", "the database does not answer")
 
 
 class FaultyStore(InMemoryStore):
-    """A store that raises an error for the redrive of each dead letter in `faults`."""
+    """A store that raises an error for the redrive of each dead letter in `faults`.
+
+    Just before it reads any video, it calls the functions in `meanwhile` once, as if another person had been faster.
+    """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         super().__init__(clock)
         self.faults: dict[int, Exception] = {}
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def get(self, video_id: str) -> Record | None:
+        self._let_others_act()
+        return super().get(video_id)
+
+    def histories(self, video_ids: Collection[str]) -> Mapping[str, History]:
+        self._let_others_act()
+        return super().histories(video_ids)
+
+    def _let_others_act(self) -> None:
+        while self.meanwhile:
+            self.meanwhile.pop()()
 
     def redrive_dead_letter(self, dead_letter_id: int, *, by: str, delay: timedelta = timedelta(0)) -> Record:
         if fault := self.faults.get(dead_letter_id):
@@ -291,6 +309,27 @@ def test_a_bucket_that_is_away_ends_the_order(world: World) -> None:
     with pytest.raises(Unavailable):
         world.redrive_many()
     assert [letter.open for letter in world.letters()] == [True]
+
+
+@pytest.mark.parametrize("change", ["redriven", "deleted"])
+def test_a_dead_letter_that_another_person_resolves_during_a_redrive_is_called_resolved(
+    world: World, change: str
+) -> None:
+    def resolve_first(letter: DeadLetter) -> None:
+        """Let another person act on the dead letter once the next redrive has found it open."""
+        assert letter.video_id
+        if change == "redriven":
+            world.store.meanwhile.append(partial(world.store.redrive_dead_letter, letter.id, by="otto"))
+        else:
+            world.store.meanwhile.append(partial(world.store.delete, letter.video_id, by="otto", grace=DAY))
+
+    letter = world.dead_letter()
+    resolve_first(letter)
+    with pytest.raises(Conflict, match=f"was {change} by otto") as refused:
+        world.redrive(letter)
+    assert refused.value.code == "dead_letter_resolved"
+    resolve_first(world.dead_letter())
+    assert [one.code for one in world.redrive_many().skipped] == ["dead_letter_resolved"]
 
 
 def test_two_operators_who_redrive_at_once_share_the_work(world: World) -> None:

@@ -22,7 +22,7 @@ from anb_core.domain.dead_letters import (
     not_found,
     without_video,
 )
-from anb_core.domain.errors import AnbError, Busy, Forbidden, Invalid, Refused, Unreadable
+from anb_core.domain.errors import AnbError, Busy, Conflict, Forbidden, Invalid, Refused, Unreadable
 from anb_core.domain.model import Attempt, Record, Scope
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import DeadLetters, Reading
@@ -122,7 +122,7 @@ def redrive(
     _check_caller(caller)
     letter = _find(store, dead_letter_id)
     check_open(letter)
-    _check_job(objects, letter, _record_of(store, letter))
+    _check_job(store, objects, letter, _record_of(store, letter))
     record = store.redrive_dead_letter(letter.id, by=caller.owner)
     wake_relay()
     _log.info("dead letter redriven", id=letter.id, video_id=record.video.id, by=caller.owner)
@@ -160,7 +160,7 @@ def redrive_many(
     def try_one(place: int, letter: DeadLetter) -> AnbError | None:
         history = histories.get(letter.video_id) if letter.video_id else None
         try:
-            _check_job(objects, letter, history.record if history else _record_of(store, letter))
+            _check_job(store, objects, letter, history.record if history else _record_of(store, letter))
             if not dry_run:
                 store.redrive_dead_letter(letter.id, by=caller.owner, delay=delay + place * PACE)
         except (Refused, Unreadable, Busy) as error:
@@ -217,10 +217,15 @@ def _record_of(store: Reading, letter: DeadLetter) -> Record | None:
     return store.get(letter.video_id) if letter.video_id else None
 
 
-def _check_job(objects: Objects, letter: DeadLetter, record: Record | None) -> None:
-    if record is None:
-        raise without_video(letter)
-    check_retry(objects, record)
+def _check_job(store: DeadLetters, objects: Objects, letter: DeadLetter, record: Record | None) -> None:
+    try:
+        if record is None:
+            raise without_video(letter)
+        check_retry(objects, record)
+    except Conflict:
+        # Another person may have resolved the dead letter before `record` was read. Then say so.
+        check_open(_find(store, letter.id))
+        raise
 
 
 def _place(letter: DeadLetter) -> DeadLetterPage:
