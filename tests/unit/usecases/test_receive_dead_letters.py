@@ -252,6 +252,24 @@ def test_a_message_whose_job_only_a_newer_version_can_read_stays_for_longer_and_
     assert world.receipts[-1] == Receipt.REQUEUED
 
 
+def test_a_message_that_arrives_after_the_signal_is_visible_at_once_however_old_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.move("no JSON")
+    world.queue.give_back(world.receive())
+    world.clock.advance(HOUR)
+    stop, receive = world.runtime.event(), InMemoryQueue.receive
+
+    def long_poll(queue: InMemoryQueue, *, wait: timedelta) -> Delivery | None:
+        stop.set()
+        return receive(queue, wait=wait)
+
+    monkeypatch.setattr(InMemoryQueue, "receive", long_poll)
+    world.receiver.run(stop)
+    assert world.receipts == []
+    assert world.queue.depth() == Depth(visible=1, in_flight=0, delayed=0)
+
+
 def test_the_loop_tells_once_that_the_queue_is_forbidden_and_goes_on_once_it_is_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,10 @@ class Stopping(Protocol):
 
 
 class Consumer:
-    """Receives and handles messages until the shutdown. The loop calls `beat` before each message."""
+    """Receives and handles messages until the shutdown. The loop calls `beat` before each message.
+
+    `pause` returns how long a message that came after the signal stays invisible, from the message's age.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Consumer:
         shutdown: Stopping,
         wait: timedelta,
         runtime: Runtime,
+        pause: Callable[[timedelta | None], timedelta] = plan_return,
         beat: Callable[[], None] = lambda: None,
         on_step: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -56,6 +60,7 @@ class Consumer:
         self._shutdown = shutdown
         self._wait = wait
         self._runtime = runtime
+        self._pause = pause
         self._beat = beat
         self._on_step = on_step
 
@@ -79,7 +84,7 @@ class Consumer:
         delivery = self._queue.receive(wait=self._wait)
         if delivery is not None and self._shutdown.stopping():
             # The shutdown began during the long poll. Return the message, so that another worker receives it soon.
-            self._queue.give_back(delivery, pause=plan_return(delivery.age))
+            self._queue.give_back(delivery, pause=self._pause(delivery.age))
             _log.info("a message that came after the signal was given back", message_id=delivery.message_id)
             return
         if delivery is not None:

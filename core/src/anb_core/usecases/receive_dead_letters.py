@@ -102,7 +102,16 @@ class ReceiveDeadLetters:
         """Receive messages until `stop` is set."""
         self._gate = Gate([self._store.ping], wait=stop.wait)
         shutdown = StopOnEvent(stop)
-        Consumer(self._queue, self.handle, gate=self._gate, shutdown=shutdown, wait=WAIT, runtime=self._runtime).run()
+        Consumer(
+            self._queue,
+            self.handle,
+            gate=self._gate,
+            shutdown=shutdown,
+            wait=WAIT,
+            runtime=self._runtime,
+            # No number of receipts makes SQS move a message out of the dead-letter queue.
+            pause=lambda _age: timedelta(0),
+        ).run()
 
     def outage(self) -> Unavailable | None:
         """Return the error of the last call if the dead-letter queue did not answer. None otherwise."""
