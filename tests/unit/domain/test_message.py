@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anb_core.domain.message import MAX_BODY_BYTES, Message, UnreadableMessage, decode, encode
+from anb_core.domain.naming import VIDEO_ID_PATTERN
 
 CREATED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -33,9 +34,10 @@ def test_what_we_encode_has_every_field_of_both_older_consumers() -> None:
 
 
 texts = st.text(min_size=1)
+ids = st.from_regex(VIDEO_ID_PATTERN, fullmatch=True)
 
 
-@given(texts, texts, st.integers(1), texts)
+@given(ids, texts, st.integers(1), texts)
 def test_what_we_encode_we_read(video_id: str, task_id: str, generation: int, key: str) -> None:
     wire = encode(
         video_id=video_id, task_id=task_id, generation=generation, bucket="bucket", key=key, created_at=CREATED
@@ -98,6 +100,9 @@ def test_an_older_producers_clock_is_its_own_affair(time: object) -> None:
         ('{"Type": "Notification", "Message": "{}"}', "an SNS notification that is not about an object of S3"),
         ('{"video_id": null}', "no video_id"),
         ('{"video_id": 7}', "video_id is 7, not text"),
+        (body(video_id="../v"), "video_id is '../v', which is not a valid id"),
+        (body(video_id="v\n"), r"video_id is 'v\\n', which"),
+        (body(video_id="v" * 129), "video_id is 'v+[.]{3}v+', which"),
         (body(video_path=1), "video_path is 1, not text"),
         (body(file_path=1), "file_path is 1, not text"),
         (body(generation="1"), "generation is '1', not a whole number"),
@@ -112,9 +117,10 @@ def test_a_body_nobody_can_read_is_refused_with_the_reason(wire: str, reason: st
         decode(wire)
 
 
-def test_the_reason_is_short_however_long_the_value() -> None:
+@pytest.mark.parametrize("fields", [{"file_path": ["x" * 1000] * 100}, {"video_id": "x" * 200_000}], ids=["key", "id"])
+def test_the_reason_is_short_however_long_the_value(fields: dict[str, Any]) -> None:
     with pytest.raises(UnreadableMessage) as unreadable:
-        decode(body(file_path=["x" * 1000] * 100))
+        decode(body(**fields))
     assert len(str(unreadable.value)) < 500
 
 

@@ -7,10 +7,13 @@ Unknown fields of a message are ignored.
 """
 
 import json
+import re
 import reprlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from anb_core.domain.naming import VIDEO_ID_PATTERN
 
 MAX_BODY_BYTES = 256 * 1024
 """Maximum size of the body of a message that we send or read, in bytes. SQS itself also accepts larger bodies."""
@@ -53,7 +56,8 @@ def decode(body: str) -> Message:
     """Parse a message body of this project or of one of the two older producers.
 
     Raises:
-        UnreadableMessage: the body is too large or no JSON object, has no `video_id`, or has a field of a wrong type.
+        UnreadableMessage: the body is too large or no JSON object, has no valid `video_id`, or has a field of a wrong
+            type.
     """
     fields = read_object(body)
     video_id = _text(fields, "video_id")
@@ -64,6 +68,9 @@ def decode(body: str) -> Message:
             if is_from_sns
             else "the body has no video_id"
         )
+    # An invalid id, which any program may send, must not get into logs and lists.
+    if not re.fullmatch(VIDEO_ID_PATTERN, video_id):
+        raise UnreadableMessage(f"video_id is {reprlib.repr(video_id)}, which is not a valid id of a video")
     bucket, key = _location(fields)
     return Message(
         video_id=video_id,
