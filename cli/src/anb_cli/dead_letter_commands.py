@@ -9,7 +9,7 @@ from typing import Any
 
 from anb_cli.client import Api
 from anb_cli.dead_letter_texts import cells, describe, lay_out
-from anb_cli.errors import CliError, OutputLost, Refused, WrongUse
+from anb_cli.errors import CliError, Refused, WrongUse
 from anb_cli.terminal import Bar, Terminal
 from anb_cli.video_commands import Failures, connect, given_text
 from anb_core.domain.model import DeadLetterCause
@@ -144,7 +144,7 @@ def redrive_many(conditions: Conditions, *, cap: int | None, dry_run: bool, as_j
                 _show_chunk(terminal, failures, report, dry_run=dry_run)
                 tally.show(bar)
     except (KeyboardInterrupt, CliError) as error:
-        if not dry_run and not isinstance(error, OutputLost):
+        if not dry_run and (tally.redriven or isinstance(error, KeyboardInterrupt)):
             terminal.note(tally.interrupted())
         raise
     terminal.result(tally.sentence(dry_run=dry_run), tally.record(dry_run=dry_run))

@@ -292,6 +292,7 @@ def test_a_token_without_the_scope_is_told_who_makes_one(operator: Operator, mon
     assert (code, out) == (Exit.REFUSED, "")
     assert "need a token of scope ops; this one has scope user. (scope_missing)" in err
     assert "`python -m anb_api token create --owner NAME --scope ops`" in err
+    assert operator.anb("dlq", "redrive", "--all") == (Exit.REFUSED, "", err)
 
 
 def test_a_dead_lettered_video_is_explained_by_its_id_or_the_beginning_of_it(operator: Operator) -> None:

@@ -145,8 +145,8 @@ def test_a_dead_letter_is_seen_and_redriven_and_the_video_processed_once_its_cau
         "redriven": True,
     }
     assert stack.records("watch", letter["video_id"])[-1]["status"] == "processed"
-    [resolved] = stack.records("dlq", "list", "--state", "all", "--owner", "bootstrap")
-    assert (resolved["id"], resolved["resolution"], resolved["resolved_by"]) == (letter["id"], "redriven", "bootstrap")
+    [resolved] = stack.records("dlq", "show", str(letter["id"]))
+    assert (resolved["resolution"], resolved["resolved_by"]) == ("redriven", "bootstrap")
 
 
 def bad_clips(folder: Path) -> dict[str, Path]:
