@@ -364,3 +364,14 @@ def test_a_cause_is_quiet_for_a_while_after_each_announcement(backend: Backend) 
     assert unannounced() == ["m3"]
     backend.pass_time(31 * SECOND)
     assert unannounced() == ["m2", "m3"]
+
+
+def test_a_clock_that_was_set_back_by_a_day_does_not_keep_a_cause_quiet_for_a_day(backend: Backend) -> None:
+    store = backend.store
+    for message_id in ("m1", "m2"):
+        assert store.record_dead_letter(cause=DeadLetterCause.UNREADABLE, message_id=message_id, body="", detail="")
+    store.mark_announced([letter.id for letter in store.unannounced_dead_letters(limit=1)])
+    backend.pass_time(-30 * SECOND)
+    assert not store.unannounced_dead_letters(limit=10, quiet=60 * SECOND)
+    backend.pass_time(-DAY)
+    assert [letter.message_id for letter in store.unannounced_dead_letters(limit=10, quiet=60 * SECOND)] == ["m2"]

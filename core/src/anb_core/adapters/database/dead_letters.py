@@ -144,7 +144,8 @@ class DeadLettersRepository(Repository):
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
         wanted = SHORTENED.where(OPEN, dead_letters.c.announced_at.is_(None))
         if quiet:
-            recent = select(dead_letters.c.cause).where(~passed(dead_letters.c.announced_at, quiet))
+            announced_at = dead_letters.c.announced_at
+            recent = select(dead_letters.c.cause).where(~passed(announced_at, quiet), passed(announced_at, -quiet))
             wanted = wanted.where(dead_letters.c.cause.not_in(recent))
         with self.database.reading() as connection:
             rows = connection.execute(wanted.order_by(dead_letters.c.created_at, dead_letters.c.id).limit(limit)).all()

@@ -89,6 +89,7 @@ class DeadLetters(Protocol):
         """Return open dead letters that no alert has announced yet, from old to new.
 
         If a dead letter was announced less than `quiet` ago, all dead letters with the same cause are left out.
+        An announcement more than `quiet` in the future does not count, because the clock was set back since then.
         """
         ...
 

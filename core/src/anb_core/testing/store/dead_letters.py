@@ -106,7 +106,8 @@ class InMemoryDeadLetters(Tables):
 
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
         with self.transaction() as now:
-            recent = {one.cause for one in self.letters if self.announced.get(one.id, now - quiet) > now - quiet}
+            announced = ((one.cause, self.announced.get(one.id)) for one in self.letters)
+            recent = {cause for cause, at in announced if at and now - quiet < at <= now + quiet}
             found = [
                 shortened(one)
                 for one in self.letters
