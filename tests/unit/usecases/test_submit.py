@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from anb_core.adapters.system import new_id
-from anb_core.domain.errors import Conflict, Invalid, NotFound, Refused, TooLarge, Withheld
+from anb_core.domain.errors import Conflict, Invalid, NotFound, Refused, TooLarge, Unavailable, Withheld
 from anb_core.domain.model import Record, Source
 from anb_core.domain.status import Status
 from anb_core.testing.objects import InMemoryObjects
@@ -58,6 +58,23 @@ def test_only_objects_under_the_allowed_prefixes_can_be_submitted(world: World, 
 
     with pytest.raises(Invalid, match="uploads/, camera/"):
         world.submit.submit_existing(key, "v1", owner="ana")
+
+
+@pytest.mark.parametrize("key", ["camera/" + "é" * 509, "camera/" + "k" * 250_000, "camera/\ud800"], ids=len)
+def test_a_key_that_no_object_can_have_is_refused_in_a_short_sentence_without_asking_the_bucket(
+    world: World, key: str
+) -> None:
+    world.objects.fault = Unavailable("bucket", "414, Request-URI Too Long")
+
+    with pytest.raises(Invalid, match="1 to 1024 bytes in UTF-8") as refusal:
+        world.submit.submit_existing(key, "v1", owner="ana")
+
+    assert (refusal.value.code, len(refusal.value.message) < 200) == ("key_not_allowed", True)
+
+
+def test_the_longest_key_is_submitted(world: World) -> None:
+    world.objects.put(key := "camera/" + "k" * 1017, VIDEO)
+    assert world.submit.submit_existing(key, "v1", owner="ana")[1]
 
 
 def test_an_object_that_is_not_there_or_empty_or_too_large_is_not_submitted(world: World) -> None:

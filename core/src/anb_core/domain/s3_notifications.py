@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import unquote_plus
 from uuid import UUID, uuid5
 
+from anb_core.domain.keys import MAX_KEY_BYTES, utf8_bytes
 from anb_core.domain.message import UnreadableMessage, read_object
 
-MAX_KEY_BYTES = 1024
 MAX_BUCKET_BYTES = 255
 
 _IDS = UUID("cf5486b5-679c-4602-bd8e-1a14df05dcdd")
@@ -79,7 +79,7 @@ def _created(record: object, number: int) -> CreatedObject:
     key = unquote_plus(_text(record, "s3", "object", "key") or "")
     bucket = _text(record, "s3", "bucket", "name") or ""
     for name, value, most in (("bucket name", bucket, MAX_BUCKET_BYTES), ("key", key, MAX_KEY_BYTES)):
-        if not 0 < _bytes(value) <= most:
+        if not 0 < utf8_bytes(value) <= most:
             raise UnreadableMessage(f"record {number} has no {name} of 1 to {most} bytes")
     versions = (_text(record, "s3", "object", "versionId"), _text(record, "s3", "object", "eTag"))
     # While the bucket's versioning is suspended, every new object has the version id "null".
@@ -100,11 +100,3 @@ def _text(value: object, *path: str) -> str | None:
     """Return the text at a path of field names, or None if the value is no text."""
     found = _at(value, *path)
     return found if isinstance(found, str) else None
-
-
-def _bytes(text: str) -> int:
-    """Return the length of a text in UTF-8 bytes. 0 for a text that UTF-8 can't encode (with a lone surrogate)."""
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return 0

@@ -1,5 +1,6 @@
 """Submit an object that is already in the bucket. The Kubernetes operator and the worker use this module."""
 
+import reprlib
 from collections.abc import Callable, Iterable
 
 import structlog
@@ -7,7 +8,7 @@ import structlog
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict, Invalid, NotFound
 from anb_core.domain.intake import check_size
-from anb_core.domain.keys import UPLOADS
+from anb_core.domain.keys import MAX_KEY_BYTES, UPLOADS, utf8_bytes
 from anb_core.domain.model import NewVideo, Receipts, Record, Source
 from anb_core.domain.naming import check_video_id, clean_title, safe_file_name, title_from_file_name
 from anb_core.ports.objects import Objects
@@ -62,6 +63,10 @@ class Submit:
         if not key.startswith(self._prefixes) or key.endswith("/"):
             allowed = ", ".join(self._prefixes)
             raise Invalid("key_not_allowed", f"{key!r} can't be submitted: only objects under {allowed} can.")
+        # The bucket would refuse such a request, which would look like an outage of the bucket.
+        if not 0 < utf8_bytes(key) <= MAX_KEY_BYTES:
+            message = f"{reprlib.repr(key)} can't be submitted: a key has 1 to {MAX_KEY_BYTES} bytes in UTF-8."
+            raise Invalid("key_not_allowed", message)
         stored = self._objects.head(key)
         if stored is None:
             raise NotFound("source_missing", f"There is no object {key} in bucket {self._objects.bucket}.")
