@@ -144,7 +144,7 @@ def test_a_video_says_where_it_is_and_what_it_waits_for(world: World) -> None:
     eventually(lambda: record_of(world.store, video_id).job.enqueued_at)
     waiting = told(ana)
     assert waiting[0] == "It waits for a worker."
-    assert waiting[1].startswith(f"Its message was sent to the queue {world.queue.name} at ")
+    assert waiting[1].startswith("Its message was sent to the queue anb-videos at ")
     assert waiting[2:] == [
         "No job with an earlier message is waiting.",
         "No worker is busy, so one should take it soon.",

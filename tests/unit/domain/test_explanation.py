@@ -308,6 +308,14 @@ def test_sentences_say_where_a_video_is_and_what_it_waits_for(sentences: list[st
     assert sentences == expected
 
 
+@pytest.mark.parametrize(
+    "name", ["anb", "https://sqs.eu-west-1.amazonaws.com/123456789012/anb", "redis://redis.internal:6379/0#anb"]
+)
+def test_owners_of_videos_see_the_name_of_the_queue_but_neither_host_nor_account(name: str) -> None:
+    job = replace(sent().job, enqueued_to=name)
+    assert told(replace(sent(), job=job))[1] == IN_QUEUE
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_has_a_summary_even_if_nothing_else_is_known(status: Status) -> None:
     bare: Job = record(status).job

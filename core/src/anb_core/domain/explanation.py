@@ -1,5 +1,6 @@
 """Sentences that tell people where a video is, and what it waits for."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -140,7 +141,9 @@ def _waiting(job: Job, surroundings: Surroundings) -> Iterator[str]:
     if job.enqueued_at is None:
         yield "Its message was not sent yet. The sweep sends it soon."
         return
-    yield f"Its message was sent to the queue {job.enqueued_to} at {_time(job.enqueued_at)}."
+    # Name no host and no account: also a video's owner, who is no operator, reads the text.
+    queue = re.split("[/#]", job.enqueued_to or "")[-1]
+    yield f"Its message was sent to the queue {queue} at {_time(job.enqueued_at)}."
     if surroundings.ahead:
         yield f"{_many(surroundings.ahead, 'job')} with an earlier message {_be(surroundings.ahead)} waiting, too."
     else:
