@@ -1,5 +1,6 @@
 """Tests of the OpenAPI schema."""
 
+from anb_api.dead_letter_schemas import MAX_ID
 from tests.unit.api.conftest import World
 
 
@@ -35,3 +36,19 @@ def test_the_schema_describes_events_as_text_and_the_file_as_the_last_field(worl
     assert content == {"text/event-stream": {"schema": {"type": "string"}}}
     form = paths["/api/videos/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert list(form["properties"]) == ["title", "edit", "video_file"]
+
+
+def test_generated_clients_keep_ids_of_dead_letters_in_64_bits(world: World) -> None:
+    schema = world.client.get("/openapi.json").json()
+
+    [in_path] = schema["paths"]["/api/dead-letters/{dead_letter_id}"]["get"]["parameters"]
+    models = schema["components"]["schemas"]
+    for id_ in (
+        in_path["schema"],
+        models["DeadLetter"]["properties"]["id"],
+        models["Skipped"]["properties"]["id"],
+        models["RedriveReport"]["properties"]["ids"]["items"],
+    ):
+        assert (id_["type"], id_["format"]) == ("integer", "int64")
+        # FastAPI writes the maximum of a model's field as a float, which is more than 64 bits can hold.
+        assert id_.get("maximum", MAX_ID) == MAX_ID

@@ -23,7 +23,10 @@ MAX_DELAY_SECONDS = 24 * 3600
 
 CURSOR_FORMAT = "anb-dead-letter-cursor"
 
-DeadLetterId = Annotated[int, Field(ge=1, le=MAX_ID, description="The dead letter's id.")]
+INT64 = {"format": "int64"}
+"""Generated clients of some languages would otherwise use 32 bits."""
+
+DeadLetterId = Annotated[int, Field(description="The dead letter's id.", json_schema_extra=INT64)]
 Cursor = Annotated[str, Field(max_length=300, json_schema_extra={"format": CURSOR_FORMAT})]
 
 
@@ -129,7 +132,7 @@ class RedriveMany(BaseModel):
 
 
 class Skipped(BaseModel):
-    """A dead letter that could not be redriven, and the reason."""
+    """A dead letter that can't be redriven, and the reason."""
 
     id: DeadLetterId
     code: str
@@ -141,8 +144,10 @@ class RedriveReport(BaseModel):
 
     dry_run: bool
     matched: Annotated[int, Field(description="Number of open dead letters that the filter selects.")]
-    redriven: Annotated[int, Field(description="Number of dead letters that were redriven.")]
-    ids: Annotated[list[DeadLetterId], Field(description="Ids of the dead letters that were redriven.")]
+    redriven: Annotated[int, Field(description="Number of `ids`.")]
+    ids: Annotated[
+        list[DeadLetterId], Field(description="The dead letters that were redriven, or would be without `dry_run`.")
+    ]
     skipped: list[Skipped]
     left: Annotated[int, Field(description="Number of dead letters that were not reached because of `cap`.")]
     spread_seconds: Annotated[

@@ -13,6 +13,7 @@ from pydantic_core import PydanticKnownError
 from anb_api.auth import CurrentCaller
 from anb_api.context import CurrentContext, Prefix
 from anb_api.dead_letter_schemas import (
+    INT64,
     MAX_ID,
     Cursor,
     DeadLetter,
@@ -52,7 +53,7 @@ def _not_a_number(value: str) -> str:
 
 TimeInQuery = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]
 
-IdInPath = Annotated[int, Path(ge=1, le=MAX_ID, description="The dead letter's id.")]
+IdInPath = Annotated[int, Path(ge=1, le=MAX_ID, description="The dead letter's id.", json_schema_extra=INT64)]
 
 
 @router.get("", summary="List dead letters")
