@@ -91,7 +91,9 @@ def test_a_videojob_stays_until_its_dead_letter_is_handled(site: Site) -> None:
 
 
 def test_a_message_without_a_video_is_an_event_on_the_operators_deployment(served: Site) -> None:
-    served.kubectl("create", "deployment", served.environment["ANB_OPERATOR_DEPLOYMENT"], "--image=none")
+    served.kubectl(
+        "create", "deployment", served.environment["ANB_OPERATOR_DEPLOYMENT"], "--image=none", "--replicas=0"
+    )
     served.store.record_dead_letter(
         cause=DeadLetterCause.UNREADABLE, message_id="m", body="a secret", detail="the body is not JSON"
     )
