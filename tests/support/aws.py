@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -39,6 +40,14 @@ def running_ministack(data: Path) -> Iterator[str]:
         yield emulator.url
     finally:
         emulator.stop()
+
+
+def receive_too_often(sqs: Any, queue: str) -> None:
+    """Receive all messages of a queue again and again without deleting them, until the queue has moved them."""
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    at_once = {"QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": 0, "WaitTimeSeconds": 0}
+    while sqs.receive_message(**at_once).get("Messages"):
+        pass
 
 
 def recorded_clients(monkeypatch: pytest.MonkeyPatch) -> list[BaseClient]:

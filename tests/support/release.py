@@ -3,7 +3,7 @@
 import base64
 import os
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import boto3
 
 from anb_core.adapters.database.engine import Database
 from anb_core.testing.promises import Evidence, Shown, read_evidence
+from tests.support.aws import receive_too_often
 from tests.support.cluster import Json, Namespace
 from tests.support.waiting import eventually
 
@@ -21,6 +22,7 @@ NAME = "anb-e2e"
 LOCAL = Namespace("anb-local")
 BUCKET = "anb-videos"
 QUEUE = "anb-video-processing-queue"
+DEAD_LETTER_QUEUE = f"{QUEUE}-dlq"
 
 # An edit without intro, outro and watermark. With this edit, a clip of one second makes the fastest possible job.
 QUICK = {"watermark": {"enabled": False}, "intro": {"enabled": False}, "outro": {"enabled": False}}
@@ -35,7 +37,9 @@ class Release:
 
     def up(self, *values: str) -> None:
         """Install the release with deploy/local/up, or change its values. Returns when everything is ready."""
-        sets = [part for value in (f"bucket.publicEndpoint={self.storage}", *values) for part in ("--set", value)]
+        # With short backoffs, a job fails for good within seconds.
+        usual = (f"bucket.publicEndpoint={self.storage}", "config.ANB_BACKOFF_SECONDS=1")
+        sets = [part for value in (*usual, *values) for part in ("--set", value)]
         done = subprocess.run(
             [ROOT / "deploy" / "local" / "up", *sets],
             env=os.environ | {"NAMESPACE": self.namespace.name},
@@ -59,6 +63,10 @@ class Release:
         """Put an object into the bucket."""
         boto3.client("s3", endpoint_url=self.storage).upload_file(str(clip), BUCKET, key)
 
+    def remove(self, key: str) -> None:
+        """Remove an object from the bucket."""
+        boto3.client("s3", endpoint_url=self.storage).delete_object(Bucket=BUCKET, Key=key)
+
     def submit(self, name: str, key: str, *, edit: Json | None = None) -> None:
         """Apply a VideoJob for an object in the bucket."""
         spec = {"source": {"key": key}, "title": name, **({"edit": edit} if edit else {})}
@@ -73,12 +81,29 @@ class Release:
         )
         return [entry["Key"] for entry in found.get("Contents", [])]
 
-    def messages(self) -> tuple[int, int]:
+    def messages(self, queue: str = QUEUE) -> tuple[int, int]:
         """Return the number of visible messages and the number of messages in flight."""
         sqs = boto3.client("sqs", endpoint_url=self.storage)
-        url = sqs.get_queue_url(QueueName=QUEUE)["QueueUrl"]
+        url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return int(attributes["ApproximateNumberOfMessages"]), int(attributes["ApproximateNumberOfMessagesNotVisible"])
+
+    def send(self, bodies: Sequence[str], *, to: str) -> set[str]:
+        """Send messages to the queue with the name `to`, as another program does. Returns the ids of the messages."""
+        sqs = boto3.client("sqs", endpoint_url=self.storage)
+        url = sqs.get_queue_url(QueueName=to)["QueueUrl"]
+        ids: set[str] = set()
+        for first in range(0, len(bodies), 10):
+            batch = enumerate(bodies[first : first + 10])
+            sent = sqs.send_message_batch(
+                QueueUrl=url, Entries=[{"Id": str(number), "MessageBody": body} for number, body in batch]
+            )
+            ids |= {entry["MessageId"] for entry in sent["Successful"]}
+        return ids
+
+    def receive_too_often(self) -> None:
+        """Receive all messages of the queue again and again without deleting them, until the queue has moved them."""
+        receive_too_often(boto3.client("sqs", endpoint_url=self.storage), QUEUE)
 
     def evidence(self, receipts: Collection[str], *, at_rest: bool = False) -> Evidence:
         """Read the evidence for the checker of the promises. Read the queues and the VideoJobs only with `at_rest`."""
@@ -95,7 +120,7 @@ class Release:
                 s3=s3,
                 bucket=BUCKET,
                 sqs=sqs if at_rest else None,
-                queue_urls=[sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (QUEUE, f"{QUEUE}-dlq")],
+                queue_urls=[sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in (QUEUE, DEAD_LETTER_QUEUE)],
                 receipts=receipts,
                 videojobs=self.shown() if at_rest else None,
             )

@@ -96,9 +96,16 @@ def namespace(release: Release) -> Namespace:
 
 
 @pytest.fixture
-def api(release: Release) -> Iterator[Api]:
-    """A client of the API through its Service, with a token of scope `ops`."""
-    with release.namespace.forwarded("anb-api", 80) as url, Api(Connection(url, release.token())) as api:
+def connection(release: Release) -> Iterator[Connection]:
+    """The address of the API through its Service, and a token of scope `ops`."""
+    with release.namespace.forwarded("anb-api", 80) as url:
+        yield Connection(url, release.token())
+
+
+@pytest.fixture
+def api(connection: Connection) -> Iterator[Api]:
+    """A client of the API, with a token of scope `ops`."""
+    with Api(connection) as api:
         yield api
 
 

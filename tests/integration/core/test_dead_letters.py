@@ -1,9 +1,7 @@
 """Test that messages which a real queue moves to its dead-letter queue are recorded in PostgreSQL and announced."""
 
-import os
 from contextlib import closing
 from datetime import timedelta
-from typing import Any
 
 import boto3
 import pytest
@@ -21,18 +19,9 @@ from anb_core.testing.alerts import InMemoryAlerts
 from anb_core.usecases.background import background
 from anb_core.usecases.relay import Relay
 from tests.support import eventually
+from tests.support.aws import receive_too_often
 from tests.support.given import due, record_of, uploaded
 from tests.support.parts import opened_parts
-
-
-def receive_too_often(url: str) -> None:
-    """Receive all messages of a queue without deleting them, until the queue has moved them."""
-    session = boto3.session.Session()
-    sqs: Any = session.client("sqs")
-    with closing(sqs):
-        at_once = {"QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": 0, "WaitTimeSeconds": 0}
-        while sqs.receive_message(**at_once).get("Messages"):
-            pass
 
 
 def test_messages_that_the_queue_moved_are_recorded_counted_and_announced(
@@ -57,7 +46,8 @@ def test_messages_that_the_queue_moved_are_recorded_counted_and_announced(
         video_id = uploaded(store)
         assert Relay(store, parts.queue, bucket=parts.objects.bucket, runtime=runtime).send_due().sent == 1
         parts.queue.send([Outgoing("nobody can read this", group="g", owner="ada", deduplication="d")])
-        receive_too_often(os.environ["SQS_QUEUE_URL"])
+        with closing(boto3.session.Session().client("sqs")) as sqs:
+            receive_too_often(sqs, "anb-dead-letters")
         assert parts.queue.depth().empty
 
         metrics = DeadLetterMetrics(store, registry)
