@@ -249,6 +249,13 @@ def test_dead_letters_with_unknown_words_are_passed_over(lax: Sql, damage: str) 
             ask()
 
 
+def test_the_oldest_dead_letter_does_not_keep_others_from_their_alert_if_its_cause_is_unknown(lax: Sql) -> None:
+    store = lax.store
+    odd, good = (dead_lettered(store) for _ in range(2))
+    change(lax, "UPDATE dead_letters SET cause = 'boredom' WHERE video_id = :id", id=odd)
+    assert [letter.video_id for letter in store.unannounced_dead_letters(limit=1)] == [good]
+
+
 def test_a_token_that_allows_what_is_not_known_allows_nothing(lax: Sql) -> None:
     store = lax.store
     for name in ("good", "bad"):

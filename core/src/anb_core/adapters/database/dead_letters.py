@@ -142,7 +142,9 @@ class DeadLettersRepository(Repository):
         return dict(self.readable(rows, _count))
 
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
-        wanted = SHORTENED.where(OPEN, dead_letters.c.announced_at.is_(None))
+        # Leave out rows whose cause this version does not know. They must not fill the limit.
+        is_known = dead_letters.c.cause.in_(list(DeadLetterCause))
+        wanted = SHORTENED.where(OPEN, dead_letters.c.announced_at.is_(None), is_known)
         if quiet:
             announced_at = dead_letters.c.announced_at
             recent = select(dead_letters.c.cause).where(~passed(announced_at, quiet), passed(announced_at, -quiet))
