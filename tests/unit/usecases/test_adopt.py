@@ -168,7 +168,7 @@ def test_an_event_that_needs_nothing_is_ignored(world: World, body: str, detail:
             record("camera/gone.mp4"),
             True,
             (
-                "'s3://anb-videos/camera/gone.mp4' can't be adopted: There is no object camera/gone.mp4 in bucket "
+                "'s3://anb-videos/camera/gone.mp4' can't be adopted: There is no object 'camera/gone.mp4' in bucket "
                 "anb-videos."
             ),
         ),

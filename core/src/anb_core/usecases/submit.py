@@ -69,7 +69,7 @@ class Submit:
             raise Invalid("key_not_allowed", message)
         stored = self._objects.head(key)
         if stored is None:
-            raise NotFound("source_missing", f"There is no object {key} in bucket {self._objects.bucket}.")
+            raise NotFound("source_missing", f"There is no object {key!r} in bucket {self._objects.bucket}.")
         check_size(stored.size, self._max_bytes)
         new = NewVideo(
             id=video_id,
