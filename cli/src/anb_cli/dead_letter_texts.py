@@ -26,6 +26,9 @@ LEFT_OUT = (OWNER, CODE, CAUSE, WHEN, VIDEO, STATE)
 SHOWN_BODY = 4096
 """Maximum number of bytes of a message's body that are shown."""
 
+WITH_ZONE = "%Y-%m-%d %H:%M:%S %Z"
+"""Format of local times beside sentences of the API, which have times in UTC."""
+
 STYLES = {"open": "red"}
 
 
@@ -87,7 +90,7 @@ def describe(letter: dict[str, Any]) -> Iterator[Text | str]:
     """Yield the lines about a dead letter: what happened, the attempts, the message, and what to do next."""
     yield f"Dead letter {letter['id']}, {_state(letter)}"
     facts = {
-        "since": _time(letter["created_at"]),
+        "since": _time(letter["created_at"], WITH_ZONE),
         "cause": _cause(letter),
         "error": f"{letter['detail']} ({letter['code']})" if letter["code"] else letter["detail"],
         "video": _video(letter),
@@ -117,7 +120,7 @@ def _state(letter: dict[str, Any]) -> str:
     if letter["resolution"] is None:
         return "open"
     by = f" by {letter['resolved_by']}" if letter["resolved_by"] else ""
-    at = f" at {_time(letter['resolved_at'])}" if letter["resolved_at"] else ""
+    at = f" at {_time(letter['resolved_at'], WITH_ZONE)}" if letter["resolved_at"] else ""
     return f"{letter['resolution']}{by}{at}"
 
 

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from rich.cells import cell_len
 from rich.text import Text
@@ -57,6 +59,21 @@ def test_the_state_is_a_column_only_if_it_tells_something() -> None:
     heading, line, other = lines(120, a_dead_letter(), a_dead_letter(resolution="redriven"))
     assert heading.split()[2] == "STATE"
     assert (line.split()[3], other.split()[3]) == ("open", "redriven")
+
+
+def test_times_name_their_zone_because_the_api_answers_in_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        at = "2026-11-29T11:00:00+00:00"
+        shown = described(created_at=at, resolution="discarded", resolved_by="olga", resolved_at=at)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert shown[:2] == [
+        "Dead letter 12, discarded by olga at 2026-11-29 20:00:00 JST",
+        "  since   2026-11-29 20:00:00 JST",
+    ]
 
 
 def test_an_open_dead_letter_says_what_happened_and_what_to_do() -> None:

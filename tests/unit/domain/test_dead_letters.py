@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from anb_core.domain import lifecycle
-from anb_core.domain.dead_letters import Resolution, judge_arrival, stored_body
+from anb_core.domain.dead_letters import DeadLetter, Resolution, check_open, judge_arrival, stored_body
 from anb_core.domain.edit import EditSpec
+from anb_core.domain.errors import Conflict
 from anb_core.domain.message import MAX_BODY_BYTES
-from anb_core.domain.model import Counters, Job, NewVideo, Source
+from anb_core.domain.model import Counters, DeadLetterCause, Job, NewVideo, Source
 from anb_core.domain.retry import RetryPolicy, Settlement, plan_loss
 from anb_core.domain.status import TERMINAL, Status
 
@@ -73,3 +74,23 @@ def test_a_job_that_must_wait_and_has_no_message_left_needs_one() -> None:
 )
 def test_a_body_is_stored_up_to_the_last_whole_character_that_fits(body: str, stored: str) -> None:
     assert stored_body(body) == stored
+
+
+@pytest.mark.parametrize(
+    ("resolution", "by", "sentence"),
+    [
+        (Resolution.REDRIVEN, "olga", "Dead letter 7 was redriven by olga at 2026-01-01 12:00:00 UTC."),
+        (Resolution.DISCARDED, "olga", "Dead letter 7 was discarded by olga at 2026-01-01 12:00:00 UTC."),
+        (Resolution.DELETED, "ana", "The video of dead letter 7 was deleted by ana at 2026-01-01 12:00:00 UTC."),
+        (Resolution.STALE, None, "The message of dead letter 7 was stale at 2026-01-01 12:00:00 UTC."),
+        (Resolution.REQUEUED, None, "Dead letter 7 was requeued at 2026-01-01 12:00:00 UTC."),
+    ],
+)
+def test_a_refusal_says_who_resolved_the_dead_letter_and_how(
+    resolution: Resolution, by: str | None, sentence: str
+) -> None:
+    letter = DeadLetter(7, DeadLetterCause.FAILURES, "An error.", NOW)
+    check_open(letter)
+    with pytest.raises(Conflict) as refused:
+        check_open(replace(letter, resolution=resolution, resolved_by=by, resolved_at=NOW))
+    assert (refused.value.code, refused.value.message) == ("dead_letter_resolved", sentence)

@@ -240,8 +240,11 @@ def check_open(dead_letter: DeadLetter) -> None:
     Raises:
         Conflict: `dead_letter_resolved`. The error message says how it was resolved, by whom and when.
     """
-    if dead_letter.open:
+    if dead_letter.resolution is None:
         return
     by = f" by {dead_letter.resolved_by}" if dead_letter.resolved_by else ""
     at = f" at {dead_letter.resolved_at:%Y-%m-%d %H:%M:%S} UTC" if dead_letter.resolved_at else ""
-    raise Conflict("dead_letter_resolved", f"Dead letter {dead_letter.id} was {dead_letter.resolution}{by}{at}.")
+    name = f"dead letter {dead_letter.id}"
+    subject = {Resolution.DELETED: f"The video of {name}", Resolution.STALE: f"The message of {name}"}
+    what = subject.get(dead_letter.resolution, name.capitalize())
+    raise Conflict("dead_letter_resolved", f"{what} was {dead_letter.resolution}{by}{at}.")
