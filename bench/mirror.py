@@ -7,7 +7,8 @@ The command `setup-envtest use -p env` prints KUBEBUILDER_ASSETS.
 
 The workers are simulated. A simulated worker changes a video in the store once a second, and renders nothing.
 The lag of a change is the time from the store call until `kubectl get videojobs --watch` prints the change.
-The baseline is the lag of status patches that the benchmark sends to the API server without the operator.
+For comparison, the operator is stopped, and the benchmark itself patches the status of VideoJobs.
+The lag of these bare patches is the baseline.
 """
 
 import argparse

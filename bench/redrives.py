@@ -1,7 +1,7 @@
-"""Measures how fast the API redrives 1,000 dead letters, and how fast their messages are sent.
+"""Measures how long the API takes to redrive 1,000 dead letters, and how many messages are then sent per second.
 
 `python -m bench.redrives` runs the real API with PostgreSQL and an emulator of S3 and SQS.
-docs/performance.md promises both limits.
+docs/performance.md promises a maximum for each.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from tests.support.waiting import eventually
 
 LIMIT_SECONDS = 10
 RATE = 50
-"""Maximum number of messages a second, in the mean of any WINDOW. The relay sends what is due in bursts."""
+"""Maximum number of messages per second, on average over a WINDOW. The relay sends messages in bursts, so a single
+second may have more messages."""
 
 WINDOW = timedelta(seconds=10)
 
@@ -63,7 +64,7 @@ def dead_letter(process: Process) -> str:
 
 
 def redrive(process: Process) -> tuple[float, int]:
-    """Redrive all dead letters. Returns the seconds that the answer took, and the number of redriven ones."""
+    """Redrive all dead letters with one request. Returns its duration in seconds, and the number of redriven jobs."""
     secret = create_token(process.parts.store, owner="ops", scope=Scope.OPS, new_id=new_id).secret
     began = time.monotonic()
     answer = httpx.post(
@@ -77,14 +78,14 @@ def redrive(process: Process) -> tuple[float, int]:
 
 
 def sent(process: Process, videos: list[str]) -> list[datetime]:
-    """Return the times at which the messages were sent, or an empty list while some were not."""
+    """Return the times at which the messages were sent, or an empty list if a message is not sent yet."""
     jobs = [history.record.job for history in process.parts.store.histories(videos).values() if history.record]
     times = [job.enqueued_at for job in jobs if job.enqueued_at]
     return sorted(times) if len(times) == len(videos) else []
 
 
 def highest_rate(times: list[datetime]) -> float:
-    """Return the largest number of messages a second within one WINDOW. `times` are sorted."""
+    """Return the largest number of messages per second, on average over any WINDOW. `times` must be sorted."""
     most = max(sum(first <= time < first + WINDOW for time in times[place:]) for place, first in enumerate(times))
     return most / WINDOW.total_seconds()
 

@@ -84,7 +84,8 @@ def running_apiserver() -> Iterator[ApiServer]:
             "service-account-key-file": signing,
             "service-account-signing-key-file": signing,
             "service-cluster-ip-range": "10.0.0.0/24",
-            # The plugin ServiceAccount would refuse all pods, because no controller creates the account `default`.
+            # No controller runs here, so no namespace has the service account `default`, which every pod needs.
+            # The admission plugin ServiceAccount would refuse the pods, so it is disabled.
             "disable-admission-plugins": "ServiceAccount",
         }
         command = [str(programs / "kube-apiserver"), *(f"--{name}={value}" for name, value in options.items())]

@@ -19,7 +19,8 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 def running_redis(*, port: int | None = None, data: Path | None = None, password: str = "") -> Iterator[str]:
     """Run a Redis server on 127.0.0.1. Yields its URL.
 
-    With the folder `data`, the server writes everything to its disk and reads it at its start, else it forgets.
+    If the folder `data` is given, the server stores everything there, and a later server can read it. Otherwise, the
+    data is lost when the server ends.
     """
     port = port or free_port()
     command = [REDIS_SERVER_PATH, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
@@ -33,7 +34,7 @@ def running_redis(*, port: int | None = None, data: Path | None = None, password
 
 @contextmanager
 def running_rabbitmq(*, port: int | None = None, data: Path | None = None) -> Iterator[str]:
-    """Run RabbitMQ on 127.0.0.1. Yields its URL. The folder `data` keeps its queues from one run to the next."""
+    """Run RabbitMQ on 127.0.0.1. Yields its URL. A later server with the same folder `data` has the same queues."""
     if not RABBITMQ.exists():
         raise RuntimeError("RabbitMQ for the tests is missing: apt-get install rabbitmq-server")
     folder = Path(tempfile.mkdtemp(prefix="anb-rabbitmq-"))

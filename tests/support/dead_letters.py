@@ -36,7 +36,7 @@ def a_dead_letter(**changes: Any) -> dict[str, Any]:
 
 
 def serve_dead_letter(request: Handler, letter: dict[str, Any]) -> None:
-    """Respond to a request as an API with one dead letter does."""
+    """Respond to a request like the real API if `letter` were its only dead letter."""
     if "?" in request.path:
         request.reply_json(200, {"dead_letters": [letter], "next_cursor": None})
     elif request.path.endswith("/dead-letters/redrive"):

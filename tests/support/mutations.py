@@ -31,7 +31,8 @@ SEEDS: dict[str, tuple[str, ...]] = {
     "dvd.ts": (*FIELDS, "-c:v", "mpeg2video", "-c:a", "mp2"),
     "camcorder.m2ts": (*X264, "-c:a", "ac3"),
 }
-"""Small clips in different formats: ffmpeg's output arguments by file name. The inputs are PICTURE and TONE."""
+"""How to make small clips in different formats: maps the name of each clip to ffmpeg's output arguments.
+ffmpeg's inputs are PICTURE and TONE."""
 
 _NAMES = re.compile(
     rb"moov|trak|mdia|minf|stbl|stsd|stts|ctts|stsc|stsz|stco|stss|elst|edts|mdat|moof|traf|trun|tfhd|tfdt|avcC|esds|colr"

@@ -16,7 +16,7 @@ COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartU
 class Sink(ThreadingHTTPServer):
     """A server that counts the uploaded bytes. `completed` lists the paths of finished uploads.
 
-    `part_bytes` counts the received bytes of all parts, including their transfer encoding.
+    `part_bytes` counts the received bytes of all parts. If a client adds checksums to the body, they are counted, too.
     `rate` limits the bytes per second over all connections. If `rate` is None, there is no limit.
     """
 

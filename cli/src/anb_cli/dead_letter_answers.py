@@ -11,7 +11,8 @@ Check = Callable[[Any], bool]
 Fields = dict[str, Check]
 
 LARGEST_COUNT = 2**63
-"""Numbers in responses must be smaller than this, because Python refuses to print numbers with many digits."""
+"""Integers in responses must be smaller than this. Python raises an error when it prints an integer of more than
+4,300 digits, so a faulty server could crash a command."""
 
 
 def dead_letter_of(data: object) -> Json:
@@ -45,7 +46,7 @@ def redrive_report_of(data: object) -> Json:
 
 
 def explanation_of(data: object) -> Json:
-    """Check the sentences about a video, and return the object that has them."""
+    """Check a response that explains in sentences where a video is, and return the response."""
     return _checked(data, "an explanation", {"video_id": _is_text, "sentences": _is_list_of(_is_text)})
 
 

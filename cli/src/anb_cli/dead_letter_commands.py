@@ -34,7 +34,9 @@ def conditions_of(
     now: datetime | None = None,
     **texts: str | None,
 ) -> Conditions:
-    """Return the conditions for the API, without None and empty values. `texts` are owner, worker and version.
+    """Convert options to the API's conditions. Options that were not given are left out.
+
+    `texts` are the options `--owner`, `--worker` and `--version`.
 
     Raises:
         WrongUse: a condition is unknown, empty or not UTF-8, or a time can't be understood.
@@ -52,7 +54,7 @@ def conditions_of(
 
 
 def moment(option: str, given: str, now: datetime) -> datetime:
-    """Return the moment that an option gives. The text may be a time, or an age such as `2h`.
+    """Convert the text of an option to a time. The text is a time, or an age such as `2h` (two hours before `now`).
 
     A time without a zone is local time.
 
@@ -133,7 +135,7 @@ def redrive(ids: Sequence[int], *, as_json: bool) -> None:
 
 
 def redrive_many(conditions: Conditions, *, cap: int | None, dry_run: bool, as_json: bool) -> None:
-    """Retry the jobs of at most `cap` open dead letters that meet all conditions. Print each failed redrive."""
+    """Redrive the open dead letters that meet all conditions, but at most `cap`. Print each failed redrive."""
     terminal = Terminal(as_json=as_json)
     failures = Failures(terminal)
     tally = Tally(cap)
@@ -170,7 +172,7 @@ class Tally:
 
     def add(self, report: Mapping[str, Any]) -> None:
         """Add the report of one request."""
-        # Keep `matched` of the first report, because later reports do not count dead letters that are already redriven.
+        # Keep the number from the first report. Later reports do not count dead letters that were already redriven.
         self.matched = self.matched or report["matched"]
         self.redriven += len(report["ids"])
         self.skipped += len(report["skipped"])
@@ -220,7 +222,8 @@ def chunks(api: Api, conditions: Conditions, tally: Tally, *, dry_run: bool) -> 
 
     Yield each report, and add the report to `tally`.
 
-    The delay grows with each request, so that all messages together do not exceed the API's limit per second.
+    The messages of one request are sent after those of the previous request (`delay`). Otherwise, the messages of
+    several requests would together exceed the API's limit per second.
     """
     cursor: str | None = None
     while tally.wanted > 0:

@@ -70,7 +70,7 @@ def redrive(
 ) -> None:
     """Process videos again, after the cause was removed.
 
-    Name dead letters by their ids, select them by conditions that must all hold, or take all open ones with --all.
+    Give the ids of dead letters, or conditions, or --all. Conditions select the open dead letters that meet them all.
     """
     from anb_cli import dead_letter_commands as commands
     from anb_cli.errors import WrongUse

@@ -15,7 +15,7 @@ ID, WHEN, STATE, CAUSE, CODE, VIDEO, OWNER, ERROR = range(len(HEADINGS))
 ATTEMPT_HEADINGS = ("STARTED", "TOOK", "WORKER", "ENDING", "ERROR")
 
 LONGEST_CELL = 20
-"""Maximum width of a cell, in columns. Video ids may be wider. The error takes the rest of the line."""
+"""Maximum width of a cell, in characters. Video ids may be wider. The error may fill the rest of the line."""
 
 ERROR_ROOM = 12
 """Minimum width of the error column. On narrow terminals, the columns of LEFT_OUT are omitted to reach this width."""
@@ -87,7 +87,7 @@ def _widths(rows: Sequence[tuple[str, ...]], columns: Sequence[int], width: int)
 
 
 def describe(letter: dict[str, Any]) -> Iterator[Text | str]:
-    """Yield the lines about a dead letter: what happened, the attempts, the message, and what to do next."""
+    """Yield the lines that describe a dead letter, with its attempts, its message, and the next steps for a person."""
     yield f"Dead letter {letter['id']}, {_state(letter)}"
     facts = {
         "since": _time(letter["created_at"], WITH_ZONE),

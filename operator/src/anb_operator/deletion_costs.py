@@ -49,7 +49,7 @@ class DeletionCosts:
         self._woken.set()
 
     async def run(self) -> None:
-        """Update the deletion costs after each `wake`, and at least once a minute, until cancelled."""
+        """Update the deletion costs until cancelled: soon after each call of `wake`, and about once a minute."""
         loop = asyncio.get_running_loop()
         listed, failures = float("-inf"), 0
         while True:

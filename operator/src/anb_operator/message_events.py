@@ -15,7 +15,7 @@ PAUSE_SECONDS = 60.0
 """Minimum time between two Events with the same cause, in seconds. A faulty program may send many bad messages."""
 
 MOST_SHOWN = 3
-"""Maximum number of dead letters that one Event describes. The Event only counts further dead letters."""
+"""Maximum number of dead letters that one Event describes. If there are more, the Event says how many."""
 
 TEXTS: Mapping[DeadLetterCause, tuple[str, str]] = {
     DeadLetterCause.UNKNOWN_JOB: ("UnknownJob", "of unknown videos"),
@@ -35,11 +35,14 @@ class MessageEvents:
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
-        # The dead letters without an Event, by cause: their number, and the first MOST_SHOWN of them.
+        # Maps each cause to the dead letters that no Event covers yet: their number, and the first MOST_SHOWN of them.
         self._waiting: dict[DeadLetterCause, tuple[int, tuple[DeadLetter, ...]]] = {}
 
     def add(self, letter: DeadLetter) -> None:
-        """Add a new dead letter to the next Event, if it has no video. Any thread may call this. Does not block."""
+        """Add a new dead letter without a video to the next Event, and ignore others. Any thread may call this method.
+
+        The call does not block.
+        """
         if letter.video_id is None and letter.cause in TEXTS:
             self._loop.call_soon_threadsafe(self._wait, letter.cause, 1, (letter,))
 

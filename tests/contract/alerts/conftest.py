@@ -1,4 +1,4 @@
-"""The alerts under test: in-memory alerts, a topic of moto, and a topic of the embedded emulator."""
+"""The implementations of alerts under test: the in-memory alerts, and SNS topics of moto and of MiniStack."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ REGION = "eu-west-1"
 
 @dataclass(frozen=True)
 class Stand:
-    """Alerts, and a function that returns the subject and the text of each alert that a subscriber received."""
+    """The alerts under test. `received` returns the subject and the text of each alert that a subscriber received."""
 
     alerts: Alerts
     received: Callable[[], list[tuple[str, str]]]

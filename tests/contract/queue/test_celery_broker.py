@@ -1,4 +1,4 @@
-"""Tests of the adapter for Celery's brokers only: real producers, lost connections, and the traps of kombu."""
+"""Tests that only the adapter for Celery's brokers needs: real producers, lost connections, and traps of kombu."""
 
 import re
 import socket

@@ -1,4 +1,4 @@
-"""Tests of how the adapter uses Redis, where kombu imitates acknowledgements."""
+"""Tests of the queue on Redis. Redis has no acknowledgements, so kombu imitates them."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,7 +27,7 @@ def queue(redis_url: str) -> Iterator[KombuQueue]:
 
 @pytest.fixture
 def other(redis_url: str, queue: KombuQueue) -> Iterator[KombuQueue]:
-    """The same queue in another process."""
+    """A second object for the same queue, as another process would have it."""
     with closing(broker_queue(redis_url, name=name_of(queue), visibility=SHORT)) as other:
         yield other
 

@@ -81,7 +81,9 @@ def store(backend: Backend) -> Store:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def planted_run(request: pytest.FixtureRequest) -> Run:
-    """A run that a test changes so that it breaks a promise. All databases have the same rules, so SQLite is enough."""
+    """A correct run, in which a test then breaks a promise. The checker's rules do not depend on the kind of database,
+    so PostgreSQL is left out.
+    """
     return Run(request.getfixturevalue(request.param))
 
 

@@ -70,7 +70,7 @@ class Run:
         self.queue.delete(delivery)
 
     def sweep(self) -> None:
-        """Delete the objects that are due, then the rows that are due."""
+        """Do two steps of the sweep: delete the objects whose deletion is due, and remove old rows."""
         self.delete_objects()
         self.store.purge(events_before=timedelta(days=7), dead_letters_before=timedelta(days=90), limit=100)
 
@@ -90,7 +90,7 @@ class Run:
 
 
 class Edits(Protocol):
-    """Methods that change rows to break a promise. A column that is not given keeps its value."""
+    """Methods with which a test breaks a promise: they change rows. A column that is not given keeps its value."""
 
     def job(self, video_id: str, **columns: Any) -> None: ...
 

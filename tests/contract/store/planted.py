@@ -1,6 +1,6 @@
-"""Violations of promises. Tests make a correct run, add a violation to it, and expect the checker to find it.
+"""Deliberate violations of promises, for tests of the checker in `anb_core.testing.promises`.
 
-The promises are those of `anb_core.testing.promises`.
+A test makes a correct run, breaks a promise in it, and expects that the checker finds the broken promise.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ class Planted(NamedTuple):
 
     promise: str
     words: str
-    """A part of the checker's sentence about the violation."""
+    """Words that the checker's sentence about the violation must contain."""
     edit: Edit
     """A function that makes a correct run and then breaks the promise. The function may return changed evidence."""
     at_rest: bool
 
 
 class Plants:
-    """Collects deliberate violations. A call of the object returns a decorator for a function that breaks a promise."""
+    """Collects deliberate violations. An instance is used as a decorator of the functions that break a promise."""
 
     def __init__(self) -> None:
         self.all: list[Planted] = []

@@ -47,7 +47,7 @@ def test_a_relay_that_had_not_noted_yet_what_it_sent_leaves_the_message_that_is_
     store.mark_sent(early, broker="queue")
     backend.pass_time(4 * SECOND)
     [newer] = store.hold_outbox(limit=10, hold=MINUTE)
-    # The new outbox entry needs a new id, because a FIFO queue would drop a message with the old id as a duplicate.
+    # The id of the new entry must be new. A FIFO queue would drop a message with the old id as a duplicate.
     assert newer.id > early.id
     assert newer.video_id == lease.video_id
 

@@ -17,7 +17,9 @@ from tests.support.waiting import eventually
 
 
 def test_a_repetition_waits_for_the_commit_whose_answer_was_lost(postgresql: Sql) -> None:
-    """The connection of the first try broke, but its transaction still holds the row lock. The second try waits."""
+    """The store tries a transaction twice. The connection of the first try broke, but the database still runs its
+    transaction with the row lock. So the second try waits for the lock.
+    """
     lease = processing(postgresql.store)
     answers: list[bool] = []
     with postgresql.database.engine.begin() as first_try:
@@ -62,7 +64,7 @@ def test_the_next_writer_of_the_feed_waits_for_the_commit_of_the_one_before(post
         thread = threading.Thread(target=store.cancel, args=(video_id,))
         thread.start()
         eventually(lambda: _waiting_for_a_lock(postgresql))
-        # The waiting writer must not have an event id yet, because the event of `slow` must come first in the feed.
+        # The thread waits for the lock and must not have an event id yet: the event of `slow` is the next in the feed.
         feed.append_event(slow, record, EventKind.ATTEMPT)
         assert store.events_after(last) == []
     thread.join(timeout=10)
@@ -111,7 +113,7 @@ def test_a_sqlite_writer_that_waits_too_long_is_told_as_busy(sqlite: Sql, monkey
     with sqlite.database.transaction():
         with pytest.raises(Busy) as unavailable:
             impatient.renew(lease, duration=LEASE)
-        # A read must still succeed, because in SQLite a reader does not wait for a writer.
+        # Another transaction still has the write lock, but a read succeeds: in SQLite, reads need no write lock.
         assert impatient.get(lease.video_id) is not None
     assert "locked" in unavailable.value.message
     assert impatient.renew(lease, duration=LEASE)

@@ -53,7 +53,7 @@ def far(postgresql: Sql, proxy: Proxy) -> Iterator[SqlStore]:
 
 
 COMMIT = b"COMMIT\0"
-"""The bytes of a COMMIT on the network. Without the NUL byte, they would also match READ COMMITTED."""
+"""The bytes of a COMMIT on the network. Without the NUL byte, the proxy would also find them in READ COMMITTED."""
 
 BOTH = pytest.mark.parametrize("when", list(Cut))
 

@@ -161,7 +161,7 @@ def submitted(run: Run) -> None:
 
 
 def moved_by_sqs(run: Run) -> None:
-    """SQS moves the job's message to the dead-letter queue, once while the job waits, and once during an attempt."""
+    """SQS moves two messages of the job to the dead-letter queue: one while the job waits, one during an attempt."""
     video_id = run.upload()
     run.store.mark_sent(run.store.hold_outbox(limit=1, hold=HOUR)[0], broker="queue")
     _move(run, video_id)
@@ -186,7 +186,7 @@ def moved_by_sqs_before_a_retry(run: Run) -> None:
 
 
 def moved_by_sqs_after_the_lease(run: Run) -> None:
-    """SQS moves the message before the sweep settles the attempt. The message and the attempt count as one loss."""
+    """The lease expires, and SQS moves the message before the sweep settles the attempt. Only one loss is counted."""
     video_id = run.claim(run.upload()).video_id
     run.backend.pass_time(HOUR)
     _move(run, video_id)
@@ -261,7 +261,10 @@ DONE_LONG_AGO = [processed_last_week, moved_long_ago, forgotten, recorded_long_a
 
 
 def check_at_rest(run: Run) -> None:
-    """Check the promises before and after the deletions that are due at once, and a day later."""
+    """Check the promises three times: now, after a sweep, and after a second sweep a day later.
+
+    The second sweep deletes the objects whose deletion is repeated after a day.
+    """
     first = run.evidence()
     check_promises(first, POLICY, at_rest=True)
     run.sweep()

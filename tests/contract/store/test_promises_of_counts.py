@@ -1,4 +1,4 @@
-"""Tests that the checker finds lost messages (L3), wrong counts (L4, L5, L7) and unreported changes (L6)."""
+"""Tests that the checker finds lost messages (L3), wrong counters (L4, L5, L7) and changes without an event (L6)."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Tests of the evidence that the checker reads, and of runs in which the checker must not report a violation."""
+"""Tests of how the evidence is read, and of correct but unusual runs, in which the checker must report nothing."""
 
 import json
 from datetime import timedelta
@@ -55,7 +55,7 @@ def test_rows_may_come_in_any_order(memory: Backend) -> None:
 
 
 def test_objects_that_are_younger_than_the_rows_are_not_judged(memory: Backend) -> None:
-    """The checker lists objects after it has read the rows. In between, an attempt may have begun."""
+    """Objects are listed after the rows were read. An attempt that began after the read may own an object."""
     run = Run(memory)
     lease = run.claim(run.upload())
     for key in (f"processed/{lease.video_id}/2-next.mp4", "processed/next/1-next.mp4"):

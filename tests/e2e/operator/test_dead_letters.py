@@ -78,7 +78,7 @@ def test_a_videojob_stays_until_its_dead_letter_is_handled(site: Site) -> None:
     with site.ready_operator(**short):
         video_id = dead_lettered(site.store)
         site.phase(video_id, "dead_lettered")
-        # Another video fails later. Its mirror is deleted after its TTL, but the mirror of the dead letter remains.
+        # The video `other` fails later, and its mirror is deleted after the TTL. The mirror of the dead letter remains.
         other = failed(site.store)
         eventually(lambda: "Failed" in dict(site.events(other)) and other not in site.videojobs(), every=0.2)
         assert video_id in site.videojobs()

@@ -35,7 +35,10 @@ Load = Callable[..., ModuleType]
 
 @pytest.fixture
 def load(api: Api, owner: str, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """A function that loads smoke.py with its environment variables. Each call of `sleep` calls `work` instead."""
+    """A function that sets the environment variables of smoke.py and loads the file.
+
+    Where smoke.py would sleep, it calls the argument `work` instead.
+    """
 
     def load(work: Callable[[], object] = lambda: None, *, seconds: float = 60) -> ModuleType:
         monkeypatch.setenv("ANB_URL", api.url)

@@ -34,7 +34,8 @@ if "--watch" in arguments:
     print("video-1  ", "video-1 uploaded 0%", "video-1 processing 42%", sep="\\n", flush=True)
     time.sleep(600)
 """
-"""A fake kubectl. The script records its arguments and the manifests to create. Its watch prints three lines."""
+"""A fake kubectl. It writes down its arguments, and the manifests that it should create. With `--watch`, it prints
+three lines."""
 
 OPERATOR = f"""#!{sys.executable} -IS
 import http.server, os, sys
@@ -80,7 +81,7 @@ def test_kubectl_is_read_until_the_block_ends(site: Site) -> None:
     with site.watch() as watch:
         begun = eventually(lambda: watch.lag(Change("video-1", CLAIMED + 42, 0)))
         assert begun is not None
-        # A VideoJob without a status counts as not printed.
+        # The first line of the fake kubectl shows a VideoJob without a status. Such a line is not counted.
         assert watch.lines(since=0) == 2
         assert watch.videos() == ["video-1"]
         (kubectl,) = [child for child in psutil.Process().children() if child.name() == "kubectl"]

@@ -86,7 +86,8 @@ def test_a_run_of_the_engine_makes_a_video_and_has_a_cost(footage: Path, cards_d
 def test_the_cost_is_that_of_the_largest_process_and_of_the_time_of_all_processes() -> None:
     busy = "import time\nheld = b'x' * 300 * 2**20\nwhile time.process_time() < 0.4: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}], check=True)"
-    # Linux also counts the memory of the process that starts a command. So start the command from a small process.
+    # Linux counts the memory of the process that starts a command as memory of the command. pytest uses much memory,
+    # so start the command from a small process.
     bench = f"import sys; from bench.render import measure; print(measure([sys.executable, '-c', {parent!r}]))"
 
     said = subprocess.run([sys.executable, "-c", bench], cwd=ROOT, check=True, capture_output=True, text=True).stdout

@@ -69,7 +69,7 @@ class RunningOperator:
             return False
 
     async def names(self, sentence: str, path: str = "/readyz") -> bool:
-        """Return whether the check at `path`, by default the readiness check, fails with the given message."""
+        """Return whether the health check at `path` fails with a message that contains `sentence`."""
         try:
             status, text = await self.get(path)
         except aiohttp.ClientError:
@@ -98,7 +98,8 @@ Run = Callable[[ApiServer, Scenario], list[Any]]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A function that runs a scenario with an operator, stops the operator with SIGTERM, and returns the log lines."""
-    # Shorten the pauses between retries, so that the tests are fast, but keep the number of retries unlimited.
+    # Shorten the pauses, so that the tests are fast. The iterator of pauses must never end, because its end would
+    # end the retries.
     for module in ("resync", "watch"):
         monkeypatch.setattr(f"anb_operator.{module}.PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("anb_core.usecases.receive_dead_letters.WAIT", timedelta(milliseconds=50))

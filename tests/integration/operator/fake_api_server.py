@@ -47,11 +47,11 @@ GETS: dict[str, Json] = {
 class ApiServer:
     """A fake Kubernetes API server for the requests of the operator.
 
-    If `away` is true, every response has status 503. If `known` is true, clients can read VideoJobs by their path.
+    If `away` is true, every response has status 503. If `known` is false, requests for VideoJobs get status 404.
     If `discovered` is true, API discovery lists VideoJobs. If `watchable` is true, the operator may watch VideoJobs.
     If `behind_proxy` is true, the server's host name can't be resolved, so clients must use the `proxy-url`.
     If `mute` is true, watches send no changes. `events` lists all posted Kubernetes Events.
-    `requests` counts the requests by method, with WATCH as the method of a watch. `videojobs` has VideoJobs by name.
+    `requests` counts the requests by HTTP method. Watches are counted as WATCH. `videojobs` maps names to VideoJobs.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,10 @@ from tests.integration.operator.asking import ask, unreadable
 
 
 class Uninstalled:
-    """A fake API server. `pods` are the operator's pods. If `stubborn` is true, the server keeps all finalizers."""
+    """A fake API server with two VideoJobs. `pods` has the names of the operator's pods.
+
+    If `stubborn` is true, requests to remove a finalizer change nothing.
+    """
 
     def __init__(self, *, stubborn: bool = False, pods: Sequence[str] = ()) -> None:
         self._pods = [{"metadata": {"name": pod}} for pod in pods]

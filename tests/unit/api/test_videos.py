@@ -140,7 +140,7 @@ def test_a_video_says_where_it_is_and_what_it_waits_for(world: World) -> None:
         )
         return list(answer.json()["sentences"])
 
-    # The relay may mark the message as sent a moment after the queue has it.
+    # The relay marks the message as sent only after it has sent the message, so wait for the mark.
     eventually(lambda: record_of(world.store, video_id).job.enqueued_at)
     waiting = told(ana)
     assert waiting[0] == "It waits for a worker."

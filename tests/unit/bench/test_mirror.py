@@ -36,7 +36,10 @@ class Idle(psutil.Process):
 
 
 class SimulatedSite(Site):
-    """Simulates operators and kubectl: yields a line per change of the store. `patched` lists the patched paths."""
+    """Simulates operators and kubectl. While an operator runs, the watch gets a line for each change of the store.
+
+    `patched` lists the URL paths of the status patches.
+    """
 
     def __init__(self) -> None:
         self.store = self.memory = InMemoryStore()

@@ -1,4 +1,4 @@
-"""Tables of what Celery's producers send. The bodies were recorded from Celery 5.7 on Redis."""
+"""Tests with messages of Celery programs. The bodies were recorded from Celery 5.7 on Redis."""
 
 import base64
 import json

@@ -44,7 +44,7 @@ def test_busy_pods_are_marked_and_idle_ones_are_not(world: World, monkeypatch: p
             pods.wake()
             await asyncio.sleep(0.01)
             world.cluster.fault = None
-            # The operator does not know worker-3 yet, because the operator listed the pods before worker-3 existed.
+            # worker-3 starts after the operator listed the pods, so the operator must list the pods again.
             world.cluster.pods["worker-3"] = {}
             claim(world.store, uploaded(world.store), worker="worker-3")
             pods.wake()

@@ -75,7 +75,7 @@ class Interleavings(RuleBasedStateMachine):
         elif isinstance(claimed, Claimed):
             reject(store, claimed.lease)
 
-    # -- actions of the watch, and the operator's reconciliations
+    # -- the operator: its watch sees changes, it lists all VideoJobs again, and it reconciles a video
 
     @rule(changes=st.integers(1, 5))
     def watch(self, changes: int) -> None:

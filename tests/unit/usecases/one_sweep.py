@@ -60,7 +60,10 @@ class World:
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
     def watch_the_queue(self, sweep: Sweep) -> int:
-        """Sweep EMPTY_READINGS times, so that the sweep sees an empty queue. Returns the number of requeued jobs."""
+        """Sweep EMPTY_READINGS times. After that many readings, the sweep knows whether the queue is empty.
+
+        Returns the number of requeued jobs.
+        """
         requeued = 0
         for _ in range(EMPTY_READINGS):
             swept = sweep.sweep()

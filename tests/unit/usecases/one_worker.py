@@ -89,7 +89,10 @@ class FakeScratch:
 
 
 class FaultyStore(InMemoryStore):
-    """A store that can lose responses. The next call of each method in `silent` commits, and then raises `silence`."""
+    """A store that can lose responses. `silent` lists names of methods.
+
+    The next call of each listed method commits its transaction, and then raises the error `silence`.
+    """
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock.now)

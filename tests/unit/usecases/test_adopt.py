@@ -1,4 +1,4 @@
-"""Tests of adoption: a message of a bucket reports the object of another program, and a worker adopts the object."""
+"""Tests of adoption: another program puts an object into the bucket, S3 reports it, and a worker adopts it."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ PATIENCE = 30.0
 
 
 class HangingThread:
-    """A thread that never ends. `join` advances the clock by its timeout."""
+    """A thread that never ends. `join` returns at once, and advances the clock by `timeout`."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock

@@ -27,7 +27,8 @@ AWAY = Unavailable("database", "the database does not answer")
 class FaultyStore(InMemoryStore):
     """A store that raises an error for the redrive of each dead letter in `faults`.
 
-    Just before it reads any video, it calls the functions in `meanwhile` once, as if another person had been faster.
+    Before the store reads a video, it calls each function in `meanwhile` once. So a test can act like another person
+    who is faster.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -109,7 +110,7 @@ def world() -> World:
 
 
 def refusal(world: World, letter: DeadLetter) -> str:
-    """Redrive a dead letter, and return the code of the expected error. Checks that nothing has changed."""
+    """Try to redrive a dead letter. Checks that this fails and changes nothing, and returns the code of the error."""
     before = world.letters()
     with pytest.raises(Refused) as refused:
         world.redrive(letter)
@@ -316,7 +317,7 @@ def test_a_dead_letter_that_another_person_resolves_during_a_redrive_is_called_r
     world: World, change: str
 ) -> None:
     def resolve_first(letter: DeadLetter) -> None:
-        """Let another person act on the dead letter once the next redrive has found it open."""
+        """Prepare an action of another person, for the moment after the next redrive found the dead letter open."""
         assert letter.video_id
         if change == "redriven":
             world.store.meanwhile.append(partial(world.store.redrive_dead_letter, letter.id, by="otto"))

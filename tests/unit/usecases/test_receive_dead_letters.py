@@ -35,7 +35,7 @@ class Death(BaseException):
 
 
 class World:
-    """A store, a main queue with its dead-letter queue, and one process that receives from the dead-letter queue."""
+    """A store, a queue (`main`), its dead-letter queue (`queue`), and a process that receives from the latter."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()

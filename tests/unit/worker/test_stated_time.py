@@ -1,4 +1,4 @@
-"""Tests that promise L1 in docs/reliability.md states the maximum processing time, computed from constants."""
+"""Tests that the processing time that docs/reliability.md promises (L1) agrees with the constants in the code."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -75,7 +75,8 @@ class Folder:
         from filelock import FileLock, Timeout  # noqa: PLC0415 - the import takes 0.1 s, and only `anb up` needs it
 
         try:
-            # Forbid soft locks, because a soft lock would remain if the process is killed.
+            # Allow only locks of the operating system, which end with the process. Without such locks, filelock would
+            # create a lock file instead (a soft lock), and this file would remain if the process is killed.
             lock = FileLock(self.path / "lock", fallback_to_soft=False).acquire(blocking=False)
         except Timeout as error:
             raise StackTrouble(_runs_already(self.path, self.running())) from error

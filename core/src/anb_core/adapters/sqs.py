@@ -33,8 +33,8 @@ A shorter time can't be measured, because the Date header of SQS has whole secon
 """
 
 LEAST_PAUSE = timedelta(seconds=2)
-"""When a message is returned after its first receipt, it stays invisible for at least this time.
-Otherwise, the second receipt could be so early that it would count as the first receipt (see FIRST_AGE)."""
+"""A message that was received once and is then returned to the queue stays invisible for at least this time.
+Without this pause, the second receipt could be so early that it would count as the first receipt (see FIRST_AGE)."""
 
 _FIRST_RECEIPT: "MessageSystemAttributeNameType" = "ApproximateFirstReceiveTimestamp"
 

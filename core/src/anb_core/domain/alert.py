@@ -1,4 +1,4 @@
-"""Alerts about dead letters. The subject of an alert has its own rules, because SNS restricts subjects."""
+"""The subject and the text of alerts about dead letters. SNS allows only some characters in a subject."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,13 +30,13 @@ _EVENTS: Mapping[DeadLetterCause, tuple[str, str]] = {
     DeadLetterCause.UNKNOWN_JOB: ("message", "the queue brought it, but it belongs to no video"),
     DeadLetterCause.UNREADABLE: ("message", "the queue brought it, but nobody can read it"),
 }
-"""For each cause, two parts of the alert: the thing that became a dead letter, and the reason."""
+"""For each cause, two parts of the alert's text: whether a video or a message became a dead letter, and why."""
 
 
 def dead_letter_alert(cause: DeadLetterCause, letters: Sequence[DeadLetter]) -> tuple[str, str]:
     """Return the subject and the text of an alert about new dead letters with the same cause, ordered from old to new.
 
-    The text shows the first MOST_SHOWN dead letters, the number of the others, and the commands to run.
+    The text describes the first MOST_SHOWN dead letters and only counts the rest. It ends with the commands to run.
     """
     thing, happened = _EVENTS[cause]
     count = f"{len(letters)} {thing}{'s' if len(letters) > 1 else ''}"

@@ -19,7 +19,7 @@ JSON_TYPE = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """A Celery message of protocol 2."""
+    """A Celery message of protocol 2, to send."""
 
     id: str
     """Celery's id of the task: the job's `task_id`."""
@@ -35,14 +35,14 @@ class ReceivedTask:
     id: str | None
     """Celery's id of the task. None if the message contains no id."""
     body: str
-    """The message body that the task carries. If this project can't process the task, all that the task carries as
-    JSON without a `video_id`, so that `anb_core.domain.message.decode` rejects the body and people can read it."""
+    """The message body from the task's arguments. If the arguments have none, a JSON description of the whole task.
+    The description has no `video_id`. So `anb_core.domain.message.decode` rejects it, and people can read it."""
 
 
 def encode_task(body: str, *, default_id: str, origin: str) -> TaskMessage:
     """Return the Celery task for a message body. `origin` names the sending program.
 
-    The task's argument is the body's JSON object, or the body itself if it is another text.
+    The task's argument is the JSON object in `body`. If `body` is not a JSON object, the argument is `body` as a text.
     The task's id is the `task_id` of the body, or `default_id` if the body has no `task_id`.
     """
     argument = _object_in(body) or body
@@ -89,7 +89,10 @@ def decode_task(headers: Mapping[str, Any], body: bytes, *, content_type: str | 
 
 
 def _task(described: Mapping[str, Any], args: list[Any], kwargs: dict[str, Any]) -> ReceivedTask:
-    """Return the message body in a task's arguments: one object, one JSON text, or the fields as keyword arguments."""
+    """Return the message body in a task's arguments, which have one of three forms.
+
+    The only argument is a JSON object or a JSON text, or the keyword arguments are the fields of the object.
+    """
     task_id = _text(described.get("id"))
     argument = args[0] if len(args) == 1 and not kwargs else kwargs if kwargs and not args else None
     if described["task"] == TASK and isinstance(argument, str):

@@ -1,6 +1,6 @@
 """Dead letters, and the decision about a message that SQS moved to the dead-letter queue.
 
-Here and in the store, "a message that SQS moved" is always a message in the dead-letter queue.
+"A message that SQS moved" means a message that SQS moved from the queue to the dead-letter queue.
 """
 
 from collections.abc import Collection
@@ -16,7 +16,7 @@ from anb_core.domain.model import Attempt, DeadLetterCause, Job, Problem, Record
 from anb_core.domain.retry import RetryPolicy, Settlement, plan_loss
 
 SHORT_BODY = 4096
-"""Maximum number of a body's characters in lists, and in old open dead letters after a sweep."""
+"""Maximum length of a body in lists, in characters. The sweep also cuts the bodies of old open dead letters to it."""
 
 
 class Resolution(StrEnum):
@@ -67,7 +67,7 @@ class DeadLetter:
     message_id: str | None = None
     """Id of the SQS message that could not be handled. None for a job that reached its limit during an attempt."""
     body: str | None = None
-    """Body of this message. Lists contain only its first `SHORT_BODY` characters."""
+    """Body of the SQS message that could not be handled. Lists contain only its first `SHORT_BODY` characters."""
     resolution: Resolution | None = None
     """How the dead letter was resolved. None while the dead letter is open."""
     resolved_at: datetime | None = None
@@ -83,7 +83,7 @@ class DeadLetter:
 
     @property
     def about_the_job(self) -> bool:
-        """Whether this dead letter says why its job ended. A `stale` or `requeued` message did not end its job."""
+        """Whether this dead letter says why its job ended. A `stale` or `requeued` dead letter did not end the job."""
         return self.resolution not in {Resolution.STALE, Resolution.REQUEUED}
 
 
@@ -121,11 +121,11 @@ class Verdict:
     detail: str
     """The reason for the decision, in a sentence."""
     resolution: Resolution | None
-    """How the dead letter is resolved: as `stale` or `requeued`. None if the job ends and the dead letter is open."""
+    """How the new dead letter is resolved: as `stale` or `requeued`. None if the job ends: then it stays open."""
     settlement: Settlement | None = None
     """The settlement of the job's loss. None if no loss is counted."""
     send_after: datetime | None = None
-    """Time at which a new message for the unchanged job has to be sent. None if no new message is needed."""
+    """Time at which a new message has to be sent, although the job does not change. None if none is needed."""
 
 
 _STALE = {
@@ -155,12 +155,12 @@ def judge_arrival(
         return Verdict(
             _STALE[claim.reason],
             Resolution.STALE,
-            # Send a new message only if the job is not due yet and has no message in the outbox. See `judge_claim`.
+            # `claim.send_after` is set only if the job is not due yet. A message in the outbox is enough.
             send_after=None if waiting_in_outbox else claim.send_after,
         )
     if waiting_in_outbox:
         return Verdict(_IN_OUTBOX, Resolution.STALE)
-    # If an attempt's lease has expired, the settlement of this loss also ends the attempt. So count only one loss.
+    # Count one loss, even if an attempt's lease has also expired. The settlement of the loss ends this attempt, too.
     loss = plan_loss(job.counters, policy)
     if loss.error:
         return Verdict(loss.error.message, None, loss)
@@ -172,7 +172,7 @@ def of_job(
 ) -> DeadLetter:
     """Return a new dead letter for a job. It has no id yet.
 
-    `record` has the job after its last change, which caused the dead letter. `problem` is the error of this change.
+    `record` has the job as it is after the change that made it a dead letter. `problem` is the reason for this change.
     `attempt` is the last attempt of the job's generation, or None.
     """
     job = record.job
@@ -198,7 +198,7 @@ def of_arrival(
 ) -> DeadLetter:
     """Return a new dead letter for a message that SQS moved. It has no id yet.
 
-    `record` has the job after the settlement. If `verdict` has no settlement, the job has not changed.
+    If `verdict` has a settlement, `record` has the job after this settlement was applied.
     """
     problem = verdict.settlement.error if verdict.settlement else None
     return replace(
@@ -212,7 +212,7 @@ def of_arrival(
 
 
 def after_discard(record: Record, now: datetime) -> Record:
-    """Return the record after one of the video's dead letters was discarded: only the job's version changes."""
+    """Return the record of a video after one of its dead letters was discarded. Only the job's version has changed."""
     return replace(record, job=replace(record.job, version=record.job.version + 1, updated_at=now))
 
 

@@ -1,4 +1,4 @@
-"""Check how much of the kept part of the upload could be decoded.
+"""Checks that enough of the upload's kept part could be decoded.
 
 ffmpeg reports no error for packets that it can't decode. Its output has the full length even then.
 """

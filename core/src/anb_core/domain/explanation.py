@@ -10,14 +10,14 @@ from anb_core.domain.model import Attempt, DeadLetterCause, Ending, Job, Record
 from anb_core.domain.status import Status
 
 PATIENCE = timedelta(minutes=1)
-"""If a message waits longer than this while no worker is busy, a person should check whether workers run."""
+"""If no worker is busy and a message waits for longer than this, the sentences ask to check whether workers run."""
 
 ENDINGS: Mapping[Ending, str] = {
     Ending.FAILED: "failed",
     Ending.INTERRUPTED: "was interrupted, and another attempt follows",
     Ending.LOST: "was lost, because its lease expired",
 }
-"""The words that follow "Attempt 1" in a sentence, for each ending after which another attempt may follow."""
+"""How a sentence that begins with "Attempt 1" goes on, for each ending after which another attempt may follow."""
 
 _STATUSES: Mapping[Status, str] = {
     Status.UPLOADING: "The upload is under way.",
@@ -42,7 +42,7 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The facts outside a job's own row that explain what the job waits for. Read in one transaction."""
+    """What a job waits for, as far as its own row does not say so. Read in one transaction."""
 
     now: datetime
     """Time of the database's clock."""
@@ -59,7 +59,8 @@ class Surroundings:
 def summary(job: Job, attempts: Sequence[Attempt], dead_letter: DeadLetter | None) -> str:
     """Say where a video is. The text depends only on rows, and not on the present time.
 
-    `attempts` are all attempts of the job, from old to new. `dead_letter` says why the job ended.
+    `attempts` are all attempts of the job, from old to new.
+    `dead_letter` is the dead letter that says why the job ended, or None.
     """
     if job.status is Status.DEAD_LETTERED:
         return _what_is_left(dead_letter, given_up(job, dead_letter))
@@ -79,7 +80,7 @@ def given_up(job: Job, dead_letter: DeadLetter | None) -> str:
     if dead_letter is None:
         return last_error
     if dead_letter.cause is DeadLetterCause.WORKER_LOST:
-        # Not every loss is an attempt: it may be a message that SQS moved before any attempt began.
+        # Do not say "attempts": a message that SQS moved before an attempt began also counts as a loss.
         return f"Workers lost the job {_many(job.counters.lost, 'time')}. The last error: {last_error}"
     return f"{_many(job.counters.failures, 'attempt')} failed. The last error: {last_error}"
 
@@ -87,7 +88,10 @@ def given_up(job: Job, dead_letter: DeadLetter | None) -> str:
 def explain(
     record: Record, attempts: Sequence[Attempt], *, dead_letter: DeadLetter | None, surroundings: Surroundings
 ) -> Sequence[str]:
-    """Say where a video is, what it waits for, and what a person can do. The first text is the `summary`."""
+    """Return sentences that say where a video is, what it waits for, and what a person can do.
+
+    The first string is the `summary`, which may have several sentences.
+    """
     return [summary(record.job, attempts, dead_letter), *_details(record, attempts, dead_letter, surroundings)]
 
 

@@ -19,7 +19,7 @@ def result_key(video_id: str, fence: int, attempt_id: str) -> str:
 
 
 def utf8_bytes(text: str) -> int:
-    """Return the length of a text in UTF-8 bytes. 0 for a text that UTF-8 can't encode (with a lone surrogate)."""
+    """Return the length of a text in UTF-8 bytes. 0 if UTF-8 can't encode the text, because it has a lone surrogate."""
     try:
         return len(text.encode())
     except UnicodeEncodeError:

@@ -353,7 +353,7 @@ def progressed(job: Job, progress: float, now: datetime) -> tuple[Job, bool] | N
     The feed gets one event for each whole percent. Returns None if the progress did not grow.
     """
     reached = min(progress, 1.0)
-    # `not >` also ignores a progress of NaN, which `<=` would accept.
+    # If the progress is NaN, every comparison is false. So `not >` rejects NaN, but `<=` would not.
     if not reached > job.progress:
         return None
     new_percent = int(reached * 100) > int(job.progress * 100)
@@ -387,9 +387,9 @@ def _end(job: Job, ending: Ending, error: Problem | None = None) -> Ended | None
 
 
 def _attempt(job: Job, now: datetime) -> tuple[ScheduledDeletion, ...]:
-    """Return two deletions of the object in which the running attempt stores its result. Empty if no attempt runs.
+    """Return two deletions of the running attempt's result object, or an empty tuple if no attempt runs.
 
-    The attempt may still write the object after the first deletion.
+    The object is deleted twice, because the attempt may still write the object after the first deletion.
     """
     if job.lease_owner is None:
         return ()

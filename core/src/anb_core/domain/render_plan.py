@@ -127,9 +127,10 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
 
 
 def _treatment(look: PlannedLook, codec: str) -> tuple[object, ...]:
-    """Return the values of a look that change how its frames are processed.
+    """Return the properties of a look that matter for processing. Looks with equal results are processed alike.
 
-    Size and pixel format count only if frames may be interlaced, or are transparent and drawn over black.
+    Size and pixel format matter in two cases: the frames may be interlaced, or they are transparent.
+    Transparent frames are drawn over black.
     """
     form = (look.width, look.height, look.pixel_format) if codec in INTERLACED_CODECS or look.color.alpha else None
     return look.pixel_aspect, look.color, form

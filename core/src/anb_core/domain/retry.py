@@ -35,7 +35,8 @@ class RetryPolicy:
     max_failures: int = 3
     """Number of failures at which the job becomes a dead letter."""
     max_lost: int = 5
-    """Number of losses at which the job becomes a dead letter."""
+    """Number of losses at which the job becomes a dead letter. A loss is an attempt whose lease expired, or a message
+    that SQS moved to the dead-letter queue."""
     backoff_base: timedelta = timedelta(seconds=10)
     backoff_cap: timedelta = timedelta(minutes=10)
 
@@ -55,7 +56,7 @@ class Settlement:
     change: Change | None = None
     """The change that ends the job. None if another attempt follows."""
     error: Problem | None = None
-    """Why the attempt ended. None for a shutdown of the worker, and for a loss that does not end the job."""
+    """Why the attempt ended. None if the worker shut down, or if the attempt was lost and the job does not end."""
     dead_letter: DeadLetterCause | None = None
     """Why the job becomes a dead letter. None if the job does not become a dead letter."""
 

@@ -82,7 +82,7 @@ def _created(record: object, number: int) -> CreatedObject:
         if not 0 < utf8_bytes(value) <= most:
             raise UnreadableMessage(f"record {number} has no {name} of 1 to {most} bytes")
     versions = (_text(record, "s3", "object", "versionId"), _text(record, "s3", "object", "eTag"))
-    # While the bucket's versioning is suspended, every new object has the version id "null".
+    # A version id "null" identifies nothing: every new object has it while the bucket's versioning is suspended.
     version = next((version for version in versions if version not in {None, "", "null"}), None) or ""
     # Ceph sends the size as a string.
     empty = _at(record, "s3", "object", "size") in (0, "0")
@@ -90,13 +90,13 @@ def _created(record: object, number: int) -> CreatedObject:
 
 
 def _at(value: object, *path: str) -> object:
-    """Return the value at a path of field names, or None if a field is missing."""
+    """Return the value in nested JSON objects. `path` has the names of the fields. None if a field is missing."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def _text(value: object, *path: str) -> str | None:
-    """Return the text at a path of field names, or None if the value is no text."""
+    """Return the text in nested JSON objects, like `_at`. None if a field is missing or is not a text."""
     found = _at(value, *path)
     return found if isinstance(found, str) else None

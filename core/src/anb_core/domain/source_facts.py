@@ -49,7 +49,7 @@ class Look:
     pixel_format: str = ""
     """ffmpeg's name of the pixel format."""
     pixel_aspect: float | None = None
-    """Width of a pixel divided by the height of the pixel. None if the value that ffmpeg finds is right."""
+    """Width of a pixel divided by its height. None if ffmpeg itself uses the right value for these frames."""
     colors: Colors = field(default_factory=Colors)
 
 
@@ -107,7 +107,8 @@ class SourceFacts:
     jumps: tuple[float, ...] = ()
     """Times at which the timestamps jump, in seconds."""
     other_recording_at: float | None = None
-    """Time at which another recording with other streams begins, in seconds. None if there is no other recording."""
+    """The file may be two recordings with different streams, one after the other. This is the time at which the second
+    one begins, in seconds. None if the file has only one recording."""
     video: VideoFacts | None = None
     audio: AudioFacts | None = None
     has_cover: bool = False

@@ -198,9 +198,9 @@ class Timeline:
         )
 
     def _place(self, jump: _Jump) -> None:
-        """Set the shift of all pieces that begin at a jump. The pieces then begin after all earlier packets have ended.
+        """Move all pieces that begin at a jump. On the timeline they then begin when all earlier packets have ended.
 
-        All pieces get the same shift, which keeps picture and sound in sync.
+        All pieces are moved by the same number of seconds (`shift`), which keeps picture and sound in sync.
         """
         ends = [before.end + before.shift for before, _ in self._members(jump)]
         for number, now in jump.others.items():

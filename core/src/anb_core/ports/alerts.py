@@ -7,7 +7,7 @@ class Alerts(Protocol):
     """Sends alerts to people, for example through an SNS topic to which their email addresses subscribe."""
 
     def publish(self, subject: str, text: str) -> None:
-        """Send an alert. `anb_core.domain.alert.subject_line` first makes the subject valid.
+        """Send an alert. Implementations convert `subject` with `anb_core.domain.alert.subject_line`.
 
         The alert may have been sent even if this method raises an error.
 

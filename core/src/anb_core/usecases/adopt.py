@@ -1,6 +1,6 @@
-"""Adoption: submit an object that another program put into the bucket, because a message names the object.
+"""Adoption: make a video from an object that another program put into the bucket.
 
-Two kinds of messages lead to an adoption: messages of older producers, and event notifications of S3.
+A message names the object. It is a message of an older producer, or an event notification of S3.
 """
 
 from dataclasses import dataclass
@@ -100,11 +100,11 @@ class Adopt:
         return self._submit(event.key, event.video_id, self.owner, place)
 
     def _submit(self, key: str, video_id: str, owner: str, name: str) -> Adoption:
-        """Submit the object with the key `key`. `name` is the object's name in error messages."""
+        """Submit the object with the key `key`. Error messages call the object `name`."""
         try:
             self.submit.submit_existing(key, video_id, owner=owner)
         except Withheld as error:
-            # The bucket may allow access later. Until then the message must be kept, because the video has no row yet.
+            # Keep the message, because only the message knows of the object. The bucket may allow access later.
             raise Unavailable("bucket", error.message) from error
         except Refused as refusal:
             if refusal.code == "video_not_found":

@@ -1,6 +1,6 @@
 """Announce new dead letters: count them in the metrics, and send alerts.
 
-A process that records a dead letter does not send the alert itself, because it might have to wait for SNS.
+Code that records a dead letter does not send an alert, because the sending may have to wait for SNS.
 Instead, this loop finds all dead letters in the database that were not announced yet.
 """
 
@@ -29,7 +29,7 @@ LIMIT = 1000
 """Maximum number of dead letters that one pass announces."""
 
 LIFETIME = timedelta(minutes=2)
-"""If a process dies while it announces dead letters, another process may announce after this time."""
+"""Only one process at a time announces dead letters. If it dies, another process can go on after this time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class AnnounceDeadLetters:
 
     The thread of the loop calls `on_record` with each new dead letter. `on_record` must not block for long.
     `alerts` is None if no alerts are sent.
-    If an alert can't be sent, its dead letters are announced later. `on_record` is not called again for them.
+    If an alert can't be sent, a later pass sends an alert about the same dead letters, without a call of `on_record`.
     """
 
     def __init__(

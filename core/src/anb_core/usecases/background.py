@@ -13,8 +13,9 @@ def background(
 ) -> Iterator[None]:
     """Run loops in threads while the block runs. `loops` maps the name of each thread to its loop.
 
-    Each loop gets an event, and must return soon after the event is set.
-    At the end of the block, the event is set. Then `wake` is called, which must end all waits for anything else.
+    Each loop gets the same stop event, and must return soon after the event is set.
+    At the end of the block, the event is set, and then `wake` is called. If a loop sleeps until something other than
+    the stop event happens, `wake` must end this sleep.
     The threads then get LONGEST_CALL to end. A thread that needs more time does not keep the program alive.
     """
     stop = runtime.event()

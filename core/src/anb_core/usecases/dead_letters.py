@@ -35,7 +35,7 @@ MAX_REDRIVES = 1000
 PACE = timedelta(milliseconds=25)
 """Time between the messages of two redriven jobs.
 
-During the pauses, workers receive messages of other jobs, even if all redriven jobs fail fast.
+The pauses give workers time for the messages of other jobs. Even redriven jobs that fail fast can't use all workers.
 40 messages become due per second. The relay sends in bursts, so it may send up to 50 in one second.
 """
 
@@ -51,7 +51,7 @@ class DeadLetterStore(DeadLetters, Reading, Protocol):
 
 
 class Map(Protocol):
-    """A function like `map`. It may call `function` in several threads."""
+    """A function that works like the built-in `map`, but may call `function` in several threads."""
 
     def __call__(self, function: Callable[[A, B], C], first: Iterable[A], second: Iterable[B], /) -> Iterator[C]: ...
 
@@ -84,7 +84,7 @@ class RedriveReport:
     """Ids of the dead letters that were redriven, or that a dry run would redrive."""
     skipped: Sequence[Skipped]
     left: int
-    """Number of selected dead letters that the call did not examine, because a call examines at most `cap`."""
+    """Number of selected dead letters that this call did not examine, because it already examined `cap` of them."""
     spread: timedelta
     """Duration over which the messages of the redriven jobs are sent."""
     after: DeadLetterPage | None
@@ -104,7 +104,7 @@ def browse(
 
 
 def show(store: DeadLetterStore, caller: Caller, dead_letter_id: int) -> tuple[DeadLetter, Sequence[Attempt]]:
-    """Return a dead letter with its whole body, and all attempts of its generation, ordered from old to new."""
+    """Return a dead letter with its whole body, and the attempts in the dead letter's generation, oldest first."""
     _check_caller(caller)
     letter = _find(store, dead_letter_id)
     attempts = store.history(letter.video_id).attempts if letter.video_id else ()
@@ -145,7 +145,7 @@ def redrive_many(
     """Retry the jobs of at most `cap` open dead letters, each in a transaction of its own. A dry run changes nothing.
 
     The message of the first job is sent after `delay`, and each further message PACE later.
-    `each` calls a function for all dead letters. To save time, it should use several threads.
+    The dead letters are redriven through `each`. An `each` with several threads saves time.
     A dead letter that can't be redriven is skipped.
     If the database or the bucket stops answering, an error is raised, and the caller may repeat the call.
     The dead letters that were redriven before the error stay redriven.
@@ -223,7 +223,7 @@ def _check_job(store: DeadLetters, objects: Objects, letter: DeadLetter, record:
             raise without_video(letter)
         check_retry(objects, record)
     except Conflict:
-        # Another person may have resolved the dead letter before `record` was read. Then say so.
+        # If another person resolved the dead letter before `record` was read, raise the error that says this.
         check_open(_find(store, letter.id))
         raise
 

@@ -66,7 +66,7 @@ class Follower:
         If the previous call left events unread, `next` does not wait.
 
         Raises:
-            Unavailable: the database does not answer. The following call waits for the interval first.
+            Unavailable: the database does not answer. If `next` is called again, it first waits for the interval.
         """
         if not self._more:
             self._woken.wait(self._interval.total_seconds())

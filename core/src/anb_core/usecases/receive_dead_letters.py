@@ -1,4 +1,4 @@
-"""Receive the messages that SQS moved to the dead-letter queue, because workers received them too often.
+"""Receive the messages of the dead-letter queue. SQS moves a message to this queue after too many receipts.
 
 The job of such a message may have ended, or a worker may be working on it. Then the message needs no action.
 The store decides what happens and records the message, in one transaction. Then the message is deleted.
@@ -53,7 +53,7 @@ class Receipt(StrEnum):
     UNREADABLE = "unreadable"
     """The message has none of the accepted formats. It was recorded as an open dead letter."""
     REPEATED = "repeated"
-    """The message was already recorded, but an earlier deletion had failed."""
+    """The message was recorded at an earlier receipt, but could not be deleted then. It is not recorded again."""
     KEPT = "kept"
     """This version can't read the job. The message stays in the queue for a newer version."""
 
@@ -109,7 +109,7 @@ class ReceiveDeadLetters:
             shutdown=shutdown,
             wait=WAIT,
             runtime=self._runtime,
-            # No number of receipts makes SQS move a message out of the dead-letter queue.
+            # After SIGTERM, return a message without a pause. SQS does not limit the receipts in a dead-letter queue.
             pause=lambda _age: timedelta(0),
         ).run()
 
@@ -127,8 +127,8 @@ class ReceiveDeadLetters:
         try:
             receipt, video_id = self._commit(delivery)
         except Unreadable:
-            # Only a newer version of this program can read the row, and may be installed days later.
-            # So the pause before the next receipt grows with the age of the message.
+            # Only a newer version of this program can read the row. It may be installed days later, so receive the
+            # message less and less often: the pause before the next receipt grows with the message's age.
             self._report(Receipt.KEPT, delivery)
             self._queue.give_back(delivery, pause=plan_return(delivery.age))
             return

@@ -52,9 +52,9 @@ class EmptyWatch:
         self._last: deque[float] = deque(maxlen=EMPTY_READINGS)
 
     def observe(self, depth: Depth, now: float) -> timedelta | None:
-        """Add a reading of the queue's depth. Return None if the queue does not count as empty.
+        """Add a reading of the queue's depth. Return None unless all recent readings say that the queue is empty.
 
-        Otherwise, return an age. If more than this time has passed since a job's message was sent, the message is lost.
+        If the queue is empty, return an age: a waiting job's message that was sent longer ago is lost.
         The age is the time since the oldest of the last EMPTY_READINGS readings, but at least EMPTY_WINDOW.
         Earlier readings do not count. With them, the age would grow without end, and no message would be older.
         """

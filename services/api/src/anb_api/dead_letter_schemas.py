@@ -119,7 +119,7 @@ class RedriveMany(BaseModel):
 
     @property
     def wanted(self) -> DeadLetterFilter:
-        """The conditions as a filter for the store."""
+        """The conditions of the request, as a filter for the store."""
         return DeadLetterFilter(
             causes=self.cause,
             owner=self.owner,
@@ -171,7 +171,7 @@ class RedriveReport(BaseModel):
 
 
 def write_cursor(page: DeadLetterPage) -> str:
-    """Return the opaque cursor for the page that follows the given position in the list of dead letters."""
+    """Encode the position of the next page in a list of dead letters as a cursor."""
     return write_position(page.created_at, page.id)
 
 

@@ -39,4 +39,4 @@ def documented_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 BODY_REFUSED = documented(HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-"""The responses to a body that can't be read."""
+"""The OpenAPI descriptions of the error responses for a body that is invalid, too large, or arrives too slowly."""

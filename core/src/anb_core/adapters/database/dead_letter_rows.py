@@ -18,7 +18,7 @@ WHOLE = select(*(dead_letters.c[name] for name in _NAMES))
 """Query for dead letters with their whole bodies."""
 
 SHORTENED = select(*(_SHORT if name == "body" else dead_letters.c[name] for name in _NAMES))
-"""Query for dead letters, whose bodies are cut to SHORT_BODY characters."""
+"""Query for dead letters with shortened bodies of at most SHORT_BODY characters."""
 
 OPEN = dead_letters.c.resolution.is_(None)
 """SQL condition that is true for an open dead letter."""
@@ -37,7 +37,7 @@ def dead_letter_of(row: Row[Any]) -> DeadLetter:
 
 
 def add_dead_letter(connection: Connection, letter: DeadLetter) -> int | None:
-    """Add a dead letter and return its id. None if a dead letter with the same message exists."""
+    """Add a dead letter. Returns its id, or None if a dead letter for the same message exists already."""
     values = {name: getattr(letter, name) for name in _NAMES if name != "id"}
     added: int | None = connection.scalar(
         insert(connection, dead_letters)

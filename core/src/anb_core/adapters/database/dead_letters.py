@@ -31,7 +31,7 @@ from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.store import Unknown
 
 MAX_ID_BITS = 63
-"""Maximum number of bits of an id. The databases refuse to compare an id with a larger number."""
+"""Maximum number of bits of an id. The databases refuse a query with a number that has more bits."""
 
 _BY_ID = dead_letters.c.id == bindparam("dead_letter_id")
 _ONE = WHOLE.where(_BY_ID)

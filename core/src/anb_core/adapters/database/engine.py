@@ -62,7 +62,8 @@ MAX_AGE = timedelta(minutes=5)
 """Maximum age of a connection. If the server gets a new address, all connections use it after this time."""
 
 ENDING = frozenset({"25006", "57P01", "57P02", "57P03"})
-"""SQLSTATEs of a server that is read-only, shuts down, has crashed or starts. Then the connection is closed."""
+"""SQLSTATEs of a server that is read-only, shuts down, has crashed or starts.
+After such an error, SQLAlchemy closes the connection instead of using it again."""
 
 BROKEN = "08"
 """The first two digits of the SQLSTATEs of connection errors. A pooler returns one if it can't reach the server."""

@@ -269,7 +269,9 @@ _WRITE_JOB = update(jobs).where(
 
 
 def write_job(connection: Connection, before: Job, after: Job) -> None:
-    """Write the new values `after` of a locked job. Its row must still have the fence and the version of `before`.
+    """Update the row of a locked job. `before` is the job as it was read, and `after` has the new values.
+
+    The row must still have the fence and the version that the job had when it was read.
 
     Raises:
         Unavailable: another transaction changed the job in spite of the lock.

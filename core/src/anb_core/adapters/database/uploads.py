@@ -146,9 +146,9 @@ def _silence_of(
 ) -> tuple[Locked | None, timedelta | None]:
     """Check whether an upload may lose its key, because the upload was not renewed for `idempotency.silence`.
 
-    Returns (upload, None) if the upload may lose its key. In this case the upload is locked.
-    Returns (None, duration) if the upload will keep the key for this duration without a renewal.
-    Returns (None, None) if the upload never loses its key: it is complete, or `idempotency.silence` is None.
+    Returns (upload, None) if the upload may lose its key now. In this case the upload is locked.
+    Returns (None, duration) if the upload may lose its key after this duration, unless the upload is renewed.
+    Returns (None, None) if this rule never takes the key: `idempotency.silence` is None, or the upload is complete.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None

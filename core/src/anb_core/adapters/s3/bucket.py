@@ -54,7 +54,7 @@ class Bucket:
     def get(self, key: str) -> "GetObjectOutputTypeDef":
         """Open an object for reading.
 
-        Call `get` and read the body inside a function that is passed to `ask`. `ask` translates the errors.
+        Use `ask` both to call this method and to read the body, because `ask` translates the errors.
 
         Raises:
             NotFound: `object_missing` if the object does not exist.
@@ -81,17 +81,19 @@ class Bucket:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[None]:
-        """If the bucket denies access in the block, find out whether it denies access to this object only.
+        """Return a context manager for a block that reads the object `key`.
+
+        If S3 denies access, it finds out whether S3 denies access to this object only, or to the whole bucket.
 
         Raises:
-            Withheld: the bucket denies access to this object only.
-            Unavailable: the bucket denies HeadBucket too.
+            Withheld: S3 denies access to this object only.
+            Unavailable: S3 also denies HeadBucket, so it denies access to the whole bucket.
         """
         try:
             yield
         except ClientError as error:
             status, code = error.response["ResponseMetadata"]["HTTPStatusCode"], error_code(error)
-            # The status 400 can also mean that KMS limits the request rate. Such a response does not deny access.
+            # The status 400 often means that access is denied, but it can also mean that KMS limits the request rate.
             if status not in _REFUSALS or "Throttling" in code:
                 raise
             self.ensure()

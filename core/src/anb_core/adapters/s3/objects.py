@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 PARTS_IN_MEMORY = 20
 """Maximum number of multipart parts in memory, for all writers of a process together (160 MiB).
-The API has at most 16 uploads at a time. Each can fill one part, while four other parts are sent.
-If the bucket is slower than the clients, writers wait until a part was sent."""
+The API has at most 16 uploads at a time, and each upload fills one part. So at least four parts, in total, can be sent
+while all uploads go on. If the bucket is slower than the clients, writers wait until a part was sent."""
 
 PIECE_BYTES = 1024 * 1024
 DELETE_BATCH = 1000
@@ -47,7 +47,8 @@ class S3Objects:
         may_create: bool = False,
     ) -> None:
         self.bucket = bucket
-        # urllib3 uses the connect timeout also while it sends data. The usual 2 s may be too short for a slow bucket.
+        # urllib3 also limits each send by the connect timeout. The default of `client_config` (2 s) may be too short
+        # to send data to a slow bucket.
         answer = patience.total_seconds() / (TRIES + 1)
         config = client_config(patience).merge(Config(signature_version="s3v4", connect_timeout=answer))
         session = boto3.session.Session()
@@ -126,7 +127,10 @@ class S3Objects:
         return {error["Key"] for error in errors}
 
     def _abort_uploads(self, keys: set[str]) -> None:
-        """Abort the unfinished multipart uploads of some keys. List all such uploads once, because few exist."""
+        """Abort the unfinished multipart uploads of the given keys.
+
+        One listing finds the uploads of all keys. It is short, because few uploads are unfinished.
+        """
 
         def listing() -> list[tuple[str, str]]:
             pages = self._store.s3.get_paginator("list_multipart_uploads").paginate(

@@ -101,7 +101,7 @@ class Writer:
         number = len(self._etags) + len(self._in_flight) + 1
         self._in_flight.append(self._threads.submit(self._put_part, self._upload, number, part))
         self._part = None
-        # The callback frees the memory of the part, even if the part is not sent because of an error or a cancel.
+        # This callback of the future frees the part's memory, even if an error or a cancel prevents the transfer.
         self._in_flight[-1].add_done_callback(lambda _: self._free(part))
 
     def _begin(self) -> str:
@@ -140,7 +140,7 @@ class Writer:
                 )
             )
         except Unavailable:
-            # If the response was lost, botocore's retry fails with NoSuchUpload, although the upload is complete.
+            # The upload may be complete: if the response is lost, botocore's retry fails with NoSuchUpload.
             with suppress(Withheld):
                 stored = self._bucket.head(self._key)
                 if stored is not None and stored.size == self._size:

@@ -10,7 +10,7 @@ class Commands(Protocol):
     """The commands that a person may give for a video.
 
     `receipts` are stored with the job. A receipt replaces the earlier receipt of the same issuer.
-    `by` is the person or program that gives the command. The dead letters that the command resolves store this name.
+    `by` names the person or program that gives the command. The name is stored with the dead letters that are resolved.
 
     Raises:
         NotFound: `video_not_found` if the video does not exist or was deleted.
@@ -30,8 +30,9 @@ class Commands(Protocol):
         ...
 
     def delete(self, video_id: str, *, by: str, grace: timedelta) -> None:
-        """Cancel the job and hide the video from people. The objects are deleted after `grace`, and the rows later.
+        """Cancel the job and hide the video from people.
 
+        After `grace`, the sweep deletes the objects, and later the rows.
         The open dead letters of the video are resolved as deleted.
         """
         ...

@@ -15,8 +15,8 @@ class DeadLetters(Protocol):
 
     A dead letter is open until it is resolved.
     `Commands.retry` and `Commands.delete` resolve all open dead letters of the video.
-    Methods that return several dead letters cut the bodies to `SHORT_BODY` characters, and leave out unreadable rows.
-    Methods for one dead letter raise `Unreadable` if this version can't read its row.
+    Methods that return several dead letters cut the bodies to `SHORT_BODY` characters. They skip rows that this version
+    can't read. Methods for one dead letter raise `Unreadable` for such a row.
     """
 
     def record_dead_letter(self, *, cause: DeadLetterCause, message_id: str, body: str, detail: str) -> bool:
@@ -29,7 +29,7 @@ class DeadLetters(Protocol):
     def receive_dead_letter(
         self, *, message_id: str, body: str, video_id: str, generation: int | None, policy: RetryPolicy
     ) -> DeadLetter | Unknown | None:
-        """Handle a message that SQS moved to the dead-letter queue, in one transaction.
+        """Handle a message that SQS moved to the dead-letter queue. This is one transaction.
 
         `judge_arrival` decides what happens. The decision is applied to the job, and a dead letter is recorded.
         The new dead letter is resolved as `stale` or `requeued`. It is open if the job ended.
@@ -88,7 +88,7 @@ class DeadLetters(Protocol):
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
         """Return open dead letters that no alert has announced yet, from old to new.
 
-        If a dead letter was announced less than `quiet` ago, all dead letters with the same cause are left out.
+        After an announcement, dead letters with the same cause are left out for the duration `quiet`.
         An announcement more than `quiet` in the future does not count, because the clock was set back since then.
         """
         ...

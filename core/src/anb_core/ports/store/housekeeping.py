@@ -36,8 +36,9 @@ class Housekeeping(Protocol):
     ) -> int:
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
-        A message may be lost if it was sent more than `enqueued_before` ago, or was not sent to the queue `not_on`.
-        The caller must give `enqueued_before`, `not_on` or both.
+        `enqueued_before` is an age: a message that was sent longer ago may be lost.
+        `not_on` is the name of a queue: a message that was sent to another queue may be lost.
+        The caller must give at least one of the two. One that is not given has no effect.
         """
         ...
 
@@ -57,13 +58,13 @@ class Housekeeping(Protocol):
         ...
 
     def purge(self, *, events_before: timedelta, dead_letters_before: timedelta, limit: int) -> int:
-        """Remove old rows: at most `limit` events, Idempotency-Keys, deleted videos and dead letters each.
+        """Remove old events, Idempotency-Keys, deleted videos and dead letters: at most `limit` rows of each kind.
 
         An event is old if its age is more than `events_before`. An Idempotency-Key is old when it has expired.
         A deleted video is old when its grace period is over and all its objects are deleted.
         Until the rows of a deleted video are removed, a message about the video does not become a dead letter.
 
-        A dead letter is old if more than `dead_letters_before` has passed since its resolution.
+        A dead letter is old if it was resolved more than `dead_letters_before` ago.
         An open dead letter of this age is kept, but its body is cut to `SHORT_BODY` characters.
         """
         ...

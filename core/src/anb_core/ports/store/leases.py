@@ -19,7 +19,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The result of a claim: no attempt may begin now, and the message can be deleted."""
+    """The result of a claim: no attempt may begin now. The worker can delete the message."""
 
     reason: Reason
 

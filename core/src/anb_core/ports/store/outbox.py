@@ -40,7 +40,7 @@ class Outbox(Protocol):
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
         """Remove the entry of a sent message, unless a newer entry has replaced it.
 
-        Also set the job's fields for the time of the sending and for the name of the queue (`broker`).
+        Also store in the job when the message was sent, and to which queue (`broker` is its name).
         """
         ...
 

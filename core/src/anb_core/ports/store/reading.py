@@ -28,14 +28,14 @@ class History:
     attempts: Sequence[Attempt] = ()
     """All attempts, from old to new."""
     dead_letter: DeadLetter | None = None
-    """The dead letter that says why the job ended. None unless the job is dead-lettered. The body is shortened."""
+    """The dead letter that says why the job ended, with a shortened body. None if the job is not dead-lettered."""
 
 
 class Reading(Protocol):
     """Read access to videos. Deleted videos are left out.
 
-    If this version can't read a video, a method for one video raises `Unreadable`.
-    A method for several videos logs and skips this video.
+    If this version can't read a row, a method that returns one video raises `Unreadable`.
+    A method that returns several videos writes a log line and skips the row.
     If a method returns fewer than `limit` videos, no more videos exist.
     """
 
@@ -54,7 +54,7 @@ class Reading(Protocol):
         ...
 
     def surroundings(self, video_id: str) -> Surroundings:
-        """Return what the video's job waits for. If the video does not exist, the result has no message and no jobs."""
+        """Return what the video's job waits for. If the video does not exist, `unsent` is None and `ahead` is 0."""
         ...
 
     def count_by_status(self) -> dict[Status, int]:

@@ -17,7 +17,7 @@ class Replay:
     fingerprint: str | None
     """Fingerprint of the earlier upload. None while the earlier upload is in progress."""
     held: timedelta | None = None
-    """Time after which the key becomes free if the earlier upload is not renewed. None if the key stays in use."""
+    """Time after which a new upload can take the key, unless the earlier upload is renewed. None if it can't."""
 
 
 class Uploads(Protocol):
@@ -30,11 +30,12 @@ class Uploads(Protocol):
 
         The sweep abandons an upload that is not renewed within `lifetime`.
         An Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
-        If an unfinished upload has the same key and was not renewed for `idempotency.silence`, it is abandoned first.
+        An unfinished upload that was not renewed for `idempotency.silence` loses its key to the new upload, and is
+        abandoned.
 
         Raises:
             Conflict: `video_exists` if the video's id is in use.
-                `source_taken` if the object of an earlier upload with this id is not deleted yet.
+                `source_taken` if an upload of an earlier video with this id left an object that is not deleted yet.
         """
         ...
 

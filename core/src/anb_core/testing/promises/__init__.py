@@ -1,6 +1,7 @@
 """The checker of the promises L1 to L7, which docs/reliability.md explains.
 
-`violations` is a pure function of an `Evidence`. Evidence comes from the in-memory fakes or from the real parts.
+The evidence is the state of a system at one moment. It is read from the in-memory fakes or from the real parts.
+`violations` is a pure function: it gets evidence and returns the broken promises.
 """
 
 from anb_core.testing.promises.checking import Violation, check_promises, violations

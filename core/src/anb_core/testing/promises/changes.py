@@ -1,11 +1,11 @@
-"""The rules of the promise L4 that need an earlier evidence of the same run: no outcome is undone."""
+"""The rules of the promise L4 that compare two moments of the same run: no outcome is undone."""
 
 from collections.abc import Iterator, Sequence
 
 from anb_core.testing.promises.facts import Case, Facts, Rule
 
 GROWING = ("generation", "fence", "version", "attempts")
-"""The numbers of a job that never fall."""
+"""The numbers of a job that never become smaller."""
 
 
 def _numbers_never_fall(facts: Facts) -> Iterator[str]:
@@ -40,7 +40,7 @@ def _events_are_only_appended(facts: Facts) -> Iterator[str]:
 
 
 def _pairs(facts: Facts) -> Iterator[tuple[Case, Case]]:
-    """Yield each job that both evidences have, as it was and as it is."""
+    """For each job that exists at both moments, yield its case at the earlier moment and its case now."""
     for video_id, before in (facts.earlier.cases if facts.earlier else {}).items():
         case = facts.cases.get(video_id)
         if case and case.job.id == before.job.id:

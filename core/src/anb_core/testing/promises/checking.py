@@ -22,12 +22,12 @@ class Violation:
 def violations(
     evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False, earlier: Evidence | None = None
 ) -> list[Violation]:
-    """Return all violations of the promises that the evidence shows.
+    """Return all broken promises that can be seen in the evidence.
 
     Without `at_rest`, check only the rules that must hold even while work is going on.
     With `at_rest`, the rules for a finished run are checked too: no work may be left.
-    The caller must have ended all faults, and must have waited as long as the promises allow.
-    With `earlier`, the evidence of an earlier moment of the same run, also find outcomes that were undone in between.
+    For `at_rest`, the caller must have ended all simulated faults, and must have waited as long as the promises allow.
+    `earlier` is the evidence of an earlier moment of the same run. With it, also find outcomes that were undone since.
     """
     before = None if earlier is None else Facts(earlier, policy)
     facts = Facts(evidence, policy, at_rest=at_rest, earlier=before)

@@ -1,4 +1,4 @@
-"""The rules of the promises L3 to L7: no message is lost, counts are right, changes are shown."""
+"""The rules of L3 to L7: no message is lost, counters are right, feeds and VideoJobs show all changes."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,10 @@ def _every_message_left_a_trace(facts: Facts) -> Iterator[str]:
 
 
 def _lost(body: str, facts: Facts) -> Iterator[str]:
-    """Yield each reason why a deleted message counts as lost. The message was not recorded as a dead letter."""
+    """Yield a reason for each part of a message that was lost. The message was deleted, and is not a dead letter.
+
+    A message is lost if it names a video that does not exist, or if it is unreadable.
+    """
     try:
         created = created_objects(body)
         if created is None:
@@ -67,7 +70,7 @@ def _is_ignored(created: CreatedObject) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Return a text as a database stores it."""
+    """Return the text that a database stores for `text`. Databases can't store NUL characters."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -131,7 +134,7 @@ def _videojobs_show_every_change(facts: Facts) -> Iterator[str]:
         if facts.evidence.now - job.updated_at <= SHOWN_WITHIN:
             continue
         if shown is None:
-            # The VideoJob of a job that has ended may have been deleted, because it has a limited lifetime.
+            # A job that has ended may have no VideoJob, because the operator deletes its VideoJob after some time.
             if not job.status.terminal:
                 yield f"{case.name} has no VideoJob."
         elif (shown.phase, shown.attempts) != ((None, None) if case.deleted else (job.status, job.attempts)):

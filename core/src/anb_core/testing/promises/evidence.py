@@ -29,12 +29,12 @@ class Evidence:
     """Ids of the videos of `records` that were deleted."""
     attempts: Sequence[Attempt] = ()
     outbox: Sequence[str] = ()
-    """For each outbox entry, the id of its job."""
+    """The ids of the jobs that the outbox entries belong to, one id per entry."""
     events: Sequence[JobEvent] = ()
     """The feed, in the order of ids."""
     dead_letters: Sequence[DeadLetter] = ()
     deletions: Sequence[ScheduledDeletion] = ()
-    """The scheduled deletions of objects. The due time of a deletion that a process holds is the end of the hold."""
+    """The scheduled deletions of objects. While a process holds a deletion, its due time is the end of the hold."""
     cursors: Mapping[str, int] | None = None
     """For each named reader of the feed, the id of the last event that the reader has handled."""
     objects: Mapping[str, int] | None = None
@@ -42,10 +42,10 @@ class Evidence:
     messages: Sequence[str] | None = None
     """The bodies of all messages of the queue and of its dead-letter queue, including invisible messages."""
     message_count: int | None = None
-    """The number of messages of both queues. Given instead of `messages` if the bodies can't be read."""
+    """The number of messages in the queue and its dead-letter queue together. Given if `messages` can't be read."""
     sent: Collection[str] = ()
     """Bodies of messages that were certainly sent, by our programs or by others."""
     receipts: Collection[str] = ()
-    """Ids of the videos for which a client got the status 202, except videos that were deleted over a week ago."""
+    """Ids of the videos whose upload the API answered with HTTP 202, without videos deleted over a week ago."""
     videojobs: Mapping[str, Shown] | None = None
     """Maps the id of each video to its VideoJob. VideoJobs must be read while no video changes."""

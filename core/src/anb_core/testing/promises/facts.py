@@ -1,4 +1,4 @@
-"""The evidence, sorted by video and by key, as the rules read it."""
+"""Groups the evidence by video and by object key. The rules of the promises read this form."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -49,12 +49,15 @@ class Case:
         return [one for one in self.letters if one.generation == self.job.generation and one.about_the_job]
 
     def ended(self, ending: Ending) -> Sequence[Attempt]:
-        """The attempts of the current generation with this ending."""
+        """The attempts of the current generation that ended with `ending`."""
         return [attempt for attempt in self.current if attempt.ending is ending]
 
 
 class Facts:
-    """The evidence, grouped by video and by key. `earlier` has the facts of an earlier moment of the run, or None."""
+    """The evidence of one moment, grouped by video and by object key.
+
+    `earlier` has the facts of an earlier moment of the same run, or None.
+    """
 
     def __init__(
         self, evidence: Evidence, policy: RetryPolicy, *, at_rest: bool = False, earlier: "Facts | None" = None
@@ -89,11 +92,11 @@ class Facts:
             self.events.setdefault(event.video_id, []).append(event)
 
     def forgets(self, case: Case) -> bool:
-        """Whether dead letters of the current generation may have been purged."""
+        """Whether the sweep may already have removed dead letters of the current generation, because they are old."""
         return self.evidence.now - case.job.updated_at > DEAD_LETTERS_KEPT
 
     def was_deleted(self, video_id: str) -> bool:
-        """Whether the feed says that a person deleted the video when its upload was already complete."""
+        """Whether the feed has an event that a person deleted the video after its upload was complete."""
         return any(
             event.kind is EventKind.DELETED and event.status is not Status.UPLOADING
             for event in self.events.get(video_id, [])
@@ -101,4 +104,4 @@ class Facts:
 
 
 Rule = Callable[[Facts], Iterator[str]]
-"""A rule yields a sentence for each violation of a promise."""
+"""A rule of a promise. Yields a sentence for each violation that the facts show."""

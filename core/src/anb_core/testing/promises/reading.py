@@ -1,4 +1,4 @@
-"""Collects the evidence from the real parts or from the in-memory fakes. Nothing is changed, no message is received."""
+"""Reads the evidence from the real parts or from the in-memory fakes. Changes nothing, and receives no message."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -42,8 +42,8 @@ def read_evidence(
 ) -> Evidence:
     """Read the database in one snapshot. Then list the bucket if `s3` is given, and count messages if `sqs` is given.
 
-    Messages are only counted, because SQS shows a body only to a receiver.
-    Leave out `sqs` while processes send or delete messages, because the rows are read earlier than the count.
+    Messages are only counted, because their bodies can't be read without receiving them.
+    Leave out `sqs` while processes send or delete messages. The count would not fit the rows, which are read earlier.
 
     Raises:
         Unreadable: this version can't read a row.

@@ -1,4 +1,4 @@
-"""The rules of the promises L1 and L2: the job of every upload ends, and has at most one result, which is complete."""
+"""The rules of L1 and L2: the job of every upload ends. A job has at most one result, and the result is complete."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -11,7 +11,7 @@ from anb_core.testing.promises.facts import Facts, Rule
 from anb_core.usecases.sweep import DELETION_HOLD
 
 LOSERS_GONE = DELETE_AGAIN_AFTER + timedelta(hours=1)
-"""Maximum time from the end of an attempt without a result to the last deletion of its object."""
+"""After an attempt ends without a result, its result object must be gone within this time."""
 
 
 def _every_receipt_is_honoured(facts: Facts) -> Iterator[str]:
@@ -118,9 +118,9 @@ def _unneeded_objects_are_deleted(facts: Facts) -> Iterator[str]:
 
 
 def _is_left_over(key: str, facts: Facts) -> bool:
-    """Return whether a result object without an attempt is certainly a leftover.
+    """Return whether it is certain that no attempt owns a result object. No attempt in the evidence owns it.
 
-    The rows were read before the objects. So an attempt that began in between may own the object.
+    The objects are read later than the rows. So an attempt that began after the rows were read may own the object.
     """
     video_id, _, rest = key.removeprefix(PROCESSED).partition("/")
     fence, case = rest.partition("-")[0], facts.cases.get(video_id)

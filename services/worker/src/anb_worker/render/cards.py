@@ -167,7 +167,10 @@ class Cards:
             raise blame(finished, doing, of_upload=bool(read))
 
     def _name(self, role: str, operator_file: Path | None = None) -> str:
-        """Return the name of an entry: `role` and a digest. `role` is `intro`, `outro`, `watermark` or `own`."""
+        """Return the name of a cache entry: `role`, a hyphen, and a digest of everything that the entry depends on.
+
+        `role` is the kind of the entry: `intro`, `outro`, `watermark` or `own`.
+        """
         digest = hashlib.sha256(self._tool.path.name.encode() + self._code)
         if operator_file is not None:
             if operator_file not in self._digests:

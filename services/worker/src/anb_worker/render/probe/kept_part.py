@@ -161,7 +161,7 @@ def _after_refresh(
     """Return the packets from the first decoded frame or the second keyframe on, whichever is earlier.
 
     In a stream with intra refresh, a frame renews only some areas of the picture.
-    The picture is complete when frames have renewed all areas, or when a keyframe comes first.
+    The picture becomes complete once frames have renewed all areas. A keyframe completes the picture at once.
     """
     first = packets[0].stamp.piece.first
     keys = [packet.stamp.raw_pts for packet in packets if packet.key and packet.stamp.piece.first == first]

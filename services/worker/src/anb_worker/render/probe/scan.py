@@ -22,7 +22,8 @@ _TOLERANCES = {
 """For each container: the differences between consecutive timestamps that do not count as jumps.
 
 MPEG-TS has timestamps of 33 bits (90 kHz), which wrap around. They also jump where two files were joined.
-In MP4, timestamps may go back without a jump: an edit list may start at a frame that needs earlier frames.
+In MP4, a step backward is never a jump. If an edit begins between two keyframes, libavformat first returns the
+earlier frames that the decoder needs, and their timestamps go back.
 """
 
 _EMPTY_PACKET_BYTES = 8
@@ -75,8 +76,9 @@ class Scan:
     """The packets that were read from the chosen streams. All times are seconds on the timeline (see `Timeline`).
 
     `packets` maps the index of each stream to its packets. `ended` is True if the file was read to its end.
-    The file may contain a second recording with other streams, after the chosen one.
-    `packets_before_other_recording` is the number of video packets before the second recording, or None.
+    The chosen streams are those of the first recording in the file. A second recording with other streams may follow.
+    `packets_before_other_recording` is the number of the chosen video stream's packets before the second recording.
+    It is None if no second recording was found.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class Scan:
         self._now: dict[int, float] = {}
         """Maps the index of each chosen stream to the decoding time of its last packet, in seconds."""
         self._first_offsets: dict[int, int] = {}
-        """Maps the index of each stream that was not chosen to the offset of its first packet in the file, in bytes."""
+        """Where each stream that was not chosen begins in the file. Maps the stream's index to an offset in bytes."""
         self._offset: int | None = None
         """Up to this offset in bytes, the file contains the chosen recording. None before the first video packet."""
 

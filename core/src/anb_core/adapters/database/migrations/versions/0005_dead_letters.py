@@ -25,7 +25,7 @@ def upgrade() -> None:
     for name in ("resolved_by", "reason"):
         op.add_column("dead_letters", sa.Column(name, sa.Text()))
     op.add_column("dead_letters", sa.Column("announced_at", sa.BigInteger()))
-    # The time of the retry or deletion is unknown, so the time of the dead letter itself is used.
+    # Nothing records the time of the retry or deletion, so `resolved_at` becomes the dead letter's own time.
     op.execute("""
         UPDATE dead_letters SET resolved_at = created_at, resolution = CASE
             WHEN EXISTS (SELECT 1 FROM videos WHERE videos.id = dead_letters.video_id AND videos.deleted_at IS NULL)
