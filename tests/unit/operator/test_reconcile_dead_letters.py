@@ -145,6 +145,31 @@ def test_a_redriven_job_that_ends_is_kept_for_its_time_from_then_on(world: World
     assert world.reconcile(video_id) == 5
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["each step is seen", "the operator was away"])
+def test_a_redriven_job_that_fails_for_good_again_is_a_dead_letter_like_the_first_time(
+    world: World, *, seen: bool
+) -> None:
+    video_id = dead_submission(world, ttlSecondsAfterFinished=5)
+    first = world.cluster.get("clip").status.dead_letter
+    redrive(world, video_id)
+    if seen:
+        world.follow()
+        assert label(world, "clip") is None
+    for _ in range(3):
+        fail(world.store, claim(world.store, video_id))
+        world.clock.advance(HOUR / 3)
+    world.follow()
+    second = world.cluster.get("clip").status.dead_letter
+    assert first
+    assert second
+    assert first.id != second.id
+    assert label(world, "clip") == "true"
+    world.clock.advance(DAY)
+    assert world.reconcile(video_id) is None
+    about_letters = [reason for reason in world.cluster.event_reasons if reason in {"DeadLettered", "Redriven"}]
+    assert about_letters == ["DeadLettered", "Redriven", "DeadLettered"]
+
+
 def test_a_mirror_of_an_open_dead_letter_comes_back_however_old_its_video_is(world: World) -> None:
     world.policy = replace(world.policy, mirror_max_age=HOUR)
     world.start()
