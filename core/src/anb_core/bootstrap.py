@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from anb_core.adapters.celery_broker import celery_queue
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sns import SnsAlerts
@@ -75,10 +76,17 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """Create the client of the queue.
+    """Create the client of the queue: on SQS if its URL is set, otherwise on the Celery broker.
 
     A call ends within about one heartbeat. So even a slow call delays only one renewal of the lease.
     """
+    if not settings.sqs_queue_url:
+        return celery_queue(
+            settings.celery_broker_url.get_secret_value(),
+            queue=settings.celery_queue,
+            patience=settings.heartbeat,
+            visibility=settings.visibility_timeout,
+        )
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,
@@ -90,8 +98,13 @@ def open_queue(settings: QueueSettings) -> Queue:
     )
 
 
-def open_dead_letter_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue:
-    """Create the dead-letter queue, for programs that receive its messages. A call ends within about `patience`."""
+def open_dead_letter_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue | None:
+    """Create the dead-letter queue, for programs that receive its messages. A call ends within about `patience`.
+
+    Returns None if there is no queue on SQS: a Celery broker has no dead-letter queue.
+    """
+    if not settings.sqs_dlq_url:
+        return None
     return SqsQueue(
         settings.sqs_dlq_url,
         region=settings.sqs_region,
@@ -161,30 +174,32 @@ def make_sweep(
 class DeadLetterLoops:
     """The loops that handle dead letters. `anb_core.usecases.background` runs them."""
 
-    receive: ReceiveDeadLetters
+    receive: ReceiveDeadLetters | None
+    """None if there is no dead-letter queue."""
     announce: AnnounceDeadLetters
 
     @property
     def loops(self) -> Mapping[str, Callable[[Event], None]]:
         """Return a mapping of the loops' names to the loops."""
-        return {"dead letter queue": self.receive.run, "dead letter alerts": self.announce.run}
+        receive = {"dead letter queue": self.receive.run} if self.receive else {}
+        return {**receive, "dead letter alerts": self.announce.run}
 
     def outage(self) -> Unavailable | None:
         """Return the error if the dead-letter queue does not answer, for the readiness check. Never blocks."""
-        return self.receive.outage()
+        return self.receive.outage() if self.receive else None
 
 
 def make_dead_letter_loops(
     settings: RetrySettings,
     store: Store,
-    queue: QueueReceiver,
+    queue: QueueReceiver | None,
     alerts: Alerts | None,
     *,
     metrics: DeadLetterMetrics,
     runtime: Runtime,
     on_record: Callable[[DeadLetter], None] = lambda _: None,
 ) -> DeadLetterLoops:
-    """Create the loops that receive the messages of the dead-letter queue, and announce dead letters.
+    """Create the loops that receive the messages of the dead-letter queue, if there is one, and announce dead letters.
 
     `on_record` is called once with each new dead letter, in the thread of a loop. It must not block for long.
     """
@@ -193,9 +208,9 @@ def make_dead_letter_loops(
         metrics.count_announced(dead_letter)
         on_record(dead_letter)
 
-    return DeadLetterLoops(
-        ReceiveDeadLetters(
+    receive = None
+    if queue is not None:
+        receive = ReceiveDeadLetters(
             store, queue, policy=settings.retry_policy, runtime=runtime, on_receipt=metrics.count_message
-        ),
-        AnnounceDeadLetters(store, alerts, on_record=on_new, runtime=runtime),
-    )
+        )
+    return DeadLetterLoops(receive, AnnounceDeadLetters(store, alerts, on_record=on_new, runtime=runtime))

@@ -61,10 +61,11 @@ def _run() -> None:
     with ExitStack() as stack:
         store = stack.enter_context(closing(open_store(settings)))
         objects = stack.enter_context(closing(open_bucket(settings, patience=AWS_PATIENCE)))
-        queue = stack.enter_context(closing(open_dead_letter_queue(settings, patience=AWS_PATIENCE)))
+        queue = open_dead_letter_queue(settings, patience=AWS_PATIENCE)
         alerts = open_alerts(settings, patience=AWS_PATIENCE)
-        if alerts is not None:
-            stack.enter_context(closing(alerts))
+        for client in (queue, alerts):
+            if client is not None:
+                stack.enter_context(closing(client))
         asyncio.run(app.run(settings, store, objects, dead_letter_queue=queue, alerts=alerts))
 
 

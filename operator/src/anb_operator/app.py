@@ -59,7 +59,7 @@ async def run(
     store: Store,
     objects: Objects,
     *,
-    dead_letter_queue: QueueReceiver,
+    dead_letter_queue: QueueReceiver | None,
     alerts: Alerts | None,
 ) -> None:
     """Run the operator until SIGTERM or SIGINT. The operator keeps running during outages.

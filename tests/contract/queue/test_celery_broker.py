@@ -2,17 +2,24 @@
 
 import re
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
-from datetime import timedelta
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from kombu import Connection
 
 from anb_core.adapters.celery_broker import KombuQueue
@@ -173,6 +180,63 @@ def test_a_broker_that_never_answers_is_given_up(scheme: str) -> None:
 
         with pytest.raises(Unavailable, match=r"does not answer: .*(timed out|Timeout)"):
             queue.send([MESSAGE])
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "amqps"])
+@pytest.mark.parametrize(
+    ("address", "trusted", "reason"),
+    [
+        ("127.0.0.1", True, "closed"),
+        ("127.0.0.1", False, "certificate verify failed: self-signed"),
+        ("127.0.0.2", True, "certificate verify failed: IP address mismatch"),
+    ],
+    ids=["right", "unknown authority", "wrong host"],
+)
+def test_the_certificate_of_a_broker_is_checked(
+    scheme: str, address: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, trusted: bool
+) -> None:
+    authority = self_signed(tmp_path, address)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    with tls_server(authority) as port, pytest.raises(Unavailable, match=reason):
+        broker_queue(f"{scheme}://127.0.0.1:{port}/0").ping()
+
+
+def self_signed(folder: Path, address: str) -> Path:
+    """Write a certificate for an IP address and its private key to a file, and return the file's path."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
+    host, now = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    certificate = builder.add_extension(host, critical=False).sign(key, SHA256())
+    path = folder / "certificate.pem"
+    path.write_bytes(
+        certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return path
+
+
+@contextmanager
+def tls_server(certificate: Path) -> Iterator[int]:
+    """Run a server that closes each connection after the TLS handshake. Yields its port of 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with suppress(ssl.SSLError, ConnectionError), connection:
+                        context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(30)
 
 
 def test_a_call_does_not_wait_for_ever_for_another_one() -> None:

@@ -38,10 +38,9 @@ def test_messages_that_the_queue_moved_are_recorded_counted_and_announced(
     }.items():
         monkeypatch.setenv(name, value)
     runtime, alerts, registry = SystemRuntime(), InMemoryAlerts(), CollectorRegistry()
-    with (
-        opened_parts() as parts,
-        closing(open_dead_letter_queue(load(DeadLetterQueueSettings), patience=timedelta(seconds=20))) as queue,
-    ):
+    queue = open_dead_letter_queue(load(DeadLetterQueueSettings), patience=timedelta(seconds=20))
+    assert queue is not None
+    with opened_parts() as parts, closing(queue):
         store = parts.store
         video_id = uploaded(store)
         assert Relay(store, parts.queue, bucket=parts.objects.bucket, runtime=runtime).send_due().sent == 1

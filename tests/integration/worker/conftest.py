@@ -202,7 +202,7 @@ class Site:
                 self.database.database,
                 s3=s3,
                 bucket=self.parts.objects.bucket,
-                sqs=sqs,
+                sqs=sqs if os.environ["SQS_QUEUE_URL"] else None,
                 queue_urls=[queue, f"{queue}-dlq"],
                 receipts=self.receipts,
             )
@@ -225,7 +225,7 @@ class Site:
 
 class MakeSite(Protocol):
     def __call__(
-        self, database_url: str, aws_url: str, *, tmpdir: Path | None = None
+        self, database_url: str, aws_url: str, *, tmpdir: Path | None = None, broker_url: str = ""
     ) -> AbstractContextManager[Site]: ...
 
 
@@ -234,10 +234,11 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
     """A function that returns a context manager for a `Site`.
 
     At the end of the block, the promises are checked. So the database and the emulator must still run.
+    With `broker_url`, the site's queue is on this Celery broker and not on SQS.
     """
 
     @contextmanager
-    def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None) -> Iterator[Site]:
+    def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None, broker_url: str = "") -> Iterator[Site]:
         name = f"worker-{os.getpid()}-{next(_numbers)}"
         tmpdir = tmpdir or tmp_path / "tmp"
         tmpdir.mkdir(exist_ok=True)
@@ -245,7 +246,9 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
             "DATABASE_URL": database_url,
             "AWS_ENDPOINT_URL": aws_url,
             "S3_BUCKET": name,
-            "SQS_QUEUE_URL": f"{aws_url}/000000000000/{name}",
+            "CELERY_BROKER_URL": broker_url,
+            "CELERY_TASK_DEFAULT_QUEUE": name,
+            "SQS_QUEUE_URL": "" if broker_url else f"{aws_url}/000000000000/{name}",
             "SQS_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
             "SQS_WAIT_TIME_SECONDS": "1",

@@ -75,6 +75,7 @@ def running_api(*, handle_dead_letters: bool = False) -> Iterator[World]:
         SQS_QUEUE_URL="http://127.0.0.1:9/000000000000/anb",
         SQS_REGION="us-east-1",
         ANB_MAX_UPLOAD_BYTES=10_000,
+        ANB_HANDLE_DEAD_LETTERS=handle_dead_letters,
     )
     dead_letter_queue = queue.dead_letters if handle_dead_letters else None
     app = create_app(settings, store, objects, queue, dead_letter_queue=dead_letter_queue)

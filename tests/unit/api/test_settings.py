@@ -1,6 +1,7 @@
 """Tests that each setting of the API takes effect."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_the_api_handles_dead_letters_only_if_it_is_told_to(monkeypatch: pytest.
         opened.append(str(settings.sns_topic_arn))
         return bootstrap.open_alerts(settings, patience=patience)
 
-    def open_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue:
+    def open_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue | None:
         opened.append(settings.sqs_dlq_url)
         return bootstrap.open_dead_letter_queue(settings, patience=patience)
 
@@ -168,6 +169,23 @@ def test_the_api_handles_dead_letters_only_if_it_is_told_to(monkeypatch: pytest.
     assert program.main(["serve"]) == 0
     settings = load(ApiSettings)
     assert opened == ([settings.sqs_dlq_url, settings.sns_topic_arn] if handles else [])
+
+
+@pytest.mark.usefixtures("_deployment")
+def test_on_a_celery_broker_the_api_runs_without_a_dead_letter_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", "")
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://redis:6379/0")
+    monkeypatch.setenv("ANB_HANDLE_DEAD_LETTERS", "true")
+    made: list[tuple[str, Queue | None]] = []
+
+    def make_server(*parts: Any, dead_letter_queue: Queue | None, **_: object) -> None:
+        made.append((parts[-1].name, dead_letter_queue))
+
+    monkeypatch.setattr(program, "make_server", make_server)
+    monkeypatch.setattr(program, "serve", lambda _: None)
+    monkeypatch.setattr(program, "configure_logging", lambda *_: None)
+    assert program.main(["serve"]) == 0
+    assert made == [("redis://redis:6379/0#celery", None)]
 
 
 @pytest.mark.parametrize(

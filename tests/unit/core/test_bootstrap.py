@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from botocore.stub import ANY, Stubber
+from prometheus_client import CollectorRegistry
 
 from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import (
+    make_dead_letter_loops,
     make_sweep,
     open_alerts,
     open_bucket,
@@ -25,10 +27,12 @@ from anb_core.settings.capabilities import (
     BucketSettings,
     DeadLetterQueueSettings,
     QueueSettings,
+    RetrySettings,
     StoreSettings,
     SweepSettings,
 )
 from anb_core.settings.loading import load
+from anb_core.telemetry import DeadLetterMetrics
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
@@ -101,6 +105,29 @@ def test_bucket_and_queue_each_go_by_settings_of_their_own(monkeypatch: pytest.M
             assert vars(client.meta.config)["read_timeout"] <= 4
 
 
+def test_a_celery_broker_is_used_if_no_queue_on_sqs_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://:secret@redis:6379/1")
+    monkeypatch.setenv("CELERY_TASK_DEFAULT_QUEUE", "videos")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with closing(open_queue(load(QueueSettings))) as queue:
+        assert queue.name == "http://127.0.0.1:9/000000000000/anb"
+
+    monkeypatch.delenv("SQS_QUEUE_URL")
+    settings = load(QueueSettings)
+    with closing(open_queue(settings)) as queue:
+        assert queue.name == "redis://redis:6379/1#videos"
+    assert open_dead_letter_queue(settings, patience=PATIENCE) is None
+
+
+def test_dead_letters_are_announced_also_without_a_dead_letter_queue() -> None:
+    store = InMemoryStore(ManualClock().now)
+    metrics = DeadLetterMetrics(store, CollectorRegistry())
+    handling = make_dead_letter_loops(load(RetrySettings), store, None, None, metrics=metrics, runtime=SystemRuntime())
+
+    assert handling.loops == {"dead letter alerts": handling.announce.run}
+    assert handling.outage() is None
+
+
 class BusyQueue(InMemoryQueue):
     def depth(self) -> Depth:
         return Depth(0, 1, 0)
@@ -129,7 +156,9 @@ def test_the_dead_letter_queue_is_asked_by_its_own_settings(monkeypatch: pytest.
     monkeypatch.setenv("SQS_REGION", "us-west-2")
     monkeypatch.setenv("ANB_CREATE_RESOURCES", "true")
     clients = recorded_clients(monkeypatch)
-    with closing(open_dead_letter_queue(load(DeadLetterQueueSettings), patience=PATIENCE)) as queue:
+    queue = open_dead_letter_queue(load(DeadLetterQueueSettings), patience=PATIENCE)
+    assert queue is not None
+    with closing(queue):
         assert queue.name == "http://127.0.0.1:9/000000000000/anb-dlq.fifo"
         client, _ = clients
         assert client.meta.region_name == "us-west-2"

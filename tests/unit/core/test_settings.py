@@ -117,6 +117,10 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
             {"SQS_QUEUE_URL": "http://localhost:4566/000000000000/anb"},
             "SQS_REGION is not set: the queue's URL does not name its region: set SQS_REGION or AWS_REGION.",
         ),
+        (
+            {"CELERY_TASK_DEFAULT_QUEUE": "two words"},
+            "CELERY_TASK_DEFAULT_QUEUE is two words: it must be a queue's name",
+        ),
         ({"S3_BUCKET": "Anb_Videos"}, "S3_BUCKET is Anb_Videos: it must be a bucket's name"),
         ({"ANB_SOURCE_PREFIXES": "a/,b"}, "ANB_SOURCE_PREFIXES is b: each prefix must end with a slash"),
         ({"ANB_SOURCE_PREFIXES": "/a/"}, "ANB_SOURCE_PREFIXES is /a/: each prefix must end with a slash and not begin"),
@@ -188,6 +192,59 @@ def test_what_is_wrong_with_a_secret_or_beside_one_is_told_without_it(
     found = problems(monkeypatch, **{name: value})
     assert any(name in problem for problem in found)
     assert not [problem for problem in found if "hunter2" in problem or "ter2" in problem]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis:6379/0",
+        "redis://redis",
+        "redis://ana:secret@redis:6379/15?socket_timeout=3",
+        "rediss://:secret@redis.example.org:6380/0",
+        "amqp://ana:p%40ss@rabbit:5672//",
+        "amqps://rabbit/videos",
+        "redis://redis:6379/0\n",
+    ],
+)
+def test_a_celery_broker_is_enough_instead_of_a_queue_on_sqs(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    settings = given(monkeypatch, SQS_QUEUE_URL="", CELERY_BROKER_URL=url, SQS_DLQ_URL="https://q.example/1/dead")
+
+    assert settings.celery_broker_url.get_secret_value() == url.strip()
+    assert settings.celery_queue == "celery"
+    assert (settings.sqs_queue_url, settings.sqs_dlq_url, settings.sqs_region) == ("", "", "")
+    assert url not in repr(settings)
+
+
+def test_without_a_queue_on_sqs_and_a_broker_both_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    [problem] = problems(monkeypatch, SQS_QUEUE_URL="")
+
+    assert problem == (
+        "SQS_QUEUE_URL is not set:"
+        " set it to the URL of an SQS queue, or CELERY_BROKER_URL to the URL of a Celery broker."
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis:6379",
+        "redis://",
+        "redis:///0",
+        "redis://redis:6379/videos",
+        "sqs://key:hunter2@",
+        "http://ana:hunter2@rabbit:15672",
+        "amqp://ana:hun@ter2@rabbit//",
+        "amqp://ana:hunter2@rabbit//;amqp://ana:hunter2@other//",
+    ],
+)
+def test_a_broker_that_cannot_be_used_is_reported_once_and_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    [problem] = problems(monkeypatch, SQS_QUEUE_URL="", CELERY_BROKER_URL=url)
+
+    assert problem.startswith("CELERY_BROKER_URL can't be used: it ")
+    assert "hunter2" not in problem
+    assert "ter2" not in problem
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,19 @@ def test_the_operator_gets_the_dead_letter_queue_and_alerts_only_if_a_topic_is_s
     assert given == [("https://sqs.us-east-1.amazonaws.com/123456789012/anb-dlq", bool(topic))]
 
 
+def test_on_a_celery_broker_the_operator_runs_without_a_dead_letter_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", "")
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://redis:6379/0")
+    given: list[Queue | None] = []
+
+    async def run(*_: object, dead_letter_queue: Queue | None, alerts: Alerts | None) -> None:  # noqa: ARG001
+        given.append(dead_letter_queue)
+
+    monkeypatch.setattr(app, "run", run)
+    assert program.main(["run"]) == 0
+    assert given == [None]
+
+
 def test_a_defect_is_a_traceback_and_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         ends(monkeypatch, ExceptionGroup("tasks", [KeyError("a defect")]))

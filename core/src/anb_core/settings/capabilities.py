@@ -8,19 +8,21 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from anb_core.domain.retry import RetryPolicy
 from anb_core.settings.parsing import (
     DAY,
     SECOND,
+    BrokerUrl,
     BucketName,
     DatabaseUrl,
     KeyPrefix,
     QueueUrl,
     TopicArn,
     comma_separated,
+    matching,
     plain,
     region_in,
     seconds,
@@ -119,10 +121,19 @@ class MessageSettings(FromEnvironment):
 
 
 class DeadLetterQueueSettings(AwsSettings):
-    """The queue that wakes the workers, and its dead-letter queue."""
+    """The queue that wakes the workers, on SQS or on a Celery broker, and the dead-letter queue of SQS."""
 
+    celery_broker_url: BrokerUrl = Field(
+        SecretStr(""),
+        alias="CELERY_BROKER_URL",
+        description="The Celery broker with the queue that wakes the workers: `redis://:password@host:6379/0` or"
+        " `amqp://user:password@host:5672//`, or `rediss` or `amqps` for TLS. Not used if `SQS_QUEUE_URL` is set.",
+    )
     sqs_queue_url: QueueUrl = Field(
-        alias="SQS_QUEUE_URL", description="The queue that wakes the workers. FIFO if its name ends in `.fifo`."
+        "",
+        alias="SQS_QUEUE_URL",
+        description="The queue that wakes the workers. FIFO if its name ends in `.fifo`. Required if"
+        " `CELERY_BROKER_URL` is not set.",
     )
     sqs_region: str = Field(
         "",
@@ -132,8 +143,17 @@ class DeadLetterQueueSettings(AwsSettings):
     sqs_dlq_url: QueueUrl = Field(
         "",
         alias="SQS_DLQ_URL",
-        description="The URL of the dead-letter queue. Default: the queue's URL with `-dlq` after its name.",
+        description="The URL of the dead-letter queue. Default: the queue's URL with `-dlq` after its name. A Celery"
+        " broker has none.",
     )
+
+    @field_validator("sqs_queue_url")
+    @classmethod
+    def _one_queue_at_least(cls, value: str, info: ValidationInfo) -> str:
+        # A wrong CELERY_BROKER_URL was already reported.
+        if not value and not info.data.get("celery_broker_url", True):
+            raise ValueError("set it to the URL of an SQS queue, or CELERY_BROKER_URL to the URL of a Celery broker")
+        return value
 
     @field_validator("sqs_region", mode="before")
     @classmethod
@@ -147,10 +167,11 @@ class DeadLetterQueueSettings(AwsSettings):
     @field_validator("sqs_dlq_url", mode="before")
     @classmethod
     def _dlq_beside_queue(cls, value: str, info: ValidationInfo) -> str:
-        if value:
-            return value
         # If the queue URL is missing or wrong, use a placeholder, so that the user sees only the queue URL's own error.
-        return re.sub(r"(\.fifo)?$", r"-dlq\1", info.data.get("sqs_queue_url", "http://unknown/queue"), count=1)
+        queue: str = info.data.get("sqs_queue_url", "http://unknown/queue")
+        if not queue:
+            return ""
+        return value or re.sub(r"(\.fifo)?$", r"-dlq\1", queue, count=1)
 
     @field_validator("sqs_dlq_url")
     @classmethod
@@ -163,6 +184,14 @@ class DeadLetterQueueSettings(AwsSettings):
 
 class QueueSettings(DeadLetterQueueSettings, MessageSettings):
     """The settings of a program that sends messages or receives them, and the settings for creating the queue."""
+
+    celery_queue: Annotated[str, matching(r"[A-Za-z0-9_.:-]{1,128}", "it must be a queue's name, such as celery")] = (
+        Field(
+            "celery",
+            alias="CELERY_TASK_DEFAULT_QUEUE",
+            description="Name of the queue on the Celery broker. The default is Celery's own.",
+        )
+    )
 
     max_receive_count: Annotated[int, whole(1, SQS_MAX_RECEIVES)] = Field(
         3,

@@ -77,6 +77,10 @@ BUCKET_NAME = Form(
     "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "it must be a bucket's name: 3 to 63 lower-case letters, digits, dots, hyphens"
 )
 HTTP_URL = Form(r"https?://[^/@\s?#]+/?", "it must be an http or https URL without a path")
+BROKER_URL = Form(
+    r"(redis|rediss)://[^/?#\s,;]+(/[0-9]*)?(\?\S*)?|(amqp|amqps)://[^/?#\s,;]+(/\S*)?",
+    "it must be a broker's URL, such as redis://:password@host:6379/0 or amqp://user:password@host:5672//",
+)
 PATH_PREFIX = Form("(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video")
 REGION = Form("(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]", "it must be a region, such as us-east-1")
 
@@ -84,6 +88,15 @@ TOPIC_ARN = Form(
     rf"arn:aws[a-z-]*:sns:{REGION.pattern}:[0-9]{{12}}:[A-Za-z0-9_-]{{1,256}}",
     "it must be the ARN of a standard SNS topic, such as arn:aws:sns:us-east-1:123456789012:anb-alerts",
 )
+
+
+def _broker_url(given: SecretStr) -> SecretStr:
+    """Validate the URL of a Celery broker. An empty text is valid, and means that there is no broker."""
+    # A URL from a file or a Secret often ends with a line break, which is removed.
+    text = given.get_secret_value().strip()
+    if text.count("@") > 1:
+        raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")
+    return SecretStr(text and BROKER_URL(text))
 
 
 def comma_separated(value: object) -> object:
@@ -172,7 +185,8 @@ def _checked_postgresql(url: URL) -> URL:
 Address = Annotated[str, AfterValidator(_address)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
-QueueUrl = Annotated[str, AfterValidator(QUEUE_URL)]
+QueueUrl = Annotated[str, AfterValidator(lambda url: url and QUEUE_URL(url))]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 TopicArn = Annotated[str, AfterValidator(TOPIC_ARN)]
 BucketName = Annotated[str, AfterValidator(BUCKET_NAME)]
 HttpUrl = Annotated[str, AfterValidator(HTTP_URL), AfterValidator(lambda url: url.rstrip("/"))]

@@ -60,10 +60,11 @@ def _serve(_: argparse.Namespace) -> None:
         queue = stack.enter_context(closing(open_queue(settings)))
         dead_letter_queue = alerts = None
         if settings.handle_dead_letters:
-            dead_letter_queue = stack.enter_context(closing(open_dead_letter_queue(settings, patience=patience)))
+            dead_letter_queue = open_dead_letter_queue(settings, patience=patience)
             alerts = open_alerts(settings, patience=patience)
-            if alerts is not None:
-                stack.enter_context(closing(alerts))
+        for client in (dead_letter_queue, alerts):
+            if client is not None:
+                stack.enter_context(closing(client))
         serve(make_server(settings, store, objects, queue, dead_letter_queue=dead_letter_queue, alerts=alerts))
 
 

@@ -52,13 +52,13 @@ def create_app(
 ) -> FastAPI:
     """Return the FastAPI app. The caller must close the store, the bucket, the queues and the alerts.
 
-    The app handles dead letters only if `dead_letter_queue` is given.
+    Without `dead_letter_queue`, the app only announces dead letters, if the settings say that it handles them.
     """
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     metrics = Metrics(store)
     handling = None
-    if dead_letter_queue is not None:
+    if settings.handle_dead_letters:
         handling = make_dead_letter_loops(
             settings, store, dead_letter_queue, alerts, metrics=metrics.dead_letters, runtime=runtime
         )

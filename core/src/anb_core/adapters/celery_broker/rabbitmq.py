@@ -5,6 +5,7 @@ RabbitMQ also takes a message back after its consumer_timeout (30 minutes by def
 message, sees that the job is leased, and deletes the message.
 """
 
+import ssl
 import time
 from datetime import timedelta
 
@@ -27,8 +28,11 @@ class RabbitMqQueue(KombuQueue):
         """The messages that were given back with a pause, each with the monotonic time at which the pause ends."""
 
     def _connect(self, *, receiver: bool) -> Connection:
+        # "server_hostname": None means that the name in the certificate must be the host in the URL.
+        tls = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None} if self._url.startswith("amqps:") else None
         return Connection(
             self._url,
+            ssl=tls,
             connect_timeout=self._part,
             # A sender may be silent for longer, and holds no message.
             heartbeat=HEARTBEAT_SECONDS if receiver else 0,

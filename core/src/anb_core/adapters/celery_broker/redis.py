@@ -5,6 +5,7 @@ when its visibility timeout has passed. A message whose worker is killed between
 sends the job's message again.
 """
 
+import ssl
 import time
 from datetime import timedelta
 from typing import Any
@@ -38,7 +39,9 @@ class RedisQueue(KombuQueue):
             "socket_connect_timeout": self._part,
             "socket_keepalive": True,
         }
-        return Connection(self._url, transport_options=options)
+        # Without this, kombu accepts any certificate.
+        tls = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if self._url.startswith("rediss:") else None
+        return Connection(self._url, ssl=tls, transport_options=options)
 
     def _open(self, connection: Connection, *, receiver: bool) -> Channel:  # noqa: ARG002
         connection.ensure_connection(max_retries=0)
