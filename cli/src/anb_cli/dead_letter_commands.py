@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import httpx
+
 from anb_cli.client import Api
 from anb_cli.dead_letter_texts import cells, describe, lay_out
-from anb_cli.errors import CliError, Refused, WrongUse
+from anb_cli.errors import CliError, Refused, Unreachable, WrongUse
 from anb_cli.terminal import Bar, Terminal
 from anb_cli.video_commands import Failures, connect, given_text
 from anb_core.domain.model import DeadLetterCause
@@ -139,16 +141,17 @@ def redrive_many(conditions: Conditions, *, cap: int | None, dry_run: bool, as_j
     terminal = Terminal(as_json=as_json)
     failures = Failures(terminal)
     tally = Tally(cap)
-    try:
-        with connect() as api, terminal.progress() as bars:
-            bar = bars.add("dry run" if dry_run else "redrive")
-            for report in chunks(api, conditions, tally, dry_run=dry_run):
-                _show_chunk(terminal, failures, report, dry_run=dry_run)
-                tally.show(bar)
-    except (KeyboardInterrupt, CliError) as error:
-        if not dry_run and (tally.redriven or isinstance(error, KeyboardInterrupt)):
-            terminal.note(tally.interrupted())
-        raise
+    with connect() as api:
+        try:
+            with terminal.progress() as bars:
+                bar = bars.add("dry run" if dry_run else "redrive")
+                for report in chunks(api, conditions, tally, dry_run=dry_run):
+                    _show_chunk(terminal, failures, report, dry_run=dry_run)
+                    tally.show(bar)
+        except (KeyboardInterrupt, CliError) as error:
+            if not dry_run and (tally.redriven or _may_have_redriven(error)):
+                terminal.note(tally.interrupted())
+            raise
     terminal.result(tally.sentence(dry_run=dry_run), tally.record(dry_run=dry_run))
     failures.raise_exit()
 
@@ -234,6 +237,12 @@ def chunks(api: Api, conditions: Conditions, tally: Tally, *, dry_run: bool) -> 
         cursor = report["next_cursor"]
         if cursor is None:
             return
+
+
+def _may_have_redriven(error: BaseException) -> bool:
+    """Whether the API may have got the request that ended with `error`, and may have redriven a part."""
+    never_sent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+    return isinstance(error, KeyboardInterrupt | Unreachable) and not never_sent
 
 
 def _show_chunk(terminal: Terminal, failures: Failures, report: Mapping[str, Any], *, dry_run: bool) -> None:

@@ -25,6 +25,7 @@ from anb_core.usecases.dead_letters import PACE
 from anb_core.usecases.tokens import create_token
 from tests.support import eventually
 from tests.support.given import SECOND, dead_lettered, record_of
+from tests.support.tether import free_port
 
 
 @dataclass
@@ -267,6 +268,24 @@ def test_an_interrupted_redrive_says_what_it_has_done(
     ended, out, err = operator.anb("dlq", "redrive", "--all")
     assert (ended, out) == (code, "")
     assert "100 dead letters redriven so far. The interrupted request may have redriven up to 100 more." in err
+
+
+def test_a_first_request_without_an_answer_may_have_redriven_some(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_api: Api, _order: dict[str, Any]) -> Any:
+        raise Unreachable("Too slow.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Api, "redrive_many", silent)
+        code, _, err = operator.anb("dlq", "redrive", "--all")
+        assert code == Exit.UNREACHABLE
+        assert "0 dead letters redriven so far. The interrupted request may have redriven up to 100 more." in err
+        assert "so far" not in operator.anb("dlq", "redrive", "--all", "--dry-run")[2]
+    monkeypatch.setenv("ANB_URL", f"http://127.0.0.1:{free_port()}")
+    code, _, err = operator.anb("dlq", "redrive", "--all")
+    assert code == Exit.UNREACHABLE
+    assert "so far" not in err
 
 
 def test_a_discarded_dead_letter_keeps_its_reason(operator: Operator) -> None:
