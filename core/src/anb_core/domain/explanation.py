@@ -153,7 +153,7 @@ def _waiting(job: Job, surroundings: Surroundings) -> Iterator[str]:
     else:
         yield "No job with an earlier message is waiting."
     if surroundings.busy:
-        yield f"{_many(surroundings.busy, 'attempt')} of other jobs {_be(surroundings.busy)} running now."
+        yield f"{_many(surroundings.busy, 'other job')} {_be(surroundings.busy)} being processed now."
     elif now - job.enqueued_at < PATIENCE:
         yield "No worker is busy, so one should take it soon."
     else:
