@@ -3,8 +3,8 @@
 import base64
 import os
 import subprocess
-from collections.abc import Collection, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -105,13 +105,21 @@ class Release:
         """Receive all messages of the queue again and again without deleting them, until the queue has moved them."""
         receive_too_often(boto3.client("sqs", endpoint_url=self.storage), QUEUE)
 
-    def evidence(self, receipts: Collection[str], *, at_rest: bool = False) -> Evidence:
-        """Read the evidence for the checker of the promises. Read the queues and the VideoJobs only with `at_rest`."""
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """Connect to the release's database through a port-forward."""
         password = base64.b64decode(LOCAL.get("secret", "postgres")["data"]["password"]).decode()
-        session = boto3.session.Session()
         with (
             LOCAL.forwarded("postgres", 5432) as url,
             closing(Database(f"postgresql+psycopg://anb:{password}@{urlsplit(url).netloc}/anb")) as database,
+        ):
+            yield database
+
+    def evidence(self, receipts: Collection[str], *, at_rest: bool = False) -> Evidence:
+        """Read the evidence for the checker of the promises. Read the queues and the VideoJobs only with `at_rest`."""
+        session = boto3.session.Session()
+        with (
+            self.database() as database,
             closing(session.client("s3", endpoint_url=self.storage)) as s3,
             closing(session.client("sqs", endpoint_url=self.storage)) as sqs,
         ):

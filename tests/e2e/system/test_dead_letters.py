@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from anb_cli.__main__ import perform
 from anb_cli.client import Api
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.timeout(600)
 WATERMARK = "resources/watermark.png"
 MARKED = QUICK | {"watermark": {"enabled": True}}
 MESSAGES = 200
+# The number of transactions that wait until they may write a dead letter.
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'dead_letters'::regclass")
 
 
 def labelled(namespace: Namespace) -> dict[str, list[str]]:
@@ -130,10 +133,15 @@ def test_an_operator_that_is_killed_while_it_handles_messages_records_each_messa
         return Counter(letter["message_id"] for letter in recorded(api) if letter["message_id"] in sent)
 
     eventually(counts, within=60, every=0.1)
-    [operator] = namespace.pods("operator")
-    namespace.kubectl("delete", "pod", operator["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
-    assert counts().keys() < sent
-    # The messages that the operator had received come back after 30 s.
+    with release.database() as database, database.transaction() as holding:
+        # Hold a lock, so that the operator is in the middle of a message when it dies.
+        holding.execute(text("LOCK TABLE dead_letters IN SHARE MODE"))
+        eventually(lambda: holding.scalar(WAITING), within=10)
+        [operator] = namespace.pods("operator")
+        namespace.kubectl("delete", "pod", operator["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
+        assert counts().keys() < sent
+        eventually(lambda: not holding.scalar(WAITING), within=10)
+    # The message that the operator had received comes back after 30 s.
     eventually(lambda: counts().keys() == sent and release.messages(DEAD_LETTER_QUEUE) == (0, 0), within=120, every=1)
     assert set(counts().values()) == {1}
     assert namespace.status(video_id)["attempts"] == attempts
