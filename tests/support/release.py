@@ -37,7 +37,7 @@ class Release:
 
     def up(self, *values: str) -> None:
         """Install the release with deploy/local/up, or change its values. Returns when everything is ready."""
-        # With short backoffs, a job fails for good within seconds.
+        # The short backoff lets all attempts of a failing job end within seconds.
         usual = (f"bucket.publicEndpoint={self.storage}", "config.ANB_BACKOFF_SECONDS=1")
         sets = [part for value in (*usual, *values) for part in ("--set", value)]
         done = subprocess.run(

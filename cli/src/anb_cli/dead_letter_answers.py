@@ -16,7 +16,7 @@ LARGEST_COUNT = 2**63
 
 
 def dead_letter_of(data: object) -> Json:
-    """Check a dead letter without its body and attempts, and return the dead letter.
+    """Check a dead letter from a list, which has no body and no attempts. Returns the same dead letter.
 
     Raises:
         NotOurs: a field is missing or malformed. The other functions of this module also raise NotOurs.
@@ -25,7 +25,7 @@ def dead_letter_of(data: object) -> Json:
 
 
 def dead_letter_detail_of(data: object) -> Json:
-    """Check a dead letter with its body and attempts, and return the dead letter."""
+    """Check a complete dead letter, with its body and its attempts. Returns the same dead letter."""
     return _checked(data, "a dead letter", _LETTER | _DETAIL)
 
 
@@ -37,7 +37,7 @@ def dead_letter_page_of(data: object) -> tuple[list[Json], str | None]:
 
 
 def redrive_report_of(data: object) -> Json:
-    """Check the report about a redrive of many dead letters, and return the report."""
+    """Check the API's report about a redrive of many dead letters, and return the report."""
     report = _checked(data, "a report about dead letters", _REPORT)
     if not report["ids"] and not report["skipped"]:
         # Treat an empty report as the last report, so that a faulty server can't cause an endless loop.

@@ -68,7 +68,7 @@ def redrive(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be redriven.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Process videos again, after the cause was removed.
+    """Process dead-lettered videos again, after you removed the cause.
 
     Give the ids of dead letters, or conditions, or --all. Conditions select the open dead letters that meet them all.
     """

@@ -27,7 +27,8 @@ SHOWN_BODY = 4096
 """Maximum number of bytes of a message's body that are shown."""
 
 WITH_ZONE = "%Y-%m-%d %H:%M:%S %Z"
-"""Format of local times beside sentences of the API, which have times in UTC."""
+"""Format of local times in outputs that also show sentences of the API. The zone is shown, because the API's sentences
+have times in UTC."""
 
 STYLES = {"open": "red"}
 
@@ -78,7 +79,7 @@ def _fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[Sequence[tuple[st
 
 
 def _widths(rows: Sequence[tuple[str, ...]], columns: Sequence[int], width: int) -> dict[int, int]:
-    """Return the widths of the columns. The error column gets the rest of `width`, but at least a width of 1."""
+    """Return the widths of the columns. The error column gets the rest of `width`, or 1 if nothing is left."""
     widths = {column: min(LONGEST_CELL, widest((HEADINGS, *rows), column)) for column in columns}
     if VIDEO in widths:
         widths[VIDEO] = widest((HEADINGS, *rows), VIDEO)

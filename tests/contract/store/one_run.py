@@ -21,7 +21,7 @@ from tests.support.stores import Backend, InMemory, Sql
 
 
 class Run:
-    """A run on a store. Each uploaded video has an object in the bucket, and its client has received status 202."""
+    """A run on a store. An upload puts an object into the bucket, and counts as answered with HTTP 202."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend

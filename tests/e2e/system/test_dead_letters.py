@@ -45,7 +45,7 @@ def recorded(api: Api, **conditions: object) -> list[Json]:
 
 @pytest.fixture
 def poison(release: Release, upload: Callable[..., str], blink: Path, tmp_path: Path) -> list[str]:
-    """Three dead-lettered videos. Their cause, a broken watermark, is removed."""
+    """Ids of three videos that became dead letters because of a broken watermark. The watermark was then removed."""
     (tmp_path / "watermark.png").write_text("This is no picture.")
     release.put(WATERMARK, tmp_path / "watermark.png")
     try:
@@ -129,19 +129,19 @@ def test_an_operator_that_is_killed_while_it_handles_messages_records_each_messa
     sent = release.send([old, "nobody can read this"] * (MESSAGES // 2), to=DEAD_LETTER_QUEUE)
 
     def counts() -> Counter[str]:
-        """Return how often each of the messages was recorded."""
+        """Return the number of dead letters for each message in `sent`."""
         return Counter(letter["message_id"] for letter in recorded(api) if letter["message_id"] in sent)
 
     eventually(counts, within=60, every=0.1)
     with release.database() as database, database.transaction() as holding:
-        # Hold a lock, so that the operator is in the middle of a message when it dies.
+        # Lock the table, so that the operator is killed while it handles a message.
         holding.execute(text("LOCK TABLE dead_letters IN SHARE MODE"))
         eventually(lambda: holding.scalar(WAITING), within=10)
         [operator] = namespace.pods("operator")
         namespace.kubectl("delete", "pod", operator["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
         assert counts().keys() < sent
         eventually(lambda: not holding.scalar(WAITING), within=10)
-    # The message that the operator had received comes back after 30 s.
+    # The message that the killed operator had received becomes visible again after 30 s.
     eventually(lambda: counts().keys() == sent and release.messages(DEAD_LETTER_QUEUE) == (0, 0), within=120, every=1)
     assert set(counts().values()) == {1}
     assert namespace.status(video_id)["attempts"] == attempts

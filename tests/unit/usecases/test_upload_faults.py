@@ -106,7 +106,10 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_a_running_upload(worl
 
 
 class LosesAnswers(InMemoryStore):
-    """A store whose first `times` calls of `complete_upload` fail. If `commits` is true, they commit first."""
+    """A store whose first `times` calls of `complete_upload` raise an error.
+
+    If `commits` is true, these calls commit the transaction before they raise the error.
+    """
 
     def __init__(self, times: int, *, commits: bool = True) -> None:
         super().__init__()

@@ -34,7 +34,9 @@ _EVENTS: Mapping[DeadLetterCause, tuple[str, str]] = {
 
 
 def dead_letter_alert(cause: DeadLetterCause, letters: Sequence[DeadLetter]) -> tuple[str, str]:
-    """Return the subject and the text of an alert about new dead letters with the same cause, ordered from old to new.
+    """Return the subject and the text of an alert about new dead letters.
+
+    `letters` are ordered from old to new, and all have the cause `cause`.
 
     The text describes the first MOST_SHOWN dead letters and only counts the rest. It ends with the commands to run.
     """

@@ -35,7 +35,7 @@ class Unsent:
     since: datetime
     """Time at which the message was put into the outbox."""
     due: datetime
-    """Time from which the message is sent."""
+    """Time before which the message must not be sent."""
     refusals: int
     """How often the queue has refused the message."""
 
@@ -145,7 +145,7 @@ def _waiting(job: Job, surroundings: Surroundings) -> Iterator[str]:
     if job.enqueued_at is None:
         yield "Its message was not sent yet. The sweep sends it soon."
         return
-    # Name no host and no account: also a video's owner, who is no operator, reads the text.
+    # The name of the queue may contain a host and an account, which the owner of a video must not see.
     queue = re.split("[/#]", job.enqueued_to or "")[-1]
     yield f"Its message was sent to the queue {queue} at {_time(job.enqueued_at)}."
     if surroundings.ahead:

@@ -26,7 +26,7 @@ class CreatedObject:
     bucket: str
     key: str
     version: str
-    """The object's version id, or its ETag if the bucket keeps no versions. Empty if the event has neither."""
+    """The version id of the object, or the ETag if the bucket keeps no versions. Empty if the event has neither."""
     empty: bool = False
     """Whether the object has no bytes. Some programs create empty objects for folders."""
 

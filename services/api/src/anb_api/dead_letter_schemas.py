@@ -24,7 +24,7 @@ MAX_DELAY_SECONDS = 24 * 3600
 CURSOR_FORMAT = "anb-dead-letter-cursor"
 
 INT64 = {"format": "int64"}
-"""Generated clients of some languages would otherwise use 32 bits."""
+"""Format of ids in the OpenAPI schema. Without a format, some generated clients would use integers of 32 bits."""
 
 DeadLetterId = Annotated[int, Field(description="The dead letter's id.", json_schema_extra=INT64)]
 Cursor = Annotated[str, Field(max_length=300, json_schema_extra={"format": CURSOR_FORMAT})]

@@ -142,7 +142,7 @@ class DeadLettersRepository(Repository):
         return dict(self.readable(rows, _count))
 
     def unannounced_dead_letters(self, *, limit: int, quiet: timedelta = timedelta(0)) -> Sequence[DeadLetter]:
-        # Leave out rows whose cause this version does not know. They must not fill the limit.
+        # Leave out rows whose cause this version does not know. Otherwise, `limit` such rows would hide all others.
         is_known = dead_letters.c.cause.in_(list(DeadLetterCause))
         wanted = SHORTENED.where(OPEN, dead_letters.c.announced_at.is_(None), is_known)
         if quiet:

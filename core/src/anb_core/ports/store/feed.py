@@ -9,7 +9,7 @@ from anb_core.domain.model import JobEvent
 class Feed(Protocol):
     """The append-only feed of changes. Events get their ids in the order of the commits.
 
-    A reader that continues after the last id that it read misses no event.
+    A reader misses no event if it stores the id of the last event that it read, and continues after this id.
     Events that this version can't read are skipped. If fewer than `limit` events are returned, no more events exist.
     """
 

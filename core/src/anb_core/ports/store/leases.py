@@ -56,7 +56,7 @@ class Leases(Protocol):
     def renew(self, lease: Lease, *, duration: timedelta) -> bool:
         """Extend the lease to `duration` from now.
 
-        An expired lease can be extended too, as long as the attempt was not recorded as lost.
+        A lease that has expired can still be extended, unless the attempt was already settled as lost.
         """
         ...
 

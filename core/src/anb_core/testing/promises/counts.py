@@ -153,7 +153,7 @@ def _interruptions_and_losses_count_apart(facts: Facts) -> Iterator[str]:
                 f"{case.name} counts {counters.interruptions} interruptions, "
                 f"but {interrupted} of its attempts were interrupted."
             )
-        # A message that SQS moved counts as a loss. If an attempt was lost at the same time, both are one loss.
+        # A message that SQS moved counts as a loss. A message and an attempt that end at the same time are one loss.
         moved = [
             one
             for one in case.letters

@@ -35,7 +35,7 @@ class Case:
 
     @property
     def waits(self) -> bool:
-        """Whether the job waits for a worker: the job is not finished, and no attempt has its lease."""
+        """Whether the job waits for a worker: the upload is complete, the job is not finished, and no attempt runs."""
         return self.job.status in {Status.UPLOADED, Status.PROCESSING} and self.job.lease_owner is None
 
     @property

@@ -2,7 +2,7 @@
 
 Programs from before this migration leave the new columns empty, so the dead letters that they add are open.
 When such a program retries or deletes a video, the video's dead letters stay open. A person can then discard them.
-This migration resolves existing dead letters if their video was retried or deleted after they were added.
+This migration resolves an existing dead letter if its video was retried or deleted after it was added.
 """
 
 import sqlalchemy as sa
