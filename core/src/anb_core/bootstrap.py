@@ -76,7 +76,7 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """Create the client of the queue: on SQS if its URL is set, otherwise on the Celery broker.
+    """Create the client of the queue. The queue is on SQS if `SQS_QUEUE_URL` is set, otherwise on the Celery broker.
 
     A call ends within about one heartbeat. So even a slow call delays only one renewal of the lease.
     """
@@ -99,9 +99,11 @@ def open_queue(settings: QueueSettings) -> Queue:
 
 
 def open_dead_letter_queue(settings: DeadLetterQueueSettings, *, patience: timedelta) -> Queue | None:
-    """Create the dead-letter queue, for programs that receive its messages. A call ends within about `patience`.
+    """Create the client of the dead-letter queue, for programs that receive its messages.
 
-    Returns None if there is no queue on SQS: a Celery broker has no dead-letter queue.
+    A call ends within about `patience`.
+
+    Returns None if the queue is on a Celery broker, which has no dead-letter queue.
     """
     if not settings.sqs_dlq_url:
         return None
@@ -175,7 +177,7 @@ class DeadLetterLoops:
     """The loops that handle dead letters. `anb_core.usecases.background` runs them."""
 
     receive: ReceiveDeadLetters | None
-    """None if there is no dead-letter queue."""
+    """The loop that receives the messages of the dead-letter queue. None if there is no such queue."""
     announce: AnnounceDeadLetters
 
     @property
@@ -199,7 +201,9 @@ def make_dead_letter_loops(
     runtime: Runtime,
     on_record: Callable[[DeadLetter], None] = lambda _: None,
 ) -> DeadLetterLoops:
-    """Create the loops that receive the messages of the dead-letter queue, if there is one, and announce dead letters.
+    """Create the loops that receive the messages of the dead-letter queue and announce dead letters.
+
+    If `queue` is None, no loop receives messages.
 
     `on_record` is called once with each new dead letter, in the thread of a loop. It must not block for long.
     """

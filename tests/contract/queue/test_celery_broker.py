@@ -203,7 +203,10 @@ def test_the_certificate_of_a_broker_is_checked(
 
 
 def self_signed(folder: Path, address: str) -> Path:
-    """Write a certificate for an IP address and its private key to a file, and return the file's path."""
+    """Write a self-signed certificate for the IP address `address` and its private key to a file.
+
+    Returns the file's path.
+    """
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
     host, now = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
@@ -218,7 +221,7 @@ def self_signed(folder: Path, address: str) -> Path:
 
 @contextmanager
 def tls_server(certificate: Path) -> Iterator[int]:
-    """Run a server that closes each connection after the TLS handshake. Yields its port of 127.0.0.1."""
+    """Run a server on 127.0.0.1 that closes each connection after the TLS handshake. Yields the server's port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as server:

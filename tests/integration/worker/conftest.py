@@ -234,7 +234,7 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
     """A function that returns a context manager for a `Site`.
 
     At the end of the block, the promises are checked. So the database and the emulator must still run.
-    With `broker_url`, the site's queue is on this Celery broker and not on SQS.
+    If `broker_url` is given, the site's queue is on this Celery broker. Otherwise, it is on SQS.
     """
 
     @contextmanager

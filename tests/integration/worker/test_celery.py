@@ -1,4 +1,4 @@
-"""Tests of workers whose queue is on a Celery broker, beside real programs of Celery."""
+"""Tests of workers whose queue is on a Celery broker that real Celery programs use, too."""
 
 import os
 import re
@@ -23,7 +23,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 @pytest.fixture(params=["redis_url", pytest.param("rabbitmq_url", marks=pytest.mark.debian)])
 def site(request: pytest.FixtureRequest, make_site: MakeSite, sqlite_url: str, ministack_url: str) -> Iterator[Site]:
-    """A test deployment on SQLite, the embedded emulator for the bucket, and a Celery broker."""
+    """A test deployment with a database on SQLite, a bucket on the emulator, and a queue on a Celery broker."""
     with make_site(sqlite_url, ministack_url, broker_url=request.getfixturevalue(request.param)) as site:
         yield site
 

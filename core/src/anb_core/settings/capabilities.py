@@ -121,7 +121,7 @@ class MessageSettings(FromEnvironment):
 
 
 class DeadLetterQueueSettings(AwsSettings):
-    """The queue that wakes the workers, on SQS or on a Celery broker, and the dead-letter queue of SQS."""
+    """The queue that wakes the workers. It is on SQS or on a Celery broker. Only SQS has a dead-letter queue."""
 
     celery_broker_url: BrokerUrl = Field(
         SecretStr(""),
@@ -150,7 +150,7 @@ class DeadLetterQueueSettings(AwsSettings):
     @field_validator("sqs_queue_url")
     @classmethod
     def _one_queue_at_least(cls, value: str, info: ValidationInfo) -> str:
-        # A wrong CELERY_BROKER_URL was already reported.
+        # If CELERY_BROKER_URL is invalid, it is missing in `info.data`. Its own error is enough.
         if not value and not info.data.get("celery_broker_url", True):
             raise ValueError("set it to the URL of an SQS queue, or CELERY_BROKER_URL to the URL of a Celery broker")
         return value

@@ -91,8 +91,8 @@ TOPIC_ARN = Form(
 
 
 def _broker_url(given: SecretStr) -> SecretStr:
-    """Validate the URL of a Celery broker. An empty text is valid, and means that there is no broker."""
-    # A URL from a file or a Secret often ends with a line break, which is removed.
+    """Validate the URL of a Celery broker, and remove white space at its ends. An empty text means no broker."""
+    # The text of a file or a Secret often ends with a line break.
     text = given.get_secret_value().strip()
     if text.count("@") > 1:
         raise ValueError("it has more than one @: write one that belongs to the user or the password as %40")

@@ -52,7 +52,8 @@ def create_app(
 ) -> FastAPI:
     """Return the FastAPI app. The caller must close the store, the bucket, the queues and the alerts.
 
-    Without `dead_letter_queue`, the app only announces dead letters, if the settings say that it handles them.
+    If the settings say that the API handles dead letters, the app announces them. It also receives the messages of
+    `dead_letter_queue`, unless this is None.
     """
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)

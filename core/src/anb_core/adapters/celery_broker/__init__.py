@@ -1,7 +1,7 @@
-"""The queue on a Celery broker, Redis or RabbitMQ, by kombu. It speaks Celery's wire format.
+"""The queue on a Celery broker (Redis or RabbitMQ), through the library kombu. Messages have Celery's wire format.
 
-- `queue` has what both brokers share; `redis` and `rabbitmq` have what each broker does in its own way.
-- `line` keeps one connection, and opens it again when the broker comes back.
+- `queue` has the code for both brokers. `redis` and `rabbitmq` have the code for one broker each.
+- `line` is a connection to a broker, which is opened again after an error.
 """
 
 from datetime import timedelta
@@ -14,13 +14,14 @@ from anb_core.adapters.celery_broker.redis import RedisQueue
 __all__ = ["CELERY_QUEUE", "KombuQueue", "celery_queue"]
 
 CELERY_QUEUE = "celery"
-"""The queue that Celery itself uses if its settings name no other one."""
+"""Name of the queue that Celery uses by default."""
 
 
 def celery_queue(url: str, *, patience: timedelta, visibility: timedelta, queue: str = CELERY_QUEUE) -> KombuQueue:
-    """Return the queue `queue` on the broker at `url`: redis, rediss, amqp or amqps. It connects when first used.
+    """Return the queue with the name `queue` on the broker at `url`. The first call opens a connection.
 
-    A call ends within about `patience`, apart from the wait for a message.
+    The scheme of `url` is redis, rediss, amqp or amqps.
+    A call ends within about `patience`. `receive` may also wait for a message as long as its argument `wait` says.
     """
     kind = RedisQueue if urlsplit(url).scheme in {"redis", "rediss"} else RabbitMqQueue
     return kind(url, queue=queue, patience=patience, visibility=visibility)

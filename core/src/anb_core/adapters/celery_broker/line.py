@@ -1,4 +1,4 @@
-"""A connection to a broker. Threads use it one at a time, because kombu's connections are not thread-safe."""
+"""A connection to a broker. Only one thread at a time uses it, because kombu's connections are not thread-safe."""
 
 import threading
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from redis.exceptions import RedisError
 from anb_core.domain.errors import Unavailable
 
 ERRORS = (AMQPError, MessageNacked, KombuError, RedisError, OSError)
-"""What kombu and its drivers raise if the broker does not answer, or refuses a call."""
+"""The errors that kombu and its drivers raise if the broker does not answer, or refuses a call."""
 
 T = TypeVar("T")
 
 
 class Line:
-    """One connection, opened by the first call, and opened again after an error.
+    """One connection with one channel. The first call opens it. After an error, the next call opens a new connection.
 
-    `connect` returns a connection that is not open yet, and `open_channel` opens it and returns a channel.
-    `patience` limits the time that a call waits for the calls of other threads. `place` names the broker in errors.
+    `connect` returns a connection that is not open yet. `open_channel` opens this connection and returns a channel.
+    `patience` limits how long a call waits for the calls of other threads. Error messages call the broker `place`.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class Line:
         self._channel: Any = None
 
     def ask(self, call: Callable[[Any], T]) -> T:
-        """Call `call` with the channel. If the connection was open and is lost, connect and call again.
+        """Call `call` with the channel, and return the result.
+
+        If the connection was already open and `call` fails, open a new connection and repeat `call` once.
 
         Raises:
             Unavailable: the broker does not answer, or refuses the call.

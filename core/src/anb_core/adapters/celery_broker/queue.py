@@ -1,4 +1,4 @@
-"""What Redis and RabbitMQ share: sending tasks, and receiving them one at a time."""
+"""Sends and receives messages as Celery tasks. This code is the same for Redis and RabbitMQ."""
 
 import itertools
 import socket
@@ -17,14 +17,16 @@ from anb_core.domain.celery_message import JSON_TYPE, decode_task, encode_task
 from anb_core.ports.queue import Delivery, Depth, Outgoing
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks for a message. kombu can also wait for a message, but then it takes the message whenever
-one comes: it would be stuck while the worker may not begin a job, and on Redis be lost if the worker dies."""
+"""Time between two attempts to receive a message, in seconds.
+kombu could wait for messages itself (as a consumer), but then it would also receive a message while this worker must
+not begin a job. Such a message would be stuck. On Redis, it would be lost if the worker died."""
 
 PARTS = 4
-"""A call may connect, ask, and do both again. Each of these parts gets a quarter of the time for a call."""
+"""A call has at most this many steps: connect, send the request, connect again, and repeat the request.
+Each step gets an equal part of the call's time."""
 
 RETENTION = timedelta(days=365)
-"""A broker of Celery keeps a message until it is received. A year is longer than any message waits."""
+"""Celery's brokers keep a message without a time limit. `Queue.retention` must return a time, so this is a long one."""
 
 PERSISTENT = 2
 """Delivery mode of a message that RabbitMQ writes to its disk."""
@@ -33,16 +35,17 @@ Channel: TypeAlias = Any
 """A channel of kombu. Channels of different brokers have no common type."""
 
 Tag: TypeAlias = Any
-"""How the broker names a message that is not acknowledged: a text on Redis, a number on RabbitMQ."""
+"""The broker's id of a received message (`delivery_tag`): a text on Redis, a number on RabbitMQ."""
 
 
 class KombuQueue(ABC):
     """Implements `anb_core.ports.queue.Queue`. All its methods may be called by several threads.
 
-    There are two connections: one for messages that were received, and one for everything else. So a worker never
-    waits for the relay. A message is acknowledged on the connection that received it, as RabbitMQ demands.
+    There are two connections. One receives messages, and also deletes, extends and returns them. RabbitMQ allows these
+    calls only on the connection that received the message. The other connection does everything else, such as sending.
+    So a worker that receives messages never waits for the relay.
 
-    Celery's brokers have no dead-letter queue: the job's own counters end a job that fails too often.
+    Celery's brokers have no dead-letter queue. A job that fails too often is ended by its counters in the database.
     """
 
     def __init__(self, url: str, *, queue: str, patience: timedelta, visibility: timedelta) -> None:
@@ -55,7 +58,8 @@ class KombuQueue(ABC):
         self._part = patience.total_seconds() / PARTS
         self._origin = f"anb@{socket.gethostname()}"
         self._handles: dict[Tag, str] = {}
-        """The newest handle of each message that was received and is neither deleted nor given back."""
+        """Maps the tag of each received message to the handle of its newest receipt. Deleted and returned messages are
+        left out."""
         self._numbers = itertools.count(1)
         lines = partial(Line, place=f"The broker {shown} of CELERY_BROKER_URL", patience=patience)
         self._control = lines(partial(self._connect, receiver=False), partial(self._open, receiver=False))
@@ -119,27 +123,27 @@ class KombuQueue(ABC):
 
     @abstractmethod
     def _connect(self, *, receiver: bool) -> Connection:
-        """Return a connection that is not open yet. `receiver` says whether it receives messages."""
+        """Return a connection that is not open yet. If `receiver` is true, it will receive messages."""
 
     @abstractmethod
     def _open(self, connection: Connection, *, receiver: bool) -> Channel:
-        """Open the connection, create the queue if the broker needs this, and return a channel."""
+        """Open the connection and return a channel. On RabbitMQ, also create the queue if it does not exist."""
 
     @abstractmethod
     def _return_due(self, channel: Channel) -> None:
-        """Put the hidden messages back into the queue whose time has come."""
+        """Put each hidden message back into the queue if its pause or its visibility timeout has ended."""
 
     @abstractmethod
     def _hide(self, channel: Channel, tag: Tag, *, pause: timedelta) -> None:
-        """Give a message back, so that nobody receives it before `pause` has passed."""
+        """Return a message to the queue, but hide it from all receivers for the duration `pause`."""
 
     @abstractmethod
     def _keep(self, channel: Channel, tag: Tag, *, visibility: timedelta) -> None:
-        """Keep a message for at least `visibility` from now."""
+        """Hide a received message from other receivers for at least `visibility` from now."""
 
     @abstractmethod
     def _waiting(self, channel: Channel) -> int:
-        """Return the number of messages that can be received."""
+        """Return the number of messages in the queue that are not hidden."""
 
     @abstractmethod
     def _depth(self, channel: Channel) -> Depth: ...
@@ -154,15 +158,18 @@ class KombuQueue(ABC):
         task = decode_task(message.headers, body, content_type=message.content_type)
         handle = f"{next(self._numbers)}-{message.delivery_tag}"
         self._handles[message.delivery_tag] = handle
-        # The brokers know whether a message was received before, but not when.
+        # The true age is unknown: brokers mark a repeated receipt, but do not say when the first receipt was.
         age = timedelta(0) if message.delivery_info.get("redelivered") else None
         return Delivery(task.id or handle, task.body, handle, age)
 
     def _with_tag(self, delivery: Delivery, call: Callable[[Channel, Tag], object], *, done: bool) -> None:
-        """Call `call` with the message's tag, unless the handle is stale."""
+        """Call `call` with the message's tag. Do nothing if the message was received again since, or was lost.
+
+        If `done` is true, the call ends the receipt: it deletes the message or returns it.
+        """
 
         def tolerant(channel: Channel) -> None:
-            # RabbitMQ closes the channel at a tag that it does not know.
+            # Look for the tag first, because RabbitMQ closes the channel after a call with a tag that it does not know.
             tag = next((tag for tag, handle in self._handles.items() if handle == delivery.handle), None)
             if tag is None:
                 return

@@ -1,8 +1,8 @@
 """The queue on RabbitMQ.
 
-RabbitMQ has no visibility timeout: a message is hidden until its receiver acknowledges it or its connection ends.
-RabbitMQ also takes a message back after its consumer_timeout (30 minutes by default). Another worker then receives the
-message, sees that the job is leased, and deletes the message.
+RabbitMQ has no visibility timeout. A received message stays hidden until the worker deletes it, or until the worker's
+connection ends. RabbitMQ also ends the receipt after its setting consumer_timeout (30 minutes by default). Another
+worker then receives the message, sees that the job is leased, and deletes the message.
 """
 
 import ssl
@@ -16,7 +16,8 @@ from anb_core.adapters.celery_broker.queue import Channel, KombuQueue, Tag
 from anb_core.ports.queue import Depth
 
 HEARTBEAT_SECONDS = 60
-"""RabbitMQ takes a receiver for dead that is silent for twice this time, and gives its message to another one."""
+"""If RabbitMQ gets no data from a receiver for twice this time, it assumes that the receiver is dead, and closes the
+connection. Another worker can then receive the message."""
 
 
 class RabbitMqQueue(KombuQueue):
@@ -25,16 +26,16 @@ class RabbitMqQueue(KombuQueue):
     def __init__(self, url: str, *, queue: str, patience: timedelta, visibility: timedelta) -> None:
         super().__init__(url, queue=queue, patience=patience, visibility=visibility)
         self._held: list[tuple[float, Tag]] = []
-        """The messages that were given back with a pause, each with the monotonic time at which the pause ends."""
+        """For each message that is returned after a pause: the monotonic time at which the pause ends, and the tag."""
 
     def _connect(self, *, receiver: bool) -> Connection:
-        # "server_hostname": None means that the name in the certificate must be the host in the URL.
+        # None as `server_hostname` means that the certificate must be for the host in the URL.
         tls = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None} if self._url.startswith("amqps:") else None
         return Connection(
             self._url,
             ssl=tls,
             connect_timeout=self._part,
-            # A sender may be silent for longer, and holds no message.
+            # The other connection needs no heartbeat: if it is silent or dead, no message stays hidden.
             heartbeat=HEARTBEAT_SECONDS if receiver else 0,
             transport_options={
                 "read_timeout": self._part,
@@ -49,11 +50,11 @@ class RabbitMqQueue(KombuQueue):
         try:
             self._waiting(channel)
         except NotFound:
-            # RabbitMQ closes a channel that asks for a queue that does not exist. Celery declares its queues so, too.
+            # RabbitMQ has closed the channel, because the queue does not exist. Create it with Celery's arguments.
             channel = connection.channel()
             channel.queue_declare(self._queue, durable=True, auto_delete=False)
         if receiver:
-            # The broker has taken back what the previous connection received.
+            # The messages that the previous connection received are in the queue again, so their tags are invalid.
             self._handles.clear()
             self._held.clear()
         return channel
@@ -65,16 +66,16 @@ class RabbitMqQueue(KombuQueue):
             self._held.remove(held)
 
     def _hide(self, channel: Channel, tag: Tag, *, pause: timedelta) -> None:  # noqa: ARG002
-        # RabbitMQ can't delay a message. So this process keeps it, and gives it back when it looks for messages again.
+        # RabbitMQ can't hide a message for a time. So do not return it yet: `_return_due` returns it after the pause.
         self._held.append((time.monotonic() + pause.total_seconds(), tag))
 
     def _keep(self, channel: Channel, tag: Tag, *, visibility: timedelta) -> None:  # noqa: ARG002
-        # Any question shows RabbitMQ, and every device between, that the receiver is alive.
+        # There is no timeout to extend. This request only shows RabbitMQ and the network that the receiver is alive.
         self._waiting(channel)
 
     def _waiting(self, channel: Channel) -> int:
         return int(channel.queue_declare(self._queue, passive=True).message_count)
 
     def _depth(self, channel: Channel) -> Depth:
-        # Only RabbitMQ's management interface tells what other processes have received.
+        # `in_flight` counts only the messages of this process. AMQP does not tell how many messages others received.
         return Depth(visible=self._waiting(channel), in_flight=len(self._handles) + len(self._held), delayed=0)

@@ -1,8 +1,8 @@
-"""The queue on Redis. kombu imitates acknowledgements there.
+"""The queue on Redis. Redis has no acknowledgements, so kombu imitates them.
 
-A received message moves to a hash, and its time to a sorted set. Any receiver puts the message back into the queue
-when its visibility timeout has passed. A message whose worker is killed between the two steps is gone: then the sweep
-sends the job's message again.
+On a receipt, kombu takes the message from the queue (step 1), and then stores it in a hash and the time of the receipt
+in a sorted set (step 2). After the visibility timeout, any receiver moves the message back to the queue.
+If a worker is killed between the two steps, the message is lost. The sweep then sends a new message for the job.
 """
 
 import ssl
@@ -16,18 +16,19 @@ from anb_core.adapters.celery_broker.queue import Channel, KombuQueue, Tag
 from anb_core.ports.queue import Depth
 
 RESTORED_AT_ONCE = 100
-"""Maximum number of messages that one look puts back into the queue."""
+"""Maximum number of messages that one call of `_return_due` moves back to the queue."""
 
 MUTEX_SECONDS = 10
-"""Seconds after which another receiver may put messages back if a receiver died while it did so."""
+"""Only one receiver at a time moves messages back to the queue. If it dies, another can go on after this many seconds.
+"""
 
 
 class RedisQueue(KombuQueue):
     """A queue on Redis, or on a server that speaks its protocol."""
 
     def _connect(self, *, receiver: bool) -> Connection:  # noqa: ARG002 - both connections are alike
-        # The keys of our received messages are our own. With Celery's keys, each program would put back the messages
-        # of all others after its own visibility timeout, also those of running tasks of other applications.
+        # Store received messages under keys of our own. All Celery applications share the default keys. With the
+        # default keys, this program would also return messages of other applications whose tasks still run.
         held = f"{self._queue}.anb"
         options: dict[str, Any] = {
             "visibility_timeout": self._visibility.total_seconds(),
@@ -39,14 +40,15 @@ class RedisQueue(KombuQueue):
             "socket_connect_timeout": self._part,
             "socket_keepalive": True,
         }
-        # Without this, kombu accepts any certificate.
+        # Without this argument, kombu accepts any certificate.
         tls = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if self._url.startswith("rediss:") else None
         return Connection(self._url, ssl=tls, transport_options=options)
 
     def _open(self, connection: Connection, *, receiver: bool) -> Channel:  # noqa: ARG002
         connection.ensure_connection(max_retries=0)
         channel: Channel = connection.channel()
-        # Otherwise a channel that closes gives back all its messages at once, also one with a pause.
+        # By default, a channel that closes returns all its received messages at once, even those that wait for the
+        # end of a pause.
         channel.do_restore = False
         return channel
 
@@ -57,7 +59,8 @@ class RedisQueue(KombuQueue):
         self._keep(channel, tag, visibility=pause)
 
     def _keep(self, channel: Channel, tag: Tag, *, visibility: timedelta) -> None:
-        # kombu compares the time of the receipt with the visibility timeout that all messages have.
+        # kombu returns a message when its time of receipt is older than the visibility timeout, which is the same for
+        # all messages. So store a time of receipt that lets this message wait exactly `visibility` from now.
         received = time.time() + (visibility - self._visibility).total_seconds()
         with channel.conn_or_acquire() as client:
             client.zadd(channel.unacked_index_key, {tag: received}, xx=True)
@@ -66,8 +69,8 @@ class RedisQueue(KombuQueue):
         return int(channel.queue_declare(self._queue).message_count)
 
     def _depth(self, channel: Channel) -> Depth:
-        # Without this, a message of a dead worker would stay hidden while no worker runs, and scaling on the length of
-        # the queue would start none.
+        # Return the messages of dead workers first. If no worker runs, nothing else returns them, and an autoscaler
+        # that looks at the length of the queue would start no worker.
         self._return_due(channel)
         with channel.conn_or_acquire() as client:
             in_flight = int(client.zcard(channel.unacked_index_key))
