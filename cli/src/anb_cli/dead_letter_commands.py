@@ -250,7 +250,10 @@ def _show_chunk(terminal: Terminal, failures: Failures, report: Mapping[str, Any
         for dead_letter_id in report["ids"]:
             terminal.record({"dead_letter_id": dead_letter_id, "redriven": not dry_run})
     for skipped in report["skipped"]:
-        sentence = f"Dead letter {skipped['id']}: {skipped['message']} ({skipped['code']})"
+        name = f"Dead letter {skipped['id']}"
+        # Some messages name the dead letter themselves.
+        message = skipped["message"] if name.lower() in skipped["message"].lower() else f"{name}: {skipped['message']}"
+        sentence = f"{message} ({skipped['code']})"
         failures.add(Refused(sentence, code=skipped["code"]), dead_letter_id=skipped["id"])
 
 

@@ -204,6 +204,13 @@ def test_a_dry_run_changes_nothing_and_says_what_can_not_be_redriven(operator: O
     assert operator.resolution(good) is operator.resolution(gone) is None
 
 
+def test_a_reason_that_names_the_dead_letter_is_not_preceded_by_the_name(operator: Operator) -> None:
+    letter = operator.message("?")
+    code, _, err = operator.anb("dlq", "redrive", "--all")
+    assert code == Exit.REFUSED
+    assert f"anb: Dead letter {letter} can't be redriven. It belongs to no video." in err
+
+
 def test_many_are_redriven_in_chunks_of_which_at_most_50_messages_a_second_are_sent(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,10 @@ JOB = {
             {"level": "error", "message": "sweep failed, goes on", "exception": "Traceback ..."},
             Line("sweep failed, goes on", "error"),
         ),
+        (
+            {"level": "warning", "message": "recorded as a dead letter", "video_id": None, "bytes": 0},
+            Line("recorded as a dead letter bytes=0", "warning"),
+        ),
         ({"level": "info", "message": "swept", "lost": 1}, None),
         ({"level": "debug", "message": "stale receipt handle"}, None),
     ],

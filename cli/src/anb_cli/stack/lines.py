@@ -46,5 +46,5 @@ def readable(raw: str) -> Line | None:
 
 
 def _with_fields(message: str, record: dict[str, Any]) -> str:
-    fields = " ".join(f"{name}={value}" for name, value in record.items() if name not in HIDDEN)
+    fields = " ".join(f"{name}={value}" for name, value in record.items() if name not in HIDDEN and value is not None)
     return f"{message} {fields}".rstrip()
