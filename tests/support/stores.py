@@ -179,7 +179,7 @@ class Sql:
     def check_events_come_last(self) -> int:
         """Fail if an event is not the last statement of its transaction.
 
-        Returns the number of transactions that contain an event.
+        Returns the number of transactions that added an event to the feed.
         """
         with_event = [sent for sent in self.transactions if any(_is_event(statement) for statement in sent)]
         for sent in with_event:

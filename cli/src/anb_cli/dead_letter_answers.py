@@ -46,7 +46,7 @@ def redrive_report_of(data: object) -> Json:
 
 
 def explanation_of(data: object) -> Json:
-    """Check a response that explains in sentences where a video is, and return the response."""
+    """Check a response that explains the state of a video in sentences, and return the response."""
     return _checked(data, "an explanation", {"video_id": _is_text, "sentences": _is_list_of(_is_text)})
 
 

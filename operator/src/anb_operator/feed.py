@@ -49,7 +49,7 @@ class FeedReader:
         return self._follower.backlog(self._queue.pending())
 
     def lag(self) -> float:
-        """Return the number of seconds by which VideoJobs may lag behind the database.
+        """Return by how many seconds the VideoJobs lag behind the database, in the worst case.
 
         The lag is the longer of two times:
         the age of the oldest event not yet handled, and the time since the last read of the feed.

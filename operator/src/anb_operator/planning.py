@@ -190,7 +190,8 @@ def plan(
     Without `news`, the VideoJob of an unknown video is not changed. It may belong to the operator of another release.
     Without `news`, a finished video gets no mirror, because the video's mirror may already have been deleted.
     `expired` is True if a VideoJob of the video was deleted because the TTL in the VideoJob's spec had passed.
-    With `expired`, a finished video gets no mirror. `refusals` has the refused commands, by the UID of the VideoJob.
+    If `expired` is True, a finished video gets no mirror.
+    `refusals` has the refused commands, by the UID of the VideoJob.
     """
     new_plan = Plan()
     submitter = any(videojob.spec.source for videojob in videojobs)

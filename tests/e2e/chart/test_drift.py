@@ -60,7 +60,7 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
     for program in ("api", "worker"):
         # API and worker do not get the total number of connections: each change of the total would restart their pods.
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
-    # In a cluster, the operator handles dead letters, not the API.
+    # In a cluster, the program `operator` runs the loops for dead letters. The API does not run the loops.
     reads["api"] -= {"ANB_HANDLE_DEAD_LETTERS", "ANB_SNS_TOPIC_ARN"}
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}

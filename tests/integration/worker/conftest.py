@@ -87,7 +87,9 @@ class Site:
         return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
     def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
-        """Start two workers whose renders wait. Returns the worker that renders the video, and the idle worker."""
+        """Start two workers whose renders wait until the test lets them go on.
+
+        Returns the worker that renders the video, and the worker without work."""
         workers = [self.held_worker(**environment) for _ in range(2)]
 
         def rendering() -> list[Worker]:

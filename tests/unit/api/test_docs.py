@@ -33,7 +33,7 @@ def raised(source: Path) -> Iterator[tuple[int, str]]:
                 func=ast.Name(id="problem"),
                 args=[ast.Attribute(attr=status) | ast.Name(id=status), ast.Constant(value=str(code)), *_],
             ):
-                # The status of a framework error is a variable in the source, so look the status up by `code`.
+                # The source has a variable for the status of a framework error, so this table gives the status.
                 name = {"route_not_found": "NOT_FOUND", "method_not_allowed": "METHOD_NOT_ALLOWED"}.get(code, status)
                 yield int(HTTPStatus[name]), code
 

@@ -12,7 +12,7 @@ from anb_cli import streams
 MANY = "abcdefgh" * 50_000
 """A text with more bytes than fit into a pipe."""
 
-pytestmark = pytest.mark.timeout(20)  # If the program did not wait for the pipe, the write would never end.
+pytestmark = pytest.mark.timeout(20)  # A program that does not wait for the pipe would try again for ever.
 
 
 @dataclass

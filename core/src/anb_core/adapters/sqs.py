@@ -264,6 +264,7 @@ def _seconds(duration: timedelta) -> str:
 def _group_id(owner: str) -> str:
     """Return a valid message group id of SQS for an owner.
 
-    An owner with at most 128 printable ASCII characters and no spaces is a valid id. Otherwise the id is its SHA-256.
+    The owner itself is a valid id if it has only printable ASCII characters, no spaces, and at most 128 characters.
+    For any other owner, the id is the SHA-256 of the owner.
     """
     return owner if re.fullmatch(r"[!-~]{1,128}", owner) else hashlib.sha256(owner.encode()).hexdigest()

@@ -77,6 +77,6 @@ def judge_claim(  # noqa: PLR0911 - a table of cases, one answer each
             return Take(loss) if loss.delay is not None and not loss.delay else RecordLoss(loss)
         case Job(not_before=datetime() as due) if due > now:
             # SQS has delivered the message again, or the clock was set back after the message was sent.
-            # The job may have no other message, so a new message is sent when the job is due.
+            # Perhaps this was the only message of the job, so a new message is sent when the job is due.
             return Drop(Reason.NOT_DUE, send_after=due)
     return Take()

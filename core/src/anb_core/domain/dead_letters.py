@@ -198,7 +198,7 @@ def of_arrival(
 ) -> DeadLetter:
     """Return a new dead letter for a message that SQS moved. It has no id yet.
 
-    If `verdict` has a settlement, `record` has the job after this settlement was applied.
+    If `verdict` has a settlement, `record` must contain the job as the settlement left it.
     """
     problem = verdict.settlement.error if verdict.settlement else None
     return replace(

@@ -127,7 +127,7 @@ def _check_claims(source: SourceFacts, video: VideoFacts, end: float, trim: Trim
 
 
 def _check_jumps(source: SourceFacts, trim: Trim) -> None:
-    """Check that all recordings in a file have the same streams, and that its timestamps do not jump too often."""
+    """Check a file of several joined recordings: same streams in all of them, and few jumps of the timestamps."""
     kept_until = trim.start + trim.length
     if source.other_recording_at is not None and source.other_recording_at < kept_until:
         raise BadInput(

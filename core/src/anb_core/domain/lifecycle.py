@@ -62,7 +62,7 @@ class Effect:
     """Kind of the event that is added to the feed."""
     send_after: datetime | None = None
     """Due time of the job's new outbox entry, which replaces the old entry.
-    None if the job gets no new entry. The old entry is then removed."""
+    None if the job gets no new outbox entry. The old outbox entry is removed in both cases."""
     started: Attempt | None = None
     """The attempt that begins with the change. None if no attempt begins."""
     ended: Ended | None = None

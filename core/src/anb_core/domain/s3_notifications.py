@@ -97,6 +97,6 @@ def _at(value: object, *path: str) -> object:
 
 
 def _text(value: object, *path: str) -> str | None:
-    """Return the text in nested JSON objects, like `_at`. None if a field is missing or is not a text."""
+    """Return the text at a path of fields in nested JSON objects. None if a field is missing or is not a text."""
     found = _at(value, *path)
     return found if isinstance(found, str) else None

@@ -40,7 +40,7 @@ class Piece:
     end: float
     """Raw presentation time at which the earliest packet starts, and at which the latest packet ends, in seconds."""
     shift: float = 0.0
-    """Seconds to add to a raw time to get the time on the timeline."""
+    """Seconds to add to a raw time (a timestamp as in the file) to get the time on the timeline."""
 
     @property
     def at(self) -> float:

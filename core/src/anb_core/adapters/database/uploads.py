@@ -144,11 +144,12 @@ def _find_key(connection: Connection, owner: str, key: str) -> Replay:
 def _silence_of(
     connection: Connection, replay: Replay, idempotency: Idempotency, lifetime: timedelta
 ) -> tuple[Locked | None, timedelta | None]:
-    """Check whether an upload may lose its key, because the upload was not renewed for `idempotency.silence`.
+    """Check whether another upload may take the Idempotency-Key of an upload that is not renewed any more.
 
-    Returns (upload, None) if the upload may lose its key now. In this case the upload is locked.
-    Returns (None, duration) if the upload may lose its key after this duration, unless the upload is renewed.
-    Returns (None, None) if this rule never takes the key: `idempotency.silence` is None, or the upload is complete.
+    Returns (upload, None) if the key may be taken now: the upload was not renewed for `idempotency.silence`.
+    In this case the upload is locked.
+    Returns (None, duration) if the key may be taken after this duration, unless the upload is renewed.
+    Returns (None, None) if the key may never be taken: `idempotency.silence` is None, or the upload is complete.
     """
     if idempotency.silence is None or replay.record.job.status is not Status.UPLOADING:
         return None, None

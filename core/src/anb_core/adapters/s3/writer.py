@@ -114,7 +114,7 @@ class Writer:
 
     def _put_part(self, upload: str, number: int, part: mmap) -> str:
         # Pass a full part as a file object (the mmap), because botocore makes a copy of a bytes object.
-        # The last part may not fill the mmap, so its bytes are copied.
+        # The last part is usually shorter than the mmap. Copy its bytes, because the rest of the mmap must not be sent.
         body = cast("BinaryIO", part) if part.tell() == PART_BYTES else BytesIO(_filled(part))
 
         def put() -> str:

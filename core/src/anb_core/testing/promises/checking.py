@@ -27,7 +27,8 @@ def violations(
     Without `at_rest`, check only the rules that must hold even while work is going on.
     With `at_rest`, the rules for a finished run are checked too: no work may be left.
     For `at_rest`, the caller must have ended all simulated faults, and must have waited as long as the promises allow.
-    `earlier` is the evidence of an earlier moment of the same run. With it, also find outcomes that were undone since.
+    `earlier` is what was read at an earlier moment of the same run.
+    With `earlier`, also find results, counters and statuses that were set then and are lost now.
     """
     before = None if earlier is None else Facts(earlier, policy)
     facts = Facts(evidence, policy, at_rest=at_rest, earlier=before)

@@ -45,7 +45,7 @@ class Case:
 
     @property
     def verdicts(self) -> Sequence[DeadLetter]:
-        """The dead letters that say why the current generation ended."""
+        """The dead letters that say why the job ended in its current generation."""
         return [one for one in self.letters if one.generation == self.job.generation and one.about_the_job]
 
     def ended(self, ending: Ending) -> Sequence[Attempt]:
@@ -54,7 +54,7 @@ class Case:
 
 
 class Facts:
-    """The evidence of one moment, grouped by video and by object key.
+    """The rows, objects and messages that were read at one moment, grouped by video and by object key.
 
     `earlier` has the facts of an earlier moment of the same run, or None.
     """

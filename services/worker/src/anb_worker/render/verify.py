@@ -80,7 +80,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
 
 
 def _begin(headers: bytes | None, part: list["Packet[Stream]"]) -> Fraction | None:
-    """Return the time in seconds of the first frame that a new decoder returns for a part. None if decoding fails."""
+    """Return the time in seconds of the first frame of a part, decoded by a fresh decoder. None if decoding fails."""
     decoder = CodecContext.create("h264", "r")
     decoder.extradata = headers
     try:

@@ -64,7 +64,7 @@ def _number(file: BinaryIO, longest: int, *, marked: bool) -> int | None:
     """Read a number of variable length in EBML. Returns None if the bytes are not a valid number.
 
     The number of zero bits at the start of the first byte is the number of further bytes.
-    The bit after these zero bits, a 1, is the marker.
+    EBML calls the first bit that is 1 the marker. The marker comes right after the zero bits.
     If `marked` is True, the marker is part of the number, as in ids. In sizes, the marker is not part of the number.
     """
     first = file.read(1)
