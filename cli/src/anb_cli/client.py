@@ -38,7 +38,7 @@ LONGEST_PAUSE = timedelta(seconds=8)
 PATIENCE_AT_FIRST = 7.0
 """Maximum sum of the pauses between the tries of an upload, in seconds, if no byte of the file was sent yet."""
 PATIENCE = 60.0
-"""Maximum sum of the pauses, in seconds, if a part of the file was sent. This is enough for a change of the network."""
+"""Maximum sum of the pauses, in seconds, if some bytes were sent. A laptop changes its network in less time."""
 PATIENCE_WHILE_HELD = 150.0
 """Maximum sum of the pauses, in seconds, while the API still serves an earlier, broken request of the same upload.
 

@@ -50,7 +50,7 @@ def observed_of(videojob: VideoJob, job: Job) -> Observed:
     """Return the fields of the spec that the operator has acted on. The status or the job's receipt contains them.
 
     If the status and the receipt differ, the one with the higher `metadata.generation` counts.
-    The status is ignored if the VideoJob never had a video.
+    The status of a VideoJob that never had a video counts for nothing.
     """
     status, receipt = videojob.status, job.receipts.get(videojob.metadata.uid)
     shown = Observed(0, None, None)

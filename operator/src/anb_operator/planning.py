@@ -280,8 +280,8 @@ def _plan_mirror(
     if status != videojob.status:
         new_plan.actions.append(WriteStatus(videojob, status))
     ttl = time_to_live(videojob, job.status, policy)
-    # Use the time in the status, which has whole seconds like `now`.
-    # The time in the row has a fraction, which would delay the deletion by a second.
+    # The TTL begins at the time in the VideoJob's status, which has whole seconds like `now`.
+    # The time in the job's row has a fraction of a second, which would delay the deletion by a second.
     if (handled_at := _handled_at(status)) is not None and ttl is not None:
         end = handled_at + ttl
         if end <= now:

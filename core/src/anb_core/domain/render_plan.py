@@ -118,7 +118,7 @@ def _plan_looks(video: VideoFacts, start: float, frames: int) -> tuple[PlannedLo
             pixel_aspect=look.pixel_aspect,
             color=plan_colors(look.colors, look.width, look.height),
         )
-        if looks and planned.first_frame == looks[-1].first_frame:  # No output frame has the old look.
+        if looks and planned.first_frame == looks[-1].first_frame:  # No output frame has the previous look.
             looks.pop()
         different = not looks or _treatment(looks[-1], video.codec) != _treatment(planned, video.codec)
         if different and planned.first_frame < frames and len(looks) < _MAX_LOOKS:

@@ -98,8 +98,8 @@ def plan_outage(counters: Counters, error: Problem, policy: RetryPolicy, jitter:
     """Plan the settlement of an attempt that ended because a dependency (database, bucket or queue) did not answer.
 
     The attempt counts as interrupted, and the next attempt waits for a backoff.
-    If the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed instead.
-    Such a job probably causes the outages itself.
+    But if the job already has INTERRUPTIONS_ALARM interruptions, the attempt counts as failed.
+    A job with so many interruptions probably causes the outages itself.
     """
     if counters.interruptions >= INTERRUPTIONS_ALARM:
         return plan_failure(counters, error, policy, jitter)

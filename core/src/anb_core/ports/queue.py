@@ -15,12 +15,12 @@ class Outgoing:
 
     body: str
     group: str
-    """The message group if the queue is FIFO: the id of the video. Messages of one group stay in order."""
+    """On FIFO queues, the message group: the id of the video. Messages of one group stay in order."""
     owner: str
-    """The message group if the queue is a standard queue: the owner of the video.
+    """On standard queues, the message group: the owner of the video.
     Many messages of one owner then do not delay the messages of other owners (fair queues of SQS)."""
     deduplication: str
-    """The deduplication id if the queue is FIFO: the id of the outbox entry. A FIFO queue drops a repeated id."""
+    """On FIFO queues, the deduplication id: the id of the outbox entry. A FIFO queue drops a repeated id."""
 
 
 @dataclass(frozen=True, slots=True)

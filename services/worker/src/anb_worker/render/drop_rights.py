@@ -167,7 +167,8 @@ if __name__ == "__main__":
     except (Exception, SystemExit) as _error:  # noqa: BLE001 - any error here means that the command did not start
         sys.stderr.write(f"{_error}\n")
         sys.exit(NOT_STARTED)
-    # main() has returned, so run a module. runpy is imported only here, because the import would slow down commands.
+    # main() returns only if it has to run a Python module.
+    # runpy is imported only here, because the import would slow down commands.
     import runpy
 
     sys.argv[:2] = []

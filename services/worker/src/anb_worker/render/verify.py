@@ -71,7 +71,7 @@ def _count_undecodable(video: VideoStream, pictures: list["Packet[Stream]"], fra
     keyframes = {entry.timestamp for entry in video.index_entries if entry.is_keyframe}
     bad, first = 0, 0
     for count in frames:
-        # Find the part's packets by their number, because a seek would miss a part that has only one frame.
+        # Take the next `count` packets. A seek to the part's time would miss a part that has only one frame.
         part = pictures[first : first + count]
         seekable = bool(part) and part[0].dts in keyframes
         bad += not seekable or _begin(video.codec_context.extradata, part) != Fraction(first, FPS)
