@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from kombu import Connection
 
 from anb_core.domain.retry import RetryPolicy
 from anb_core.settings.capabilities import (
@@ -199,10 +200,13 @@ def test_what_is_wrong_with_a_secret_or_beside_one_is_told_without_it(
     [
         "redis://redis:6379/0",
         "redis://redis",
-        "redis://ana:secret@redis:6379/15?socket_timeout=3",
+        "redis://ana:secret@redis:6379/15",
+        "redis://[::1]:6379",
         "rediss://:secret@redis.example.org:6380/0",
         "amqp://ana:p%40ss@rabbit:5672//",
         "amqps://rabbit/videos",
+        "pyamqp://guest@rabbit//",
+        "rediss://redis.example.org?ssl_cert_reqs=CERT_REQUIRED",
         "redis://redis:6379/0\n",
     ],
 )
@@ -213,6 +217,8 @@ def test_a_celery_broker_is_enough_instead_of_a_queue_on_sqs(monkeypatch: pytest
     assert settings.celery_queue == "celery"
     assert (settings.sqs_queue_url, settings.sqs_dlq_url, settings.sqs_region) == ("", "", "")
     assert url not in repr(settings)
+    with Connection(url.strip()) as connection:
+        assert connection.hostname
 
 
 def test_without_a_queue_on_sqs_and_a_broker_both_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +239,16 @@ def test_without_a_queue_on_sqs_and_a_broker_both_settings_are_named(monkeypatch
         "redis://redis:6379/videos",
         "sqs://key:hunter2@",
         "http://ana:hunter2@rabbit:15672",
+        "redis://redis:99999",
+        "redis://redis?socket_timeout=3",
+        "rediss://redis?ssl_cert_reqs=CERT_NONE",
+        "amqp://ana:hunter2",
         "amqp://ana:hun@ter2@rabbit//",
+        "amqp://ana:hun/ter2@rabbit//",
+        "amqp://ana:hun;ter2@rabbit//",
+        "amqp://one//;amqp://two//",
+        "amqp://ana:hun#ter2@rabbit//",
+        "redis://:hunter2?ter2@redis:6379/0",
         "amqp://ana:hunter2@rabbit//;amqp://ana:hunter2@other//",
     ],
 )
