@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from anb_core.adapters.celery_broker import celery_queue
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sns import SnsAlerts
@@ -81,6 +80,9 @@ def open_queue(settings: QueueSettings) -> Queue:
     A call ends within about one heartbeat. So even a slow call delays only one renewal of the lease.
     """
     if not settings.sqs_queue_url:
+        # The import takes 0.2 s, and most programs use SQS.
+        from anb_core.adapters.celery_broker import celery_queue  # noqa: PLC0415
+
         return celery_queue(
             settings.celery_broker_url.get_secret_value(),
             queue=settings.celery_queue,
