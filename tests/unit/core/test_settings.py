@@ -262,6 +262,12 @@ def test_a_broker_that_cannot_be_used_is_reported_once_and_without_its_password(
     assert "ter2" not in problem
 
 
+def test_a_broker_that_cannot_be_used_is_reported_also_if_the_queue_is_on_sqs(monkeypatch: pytest.MonkeyPatch) -> None:
+    [problem] = problems(monkeypatch, CELERY_BROKER_URL="sentinel://:hunter2@redis:26379/0")
+
+    assert problem.startswith("CELERY_BROKER_URL can't be used: it must be a broker's URL, such as")
+
+
 @pytest.mark.parametrize(
     ("url", "region"),
     [
