@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from anb_cli.client import Api
 from anb_cli.connection import Connection
+from tests.support.http_server import FakeHttpServer
 
 Answer = Callable[["Handler"], None]
 
@@ -74,13 +75,9 @@ class Deployment:
         return Api(Connection(self.url, "secret"))
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
+class Server(FakeHttpServer):
     answers: list[Answer]
     seen: list[Seen]
-
-    def handle_error(self, *_: Any) -> None:
-        """Ignore the error when a client closes the connection."""
 
 
 @contextmanager

@@ -6,21 +6,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.http_server import FakeHttpServer
 
 BEGUN = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
 COMPLETED = '<CompleteMultipartUploadResult><ETag>"e"</ETag></CompleteMultipartUploadResult>'
 
 
-class Sink(ThreadingHTTPServer):
+class Sink(FakeHttpServer):
     """A server that counts the uploaded bytes. `completed` lists the paths of finished uploads.
 
     `part_bytes` counts the received bytes of all parts. If a client adds checksums to the body, they are counted, too.
     `rate` limits the bytes per second over all connections. If `rate` is None, there is no limit.
     """
-
-    daemon_threads = True
 
     def __init__(self, rate: float | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
