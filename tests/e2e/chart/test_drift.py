@@ -62,6 +62,9 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     # In a cluster, the program `operator` runs the loops for dead letters. The API does not run the loops.
     reads["api"] -= {"ANB_HANDLE_DEAD_LETTERS", "ANB_SNS_TOPIC_ARN"}
+    # The chart deploys the programs with a queue on SQS only, so they do not get the settings of a Celery broker.
+    for program in ("api", "worker", "operator"):
+        reads[program] -= {"CELERY_BROKER_URL", "CELERY_TASK_DEFAULT_QUEUE"}
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
 
