@@ -58,7 +58,7 @@ class AnnounceDeadLetters:
         self._alerts = alerts
         self._on_record = on_record
         self._runtime = runtime
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._outage: str | None = None
 
     def run(self, stop: Event) -> None:
@@ -85,23 +85,23 @@ class AnnounceDeadLetters:
             return 0
         with self._store.exclusively("dead letter alerts", lifetime=LIFETIME) as is_ours:
             due = self._due(limit=LIMIT) if is_ours else ()
-            self._tell(due)
+            self._report_new(due)
             for cause, letters in _by_cause(due).items():
                 if self._alerts:
                     self._alerts.publish(*dead_letter_alert(cause, letters))
                 ids = [letter.id for letter in letters]
                 self._store.mark_announced(ids)
-                self._told.difference_update(ids)
+                self._reported.difference_update(ids)
                 _log.error("new dead letters", cause=cause.value, number=len(ids), first=ids[:MOST_SHOWN])
         return len(due)
 
     def _due(self, *, limit: int) -> Sequence[DeadLetter]:
         return self._store.unannounced_dead_letters(limit=limit, quiet=QUIET if self._alerts else timedelta(0))
 
-    def _tell(self, letters: Sequence[DeadLetter]) -> None:
+    def _report_new(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
-            if letter.id not in self._told:
-                self._told.add(letter.id)
+            if letter.id not in self._reported:
+                self._reported.add(letter.id)
                 try:
                     self._on_record(letter)
                 except Exception as error:  # noqa: BLE001 - reported; the alert must still be sent
