@@ -29,7 +29,7 @@ up: $(SETUP) ## Run everything on this machine until Ctrl-C; upload with .venv/b
 
 .PHONY: test
 test: $(SETUP) $(FOOTAGE) ## Run the unit, contract and integration tests
-	@$(BIN)/python -m pytest -m "not debian" --numprocesses=2 --dist=worksteal --cov --cov-report=
+	@$(BIN)/python -m pytest -m "not debian" --numprocesses=3 --dist=worksteal --cov --cov-report=
 # Each folder is judged by itself: a small one must not hide behind a large one.
 	@low=; for folder in $(ROOMS:%=%/src) bench tools charts; do \
 		$(BIN)/coverage report --include "$$folder/*" --fail-under 95 || low="$$low $$folder"; \
