@@ -15,6 +15,7 @@ from anb_core.bootstrap import DeadLetterLoops, make_dead_letter_loops, make_sub
 from anb_core.ports.alerts import Alerts
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import QueueReceiver
+from anb_core.ports.runtime import Runtime
 from anb_core.ports.store import Store
 from anb_core.usecases.background import background
 from anb_operator.cache import VideoJobCache
@@ -85,7 +86,15 @@ async def run(
     async with connection.open():
         with background(runtime, dead_letters.loops, wake=lambda: None):
             await _follow(
-                settings, store, objects, dead_letters, events, kube=kube, connection=connection, metrics=metrics
+                settings,
+                store,
+                objects,
+                dead_letters,
+                events,
+                kube=kube,
+                connection=connection,
+                metrics=metrics,
+                runtime=runtime,
             )
     _log.info("stopped")
 
@@ -100,6 +109,7 @@ async def _follow(
     kube: KubeClient,
     connection: Connection,
     metrics: Metrics,
+    runtime: Runtime,
 ) -> None:
     """Mirror videos as VideoJobs, and run the commands of VideoJobs, until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -123,7 +133,7 @@ async def _follow(
         feed = FeedReader(
             store,
             queue,
-            SystemRuntime(),
+            runtime,
             threads=threads.reading,
             on_attempt=costs.wake if costs else lambda: None,
             beat=health.beat,
