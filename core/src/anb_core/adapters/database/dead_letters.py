@@ -89,17 +89,11 @@ class DeadLettersRepository(Repository):
         query = SHORTENED.where(*_conditions(wanted)).order_by(
             dead_letters.c.created_at.desc(), dead_letters.c.id.desc()
         )
-        found: list[DeadLetter] = []
-        with self.database.reading() as connection:
-            # Unreadable rows are skipped. So query again, until enough rows are found or no rows are left.
-            while len(found) < limit:
-                missing = limit - len(found)
-                rows = connection.execute(_from(query, after).limit(missing)).all()
-                found += self.readable(rows, dead_letter_of)
-                if len(rows) < missing:
-                    break
-                after = DeadLetterPage(rows[-1].created_at, rows[-1].id)
-        return found
+
+        def page(last: Row[Any] | None) -> Select[Any]:
+            return _from(query, DeadLetterPage(last.created_at, last.id) if last else after)
+
+        return self.read_pages(page, dead_letter_of, limit=limit)
 
     def count_dead_letters(self, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None) -> int:
         counted = select(func.count()).select_from(dead_letters).where(*_conditions(wanted))

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
+    Select,
     Table,
     create_engine,
     event,
@@ -324,6 +325,26 @@ class Repository:
                 yield read(row)
             except Unreadable as error:
                 self.database.report(error)
+
+    def read_pages(
+        self, page: Callable[[Row[Any] | None], Select[Any]], read: Callable[[Row[Any]], T], *, limit: int
+    ) -> list[T]:
+        """Return at most `limit` rows, converted with `read`. `page(last)` is the query for all rows after `last`.
+
+        `last` is None in the first query. Unreadable rows are skipped.
+        So the query is repeated until enough rows are found or no rows are left.
+        """
+        found: list[T] = []
+        last = None
+        with self.database.reading() as connection:
+            while len(found) < limit:
+                missing = limit - len(found)
+                rows = connection.execute(page(last).limit(missing)).all()
+                found += self.readable(rows, read)
+                if len(rows) < missing:
+                    break
+                last = rows[-1]
+        return found
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, literal, select
+from sqlalchemy import Connection, Row, Select, func, literal, select
 from sqlalchemy import insert as plain_insert
 
 from anb_core.adapters.database.engine import Repository, decoding, insert, is_postgresql, now_plus
@@ -48,17 +48,11 @@ class FeedRepository(Repository):
         wanted = select(job_events).order_by(job_events.c.id)
         if video_id is not None:
             wanted = wanted.where(job_events.c.video_id == video_id)
-        found: list[JobEvent] = []
-        with self.database.reading() as connection:
-            # Unreadable rows are skipped. So query again, until enough rows are found or no rows are left.
-            while len(found) < limit:
-                missing = limit - len(found)
-                rows = connection.execute(wanted.where(job_events.c.id > event_id).limit(missing)).all()
-                found += self.readable(rows, event_of)
-                if len(rows) < missing:
-                    break
-                event_id = rows[-1].id
-        return found
+
+        def page(last: Row[Any] | None) -> Select[Any]:
+            return wanted.where(job_events.c.id > (last.id if last else event_id))
+
+        return self.read_pages(page, event_of, limit=limit)
 
     def last_event_id(self) -> int:
         with self.database.reading() as connection:

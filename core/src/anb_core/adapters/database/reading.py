@@ -67,17 +67,11 @@ class ReadingRepository(Repository):
             wanted = wanted.where(videos.c.owner == owner)
         if statuses:
             wanted = wanted.where(jobs.c.status.in_(sorted(statuses)))
-        found: list[Record] = []
-        with self.database.reading() as connection:
-            # Unreadable rows are skipped, so repeat the query until `limit` videos are found or no rows are left.
-            while len(found) < limit:
-                missing = limit - len(found)
-                rows = connection.execute(_from(wanted, after).limit(missing)).all()
-                found += self.readable(rows, record_of)
-                if len(rows) < missing:
-                    break
-                after = Page(rows[-1].videos_created_at, rows[-1].videos_id)
-        return found
+
+        def page(last: Row[Any] | None) -> Select[Any]:
+            return _from(wanted, Page(last.videos_created_at, last.videos_id) if last else after)
+
+        return self.read_pages(page, record_of, limit=limit)
 
     def history(self, video_id: str) -> History:
         found = self.histories([video_id]).get(video_id)
