@@ -140,12 +140,7 @@ async def _follow(
             report=partial(health.report, "feed"),
         )
         resync = Resync(
-            kube,
-            store,
-            cache,
-            queue,
-            threads=threads.reading,
-            report=partial(health.report, "list of videos"),
+            kube, store, cache, queue, threads=threads.reading, report=partial(health.report, "list of videos")
         )
         _set_gauges(metrics, cache, queue, feed)
         async with serving(settings.listen, health):
