@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Table, delete, insert, select, update
 from anb_core.adapters.database.tables import attempts, dead_letters, job_events, jobs, object_deletions, outbox, videos
 from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.dead_letters import DeadLetter
-from anb_core.domain.lifecycle import ScheduledDeletion
+from anb_core.domain.effect import ScheduledDeletion
 from anb_core.domain.model import Counters, DeadLetterCause, DeletionReason, Lease, Problem
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises import Evidence

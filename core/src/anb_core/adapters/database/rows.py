@@ -34,8 +34,8 @@ from anb_core.adapters.database.tables import (
 from anb_core.domain import dead_letters, lifecycle
 from anb_core.domain.codes import Code
 from anb_core.domain.edit import EditSpec
+from anb_core.domain.effect import Effect, ScheduledDeletion
 from anb_core.domain.errors import NotFound, Unavailable
-from anb_core.domain.lifecycle import Effect, ScheduledDeletion
 from anb_core.domain.model import Attempt, Counters, Ending, Job, Problem, Record, Result, Source, Video
 from anb_core.domain.status import Status
 

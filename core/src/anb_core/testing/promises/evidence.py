@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from anb_core.domain.dead_letters import DeadLetter
-from anb_core.domain.lifecycle import ScheduledDeletion
+from anb_core.domain.effect import ScheduledDeletion
 from anb_core.domain.model import Attempt, JobEvent, Record
 
 

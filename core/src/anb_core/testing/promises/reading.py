@@ -11,7 +11,7 @@ from anb_core.adapters.database.engine import Database, clock, is_postgresql
 from anb_core.adapters.database.feed import event_of
 from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
 from anb_core.adapters.database.tables import attempts, dead_letters, feed_cursors, job_events, object_deletions, outbox
-from anb_core.domain.lifecycle import ScheduledDeletion
+from anb_core.domain.effect import ScheduledDeletion
 from anb_core.domain.model import DeletionReason
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises.evidence import Evidence, Shown

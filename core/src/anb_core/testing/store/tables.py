@@ -10,8 +10,8 @@ from itertools import count
 from anb_core.adapters.system import new_id
 from anb_core.domain import dead_letters, lifecycle
 from anb_core.domain.dead_letters import DeadLetter
+from anb_core.domain.effect import Effect, ScheduledDeletion
 from anb_core.domain.errors import NotFound, Unreadable
-from anb_core.domain.lifecycle import Effect, ScheduledDeletion
 from anb_core.domain.model import (
     Attempt,
     EventKind,
