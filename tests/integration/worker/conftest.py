@@ -198,14 +198,15 @@ class Site:
 
     def evidence(self) -> Evidence:
         """Read the database, list the bucket and count the messages. No worker may run meanwhile."""
-        session, queue = boto3.session.Session(region_name="us-east-1"), self.parts.queue.name
+        session, url = boto3.session.Session(region_name="us-east-1"), os.environ["SQS_QUEUE_URL"]
         with closing(session.client("s3")) as s3, closing(session.client("sqs")) as sqs:
             return read_evidence(
                 self.database.database,
                 s3=s3,
                 bucket=self.parts.objects.bucket,
-                sqs=sqs if os.environ["SQS_QUEUE_URL"] else None,
-                queue_urls=[queue, f"{queue}-dlq"],
+                sqs=sqs if url else None,
+                queue_urls=[f"{url}-dlq"],
+                queues=[self.parts.queue],
                 receipts=self.receipts,
             )
 

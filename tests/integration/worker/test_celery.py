@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from celery import Celery
 from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.keys import upload_key
 from anb_core.domain.status import Status
+from anb_core.testing.promises import violations
 from anb_core.usecases.relay import Relay
 from tests.integration.worker.conftest import LEASE, MakeSite, Site
 from tests.support import eventually
@@ -62,6 +64,21 @@ def test_a_video_whose_worker_dies_is_processed_by_another_one(site: Site) -> No
     assert site.job(video_id).counters.lost == 1
 
 
+def test_the_checker_finds_a_job_whose_message_is_on_no_broker(site: Site) -> None:
+    video_id, queue = site.upload(), site.parts.queue
+    Relay(site.parts.store, queue, bucket=site.parts.objects.bucket, runtime=SystemRuntime()).send_due()
+    eventually(lambda: violations(site.evidence(), site.policy) == [])
+
+    delivery = queue.receive(wait=timedelta(seconds=10))
+    assert delivery is not None
+    assert violations(site.evidence(), site.policy) == [], "a message in flight is no lost message"
+    queue.delete(delivery)
+
+    [lost] = violations(site.evidence(), site.policy)
+    assert (lost.promise, video_id in lost.sentence) == ("L3", True)
+    site.parts.store.cancel(video_id)
+
+
 def test_a_real_celery_worker_with_the_documented_function_reads_our_messages(site: Site, tmp_path: Path) -> None:
     [documented] = re.findall(r"```python\n(import os\n.*?)```", DOCUMENT.read_text(), re.DOTALL)
     (tmp_path / "documented.py").write_text(documented)
@@ -83,3 +100,5 @@ def test_a_real_celery_worker_with_the_documented_function_reads_our_messages(si
         worker.kill()
         worker.wait(30)
     assert "Traceback" not in log.read_text()
+    # Celery's worker deleted the message and changed no row, so the job would wait for the sweep.
+    site.parts.store.cancel(video_id)

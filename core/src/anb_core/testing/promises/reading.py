@@ -13,6 +13,7 @@ from anb_core.adapters.database.rows import RECORDS, attempt_of, record_of
 from anb_core.adapters.database.tables import attempts, dead_letters, feed_cursors, job_events, object_deletions, outbox
 from anb_core.domain.effect import ScheduledDeletion
 from anb_core.domain.model import DeletionReason
+from anb_core.ports.queue import QueueAdmin
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.promises.evidence import Evidence, Shown
 from anb_core.testing.queue import InMemoryQueue
@@ -37,13 +38,16 @@ def read_evidence(
     bucket: str = "",
     sqs: "SQSClient | None" = None,
     queue_urls: Sequence[str] = (),
+    queues: Sequence[QueueAdmin] = (),
     receipts: Collection[str] = (),
     videojobs: Mapping[str, Shown] | None = None,
 ) -> Evidence:
-    """Read the database in one snapshot. Then list the bucket if `s3` is given, and count messages if `sqs` is given.
+    """Read the database in one snapshot. Then list the bucket if `s3` is given, and count the messages of all queues.
 
+    The queues are those of `queue_urls` if `sqs` is given, and `queues`, such as the queue on a Celery broker.
     Messages are only counted, because their bodies can't be read without receiving them.
-    Leave out `sqs` while processes send or delete messages. The count would not fit the rows, which are read earlier.
+    Leave out the queues while processes send or delete messages. The count would not fit the rows, which are read
+    earlier.
 
     Raises:
         Unreadable: this version can't read a row.
@@ -70,7 +74,7 @@ def read_evidence(
     return replace(
         evidence,
         objects=None if s3 is None else _objects(s3, bucket),
-        message_count=None if sqs is None else sum(_count(sqs, url) for url in queue_urls),
+        message_count=_count_all(sqs, queue_urls, queues),
     )
 
 
@@ -107,6 +111,15 @@ def in_memory_evidence(
 def _objects(s3: "S3Client", bucket: str) -> dict[str, int]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     return {found["Key"]: found["Size"] for page in pages for found in page.get("Contents", [])}
+
+
+def _count_all(sqs: "SQSClient | None", urls: Sequence[str], queues: Sequence[QueueAdmin]) -> int | None:
+    """Return the number of messages in all given queues together, or None if no queue is given."""
+    if sqs is None and not queues:
+        return None
+    depths = [queue.depth() for queue in queues]
+    others = sum(depth.visible + depth.in_flight + depth.delayed for depth in depths)
+    return others + (0 if sqs is None else sum(_count(sqs, url) for url in urls))
 
 
 def _count(sqs: "SQSClient", url: str) -> int:
