@@ -25,6 +25,8 @@ PROGRAMS: Programs = {
 IN_THE_CHART = ("api", "worker", "operator", "migrate")
 FORMS = {
     "queueUrl": parsing.QUEUE_URL,
+    "brokerUrl": parsing.BROKER_URL,
+    "celeryQueueName": parsing.CELERY_QUEUE_NAME,
     "bucketName": parsing.BUCKET_NAME,
     "httpUrl": parsing.HTTP_URL,
     "region": parsing.REGION,

@@ -41,6 +41,9 @@ a new pod, are not in the template. So the checksum annotation restarts the pods
 {{- $own := index $root.Values (index . 1) -}}
 {{- $keys := $root.Values.aws.secret -}}
 {{- $credentials := list $root.Values.database.url $keys.accessKeyId $keys.secretAccessKey $own.roleArn -}}
+{{- with $root.Values.queue.celery.url -}}
+{{- $credentials = append $credentials . -}}
+{{- end -}}
 {{- $checksum := dict "checksum/credentials" (toJson $credentials | sha256sum) -}}
 {{- /* Data in scratch may be lost with the node. Without this annotation the Cluster Autoscaler keeps every node with such a pod. */ -}}
 {{- $evictable := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "scratch" -}}
@@ -101,11 +104,20 @@ files/settings.yaml says. A program that uses the bucket also gets the AWS setti
     secretKeyRef:
       name: {{ include "anb-video.databaseSecret" . | quote }}
       key: {{ ternary "DATABASE_URL" $values.database.existingSecretKey (empty $values.database.existingSecret) | quote }}
+{{- $celery := include "anb-video.celerySecret" $root -}}
+{{- if and $celery (has $component $readers.CELERY_BROKER_URL) }}
+- name: CELERY_BROKER_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $celery | quote }}
+      key: {{ include "anb-video.celeryUrlKey" $root | quote }}
+{{- end }}
 {{- $plain := list
   (list "ANB_DATABASE_CONNECTIONS" (get $values.database.connections $component))
   (list "S3_BUCKET" $values.bucket.name)
   (list "SQS_QUEUE_URL" $values.queue.url)
   (list "SQS_DLQ_URL" $values.queue.deadLetterUrl)
+  (list "CELERY_TASK_DEFAULT_QUEUE" (ternary $values.queue.celery.queueName "" (not (empty $celery))))
   (list "AWS_REGION" $values.aws.region)
   (list "ANB_CREATE_RESOURCES" (ternary "true" "" $values.aws.createResources))
 -}}

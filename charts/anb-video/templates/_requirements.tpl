@@ -19,8 +19,15 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- end -}}
 
 {{- /* Values that every release needs */ -}}
-{{- if not $values.queue.url -}}
-{{- $problems = append $problems "queue.url is not set: give the URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue." -}}
+{{- $celery := $values.queue.celery -}}
+{{- if not (or $values.queue.url $celery.url $celery.existingSecret) -}}
+{{- $problems = append $problems "queue.url is not set: give the URL of the queue, such as https://sqs.us-east-1.amazonaws.com/123456789012/anb-video-processing-queue, or name a Celery broker in queue.celery." -}}
+{{- end -}}
+{{- if and $values.queue.deadLetterUrl (not $values.queue.url) -}}
+{{- $problems = append $problems "queue.deadLetterUrl is set, but queue.url is not: a Celery broker has no dead-letter queue, so leave it out." -}}
+{{- end -}}
+{{- if and $celery.url $celery.existingSecret -}}
+{{- $problems = append $problems "queue.celery.url and queue.celery.existingSecret are both set: keep one." -}}
 {{- end -}}
 {{- if not $values.bucket.name -}}
 {{- $problems = append $problems "bucket.name is not set: name the bucket for uploads and results." -}}
@@ -44,6 +51,9 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- /* Formats. A value that may contain a password, for example before an @, is not shown. */ -}}
 {{- $forms := (.Files.Get "files/settings.yaml" | fromYaml).forms -}}
 {{- $queue := list (printf "^(%s)$" $forms.queueUrl.pattern) $forms.queueUrl.sentence -}}
+{{- $broker := list (printf "^(%s)$" $forms.brokerUrl.pattern) $forms.brokerUrl.sentence -}}
+{{- $celeryQueue := list (printf "^(%s)$" $forms.celeryQueueName.pattern) $forms.celeryQueueName.sentence -}}
+{{- $address := list "^([^:/@\\s]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$" "it must be a host and a port, such as redis.example.com:6379" -}}
 {{- $bucket := list (printf "^(%s)$" $forms.bucketName.pattern) $forms.bucketName.sentence -}}
 {{- $endpoint := list (printf "^(%s)$" $forms.httpUrl.pattern) $forms.httpUrl.sentence -}}
 {{- $topic := list (printf "^(%s)$" $forms.topicArn.pattern) $forms.topicArn.sentence -}}
@@ -57,6 +67,9 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- $formed := list
   (list "queue.url" $values.queue.url $queue)
   (list "queue.deadLetterUrl" $values.queue.deadLetterUrl $queue)
+  (list "queue.celery.url" $celery.url $broker)
+  (list "queue.celery.queueName" $celery.queueName $celeryQueue)
+  (list "queue.celery.keda.address" $celery.keda.address $address)
   (list "alerts.snsTopicArn" $values.alerts.snsTopicArn $topic)
   (list "bucket.name" $values.bucket.name $bucket)
   (list "bucket.publicEndpoint" $values.bucket.publicEndpoint $endpoint)
@@ -79,7 +92,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- $value := index . 1 -}}
 {{- $form := index . 2 -}}
 {{- if and $value (not (regexMatch (index $form 0) $value)) -}}
-{{- $fault := ternary "can't be used" (printf "is %s" $value) (or (has $name (list "database.url" "bootstrapToken.value")) (contains "@" $value)) -}}
+{{- $fault := ternary "can't be used" (printf "is %s" $value) (or (has $name (list "database.url" "bootstrapToken.value" "queue.celery.url")) (contains "@" $value)) -}}
 {{- $problems = append $problems (printf "%s %s: %s." $name $fault (index $form 1)) -}}
 {{- end -}}
 {{- end -}}
@@ -130,6 +143,26 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- if $scaling.enabled -}}
 {{- if and $values.queue.url (not (regexMatch "^https?://[^/]+/[^/]+/[^/]+$" $values.queue.url)) -}}
 {{- $problems = append $problems (printf "queue.url (%s) must end in /account/name: KEDA can't read other queues." $values.queue.url) -}}
+{{- end -}}
+{{- $keda := $celery.keda -}}
+{{- $redis := or $keda.address $keda.username $keda.passwordKey $keda.tls $keda.database -}}
+{{- if and (not $celery.existingSecret) (or $redis $keda.broker $keda.managementUrlKey) -}}
+{{- $problems = append $problems "queue.celery.keda is set, but queue.celery.existingSecret is not, and only then are these values used: leave them out." -}}
+{{- else if and $celery.existingSecret (not $keda.broker) -}}
+{{- $problems = append $problems "queue.celery.keda.broker is not set: say redis or rabbitmq, because the chart can't read the URL in queue.celery.existingSecret." -}}
+{{- else if and (eq $keda.broker "redis") (not $keda.address) -}}
+{{- $problems = append $problems "queue.celery.keda.address is not set: give host and port of Redis, because KEDA can't read the URL in queue.celery.existingSecret." -}}
+{{- else if and (eq $keda.broker "redis") $keda.managementUrlKey -}}
+{{- $problems = append $problems "queue.celery.keda.managementUrlKey is for RabbitMQ, but queue.celery.keda.broker is redis: leave it out." -}}
+{{- else if and (eq $keda.broker "rabbitmq") $redis -}}
+{{- $problems = append $problems "queue.celery.keda.broker is rabbitmq, but address, database, tls, username and passwordKey of queue.celery.keda are for Redis: leave them out." -}}
+{{- end -}}
+{{- if hasPrefix "pyamqp:" $celery.url -}}
+{{- $problems = append $problems "queue.celery.url begins with pyamqp, which KEDA does not know: write amqp instead." -}}
+{{- end -}}
+{{- $rabbit := or (eq $keda.broker "rabbitmq") (regexMatch "^(py)?amqps?:" $celery.url) -}}
+{{- if and $rabbit (not $keda.managementUrlKey) (eq (int $scaling.minReplicas) 0) -}}
+{{- $problems = append $problems "worker.autoscaling.minReplicas is 0, but without queue.celery.keda.managementUrlKey KEDA does not count the messages in flight of RabbitMQ, and would remove the last worker during its job: set the key, or a minimum of 1." -}}
 {{- end -}}
 {{- $step := $scaling.step -}}
 {{- if and (eq $scaling.policy "step") (gt (int $step.scaleDownBelow) (add1 $step.scaleUpAbove | int)) -}}

@@ -38,7 +38,7 @@ def everything(tmp_path: Path) -> Path:
     values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
     values["aws"] |= {"createResources": True, "endpointUrl": "http://aws.example.com"}
     values["bucket"]["publicEndpoint"] = "https://videos.example.com"
-    values["queue"]["deadLetterUrl"] = f"{values['queue']['url']}-dlq"
+    values["queue"] |= {"deadLetterUrl": f"{values['queue']['url']}-dlq", "celery": {"url": "redis://redis:6379/0"}}
     values["alerts"] = {"snsTopicArn": "arn:aws:sns:us-east-1:123456789012:anb-alerts"}
     values["ingress"] = {"prefix": "/video"}
     values["operator"] = {"mirror": {"maxAgeSeconds": 60}}
@@ -62,9 +62,6 @@ def test_each_pod_is_given_just_what_its_program_reads(render: Render, everythin
         reads[program].remove("ANB_DATABASE_CONNECTIONS_IN_ALL")
     # In a cluster, the program `operator` runs the loops for dead letters. The API does not run the loops.
     reads["api"] -= {"ANB_HANDLE_DEAD_LETTERS", "ANB_SNS_TOPIC_ARN"}
-    # The chart deploys the programs with a queue on SQS only, so they do not get the settings of a Celery broker.
-    for program in ("api", "worker", "operator"):
-        reads[program] -= {"CELERY_BROKER_URL", "CELERY_TASK_DEFAULT_QUEUE"}
     assert given == reads
     assert given.keys() == {"api", "worker", "operator", "migrate", "uninstall"}
 

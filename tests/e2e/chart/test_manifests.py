@@ -86,16 +86,20 @@ def test_only_the_operator_and_its_clean_up_get_a_token_of_kubernetes(render: Re
     assert trusted == {"anb-operator", "anb-operator-uninstall"}
 
 
-def test_only_secrets_hold_what_is_secret(render: Render) -> None:
-    preset = CHART / "ci" / "secret-values.yaml"
-    values = yaml.safe_load(preset.read_text(encoding="utf-8"))
+def test_only_secrets_hold_what_is_secret(render: Render, tmp_path: Path) -> None:
+    values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
+    values["queue"]["celery"] = {"url": "redis://:not-a-real-broker-password@redis.example.com:6379/0"}
+    values["worker"]["autoscaling"]["enabled"] = True
+    path = tmp_path / "values.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
     secrets = (
+        "not-a-real-broker-password",
         values["database"]["url"],
         values["aws"]["secret"]["accessKeyId"],
         values["aws"]["secret"]["secretAccessKey"],
         values["bootstrapToken"]["value"],
     )
-    for manifest in render(preset):
+    for manifest in render(path):
         text = yaml.safe_dump(manifest, width=10**6)
         assert not any(secret in text for secret in secrets)
 

@@ -17,12 +17,12 @@ from anb_core.settings.parsing import (
     SECOND,
     BrokerUrl,
     BucketName,
+    CeleryQueueName,
     DatabaseUrl,
     KeyPrefix,
     QueueUrl,
     TopicArn,
     comma_separated,
-    matching,
     plain,
     region_in,
     seconds,
@@ -185,12 +185,10 @@ class DeadLetterQueueSettings(AwsSettings):
 class QueueSettings(DeadLetterQueueSettings, MessageSettings):
     """The settings of a program that sends messages or receives them, and the settings for creating the queue."""
 
-    celery_queue: Annotated[str, matching(r"[A-Za-z0-9_.:-]{1,128}", "it must be a queue's name, such as celery")] = (
-        Field(
-            "celery",
-            alias="CELERY_TASK_DEFAULT_QUEUE",
-            description="Name of the queue on the Celery broker. The default is Celery's own.",
-        )
+    celery_queue: CeleryQueueName = Field(
+        "celery",
+        alias="CELERY_TASK_DEFAULT_QUEUE",
+        description="Name of the queue on the Celery broker. The default is Celery's own.",
     )
 
     max_receive_count: Annotated[int, whole(1, SQS_MAX_RECEIVES)] = Field(

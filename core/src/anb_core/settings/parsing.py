@@ -86,6 +86,7 @@ BROKER_URL = Form(
     "it must be a broker's URL, such as redis://:password@host:6379/0 or amqp://user:password@host:5672//. Write @, /,"
     " ? and # in the user or the password as %40, %2F, %3F and %23",
 )
+CELERY_QUEUE_NAME = Form("[A-Za-z0-9_.:-]{1,128}", "it must be a queue's name, such as celery")
 PATH_PREFIX = Form("(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video")
 REGION = Form("(?:[a-z]{2}|eusc)(?:-[a-z]+)+-[0-9]", "it must be a region, such as us-east-1")
 
@@ -195,6 +196,7 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 QueueUrl = Annotated[str, AfterValidator(lambda url: url and QUEUE_URL(url))]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+CeleryQueueName = Annotated[str, AfterValidator(CELERY_QUEUE_NAME)]
 TopicArn = Annotated[str, AfterValidator(TOPIC_ARN)]
 BucketName = Annotated[str, AfterValidator(BUCKET_NAME)]
 HttpUrl = Annotated[str, AfterValidator(HTTP_URL), AfterValidator(lambda url: url.rstrip("/"))]
