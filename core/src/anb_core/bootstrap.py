@@ -5,7 +5,7 @@ This module opens no connection. The store, the bucket and the queue connect whe
 The caller must close each store, bucket and queue that it has created.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -75,20 +75,12 @@ def open_bucket(settings: BucketSettings, *, patience: timedelta, public_endpoin
 
 
 def open_queue(settings: QueueSettings) -> Queue:
-    """Create the client of the queue. The queue is on SQS if `SQS_QUEUE_URL` is set, otherwise on the Celery broker.
+    """Create the client of the current queue: on SQS if `SQS_QUEUE_URL` is set, otherwise on the Celery broker.
 
     A call ends within about one heartbeat. So even a slow call delays only one renewal of the lease.
     """
     if not settings.sqs_queue_url:
-        # The import takes 0.2 s, and most programs use SQS.
-        from anb_core.adapters.celery_broker import celery_queue  # noqa: PLC0415
-
-        return celery_queue(
-            settings.celery_broker_url.get_secret_value(),
-            queue=settings.celery_queue,
-            patience=settings.heartbeat,
-            visibility=settings.visibility_timeout,
-        )
+        return _open_celery_queue(settings)
     return SqsQueue(
         settings.sqs_queue_url,
         region=settings.sqs_region,
@@ -97,6 +89,28 @@ def open_queue(settings: QueueSettings) -> Queue:
         max_receives=settings.max_receive_count,
         dlq_url=settings.sqs_dlq_url,
         may_create=settings.create_resources,
+    )
+
+
+def open_old_queue(settings: QueueSettings) -> Queue | None:
+    """Create the client of the old queue: on the Celery broker, if `SQS_QUEUE_URL` is set, too. Otherwise None.
+
+    Workers empty the old queue, and nothing sends to it. A call ends within about one heartbeat.
+    """
+    if settings.sqs_queue_url and settings.celery_broker_url:
+        return _open_celery_queue(settings)
+    return None
+
+
+def _open_celery_queue(settings: QueueSettings) -> Queue:
+    # The import takes 0.2 s, and most programs use only SQS.
+    from anb_core.adapters.celery_broker import celery_queue  # noqa: PLC0415
+
+    return celery_queue(
+        settings.celery_broker_url.get_secret_value(),
+        queue=settings.celery_queue,
+        patience=settings.heartbeat,
+        visibility=settings.visibility_timeout,
     )
 
 
@@ -156,16 +170,16 @@ def make_sweep(
     settings: SweepSettings,
     store: Housekeeping,
     objects: Objects,
-    queue: QueueAdmin,
+    queues: Sequence[QueueAdmin],
     *,
     wake_relay: Callable[[], None],
     runtime: Runtime,
 ) -> Sweep:
-    """Create the sweep."""
+    """Create the sweep. `queues` are the current queue and the old queue, if there is one."""
     return Sweep(
         store,
         objects,
-        queue,
+        queues,
         policy=settings.retry_policy,
         interval=settings.sweep_interval,
         hidden=settings.visibility_timeout,

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 from anb_core.domain.retry import plan_return
@@ -156,7 +157,7 @@ def check_that_a_stale_handle_is_no_error(stand: Stand) -> None:
     stand.queue.delete(fresh)
 
     for handle in (stale.handle, fresh.handle, "never given out"):
-        delivery = Delivery(fresh.message_id, fresh.body, handle)
+        delivery = replace(fresh, handle=handle)
         stand.queue.delete(delivery)
         stand.queue.give_back(delivery)
         stand.queue.extend(delivery, visibility=SOON)

@@ -82,7 +82,7 @@ def test_cancelling_between_attempts_leaves_nothing_to_send(backend: Backend) ->
     store.cancel(lease.video_id)
     backend.pass_time(DAY)
     assert due(store) == []
-    assert store.requeue_unclaimed(enqueued_before=SECOND, not_on="another", limit=10) == 0
+    assert store.requeue_unclaimed(enqueued_before=SECOND, not_on=["another"], limit=10) == 0
 
 
 def test_a_cancelled_unfinished_upload_loses_its_object_and_cannot_be_retried(backend: Backend) -> None:

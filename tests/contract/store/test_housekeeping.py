@@ -44,10 +44,30 @@ def test_a_job_that_nobody_claims_is_sent_anew_after_a_while(backend: Backend) -
 def test_a_job_whose_message_is_on_a_queue_no_longer_configured_is_sent_anew(store: Store) -> None:
     video_id = uploaded(store)
     sent(store, video_id, broker="old")
-    assert store.requeue_unclaimed(not_on="old", limit=10) == 0
-    assert store.requeue_unclaimed(not_on="new", limit=10) == 1
+    assert store.requeue_unclaimed(not_on=["old"], limit=10) == 0
+    assert store.requeue_unclaimed(not_on=["new"], limit=10) == 1
     sent(store, video_id, broker="new")
-    assert store.requeue_unclaimed(not_on="new", limit=10) == 0
+    assert store.requeue_unclaimed(not_on=["new"], limit=10) == 0
+
+
+def test_a_job_whose_message_is_on_a_configured_queue_is_not_sent_anew(store: Store) -> None:
+    current, old, elsewhere = uploaded(store), uploaded(store), uploaded(store)
+    for video_id, broker in ((current, "current"), (old, "old"), (elsewhere, "elsewhere")):
+        sent(store, video_id, broker=broker)
+
+    assert store.requeue_unclaimed(not_on=["current", "old"], limit=10) == 1
+    assert due(store) == [elsewhere]
+
+
+def test_the_loss_of_one_queue_says_nothing_about_the_messages_of_another(backend: Backend) -> None:
+    store = backend.store
+    lost, waits = uploaded(store), uploaded(store)
+    sent(store, lost, broker="lost")
+    sent(store, waits, broker="other")
+    backend.pass_time(2 * MINUTE)
+
+    assert store.requeue_unclaimed(enqueued_before=MINUTE, on="lost", limit=10) == 1
+    assert due(store) == [lost]
 
 
 def test_either_reason_is_enough_to_send_anew(backend: Backend) -> None:
@@ -58,7 +78,7 @@ def test_either_reason_is_enough_to_send_anew(backend: Backend) -> None:
     sent(store, elsewhere, broker="elsewhere")
     fresh = uploaded(store)
     sent(store, fresh, broker="queue")
-    assert store.requeue_unclaimed(enqueued_before=MINUTE, not_on="queue", limit=10) == 2
+    assert store.requeue_unclaimed(enqueued_before=MINUTE, not_on=["queue"], limit=10) == 2
     assert sorted(due(store)) == sorted([elsewhere, old])
 
 
@@ -166,7 +186,7 @@ def test_only_jobs_that_wait_for_a_message_are_sent_anew(backend: Backend) -> No
     backend.pass_time(SECOND)
     in_outbox = due(store)
     assert store.requeue_overdue(slack=timedelta(0), limit=10) == 0
-    assert store.requeue_unclaimed(enqueued_before=timedelta(0), not_on="another", limit=10) == 0
+    assert store.requeue_unclaimed(enqueued_before=timedelta(0), not_on=["another"], limit=10) == 0
     assert due(store) == in_outbox
 
 

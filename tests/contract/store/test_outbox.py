@@ -103,7 +103,7 @@ def test_a_job_has_at_most_one_message_in_the_outbox(backend: Backend) -> None:
         store.cancel(video_id)
         store.retry(video_id, by="ada")
         backend.pass_time(HOUR)
-        store.requeue_unclaimed(enqueued_before=SECOND, not_on="x", limit=10)
+        store.requeue_unclaimed(enqueued_before=SECOND, not_on=["x"], limit=10)
         assert due(store) == [video_id]
 
 

@@ -180,7 +180,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.end_expired_leases(limit=10, policy=POLICY)
         store.end_expired_uploads(limit=10)
         store.requeue_unclaimed(enqueued_before=MINUTE, limit=10)
-        store.requeue_unclaimed(not_on="queue", limit=10)
+        store.requeue_unclaimed(not_on=["queue"], limit=10)
         store.requeue_overdue(slack=MINUTE, limit=10)
         store.deletion_done(store.hold_deletions(limit=10, hold=MINUTE))
         store.purge(events_before=DAY, dead_letters_before=DAY, limit=10)

@@ -271,7 +271,7 @@ class Stores(RuleBasedStateMachine):
         self.pair.both(lambda store: store.end_expired_leases(limit=100, policy=POLICY))
         self.pair.both(lambda store: store.end_expired_uploads(limit=100))
         self.pair.both(lambda store: store.requeue_overdue(slack=timedelta(seconds=105), limit=100))
-        self.pair.both(lambda store: store.requeue_unclaimed(not_on=not_on, limit=100))
+        self.pair.both(lambda store: store.requeue_unclaimed(not_on=[not_on], limit=100))
         self.pair.both(lambda store: store.requeue_unclaimed(enqueued_before=timedelta(seconds=75), limit=100))
 
     @rule()

@@ -59,7 +59,7 @@ def test_after_a_kill_the_sweep_removes_row_and_parts_of_an_unfinished_upload(pr
     sweep = Sweep(
         parts.store,
         parts.objects,
-        parts.queue,
+        [parts.queue],
         policy=RetryPolicy(),
         interval=timedelta(seconds=1),
         hidden=timedelta(minutes=5),

@@ -9,12 +9,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import open_bucket, open_queue, open_store
+from anb_core.bootstrap import open_bucket, open_old_queue, open_queue, open_store
 from anb_core.domain.edit import EditSpec
 from anb_core.ports.renderer import Rendered, Resources
 from anb_core.ports.stop import Stop
@@ -72,12 +72,17 @@ def main() -> None:
         closing(open_bucket(settings, patience=settings.heartbeat)) as objects,
         closing(open_queue(settings)) as queue,
         ScratchDisk(default_root()) as scratch,
+        ExitStack() as stack,
     ):
+        old_queue = open_old_queue(settings)
+        if old_queue is not None:
+            stack.callback(old_queue.close)
         app.run(
             settings,
             store=store,
             objects=objects,
             queue=queue,
+            old_queue=old_queue,
             renderer=HeldRenderer(folder),
             scratch=scratch,
             shutdown=shutdown,

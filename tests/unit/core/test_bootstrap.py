@@ -14,6 +14,7 @@ from anb_core.bootstrap import (
     open_alerts,
     open_bucket,
     open_dead_letter_queue,
+    open_old_queue,
     open_queue,
     open_store,
     open_store_for_command,
@@ -109,14 +110,25 @@ def test_a_celery_broker_is_used_if_no_queue_on_sqs_is_set(monkeypatch: pytest.M
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://:secret@redis:6379/1")
     monkeypatch.setenv("CELERY_TASK_DEFAULT_QUEUE", "videos")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    with closing(open_queue(load(QueueSettings))) as queue:
-        assert queue.name == "http://127.0.0.1:9/000000000000/anb"
-
     monkeypatch.delenv("SQS_QUEUE_URL")
     settings = load(QueueSettings)
     with closing(open_queue(settings)) as queue:
         assert queue.name == "redis://redis:6379/1#videos"
+    assert open_old_queue(settings) is None
     assert open_dead_letter_queue(settings, patience=PATIENCE) is None
+
+
+def test_beside_a_queue_on_sqs_the_celery_broker_has_the_old_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert open_old_queue(load(QueueSettings)) is None
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://:secret@redis:6379/1")
+    monkeypatch.setenv("CELERY_TASK_DEFAULT_QUEUE", "videos")
+    settings = load(QueueSettings)
+    old = open_old_queue(settings)
+    assert old is not None
+    with closing(open_queue(settings)) as queue, closing(old):
+        assert queue.name == "http://127.0.0.1:9/000000000000/anb"
+        assert old.name == "redis://redis:6379/1#videos"
 
 
 def test_dead_letters_are_announced_also_without_a_dead_letter_queue() -> None:
@@ -140,7 +152,7 @@ def test_every_sweep_leaves_a_message_for_as_long_with_a_dead_worker_as_the_queu
     clock = ManualClock()
     store, objects, queue = InMemoryStore(clock.now), InMemoryObjects(), BusyQueue(now=clock.now)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=SystemRuntime())
-    sweep = make_sweep(load(SweepSettings), store, objects, queue, wake_relay=relay.wake, runtime=SystemRuntime())
+    sweep = make_sweep(load(SweepSettings), store, objects, [queue], wake_relay=relay.wake, runtime=SystemRuntime())
     new = NewVideo("v1", "t1", "ana", "A title", EditSpec(), upload_key("v1"), owned=True, file_name="a.mp4")
     store.submit_existing(new, Source(5))
     relay.send_due()

@@ -95,14 +95,14 @@ def test_the_age_of_a_message_is_told_by_the_clock_of_sqs_alone(
 
         delivery = queue.receive(wait=timedelta(0))
 
-    assert delivery == Delivery("m-1", "body", "handle", None if age is None else timedelta(seconds=age))
+    assert delivery == Delivery("m-1", "body", "handle", queue.name, None if age is None else timedelta(seconds=age))
 
 
 @pytest.mark.parametrize("code", ["ReceiptHandleIsInvalid", "InvalidParameterValue"])
 def test_a_handle_that_sqs_no_longer_takes_is_no_error(queue: SqsQueue, stub: Stubber, code: str) -> None:
     stub.add_client_error("delete_message", code, "The receipt handle has expired.")
 
-    queue.delete(Delivery("m-1", "body", "stale"))
+    queue.delete(Delivery("m-1", "body", "stale", queue.name))
 
 
 def test_a_message_can_not_be_extended_that_is_visible_again_and_that_is_no_error(
@@ -110,7 +110,7 @@ def test_a_message_can_not_be_extended_that_is_visible_again_and_that_is_no_erro
 ) -> None:
     stub.add_client_error("change_message_visibility", "MessageNotInflight", "not in flight")
 
-    queue.extend(Delivery("m-1", "body", "stale"), visibility=timedelta(minutes=1))
+    queue.extend(Delivery("m-1", "body", "stale", queue.name), visibility=timedelta(minutes=1))
 
 
 def test_a_refusal_is_told_with_the_words_of_sqs(queue: SqsQueue, stub: Stubber) -> None:

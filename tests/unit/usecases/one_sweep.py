@@ -31,11 +31,13 @@ class World:
         self.wakes = 0
         self.sweep = self.another_sweep()
 
-    def another_sweep(self, queue: InMemoryQueue | None = None, hidden: timedelta = HIDDEN) -> Sweep:
+    def another_sweep(
+        self, queue: InMemoryQueue | None = None, hidden: timedelta = HIDDEN, *, old: InMemoryQueue | None = None
+    ) -> Sweep:
         return Sweep(
             self.store,
             self.objects,
-            queue or self.queue,
+            [queue or self.queue, *([old] if old else [])],
             policy=POLICY,
             interval=INTERVAL,
             hidden=hidden,

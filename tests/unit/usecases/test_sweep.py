@@ -160,9 +160,16 @@ def test_a_database_that_is_away_ends_the_pass(world: World) -> None:
 
 class LosesTheDatabase(InMemoryStore):
     def requeue_unclaimed(
-        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+        self,
+        *,
+        enqueued_before: timedelta | None = None,
+        on: str | None = None,
+        not_on: Collection[str] = (),
+        limit: int,
     ) -> int:
-        raise Unavailable("database", f"gone {enqueued_before} {not_on} {limit}")
+        if on is None:
+            return super().requeue_unclaimed(enqueued_before=enqueued_before, not_on=not_on, limit=limit)
+        raise Unavailable("database", f"gone while the jobs on {on} were requeued")
 
 
 def test_a_database_that_goes_away_in_the_middle_is_not_taken_for_another_part(world: World) -> None:
@@ -251,7 +258,7 @@ def test_a_running_sweep_goes_on_after_faults_and_ends_when_told() -> None:
     sweep = Sweep(
         CountsPasses(enough),
         InMemoryObjects(),
-        InMemoryQueue(),
+        [InMemoryQueue()],
         policy=POLICY,
         interval=timedelta(milliseconds=1),
         hidden=HIDDEN,

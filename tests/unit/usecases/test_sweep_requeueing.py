@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from anb_core.domain.errors import Unavailable
 from anb_core.domain.retry import LONGEST_PAUSE
 from anb_core.ports.queue import Depth
 from anb_core.testing.queue import InMemoryQueue
@@ -138,6 +139,53 @@ def test_jobs_sent_to_a_broker_that_is_no_longer_configured_are_sent_to_this_one
     assert swept is not None
     assert swept.requeued == 1
     assert Relay(world.store, other, bucket="anb-videos", runtime=world.runtime).send_due().sent == 1
+
+
+def test_a_job_on_the_old_queue_is_left_there_while_the_old_queue_is_configured(world: World) -> None:
+    world.upload("v1")
+    world.relay.send_due()
+    current = InMemoryQueue(name="https://queue.invalid/000000000000/current", now=world.clock.now)
+    world.clock.advance(EMPTY_WINDOW * 2)
+
+    assert world.watch_the_queue(world.another_sweep(current, old=world.queue)) == 0
+
+
+def test_messages_that_the_old_queue_forgot_are_sent_to_the_current_queue_however_busy_that_is(world: World) -> None:
+    world.upload("lost")
+    world.relay.send_due()
+    old = InMemoryQueue(name=world.queue.name, now=world.clock.now)
+    current = NeverEmpty(name="https://queue.invalid/000000000000/current", now=world.clock.now)
+    relay = Relay(world.store, current, bucket="anb-videos", runtime=world.runtime)
+    world.upload("waits")
+    relay.send_due()
+    sweep = world.another_sweep(current, old=old)
+
+    waited = timedelta(0)
+    while not requeued_by(sweep):
+        world.clock.advance(INTERVAL)
+        waited += INTERVAL
+
+    assert waited == EMPTY_WINDOW + INTERVAL
+    assert pending(world) == {"lost"}
+
+
+@pytest.mark.parametrize("away", ["current", "old"])
+def test_an_outage_of_one_queue_keeps_no_lost_message_of_the_other_from_being_sent_again(
+    world: World, away: str
+) -> None:
+    queues = {
+        name: InMemoryQueue(name=f"https://queue.invalid/000000000000/{name}", now=world.clock.now)
+        for name in ("current", "old")
+    }
+    for name, queue in queues.items():
+        world.upload(name)
+        Relay(world.store, queue, bucket="anb-videos", runtime=world.runtime).send_due()
+        queues[name] = InMemoryQueue(name=queue.name, now=world.clock.now)
+    world.clock.advance(timedelta(seconds=1))
+    queues[away].fault = Unavailable("queue", "The queue does not answer.")
+
+    assert world.watch_the_queue(world.another_sweep(queues["current"], old=queues["old"])) == 1
+    assert pending(world) == queues.keys() - {away}
 
 
 @pytest.mark.parametrize(

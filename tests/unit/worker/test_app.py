@@ -80,7 +80,7 @@ def test_a_preparation_ends_when_it_is_asked_to(pulse: Pulse, shutdown: Shutdown
 
 
 def test_each_delivery_is_counted_and_logged_and_only_an_outage_is_raised_to_the_loop() -> None:
-    metrics, delivery, away = Metrics(), Delivery("m", "{}", "handle"), Unavailable("database", "It is away.")
+    metrics, delivery, away = Metrics(), Delivery("m", "{}", "handle", "queue"), Unavailable("database", "It is away.")
     reports = [Report(Outcome.PROCESSED, "m"), Report(Outcome.GIVEN_BACK, "m", unavailable=away)]
     handle = reported(lambda _delivery, _stop: reports.pop(0), metrics)
 

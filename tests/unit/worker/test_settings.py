@@ -61,6 +61,7 @@ class World:
         self.store = InMemoryStore(self.clock.now)
         self.objects = InMemoryObjects()
         self.queue = WatchedQueue(now=self.clock.now)
+        self.old_queue: InMemoryQueue | None = None
         self.objects.put(KEY, SOURCE)
 
     def submit(self) -> None:
@@ -69,7 +70,7 @@ class World:
         Relay(self.store, self.queue, bucket=self.objects.bucket, runtime=ManualRuntime(self.clock)).send_due()
 
     def work(self, renderer: Renderer, **environment: str) -> None:
-        """Run a worker with the given settings until the queue is empty."""
+        """Run a worker with the given settings until its queues are empty."""
         settings = WorkerSettings(
             DATABASE_URL="sqlite:///unused.db",
             S3_BUCKET=self.objects.bucket,
@@ -82,7 +83,7 @@ class World:
         shutdown = Shutdown(timedelta(0), runtime)
 
         def end(step: str) -> None:
-            if step == "receive" and self.queue.depth().empty:
+            if step == "receive" and all(queue.depth().empty for queue in (self.queue, self.old_queue) if queue):
                 shutdown.request("end")
 
         with ScratchDisk(self.folder) as scratch:
@@ -91,6 +92,7 @@ class World:
                 store=self.store,
                 objects=self.objects,
                 queue=self.queue,
+                old_queue=self.old_queue,
                 renderer=renderer,
                 scratch=scratch,
                 shutdown=shutdown,
@@ -155,6 +157,23 @@ def test_a_worker_lives_for_two_leases_without_a_sign_and_gives_one_while_busy_a
     world.work(FakeRenderer(during), ANB_LEASE_SECONDS="1001", SQS_VISIBILITY_TIMEOUT="2000")
     assert world.job().status is Status.PROCESSED
     assert pulses[0].alive()
+
+
+def test_a_job_on_the_old_queue_is_tried_again_by_the_current_queue(world: World) -> None:
+    failures = [Transient("child_failed", "ffmpeg was killed.")]
+
+    def fail_once() -> None:
+        if failures:
+            raise failures.pop()
+
+    old = world.queue
+    world.submit()
+    world.queue, world.old_queue = WatchedQueue("https://queue.invalid/000000000000/current", now=world.clock.now), old
+    world.work(FakeRenderer(fail_once), ANB_BACKOFF_SECONDS="0")
+    assert old.depth().empty
+    Relay(world.store, world.queue, bucket=world.objects.bucket, runtime=ManualRuntime(world.clock)).send_due()
+    world.work(FakeRenderer(fail_once))
+    assert (world.job().status, world.job().enqueued_to) == (Status.PROCESSED, world.queue.name)
 
 
 def test_how_often_an_attempt_may_fail_is_a_setting(world: World) -> None:

@@ -105,7 +105,7 @@ class SqsQueue:
         )
         for message in answer.get("Messages", []):
             age = _age(message, answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
-            return Delivery(message["MessageId"], message["Body"], message["ReceiptHandle"], age)
+            return Delivery(message["MessageId"], message["Body"], message["ReceiptHandle"], self.name, age)
         return None
 
     def delete(self, delivery: Delivery) -> None:

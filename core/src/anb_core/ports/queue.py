@@ -31,6 +31,8 @@ class Delivery:
     body: str
     handle: str
     """The receipt handle of SQS. The handle becomes invalid when the message is received again."""
+    queue: str
+    """Name of the queue that delivered the message."""
     age: timedelta | None = None
     """Time since a worker first received the message. None if this is the first receipt."""
 

@@ -127,12 +127,13 @@ class DeadLetterQueueSettings(AwsSettings):
         SecretStr(""),
         alias="CELERY_BROKER_URL",
         description="The Celery broker with the queue that wakes the workers: `redis://:password@host:6379/0` or"
-        " `amqp://user:password@host:5672//`, or `rediss` or `amqps` for TLS. Not used if `SQS_QUEUE_URL` is set.",
+        " `amqp://user:password@host:5672//`, or `rediss` or `amqps` for TLS. If `SQS_QUEUE_URL` is set, too,"
+        " new work goes to SQS, and workers also empty the queue on the Celery broker.",
     )
     sqs_queue_url: QueueUrl = Field(
         "",
         alias="SQS_QUEUE_URL",
-        description="The queue that wakes the workers. FIFO if its name ends in `.fifo`. Required if"
+        description="The queue on SQS that wakes the workers. FIFO if its name ends in `.fifo`. Required if"
         " `CELERY_BROKER_URL` is not set.",
     )
     sqs_region: str = Field(

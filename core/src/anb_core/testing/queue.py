@@ -170,5 +170,5 @@ class InMemoryQueue:
                 entry.handle = f"handle-{next(self._numbers)}"
                 age = None if entry.first_received is None else now - entry.first_received
                 entry.first_received = entry.first_received or now
-                return Delivery(entry.message_id, entry.body, entry.handle, age)
+                return Delivery(entry.message_id, entry.body, entry.handle, self.name, age)
         return None

@@ -1,7 +1,7 @@
 """The sweep, which cleans up after crashed processes. Every API and worker process sweeps, but only one at a time."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,7 +45,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EmptyWatch:
-    """Decides from several readings whether the queue is empty. `now` is a monotonic time in seconds."""
+    """Decides from several readings whether one queue is empty. `now` is a monotonic time in seconds."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -54,7 +54,7 @@ class EmptyWatch:
     def observe(self, depth: Depth, now: float) -> timedelta | None:
         """Add a reading of the queue's depth. Return None unless all recent readings say that the queue is empty.
 
-        If the queue is empty, return an age: a waiting job's message that was sent longer ago is lost.
+        If the queue is empty, return an age: a waiting job's message that was sent to the queue longer ago is lost.
         The age is the time since the oldest of the last EMPTY_READINGS readings, but at least EMPTY_WINDOW.
         Earlier readings do not count. With them, the age would grow without end, and no message would be older.
         """
@@ -91,14 +91,15 @@ class Swept:
 class Sweep:
     """Ends expired leases and uploads, sends lost messages again, deletes objects that are due, and removes old rows.
 
-    `hidden` is the queue's visibility timeout: the time for which a received message is invisible.
+    `queues` are all configured queues. A message that was sent to any other queue is sent again.
+    `hidden` is the queues' visibility timeout: the time for which a received message is invisible.
     """
 
     def __init__(
         self,
         store: Housekeeping,
         objects: Objects,
-        queue: QueueAdmin,
+        queues: Sequence[QueueAdmin],
         *,
         policy: RetryPolicy,
         interval: timedelta,
@@ -108,14 +109,13 @@ class Sweep:
     ) -> None:
         self._store = store
         self._objects = objects
-        self._queue = queue
+        self._queues = [(queue, EmptyWatch()) for queue in queues]
         self._policy = policy
         self._interval = interval
         self._wake_relay = wake_relay
         self._runtime = runtime
         # If a worker receives a message and crashes, the message stays invisible for up to `_slack`.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
-        self._empty = EmptyWatch()
 
     def run(self, stop: Event) -> None:
         """Sweep once per interval until `stop` is set."""
@@ -143,8 +143,10 @@ class Sweep:
             until = self._runtime.monotonic() + self._interval.total_seconds()
             swept.lost = self._keep_up(until, lambda: self._store.end_expired_leases(limit=LIMIT, policy=self._policy))
             swept.abandoned = self._keep_up(until, lambda: self._store.end_expired_uploads(limit=LIMIT))
-            with _skipping(swept):
-                swept.requeued = self._requeue()
+            swept.requeued = self._requeue_by_rows()
+            for queue, empty in self._queues:
+                with _skipping(swept):
+                    swept.requeued += self._requeue_by_queue(queue, empty)
             with _skipping(swept):
                 swept.deleted = self._keep_up(until, self._delete)
             swept.purged = self._keep_up(
@@ -178,14 +180,17 @@ class Sweep:
             done += last
         return done
 
-    def _requeue(self) -> int:
-        requeued = self._store.requeue_unclaimed(not_on=self._queue.name, limit=LIMIT)
-        requeued += self._store.requeue_overdue(slack=self._slack, limit=IN_LINE)
-        near = self._queue.retention() * NEAR_RETENTION
-        requeued += self._store.requeue_unclaimed(enqueued_before=near, limit=LIMIT)
-        lost_after = self._empty.observe(self._queue.depth(), self._runtime.monotonic())
+    def _requeue_by_rows(self) -> int:
+        configured = [queue.name for queue, _ in self._queues]
+        requeued = self._store.requeue_unclaimed(not_on=configured, limit=LIMIT)
+        return requeued + self._store.requeue_overdue(slack=self._slack, limit=IN_LINE)
+
+    def _requeue_by_queue(self, queue: QueueAdmin, empty: EmptyWatch) -> int:
+        near = queue.retention() * NEAR_RETENTION
+        requeued = self._store.requeue_unclaimed(enqueued_before=near, on=queue.name, limit=LIMIT)
+        lost_after = empty.observe(queue.depth(), self._runtime.monotonic())
         if lost_after is not None:
-            requeued += self._store.requeue_unclaimed(enqueued_before=lost_after, limit=LIMIT)
+            requeued += self._store.requeue_unclaimed(enqueued_before=lost_after, on=queue.name, limit=LIMIT)
         return requeued
 
     def _delete(self) -> int:

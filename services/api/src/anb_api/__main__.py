@@ -17,6 +17,7 @@ from anb_core.bootstrap import (
     open_alerts,
     open_bucket,
     open_dead_letter_queue,
+    open_old_queue,
     open_queue,
     open_store,
     open_store_for_command,
@@ -58,14 +59,24 @@ def _serve(_: argparse.Namespace) -> None:
             closing(open_bucket(settings, patience=patience, public_endpoint=settings.s3_public_endpoint))
         )
         queue = stack.enter_context(closing(open_queue(settings)))
+        old_queue = open_old_queue(settings)
         dead_letter_queue = alerts = None
         if settings.handle_dead_letters:
             dead_letter_queue = open_dead_letter_queue(settings, patience=patience)
             alerts = open_alerts(settings, patience=patience)
-        for client in (dead_letter_queue, alerts):
+        for client in (old_queue, dead_letter_queue, alerts):
             if client is not None:
                 stack.enter_context(closing(client))
-        serve(make_server(settings, store, objects, queue, dead_letter_queue=dead_letter_queue, alerts=alerts))
+        server = make_server(
+            settings,
+            store,
+            objects,
+            queue,
+            old_queue=old_queue,
+            dead_letter_queue=dead_letter_queue,
+            alerts=alerts,
+        )
+        serve(server)
 
 
 def _migrate(_: argparse.Namespace) -> None:

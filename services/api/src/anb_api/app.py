@@ -47,6 +47,7 @@ def create_app(
     objects: Objects,
     queue: Queue,
     *,
+    old_queue: Queue | None = None,
     dead_letter_queue: QueueReceiver | None = None,
     alerts: Alerts | None = None,
 ) -> FastAPI:
@@ -58,6 +59,7 @@ def create_app(
     runtime = SystemRuntime()
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     metrics = Metrics(store)
+    queues = [queue, old_queue] if old_queue else [queue]
     handling = None
     if settings.handle_dead_letters:
         handling = make_dead_letter_loops(
@@ -68,7 +70,7 @@ def create_app(
         store=store,
         objects=objects,
         relay=relay,
-        sweep=make_sweep(settings, store, objects, queue, wake_relay=relay.wake, runtime=runtime),
+        sweep=make_sweep(settings, store, objects, queues, wake_relay=relay.wake, runtime=runtime),
         uploads=make_uploads(settings, store, objects, wake_relay=relay.wake, runtime=runtime),
         metrics=metrics,
         hub=Hub(store, runtime),

@@ -40,11 +40,14 @@ def make_server(
     objects: Objects,
     queue: Queue,
     *,
+    old_queue: Queue | None = None,
     dead_letter_queue: QueueReceiver | None = None,
     alerts: Alerts | None = None,
 ) -> Server:
     """Return a server that is ready to run."""
-    app = create_app(settings, store, objects, queue, dead_letter_queue=dead_letter_queue, alerts=alerts)
+    app = create_app(
+        settings, store, objects, queue, old_queue=old_queue, dead_letter_queue=dead_letter_queue, alerts=alerts
+    )
     host, _, port = settings.listen.rpartition(":")
     config = uvicorn.Config(
         app,

@@ -1,9 +1,9 @@
 """`python -m anb_worker` runs one worker, configured by the environment, until SIGTERM or SIGINT."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from anb_core.adapters.system import SystemRuntime
-from anb_core.bootstrap import open_bucket, open_queue, open_store
+from anb_core.bootstrap import open_bucket, open_old_queue, open_queue, open_store
 from anb_core.domain.input_checks import InputLimits
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
@@ -30,7 +30,11 @@ def main() -> None:
         closing(open_bucket(settings, patience=settings.heartbeat)) as objects,
         closing(open_queue(settings)) as queue,
         ScratchDisk(default_root(), limit=settings.scratch_limit) as scratch,
+        ExitStack() as stack,
     ):
+        old_queue = open_old_queue(settings)
+        if old_queue is not None:
+            stack.callback(old_queue.close)
         limits = InputLimits(max_seconds=settings.max_duration.total_seconds())
         engine = RenderEngine(scratch.cache, input_limits=limits)
         app.run(
@@ -38,6 +42,7 @@ def main() -> None:
             store=store,
             objects=objects,
             queue=queue,
+            old_queue=old_queue,
             renderer=engine,
             scratch=scratch,
             shutdown=shutdown,

@@ -12,7 +12,7 @@ from anb_core.bootstrap import make_submit, make_sweep
 from anb_core.domain.errors import AnbError, Interrupted
 from anb_core.ports.keeper import Keep
 from anb_core.ports.objects import Objects
-from anb_core.ports.queue import Delivery, Queue
+from anb_core.ports.queue import Delivery, Queue, QueueReceiver
 from anb_core.ports.renderer import Renderer
 from anb_core.ports.runtime import Runtime
 from anb_core.ports.stop import Stop
@@ -22,6 +22,7 @@ from anb_core.usecases.attempt import Tools
 from anb_core.usecases.background import background
 from anb_core.usecases.consumer import Consumer, Handler
 from anb_core.usecases.gate import Gate
+from anb_core.usecases.old_queue import BothQueues, WatchOldQueue
 from anb_core.usecases.process import Process
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.report import Report
@@ -44,6 +45,7 @@ def run(
     store: Store,
     objects: Objects,
     queue: Queue,
+    old_queue: Queue | None = None,
     renderer: Renderer,
     scratch: ScratchDisk,
     shutdown: Shutdown,
@@ -53,9 +55,10 @@ def run(
 ) -> None:
     """Process jobs until the shutdown. Return after the current job is finished or interrupted.
 
-    `on_step` is called with the name of each step. The caller must open and close `scratch`, store, bucket and queue.
+    `on_step` is called with the name of each step. The caller must open and close `scratch`, store, bucket and queues.
     """
     metrics = Metrics()
+    received = BothQueues(queue, old_queue, runtime=runtime) if old_queue else queue
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
     relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
     tools = Tools(
@@ -63,26 +66,16 @@ def run(
         objects=objects,
         renderer=renderer,
         relay=relay,
-        keep=_keeping(settings, store, queue, pulse, runtime),
+        keep=_keeping(settings, store, received, pulse, runtime),
         scratch=scratch,
         load_resources=ResourceCache(objects, scratch.own / "resources").load,
         policy=settings.retry_policy,
         runtime=runtime,
     )
-    process = Process(
-        store=store,
-        queue=queue,
-        tools=tools,
-        worker=settings.worker_name,
-        version=version("anb-worker"),
-        lease=settings.lease,
-        new_id=new_id,
-        adopt=_adopt(settings, store, objects, relay),
-        on_step=on_step,
-    )
+    process = _process(settings, store, received, tools, on_step)
     gate = Gate([store.ping, objects.ping, scratch.ping], wait=shutdown.wait)
     consumer = Consumer(
-        queue,
+        received,
         reported(process.handle, metrics),
         gate=gate,
         shutdown=shutdown,
@@ -91,13 +84,32 @@ def run(
         beat=pulse.beat,
         on_step=on_step,
     )
-    sweep = make_sweep(settings, store, objects, queue, wake_relay=relay.wake, runtime=runtime)
+    queues = [queue, old_queue] if old_queue else [queue]
+    sweep = make_sweep(settings, store, objects, queues, wake_relay=relay.wake, runtime=runtime)
     loops = {"relay": relay.run, "sweep": sweep.run}
+    if old_queue:
+        loops["old queue"] = WatchOldQueue(old_queue, show=metrics.show_old_queue, runtime=runtime).run
     with _shown(settings.listen, pulse, metrics, gate), background(runtime, loops, wake=relay.wake):
         _log.info("worker started", worker=settings.worker_name, queue=queue.name, bucket=objects.bucket)
         prepare_first(prepare, shutdown, pulse.beat)
         consumer.run()
     _log.info("stopped", worker=settings.worker_name)
+
+
+def _process(
+    settings: WorkerSettings, store: Store, queue: QueueReceiver, tools: Tools, on_step: Callable[[str], None]
+) -> Process:
+    return Process(
+        store=store,
+        queue=queue,
+        tools=tools,
+        worker=settings.worker_name,
+        version=version("anb-worker"),
+        lease=settings.lease,
+        new_id=new_id,
+        adopt=_adopt(settings, store, tools.objects, tools.relay),
+        on_step=on_step,
+    )
 
 
 def reported(process: Callable[[Delivery, Stop], Report], metrics: Metrics) -> Handler:
@@ -129,7 +141,7 @@ def _shown(listen: str | None, pulse: Pulse, metrics: Metrics, gate: Gate) -> It
         yield
 
 
-def _keeping(settings: WorkerSettings, store: Store, queue: Queue, pulse: Pulse, runtime: Runtime) -> Keep:
+def _keeping(settings: WorkerSettings, store: Store, queue: QueueReceiver, pulse: Pulse, runtime: Runtime) -> Keep:
     """Return a function that creates a lease keeper. The keeper's durations come from the settings."""
     terms = Terms(duration=settings.lease, heartbeat=settings.heartbeat, visibility=settings.visibility_timeout)
     return partial(LeaseKeeper, store=store, queue=queue, terms=terms, runtime=runtime, beat=pulse.beat)

@@ -1,5 +1,6 @@
 """The Prometheus metrics of a worker."""
 
+import math
 from collections.abc import Mapping
 
 from prometheus_client import (
@@ -47,6 +48,12 @@ class Metrics:
             ["protection"],
             registry=self.registry,
         )
+        self._old_queue = Gauge(
+            "anb_old_queue_messages",
+            "Messages in the old queue, waiting or in flight. NaN if there is no old queue, or if it does not answer.",
+            registry=self.registry,
+        )
+        self._old_queue.set(math.nan)
         for outcome in Outcome:
             self._deliveries.labels(outcome)
 
@@ -58,6 +65,10 @@ class Metrics:
                 self._steps.labels(step).observe(seconds)
         if report.alarming:
             self._alarms.inc()
+
+    def show_old_queue(self, messages: float) -> None:
+        """Set the number of messages in the old queue. NaN if the number is unknown."""
+        self._old_queue.set(messages)
 
     def show_protections(self, protections: Mapping[str, bool]) -> None:
         """Set one gauge for each protection of the sandbox: to 1 if this system has the protection, else to 0."""

@@ -160,7 +160,7 @@ class KombuQueue(ABC):
         self._handles[message.delivery_tag] = handle
         # The true age is unknown: brokers mark a repeated receipt, but do not say when the first receipt was.
         age = timedelta(0) if message.delivery_info.get("redelivered") else None
-        return Delivery(task.id or handle, task.body, handle, age)
+        return Delivery(task.id or handle, task.body, handle, self.name, age)
 
     def _with_tag(self, delivery: Delivery, call: Callable[[Channel, Tag], object], *, done: bool) -> None:
         """Call `call` with the message's tag. Do nothing if the message was received again since, or was lost.

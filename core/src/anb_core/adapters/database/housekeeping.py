@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, tuple_, update
 
 from anb_core.adapters.database.dead_letter_rows import OPEN
 from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed
@@ -97,15 +97,21 @@ class HousekeepingRepository(Repository):
         return ended
 
     def requeue_unclaimed(
-        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+        self,
+        *,
+        enqueued_before: timedelta | None = None,
+        on: str | None = None,
+        not_on: Collection[str] = (),
+        limit: int,
     ) -> int:
-        message_lost = []
         # A job whose message was never sent also gets a message. A superfluous message is harmless.
+        message_lost: list[ColumnElement[bool]] = [jobs.c.enqueued_at.is_(None)]
         if enqueued_before is not None:
-            message_lost.append(or_(jobs.c.enqueued_at.is_(None), passed(jobs.c.enqueued_at, enqueued_before)))
-        if not_on is not None:
-            message_lost.append(jobs.c.enqueued_to.is_distinct_from(not_on))
-        if not message_lost:
+            sent_long_ago = passed(jobs.c.enqueued_at, enqueued_before)
+            message_lost.append(sent_long_ago if on is None else and_(sent_long_ago, jobs.c.enqueued_to == on))
+        if not_on:
+            message_lost.append(jobs.c.enqueued_to.not_in(not_on))
+        if enqueued_before is None and not not_on:
             raise ValueError("requeue_unclaimed needs enqueued_before or not_on")
         with self.database.transaction() as connection:
             return _requeue(connection, or_(*message_lost), limit)

@@ -32,13 +32,20 @@ class Housekeeping(Protocol):
         ...
 
     def requeue_unclaimed(
-        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+        self,
+        *,
+        enqueued_before: timedelta | None = None,
+        on: str | None = None,
+        not_on: Collection[str] = (),
+        limit: int,
     ) -> int:
         """Add outbox entries for due jobs that wait for a worker, have no entry, and may have lost their message.
 
-        `enqueued_before` is an age: a message that was sent longer ago may be lost.
-        `not_on` is the name of a queue: a message that was sent to another queue may be lost.
-        The caller must give at least one of the two. One that is not given has no effect.
+        `enqueued_before` is an age: a message that was sent longer ago may be lost. With `on`, the name of a queue,
+        this holds only for messages that were sent to that queue.
+        `not_on` has the names of queues: a message that was sent to none of them may be lost.
+        The caller must give `enqueued_before` or `not_on`. One that is not given has no effect.
+        A job whose message was never sent also gets an entry.
         """
         ...
 

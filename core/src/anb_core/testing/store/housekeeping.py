@@ -49,9 +49,14 @@ class InMemoryHousekeeping(Tables):
             return len(expired[:limit])
 
     def requeue_unclaimed(
-        self, *, enqueued_before: timedelta | None = None, not_on: str | None = None, limit: int
+        self,
+        *,
+        enqueued_before: timedelta | None = None,
+        on: str | None = None,
+        not_on: Collection[str] = (),
+        limit: int,
     ) -> int:
-        if enqueued_before is None and not_on is None:
+        if enqueued_before is None and not not_on:
             raise ValueError("requeue_unclaimed needs enqueued_before or not_on")
         with self.transaction() as now:
             forgotten = [
@@ -59,7 +64,12 @@ class InMemoryHousekeeping(Tables):
                 for row in self.rows.values()
                 if _waits(row.job, now)
                 and row.job.video_id not in self.outbox
-                and _message_lost(row.job, now, enqueued_before, not_on)
+                and (
+                    # A job whose message was never sent also gets a message. A superfluous message is harmless.
+                    row.job.enqueued_at is None
+                    or (enqueued_before is not None and _sent(row.job, before=now - enqueued_before, on=on))
+                    or (bool(not_on) and row.job.enqueued_to not in not_on)
+                )
             ]
             for job in forgotten[:limit]:
                 self.put_in_outbox(job, now, now)
@@ -130,7 +140,5 @@ def _waits(job: Job, now: datetime) -> bool:
     )
 
 
-def _message_lost(job: Job, now: datetime, enqueued_before: timedelta | None, not_on: str | None) -> bool:
-    # A job whose message was never sent also gets a message. A superfluous message is harmless.
-    late = enqueued_before is not None and (job.enqueued_at is None or job.enqueued_at < now - enqueued_before)
-    return late or (not_on is not None and job.enqueued_to != not_on)
+def _sent(job: Job, *, before: datetime, on: str | None) -> bool:
+    return job.enqueued_at is not None and job.enqueued_at < before and on in {None, job.enqueued_to}
