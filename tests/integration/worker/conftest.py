@@ -84,7 +84,7 @@ class Site:
 
     def held_worker(self, *, die_at: str | None = None, **environment: str) -> Worker:
         """Start a worker whose renders wait for `let_go`. The worker kills itself at the step `die_at`, if given."""
-        return self._start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
+        return self.start([sys.executable, HELD_WORKER, self.folder, *([die_at] if die_at else [])], environment)
 
     def two_held_workers(self, video_id: str, **environment: str) -> tuple[Worker, Worker]:
         """Start two workers whose renders wait until the test lets them go on.
@@ -103,13 +103,19 @@ class Site:
 
     def worker(self, **environment: str) -> Worker:
         """Start the real worker with the real render engine."""
-        return self._start([sys.executable, "-m", "anb_worker"], environment)
+        return self.start([sys.executable, "-m", "anb_worker"], environment)
 
     def silence(self, worker: Worker) -> None:
         """Freeze a worker with SIGSTOP between two transactions, so that other workers do not wait for its locks."""
         with self.database.database.transaction():
             worker.send(signal.SIGSTOP)
             os.waitpid(worker.process.pid, os.WUNTRACED)
+
+    def hold(self, worker: Worker) -> None:
+        """Let all renders wait for `let_go` again. Returns when the given worker's render waits."""
+        (self.folder / "go").unlink(missing_ok=True)
+        self.held(worker).unlink(missing_ok=True)
+        eventually(self.held(worker).exists)
 
     def let_go(self) -> None:
         """Let all waiting renders finish. Renders that start after the call do not wait."""
@@ -219,7 +225,8 @@ class Site:
         assert eventually(lambda: not self.processes()), self.processes()
         check_promises(self.evidence(), self.policy)
 
-    def _start(self, command: list[str | Path], environment: dict[str, str]) -> Worker:
+    def start(self, command: list[str | Path], environment: dict[str, str]) -> Worker:
+        """Start a program, which is killed when the site closes."""
         name = f"worker-{len(self.workers) + 1}"
         worker = Worker(name, command, {"ANB_WORKER_NAME": name} | environment, self.folder / f"{name}.log")
         self.workers.append(worker)

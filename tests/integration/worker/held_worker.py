@@ -1,6 +1,6 @@
 """Runs a worker whose renderer waits until FOLDER/go exists: `held_worker.py FOLDER [STEP]`.
 
-Only the renderer is fake. At its start, the renderer creates the file FOLDER/rendering-PID.
+Only the renderer is fake. While it waits, it creates the file FOLDER/rendering-PID again and again.
 If STEP is given, the worker kills itself at the step with the name STEP.
 """
 
@@ -45,8 +45,8 @@ class HeldRenderer:
     ) -> Rendered:
         on_step("main")
         on_progress(0.5)
-        (self._folder / f"rendering-{os.getpid()}").touch()
         while not (self._folder / "go").exists():
+            (self._folder / f"rendering-{os.getpid()}").touch()
             stop.check()
             time.sleep(0.02)
         path = workdir / "finished.mp4"
