@@ -82,9 +82,10 @@ VERSION := $(shell sed -n 's/^appVersion: *"\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' cha
 REVISION = $(shell git rev-parse HEAD)
 OCI := org.opencontainers.image
 IMAGES := api worker operator
-STAND_INS := localstack postgres
+STAND_INS := localstack postgres redis
 TAG_localstack := localstack/localstack:4.14.0
 TAG_postgres := postgres:15-bookworm
+TAG_redis := redis:7.0.15-bookworm
 
 .PHONY: images
 images: $(IMAGES:%=image-%) ## Build the images of API, worker and operator (ANB_IMAGE_BUILDER=... instead of docker build)
