@@ -17,6 +17,7 @@ from httpx_sse import ServerSentEvent
 from anb_cli.answers import Json, object_of, page_of, read, receipt_of, refusal_of, unreachable, video_of
 from anb_cli.connection import Connection
 from anb_cli.dead_letter_answers import (
+    broker_overview_of,
     dead_letter_detail_of,
     dead_letter_of,
     dead_letter_page_of,
@@ -30,6 +31,9 @@ from anb_cli.sources import Source
 from anb_core.domain.backoff import backoff
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+BROKERS_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+"""Timeout of the request for the state of the queues. The API may wait about 20 seconds for each of two queues."""
 
 SILENCE = 40.0
 """Seconds without a byte after which an event stream counts as broken. The API sends a comment every 15 seconds."""
@@ -129,6 +133,10 @@ class Api:
     def dead_letter(self, dead_letter_id: int) -> Json:
         """Return one dead letter with its body and attempts."""
         return dead_letter_detail_of(self._json("GET", f"/api/dead-letters/{dead_letter_id}"))
+
+    def brokers(self) -> Json:
+        """Return the state of all queues."""
+        return broker_overview_of(self._json("GET", "/api/brokers", timeout=BROKERS_TIMEOUT))
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Checks the API's responses about dead letters. All fields that the commands use must exist and be valid."""
+"""Checks responses about dead letters and queues. All fields that the commands use must exist and be valid."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -48,6 +48,11 @@ def redrive_report_of(data: object) -> Json:
 def explanation_of(data: object) -> Json:
     """Check a response that explains the state of a video in sentences, and return the response."""
     return _checked(data, "an explanation", {"video_id": _is_text, "sentences": _is_list_of(_is_text)})
+
+
+def broker_overview_of(data: object) -> Json:
+    """Check a response about the state of all queues, and return the response."""
+    return _checked(data, "an overview of the queues", {"brokers": _is_list_of(_has(_BROKER)), "unsent": _is_count})
 
 
 def _checked(data: object, what: str, fields: Fields) -> Json:
@@ -108,6 +113,18 @@ _ATTEMPT: Fields = {
 }
 
 _DETAIL: Fields = {"body": _TEXT, "body_bytes": _COUNT, "attempts": _is_list_of(_has(_ATTEMPT))}
+
+_BROKER: Fields = (
+    dict.fromkeys(("name", "kind", "role"), _is_text)
+    | dict.fromkeys(("waiting", "in_flight", "delayed", "consumers"), _COUNT)
+    | dict.fromkeys(("jobs_waiting", "jobs_running"), _is_count)
+    | {
+        "outage": _TEXT,
+        "oldest_seconds": _or_null(_is_seconds),
+        "may_be_switched_off": lambda value: isinstance(value, bool),
+        "reasons": _is_list_of(_is_text),
+    }
+)
 
 _PAGE: Fields = {"dead_letters": _is_list_of(_has(_LETTER)), "next_cursor": _TEXT}
 

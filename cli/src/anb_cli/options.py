@@ -80,6 +80,13 @@ def why(video_id: VideoId, *, as_json: AsJson = False) -> None:
     video_commands.why(video_id, as_json=as_json)
 
 
+def broker_status(*, as_json: AsJson = False) -> None:
+    """Show all queues, and which of them may be switched off."""
+    from anb_cli import broker_commands
+
+    broker_commands.status(as_json=as_json)
+
+
 def download(
     video_id: VideoId,
     output: Annotated[
@@ -179,4 +186,7 @@ def build() -> typer.Typer:
         help="See, redrive and discard dead letters (for operators).",
         rich_help_panel=remote,
     )
+    brokers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    brokers.command("status")(broker_status)
+    app.add_typer(brokers, name="broker", help="See the queues of all brokers (for operators).", rich_help_panel=remote)
     return app

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from kombu import Connection
+from kombu import Connection, Queue
 
 from anb_core.adapters.celery_broker import KombuQueue
 from anb_core.adapters.celery_broker.line import Line
@@ -94,6 +94,19 @@ def test_a_worker_takes_nothing_that_it_did_not_ask_for(queue: KombuQueue) -> No
     receive(queue)
 
     assert queue.depth() == Depth(visible=1, in_flight=1, delayed=0)
+
+
+@pytest.mark.debian
+def test_rabbitmq_tells_of_other_programs_that_receive_and_not_of_the_messages_they_hold(rabbitmq_url: str) -> None:
+    with closing(broker_queue(rabbitmq_url)) as queue, Connection(rabbitmq_url) as connection:
+        queue.send([MESSAGE])
+        assert queue.receive(wait=NOW)
+        assert queue.depth().consumers == 0
+
+        with connection.Consumer(Queue(name_of(queue), no_declare=True), prefetch_count=1):
+            depth = queue.depth()
+
+    assert (depth.consumers, depth.in_flight_complete) == (1, False)
 
 
 def test_threads_send_receive_and_extend_at_the_same_time(queue: KombuQueue) -> None:

@@ -97,6 +97,20 @@ def test_a_late_heartbeat_for_a_message_that_another_worker_deleted_changes_noth
     assert queue.depth().empty
 
 
+def test_a_message_that_a_worker_of_celery_holds_is_in_flight(redis_url: str, queue: KombuQueue) -> None:
+    queue.send([MESSAGE])
+    with Connection(redis_url) as connection:
+        # A worker of Celery receives with this class.
+        celery = connection.SimpleQueue(name_of(queue))
+        held = celery.get(timeout=5)
+
+        assert queue.depth() == Depth(visible=0, in_flight=1, delayed=0)
+
+        held.ack()
+        assert queue.depth().empty
+        celery.close()
+
+
 def test_running_tasks_of_other_applications_are_left_alone(redis_url: str, queue: KombuQueue) -> None:
     with Connection(redis_url) as connection:
         strange = connection.SimpleQueue("their-queue")

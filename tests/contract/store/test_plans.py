@@ -159,6 +159,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.get("v1")
         store.histories(["v1", "v2", "v160"])
         store.surroundings("v80")
+        store.count_by_queue()
         for owner in ("owner7", None):
             store.listing(owner=owner)
             store.listing(owner=owner, after=page)

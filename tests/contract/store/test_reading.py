@@ -130,6 +130,29 @@ def test_jobs_are_counted_by_status(store: Store) -> None:
     assert store.count_by_status() == {Status.UPLOADED: 2, Status.PROCESSED: 1, Status.PROCESSING: 1}
 
 
+def test_unfinished_jobs_are_counted_by_the_queue_of_their_message(backend: Backend) -> None:
+    store = backend.store
+    waiting, running, retried = uploaded(store), uploaded(store), uploaded(store)
+    sent(store, waiting, broker="old")
+    backend.pass_time(MINUTE)
+    for video_id in (running, retried):
+        sent(store, video_id, broker="new")
+    claim(store, running)
+    assert interrupt(store, claim(store, retried))
+    uploaded(store)
+    processed(store)
+    uploading(store)
+    counted = store.count_by_queue()
+
+    assert {name: (jobs.waiting, jobs.running) for name, jobs in counted.items()} == {
+        "old": (1, 0),
+        "new": (1, 1),
+        None: (1, 0),
+    }
+    minutes = {name: None if jobs.oldest is None else jobs.oldest // MINUTE for name, jobs in counted.items()}
+    assert minutes == {"old": 1, "new": 0, None: None}
+
+
 def test_a_message_is_unsent_while_it_is_in_the_outbox(store: Store) -> None:
     video_id = uploaded(store)
     fresh = store.surroundings(video_id).unsent

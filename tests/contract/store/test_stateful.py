@@ -295,6 +295,9 @@ class Stores(RuleBasedStateMachine):
         self.pair.both(lambda store: sorted(store.open_dead_letters().items()))
         self.pair.both(lambda store: sorted(store.count_by_status().items()))
         self.pair.both(
+            lambda store: {name: (jobs.waiting, jobs.running) for name, jobs in store.count_by_queue().items()}
+        )
+        self.pair.both(
             lambda store: [
                 (event.kind, event.video_id, event.version, event.status, event.progress, event.error)
                 for event in store.events_after(0, limit=10_000)

@@ -17,6 +17,7 @@ def test_the_functions_of_generated_clients_have_names_of_their_own(world: World
         "download_video",
         "explain_video",
         "follow_video",
+        "list_brokers",
         "list_dead_letters",
         "list_videos",
         "read_metrics",

@@ -154,7 +154,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     "request_malformed": "the request is not valid HTTP, or a chunk of its body is incomplete",
     "request_too_large": "the request has more than 1 MiB besides the file",
     "route_not_found": "the API has no such address",
-    "scope_missing": "the token does not have the scope `ops`, which dead letters need",
+    "scope_missing": "the token does not have the scope `ops`, which dead letters and the state of the queues need",
     "server_full": "this process already has 512 connections",
     "source_missing": "the uploaded file no longer exists, so the video can't be retried",
     "storage_full": "the disk of the bucket or of the database is full; nothing was stored",

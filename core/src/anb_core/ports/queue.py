@@ -4,7 +4,7 @@ A use case takes only the protocols that it needs: `QueueSender`, `QueueReceiver
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -39,7 +39,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Numbers of messages in a queue. The numbers are approximate and may be out of date."""
+    """Numbers of messages in a queue. The numbers are approximate and may be out of date.
+
+    Two depths are equal if their numbers of messages are equal.
+    """
 
     visible: int
     """Number of messages that can be received."""
@@ -47,6 +50,10 @@ class Depth:
     """Number of messages that have been received and not deleted yet."""
     delayed: int
     """Number of messages that have been sent with a delay and can't be received yet."""
+    consumers: int | None = field(default=None, compare=False)
+    """Number of other programs that receive from the queue at this moment. None if the broker does not tell."""
+    in_flight_complete: bool = field(default=True, compare=False)
+    """Whether `in_flight` counts the messages that other processes received. False if the broker does not tell."""
 
     @property
     def empty(self) -> bool:

@@ -22,12 +22,12 @@ from anb_core.domain.dead_letters import (
     not_found,
     without_video,
 )
-from anb_core.domain.errors import AnbError, Busy, Conflict, Forbidden, Invalid, Refused, Unreadable
-from anb_core.domain.model import Attempt, Record, Scope
+from anb_core.domain.errors import AnbError, Busy, Conflict, Invalid, Refused, Unreadable
+from anb_core.domain.model import Attempt, Record
 from anb_core.ports.objects import Objects
 from anb_core.ports.store import DeadLetters, Reading
 from anb_core.usecases.commands import check_retry
-from anb_core.usecases.visibility import Caller
+from anb_core.usecases.visibility import Caller, check_operator
 
 MAX_REDRIVES = 1000
 """Maximum number of dead letters that one call of `redrive_many` redrives."""
@@ -95,7 +95,7 @@ def browse(
     store: DeadLetters, caller: Caller, wanted: DeadLetterFilter, *, after: DeadLetterPage | None = None, limit: int
 ) -> Listing:
     """List at most `limit` dead letters."""
-    _check_caller(caller)
+    check_operator(caller, "Dead letters")
     _check_times(wanted)
     # Read one dead letter more than requested, to find out whether a next page exists.
     found = store.dead_letters(wanted, after=after, limit=limit + 1)
@@ -105,7 +105,7 @@ def browse(
 
 def show(store: DeadLetterStore, caller: Caller, dead_letter_id: int) -> tuple[DeadLetter, Sequence[Attempt]]:
     """Return a dead letter with its whole body, and the attempts in the dead letter's generation, oldest first."""
-    _check_caller(caller)
+    check_operator(caller, "Dead letters")
     letter = _find(store, dead_letter_id)
     attempts = store.history(letter.video_id).attempts if letter.video_id else ()
     return letter, [attempt for attempt in attempts if attempt.generation == letter.generation]
@@ -119,7 +119,7 @@ def redrive(
     Raises:
         Conflict: `dead_letter_without_video`, `wrong_status`, `source_missing` or `object_withheld`.
     """
-    _check_caller(caller)
+    check_operator(caller, "Dead letters")
     letter = _find(store, dead_letter_id)
     check_open(letter)
     _check_job(store, objects, letter, _record_of(store, letter))
@@ -150,7 +150,7 @@ def redrive_many(
     If the database or the bucket stops answering, an error is raised, and the caller may repeat the call.
     The dead letters that were redriven before the error stay redriven.
     """
-    _check_caller(caller)
+    check_operator(caller, "Dead letters")
     _check_times(wanted)
     wanted = replace(wanted, state="open")
     matched = store.count_dead_letters(wanted, after=after)
@@ -189,15 +189,10 @@ def redrive_many(
 
 def discard(store: DeadLetters, caller: Caller, dead_letter_id: int, *, reason: str) -> DeadLetter:
     """Resolve an open dead letter without a retry. `reason` says why it needs no retry."""
-    _check_caller(caller)
+    check_operator(caller, "Dead letters")
     discarded = store.discard_dead_letter(dead_letter_id, by=caller.owner, reason=reason)
     _log.info("dead letter discarded", id=dead_letter_id, by=caller.owner, reason=reason)
     return discarded
-
-
-def _check_caller(caller: Caller) -> None:
-    if caller.scope is not Scope.OPS:
-        raise Forbidden("scope_missing", f"Dead letters need a token of scope ops; this one has scope {caller.scope}.")
 
 
 def _check_times(wanted: DeadLetterFilter) -> None:

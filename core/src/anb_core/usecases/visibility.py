@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anb_core.domain.errors import NotFound
+from anb_core.domain.errors import Forbidden, NotFound
 from anb_core.domain.model import Attempt, Record, Scope
 from anb_core.ports.store import Reading
 
@@ -20,6 +20,16 @@ class Caller:
     def sees_owner(self) -> str | None:
         """The owner whose videos the caller may see. None for all owners."""
         return None if self.scope is Scope.OPS else self.owner
+
+
+def check_operator(caller: Caller, what: str) -> None:
+    """Check that the caller may see `what`, which belongs to the whole deployment. `what` is a plural noun.
+
+    Raises:
+        Forbidden: `scope_missing` if the caller's token does not have the scope `ops`.
+    """
+    if caller.scope is not Scope.OPS:
+        raise Forbidden("scope_missing", f"{what} need a token of scope ops; this one has scope {caller.scope}.")
 
 
 def find(store: Reading, caller: Caller, video_id: str) -> Record:

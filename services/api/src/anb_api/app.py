@@ -12,7 +12,7 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from anb_api import dead_letters, events, health, problems, videos
+from anb_api import brokers, dead_letters, events, health, problems, videos
 from anb_api.checks import Checks
 from anb_api.context import Context
 from anb_api.dead_letter_schemas import Discard, RedriveMany
@@ -69,6 +69,7 @@ def create_app(
         settings=settings,
         store=store,
         objects=objects,
+        queues=queues,
         relay=relay,
         sweep=make_sweep(settings, store, objects, queues, wake_relay=relay.wake, runtime=runtime),
         uploads=make_uploads(settings, store, objects, wake_relay=relay.wake, runtime=runtime),
@@ -91,7 +92,7 @@ def create_app(
     )
     app.state.context = context
     app.add_middleware(RequestMiddleware, metrics=context.metrics, prefix=settings.prefix)
-    routers = (videos.router, events.router, dead_letters.router, health.router)
+    routers = (videos.router, events.router, dead_letters.router, brokers.router, health.router)
     for router in routers:
         app.include_router(router)
     app.openapi = _with_schemas(app.openapi)  # type: ignore[method-assign]

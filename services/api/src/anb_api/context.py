@@ -1,5 +1,6 @@
 """The objects that routes need, as FastAPI dependencies."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -12,6 +13,7 @@ from anb_api.metrics import Metrics
 from anb_api.settings import ApiSettings
 from anb_api.slots import Slots, too_many_streams, too_many_uploads
 from anb_core.ports.objects import Objects
+from anb_core.ports.queue import QueueAdmin
 from anb_core.ports.store import Store
 from anb_core.usecases.relay import Relay
 from anb_core.usecases.sweep import Sweep
@@ -35,6 +37,7 @@ class Context:
     settings: ApiSettings
     store: Store
     objects: Objects
+    queues: Sequence[QueueAdmin]
     uploads: UploadSessions
     relay: Relay
     sweep: Sweep

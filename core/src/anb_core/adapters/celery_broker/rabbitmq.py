@@ -8,6 +8,7 @@ worker then receives the message, sees that the job is leased, and deletes the m
 import ssl
 import time
 from datetime import timedelta
+from typing import Any
 
 from amqp.exceptions import NotFound
 from kombu import Connection
@@ -74,8 +75,19 @@ class RabbitMqQueue(KombuQueue):
         self._waiting(channel)
 
     def _waiting(self, channel: Channel) -> int:
-        return int(channel.queue_declare(self._queue, passive=True).message_count)
+        return int(self._declared(channel).message_count)
 
     def _depth(self, channel: Channel) -> Depth:
         # `in_flight` counts only the messages of this process. AMQP does not tell how many messages others received.
-        return Depth(visible=self._waiting(channel), in_flight=len(self._handles) + len(self._held), delayed=0)
+        # Our programs ask for each message and are no consumers, so all consumers are other programs.
+        declared = self._declared(channel)
+        return Depth(
+            visible=int(declared.message_count),
+            in_flight=len(self._handles) + len(self._held),
+            delayed=0,
+            consumers=int(declared.consumer_count),
+            in_flight_complete=False,
+        )
+
+    def _declared(self, channel: Channel) -> Any:  # noqa: ANN401 - py-amqp's answer has no type
+        return channel.queue_declare(self._queue, passive=True)

@@ -5,6 +5,7 @@ in a sorted set (step 2). After the visibility timeout, any receiver moves the m
 If a worker is killed between the two steps, the message is lost. The sweep then sends a new message for the job.
 """
 
+import json
 import ssl
 import time
 from datetime import timedelta
@@ -17,6 +18,9 @@ from anb_core.ports.queue import Depth
 
 RESTORED_AT_ONCE = 100
 """Maximum number of messages that one call of `_return_due` moves back to the queue."""
+
+CELERYS_UNACKED = "unacked"
+"""Key of the hash in which Celery's own workers store the messages that they received, from all queues."""
 
 MUTEX_SECONDS = 10
 """Only one receiver at a time moves messages back to the queue. If it dies, another can go on after this many seconds.
@@ -73,5 +77,11 @@ class RedisQueue(KombuQueue):
         # that looks at the length of the queue would start no worker.
         self._return_due(channel)
         with channel.conn_or_acquire() as client:
-            in_flight = int(client.zcard(channel.unacked_index_key))
+            in_flight = int(client.zcard(channel.unacked_index_key)) + self._held_by_celery(client)
         return Depth(visible=self._waiting(channel), in_flight=in_flight, delayed=0)
+
+    def _held_by_celery(self, client: Any) -> int:  # noqa: ANN401 - kombu's client of Redis has no type
+        """Return the number of messages from this queue that Celery's own workers hold without an acknowledgement."""
+        # Each value is a JSON array of the message, its exchange and its routing key, which is the name of the queue.
+        # Collect the keys in a set, because Redis may return an entry twice while the hash grows.
+        return len({tag for tag, held in client.hscan_iter(CELERYS_UNACKED) if json.loads(held)[2] == self._queue})

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Row, Select, bindparam, exists, func, literal, select, tuple_
 
 from anb_core.adapters.database.dead_letter_rows import SHORTENED, dead_letter_of
-from anb_core.adapters.database.engine import Repository, decoding, now_plus
+from anb_core.adapters.database.engine import Repository, clock, decoding, now_plus
 from anb_core.adapters.database.rows import RECORDS, attempt_of, decoding_video, record_of
 from anb_core.adapters.database.tables import Time, attempts, dead_letters, jobs, outbox, videos, waiting
 from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.explanation import Surroundings, Unsent
 from anb_core.domain.model import Attempt, Job, Record
 from anb_core.domain.status import Status
-from anb_core.ports.store import History, Page
+from anb_core.ports.store import History, Page, QueueJobs
 
 # These queries run for every change of every video, so they are built only once.
 _VISIBLE = RECORDS.where(videos.c.deleted_at.is_(None))
@@ -130,6 +130,24 @@ class ReadingRepository(Repository):
         with self.database.reading() as connection:
             rows = connection.execute(counted).all()
         return dict(self.readable(rows, _count))
+
+    def count_by_queue(self) -> Mapping[str | None, QueueJobs]:
+        counted = (
+            select(
+                jobs.c.enqueued_to,
+                func.count().label("all"),
+                func.count(jobs.c.lease_owner).label("running"),
+                func.min(jobs.c.enqueued_at).label("oldest"),
+            )
+            .where(jobs.c.status.in_([Status.UPLOADED, Status.PROCESSING]))
+            .group_by(jobs.c.enqueued_to)
+        )
+        with self.database.reading() as connection:
+            now = clock(connection)
+            return {
+                row.enqueued_to: QueueJobs(row.all - row.running, row.running, row.oldest and now - row.oldest)
+                for row in connection.execute(counted)
+            }
 
 
 def _ended_by(job: Job, letters: Iterable[DeadLetter]) -> DeadLetter | None:

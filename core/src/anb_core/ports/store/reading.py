@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from anb_core.domain.dead_letters import DeadLetter
@@ -29,6 +29,18 @@ class History:
     """All attempts, from old to new."""
     dead_letter: DeadLetter | None = None
     """The dead letter that says why the job ended, with a shortened body. None if the job is not dead-lettered."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueJobs:
+    """Numbers of unfinished jobs whose message was last sent to the same queue."""
+
+    waiting: int
+    """Number of jobs without a lease: they wait for a worker, or for the time of their next attempt."""
+    running: int
+    """Number of jobs with a lease."""
+    oldest: timedelta | None
+    """Time since the first of the messages was sent. None if no message was sent yet."""
 
 
 class Reading(Protocol):
@@ -59,4 +71,12 @@ class Reading(Protocol):
 
     def count_by_status(self) -> dict[Status, int]:
         """Return the number of jobs for each status, without deleted videos. Statuses without jobs are left out."""
+        ...
+
+    def count_by_queue(self) -> Mapping[str | None, QueueJobs]:
+        """Return the unfinished jobs by the queue to which their message was last sent.
+
+        Queues without unfinished jobs are left out. The key None has the jobs whose message was not sent yet.
+        Uploads that are not complete have no message, and are not counted.
+        """
         ...

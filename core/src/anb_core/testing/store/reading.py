@@ -1,17 +1,20 @@
 """Read access to videos: single videos, lists, histories and counts."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.explanation import Surroundings, Unsent
 from anb_core.domain.model import (
+    Job,
     Record,
 )
 from anb_core.domain.status import Status
 from anb_core.ports.store import (
     History,
     Page,
+    QueueJobs,
 )
 from anb_core.testing.store.dead_letters import shortened
 from anb_core.testing.store.tables import Row, Tables
@@ -84,6 +87,21 @@ class InMemoryReading(Tables):
                 if not row.deleted_at:
                     counts[row.job.status] = counts.get(row.job.status, 0) + 1
             return counts
+
+    def count_by_queue(self) -> Mapping[str | None, QueueJobs]:
+        with self.transaction() as now:
+            unfinished = defaultdict[str | None, list[Job]](list)
+            for row in self.rows.values():
+                if row.job.status in {Status.UPLOADED, Status.PROCESSING}:
+                    unfinished[row.job.enqueued_to].append(row.job)
+            return {
+                name: QueueJobs(
+                    waiting=sum(job.lease_owner is None for job in jobs),
+                    running=sum(job.lease_owner is not None for job in jobs),
+                    oldest=max((now - job.enqueued_at for job in jobs if job.enqueued_at), default=None),
+                )
+                for name, jobs in unfinished.items()
+            }
 
     def _ended_by(self, row: Row) -> DeadLetter | None:
         if row.job.status is not Status.DEAD_LETTERED:
