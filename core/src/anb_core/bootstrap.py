@@ -145,6 +145,7 @@ def make_uploads(
         store=store,
         objects=objects,
         max_bytes=settings.max_upload_bytes,
+        limits=settings.limits,
         idempotency_lifetime=settings.idempotency_lifetime,
         wake_relay=wake_relay,
         runtime=runtime,

@@ -1,6 +1,9 @@
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import text
@@ -12,6 +15,8 @@ from tests.contract.store.one_run import Run
 from tests.support.given import LEASE, POLICY
 from tests.support.postgres import Postgres
 from tests.support.stores import Backend, InMemory, Sql
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +107,15 @@ def deliver(store: Store, video_id: str, *, generation: int | None = 1) -> objec
     return store.claim(
         video_id, generation=generation, attempt_id=new_id(), worker="worker-2", lease=LEASE, policy=POLICY
     )
+
+
+def at_once(*calls: Callable[[], T]) -> Sequence[T]:
+    """Start all calls at the same moment, each in its own thread. Returns the results in the order of the calls."""
+    gate = threading.Barrier(len(calls))
+
+    def begin(call: Callable[[], T]) -> T:
+        gate.wait(timeout=30)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(timeout=60) for future in [pool.submit(begin, call) for call in calls]]

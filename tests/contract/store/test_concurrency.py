@@ -1,11 +1,9 @@
 """Tests that the store stays consistent when several threads or processes call the store at the same time."""
 
 import threading
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.claim import Reason
@@ -14,6 +12,7 @@ from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Idempotency, JobEvent, Lease, Record, Source
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Replay, Store
+from tests.contract.store.conftest import at_once
 from tests.support.given import (
     DAY,
     HOUR,
@@ -34,21 +33,7 @@ from tests.support.given import (
 )
 from tests.support.stores import Backend
 
-T = TypeVar("T")
-
 THREADS = 8
-
-
-def at_once(*calls: Callable[[], T]) -> Sequence[T]:
-    """Start all calls at the same moment, each in its own thread. Returns the results in the order of the calls."""
-    gate = threading.Barrier(len(calls))
-
-    def begin(call: Callable[[], T]) -> T:
-        gate.wait(timeout=30)
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result(timeout=60) for future in [pool.submit(begin, call) for call in calls]]
 
 
 def stores(backend: Backend, count: int = THREADS) -> list[Store]:

@@ -354,6 +354,41 @@ def test_what_was_retried_or_deleted_before_the_migration_is_no_longer_open(
     store.close()
 
 
+def test_the_videos_from_before_the_migration_are_counted(
+    empty_url: str, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: to(config, "0005"))
+        upgrade(empty_url)
+    with database.begin() as connection:
+        for number, (owner, owned, status, result) in enumerate(COUNTED_BEFORE):
+            row = {"id": f"v{number}", "owner": owner, "owned": owned, "status": status, "result": result}
+            for statement in STORED_BEFORE:
+                connection.execute(text(statement), row)
+    upgrade(empty_url)
+
+    with database.connect() as connection:
+        rows = connection.execute(text("SELECT owner, unfinished, stored_bytes FROM usage ORDER BY owner"))
+        assert [tuple(row) for row in rows] == [("ana", 2, 302), ("bob", 0, 107)]
+
+
+COUNTED_BEFORE = (
+    ("ana", True, "uploaded", None),
+    ("ana", True, "failed", None),
+    ("ana", False, "processing", None),
+    ("ana", True, "processed", '{"size": 2}'),
+    ("bob", True, "processed", '{"size": 7}'),
+    ("bob", False, "processed", '{"length": "of another version"}'),
+)
+STORED_BEFORE = (
+    """INSERT INTO videos (id, owner, title, edit, source_key, owned, file_name, source_size, created_at)
+    VALUES (:id, :owner, 'T', '{}', :id, :owned, 'a.mp4', 100, 1)""",
+    """INSERT INTO jobs (id, video_id, status, generation, fence, version, failures, lost, interruptions, progress,
+    attempts, created_at, updated_at, result) VALUES (:id, :id, :status, 1, 0, 2, 0, 0, 0, 0, 0, 1, 1, :result)""",
+)
+
+
 DEAD_LETTERED_BEFORE = (
     """INSERT INTO videos (id, owner, title, edit, source_key, owned, file_name, created_at, deleted_at)
     VALUES (:id, 'ana', 'T', '{}', :id, TRUE, 'a.mp4', 1, :deleted_at)""",

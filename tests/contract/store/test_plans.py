@@ -11,17 +11,20 @@ from sqlalchemy import Connection, event, text
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.dead_letters import DeadLetterFilter, DeadLetterPage
-from anb_core.domain.errors import NotFound
+from anb_core.domain.errors import LimitReached, NotFound
+from anb_core.domain.limits import Cap, Limits
 from anb_core.domain.model import Counters, Lease
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page
-from tests.support.given import DAY, HOUR, LEASE, MINUTE, POLICY, SOURCE, fail, processed
+from tests.support.given import DAY, HOUR, LEASE, MINUTE, POLICY, SOURCE, fail, new_video, processed
 from tests.support.stores import Sql
 
 MANY = 3000
 
-SMALL = {"api_tokens", "feed_cursors", "locks"}
-"""Names of tables with only a few rows, which queries may scan without an index."""
+LIMITS = Limits(Cap(unfinished=MANY), Cap(unfinished=1))
+
+SMALL = {"api_tokens", "feed_cursors", "locks", "usage"}
+"""Names of tables with only a few rows, which queries may scan without an index. `usage` has few rows per owner."""
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
@@ -56,8 +59,9 @@ def _multiplied() -> Iterator[str]:
     video = "owner, title, edit, source_key, owned, file_name, source_size, created_at"
     yield (
         f"INSERT INTO videos (id, {video}, deleted_at, purge_after) {numbers}"
-        "SELECT 'v' || i, 'owner' || i % 50, title, edit, source_key, owned, file_name, source_size, created_at - i,"
-        " CASE WHEN i % 100 = 0 THEN created_at END, CASE WHEN i % 100 = 0 THEN created_at + i * 1000 END"
+        "SELECT 'v' || i, 'owner' || (i % 50), title, edit, source_key || i, owned, file_name, source_size,"
+        " created_at - i, CASE WHEN i % 100 = 0 THEN created_at END,"
+        " CASE WHEN i % 100 = 0 THEN created_at + i * 1000 END"
         " FROM (SELECT * FROM videos LIMIT 1) AS first, n"
     )
     job = "version, failures, lost, interruptions, attempts, updated_at, created_at"
@@ -90,7 +94,7 @@ def _multiplied() -> Iterator[str]:
     )
     yield (
         f"INSERT INTO idempotency_keys (owner, key, video_id, expires_at) {numbers}"
-        "SELECT 'owner' || i % 50, 'key' || i, 'v' || i, created_at + i * 60000"
+        "SELECT 'owner' || (i % 50), 'key' || i, 'v' || i, created_at + i * 60000"
         " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
     )
     yield (
@@ -173,6 +177,9 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.delete("v1", by="ada", grace=DAY)
         with pytest.raises(NotFound):
             store.complete_upload("none", SOURCE)
+        with pytest.raises(LimitReached):
+            store.check_limits(LIMITS, owner="owner20", idempotency_key="none")
+        store.begin_upload(new_video(), lifetime=MINUTE, limits=LIMITS)
         store.complete_upload("v90", SOURCE)
         store.renew_upload("v180", lifetime=MINUTE)
         for entry in store.hold_outbox(limit=10, hold=MINUTE):

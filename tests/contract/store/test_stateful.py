@@ -26,6 +26,7 @@ from anb_core.adapters.database.tables import EPOCH
 from anb_core.domain.dead_letters import DeadLetter, DeadLetterFilter
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Refused
+from anb_core.domain.limits import Cap, Limits
 from anb_core.domain.model import DeadLetterCause, Idempotency, Lease, NewVideo, Receipts, Record, Result, Source
 from anb_core.domain.retry import (
     RetryPolicy,
@@ -141,10 +142,10 @@ class Stores(RuleBasedStateMachine):
         task_id = f"t{next(self.numbers)}"
         return NewVideo(video_id, task_id, "ada", "T", EditSpec(), f"uploads/{video_id}.mp4", owned, "f.mp4")
 
-    @rule(video_id=videos, owned=st.booleans(), key=st.none() | st.just(KEY))
-    def begin(self, video_id: str, owned: bool, key: Idempotency | None) -> None:  # noqa: FBT001 - hypothesis calls it
+    @rule(video_id=videos, owned=st.booleans(), key=st.none() | st.just(KEY), size=st.none() | st.just(7))
+    def begin(self, video_id: str, owned: bool, key: Idempotency | None, size: int | None) -> None:  # noqa: FBT001 - hypothesis calls it
         new = self.new(video_id, owned=owned)
-        self.pair.both(lambda store: store.begin_upload(new, lifetime=LIFETIME, idempotency=key))
+        self.pair.both(lambda store: store.begin_upload(new, lifetime=LIFETIME, idempotency=key, size=size))
 
     @rule(video_id=videos)
     def renew_upload(self, video_id: str) -> None:
@@ -294,6 +295,9 @@ class Stores(RuleBasedStateMachine):
         self.pair.both(lambda store: store.unannounced_dead_letters(limit=100))
         self.pair.both(lambda store: sorted(store.open_dead_letters().items()))
         self.pair.both(lambda store: sorted(store.count_by_status().items()))
+        # The error has the numbers of unfinished videos or of stored bytes.
+        for cap in (Cap(unfinished=0), Cap(stored_bytes=0)):
+            self.pair.both(lambda store, cap=cap: store.check_limits(Limits(per_owner=cap), owner="ada"))  # type: ignore[misc]
         self.pair.both(
             lambda store: {name: (jobs.waiting, jobs.running) for name, jobs in store.count_by_queue().items()}
         )

@@ -66,8 +66,8 @@ class World:
 
 
 @contextmanager
-def running_api(*, handle_dead_letters: bool = False) -> Iterator[World]:
-    """Run an API with an in-memory store, bucket and queue until the `with` block ends."""
+def running_api(*, handle_dead_letters: bool = False, **others: Any) -> Iterator[World]:
+    """Run an API with an in-memory store, bucket and queue until the `with` block ends. `others` are settings."""
     store, objects, queue = InMemoryStore(), InMemoryObjects(), InMemoryQueue()
     settings = ApiSettings(
         DATABASE_URL="sqlite:///unused.db",
@@ -76,6 +76,7 @@ def running_api(*, handle_dead_letters: bool = False) -> Iterator[World]:
         SQS_REGION="us-east-1",
         ANB_MAX_UPLOAD_BYTES=10_000,
         ANB_HANDLE_DEAD_LETTERS=handle_dead_letters,
+        **others,
     )
     dead_letter_queue = queue.dead_letters if handle_dead_letters else None
     app = create_app(settings, store, objects, queue, dead_letter_queue=dead_letter_queue)

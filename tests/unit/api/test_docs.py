@@ -45,6 +45,8 @@ def test_the_table_of_errors_lists_all_there_are_and_no_others() -> None:
     # Add the errors of the adapters, which are not in SOURCES.
     made |= {
         (409, "object_withheld"),
+        (429, "backlog_full"),
+        (429, "quota_exceeded"),
         (503, "video_unreadable"),
         (507, "storage_full"),
         *((503, f"{part}_unavailable") for part in PARTS),

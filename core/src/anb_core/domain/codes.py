@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 RequestCode = Literal[
+    "backlog_full",
     "bucket_unavailable",
     "charset_unsupported",
     "cursor_invalid",
@@ -30,6 +31,7 @@ RequestCode = Literal[
     "not_a_video",
     "not_processed",
     "object_withheld",
+    "quota_exceeded",
     "request_invalid",
     "request_malformed",
     "request_too_large",
@@ -120,6 +122,7 @@ OperatorCode = Literal[
 Code = RequestCode | VideoCode | AttemptCode | ProgramCode | OperatorCode
 
 REQUESTS: Mapping[RequestCode, str] = {
+    "backlog_full": "too many videos are unfinished; try again after the seconds in `Retry-After`",
     "bucket_unavailable": "the bucket does not answer; try again after the seconds in `Retry-After`",
     "charset_unsupported": "a field uses a character set that the API does not support: send UTF-8",
     "cursor_invalid": "the cursor does not come from this API",
@@ -150,6 +153,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     "object_withheld": (
         "the bucket denies access to the uploaded file; the sentence says what the operator of the deployment must fix"
     ),
+    "quota_exceeded": "the files of the owner, or of all owners, would have more bytes than a limit allows",
     "request_invalid": "a header, a parameter or a field of the body is wrong; the sentence names it",
     "request_malformed": "the request is not valid HTTP, or a chunk of its body is incomplete",
     "request_too_large": "the request has more than 1 MiB besides the file",

@@ -6,6 +6,7 @@ AnbError                 has a code (a stable word) and a message (a sentence fo
 |   |   `-- TooLarge     the request is over a limit
 |   |-- Forbidden        the caller's token does not allow the request
 |   |-- NotFound         the requested object does not exist, or has another owner
+|   |-- LimitReached     the upload would exceed a limit of its owner or of all owners: try again after `wait`
 |   `-- Conflict         the request is valid, but can't be carried out in the current status
 |       |-- Withheld     the bucket answers, but denies us access to one object
 |       `-- Held         another upload uses the requested Idempotency-Key, for at most `wait`
@@ -60,6 +61,17 @@ class Forbidden(Refused):
 
 class NotFound(Refused):
     """The requested video, object or token does not exist, or it has another owner."""
+
+
+class LimitReached(Refused):
+    """The upload would exceed a limit for unfinished videos or stored bytes. The client may try again after `wait`."""
+
+    def __init__(self, code: Code, message: str, wait: timedelta) -> None:
+        super().__init__(code, message)
+        self.wait = wait
+
+    def __reduce__(self) -> tuple[type["LimitReached"], tuple[str, str, timedelta]]:  # type: ignore[override]
+        return (type(self), (self.code, self.message, self.wait))
 
 
 class Conflict(Refused):

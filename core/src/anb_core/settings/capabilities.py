@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from anb_core.domain.limits import Cap, Limits
 from anb_core.domain.retry import RetryPolicy
 from anb_core.settings.parsing import (
     DAY,
@@ -34,6 +35,9 @@ SQS_MAX_RECEIVES = 1000
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
 """Size of the largest object that we can upload, in bytes.
 S3 allows 10,000 parts in a multipart upload, and our parts have 8 MiB each."""
+
+MOST_VIDEOS = 10**9
+MOST_BYTES = 10**18
 
 
 class FromEnvironment(BaseSettings):
@@ -260,11 +264,44 @@ class IntakeSettings(FromEnvironment):
 class UploadSettings(IntakeSettings):
     """Limits for uploads."""
 
+    max_unfinished: Annotated[int, whole(1, MOST_VIDEOS)] | None = Field(
+        None,
+        alias="ANB_MAX_UNFINISHED_VIDEOS",
+        description="How many videos of all owners may be unfinished: uploading, waiting or in processing. Further"
+        " uploads get 429 `backlog_full`. Default: no limit.",
+    )
+    max_unfinished_per_owner: Annotated[int, whole(1, MOST_VIDEOS)] | None = Field(
+        None,
+        alias="ANB_MAX_UNFINISHED_VIDEOS_PER_OWNER",
+        description="How many videos of one owner may be unfinished. Further uploads get 429 `backlog_full`. Default:"
+        " no limit.",
+    )
+    max_stored_bytes: Annotated[int, whole(1, MOST_BYTES)] | None = Field(
+        None,
+        alias="ANB_MAX_STORED_BYTES",
+        description="How many bytes the uploads and results of all owners may have. Further uploads get 429"
+        " `quota_exceeded`. Default: no limit.",
+    )
+    max_stored_bytes_per_owner: Annotated[int, whole(1, MOST_BYTES)] | None = Field(
+        None,
+        alias="ANB_MAX_STORED_BYTES_PER_OWNER",
+        description="How many bytes the uploads and results of one owner may have. Further uploads get 429"
+        " `quota_exceeded`. Default: no limit.",
+    )
+
     idempotency_lifetime: Annotated[timedelta, seconds(60, 30 * DAY)] = Field(
         DAY * SECOND,
         alias="ANB_IDEMPOTENCY_SECONDS",
         description="Seconds for which an `Idempotency-Key` is remembered.",
     )
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits for unfinished videos and stored bytes."""
+        return Limits(
+            in_all=Cap(self.max_unfinished, self.max_stored_bytes),
+            per_owner=Cap(self.max_unfinished_per_owner, self.max_stored_bytes_per_owner),
+        )
 
 
 class SubmitSettings(IntakeSettings):

@@ -22,6 +22,7 @@ from anb_core.domain.fingerprint import fingerprint_of
 from anb_core.domain.formats import SNIFF_BYTES
 from anb_core.domain.intake import check_first_bytes, check_size
 from anb_core.domain.keys import upload_key
+from anb_core.domain.limits import NO_LIMITS, Limits
 from anb_core.domain.model import Idempotency, NewVideo, Record, Source
 from anb_core.domain.naming import clean_title, safe_file_name, title_from_file_name
 from anb_core.ports.objects import Objects, ObjectWriter
@@ -59,6 +60,7 @@ class UploadSessions:
     objects: Objects
     max_bytes: int
     """Maximum size of an uploaded file, in bytes."""
+    limits: Limits = NO_LIMITS
     idempotency_lifetime: timedelta
     """How long an Idempotency-Key is stored."""
     wake_relay: Callable[[], None]
@@ -67,17 +69,28 @@ class UploadSessions:
     new_id: Callable[[], str]
     """Returns a new id for a video or a job."""
 
+    def check_limits(self, caller: Caller, *, size: int | None, idempotency_key: str | None = None) -> None:
+        """Check before an upload begins whether a limit would refuse it. `size` is as in `begin`.
+
+        Raises:
+            LimitReached: `backlog_full` or `quota_exceeded`.
+        """
+        if self.limits != NO_LIMITS:
+            self.store.check_limits(self.limits, owner=caller.owner, size=size, idempotency_key=idempotency_key)
+
     def begin(
         self,
         caller: Caller,
         *,
         file_name: str,
+        size: int | None = None,
         title: str | None = None,
         edit: EditSpec | None = None,
         idempotency_key: str | None = None,
     ) -> "UploadSession":
         """Begin an upload. Use the returned session as a context manager.
 
+        `size` is the announced size of the upload in bytes, or None if unknown.
         The caller may also give `title` and `edit` later, to `complete`.
 
         Raises:
@@ -95,7 +108,7 @@ class UploadSessions:
             file_name=safe_file_name(file_name),
         )
         idempotency = Idempotency(idempotency_key, self.idempotency_lifetime, SILENCE) if idempotency_key else None
-        return UploadSession(self, new, idempotency)
+        return UploadSession(self, new, size, idempotency)
 
 
 class UploadSession:
@@ -105,9 +118,12 @@ class UploadSession:
     In this case, the session only compares the received file with the finished upload.
     """
 
-    def __init__(self, sessions: UploadSessions, new: NewVideo, idempotency: Idempotency | None) -> None:
+    def __init__(
+        self, sessions: UploadSessions, new: NewVideo, size: int | None, idempotency: Idempotency | None
+    ) -> None:
         self._sessions = sessions
         self._new = new
+        self._announced_size = size
         self._idempotency = idempotency
         self._head: bytes | None = b""
         """The first bytes of the file, until the container is detected from them. None after the detection."""
@@ -134,6 +150,7 @@ class UploadSession:
 
         Raises:
             Invalid: `not_a_video` or `file_too_large`.
+            LimitReached: `backlog_full` or `quota_exceeded`.
             Held: `upload_in_progress` if an unfinished upload has the same key and was renewed recently.
             Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """
@@ -191,7 +208,13 @@ class UploadSession:
         parts, new = self._sessions, self._new
         # Set the flag before the call, because the call may be committed even if it raises an error.
         self._unfinished = True
-        begun = parts.store.begin_upload(new, lifetime=UPLOAD_LIFETIME, idempotency=self._idempotency)
+        begun = parts.store.begin_upload(
+            new,
+            lifetime=UPLOAD_LIFETIME,
+            idempotency=self._idempotency,
+            size=self._announced_size,
+            limits=parts.limits,
+        )
         if isinstance(begun, Replay):
             self._unfinished = False
             if begun.fingerprint is None:

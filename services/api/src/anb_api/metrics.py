@@ -1,9 +1,12 @@
 """The API's Prometheus metrics."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from anb_core.domain.errors import LimitReached
 from anb_core.ports.store import Store
 from anb_core.telemetry import DeadLetterMetrics, JobsCollector
 
@@ -29,4 +32,16 @@ class Metrics:
             registry=self.registry,
         )
         self.uploads = Gauge("anb_uploads_running", "Uploads that are being received.", registry=self.registry)
+        self.refused_uploads = Counter(
+            "anb_uploads_refused", "Uploads refused because of a limit.", ["code"], registry=self.registry
+        )
         self.streams = Gauge("anb_event_streams", "Event streams that are open.", registry=self.registry)
+
+    @contextmanager
+    def counting_refused_uploads(self) -> Iterator[None]:
+        """Count an upload that the block refuses because of a limit."""
+        try:
+            yield
+        except LimitReached as error:
+            self.refused_uploads.labels(error.code).inc()
+            raise

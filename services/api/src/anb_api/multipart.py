@@ -113,8 +113,12 @@ class _PartEnd:
 _Event = _Part | _PartEnd | bytes
 
 
-def store_form(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, idempotency_key: str | None) -> Record:
+def store_form(
+    sessions: UploadSessions, caller: Caller, form: "UploadForm", *, size: int | None, idempotency_key: str | None
+) -> Record:
     """Run an upload session with the data of a form, and return the video's record.
+
+    `size` is the announced size of the body in bytes, or None if the client did not announce the size.
 
     Raises:
         Invalid: the form, a field or the file is not valid.
@@ -122,7 +126,7 @@ def store_form(sessions: UploadSessions, caller: Caller, form: "UploadForm", *, 
     """
     file_name = form.open_file()
     with sessions.begin(
-        caller, file_name=file_name, title=form.title, edit=form.edit, idempotency_key=idempotency_key
+        caller, file_name=file_name, size=size, title=form.title, edit=form.edit, idempotency_key=idempotency_key
     ) as session:
         for piece in form.read_file():
             session.append(piece)

@@ -22,6 +22,7 @@ from anb_core.domain.errors import (
     Full,
     Held,
     Invalid,
+    LimitReached,
     NotFound,
     Refused,
     TooLarge,
@@ -67,6 +68,7 @@ STATUSES: Mapping[type[AnbError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    LimitReached: HTTPStatus.TOO_MANY_REQUESTS,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     Full: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -114,7 +116,7 @@ def of_error(error: AnbError) -> Response:
         _log.warning("request not served", reason=error.message, because=str(error.__cause__))
     if status_of(error) is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = RETRY_AFTER
-    if isinstance(error, Held):
+    if isinstance(error, Held | LimitReached):
         headers["Retry-After"] = str(math.ceil(error.wait.total_seconds()))
     if isinstance(error, Unauthenticated):
         reason = ', error="invalid_token"' if error.code == "token_invalid" else ""

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
@@ -92,6 +93,7 @@ UPLOAD_BODY: dict[str, Any] = {
         HTTPStatus.CONFLICT,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.INSUFFICIENT_STORAGE,
     ),
 )
@@ -111,14 +113,18 @@ async def upload_video(
     check_encoding("The body", *request.headers.get("content-encoding", "").split(","))
     boundary = boundary_of(request.headers.get("content-type"))
     max_bytes = context.uploads.max_bytes
-    check_length(int(request.headers.get("content-length", 0)), max_bytes)
+    length = request.headers.get("content-length")
+    size = None if length is None else int(length)
+    check_length(size or 0, max_bytes)
 
     def receive(pieces: Iterator[bytes]) -> Record:
         form = UploadForm(pieces, boundary, max_file_bytes=max_bytes)
-        return store_form(context.uploads, caller, form, idempotency_key=idempotency_key)
+        return store_form(context.uploads, caller, form, size=size, idempotency_key=idempotency_key)
 
-    with context.upload_slots.taken(caller.owner), context.metrics.uploads.track_inprogress():
-        record = await Body(request.receive).feed(context.upload_threads, receive)
+    with context.metrics.counting_refused_uploads():
+        await run_in_threadpool(context.uploads.check_limits, caller, size=size, idempotency_key=idempotency_key)
+        with context.upload_slots.taken(caller.owner), context.metrics.uploads.track_inprogress():
+            record = await Body(request.receive).feed(context.upload_threads, receive)
     receipt = Receipt.of(record, prefix)
     response.headers["Location"] = receipt.links.self
     return receipt

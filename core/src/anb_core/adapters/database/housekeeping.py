@@ -22,6 +22,7 @@ from anb_core.adapters.database.tables import (
     waiting,
 )
 from anb_core.adapters.database.uploads import abandon
+from anb_core.adapters.database.usage import merge_usage
 from anb_core.domain import lifecycle
 from anb_core.domain.dead_letters import SHORT_BODY
 from anb_core.domain.errors import Unreadable
@@ -183,6 +184,8 @@ class HousekeepingRepository(Repository):
         old, stale, purgeable, resolved, long = (
             found.limit(limit).with_for_update(skip_locked=True) for found in (old, stale, purgeable, resolved, long)
         )
+        with self.database.transaction() as connection:
+            merge_usage(connection)
         with self.database.transaction() as connection:
             return sum(
                 connection.execute(statement).rowcount

@@ -251,6 +251,20 @@ outbox = Table(
     sqlite_autoincrement=True,
 )
 
+# The usage of an owner is the sum of the owner's rows. Triggers of its migration add a row for each change of usage, so
+# that programs of all versions count. They only insert, so no transaction waits for another. `purge` merges the rows.
+usage = Table(
+    "usage",
+    metadata,
+    _id_column(),
+    Column("owner", Words, nullable=False),
+    Column("unfinished", Integer, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    # Only in the row for the announced size of a running upload. A trigger deletes this row when the upload ends.
+    Column("video_id", Id, ForeignKey("videos.id", ondelete="CASCADE"), unique=True),
+)
+Index("ix_usage_owner", usage.c.owner, usage.c.unfinished, usage.c.stored_bytes)
+
 # This table has no foreign keys, because events remain after their video was deleted.
 job_events = Table(
     "job_events",

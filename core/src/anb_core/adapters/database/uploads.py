@@ -3,10 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, exists, select, update
 
 from anb_core.adapters.database import feed
-from anb_core.adapters.database.engine import Repository, clock, insert, now_plus
+from anb_core.adapters.database.engine import Repository, clock, insert, now_plus, passed
 from anb_core.adapters.database.rows import (
     RECORDS,
     Locked,
@@ -19,9 +19,11 @@ from anb_core.adapters.database.rows import (
     schedule_deletions,
 )
 from anb_core.adapters.database.tables import idempotency_keys, jobs, videos
+from anb_core.adapters.database.usage import check_limits, lock_usage, reserve
 from anb_core.domain import lifecycle
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
+from anb_core.domain.limits import NO_LIMITS, Limits, Usage, upload_of
 from anb_core.domain.model import EventKind, Idempotency, NewVideo, Record, Source
 from anb_core.domain.status import Status
 from anb_core.ports.store import Replay
@@ -30,8 +32,26 @@ from anb_core.ports.store import Replay
 class UploadsRepository(Repository):
     """Implements `anb_core.ports.store.Uploads`."""
 
+    def check_limits(
+        self, limits: Limits, *, owner: str, size: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        key = exists().where(
+            idempotency_keys.c.owner == owner,
+            idempotency_keys.c.key == idempotency_key,
+            ~passed(idempotency_keys.c.expires_at),
+        )
+        with self.database.reading() as connection:
+            if idempotency_key is None or not connection.scalar(select(key)):
+                check_limits(connection, limits, owner, upload_of(size))
+
     def begin_upload(
-        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+        self,
+        new: NewVideo,
+        *,
+        lifetime: timedelta,
+        idempotency: Idempotency | None = None,
+        size: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> Record | Replay:
         def begin(connection: Connection) -> Record | Replay | None:
             if idempotency and not _take_key(connection, new, idempotency):
@@ -49,6 +69,10 @@ class UploadsRepository(Repository):
             record = lifecycle.new_record(new, now)
             if not add_record(connection, record, upload_expires_at=now + lifetime):
                 return _begun_before(connection, new)
+            reserve(connection, new.id, new.owner, size)
+            if limits != NO_LIMITS:
+                lock_usage(connection)
+                check_limits(connection, limits, new.owner, Usage())
             feed.append_event(connection, record, EventKind.STATUS)
             return record
 

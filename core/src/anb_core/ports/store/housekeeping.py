@@ -73,5 +73,7 @@ class Housekeeping(Protocol):
 
         A dead letter is old if it was resolved more than `dead_letters_before` ago.
         An open dead letter of this age is kept, but its body is cut to `SHORT_BODY` characters.
+
+        Also keeps short the table from which `Uploads.check_limits` counts. The returned number leaves this out.
         """
         ...

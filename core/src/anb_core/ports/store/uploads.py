@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from anb_core.domain.edit import EditSpec
+from anb_core.domain.limits import NO_LIMITS, Limits
 from anb_core.domain.model import Idempotency, NewVideo, Record, Source
 
 
@@ -23,8 +24,26 @@ class Replay:
 class Uploads(Protocol):
     """Uploads and submissions of videos, until the status is `uploaded`."""
 
+    def check_limits(
+        self, limits: Limits, *, owner: str, size: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        """Check whether `begin_upload` would accept an upload of the owner now. `size` is as in `begin_upload`.
+
+        If the owner already has an upload with the same Idempotency-Key, nothing is checked.
+
+        Raises:
+            LimitReached: `backlog_full` or `quota_exceeded`.
+        """
+        ...
+
     def begin_upload(
-        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+        self,
+        new: NewVideo,
+        *,
+        lifetime: timedelta,
+        idempotency: Idempotency | None = None,
+        size: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> Record | Replay:
         """Create a video and its job with the status `uploading`.
 
@@ -32,8 +51,11 @@ class Uploads(Protocol):
         An Idempotency-Key becomes free when it expires, its upload is abandoned or cancelled, or its video is deleted.
         An unfinished upload that was not renewed for `idempotency.silence` loses its key to the new upload, and is
         abandoned.
+        `size` is the announced size of the upload in bytes, which counts as stored until the upload ends.
+        None if the size is unknown. The new upload counts towards `limits`, also if uploads begin at the same time.
 
         Raises:
+            LimitReached: `backlog_full` or `quota_exceeded` if the upload would exceed a limit.
             Conflict: `video_exists` if the video's id is in use.
                 `source_taken` if an upload of an earlier video with this id left an object that is not deleted yet.
         """

@@ -32,6 +32,7 @@ class Row:
     upload_expires_at: datetime | None = None
     deleted_at: datetime | None = None
     purge_after: datetime | None = None
+    announced_bytes: int = 0
     attempts: list[Attempt] = field(default_factory=list)
 
     @property

@@ -5,6 +5,16 @@ from datetime import datetime, timedelta
 from anb_core.domain import lifecycle
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Conflict
+from anb_core.domain.limits import (
+    NO_LIMITS,
+    PACE_WINDOW,
+    UNFINISHED,
+    Limits,
+    Usage,
+    find_excess,
+    refusal,
+    upload_of,
+)
 from anb_core.domain.model import (
     EventKind,
     Idempotency,
@@ -22,8 +32,22 @@ from anb_core.testing.store.tables import KeyRow, Row, Tables
 class InMemoryUploads(Tables):
     """Implements `anb_core.ports.store.Uploads`."""
 
+    def check_limits(
+        self, limits: Limits, *, owner: str, size: int | None = None, idempotency_key: str | None = None
+    ) -> None:
+        with self.transaction() as now:
+            kept = self.keys.get((owner, idempotency_key)) if idempotency_key is not None else None
+            if kept is None or kept.expires_at <= now:
+                self._check_limits(limits, owner, upload_of(size), now)
+
     def begin_upload(
-        self, new: NewVideo, *, lifetime: timedelta, idempotency: Idempotency | None = None
+        self,
+        new: NewVideo,
+        *,
+        lifetime: timedelta,
+        idempotency: Idempotency | None = None,
+        size: int | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> Record | Replay:
         with self.transaction() as now:
             key = (new.owner, idempotency.key) if idempotency else None
@@ -37,7 +61,9 @@ class InMemoryUploads(Tables):
                 kept = None
             row = self.find(new.id)
             if row is None:
-                row = Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime)
+                self._check_limits(limits, new.owner, upload_of(size), now)
+                announced = upload_of(size).stored_bytes
+                row = Row(lifecycle.new_record(new, now), upload_expires_at=now + lifetime, announced_bytes=announced)
                 self.add(row)
                 self.append_event(row.record, EventKind.STATUS, now)
             # This error is also raised for a deleted video, because its job does not have the status `uploading`.
@@ -87,6 +113,22 @@ class InMemoryUploads(Tables):
             self.put_in_outbox(row.job, now, now)
             self.append_event(row.record, EventKind.STATUS, now)
             return row.record, True
+
+    def _check_limits(self, limits: Limits, owner: str, more: Usage, now: datetime) -> None:
+        usage = [(row.record.video.owner, _usage_of(row)) for row in self.rows.values()]
+        of_owner = sum((one for name, one in usage if name == owner), more)
+        excess = find_excess(limits, owner=of_owner, in_all=sum((one for _, one in usage), more))
+        if excess:
+            attempts = [attempt for row in self.rows.values() for attempt in row.attempts]
+            raise refusal(excess, sum(attempt.started_at > now - PACE_WINDOW for attempt in attempts))
+
+
+def _usage_of(row: Row) -> Usage:
+    video, job = row.record.video, row.job
+    stored = video.source.size if video.owned and video.source else 0
+    if job.status is Status.UPLOADING:
+        stored += row.announced_bytes
+    return Usage(int(job.status in UNFINISHED), stored + (job.result.size if job.result else 0))
 
 
 def _key_held_for(row: Row, now: datetime, lifetime: timedelta, idempotency: Idempotency) -> timedelta | None:
