@@ -48,6 +48,8 @@ PATIENCE_WHILE_HELD = 150.0
 
 The API detects a broken connection within one minute.
 """
+PATIENCE_WITH_BACKLOG = 3600.0
+"""Maximum sum of the pauses, in seconds, while too many videos are unfinished. Workers have to process some first."""
 
 PAGE = 100
 """Maximum number of videos or dead letters on one page of a list."""
@@ -64,6 +66,11 @@ def plan_resend(tries: int, waited: float, error: Exception, *, begun: bool) -> 
             return None
         case Unreachable():
             first, patience = timedelta(seconds=1), PATIENCE if begun else PATIENCE_AT_FIRST
+        case Refused(code="quota_exceeded"):
+            # A wait does not help, because somebody has to delete videos first.
+            return None
+        case Refused(code="backlog_full"):
+            first, patience = timedelta(seconds=2), PATIENCE_WITH_BACKLOG
         case Refused(code="upload_in_progress") | Refused(status=429):
             first, patience = timedelta(seconds=2), PATIENCE_WHILE_HELD
         case _:

@@ -4,6 +4,7 @@ from anb_cli.client import (
     PATIENCE,
     PATIENCE_AT_FIRST,
     PATIENCE_WHILE_HELD,
+    PATIENCE_WITH_BACKLOG,
     http_client,
     is_loopback,
     plan_resend,
@@ -32,6 +33,9 @@ HELD = refused("upload_in_progress", 409)
         (1, refused("upload_in_progress", 409, 0.0), 1.0),
         (1, refused("too_many_requests", 429), 2.0),
         (1, refused("too_many_requests", 429, 30.0), 30.0),
+        (1, refused("backlog_full", 429), 2.0),
+        (1, refused("backlog_full", 429, 60.0), 60.0),
+        (1, refused("quota_exceeded", 429, 60.0), None),
         (1, Unreachable("busy", retry_after=5.0), 5.0),
         (1, refused("too_large", 413), None),
         (1, refused("token_invalid", 401), None),
@@ -64,6 +68,10 @@ def test_a_deployment_that_took_a_part_is_waited_for_as_long_as_a_network_needs_
 def test_an_upload_that_is_held_for_a_minute_is_waited_for(retry_after: float | None) -> None:
     held = refused("upload_in_progress", 409, retry_after)
     assert 62 <= waited(held, begun=True) <= PATIENCE_WHILE_HELD
+
+
+def test_a_full_backlog_is_waited_for_as_long_as_workers_need_to_make_room() -> None:
+    assert PATIENCE_WITH_BACKLOG - 60 < waited(refused("backlog_full", 429, 60.0), begun=True) <= PATIENCE_WITH_BACKLOG
 
 
 def test_a_pause_until_tomorrow_is_not_waited_for() -> None:
