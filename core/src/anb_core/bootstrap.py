@@ -38,7 +38,7 @@ from anb_core.usecases.announce_dead_letters import AnnounceDeadLetters
 from anb_core.usecases.receive_dead_letters import VISIBILITY, ReceiveDeadLetters
 from anb_core.usecases.submit import Submit
 from anb_core.usecases.sweep import Sweep
-from anb_core.usecases.upload_session import UploadSessions
+from anb_core.usecases.upload_session import UploadSessions, UploadStore
 
 
 def migrate(settings: DatabaseSettings) -> None:
@@ -138,7 +138,7 @@ def open_alerts(settings: AlertSettings, *, patience: timedelta) -> Alerts | Non
 
 
 def make_uploads(
-    settings: UploadSettings, store: Uploads, objects: Objects, *, wake_relay: Callable[[], None], runtime: Runtime
+    settings: UploadSettings, store: UploadStore, objects: Objects, *, wake_relay: Callable[[], None], runtime: Runtime
 ) -> UploadSessions:
     """Create the use case that begins uploads."""
     return UploadSessions(

@@ -265,7 +265,7 @@ def test_an_upload_that_the_first_version_took_is_known_again_by_its_key(
     edit = EditSpec(trim=Trim(start=1.5, length=10), intro=Switch(enabled=False))
 
     again = send(store, objects, title="Mi día", edit=edit)
-    with pytest.raises(Invalid, match="another title, edit or file"):
+    with pytest.raises(Invalid, match="another title, edit, time or file"):
         send(store, objects, title="Mi día", edit=EditSpec())
 
     assert (again.video.id, again.job.id) == ("v1", "t1")

@@ -54,6 +54,7 @@ def test_a_large_file_arrives_whole(api: Api, owner: str) -> None:
         ({"title": "a\x07b"}, ("a.mp4", VIDEO), (422, "title_unprintable")),
         ({"title": "T", "edit": '{"speed": 2}'}, ("a.mp4", VIDEO), (422, "edit_invalid")),
         ({"title": "T", "edit": '{"trim": {"length": 31}}'}, ("a.mp4", VIDEO), (422, "edit_invalid")),
+        ({"title": "T", "process_after": "2h"}, ("a.mp4", VIDEO), (422, "process_after_invalid")),
         ({"title": "T", "owner": "bob"}, ("a.mp4", VIDEO), (422, "field_unknown")),
     ],
 )

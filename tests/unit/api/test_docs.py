@@ -12,7 +12,10 @@ USECASES = ("commands", "dead_letters", "reading", "submit", "upload_session", "
 SOURCES = [
     *(ROOT / "services/api/src/anb_api").glob("*.py"),
     *(ROOT / "core/src/anb_core/usecases" / f"{name}.py" for name in USECASES),
-    *(ROOT / "core/src/anb_core/domain" / f"{name}.py" for name in ("dead_letters", "intake", "naming", "status")),
+    *(
+        ROOT / "core/src/anb_core/domain" / f"{name}.py"
+        for name in ("dead_letters", "intake", "naming", "schedule", "status")
+    ),
 ]
 
 PARTS = {"database", "bucket"}

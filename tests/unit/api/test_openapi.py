@@ -36,7 +36,7 @@ def test_the_schema_describes_events_as_text_and_the_file_as_the_last_field(worl
     content = paths["/api/videos/{video_id}/events"]["get"]["responses"]["200"]["content"]
     assert content == {"text/event-stream": {"schema": {"type": "string"}}}
     form = paths["/api/videos/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert list(form["properties"]) == ["title", "edit", "video_file"]
+    assert list(form["properties"]) == ["title", "edit", "process_after", "video_file"]
 
 
 def test_generated_clients_keep_ids_of_dead_letters_in_64_bits(world: World) -> None:

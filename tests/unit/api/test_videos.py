@@ -1,6 +1,8 @@
 """Tests of the routes of one video: its state, its download and its commands."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from anb_core.adapters.system import new_id
 from anb_core.domain.model import Counters, Problem, Scope
@@ -8,7 +10,7 @@ from anb_core.domain.retry import RetryPolicy, plan_outage
 from anb_core.ports.store import Claimed
 from tests.support import eventually
 from tests.support.given import record_of
-from tests.unit.api.conftest import World, code_of, process
+from tests.unit.api.conftest import VIDEO, World, code_of, process
 
 
 def test_a_receipt_tells_where_the_video_is(world: World) -> None:
@@ -31,6 +33,49 @@ def test_a_receipt_tells_where_the_video_is(world: World) -> None:
     )
     assert video["links"] == receipt["links"]
     assert (video["source"]["size"], video["history"]) == (12, [])
+
+
+def test_a_scheduled_video_shows_its_time_everywhere_and_waits_for_it(world: World) -> None:
+    ana, at = world.caller("ana"), "2026-12-01T08:00:00.000+00:00"
+    world.store.clock = lambda: datetime(2026, 11, 30, tzinfo=UTC)
+    form = {"title": "T", "process_after": "2026-12-01T09:00:00+01:00"}
+    headers = ana | {"Idempotency-Key": "k"}
+
+    first, again = (
+        world.client.post("/api/videos/upload", headers=headers, data=form, files={"video_file": ("a.mp4", VIDEO)})
+        for _ in range(2)
+    )
+
+    assert first.json() == again.json()
+    path = first.headers["location"]
+    video = world.client.get(path, headers=ana).json()
+    (listed,) = world.client.get("/api/videos", headers=ana).json()["videos"]
+    assert [first.json()["process_after"], video["process_after"], listed["process_after"]] == [at] * 3
+    why = world.client.get(f"{path}/why", headers=ana).json()["sentences"]
+    assert why == ["It is scheduled for 2026-12-01 08:00:00 UTC.", "Its message is sent to the queue at that time."]
+    assert video["status"] == "uploaded"
+
+
+@pytest.mark.parametrize("given", ["", "0", "-1", "2001-01-01T00:00Z"])
+def test_a_video_that_may_begin_at_once_has_no_such_time(world: World, given: str) -> None:
+    ana = world.caller("ana")
+    form = {"title": "T", "process_after": given}
+
+    answer = world.client.post("/api/videos/upload", headers=ana, data=form, files={"video_file": ("a.mp4", VIDEO)})
+
+    assert answer.json()["process_after"] is None
+    assert world.client.get(answer.headers["location"], headers=ana).json()["process_after"] is None
+
+
+def test_a_time_that_is_too_far_ahead_is_refused_with_a_code_and_a_sentence(world: World) -> None:
+    form = {"title": "T", "process_after": "604801"}
+
+    answer = world.client.post(
+        "/api/videos/upload", headers=world.caller("ana"), data=form, files={"video_file": ("a.mp4", VIDEO)}
+    )
+
+    assert code_of(answer) == (422, "process_after_invalid")
+    assert answer.json()["detail"] == "process_after '604801' is more than 7 days ahead; give an earlier time."
 
 
 def test_an_upload_wakes_the_relay_which_sends_the_message(world: World) -> None:

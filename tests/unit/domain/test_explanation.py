@@ -208,6 +208,16 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
             id="a pause that is over",
         ),
         pytest.param(
+            told(record(Status.UPLOADED, not_before=NOW + MINUTE), unsent=Unsent(NOW, NOW + MINUTE, 0)),
+            ["It is scheduled for 2026-01-01 12:01:00 UTC.", "Its message is sent to the queue at that time."],
+            id="scheduled",
+        ),
+        pytest.param(
+            told(sent(Status.UPLOADED, not_before=NOW - 3 * MINUTE)),
+            ["It is scheduled for 2026-01-01 11:57:00 UTC.", IN_QUEUE, NONE_AHEAD, NO_WORKER],
+            id="scheduled for a time that has passed",
+        ),
+        pytest.param(
             told(sent(Status.PROCESSING, attempts=1, counters=Counters(lost=1)), attempt(Ending.LOST), busy=1),
             [
                 "Attempt 1 was lost, because its lease expired.",

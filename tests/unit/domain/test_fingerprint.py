@@ -1,5 +1,6 @@
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,8 +67,8 @@ def test_a_new_option_that_is_used_counts(used: EditSpec) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [("Another", CUT, SOURCE), ("T", EditSpec(), SOURCE), ("T", CUT, Source(2012, "f" * 64))],
-    ids=["title", "edit", "file"],
+    [("Another", CUT, SOURCE), ("T", EditSpec(), SOURCE), ("T", CUT, Source(2012, "f" * 64)), ("T", CUT, SOURCE, "60")],
+    ids=["title", "edit", "file", "process_after"],
 )
-def test_title_edit_and_file_count(other: tuple[str, EditSpec, Source]) -> None:
+def test_title_edit_file_and_process_after_count(other: tuple[Any, ...]) -> None:
     assert fingerprint_of(*other) != fingerprint_of("T", CUT, SOURCE)

@@ -27,29 +27,31 @@ class FakeForm:
         *,
         title: str | None = "A title",
         edit: EditSpec | None = None,
+        process_after: str | None = None,
         late: bool = False,
         before: Callable[[int], None] = lambda _: None,
         name: str = "clip.mp4",
     ) -> None:
         self._pieces = pieces
-        self._fields = (title, edit)
+        self._fields = (title, edit, process_after)
         self._name = name
         self._late = late
         self._before = before
         self.title: str | None = None
         self.edit: EditSpec | None = None
+        self.process_after: str | None = None
         self.finished = False
 
     def open_file(self) -> str:
         if not self._late:
-            self.title, self.edit = self._fields
+            self.title, self.edit, self.process_after = self._fields
         return self._name
 
     def read_file(self) -> Iterator[bytes]:
         for number, piece in enumerate(self._pieces):
             self._before(number)
             yield piece
-        self.title, self.edit = self._fields
+        self.title, self.edit, self.process_after = self._fields
         self.finished = True
 
 
@@ -86,11 +88,16 @@ class World:
         """Run an upload session for a form, as the API does."""
         name = form.open_file()
         with self.sessions.begin(
-            caller, file_name=name, title=form.title, edit=form.edit, idempotency_key=idempotency_key
+            caller,
+            file_name=name,
+            title=form.title,
+            edit=form.edit,
+            process_after=form.process_after,
+            idempotency_key=idempotency_key,
         ) as session:
             for piece in form.read_file():
                 session.append(piece)
-            return session.complete(form.title, form.edit)
+            return session.complete(form.title, form.edit, form.process_after)
 
     def videos(self) -> Sequence[Record]:
         return self.store.listing(owner=None)

@@ -8,7 +8,7 @@ import pytest
 
 from anb_core.domain.errors import Conflict, Held, Invalid, TooLarge
 from anb_core.domain.status import Status
-from anb_core.ports.store import Uploads
+from anb_core.usecases.upload_session import UploadStore
 from anb_core.usecases.visibility import Caller
 from tests.unit.usecases.one_upload import ANA, NO_INTRO, VIDEO, FakeForm, World
 
@@ -35,7 +35,7 @@ def test_the_same_upload_again_changes_nothing_in_the_database(world: World) -> 
             asked.append(name)
             return getattr(world.store, name)
 
-    again = replace(world.sessions, store=cast("Uploads", Reads()))
+    again = replace(world.sessions, store=cast("UploadStore", Reads()))
     with again.begin(ANA, file_name="clip.mp4", idempotency_key="k") as session:
         session.append(VIDEO)
         session.complete("A title", None)
@@ -43,10 +43,27 @@ def test_the_same_upload_again_changes_nothing_in_the_database(world: World) -> 
     assert asked == ["begin_upload"]
 
 
+@pytest.mark.parametrize("given", ["60", "2026-01-01T00:00:30Z"], ids=["seconds", "a time"])
+def test_a_scheduled_upload_with_its_key_again_gets_the_same_answer_also_after_its_time(
+    world: World, given: str
+) -> None:
+    first = world.upload(ANA, FakeForm(process_after=given), idempotency_key="k")
+    world.clock.advance(timedelta(hours=1))
+
+    again = world.upload(ANA, FakeForm(process_after=given, late=True), idempotency_key="k")
+
+    assert again == first
+
+
 @pytest.mark.parametrize(
     "other",
-    [FakeForm([VIDEO + b"!"]), FakeForm(title="Another"), FakeForm(edit=NO_INTRO)],
-    ids=["another file", "another title", "another edit"],
+    [
+        FakeForm([VIDEO + b"!"]),
+        FakeForm(title="Another"),
+        FakeForm(edit=NO_INTRO),
+        FakeForm(process_after="3600"),
+    ],
+    ids=["another file", "another title", "another edit", "another time"],
 )
 def test_another_upload_with_a_used_key_is_refused(world: World, other: FakeForm) -> None:
     first = world.upload(ANA, FakeForm(), idempotency_key="k")

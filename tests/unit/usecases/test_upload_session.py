@@ -50,12 +50,30 @@ def test_what_a_form_says_after_its_file_counts_as_much(world: World) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before the file", "after the file"])
+def test_seconds_of_process_after_count_from_the_end_of_the_upload(world: World, *, late: bool) -> None:
+    def slowly(_number: int) -> None:
+        world.clock.advance(timedelta(seconds=30))
+
+    record = world.upload(ANA, FakeForm([VIDEO, b"more"], process_after="3600", late=late, before=slowly))
+
+    assert record.job.not_before == record.video.process_after == world.store.now() + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the file", "after the file"])
 @pytest.mark.parametrize(
-    ("title", "code"),
-    [("", "title_empty"), ("x" * 10_000, "title_too_long"), ("a\nb", "title_unprintable")],
+    ("fields", "code"),
+    [
+        ({"title": ""}, "title_empty"),
+        ({"title": "x" * 10_000}, "title_too_long"),
+        ({"title": "a\nb"}, "title_unprintable"),
+        ({"process_after": "tomorrow"}, "process_after_invalid"),
+        ({"process_after": "604801"}, "process_after_invalid"),
+    ],
 )
-def test_a_bad_title_leaves_neither_row_nor_object(world: World, title: str, code: str, *, late: bool) -> None:
-    form = FakeForm(title=title, late=late)
+def test_a_bad_field_leaves_neither_row_nor_object(
+    world: World, fields: dict[str, str], code: str, *, late: bool
+) -> None:
+    form = FakeForm(**fields, late=late)  # type: ignore[arg-type]
 
     with pytest.raises(Invalid) as refusal:
         world.upload(ANA, form)

@@ -31,6 +31,7 @@ RequestCode = Literal[
     "not_a_video",
     "not_processed",
     "object_withheld",
+    "process_after_invalid",
     "quota_exceeded",
     "request_invalid",
     "request_malformed",
@@ -133,7 +134,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     "edit_invalid": "`edit` is not JSON, or has an unknown field or a value that is not allowed",
     "encoding_unsupported": "the body or a part is compressed, or encoded as base64 or quoted-printable",
     "field_repeated": "the form has a field twice",
-    "field_too_large": "`title` or `edit` has more than 64 KiB",
+    "field_too_large": "a field other than the file has more than 64 KiB",
     "field_unknown": "the form has a field that does not exist",
     "file_empty": "the file has no bytes",
     "file_missing": "there is no `video_file`, or it has no file name",
@@ -144,7 +145,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     "form_truncated": "the form ends before its last boundary",
     "headers_stalled": "the headers did not end within 10 s",
     "headers_too_large": "the headers have more than 16 KiB",
-    "idempotency_key_reused": "this Idempotency-Key was used before with another title, edit or file",
+    "idempotency_key_reused": "this Idempotency-Key was used before with another title, edit, time or file",
     "internal_error": "an unexpected error; the server's log has the details",
     "method_not_allowed": "this address does not support the method; `Allow` lists the supported ones",
     "not_a_form": "the body is not multipart/form-data",
@@ -153,6 +154,7 @@ REQUESTS: Mapping[RequestCode, str] = {
     "object_withheld": (
         "the bucket denies access to the uploaded file; the sentence says what the operator of the deployment must fix"
     ),
+    "process_after_invalid": "`process_after` is no time with an offset and no number, or is over 7 days ahead",
     "quota_exceeded": "the files of the owner, or of all owners, would have more bytes than a limit allows",
     "request_invalid": "a header, a parameter or a field of the body is wrong; the sentence names it",
     "request_malformed": "the request is not valid HTTP, or a chunk of its body is incomplete",

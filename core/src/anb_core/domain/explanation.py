@@ -64,6 +64,8 @@ def summary(job: Job, attempts: Sequence[Attempt], dead_letter: DeadLetter | Non
     """
     if job.status is Status.DEAD_LETTERED:
         return _what_is_left(dead_letter, given_up(job, dead_letter))
+    if job.status is Status.UPLOADED and job.not_before:
+        return f"It is scheduled for {_time(job.not_before)}."
     if job.status is not Status.PROCESSING:
         return _STATUSES[job.status]
     if job.lease_owner:
@@ -137,7 +139,9 @@ def _working(job: Job, attempts: Sequence[Attempt], expires: datetime, now: date
 def _waiting(job: Job, surroundings: Surroundings) -> Iterator[str]:
     now = surroundings.now
     if job.not_before and job.not_before > now:
-        yield f"The pause before the next attempt lasts until {_time(job.not_before)}."
+        scheduled = job.status is Status.UPLOADED
+        pause = f"The pause before the next attempt lasts until {_time(job.not_before)}."
+        yield "Its message is sent to the queue at that time." if scheduled else pause
         return
     if unsent := surroundings.unsent:
         yield _in_outbox(unsent, now)

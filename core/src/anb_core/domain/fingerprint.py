@@ -1,4 +1,4 @@
-"""The fingerprint of an upload: a hash of its title, edit and file.
+"""The fingerprint of an upload: a hash of its title, edit, file and `process_after`.
 
 A repeated upload with the same Idempotency-Key must have the same fingerprint.
 """
@@ -24,13 +24,16 @@ Old and new versions must compute the same fingerprint of the same upload.
 """
 
 
-def fingerprint_of(title: str, edit: EditSpec, source: Source) -> str:
+def fingerprint_of(title: str, edit: EditSpec, source: Source, process_after: str | None = None) -> str:
     """Return the fingerprint of an upload, as a hexadecimal SHA-256.
 
     Options that were added later are part of the fingerprint only if they differ from their default value.
+    `process_after` is the text that the client sent, because a number of seconds means another time in each request.
+    If it is None, it is not part of the fingerprint.
     """
     options = _merged(_FIRST_OPTIONS, edit.model_dump(mode="json", exclude_defaults=True))
-    return hashlib.sha256(json.dumps([title, options, source.sha256], sort_keys=True).encode()).hexdigest()
+    parts = [title, options, source.sha256, *([] if process_after is None else [process_after])]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _merged(defaults: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ A worker that lost its lease may still write the object after the first deletion
 
 def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Record:
     """Return a new video and its job. The status is `uploaded` if `source` is given, otherwise `uploading`."""
+    process_after = _if_later(new.process_after, now)
     video = Video(
         id=new.id,
         owner=new.owner,
@@ -47,6 +48,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
         file_name=new.file_name,
         created_at=now,
         source=source,
+        process_after=process_after,
     )
     job = Job(
         id=new.task_id,
@@ -61,7 +63,7 @@ def new_record(new: NewVideo, now: datetime, source: Source | None = None) -> Re
         lease_owner=None,
         lease_expires_at=None,
         worker=None,
-        not_before=None,
+        not_before=process_after,
         enqueued_at=None,
         enqueued_to=None,
         error=None,
@@ -89,11 +91,17 @@ def holds(job: Job, lease: Lease) -> bool:
 
 
 def complete(
-    record: Record, source: Source, now: datetime, *, title: str | None = None, edit: EditSpec | None = None
+    record: Record,
+    source: Source,
+    now: datetime,
+    *,
+    title: str | None = None,
+    edit: EditSpec | None = None,
+    process_after: datetime | None = None,
 ) -> Effect | None:
     """Finish an upload whose object is complete. Returns None if an earlier call finished it with the same source.
 
-    If `title` or `edit` is given, it replaces the value that was given when the upload began.
+    If `title`, `edit` or `process_after` is given, it replaces the value that was given when the upload began.
 
     Raises:
         Conflict: `wrong_status` if the job's status is not `uploading`.
@@ -101,9 +109,16 @@ def complete(
     video = record.video
     if video.source == source:
         return None
-    job = replace(record.job, status=next_status(record.job.status, Change.RECEIVE))
-    uploaded = replace(video, source=source, title=title if title is not None else video.title, edit=edit or video.edit)
-    return _effect(Record(uploaded, job), now, EventKind.STATUS, send_after=now)
+    due = _if_later(process_after or video.process_after, now)
+    job = replace(record.job, status=next_status(record.job.status, Change.RECEIVE), not_before=due)
+    uploaded = replace(
+        video,
+        source=source,
+        title=title if title is not None else video.title,
+        edit=edit or video.edit,
+        process_after=due,
+    )
+    return _effect(Record(uploaded, job), now, EventKind.STATUS, send_after=due or now)
 
 
 def abandoned(video: Video, now: datetime) -> tuple[ScheduledDeletion, ...]:
@@ -325,6 +340,10 @@ def _effect(
     return Effect(
         Record(record.video, job), event, send_after, started, ended, deletions, dead_letter, release_key=release_key
     )
+
+
+def _if_later(time: datetime | None, now: datetime) -> datetime | None:
+    return time if time is not None and time > now else None
 
 
 def _released(job: Job) -> Job:

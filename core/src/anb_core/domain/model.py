@@ -52,6 +52,9 @@ class Video:
     created_at: datetime
     source: Source | None = None
     """Size and checksum of the uploaded object. None until the upload is complete."""
+    process_after: datetime | None = None
+    """Time before which the person did not want the work to begin. None if the work was allowed to begin at once.
+    Only the job's `not_before` delays the work. A retry does not wait for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,8 @@ class NewVideo:
     """Name of the file on the person's computer, made safe by `safe_file_name`."""
     receipts: Receipts = field(default_factory=dict)
     """The receipt of the command that creates the video. Empty if no issuer gave the command."""
+    process_after: datetime | None = None
+    """Time before which the work must not begin. None, or a time in the past, if the work may begin at once."""
 
 
 class Ending(StrEnum):

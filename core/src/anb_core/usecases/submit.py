@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 import structlog
 
@@ -45,10 +46,12 @@ class Submit:
         owner: str,
         title: str | None = None,
         edit: EditSpec | None = None,
+        process_after: datetime | None = None,
         receipts: Receipts | None = None,
     ) -> tuple[Record, bool]:
         """Create a video for an object that another program put into the bucket. Our programs never delete this object.
 
+        The work does not begin before `process_after`. None, or a time in the past, means now.
         A repeated call with the same object, id and owner returns the same video.
         The second returned value is True if the video is new.
 
@@ -81,6 +84,7 @@ class Submit:
             owned=False,
             file_name=safe_file_name(key),
             receipts=receipts or {},
+            process_after=process_after,
         )
         record, created = self._store.submit_existing(new, Source(stored.size))
         if (record.video.source_key, record.video.owner) != (key, owner):

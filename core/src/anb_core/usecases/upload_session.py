@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -25,9 +25,10 @@ from anb_core.domain.keys import upload_key
 from anb_core.domain.limits import NO_LIMITS, Limits
 from anb_core.domain.model import Idempotency, NewVideo, Record, Source
 from anb_core.domain.naming import clean_title, safe_file_name, title_from_file_name
+from anb_core.domain.schedule import parse_process_after
 from anb_core.ports.objects import Objects, ObjectWriter
 from anb_core.ports.runtime import Runtime
-from anb_core.ports.store import Replay, Uploads
+from anb_core.ports.store import Clock, Replay, Uploads
 from anb_core.usecases.patience import patiently
 from anb_core.usecases.visibility import Caller
 
@@ -52,11 +53,15 @@ CONTENT_TYPE = "video/mp4"
 _log = structlog.get_logger(__name__)
 
 
+class UploadStore(Uploads, Clock, Protocol):
+    """The protocols of the store that upload sessions use."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSessions:
     """Begins upload sessions. One object serves all uploads of a program."""
 
-    store: Uploads
+    store: UploadStore
     objects: Objects
     max_bytes: int
     """Maximum size of an uploaded file, in bytes."""
@@ -86,15 +91,16 @@ class UploadSessions:
         size: int | None = None,
         title: str | None = None,
         edit: EditSpec | None = None,
+        process_after: str | None = None,
         idempotency_key: str | None = None,
     ) -> "UploadSession":
         """Begin an upload. Use the returned session as a context manager.
 
         `size` is the announced size of the upload in bytes, or None if unknown.
-        The caller may also give `title` and `edit` later, to `complete`.
+        The caller may also give `title`, `edit` and `process_after` later, to `complete`.
 
         Raises:
-            Invalid: the title has a fault that `clean_title` finds.
+            Invalid: a fault that `clean_title` or `parse_process_after` finds.
         """
         video_id = self.new_id()
         new = NewVideo(
@@ -106,9 +112,18 @@ class UploadSessions:
             source_key=upload_key(video_id),
             owned=True,
             file_name=safe_file_name(file_name),
+            process_after=self.time_of(process_after),
         )
         idempotency = Idempotency(idempotency_key, self.idempotency_lifetime, SILENCE) if idempotency_key else None
         return UploadSession(self, new, size, idempotency)
+
+    def time_of(self, process_after: str | None) -> datetime | None:
+        """Return the time that the text of `process_after` means by the database's clock, or None if there is no text.
+
+        Raises:
+            Invalid: `process_after_invalid`.
+        """
+        return None if process_after is None else parse_process_after(process_after, self.store.now())
 
 
 class UploadSession:
@@ -161,14 +176,15 @@ class UploadSession:
         if len(self._head) >= SNIFF_BYTES:
             self._open(self._head)
 
-    def complete(self, title: str | None, edit: EditSpec | None) -> Record:
+    def complete(self, title: str | None, edit: EditSpec | None, process_after: str | None = None) -> Record:
         """End the upload and schedule the job. Call this after all bytes were appended.
 
-        `title` and `edit` replace the values that were given to `begin`.
+        `title`, `edit` and `process_after` replace the values that were given to `begin`.
+        If `process_after` is a number of seconds, they count from now.
 
         Raises:
-            Invalid: `title_missing`, `file_empty`, or a code of `clean_title` or `append`.
-                `idempotency_key_reused` if the earlier upload with the same key had another title, edit or file.
+            Invalid: `title_missing`, `file_empty`, `process_after_invalid`, or a code of `clean_title` or `append`.
+                `idempotency_key_reused` if the earlier upload with the same key had another title, edit, time or file.
             Conflict: `upload_ended` if the upload was cancelled, deleted or abandoned meanwhile.
         """
         if self._head is not None:
@@ -177,15 +193,16 @@ class UploadSession:
             raise Invalid("title_missing", "The form has no field 'title'.")
         title, edit = clean_title(title), edit or EditSpec()
         source = Source(self._size, self._digest.hexdigest())
-        fingerprint = fingerprint_of(title, edit, source)
+        fingerprint = fingerprint_of(title, edit, source, process_after)
         if self._replay is not None:
             return _check_same_upload(self._replay, fingerprint)
+        at = self._sessions.time_of(process_after)
         self._renew()
         assert self._writer is not None  # noqa: S101 - opened together with the rows
         self._writer.commit()
         self._writing.close()
         self._unfinished = False
-        return self._schedule(source, title, edit, fingerprint)
+        return self._schedule(source, title, edit, at, fingerprint)
 
     def abandon(self) -> None:
         """Remove the rows and the object of the upload, unless the upload is complete.
@@ -246,12 +263,16 @@ class UploadSession:
         if not renewed:
             raise _ended(self._new.id)
 
-    def _schedule(self, source: Source, title: str, edit: EditSpec, fingerprint: str) -> Record:
+    def _schedule(
+        self, source: Source, title: str, edit: EditSpec, process_after: datetime | None, fingerprint: str
+    ) -> Record:
         parts, new = self._sessions, self._new
         try:
             # A failed call may have been committed, so keep the object. A repeated call then returns the same record.
             record = patiently(
-                lambda: parts.store.complete_upload(new.id, source, title=title, edit=edit, fingerprint=fingerprint),
+                lambda: parts.store.complete_upload(
+                    new.id, source, title=title, edit=edit, process_after=process_after, fingerprint=fingerprint
+                ),
                 parts.runtime,
                 "upload not completed, tried again",
                 pauses=COMPLETION_PAUSES,
@@ -277,7 +298,7 @@ def _check_same_upload(replay: Replay, fingerprint: str) -> Record:
     if fingerprint != replay.fingerprint:
         raise Invalid(
             "idempotency_key_reused",
-            f"Video {replay.record.video.id} has this key with another title, edit or file: use a new key.",
+            f"Video {replay.record.video.id} has this key with another title, edit, time or file: use a new key.",
         )
     return replay.record
 

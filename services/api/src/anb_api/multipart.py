@@ -28,7 +28,7 @@ from anb_core.usecases.visibility import Caller
 FILE = "video_file"
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Maximum size of `title` or `edit`, in bytes. The limit is far above a valid title's length."""
+"""Maximum size of a field other than the file, in bytes. The limit is far above a valid title's length."""
 
 OVERHEAD_BYTES = 1024 * 1024
 """Maximum total size, in bytes, of a request's fields, headers and boundaries: everything except the file."""
@@ -44,7 +44,7 @@ MAX_PART_HEADER_BYTES = 4096
 CHARSET = "_charset_"
 """Name of the field that gives the charset of the other fields (RFC 7578)."""
 
-FIELDS = frozenset({FILE, "title", "edit", CHARSET})
+FIELDS = frozenset({FILE, "title", "edit", "process_after", CHARSET})
 
 IDENTITY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary", "identity"})
 """Encodings that leave all bytes unchanged."""
@@ -126,22 +126,30 @@ def store_form(
     """
     file_name = form.open_file()
     with sessions.begin(
-        caller, file_name=file_name, size=size, title=form.title, edit=form.edit, idempotency_key=idempotency_key
+        caller,
+        file_name=file_name,
+        size=size,
+        title=form.title,
+        edit=form.edit,
+        process_after=form.process_after,
+        idempotency_key=idempotency_key,
     ) as session:
         for piece in form.read_file():
             session.append(piece)
-        return session.complete(form.title, form.edit)
+        return session.complete(form.title, form.edit, form.process_after)
 
 
 class UploadForm:
     """Parses a form from the chunks of a request body. Call `open_file`, then `read_file`.
 
-    `title` and `edit` are None until the parser has read these fields, and stay None if the client does not send them.
+    `title`, `edit` and `process_after` are None until the parser has read these fields.
+    They stay None if the client does not send them.
     """
 
     def __init__(self, pieces: Iterator[bytes], boundary: bytes, *, max_file_bytes: int) -> None:
         self.title: str | None = None
         self.edit: EditSpec | None = None
+        self.process_after: str | None = None
         self._pieces = _from_first_boundary(pieces, boundary)
         self._max_file_bytes = max_file_bytes
         self._queue: deque[_Event] = deque()
@@ -210,9 +218,11 @@ class UploadForm:
         match name:
             case "title":
                 self.title = _title(text)
+            # Browsers also send the fields that the user left empty, so treat an empty optional field as missing.
             case "edit":
-                # Browsers also send the fields that the user left empty, so treat an empty `edit` as missing.
                 self.edit = _edit(text) if text.strip() else None
+            case "process_after":
+                self.process_after = text.decode(errors="replace").strip(" ") or None
             case _:
                 self._charset = text.decode(errors="replace").strip()
 
@@ -279,7 +289,8 @@ class UploadForm:
             raise Malformed("form_malformed", "A part of the form has no Content-Disposition with a name.")
         name = raw_name.decode(errors="replace")
         if name not in FIELDS:
-            raise Invalid("field_unknown", f"The form has a field {name!r}; only title, {FILE} and edit are allowed.")
+            allowed = f"title, {FILE}, edit and process_after"
+            raise Invalid("field_unknown", f"The form has a field {name!r}; only {allowed} are allowed.")
         if name in self._seen:
             raise Invalid("field_repeated", f"The form has more than one '{name}'; send one video per request.")
         self._seen.add(name)

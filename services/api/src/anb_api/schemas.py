@@ -33,6 +33,11 @@ VideoId = Annotated[str, Field(pattern=VIDEO_ID_PATTERN, description="The video'
 Progress = Annotated[float, Field(ge=0, le=1, description="Share of the work that is done, from 0 to 1.")]
 
 
+ProcessAfter = Annotated[
+    Time | None, Field(description="The work was not to begin before this time. Null if it could begin at once.")
+]
+
+
 class Links(BaseModel):
     """Paths of the actions on a video. A path is null if the current status does not allow the action."""
 
@@ -129,6 +134,7 @@ class Receipt(BaseModel):
     video_id: VideoId
     task_id: str
     status: Status
+    process_after: ProcessAfter
     links: Links
 
     @classmethod
@@ -138,6 +144,7 @@ class Receipt(BaseModel):
             video_id=record.video.id,
             task_id=record.job.id,
             status=Status.UPLOADED,
+            process_after=record.video.process_after,
             links=Links.of(record.video.id, Status.UPLOADED, prefix),
         )
 
@@ -160,6 +167,7 @@ class Video(BaseModel):
     error: Error | None
     created_at: Time
     updated_at: Time
+    process_after: ProcessAfter
     edit: EditSpec
     source: Source | None
     result: Result | None
@@ -309,6 +317,7 @@ def _fields_of(record: Record, prefix: str) -> dict[str, object]:
         "error": Error.of(job.error),
         "created_at": video.created_at,
         "updated_at": job.updated_at,
+        "process_after": video.process_after,
         "edit": video.edit,
         "source": Source(size=video.source.size, sha256=video.source.sha256) if video.source else None,
         "result": job.result

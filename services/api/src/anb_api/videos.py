@@ -27,6 +27,7 @@ from anb_api.schemas import (
 )
 from anb_core.domain.model import Record, Scope
 from anb_core.domain.naming import IDEMPOTENCY_KEY_PATTERN, MAX_TITLE, VIDEO_ID_PATTERN
+from anb_core.domain.schedule import PROCESS_AFTER_PATTERN
 from anb_core.domain.status import Status
 from anb_core.usecases import commands
 from anb_core.usecases.reading import browse, download_url, why
@@ -65,6 +66,13 @@ UPLOAD_BODY: dict[str, Any] = {
                             "pattern": PRINTABLE_PATTERN,
                         },
                         "edit": {"$ref": "#/components/schemas/EditSpec"},
+                        "process_after": {
+                            "description": "Do not begin the work before this time (with an offset), or before this "
+                            "number of seconds has passed since the upload. At most 7 days; a time in the past "
+                            "means now.",
+                            "type": "string",
+                            "pattern": rf"{PROCESS_AFTER_PATTERN}|^ *$",
+                        },
                         # List the file last, because generated clients send the fields in the order of the schema.
                         FILE: {"type": "string", "format": "binary", "description": "The video. Put it last."},
                     },

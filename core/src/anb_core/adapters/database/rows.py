@@ -122,6 +122,7 @@ def _video(fields: Mapping[Any, Any]) -> Video:
         file_name=fields["videos_file_name"],
         created_at=fields["videos_created_at"],
         source=None if size is None else Source(size, fields["videos_source_sha256"]),
+        process_after=fields["videos_process_after"],
     )
 
 
@@ -230,6 +231,7 @@ def _video_columns(video: Video) -> dict[str, Any]:
         "file_name": video.file_name,
         "source_size": video.source and video.source.size,
         "source_sha256": video.source and video.source.sha256,
+        "process_after": video.process_after,
         "created_at": video.created_at,
     }
 

@@ -124,6 +124,7 @@ videos = Table(
     Column("created_at", Time, nullable=False),
     Column("deleted_at", Time),
     Column("purge_after", Time),
+    Column("process_after", Time),
 )
 Index("ix_videos_owner_created_at", videos.c.owner, videos.c.created_at, videos.c.id)
 Index("ix_videos_created_at", videos.c.created_at, videos.c.id)

@@ -1,7 +1,7 @@
 """Uploads, from their start to the status `uploaded`, and their Idempotency-Keys."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, exists, select, update
 
@@ -96,11 +96,14 @@ class UploadsRepository(Repository):
         *,
         title: str | None = None,
         edit: EditSpec | None = None,
+        process_after: datetime | None = None,
         fingerprint: str | None = None,
     ) -> Record:
         def complete(connection: Connection) -> Record:
             locked = lock_visible(connection, video_id)
-            effect = lifecycle.complete(locked.record, source, locked.now, title=title, edit=edit)
+            effect = lifecycle.complete(
+                locked.record, source, locked.now, title=title, edit=edit, process_after=process_after
+            )
             if effect is None:
                 return locked.record
             connection.execute(
@@ -122,7 +125,7 @@ class UploadsRepository(Repository):
             record = lifecycle.new_record(new, now, source)
             if not add_record(connection, record):
                 return lock_visible(connection, new.id).record, False
-            put_in_outbox(connection, record.job.id, now, now)
+            put_in_outbox(connection, record.job.id, record.job.not_before or now, now)
             feed.append_event(connection, record, EventKind.STATUS)
             return record, True
 

@@ -1,7 +1,7 @@
 """The store's port for uploads, up to the status `uploaded`."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from anb_core.domain.edit import EditSpec
@@ -72,12 +72,15 @@ class Uploads(Protocol):
         *,
         title: str | None = None,
         edit: EditSpec | None = None,
+        process_after: datetime | None = None,
         fingerprint: str | None = None,
     ) -> Record:
         """Set the status `uploaded`, and add an event and an outbox entry.
 
+        The outbox entry is due at `process_after`, or now if this time has passed or is None.
+
         A repeated call with the same source changes nothing.
-        If `title` or `edit` is given, it replaces the value that was given when the upload began.
+        If `title`, `edit` or `process_after` is given, it replaces the value that was given when the upload began.
 
         Raises:
             NotFound: `video_not_found` if the upload was abandoned or deleted meanwhile.
@@ -95,6 +98,8 @@ class Uploads(Protocol):
 
     def submit_existing(self, new: NewVideo, source: Source) -> tuple[Record, bool]:
         """Create a video with the status `uploaded` for an object that is already in the bucket.
+
+        The outbox entry is due at `new.process_after`, or now if this time has passed or is None.
 
         If a video with the same id exists, the existing video is returned unchanged, even if it has another owner.
         The second returned value is True if the video is new.

@@ -88,11 +88,12 @@ class InMemoryUploads(Tables):
         *,
         title: str | None = None,
         edit: EditSpec | None = None,
+        process_after: datetime | None = None,
         fingerprint: str | None = None,
     ) -> Record:
         with self.transaction() as now:
             row = self.visible(video_id)
-            effect = lifecycle.complete(row.record, source, now, title=title, edit=edit)
+            effect = lifecycle.complete(row.record, source, now, title=title, edit=edit, process_after=process_after)
             if effect is None:
                 return row.record
             for key in self.keys.values():
@@ -110,7 +111,7 @@ class InMemoryUploads(Tables):
                 return self.visible(new.id).record, False
             row = Row(lifecycle.new_record(new, now, source))
             self.add(row)
-            self.put_in_outbox(row.job, now, now)
+            self.put_in_outbox(row.job, row.job.not_before or now, now)
             self.append_event(row.record, EventKind.STATUS, now)
             return row.record, True
 
