@@ -178,6 +178,7 @@ class Api:
         *,
         title: str,
         edit: Mapping[str, Any] | None,
+        process_after: str | None = None,
         on_bytes: Callable[[int], None],
         on_wait: Callable[[float, Exception], None] = lambda _seconds, _error: None,
     ) -> Json:
@@ -188,6 +189,8 @@ class Api:
         `on_wait(seconds, error)` is called before each wait.
         """
         key, tries, waited, most = str(uuid.uuid4()), 0, 0.0, 0
+        given = {"title": title, "edit": json.dumps(edit) if edit else None, "process_after": process_after}
+        fields = {name: value for name, value in given.items() if value is not None}
 
         def count(sent: int) -> None:
             nonlocal most
@@ -206,21 +209,14 @@ class Api:
 
         for attempt in attempts(pause):
             with attempt:
-                return self._send(source, title, edit, key, count)
+                return self._send(source, fields, key, count)
         raise AssertionError("the last attempt returns or raises")
 
-    def _send(
-        self,
-        source: Source,
-        title: str,
-        edit: Mapping[str, Any] | None,
-        key: str,
-        on_bytes: Callable[[int], None],
-    ) -> Json:
+    def _send(self, source: Source, fields: Mapping[str, str], key: str, on_bytes: Callable[[int], None]) -> Json:
         receipt = self._json(
             "POST",
             "/api/videos/upload",
-            data={"title": title} | ({"edit": json.dumps(edit)} if edit else {}),
+            data=fields,
             files={"video_file": (source.name, source.reader(on_bytes), "application/octet-stream")},
             headers={"Idempotency-Key": key},
             # Use a long timeout, because the API may need minutes to store a big file on a slow disk.

@@ -1,9 +1,8 @@
 """The commands under `anb dlq`, with which an administrator lists, shows and resolves dead letters."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from anb_cli.client import Api
 from anb_cli.dead_letter_texts import cells, describe, lay_out
 from anb_cli.errors import CliError, Refused, Unreachable, WrongUse
 from anb_cli.terminal import Bar, Terminal
+from anb_cli.times import moment
 from anb_cli.video_commands import Failures, connect, given_text
 from anb_core.domain.model import DeadLetterCause
 
@@ -20,9 +20,6 @@ CHUNK = 100
 """Maximum number of dead letters that one request redrives. The progress bar is updated after each request."""
 
 STATES = ("open", "resolved", "all")
-
-_AGE = re.compile(r"(\d{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Conditions = dict[str, Any]
 
@@ -53,24 +50,6 @@ def conditions_of(
         **{name: None if text is None else moment(name, text, now).isoformat() for name, text in times.items()},
     }
     return {name: condition for name, condition in conditions.items() if condition}
-
-
-def moment(option: str, given: str, now: datetime) -> datetime:
-    """Convert the text of an option to a time. The text is a time, or an age such as `2h` (two hours before `now`).
-
-    A time without a zone is local time.
-
-    Raises:
-        WrongUse: the text is neither a time nor an age.
-    """
-    try:
-        if age := _AGE.fullmatch(given.strip()):
-            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        return datetime.fromisoformat(given.strip()).astimezone()
-    except (ValueError, OverflowError) as error:
-        raise WrongUse(
-            f"--{option} is {given!r}: give a time such as 2026-11-29T10:00, or an age such as 30m, 2h or 7d."
-        ) from error
 
 
 def show_list(conditions: Conditions, *, state: str, limit: int, as_json: bool) -> None:

@@ -40,6 +40,9 @@ def upload(
     title: Annotated[str | None, typer.Option(help="The title on the intro. Default: the file's name.")] = None,
     start: Annotated[float | None, typer.Option(min=0, help="Trim: start of the kept part, in seconds.")] = None,
     length: Annotated[float | None, typer.Option(min=0.1, max=30, help="Trim: maximum length, in seconds.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Begin the work after this time or delay: 2026-12-01T08:00, 30m, 2h, 3d.")
+    ] = None,
     *,
     intro: Annotated[bool, typer.Option("--intro/--no-intro", help="Add the intro.")] = True,
     outro: Annotated[bool, typer.Option("--outro/--no-outro", help="Add the outro.")] = True,
@@ -51,7 +54,7 @@ def upload(
     from anb_cli import video_commands
 
     edit = video_commands.edit_of(start=start, length=length, intro=intro, outro=outro, watermark=watermark)
-    video_commands.upload(files, title=title, edit=edit, stay=watch, as_json=as_json)
+    video_commands.upload(files, title=title, edit=edit, after=after, stay=watch, as_json=as_json)
 
 
 def list_videos(

@@ -19,6 +19,7 @@ from anb_cli.following import Update, follow
 from anb_cli.sources import DASH, check, opened, shown_name
 from anb_cli.terminal import Bar, Bars, Terminal, size_text
 from anb_cli.text import readable
+from anb_cli.times import process_after_of
 from anb_core.domain.status import Status
 
 WATCHED_AT_A_TIME = 8
@@ -123,11 +124,17 @@ class Watch:
                 self._ended.put(unhandled)
 
 
-def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], stay: bool, as_json: bool) -> None:
-    """Upload files one after the other. With `stay`, follow each video after its upload until its status is final."""
+def upload(
+    files: Sequence[Path], *, title: str | None, edit: dict[str, Any], after: str | None, stay: bool, as_json: bool
+) -> None:
+    """Upload files one after the other. With `stay`, follow each video after its upload until its status is final.
+
+    `after` is the time or delay before which no work on the videos begins, or None.
+    """
     if title is not None and len(files) > 1:
         raise WrongUse("--title names one video: leave it out to name each after its file, or upload them one by one.")
     title = given_text("--title", title)
+    process_after = None if after is None else process_after_of("after", after)
     for file in files:
         check(file)
     terminal = Terminal(as_json=as_json)
@@ -138,7 +145,7 @@ def upload(files: Sequence[Path], *, title: str | None, edit: dict[str, Any], st
             name = shown_name(file)
             bar = bars.add(name)
             try:
-                receipt = send(api, file, title, edit, bar)
+                receipt = send(api, file, title, edit, bar, process_after=process_after)
             except OutputLost:
                 raise
             except CliError as error:
@@ -164,13 +171,16 @@ def given_text(option: str, text: str | None) -> str | None:
         raise WrongUse(f"{option} is not valid UTF-8: set the terminal to UTF-8 or type another text.") from error
 
 
-def send(api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar) -> dict[str, Any]:
+def send(
+    api: Api, file: Path, title: str | None, edit: dict[str, Any], bar: Bar, *, process_after: str | None = None
+) -> dict[str, Any]:
     """Upload one file with a progress bar, and return the API's receipt. The default title is the file's name."""
     with opened(file, lambda done: bar.bytes("reading", done, None)) as source:
         return api.upload(
             source,
             title=title or source.title,
             edit=edit,
+            process_after=process_after,
             on_bytes=lambda done: bar.bytes("uploading", done, source.size),
             on_wait=lambda seconds, why: bar.wait(seconds, str(why)),
         )

@@ -60,6 +60,7 @@ def test_a_list_is_a_line_a_video_or_a_record_a_video(
         (["list", "--status", "done"], "There is no status 'done', only uploading, "),
         (["download", ID, "--json", "-o", "-"], "--json and -o - would both write to stdout"),
         (["upload", "a.mp4", "b.mp4", "--title", "One"], "--title names one video"),
+        (["upload", "a.mp4", "--after", "soon"], "--after is 'soon': give a time such as"),
     ],
 )
 def test_what_can_not_be_meant_is_said_in_a_sentence(

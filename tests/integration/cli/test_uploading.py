@@ -157,6 +157,23 @@ def test_a_refusal_in_the_middle_of_an_upload_is_understood(deploy: Callable[...
     assert len(deployment.seen) == 1
 
 
+def test_a_delay_is_sent_as_seconds_with_each_file_and_before_it(
+    deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, clip: Path
+) -> None:
+    sent: list[list[tuple[str, str]]] = []
+
+    def keep(request: Handler) -> None:
+        head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+        parts = message_from_bytes(head + request.body(), policy=policy.default).iter_parts()
+        sent.append([(str(part.get_param("name", header="content-disposition")), part.get_content()) for part in parts])
+        request.reply_json(202, {"video_id": "v"})
+
+    monkeypatch.setenv("ANB_URL", deploy(keep).url)
+    assert run(monkeypatch, "upload", "--after", "2h", str(clip), str(clip)) == Exit.OK
+    assert [fields[:-1] for fields in sent] == [[("title", "clip"), ("process_after", "7200")]] * 2
+    assert [fields[-1][0] for fields in sent] == ["video_file"] * 2
+
+
 def test_programs_get_one_json_object_per_line(
     deploy: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:

@@ -1,40 +1,16 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from anb_cli.__main__ import perform
 from anb_cli.dead_letter_answers import dead_letter_page_of, redrive_report_of
-from anb_cli.dead_letter_commands import conditions_of, moment
-from anb_cli.errors import Exit, NotOurs, WrongUse
+from anb_cli.dead_letter_commands import conditions_of
+from anb_cli.errors import Exit, NotOurs
 from tests.support.dead_letters import a_dead_letter
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 REPORT: dict[str, Any] = {"matched": 1, "ids": [], "skipped": [], "left": 0, "spread_seconds": 0.0, "next_cursor": "x"}
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("90s", NOW - timedelta(seconds=90)),
-        ("30m", NOW - timedelta(minutes=30)),
-        ("2h", NOW - timedelta(hours=2)),
-        (" 7d ", NOW - timedelta(days=7)),
-        ("2026-11-29T10:00Z", datetime(2026, 11, 29, 10, tzinfo=UTC)),
-        ("2026-11-29T10:00:30+02:00", datetime(2026, 11, 29, 8, 0, 30, tzinfo=UTC)),
-        ("2026-11-28 23:59", datetime(2026, 11, 28, 23, 59).astimezone()),
-        ("2026-11-28", datetime(2026, 11, 28).astimezone()),
-    ],
-)
-def test_a_moment_is_a_time_or_an_age(given: str, expected: datetime) -> None:
-    assert moment("since", given, NOW) == expected
-    assert moment("since", given, NOW).tzinfo is not None
-
-
-@pytest.mark.parametrize("given", ["", "2", "h", "2 hours", "-2h", "999999d", "2026-13-01", "0001-01-01", "9" * 5000])
-def test_what_is_neither_is_refused_with_an_example(given: str) -> None:
-    with pytest.raises(WrongUse, match=r"--until is .*: give a time such as 2026-11-29T10:00, or an age such as 30m"):
-        moment("until", given, NOW)
 
 
 def test_only_the_conditions_that_were_given_are_sent() -> None:
