@@ -242,6 +242,8 @@ def _states(
 
 
 def _reason(job: Job, attempts: Sequence[Attempt]) -> str:
+    if job.status is Phase.UPLOADED and job.not_before:
+        return "Scheduled"
     if job.status is not Phase.PROCESSING or job.lease_owner:
         return camel_case(job.status)
     last = attempts[-1].ending if attempts else None

@@ -228,6 +228,7 @@ class Reconciler:
                     owner=spec.owner or DEFAULT_OWNER,
                     title=spec.title,
                     edit=spec.edit,
+                    process_after=videojob.process_after,
                     receipts=receipts,
                 )
             case Command.RETRY:

@@ -6,7 +6,7 @@ Kubernetes would skip the shorter rule `self == oldSelf` when the field is added
 """
 
 import re
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -18,6 +18,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
 )
 from pydantic.alias_generators import to_camel
@@ -26,6 +27,7 @@ from anb_core.domain.dead_letters import Resolution
 from anb_core.domain.edit import EditSpec
 from anb_core.domain.model import DeadLetterCause
 from anb_core.domain.naming import INVISIBLE, MAX_TITLE, VIDEO_ID_PATTERN
+from anb_core.domain.schedule import LONGEST_WAIT, PROCESS_AFTER_PATTERN, parse_process_after
 from anb_core.domain.status import Status as Phase
 
 GROUP = "anb.video"
@@ -123,9 +125,10 @@ class Spec(_Part):
                     "was uploaded, to mirror it), and not both.",
                 },
                 {
-                    "rule": "!has(self.videoId) || !(has(self.title) || has(self.owner) || has(self.edit))",
-                    "message": "Leave out title, owner and edit with videoId: a video that was uploaded has its own. "
-                    "They are for source.",
+                    "rule": "!has(self.videoId) || !(has(self.title) || has(self.owner) || has(self.edit) || "
+                    "has(self.processAfter))",
+                    "message": "Leave out title, owner, edit and processAfter with videoId: a video that was uploaded "
+                    "has its own. They are for source.",
                     "fieldPath": ".videoId",
                 },
                 _immutable("videoId", "videoId can't be changed. Make another VideoJob."),
@@ -133,6 +136,7 @@ class Spec(_Part):
                 _immutable("title", "title can't be changed after the video was submitted. Make another VideoJob."),
                 _immutable("owner", "owner can't be changed. Make another VideoJob."),
                 _immutable("edit", "edit can't be changed after the video was submitted. Make another VideoJob."),
+                _immutable("processAfter", "processAfter can't be changed. Make another VideoJob."),
                 {
                     "rule": "!has(self.retry) || (has(oldSelf.retry) && self.retry == oldSelf.retry) || "
                     "!has(self.cancel) || !self.cancel",
@@ -169,6 +173,25 @@ class Spec(_Part):
         None,
         description="The edit of the submitted video. Fields that are left out take their defaults. Unknown fields are "
         "refused. Immutable.",
+    )
+    process_after: (
+        Annotated[
+            int | str,
+            WithJsonSchema(
+                {
+                    "x-kubernetes-int-or-string": True,
+                    "maximum": LONGEST_WAIT.total_seconds(),
+                    "pattern": PROCESS_AFTER_PATTERN,
+                    "maxLength": 64,
+                }
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The work on the submitted video does not begin before this time, such as 2026-12-01T08:00:00Z, or "
+        "before this number of seconds after the creation of the VideoJob. At most 7 days after the creation. A time "
+        "in the past means now. A retry does not wait. Immutable.",
     )
     retry: Annotated[str, Field(min_length=1, max_length=64, json_schema_extra={RULES: [_PRINTABLE]})] | None = Field(
         None,
@@ -352,6 +375,16 @@ class VideoJob(_Part):
     def made_by_operator(self) -> bool:
         """Whether the VideoJob is a mirror, of this release or of another one."""
         return self.metadata.labels.items() >= MADE_BY_OPERATOR.items()
+
+    @property
+    def process_after(self) -> datetime | None:
+        """The time that `spec.processAfter` means, or None. Seconds count from the creation of the VideoJob.
+
+        Raises:
+            Invalid: `process_after_invalid`.
+        """
+        given = self.spec.process_after
+        return None if given is None else parse_process_after(str(given), self.metadata.creation_timestamp)
 
     @property
     def ttl(self) -> timedelta | None:

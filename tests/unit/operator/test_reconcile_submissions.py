@@ -9,7 +9,7 @@ from anb_core.domain.status import Status
 from anb_operator.kube import Outdated
 from anb_operator.planning import ASK_AGAIN, ask_again_in
 from anb_operator.videojob import FINALIZER, VideoJob
-from tests.support.given import DAY, SECOND, claim, record_of, reject, result
+from tests.support.given import DAY, HOUR, MINUTE, SECOND, claim, due, record_of, reject, result
 from tests.unit.operator.conftest import KEY, SOURCE, WITHHELD, World, phase, submit, video_of
 
 
@@ -25,6 +25,66 @@ def test_an_object_is_submitted_once_and_held_by_a_finalizer_until_it_is_over(wo
     assert world.cluster.get("clip").metadata.finalizers == ()
     assert world.cluster.names == {"clip"}
     assert len(world.store.listing(owner=None)) == 1
+
+
+@pytest.mark.parametrize("given", [3600, "3600", "2026-01-01T01:00:00Z", "2026-01-01T03:00:00+02:00"])
+def test_a_scheduled_submission_waits_for_its_time_which_counts_from_the_creation_of_the_videojob(
+    world: World, given: int | str
+) -> None:
+    world.objects.put(KEY, b"a video")
+    videojob = world.cluster.apply("clip", {**SOURCE, "processAfter": given})
+    world.clock.advance(10 * MINUTE)
+    world.reconcile(video_of(videojob))
+
+    assert due(world.store) == []
+    status = world.cluster.get("clip").status
+    progressing = status.condition("Progressing")
+    assert progressing is not None
+    assert (status.phase, status.error) == (Status.UPLOADED, None)
+    assert (progressing.status, progressing.reason) == ("True", "Scheduled")
+    assert progressing.message == "It is scheduled for 2026-01-01 01:00:00 UTC."
+    world.clock.advance(50 * MINUTE)
+    assert due(world.store) == [video_of(videojob)]
+
+
+@pytest.mark.parametrize("given", [0, -5, "2025-12-31T00:00:00Z"])
+def test_a_submission_for_a_time_in_the_past_begins_at_once(world: World, given: int | str) -> None:
+    video_id = submit(world, processAfter=given)
+    assert due(world.store) == [video_id]
+    assert phase(world, "clip") is Status.UPLOADED
+
+
+def test_a_submission_that_comes_after_its_time_begins_at_once(world: World) -> None:
+    world.objects.put(KEY, b"a video")
+    videojob = world.cluster.apply("clip", {**SOURCE, "processAfter": 60})
+    world.clock.advance(HOUR)
+    world.reconcile(video_of(videojob))
+    assert due(world.store) == [video_of(videojob)]
+
+
+@pytest.mark.parametrize("given", ["2026-01-08T00:00:01Z", "2026-02-30T00:00:00Z"])
+def test_a_submission_for_a_time_that_is_not_allowed_is_refused_also_later(world: World, given: str) -> None:
+    video_id = submit(world, processAfter=given)
+    world.clock.advance(2 * DAY)
+    world.reconcile(video_id)
+
+    assert world.store.listing(owner=None) == []
+    status = world.cluster.get("clip").status
+    accepted = status.condition("Accepted")
+    assert status.error is not None
+    assert accepted is not None
+    assert status.error.code == "process_after_invalid"
+    assert (accepted.status, accepted.reason) == ("False", "ProcessAfterInvalid")
+
+
+def test_a_scheduled_submission_can_be_cancelled_and_its_retry_does_not_wait(world: World) -> None:
+    video_id = submit(world, processAfter=3600)
+    world.cluster.apply("clip", {**SOURCE, "processAfter": 3600, "cancel": True})
+    world.reconcile(video_id)
+    assert phase(world, "clip") is Status.CANCELLED
+    world.cluster.apply("clip", {**SOURCE, "processAfter": 3600, "cancel": False, "retry": "now"})
+    world.reconcile(video_id)
+    assert due(world.store) == [video_id]
 
 
 def test_finalizers_of_others_stay(world: World) -> None:
