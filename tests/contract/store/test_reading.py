@@ -6,6 +6,7 @@ from sqlalchemy import update
 
 from anb_core.adapters.database import tables
 from anb_core.domain.edit import EditSpec, Switch
+from anb_core.domain.retry import RetryPolicy, plan_failure
 from anb_core.domain.status import Status
 from anb_core.ports.store import Page, Store
 from tests.support.given import (
@@ -13,6 +14,7 @@ from tests.support.given import (
     HOUR,
     LEASE,
     MINUTE,
+    PROBLEM,
     SECOND,
     claim,
     fail,
@@ -151,6 +153,35 @@ def test_unfinished_jobs_are_counted_by_the_queue_of_their_message(backend: Back
     }
     minutes = {name: None if jobs.oldest is None else jobs.oldest // MINUTE for name, jobs in counted.items()}
     assert minutes == {"old": 1, "new": 0, None: None}
+
+
+def test_the_longest_wait_is_that_of_the_job_that_has_been_due_without_a_worker_for_the_longest_time(
+    backend: Backend,
+) -> None:
+    store = backend.store
+    uploading(store)
+    processed(store)
+    backend.pass_time(DAY)
+    processing(store)
+    assert store.longest_wait() == timedelta(0)
+    first = uploaded(store)
+    backend.pass_time(HOUR)
+    uploaded(store)
+    assert HOUR <= store.longest_wait() < HOUR + MINUTE
+    claim(store, first)
+    assert store.longest_wait() < MINUTE
+
+
+def test_the_pause_before_the_next_attempt_is_no_wait(backend: Backend) -> None:
+    store = backend.store
+    lease = processing(store)
+    policy = RetryPolicy(backoff_base=2 * HOUR, backoff_cap=2 * HOUR)
+    assert store.settle(lease, plan_failure(lease.counters, PROBLEM, policy, jitter=1))
+    assert store.longest_wait() == timedelta(0)
+    backend.pass_time(HOUR)
+    assert store.longest_wait() == timedelta(0)
+    backend.pass_time(2 * HOUR)
+    assert HOUR <= store.longest_wait() < HOUR + MINUTE
 
 
 def test_a_message_is_unsent_while_it_is_in_the_outbox(store: Store) -> None:

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, exists, func, literal, select, tuple_
+from sqlalchemy import Row, Select, bindparam, case, exists, func, literal, select, tuple_
 
 from anb_core.adapters.database.dead_letter_rows import SHORTENED, dead_letter_of
 from anb_core.adapters.database.engine import Repository, clock, decoding, now_plus
@@ -130,6 +131,12 @@ class ReadingRepository(Repository):
         with self.database.reading() as connection:
             rows = connection.execute(counted).all()
         return dict(self.readable(rows, _count))
+
+    def longest_wait(self) -> timedelta:
+        since = case((jobs.c.not_before > jobs.c.updated_at, jobs.c.not_before), else_=jobs.c.updated_at)
+        with self.database.reading() as connection:
+            first = connection.scalar(select(func.min(since, type_=Time)).where(waiting()))
+            return max(clock(connection) - first, timedelta(0)) if first else timedelta(0)
 
     def count_by_queue(self) -> Mapping[str | None, QueueJobs]:
         counted = (

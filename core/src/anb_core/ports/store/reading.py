@@ -73,6 +73,13 @@ class Reading(Protocol):
         """Return the number of jobs for each status, without deleted videos. Statuses without jobs are left out."""
         ...
 
+    def longest_wait(self) -> timedelta:
+        """Return how long the job that has waited longest for a worker has waited. Zero if no job waits.
+
+        The wait begins when the job has no worker and is due. So the pause before the next attempt does not count.
+        """
+        ...
+
     def count_by_queue(self) -> Mapping[str | None, QueueJobs]:
         """Return the unfinished jobs by the queue to which their message was last sent.
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.explanation import Surroundings, Unsent
@@ -87,6 +87,15 @@ class InMemoryReading(Tables):
                 if not row.deleted_at:
                     counts[row.job.status] = counts.get(row.job.status, 0) + 1
             return counts
+
+    def longest_wait(self) -> timedelta:
+        with self.transaction() as now:
+            since = [
+                max(row.job.updated_at, row.job.not_before or row.job.updated_at)
+                for row in self.rows.values()
+                if row.job.status in {Status.UPLOADED, Status.PROCESSING} and row.job.lease_owner is None
+            ]
+            return max(now - min(since, default=now), timedelta(0))
 
     def count_by_queue(self) -> Mapping[str | None, QueueJobs]:
         with self.transaction() as now:
