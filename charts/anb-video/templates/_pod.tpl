@@ -25,10 +25,23 @@ imagePullSecrets:
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $placement.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
+{{- /*
+By default Kubernetes waits 300 s before it replaces the pods of a lost node. The effect is necessary: a toleration of all
+effects would let the scheduler count the lost zone, and then no pod could be replaced with whenUnsatisfiable DoNotSchedule.
+*/}}
+{{- $keys := list -}}
+{{- range $placement.tolerations -}}
+{{- $keys = append $keys .key -}}
 {{- end }}
+tolerations:
+  {{- with $placement.tolerations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- range list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+  {{- if not (has . $keys) }}
+  - {key: {{ . }}, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+  {{- end }}
+  {{- end }}
 {{- end }}
 
 {{/*
