@@ -11,7 +11,7 @@ from anb_core.domain.dead_letters import DeadLetter, DeadLetterFilter
 from anb_core.domain.errors import Conflict, NotFound
 from anb_core.domain.model import Counters, DeadLetterCause, Ending, Idempotency, JobEvent, Lease, Record, Source
 from anb_core.domain.status import Status
-from anb_core.ports.store import Claimed, Dropped, Replay, Store
+from anb_core.ports.store import Claimed, Dropped, QueueLimit, Replay, Store
 from tests.contract.store.conftest import at_once
 from tests.support.given import (
     DAY,
@@ -178,6 +178,16 @@ def test_relays_never_hold_the_same_entry(backend: Backend) -> None:
     assert len(seen) == len(set(seen))
     rest = [entry.video_id for entry in backend.store.hold_outbox(limit=20, hold=MINUTE)]
     assert set(seen) | set(rest) == videos
+
+
+def test_relays_that_ask_at_the_same_time_do_not_exceed_the_queues_limit_together(backend: Backend) -> None:
+    for _ in range(20):
+        uploaded(backend.store)
+    limit = QueueLimit("queue", 5)
+    held = at_once(
+        *(lambda store=store: store.hold_outbox(limit=3, hold=MINUTE, queue_limit=limit) for store in stores(backend))
+    )
+    assert sum(len(entries) for entries in held) == limit.messages
 
 
 def test_deletions_are_held_by_one_process_at_a_time(backend: Backend) -> None:

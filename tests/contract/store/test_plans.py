@@ -15,7 +15,7 @@ from anb_core.domain.errors import LimitReached, NotFound
 from anb_core.domain.limits import Cap, Limits
 from anb_core.domain.model import Counters, Lease
 from anb_core.domain.status import Status
-from anb_core.ports.store import Page
+from anb_core.ports.store import Page, QueueLimit
 from tests.support.given import DAY, HOUR, LEASE, MINUTE, POLICY, SOURCE, fail, new_video, processed
 from tests.support.stores import Sql
 
@@ -23,12 +23,14 @@ MANY = 3000
 
 LIMITS = Limits(Cap(unfinished=MANY), Cap(unfinished=1))
 
-SMALL = {"api_tokens", "feed_cursors", "locks", "usage"}
-"""Names of tables with only a few rows, which queries may scan without an index. `usage` has few rows per owner."""
+SMALL = {"api_tokens", "feed_cursors", "locks", "usage", "owners", "next", "each"}
+"""Names of tables and subqueries with only a few rows, which queries may scan without an index.
+`usage` has few rows per owner."""
 
 READ_IN_ORDER = {
     "ix_videos_created_at",
     "ix_attempts_started_at",
+    "ix_outbox_owner_send_after",
     "ix_jobs_waiting",
     "ix_jobs_lease_expires_at",
     "pk_job_events",
@@ -98,8 +100,8 @@ def _multiplied() -> Iterator[str]:
         " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
     )
     yield (
-        f"INSERT INTO outbox (job_id, send_after, tries, created_at) {numbers}"
-        "SELECT 'j' || i, created_at + i * 60000, 0, created_at"
+        f"INSERT INTO outbox (job_id, owner, send_after, tries, created_at) {numbers}"
+        "SELECT 'j' || i, 'owner' || i % 50, created_at + i * 60000, 0, created_at"
         " FROM (SELECT created_at FROM jobs LIMIT 1) AS first, n"
     )
     yield (
@@ -119,7 +121,7 @@ def explained(sql: Sql) -> Iterator[list[str]]:
     find = _postgresql_scans if engine.dialect.name == "postgresql" else _sqlite_scans
 
     def explain(_: Connection, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
-        if statement.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
+        if statement.lstrip().startswith(("SELECT", "WITH", "UPDATE", "DELETE", "INSERT")):
             one = parameters[0] if isinstance(parameters, list) else parameters
             scans.extend(f"{scan} in {statement}" for scan in find(cursor, statement, one))
 
@@ -185,6 +187,7 @@ def test_nothing_that_runs_all_day_reads_a_table_from_end_to_end(full: Sql) -> N
         store.renew_upload("v180", lifetime=MINUTE)
         for entry in store.hold_outbox(limit=10, hold=MINUTE):
             store.mark_sent(entry, broker="queue")
+            store.hold_outbox(limit=10, hold=MINUTE, queue_limit=QueueLimit("queue", MANY))
             store.mark_unsent(entry, delay=MINUTE)
         store.end_expired_leases(limit=10, policy=POLICY)
         store.end_expired_uploads(limit=10)

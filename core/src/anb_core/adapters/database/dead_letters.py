@@ -75,7 +75,7 @@ class DeadLettersRepository(Repository):
             if added is None:
                 return None
             if verdict.send_after:
-                put_in_outbox(connection, record.job.id, verdict.send_after, locked.now)
+                put_in_outbox(connection, record, verdict.send_after, locked.now)
             if effect:
                 # The dead letter was added above, so `apply` must not add another one.
                 apply(connection, locked, replace(effect, dead_letter=None))

@@ -227,19 +227,20 @@ def _requeue(connection: Connection, which: ColumnElement[bool], limit: int) -> 
     Returns the number of added entries.
     """
     forgotten = (
-        select(jobs.c.id)
+        select(jobs.c.id.label("job_id"), videos.c.owner)
+        .join(videos, videos.c.id == jobs.c.video_id)
         .where(waiting(), _due(), which, ~exists().where(outbox.c.job_id == jobs.c.id))
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=jobs, skip_locked=True)
     )
-    job_ids = connection.scalars(forgotten).all()
-    if not job_ids:
+    found = connection.execute(forgotten).all()
+    if not found:
         return 0
     now = clock(connection)
     # Ignore a conflict: another transaction may have added an entry since the query above.
     added = connection.execute(
         insert(connection, outbox)
-        .values([{"job_id": job_id, "send_after": now, "tries": 0, "created_at": now} for job_id in job_ids])
+        .values([{**row._mapping, "send_after": now, "tries": 0, "created_at": now} for row in found])  # noqa: SLF001 - public API of SQLAlchemy
         .on_conflict_do_nothing(index_elements=[outbox.c.job_id])
         .returning(outbox.c.id)
     )

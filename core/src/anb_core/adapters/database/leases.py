@@ -42,7 +42,7 @@ class LeasesRepository(Repository):
             match judge_claim(record.job, generation, locked.now, policy):
                 case Drop(reason, send_after):
                     if send_after:
-                        put_in_outbox(connection, record.job.id, send_after, locked.now)
+                        put_in_outbox(connection, record, send_after, locked.now)
                     return Dropped(reason)
                 case RecordLoss(loss):
                     apply(connection, locked, lifecycle.settle(record, loss, locked.now))

@@ -1,61 +1,66 @@
 """The outbox: messages that relays have to send."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    false,
+    func,
+    select,
+    true,
+    union_all,
+    update,
+)
 
-from anb_core.adapters.database.engine import Repository, now_plus, passed
-from anb_core.adapters.database.tables import jobs, outbox, videos
-from anb_core.ports.store import OutboxEntry
+from anb_core.adapters.database.engine import Repository, is_postgresql, now_plus, passed
+from anb_core.adapters.database.tables import EPOCH, jobs, outbox, videos, waiting
+from anb_core.domain.fairness import Due, in_fair_order
+from anb_core.ports.store import OutboxEntry, QueueLimit
+
+RELAY_LOCK = 0x616E6272
+"""Key of PostgreSQL's advisory lock. The lock lets only one relay at a time choose entries.
+Otherwise two relays could choose the same entries, or send more messages than the queue has room for.
+"""
+
+
+def _first_of_each_owner() -> Select[Any]:
+    """Return a query for the owners in the outbox, and the time at which each owner's first due entry became due.
+
+    The time is None if the owner has no due entry. The query skips from owner to owner in the index.
+    """
+    owners = select(func.min(outbox.c.owner).label("owner")).cte("owners", recursive=True)
+    following = select(func.min(outbox.c.owner)).where(outbox.c.owner > owners.c.owner).scalar_subquery()
+    owners = owners.union_all(select(following).where(owners.c.owner.is_not(None)))
+    first = select(func.min(outbox.c.send_after)).where(outbox.c.owner == owners.c.owner, passed(outbox.c.send_after))
+    return select(owners.c.owner, first.scalar_subquery().label("send_after"))
+
+
+_FIRST_OF_EACH_OWNER = _first_of_each_owner()
 
 
 class OutboxRepository(Repository):
     """Implements `anb_core.ports.store.Outbox`."""
 
-    def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
-        due = (
-            select(
-                outbox.c.id,
-                outbox.c.created_at,
-                outbox.c.tries,
-                outbox.c.job_id,
-                jobs.c.generation,
-                jobs.c.video_id,
-                videos.c.owner,
-                videos.c.source_key,
-            )
-            .join(jobs, jobs.c.id == outbox.c.job_id)
-            .join(videos, videos.c.id == jobs.c.video_id)
-            .where(passed(outbox.c.send_after))
-            .order_by(outbox.c.send_after, outbox.c.id)
-            .limit(limit)
-            .with_for_update(of=outbox, skip_locked=True)
-        )
-        token = str(uuid4())
+    def hold_outbox(
+        self, *, limit: int, hold: timedelta, queue_limit: QueueLimit | None = None
+    ) -> Sequence[OutboxEntry]:
         with self.database.transaction() as connection:
-            entries = [
-                OutboxEntry(
-                    id=row.id,
-                    token=token,
-                    video_id=row.video_id,
-                    task_id=row.job_id,
-                    owner=row.owner,
-                    generation=row.generation,
-                    key=row.source_key,
-                    created_at=row.created_at,
-                    tries=row.tries,
-                )
-                for row in connection.execute(due)
-            ]
-            if entries:
-                connection.execute(
-                    update(outbox)
-                    .where(outbox.c.id.in_([entry.id for entry in entries]))
-                    .values(token=token, send_after=now_plus(hold))
-                )
-        return entries
+            if is_postgresql(connection):
+                connection.execute(select(func.pg_advisory_xact_lock(RELAY_LOCK)))
+            flying: Mapping[str, int] = {}
+            if queue_limit:
+                rows = connection.execute(in_flight(queue_limit.queue)).all()
+                flying = {row.owner: row.jobs for row in rows}
+                limit = min(limit, queue_limit.messages - sum(row.waiting for row in rows))
+            chosen = _choose(connection, flying, limit) if limit > 0 else []
+            return _hold(connection, [entry.id for entry in chosen], hold) if chosen else []
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:
         with self.database.transaction() as connection:
@@ -72,6 +77,96 @@ class OutboxRepository(Repository):
                 .where(_still_held(entry))
                 .values(send_after=now_plus(delay), token=None, tries=outbox.c.tries + 1)
             )
+
+
+def in_flight(queue: str) -> Select[Any]:
+    """Return a query for each owner's number of jobs that run, or whose message was sent and not received yet.
+
+    Columns: `owner`, `jobs`, and `waiting`, the number of these jobs whose message waits in the queue `queue`.
+    """
+    owners = select(videos.c.owner).join(jobs, jobs.c.video_id == videos.c.id)
+    # A scalar subquery makes PostgreSQL look up each job, instead of reading the whole outbox.
+    unsent = select(outbox.c.id).where(outbox.c.job_id == jobs.c.id).scalar_subquery()
+    each = union_all(
+        owners.add_columns(false().label("waits")).where(jobs.c.lease_expires_at.is_not(None)),
+        owners.add_columns(jobs.c.enqueued_to == queue).where(
+            # SQLite would not use its index for the condition IS NOT NULL.
+            waiting(),
+            jobs.c.enqueued_at > EPOCH,
+            unsent.is_(None),
+        ),
+        # A relay sends these messages now.
+        select(outbox.c.owner, true()).where(outbox.c.token.is_not(None), ~passed(outbox.c.send_after)),
+    ).subquery("each")
+    return select(
+        each.c.owner,
+        func.count().label("jobs"),
+        func.count().filter(each.c.waits).label("waiting"),
+    ).group_by(each.c.owner)
+
+
+def _choose(connection: Connection, flying: Mapping[str, int], limit: int) -> Sequence[Due]:
+    """Return the first `limit` due entries in the fair order.
+
+    All of these entries belong to the `limit` owners whose first entry comes first. So the other entries of all other
+    owners need not be read, and the number of entries in the outbox has no effect on the duration.
+    """
+    due = [Due(row.owner, row.send_after, 0) for row in connection.execute(_FIRST_OF_EACH_OWNER) if row.send_after]
+    if not due:
+        return []
+    entries = union_all(
+        *(
+            select(
+                select(outbox.c.owner, outbox.c.send_after, outbox.c.id)
+                .where(outbox.c.owner == first.owner, passed(outbox.c.send_after))
+                .order_by(outbox.c.send_after, outbox.c.id)
+                .limit(limit)
+                .subquery("next")
+            )
+            for first in in_fair_order(due, flying)[:limit]
+        )
+    )
+    return in_fair_order((Due(*row) for row in connection.execute(entries)), flying)[:limit]
+
+
+def _hold(connection: Connection, ids: Sequence[int], hold: timedelta) -> Sequence[OutboxEntry]:
+    """Hold the entries with these ids, except entries that another transaction has locked or changed meanwhile."""
+    wanted = (
+        select(
+            outbox.c.id,
+            outbox.c.created_at,
+            outbox.c.tries,
+            outbox.c.job_id,
+            jobs.c.generation,
+            jobs.c.video_id,
+            videos.c.owner,
+            videos.c.source_key,
+        )
+        .join(jobs, jobs.c.id == outbox.c.job_id)
+        .join(videos, videos.c.id == jobs.c.video_id)
+        .where(outbox.c.id.in_(ids), passed(outbox.c.send_after))
+        .with_for_update(of=outbox, skip_locked=True)
+    )
+    token = str(uuid4())
+    entries = {
+        row.id: OutboxEntry(
+            id=row.id,
+            token=token,
+            video_id=row.video_id,
+            task_id=row.job_id,
+            owner=row.owner,
+            generation=row.generation,
+            key=row.source_key,
+            created_at=row.created_at,
+            tries=row.tries,
+        )
+        for row in connection.execute(wanted)
+    }
+    if entries:
+        connection.execute(
+            update(outbox).where(outbox.c.id.in_(entries)).values(token=token, send_after=now_plus(hold))
+        )
+    return [entries[number] for number in ids if number in entries]
 
 
 def _still_held(entry: OutboxEntry) -> ColumnElement[bool]:

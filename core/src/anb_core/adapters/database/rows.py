@@ -328,7 +328,7 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
             )
         )
     if effect.send_after:
-        put_in_outbox(connection, job.id, effect.send_after, locked.now)
+        put_in_outbox(connection, record, effect.send_after, locked.now)
     else:
         connection.execute(delete(outbox).where(outbox.c.job_id == job.id))
     schedule_deletions(connection, record.video.id, effect.deletions)
@@ -344,13 +344,17 @@ def apply(connection: Connection, locked: Locked, effect: Effect) -> Record:
     return record
 
 
-def put_in_outbox(connection: Connection, job_id: str, send_after: datetime, now: datetime) -> None:
+def put_in_outbox(connection: Connection, record: Record, send_after: datetime, now: datetime) -> None:
     """Add an outbox entry for a locked job. The new entry replaces the job's older entry, if any.
 
     The new entry gets a new id, because a FIFO queue drops a message whose id it has seen before.
     """
-    connection.execute(delete(outbox).where(outbox.c.job_id == job_id))
-    connection.execute(plain_insert(outbox).values(job_id=job_id, send_after=send_after, tries=0, created_at=now))
+    connection.execute(delete(outbox).where(outbox.c.job_id == record.job.id))
+    connection.execute(
+        plain_insert(outbox).values(
+            job_id=record.job.id, owner=record.video.owner, send_after=send_after, tries=0, created_at=now
+        )
+    )
 
 
 def schedule_deletions(connection: Connection, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:

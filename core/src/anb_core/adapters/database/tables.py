@@ -28,6 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     literal_column,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
@@ -243,6 +244,8 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
+    # Owner of the video. Programs from before migration 0007 leave the owner empty.
+    Column("owner", Words, nullable=False, server_default=text("''")),
     # The entry is due at this time. A relay that takes the entry sets a later time, so that no other relay takes it.
     Column("send_after", Time, nullable=False, index=True),
     Column("token", Words),
@@ -251,6 +254,8 @@ outbox = Table(
     # Ids are never reused, because a FIFO queue drops a message whose id it has seen before.
     sqlite_autoincrement=True,
 )
+
+Index("ix_outbox_owner_send_after", outbox.c.owner, outbox.c.send_after, outbox.c.id)
 
 # The usage of an owner is the sum of the owner's rows. Triggers of its migration add a row for each change of usage, so
 # that programs of all versions count. They only insert, so no transaction waits for another. `purge` merges the rows.

@@ -125,7 +125,7 @@ class UploadsRepository(Repository):
             record = lifecycle.new_record(new, now, source)
             if not add_record(connection, record):
                 return lock_visible(connection, new.id).record, False
-            put_in_outbox(connection, record.job.id, record.job.not_before or now, now)
+            put_in_outbox(connection, record, record.job.not_before or now, now)
             feed.append_event(connection, record, EventKind.STATUS)
             return record, True
 

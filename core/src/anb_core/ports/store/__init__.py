@@ -16,7 +16,7 @@ from anb_core.ports.store.dead_letters import DeadLetters
 from anb_core.ports.store.feed import Feed
 from anb_core.ports.store.housekeeping import Housekeeping
 from anb_core.ports.store.leases import Claimed, Dropped, Leases, Unknown
-from anb_core.ports.store.outbox import Outbox, OutboxEntry
+from anb_core.ports.store.outbox import Outbox, OutboxEntry, QueueLimit
 from anb_core.ports.store.reading import History, Page, QueueJobs, Reading
 from anb_core.ports.store.tokens import Tokens
 from anb_core.ports.store.uploads import Replay, Uploads
@@ -35,6 +35,7 @@ __all__ = [
     "OutboxEntry",
     "Page",
     "QueueJobs",
+    "QueueLimit",
     "Reading",
     "Replay",
     "Store",

@@ -30,11 +30,31 @@ class OutboxEntry:
     """Number of failed tries to send the message."""
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLimit:
+    """The limit of a queue that has to stay short. Messages above the limit stay in the outbox."""
+
+    queue: str
+    """Name of the queue, as in a job's `enqueued_to`."""
+    messages: int
+    """The maximum number of messages that wait in the queue."""
+
+
 class Outbox(Protocol):
     """Messages that have to be sent. The transaction that changes a job adds an entry. A job has at most one entry."""
 
-    def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
-        """Return the oldest entries that are due. For the duration `hold`, no other relay gets the same entries."""
+    def hold_outbox(
+        self, *, limit: int, hold: timedelta, queue_limit: QueueLimit | None = None
+    ) -> Sequence[OutboxEntry]:
+        """Return at most `limit` entries that are due, in the order of `anb_core.domain.fairness`.
+
+        For the duration `hold`, no other relay gets the same entries.
+
+        With a `queue_limit`, return only as many entries as the queue has room for.
+        The messages in the queue are counted by the jobs: a job counts if its message was sent to this queue, no
+        worker has claimed the job, and its message does not have to be sent again. Entries that a relay holds count.
+        Without a `queue_limit`, the jobs in flight have no effect on the order.
+        """
         ...
 
     def mark_sent(self, entry: OutboxEntry, *, broker: str) -> None:

@@ -221,6 +221,16 @@ class Tables:
         """Add an outbox entry for a job. The new entry replaces the job's older entry, if any."""
         self.outbox[job.video_id] = OutboxRow(next(self.row_ids), send_after, now)
 
+    def in_flight(self, now: datetime) -> list[Row]:
+        """Return the rows of all jobs that run, or whose message was sent or is being sent."""
+        found = []
+        for video_id, row in self.rows.items():
+            entry = self.outbox.get(video_id)
+            waits = row.job.status in {Status.UPLOADED, Status.PROCESSING} and row.job.enqueued_at
+            if (waits and not entry) or row.job.lease_owner or (entry and entry.token and entry.send_after > now):
+                found.append(row)
+        return found
+
     def schedule_deletions(self, video_id: str, deletions: Iterable[ScheduledDeletion]) -> None:
         """Schedule objects for deletion by the sweep."""
         self.deletions += (DeletionRow(next(self.row_ids), video_id, one) for one in deletions)
