@@ -74,6 +74,22 @@ def test_everything_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "limit"),
+    [
+        ({}, None),
+        ({"SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/a.fifo"}, 30),
+        ({"SQS_QUEUE_URL": "", "CELERY_BROKER_URL": "redis://redis:6379/0"}, 30),
+        ({"ANB_QUEUE_LIMIT": "7"}, 7),
+        ({"SQS_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/a.fifo", "ANB_QUEUE_LIMIT": "0"}, None),
+    ],
+)
+def test_only_a_queue_that_is_not_fair_by_itself_stays_short_by_default(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], limit: int | None
+) -> None:
+    assert given(monkeypatch, **environment).queue_limit == limit
+
+
+@pytest.mark.parametrize(
     "arn", ["", "arn:aws:sns:us-east-1:000000000000:A_b-9", "arn:aws-cn:sns:cn-north-1:123456789012:a"]
 )
 def test_a_topic_for_alerts_may_be_named(monkeypatch: pytest.MonkeyPatch, arn: str) -> None:

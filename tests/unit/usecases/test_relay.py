@@ -11,8 +11,9 @@ from anb_core.domain.edit import EditSpec
 from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import NewVideo, Source
+from anb_core.domain.retry import RetryPolicy
 from anb_core.ports.queue import Outgoing
-from anb_core.ports.store import OutboxEntry
+from anb_core.ports.store import Claimed, OutboxEntry, QueueLimit
 from anb_core.testing.clock import ManualClock
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.runtime import ManualRuntime
@@ -28,10 +29,16 @@ class World:
         self.queue = InMemoryQueue(now=self.clock.now)
         self.relay = Relay(self.store, self.queue, bucket="anb-videos", runtime=self.runtime, jitter=lambda: 0.0)
 
-    def upload(self, video_id: str) -> None:
+    def upload(self, video_id: str, *, owner: str = "ana") -> None:
         key = upload_key(video_id)
-        new = NewVideo(video_id, f"task-{video_id}", "ana", "A title", EditSpec(), key, owned=True, file_name="a.mp4")
+        new = NewVideo(video_id, f"task-{video_id}", owner, "A title", EditSpec(), key, owned=True, file_name="a.mp4")
         self.store.submit_existing(new, Source(10))
+
+    def claim(self, video_id: str) -> None:
+        claimed = self.store.claim(
+            video_id, generation=1, attempt_id="attempt", worker="w", lease=timedelta(minutes=1), policy=RetryPolicy()
+        )
+        assert isinstance(claimed, Claimed)
 
     def sent_ids(self) -> list[str]:
         return [json.loads(outgoing.body)["video_id"] for outgoing in self.queue.sent]
@@ -149,6 +156,32 @@ def test_more_than_a_batch_goes_in_several_sends(world: World) -> None:
     assert world.relay.send_due().sent == 1
 
 
+def test_a_queue_with_a_limit_stays_short_and_owners_take_turns(world: World) -> None:
+    relay = Relay(world.store, world.queue, bucket="anb-videos", runtime=world.runtime, queue_limit=3)
+    for number in range(5):
+        world.upload(f"a{number}")
+    assert relay.send_due() == Passed(sent=3, refused=0)
+    assert relay.send_due() == Passed(sent=0, refused=0)
+
+    world.upload("b0", owner="ben")
+    world.claim("a0")
+    assert relay.send_due() == Passed(sent=1, refused=0)
+
+    assert world.sent_ids() == ["a0", "a1", "a2", "b0"]
+
+
+def test_messages_that_the_queue_refuses_use_no_room(world: World) -> None:
+    relay = Relay(
+        world.store, world.queue, bucket="anb-videos", runtime=world.runtime, queue_limit=1, jitter=lambda: 0.0
+    )
+    world.upload("a0")
+    world.upload("a1")
+    world.queue.refuse = lambda outgoing: "too odd" if outgoing.group == "a0" else None
+
+    assert relay.send_due() == Passed(sent=0, refused=1)
+    assert relay.send_due() == Passed(sent=1, refused=0)
+
+
 class DiesWhileSending(InMemoryQueue):
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
         super().send(batch)
@@ -245,12 +278,14 @@ def test_a_running_relay_outlives_outages_and_reports_what_nobody_foresaw(
     stop, asked, took = threading.Event(), threading.Event(), threading.Event()
 
     class Flaky(InMemoryStore):
-        def hold_outbox(self, *, limit: int, hold: timedelta) -> Sequence[OutboxEntry]:
+        def hold_outbox(
+            self, *, limit: int, hold: timedelta, queue_limit: QueueLimit | None = None
+        ) -> Sequence[OutboxEntry]:
             if not asked.is_set():
                 asked.set()
                 raise error
             took.set()
-            return super().hold_outbox(limit=limit, hold=hold)
+            return super().hold_outbox(limit=limit, hold=hold, queue_limit=queue_limit)
 
     relay = Relay(Flaky(), world.queue, bucket="anb-videos", runtime=world.runtime)
     thread = threading.Thread(target=relay.run, args=(stop,))

@@ -64,7 +64,8 @@ def stack_environment(
     if "PYTHONPATH" in kept:
         # Remove empty entries too, such as after an extra colon. For Python, an empty entry means the current folder.
         kept["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, kept["PYTHONPATH"].split(os.pathsep)))
-    return kept | {
+    # The emulator has no fair queues. So the relays keep the queue short, unless the user has set another limit.
+    return {"ANB_QUEUE_LIMIT": "30", **kept} | {
         "DATABASE_URL": f"sqlite:///{folder.database}",
         "S3_BUCKET": BUCKET,
         "SQS_QUEUE_URL": f"{emulator_url}/000000000000/{QUEUE}",

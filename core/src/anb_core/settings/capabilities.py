@@ -32,6 +32,10 @@ from anb_core.settings.parsing import (
 
 SQS_MAX_VISIBILITY_SECONDS = 12 * 3600
 SQS_MAX_RECEIVES = 1000
+SQS_MAX_IN_FLIGHT = 120_000
+SHORT_QUEUE = 30
+"""The default of ANB_QUEUE_LIMIT on queues that are not fair between owners.
+With more than 10 messages, KEDA starts the most workers at once. So the queue has enough messages for this."""
 S3_MAX_OBJECT_BYTES = 80_000 * 1024 * 1024
 """Size of the largest object that we can upload, in bytes.
 S3 allows 10,000 parts in a multipart upload, and our parts have 8 MiB each."""
@@ -201,6 +205,21 @@ class QueueSettings(DeadLetterQueueSettings, MessageSettings):
         alias="SQS_MAX_RECEIVE_COUNT",
         description="After this many receipts, the queue moves a message to the dead-letter queue.",
     )
+    given_queue_limit: Annotated[int, whole(0, SQS_MAX_IN_FLIGHT)] | None = Field(
+        None,
+        alias="ANB_QUEUE_LIMIT",
+        description="How many messages may wait in the queue. The other messages stay in the outbox until there is room"
+        " for them, and are then sent in a fair order between the owners. 0 means no limit. Default: no limit on a"
+        " standard queue of SQS, which is fair between the owners by itself; else 30.",
+    )
+
+    @property
+    def queue_limit(self) -> int | None:
+        """Return the maximum number of messages that wait in the queue. None means no limit."""
+        if self.given_queue_limit is not None:
+            return self.given_queue_limit or None
+        fair = self.sqs_queue_url and not self.sqs_queue_url.endswith(".fifo")
+        return None if fair else SHORT_QUEUE
 
 
 class RetrySettings(FromEnvironment):

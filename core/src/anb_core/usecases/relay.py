@@ -12,7 +12,7 @@ from anb_core.domain.errors import Busy, Unavailable
 from anb_core.domain.message import encode
 from anb_core.ports.queue import Outgoing, QueueSender
 from anb_core.ports.runtime import Event, Runtime
-from anb_core.ports.store import Outbox, OutboxEntry
+from anb_core.ports.store import Outbox, OutboxEntry, QueueLimit
 
 BATCH = 10
 """Maximum number of messages in one call to the queue. SQS has the same limit."""
@@ -55,6 +55,9 @@ class Relay:
     If a message was sent, its entry is removed, in a transaction of its own.
     If the queue refused a message, its entry gets a new due time, in a transaction of its own.
     If the relay crashes before the entry is removed, the message is sent a second time, which is harmless.
+
+    `queue_limit` is the maximum number of messages that wait in the queue. None means no limit. At the limit, the relay
+    sends the next message when a worker has claimed a job, or when the sweep has found that a message was lost.
     """
 
     def __init__(
@@ -64,12 +67,14 @@ class Relay:
         *,
         bucket: str,
         runtime: Runtime,
+        queue_limit: int | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._queue = queue
         self._bucket = bucket
         self._runtime = runtime
+        self._queue_limit = QueueLimit(queue.name, queue_limit) if queue_limit else None
         self._jitter = jitter
         self._woken = runtime.event()
 
@@ -91,12 +96,12 @@ class Relay:
                 self._runtime.on_error("relay", error)
 
     def send_due(self) -> Passed:
-        """Send one batch of messages that are due.
+        """Send one batch of messages that are due, as far as the queue has room for them.
 
         Raises:
             Unavailable: the database does not answer. An outage of the queue raises no error, but delays the messages.
         """
-        entries = self._store.hold_outbox(limit=BATCH, hold=HOLD)
+        entries = self._store.hold_outbox(limit=BATCH, hold=HOLD, queue_limit=self._queue_limit)
         if not entries:
             return Passed(0, 0)
         refusals = self._send(entries)

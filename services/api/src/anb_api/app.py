@@ -57,7 +57,7 @@ def create_app(
     `dead_letter_queue`, unless this is None.
     """
     runtime = SystemRuntime()
-    relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
+    relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime, queue_limit=settings.queue_limit)
     metrics = Metrics(store)
     queues = [queue, old_queue] if old_queue else [queue]
     handling = None

@@ -60,7 +60,7 @@ def run(
     metrics = Metrics()
     received = BothQueues(queue, old_queue, runtime=runtime) if old_queue else queue
     pulse = Pulse(settings.wait_time + 2 * settings.lease, runtime)
-    relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime)
+    relay = Relay(store, queue, bucket=objects.bucket, runtime=runtime, queue_limit=settings.queue_limit)
     tools = Tools(
         store=store,
         objects=objects,
