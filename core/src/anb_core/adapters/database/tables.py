@@ -254,7 +254,6 @@ outbox = Table(
     # Ids are never reused, because a FIFO queue drops a message whose id it has seen before.
     sqlite_autoincrement=True,
 )
-
 Index("ix_outbox_owner_send_after", outbox.c.owner, outbox.c.send_after, outbox.c.id)
 
 # The usage of an owner is the sum of the owner's rows. Triggers of its migration add a row for each change of usage, so
