@@ -104,7 +104,7 @@ def test_a_missing_queue_is_named_with_its_endpoint_and_what_to_do(server: Serve
     url = server.queue_url()
     queue = server.queue(url, may_create=False)
 
-    message = rf"Queue {url} at {server.url} does not exist: create it, or set SQS_QUEUE_URL"
+    message = rf"Queue {url} \(SQS_QUEUE_URL\) at {server.url} does not exist: create it, or set SQS_QUEUE_URL"
     calls = (queue.ping, queue.ensure, queue.depth, lambda: queue.send([MESSAGE]), lambda: queue.receive(wait=NOW))
     for call in calls:
         with pytest.raises(Unavailable, match=message) as error:

@@ -120,7 +120,7 @@ def test_a_refusal_is_told_with_the_words_of_sqs(queue: SqsQueue, stub: Stubber)
         queue.send(BATCH)
 
     assert error.value.message == (
-        f"Queue {URL} at http://127.0.0.1:9 refuses SendMessageBatch: AccessDenied,"
+        f"Queue {URL} (SQS_QUEUE_URL) at http://127.0.0.1:9 refuses SendMessageBatch: AccessDenied,"
         " not authorized to perform: sqs:sendmessage."
     )
 

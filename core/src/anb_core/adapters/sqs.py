@@ -80,8 +80,8 @@ class SqsQueue:
         self._sqs = session.client("sqs", region_name=region, config=client_config(patience))
         self._poll = session.client("sqs", region_name=region, config=client_config(patience, wait=LONG_POLL))
         self._setting = "SQS_QUEUE_URL" if dlq_url else "SQS_DLQ_URL"
-        named = f"Queue {url}" if dlq_url else f"Dead-letter queue {url} ({self._setting})"
-        self._place = f"{named} at {self._sqs.meta.endpoint_url}"
+        kind = "Queue" if dlq_url else "Dead-letter queue"
+        self._place = f"{kind} {url} ({self._setting}) at {self._sqs.meta.endpoint_url}"
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
         entries = [self._entry(str(number), message) for number, message in enumerate(batch)]
