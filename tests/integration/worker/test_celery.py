@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +20,8 @@ from anb_core.testing.promises import violations
 from anb_core.usecases.relay import Relay
 from tests.integration.worker.conftest import LEASE, MakeSite, Site
 from tests.support import eventually
+from tests.support.brokers import running_redis
+from tests.support.tether import free_port
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 
@@ -77,6 +80,33 @@ def test_the_checker_finds_a_job_whose_message_is_on_no_broker(site: Site) -> No
     [lost] = violations(site.evidence(), site.policy)
     assert (lost.promise, video_id in lost.sentence) == ("L3", True)
     site.parts.store.cancel(video_id)
+
+
+def test_beside_sqs_a_worker_empties_the_celery_broker_and_goes_on_when_the_broker_is_switched_off(
+    make_site: MakeSite, sqlite_url: str, ministack_url: str
+) -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    with ExitStack() as broker, ExitStack() as opened:
+        broker.enter_context(running_redis(port=port))
+        site = opened.enter_context(make_site(sqlite_url, ministack_url, broker_url=url))
+        site.let_go()
+        before, queue, bucket = site.upload(), site.parts.queue, site.parts.objects.bucket
+        Relay(site.parts.store, queue, bucket=bucket, runtime=SystemRuntime()).send_due()
+        sqs = f"{ministack_url}/000000000000/{bucket}"
+        worker = site.held_worker(SQS_QUEUE_URL=sqs)
+        site.until(before, Status.PROCESSED)
+        eventually(lambda: queue.depth().empty)
+        broker.close()
+        after = site.upload()
+
+        site.until(after, Status.PROCESSED)
+
+        assert [site.job(video_id).enqueued_to for video_id in (before, after)] == [queue.name, sqs]
+        reason = f"The broker {url} of CELERY_BROKER_URL does not answer"
+        eventually(lambda: "not receiving from the old queue" in worker.log and reason in worker.log)
+        # The site counts the messages of the broker when it closes.
+        broker.enter_context(running_redis(port=port))
 
 
 def test_a_real_celery_worker_with_the_documented_function_reads_our_messages(site: Site, tmp_path: Path) -> None:

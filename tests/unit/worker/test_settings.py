@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import open_bucket
@@ -169,7 +170,9 @@ def test_a_job_on_the_old_queue_is_tried_again_by_the_current_queue(world: World
     old = world.queue
     world.submit()
     world.queue, world.old_queue = WatchedQueue("https://queue.invalid/000000000000/current", now=world.clock.now), old
-    world.work(FakeRenderer(fail_once), ANB_BACKOFF_SECONDS="0")
+    with capture_logs() as logs:
+        world.work(FakeRenderer(fail_once), ANB_BACKOFF_SECONDS="0")
+    assert [line["queue"] for line in logs if line["event"].startswith("the old queue ")]
     assert old.depth().empty
     Relay(world.store, world.queue, bucket=world.objects.bucket, runtime=ManualRuntime(world.clock)).send_due()
     world.work(FakeRenderer(fail_once))
