@@ -1,7 +1,6 @@
 """The commands under `anb broker`, for operators who move a deployment from one broker to another."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 from anb_cli.terminal import Terminal
@@ -35,13 +34,18 @@ def describe(overview: Mapping[str, Any]) -> Iterator[str]:
         jobs = {"waiting": broker["jobs_waiting"], "running": broker["jobs_running"]}
         yield f"  jobs                 {_listed(jobs)}"
         if broker["oldest_seconds"] is not None:
-            yield f"  oldest message sent  {timedelta(seconds=int(broker['oldest_seconds']))} ago"
+            yield f"  oldest message sent  {_age(int(broker['oldest_seconds']))} ago"
         if broker["outage"] is not None:
             yield f"  error                {broker['outage']}"
         yield f"  may be switched off  {'yes' if broker['may_be_switched_off'] else 'no'}"
         yield from (f"    {reason}" for reason in broker["reasons"])
         yield ""
     yield f"Jobs whose message was not sent to a queue yet: {overview['unsent']}"
+
+
+def _age(seconds: int) -> str:
+    # A timedelta would raise an error if a faulty server returns a huge number.
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def _listed(numbers: Mapping[str, int | None]) -> str:

@@ -20,13 +20,13 @@ from anb_cli.errors import Exit
 from anb_cli.options import build
 from anb_cli.stack.folder import NAME, Folder
 from tests.support import eventually
-from tests.support.dead_letters import a_dead_letter, serve_dead_letter
+from tests.support.dead_letters import VIDEO_ID, a_dead_letter, serve_dead_letter
 from tests.support.deployments import Deployment, Handler, deployments, problem
 from tests.support.forks import Circumstances, Ended, Forks, forks
+from tests.support.queue_states import a_queue_state
 from tests.support.videos import a_video
 
 TOKEN = "anb_a-token-that-nobody-may-see"
-VIDEO_ID = "0f9e8d7c-6b5a-4000-8000-000000000000"
 CONTENT = b"video"
 TITLE = "A\u00f1os \u65e5\u672c \U0001f469\u200d\U0001f467 \x1b[2J\u202e\ud800"
 
@@ -54,9 +54,10 @@ ARGUMENTS: dict[str, list[str]] = {
     "dlq show": ["12"],
     "dlq redrive": ["--all"],
     "dlq discard": ["12", "--reason", "A test."],
+    "broker status": [],
 }
 
-VARIED = {name: words for name, words in ARGUMENTS.items() if name not in {"why", "dlq show", "dlq discard"}}
+VARIED = {name: ARGUMENTS[name] for name in ARGUMENTS.keys() - {"why", "dlq show", "dlq discard", "broker status"}}
 """The commands without those that start and end exactly as `dlq list` does."""
 
 
@@ -70,6 +71,8 @@ def serve(request: Handler) -> None:
     )
     if request.path.startswith("/api/dead-letters"):
         serve_dead_letter(request, a_dead_letter(detail=TITLE, body=TITLE, reason=TITLE, owner=TITLE))
+    elif request.path == "/api/brokers":
+        request.reply_json(200, {"brokers": [a_queue_state(name=TITLE, reasons=[TITLE])], "unsent": 0})
     elif request.path.endswith("/why"):
         request.reply_json(200, {"video_id": VIDEO_ID, "status": "processed", "sentences": [TITLE]})
     elif request.command == "POST" and request.path.endswith("/upload"):
