@@ -34,7 +34,7 @@ def running_moto() -> Iterator[str]:
 @contextmanager
 def running_ministack(data: Path) -> Iterator[str]:
     """Run the embedded emulator on a free port of 127.0.0.1. Yields its URL."""
-    emulator = Emulator(port=free_port(), data=data, secret=os.environ["AWS_SECRET_ACCESS_KEY"])
+    emulator = Emulator(port=free_port(), data=data, secret=os.environ.get("AWS_SECRET_ACCESS_KEY", "test"))
     emulator.start(within=60)
     try:
         yield emulator.url
