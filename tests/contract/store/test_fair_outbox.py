@@ -134,7 +134,7 @@ def test_every_way_into_the_outbox_names_the_owner(sql: Sql) -> None:
 
 @pytest.mark.parametrize("owner", ["", "ana"])
 def test_an_entry_that_an_older_program_adds_is_sent_like_any_other(sql: Sql, owner: str) -> None:
-    """A program from before migration 0007 leaves the owner empty. The owner of a video may be empty, too."""
+    """A program from before migration 0008 leaves the owner empty. The owner of a video may be empty, too."""
     store = sql.store
     upload(store, "a")
     uploaded(store, owner=owner)

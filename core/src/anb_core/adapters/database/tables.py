@@ -244,7 +244,7 @@ outbox = Table(
     metadata,
     _id_column(),
     Column("job_id", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, unique=True),
-    # Owner of the video. Programs from before migration 0007 leave the owner empty.
+    # Owner of the video. Programs from before migration 0008 leave the owner empty.
     Column("owner", Words, nullable=False, server_default=text("''")),
     # The entry is due at this time. A relay that takes the entry sets a later time, so that no other relay takes it.
     Column("send_after", Time, nullable=False, index=True),
