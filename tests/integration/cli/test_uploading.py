@@ -124,6 +124,43 @@ def test_an_upload_that_is_held_is_waited_for_as_long_as_the_api_says_and_that_i
     assert waits[-1] == f"{pause:.0f} It is under way. (upload_in_progress)"
 
 
+def over_limit(code: str, sentence: str) -> Answer:
+    body = {"status": 429, "code": code, "detail": sentence}
+
+    def refuse(request: Handler) -> None:
+        request.body()
+        request.reply(429, json.dumps(body).encode(), Retry_After="45")
+
+    return refuse
+
+
+def test_a_full_backlog_is_waited_for_and_that_is_shown(
+    deploy: Callable[..., Deployment],
+    clip: Path,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    full = over_limit("backlog_full", "You have 5 unfinished videos.")
+    monkeypatch.setenv("ANB_URL", deploy(*[full] * 6, accept).url)
+    assert run(monkeypatch, "upload", str(clip)) == Exit.OK
+    assert pauses == [45.0] * 6
+    assert "waiting 45 s to send it again: You have 5 unfinished videos. (backlog_full)" in capsys.readouterr().err
+
+
+def test_a_quota_that_is_used_up_ends_the_upload_at_once_with_the_reason(
+    deploy: Callable[..., Deployment],
+    clip: Path,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ANB_URL", deploy(over_limit("quota_exceeded", "Delete some videos.")).url)
+    assert run(monkeypatch, "upload", str(clip)) == Exit.REFUSED
+    assert pauses == []
+    assert "Delete some videos. (quota_exceeded)" in capsys.readouterr().err
+
+
 def test_a_pipe_is_sent_again_too(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
     bodies: list[bytes] = []
 
