@@ -114,6 +114,27 @@ def test_messages_that_were_lost_and_are_sent_again_use_no_room(backend: Backend
     assert send(store, room=3) == "a"
 
 
+def test_the_messages_that_are_sent_earlier_are_ahead_of_a_message_in_the_outbox(backend: Backend) -> None:
+    store = backend.store
+    first, *_, last = upload(store, "aaaaaa")
+    assert send(store, room=2) == "aa"
+    claim(store, first)
+    backend.pass_time(SECOND)
+    others = upload(store, "bbb")
+    backend.pass_time(SECOND)
+
+    assert [ahead(store, video_id) for video_id in others] == [0, 1, 3]
+    assert ahead(store, last) == 6
+    assert [entry.video_id for entry in take(store, room=9)][-1] == last
+    assert ahead(store, last) == 0
+
+
+def ahead(store: Store, video_id: str) -> int:
+    unsent = store.surroundings(video_id).unsent
+    assert unsent is not None
+    return unsent.ahead
+
+
 def test_every_way_into_the_outbox_names_the_owner(sql: Sql) -> None:
     store = sql.store
     waits, early, lost, _ = upload(store, "abcd")

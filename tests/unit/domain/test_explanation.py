@@ -65,6 +65,7 @@ def told(
 
 SINCE = "Its message has been in the outbox since 2026-01-01"
 REFUSED = "The queue has refused it 3 times; it is sent again after"
+TURNS = "so that the owners of videos take turns."
 STOPPED = "so the worker has stopped responding. Another attempt follows."
 DISCARDED = "olga discarded it at 2026-01-01 12:00:00 UTC. The reason: A test."
 IN_QUEUE = "Its message was sent to the queue anb at 2026-01-01 11:58:00 UTC."
@@ -85,15 +86,34 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
             id="an upload in progress",
         ),
         pytest.param(
-            told(record(Status.UPLOADED), unsent=Unsent(NOW - SECOND, NOW, 0)),
+            told(record(Status.UPLOADED), unsent=Unsent(NOW - SECOND, NOW, 0, 0)),
             [
                 "It waits for a worker.",
-                f"{SINCE} 11:59:59 UTC, and is about to be sent to the queue.",
+                f"{SINCE} 11:59:59 UTC, and is the next to be sent to the queue.",
+                "No worker is busy, so one should take it soon.",
             ],
             id="a message that is not sent yet",
         ),
         pytest.param(
-            told(record(Status.UPLOADED), unsent=Unsent(NOW - SECOND, NOW + 19 * SECOND, 0)),
+            told(record(Status.UPLOADED), unsent=Unsent(NOW - MINUTE, NOW - MINUTE, 0, 7), busy=3),
+            [
+                "It waits for a worker.",
+                f"{SINCE} 11:59:00 UTC. About 7 other messages are sent to the queue first, {TURNS}",
+                "3 other jobs are being processed now.",
+            ],
+            id="a message behind others while the queue is full",
+        ),
+        pytest.param(
+            told(record(Status.UPLOADED), unsent=Unsent(NOW - MINUTE, NOW - MINUTE, 0, 1)),
+            [
+                "It waits for a worker.",
+                f"{SINCE} 11:59:00 UTC. About 1 other message is sent to the queue first, {TURNS}",
+                NO_WORKER,
+            ],
+            id="a message in the outbox while no worker runs",
+        ),
+        pytest.param(
+            told(record(Status.UPLOADED), unsent=Unsent(NOW - SECOND, NOW + 19 * SECOND, 0, 0)),
             [
                 "It waits for a worker.",
                 f"{SINCE} 11:59:59 UTC, and is sent to the queue after 2026-01-01 12:00:19 UTC.",
@@ -101,7 +121,7 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
             id="a message of one of many redriven jobs",
         ),
         pytest.param(
-            told(record(Status.UPLOADED), unsent=Unsent(NOW - MINUTE, NOW + 4 * SECOND, 3)),
+            told(record(Status.UPLOADED), unsent=Unsent(NOW - MINUTE, NOW + 4 * SECOND, 3, 0)),
             [
                 "It waits for a worker.",
                 f"{SINCE} 11:59:00 UTC. {REFUSED} 2026-01-01 12:00:04 UTC. Check whether the queue answers.",
@@ -182,7 +202,7 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
             told(
                 sent(Status.PROCESSING, attempts=1, not_before=NOW + 8 * SECOND, counters=Counters(failures=1)),
                 attempt(Ending.FAILED, ERROR),
-                unsent=Unsent(NOW, NOW + 8 * SECOND, 0),
+                unsent=Unsent(NOW, NOW + 8 * SECOND, 0, 0),
             ),
             [
                 "Attempt 1 failed. The next one begins after 12:00:08 UTC.",
@@ -208,7 +228,7 @@ RUNNING: dict[str, Any] = {"attempts": 2, "lease_owner": "a1", "worker": "w1", "
             id="a pause that is over",
         ),
         pytest.param(
-            told(record(Status.UPLOADED, not_before=NOW + MINUTE), unsent=Unsent(NOW, NOW + MINUTE, 0)),
+            told(record(Status.UPLOADED, not_before=NOW + MINUTE), unsent=Unsent(NOW, NOW + MINUTE, 0, 0)),
             ["It is scheduled for 2026-01-01 12:01:00 UTC.", "Its message is sent to the queue at that time."],
             id="scheduled",
         ),

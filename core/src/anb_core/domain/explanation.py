@@ -38,6 +38,8 @@ class Unsent:
     """Time before which the message must not be sent."""
     refusals: int
     """How often the queue has refused the message."""
+    ahead: int
+    """About how many other messages in the outbox are sent earlier. 0 if the message is not due yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Surroundings:
     unsent: Unsent | None
     """The job's message in the outbox. None if the message was sent."""
     ahead: int
-    """Number of waiting jobs whose messages were sent earlier."""
+    """Number of waiting jobs whose messages were sent earlier. 0 if the job's own message was not sent."""
     busy: int
     """Number of attempts that run now, in all workers together."""
     last_claim: datetime | None
@@ -145,6 +147,8 @@ def _waiting(job: Job, surroundings: Surroundings) -> Iterator[str]:
         return
     if unsent := surroundings.unsent:
         yield _in_outbox(unsent, now)
+        if not unsent.refusals and unsent.due <= now:
+            yield from _workers(unsent.due, surroundings)
         return
     if job.enqueued_at is None:
         yield "Its message was not sent yet. The sweep sends it soon."
@@ -156,9 +160,13 @@ def _waiting(job: Job, surroundings: Surroundings) -> Iterator[str]:
         yield f"{_many(surroundings.ahead, 'job')} with an earlier message {_be(surroundings.ahead)} waiting, too."
     else:
         yield "No job with an earlier message is waiting."
+    yield from _workers(job.enqueued_at, surroundings)
+
+
+def _workers(waits_since: datetime, surroundings: Surroundings) -> Iterator[str]:
     if surroundings.busy:
         yield f"{_many(surroundings.busy, 'other job')} {_be(surroundings.busy)} being processed now."
-    elif now - job.enqueued_at < PATIENCE:
+    elif surroundings.now - waits_since < PATIENCE:
         yield "No worker is busy, so one should take it soon."
     else:
         last = surroundings.last_claim
@@ -175,7 +183,10 @@ def _in_outbox(unsent: Unsent, now: datetime) -> str:
         )
     if unsent.due > now:
         return f"{since}, and is sent to the queue after {_time(unsent.due)}."
-    return f"{since}, and is about to be sent to the queue."
+    if unsent.ahead:
+        others = f"{_many(unsent.ahead, 'other message')} {_be(unsent.ahead)} sent"
+        return f"{since}. About {others} to the queue first, so that the owners of videos take turns."
+    return f"{since}, and is the next to be sent to the queue."
 
 
 def _counts(job: Job) -> Iterator[str]:

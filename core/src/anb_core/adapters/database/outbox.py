@@ -13,6 +13,7 @@ from sqlalchemy import (
     delete,
     false,
     func,
+    or_,
     select,
     true,
     union_all,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 
 from anb_core.adapters.database.engine import Repository, is_postgresql, now_plus, passed
 from anb_core.adapters.database.tables import EPOCH, jobs, outbox, videos, waiting
-from anb_core.domain.fairness import Due, in_fair_order
+from anb_core.domain.fairness import Due, in_fair_order, sent_earlier
 from anb_core.ports.store import OutboxEntry, QueueLimit
 
 RELAY_LOCK = 0x616E6272
@@ -79,7 +80,31 @@ class OutboxRepository(Repository):
             )
 
 
-def in_flight(queue: str) -> Select[Any]:
+def count_ahead(connection: Connection, video_id: str) -> int:
+    """Return about how many messages in the outbox are sent earlier than the video's message."""
+    message = (
+        select(outbox.c.owner, outbox.c.send_after, outbox.c.id)
+        .join(jobs, jobs.c.id == outbox.c.job_id)
+        .where(jobs.c.video_id == video_id)
+    )
+    row = connection.execute(message).one_or_none()
+    if row is None:
+        return 0
+    earlier = or_(
+        outbox.c.send_after < row.send_after, and_(outbox.c.send_after == row.send_after, outbox.c.id < row.id)
+    )
+    counted = (
+        select(outbox.c.owner, func.count().label("due"), func.count().filter(earlier).label("earlier"))
+        .where(passed(outbox.c.send_after))
+        .group_by(outbox.c.owner)
+    )
+    due = {owner: (many, before) for owner, many, before in connection.execute(counted)}
+    flying = {owner: many for owner, many, _ in connection.execute(in_flight(None))}
+    _, own = due.get(row.owner, (0, 0))
+    return sent_earlier(row.owner, own, {owner: many for owner, (many, _) in due.items()}, flying)
+
+
+def in_flight(queue: str | None) -> Select[Any]:
     """Return a query for each owner's number of jobs that run, or whose message was sent and not received yet.
 
     Columns: `owner`, `jobs`, and `waiting`, the number of these jobs whose message waits in the queue `queue`.

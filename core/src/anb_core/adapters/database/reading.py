@@ -9,6 +9,7 @@ from sqlalchemy import Row, Select, bindparam, case, exists, func, literal, sele
 
 from anb_core.adapters.database.dead_letter_rows import SHORTENED, dead_letter_of
 from anb_core.adapters.database.engine import Repository, clock, decoding, now_plus
+from anb_core.adapters.database.outbox import count_ahead
 from anb_core.adapters.database.rows import RECORDS, attempt_of, decoding_video, record_of
 from anb_core.adapters.database.tables import Time, attempts, dead_letters, jobs, outbox, videos, waiting
 from anb_core.domain.dead_letters import DeadLetter
@@ -110,9 +111,10 @@ class ReadingRepository(Repository):
             message = connection.execute(_MESSAGE, {"video_id": video_id}).one_or_none()
             sent = {"enqueued_at": message.enqueued_at if message else None}
             others = connection.execute(_OTHERS, sent).one()
-        unsent = None
-        if message and message.send_after is not None:
-            unsent = Unsent(message.created_at, message.send_after, message.tries)
+            unsent = None
+            if message and message.send_after is not None:
+                ahead = count_ahead(connection, video_id) if message.send_after <= others.now else 0
+                unsent = Unsent(message.created_at, message.send_after, message.tries, ahead)
         return Surroundings(
             now=others.now,
             unsent=unsent,

@@ -1,11 +1,12 @@
 """Read access to videos: single videos, lists, histories and counts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.explanation import Surroundings, Unsent
+from anb_core.domain.fairness import sent_earlier
 from anb_core.domain.model import (
     Job,
     Record,
@@ -63,7 +64,9 @@ class InMemoryReading(Tables):
             sent = row and row.job.enqueued_at
             return Surroundings(
                 now=now,
-                unsent=Unsent(message.created_at, message.send_after, message.tries) if message else None,
+                unsent=Unsent(message.created_at, message.send_after, message.tries, self._ahead(video_id, now))
+                if message
+                else None,
                 ahead=sum(
                     one.job.status in {Status.UPLOADED, Status.PROCESSING}
                     and one.job.lease_owner is None
@@ -111,6 +114,20 @@ class InMemoryReading(Tables):
                 )
                 for name, jobs in unfinished.items()
             }
+
+    def _ahead(self, video_id: str, now: datetime) -> int:
+        due = sorted(
+            (entry.send_after, entry.id, self.rows[other].record.video.owner, other)
+            for other, entry in self.outbox.items()
+            if entry.send_after <= now
+        )
+        found = [number for number, (*_, other) in enumerate(due) if other == video_id]
+        if not found:
+            return 0
+        owners = [owner for _, _, owner, _ in due]
+        owner = owners[found[0]]
+        flying = Counter(row.record.video.owner for row in self.in_flight(now))
+        return sent_earlier(owner, owners[: found[0]].count(owner), Counter(owners), flying)
 
     def _ended_by(self, row: Row) -> DeadLetter | None:
         if row.job.status is not Status.DEAD_LETTERED:
