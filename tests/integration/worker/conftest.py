@@ -121,7 +121,7 @@ class Site:
         """Let all waiting renders finish. Renders that start after the call do not wait."""
         (self.folder / "go").touch()
 
-    def upload(self, data: bytes = b"video", *, task_id: str | None = None) -> str:
+    def upload(self, data: bytes = b"video", *, owner: str = "ada", task_id: str | None = None) -> str:
         """Upload a video and return its id. The message waits in the outbox for the relay of a worker."""
         video_id = str(uuid4())
         with self.parts.objects.writing(upload_key(video_id), content_type="video/mp4") as writer:
@@ -130,7 +130,7 @@ class Site:
         new = NewVideo(
             video_id,
             task_id or str(uuid4()),
-            "ada",
+            owner,
             "Holiday",
             EditSpec(),
             upload_key(video_id),

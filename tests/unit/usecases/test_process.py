@@ -58,6 +58,17 @@ def test_a_video_is_processed_and_its_message_deleted(world: World) -> None:
     assert world.steps == STEPS
 
 
+def test_a_claim_wakes_the_relay_because_the_queue_has_room_for_another_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses: list[Status] = []
+    monkeypatch.setattr(world.relay, "wake", lambda: statuses.append(world.record.job.status))
+
+    world.handle()
+
+    assert statuses == [Status.PROCESSING]
+
+
 def test_the_report_tells_how_long_each_step_took(world: World) -> None:
     world.renderer.during = lambda: world.clock.advance(timedelta(seconds=7))
     report = world.handle()
