@@ -1,0 +1,94 @@
+"""Gives the alarms of deploy/aws/alarms.yaml to moto through CloudWatch's own API, because moto can't deploy alarms.
+
+boto3 checks the names and types of their properties, which are those of PutMetricAlarm.
+"""
+
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from tools.aws import PREFIX, plan
+
+Alarm = dict[str, Any]
+
+ABOVE, AT_LEAST, BELOW = "GreaterThanThreshold", "GreaterThanOrEqualToThreshold", "LessThanThreshold"
+DEAD_LETTER_QUEUE = "<DeadLetterQueue.QueueName>"
+
+
+@pytest.fixture(scope="module")
+def alarms() -> dict[str, Alarm]:
+    """The alarms as CloudWatch describes them."""
+    [stack] = [stack for stack in plan({}) if stack.template == "alarms"]
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        patch.delenv("AWS_ENDPOINT_URL")
+        cloudwatch = boto3.client("cloudwatch")
+        for name, resource in stack.resources.items():
+            cloudwatch.put_metric_alarm(AlarmName=name, **resource["Properties"])
+        return {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+
+
+def test_every_alarm_counts_missing_data_as_breaching_and_tells_the_topic(alarms: dict[str, Alarm]) -> None:
+    [topic] = {stack.outputs.get("TopicArn") for stack in plan({})} - {None}
+
+    for alarm in alarms.values():
+        assert alarm["TreatMissingData"] == "breaching"
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [topic]
+        assert alarm["AlarmDescription"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "dimension", "comparison", "minutes"),
+    [
+        ("OpenDeadLetters", "ANBVideo OpenDeadLetters", "video/anb", (AT_LEAST, 1), 1),
+        ("OldestWaiting", "ANBVideo OldestWaitingSeconds", "video/anb", (ABOVE, 900), 3),
+        ("DeadLetterQueueAge", "AWS/SQS ApproximateAgeOfOldestMessage", DEAD_LETTER_QUEUE, (ABOVE, 300), 1),
+        ("DeadLetterQueueLength", "AWS/SQS ApproximateNumberOfMessagesVisible", DEAD_LETTER_QUEUE, (AT_LEAST, 1), 5),
+        ("DatabaseStorage", "AWS/RDS FreeStorageSpace", "<Database>", (BELOW, 2 * 2**30), 5),
+        ("DatabaseConnections", "AWS/RDS DatabaseConnections", "<Database>", (ABOVE, 65), 5),
+    ],
+)
+def test_an_alarm_watches_its_metric(
+    name: str, metric: str, dimension: str, comparison: tuple[str, int], minutes: int, *, alarms: dict[str, Alarm]
+) -> None:
+    alarm = alarms[name]
+
+    assert f"{alarm['Namespace']} {alarm['MetricName']}" == metric
+    assert [item["Value"] for item in alarm["Dimensions"]] == [dimension]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == comparison
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (60, minutes)
+
+
+def test_30_minutes_without_room_for_another_worker_are_an_alarm(alarms: dict[str, Alarm]) -> None:
+    alarm = alarms["WorkersAtMaximum"]
+    workers, maximum, room = alarm["Metrics"]
+
+    assert [(query["Id"], query["MetricStat"]["Metric"]["MetricName"]) for query in (workers, maximum)] == [
+        ("workers", "Workers"),
+        ("maximum", "WorkersMax"),
+    ]
+    for query in (workers, maximum):
+        assert query["MetricStat"]["Metric"]["Namespace"] == "ANBVideo"
+        assert query["MetricStat"]["Metric"]["Dimensions"] == [{"Name": "Release", "Value": "video/anb"}]
+        assert query["MetricStat"]["Period"] == 60
+        assert not query["ReturnData"]
+    assert room["Expression"] == "maximum - workers"
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanOrEqualToThreshold", 0)
+    assert alarm["EvaluationPeriods"] == 30
+
+
+def test_a_database_outside_rds_has_no_alarms() -> None:
+    [stack] = [stack for stack in plan({"WatchDatabase": "false"}) if stack.template == "alarms"]
+
+    assert not [name for name in stack.resources if name.startswith("Database")]
+
+
+def test_the_stacks_have_the_names_that_the_other_stacks_expect() -> None:
+    # The defaults of Network and Data. Another name would need a parameter in each command of the guide.
+    assert [PREFIX + stack.template for stack in plan({})] == [
+        "anb-video-network",
+        "anb-video-data",
+        "anb-video-roles",
+        "anb-video-alarms",
+    ]
