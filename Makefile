@@ -60,6 +60,8 @@ bench: $(SETUP) $(FOOTAGE) ## Measure rendering against MoviePy, the API, a back
 	@if [ -n "$$KUBEBUILDER_ASSETS" ]; then $(BIN)/python -m bench.mirror; else echo "Left out: bench.mirror. It needs the folder" \
 		"with etcd, kube-apiserver and kubectl in KUBEBUILDER_ASSETS, as \`setup-envtest use -p env\` prints it."; fi
 
+TEMPLATES := network data roles alarms
+
 .PHONY: lint
 lint: $(SETUP) ## Check style, types, imports between packages, scripts, images, and known vulnerabilities of the locks
 	@$(BIN)/ruff check
@@ -68,6 +70,7 @@ lint: $(SETUP) ## Check style, types, imports between packages, scripts, images,
 	@$(BIN)/lint-imports
 	@git grep -lE '^#!.*sh$$' | xargs $(BIN)/shellcheck
 	@git ls-files '*Dockerfile' | xargs $(BIN)/hadolint
+	@$(BIN)/cfn-lint $(TEMPLATES:%=deploy/aws/%.yaml)
 	@requirements/audit
 	@! git grep -nIE '$(MACHINE_ADDRESSES)' || { echo "These lines name a package registry or a folder of one machine."; exit 1; }
 
@@ -104,6 +107,22 @@ kind-up: $(SETUP) images ## Run the whole system on a kind cluster (needs docker
 	@NAMESPACE=video deploy/local/up $(foreach name,$(IMAGES),\
 		--set-string "$(name).podAnnotations.image=$$(docker image inspect --format '{{.Id}}' anb-video/$(name):$(VERSION))")
 	@kubectl apply --filename deploy/local/kind-ports.yaml >/dev/null
+
+# --- on AWS -----------------------------------------------------------------------------------------------------------
+
+.PHONY: aws-plan
+aws-plan: $(SETUP) ## Show all that deploy/aws creates, without an AWS account (PARAMETERS="ExistingQueue=... ...")
+	@$(BIN)/python -m tools.aws plan $(PARAMETERS)
+
+.PHONY: aws-cluster
+aws-cluster: $(SETUP) ## Write the cluster file for eksctl, from the stacks in your AWS account
+	@aws cloudformation describe-stacks --output json | $(BIN)/python -m tools.aws cluster
+
+.PHONY: aws-values
+aws-values: $(SETUP) ## Write the chart's values, from the stacks in your AWS account
+	@aws cloudformation describe-stacks --output json | $(BIN)/python -m tools.aws values
+
+# --- end-to-end tests -------------------------------------------------------------------------------------------------
 
 .PHONY: e2e
 e2e: $(SETUP) $(FOOTAGE) images stand-in-images ## Run the end-to-end tests on the cluster of KUBECONFIG, images built and loaded first
