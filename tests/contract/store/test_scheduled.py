@@ -10,8 +10,9 @@ from anb_core.domain.errors import NotFound
 from anb_core.domain.model import Record
 from anb_core.domain.status import Status
 from anb_core.ports.store import Claimed, Dropped, Store
+from anb_core.testing.promises import check_promises
 from tests.contract.store.conftest import deliver
-from tests.support.given import DAY, HOUR, MINUTE, SECOND, SOURCE, due, new_video, record_of, sent, uploading
+from tests.support.given import DAY, HOUR, MINUTE, POLICY, SECOND, SOURCE, due, new_video, record_of, sent, uploading
 from tests.support.stores import Backend
 
 
@@ -119,3 +120,12 @@ def test_a_scheduled_video_can_be_deleted(backend: Backend) -> None:
     assert due(store) == []
     with pytest.raises(NotFound):
         store.cancel(video_id)
+
+
+def test_a_scheduled_upload_owes_its_end_only_from_its_time_on(backend: Backend) -> None:
+    video_id = scheduled(backend.store).video.id
+
+    check_promises(backend.evidence(receipts=[video_id]), POLICY, at_rest=True)
+    backend.pass_time(2 * HOUR)
+    with pytest.raises(AssertionError, match="has not reached its end"):
+        check_promises(backend.evidence(receipts=[video_id]), POLICY, at_rest=True)

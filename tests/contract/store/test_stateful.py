@@ -63,6 +63,7 @@ SOURCES = [Source(1, "aa"), Source(2)]
 videos = st.sampled_from(["v1", "v2", "v3"])
 generations = st.sampled_from([None, 1, 2])
 places = st.integers(0, 3)
+delays = st.sampled_from([None, timedelta(hours=-1), timedelta(minutes=2, seconds=15)])
 receipts = st.none() | st.dictionaries(st.sampled_from(["one", "two"]), st.just({"retry": "a", "cancel": None}))
 
 
@@ -98,7 +99,7 @@ def _timeless(value: Any) -> Any:
         case OutboxEntry():
             return (value.video_id, value.task_id, value.owner, value.generation, value.key, value.tries)
         case Record(video=video, job=job):
-            times = (job.lease_expires_at, job.not_before, job.enqueued_at)
+            times = (job.lease_expires_at, job.not_before, job.enqueued_at, video.process_after)
             return (
                 *(getattr(video, name) for name in ("id", "owner", "title", "edit", "source_key", "owned", "source")),
                 *(getattr(job, name) for name in ("id", "status", "generation", "fence", "version", "counters")),
@@ -151,18 +152,27 @@ class Stores(RuleBasedStateMachine):
     def renew_upload(self, video_id: str) -> None:
         self.pair.both(lambda store: store.renew_upload(video_id, lifetime=LIFETIME))
 
-    @rule(video_id=videos, source=st.sampled_from(SOURCES), fingerprint=st.none() | st.just("f"))
-    def complete(self, video_id: str, source: Source, fingerprint: str | None) -> None:
-        self.pair.both(lambda store: store.complete_upload(video_id, source, title="Better", fingerprint=fingerprint))
+    @rule(video_id=videos, source=st.sampled_from(SOURCES), fingerprint=st.none() | st.just("f"), delay=delays)
+    def complete(self, video_id: str, source: Source, fingerprint: str | None, delay: timedelta | None) -> None:
+        def complete(store: Store) -> Record:
+            after = None if delay is None else store.now() + delay
+            return store.complete_upload(video_id, source, title="Better", process_after=after, fingerprint=fingerprint)
+
+        self.pair.both(complete)
 
     @rule(video_id=videos)
     def abandon(self, video_id: str) -> None:
         self.pair.both(lambda store: store.abandon_upload(video_id))
 
-    @rule(video_id=videos, owned=st.booleans())
-    def submit_existing(self, video_id: str, owned: bool) -> None:  # noqa: FBT001 - hypothesis calls it
+    @rule(video_id=videos, owned=st.booleans(), delay=delays)
+    def submit_existing(self, video_id: str, owned: bool, delay: timedelta | None) -> None:  # noqa: FBT001 - hypothesis calls it
         new = self.new(video_id, owned=owned)
-        self.pair.both(lambda store: store.submit_existing(new, SOURCES[0]))
+
+        def submit(store: Store) -> tuple[Record, bool]:
+            after = None if delay is None else store.now() + delay
+            return store.submit_existing(replace(new, process_after=after), SOURCES[0])
+
+        self.pair.both(submit)
 
     @rule(video_id=videos, receipts=receipts)
     def cancel(self, video_id: str, receipts: Receipts | None) -> None:

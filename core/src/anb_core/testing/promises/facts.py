@@ -38,6 +38,11 @@ class Case:
         """Whether the job waits for a worker: the upload is complete, the job is not finished, and no attempt runs."""
         return self.job.status in {Status.UPLOADED, Status.PROCESSING} and self.job.lease_owner is None
 
+    def is_scheduled(self, now: datetime) -> bool:
+        """Whether a person set a time for the job's begin (`process_after`) that has not come yet."""
+        job = self.job
+        return job.status is Status.UPLOADED and job.not_before is not None and job.not_before > now
+
     @property
     def current(self) -> Sequence[Attempt]:
         """The attempts of the current generation."""

@@ -22,7 +22,7 @@ def _every_receipt_is_honoured(facts: Facts) -> Iterator[str]:
                 yield f"A client got the status 202 for video {video_id}, but nobody deleted it and it has no row."
         elif case.job.status is Status.UPLOADING:
             yield f"A client got the status 202 for {case.name}, but its upload is not complete."
-        elif facts.at_rest and not case.job.status.terminal:
+        elif facts.at_rest and not case.job.status.terminal and not case.is_scheduled(facts.evidence.now):
             yield f"A client got the status 202 for {case.name}, but it has not reached its end within the stated time."
 
 
