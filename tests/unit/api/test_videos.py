@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from anb_core.adapters.system import new_id
@@ -37,16 +38,15 @@ def test_a_receipt_tells_where_the_video_is(world: World) -> None:
 
 def test_a_scheduled_video_shows_its_time_everywhere_and_waits_for_it(world: World) -> None:
     ana, at = world.caller("ana"), "2026-12-01T08:00:00.000+00:00"
-    world.store.clock = lambda: datetime(2026, 11, 30, tzinfo=UTC)
+    world.store.clock = lambda: datetime(2026, 12, 1, 7, tzinfo=UTC)
     form = {"title": "T", "process_after": "2026-12-01T09:00:00+01:00"}
     headers = ana | {"Idempotency-Key": "k"}
 
-    first, again = (
-        world.client.post("/api/videos/upload", headers=headers, data=form, files={"video_file": ("a.mp4", VIDEO)})
-        for _ in range(2)
-    )
+    def upload() -> httpx.Response:
+        files = {"video_file": ("a.mp4", VIDEO)}
+        return world.client.post("/api/videos/upload", headers=headers, data=form, files=files)
 
-    assert first.json() == again.json()
+    first = upload()
     path = first.headers["location"]
     video = world.client.get(path, headers=ana).json()
     (listed,) = world.client.get("/api/videos", headers=ana).json()["videos"]
@@ -54,6 +54,17 @@ def test_a_scheduled_video_shows_its_time_everywhere_and_waits_for_it(world: Wor
     why = world.client.get(f"{path}/why", headers=ana).json()["sentences"]
     assert why == ["It is scheduled for 2026-12-01 08:00:00 UTC.", "Its message is sent to the queue at that time."]
     assert video["status"] == "uploaded"
+    world.store.clock = lambda: datetime(2026, 12, 1, 8, tzinfo=UTC)
+    process(world, video["video_id"])
+    assert upload().json() == first.json()
+
+
+def test_the_time_may_follow_the_file(world: World) -> None:
+    parts = [("video_file", ("a.mp4", VIDEO)), ("title", (None, "T")), ("process_after", (None, "3600"))]
+
+    answer = world.client.post("/api/videos/upload", headers=world.caller("ana"), files=parts)
+
+    assert answer.json()["process_after"] is not None
 
 
 @pytest.mark.parametrize("given", ["", "0", "-1", "2001-01-01T00:00Z"])
