@@ -35,14 +35,17 @@ class Release:
     namespace: Namespace
     storage: str
 
-    def up(self, *values: str) -> None:
-        """Install the release with deploy/local/up, or change its values. Returns when everything is ready."""
+    def up(self, *values: str, broker: str = "sqs") -> None:
+        """Install the release with deploy/local/up, or change its values. Returns when everything is ready.
+
+        The queue is on the broker `sqs` or `celery`. With `both`, workers also empty the queue of Celery.
+        """
         # The short backoff lets all attempts of a failing job end within seconds.
         usual = (f"bucket.publicEndpoint={self.storage}", "config.ANB_BACKOFF_SECONDS=1")
         sets = [part for value in (*usual, *values) for part in ("--set", value)]
         done = subprocess.run(
             [ROOT / "deploy" / "local" / "up", *sets],
-            env=os.environ | {"NAMESPACE": self.namespace.name},
+            env=os.environ | {"NAMESPACE": self.namespace.name, "BROKER": broker},
             check=False,
             capture_output=True,
             text=True,

@@ -1,7 +1,7 @@
-"""Uploads a clip every 200 ms through the Service until SIGTERM. Runs in a pod with the API's image.
+"""Uploads a clip every ANB_SECONDS through the Service until SIGTERM. Runs in a pod with the API's image.
 
-Prints one line per upload, with the response and the duration in seconds. The last line is the number of uploads.
-Deletes each video immediately after its upload.
+Prints one line per upload, with the response, the duration in seconds and the video's id. The last line is the number
+of uploads. Deletes each video immediately after its upload, unless ANB_KEEP is set.
 """
 
 import json
@@ -15,10 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 
 HOST, TOKEN = os.environ["ANB_HOST"], os.environ["ANB_TOKEN"]
-EVERY = 0.2
+EVERY = float(os.environ["ANB_SECONDS"])
+KEEP = bool(os.environ["ANB_KEEP"])
 ACCEPTED = 202
 HEAD = (
     '--probe\r\nContent-Disposition: form-data; name="title"\r\n\r\nprobe\r\n'
+    f'--probe\r\nContent-Disposition: form-data; name="edit"\r\n\r\n{os.environ["ANB_EDIT"]}\r\n'
     '--probe\r\nContent-Disposition: form-data; name="video_file"; filename="probe.mp4"\r\n\r\n'
 )
 BODY = HEAD.encode() + b64decode(os.environ["ANB_CLIP"]) + b"\r\n--probe--\r\n"
@@ -41,7 +43,10 @@ def upload() -> None:
         status, body = call("POST", "/api/videos/upload", BODY)
         line = f"{status} {time.monotonic() - begun:.2f}"
         if status == ACCEPTED:
-            call("DELETE", f"/api/videos/{json.loads(body)['video_id']}")
+            video_id = json.loads(body)["video_id"]
+            line += f" {video_id}"
+            if not KEEP:
+                call("DELETE", f"/api/videos/{video_id}")
         else:
             line += f" {body[:300]!r}"
     except (OSError, HTTPException) as error:

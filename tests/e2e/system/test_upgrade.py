@@ -1,22 +1,18 @@
 """Tests that no upload fails during an upgrade, and that an uninstall keeps the VideoJobs."""
 
-import json
-from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import randrange
 
 import pytest
 
-from tests.support.chart import Manifest, tool
-from tests.support.cluster import EVIDENCE, Namespace
+from tests.support.chart import tool
+from tests.support.cluster import Namespace
+from tests.support.probing import probing
 from tests.support.release import NAME, QUICK, Release
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(900)
-
-PROBE = Path(__file__).with_name("probe.py")
 
 KINDS = (
     *("deployments", "pods", "jobs", "services", "horizontalpodautoscalers", "poddisruptionbudgets"),
@@ -24,75 +20,22 @@ KINDS = (
 )
 NOT_OF_THE_RELEASE = {
     *("ServiceAccount/default", "ConfigMap/kube-root-ca.crt"),
-    *("Secret/anb-database", "Secret/anb-aws", "Secret/anb-bootstrap-token"),
+    *("Secret/anb-database", "Secret/anb-aws", "Secret/anb-bootstrap-token", "Secret/anb-celery"),
 }
-
-
-def probe_pod(api_pod: Manifest, clip: Path) -> Manifest:
-    """Return the manifest of the probe's pod, with the image and the security contexts of the API's pod."""
-    (container,) = api_pod["spec"]["containers"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "probe"},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": api_pod["spec"]["securityContext"],
-            "containers": [
-                {
-                    "name": "probe",
-                    "image": container["image"],
-                    "imagePullPolicy": container["imagePullPolicy"],
-                    "securityContext": container["securityContext"],
-                    "command": ["python", "-c", PROBE.read_text(encoding="utf-8")],
-                    "env": [
-                        {"name": "ANB_HOST", "value": "anb-api"},
-                        {
-                            "name": "ANB_TOKEN",
-                            "valueFrom": {
-                                "secretKeyRef": {"name": "anb-bootstrap-token", "key": "ANB_BOOTSTRAP_TOKEN"}
-                            },
-                        },
-                        {"name": "ANB_CLIP", "value": b64encode(clip.read_bytes()).decode()},
-                    ],
-                }
-            ],
-        },
-    }
-
-
-@contextmanager
-def probing(namespace: Namespace, clip: Path, manifest: Path) -> Iterator[Callable[[], list[str]]]:
-    """Run the probe's pod. The yielded function returns the lines that the probe has printed so far."""
-    manifest.write_text(json.dumps(probe_pod(namespace.pods("api")[0], clip)), encoding="utf-8")
-    namespace.kubectl("delete", "pod", "probe", "--ignore-not-found")
-    namespace.kubectl("create", "--filename", str(manifest))
-    namespace.kubectl("wait", "--for=condition=Ready", "pod/probe", "--timeout=60s")
-    try:
-        yield lambda: namespace.kubectl("logs", "probe").splitlines()
-    finally:
-        EVIDENCE.mkdir(parents=True, exist_ok=True)
-        (EVIDENCE / "probe.log").write_text(namespace.kubectl("logs", "probe"), encoding="utf-8")
-        namespace.kubectl("delete", "pod", "probe")
 
 
 def test_an_upgrade_refuses_no_upload(release: Release, namespace: Namespace, blink: Path, tmp_path: Path) -> None:
     before = {pod["metadata"]["name"] for pod in namespace.pods("api")}
-    with probing(namespace, blink, tmp_path / "probe.json") as answers:
-        eventually(lambda: len(answers()) > 10, within=60, every=1)
+    with probing(namespace, blink, tmp_path / "probe.json", seconds=0.2) as probe:
+        eventually(lambda: len(probe.answers()) > 10, within=60, every=1)
         # Use a random value, so that a retry of the test also changes the release.
         release.up(f"config.ANB_DOWNLOAD_URL_SECONDS={randrange(600, 900)}")
         eventually(
             lambda: not any(item["metadata"]["name"] in before for item in namespace.items("pods")), within=180, every=1
         )
-        so_far = len(answers())
-        eventually(lambda: len(answers()) > so_far + 10, within=60, every=1)
-        # Stop the probe and wait for its end. The probe reports a hanging upload only after the upload's timeout.
-        namespace.kubectl("exec", "probe", "--", "sh", "-c", "kill 1")
-        namespace.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=90s")
-        *said, number = answers()
-    assert number == f"{len(said)} uploads"
+        so_far = len(probe.answers())
+        eventually(lambda: len(probe.answers()) > so_far + 10, within=60, every=1)
+        said = probe.stop()
     assert len(said) > 50
     assert [line for line in said if not line.startswith("202 ")] == []
 
