@@ -181,6 +181,10 @@ def test_a_queue_says_how_long_it_keeps_messages(stand: Stand) -> None:
     assert stand.queue.retention() == stand.retention
 
 
+def test_a_queue_hides_no_new_message_by_default(stand: Stand) -> None:
+    assert stand.queue.delay() == NOW
+
+
 @like_sqs
 def test_a_message_that_is_received_too_often_becomes_a_dead_letter(stand: Stand) -> None:
     stand.queue.send([message("poison")])

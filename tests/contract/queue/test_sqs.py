@@ -10,7 +10,7 @@ import pytest
 
 from anb_core.adapters.sqs import SqsQueue
 from anb_core.domain.errors import Unavailable
-from anb_core.ports.queue import Outgoing
+from anb_core.ports.queue import Depth, Outgoing
 from tests.contract.queue.conftest import Server
 
 NOW = timedelta(0)
@@ -53,6 +53,22 @@ def test_a_queue_that_is_there_keeps_its_attributes_and_gets_the_redrive_policy_
 
     assert attributes(server, url)["VisibilityTimeout"] == "77"
     assert "dead-anb-" in attributes(server, url)["RedrivePolicy"]
+
+
+@pytest.mark.parametrize("seconds", [30, 900])
+@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
+def test_a_new_message_is_delayed_for_as_long_as_the_queue_says(server: Server, seconds: int, *, fifo: bool) -> None:
+    url = server.queue_url(fifo=fifo)
+    made = {"DelaySeconds": str(seconds), **({"FifoQueue": "true"} if fifo else {})}
+    server.sqs.create_queue(QueueName=url.rsplit("/", 1)[-1], Attributes=made)
+    queue = server.queue(url)
+    queue.ensure()
+
+    assert queue.send([MESSAGE]) == [None]
+
+    assert queue.delay() == timedelta(seconds=seconds)
+    assert queue.receive(wait=NOW) is None
+    assert queue.depth() == Depth(visible=0, in_flight=0, delayed=1)
 
 
 def test_messages_are_hidden_for_as_long_as_the_settings_say_whatever_the_queue_says(server: Server) -> None:

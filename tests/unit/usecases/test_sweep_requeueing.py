@@ -101,6 +101,35 @@ def test_a_message_that_a_busy_queue_lost_is_sent_again_once_nothing_explains_it
     assert waited == explained + 2 * INTERVAL
 
 
+@pytest.mark.parametrize("delay", [timedelta(0), timedelta(seconds=30), timedelta(seconds=900)])
+def test_a_message_that_the_queue_delays_is_not_taken_for_lost(world: World, delay: timedelta) -> None:
+    world.queue.delay_of_new = delay
+    world.upload("v1")
+    world.relay.send_due()
+
+    explained = delay + HIDDEN + INTERVAL
+    waited = timedelta(0)
+    while waited < explained:
+        assert not requeued_by(world.sweep), waited
+        world.clock.advance(INTERVAL)
+        waited += INTERVAL
+
+    assert world.queue.receive(wait=timedelta(0))
+    world.clock.advance(INTERVAL)
+    assert requeued_by(world.sweep) == 1
+
+
+def test_a_delay_of_a_queue_that_does_not_answer_any_more_still_counts(world: World) -> None:
+    world.queue.delay_of_new = timedelta(seconds=900)
+    world.upload("v1")
+    world.relay.send_due()
+    world.sweep.sweep()
+    world.queue.fault = Unavailable("queue", "The queue is away.")
+    world.clock.advance(HIDDEN + 2 * INTERVAL)
+
+    assert requeued_by(world.sweep) == 0
+
+
 def requeued_by(sweep: Sweep) -> int:
     swept = sweep.sweep()
     assert swept is not None

@@ -7,6 +7,7 @@ import pytest
 
 from anb_core.domain.overdue import ATTEMPT_LIMIT
 from anb_core.domain.retry import LONGEST_PAUSE
+from anb_core.testing.queue import InMemoryQueue
 from anb_core.usecases.gate import LONGEST_WAIT
 from anb_core.usecases.relay import HOLD, IDLE, RESEND_CAP
 from anb_core.usecases.sweep import EMPTY_WINDOW
@@ -21,7 +22,8 @@ def default(name: str) -> int:
 
 
 V = max(default("visibility_timeout"), int(LONGEST_PAUSE.total_seconds()))
-VS = V + default("sweep_interval")
+K = int(InMemoryQueue().delay().total_seconds())
+VKS = V + K + default("sweep_interval")
 LS = default("lease") + default("sweep_interval")
 ES = int(EMPTY_WINDOW.total_seconds()) + default("sweep_interval")
 R = int((max(HOLD, RESEND_CAP) + IDLE).total_seconds())
@@ -33,12 +35,13 @@ F = default("max_failures")
     ("quantity", "seconds"),
     [
         ("V", V),
-        ("V + S", VS),
+        ("K", K),
+        ("V + K + S", VKS),
         ("L + S", LS),
         ("E + S", ES),
         ("R", R),
         ("G", G),
-        ("W", max(VS, LS, ES) + R + G),
+        ("W", max(VKS, LS, ES) + R + K + G),
         ("D", default("backoff_cap")),
         ("A", int(ATTEMPT_LIMIT.total_seconds())),
         ("B", sum(min(default("backoff_cap"), default("backoff_base") * 2**n) for n in range(F - 1))),

@@ -142,6 +142,10 @@ class SqsQueue:
         attributes = self._ask(lambda: self._attributes(self.name, "MessageRetentionPeriod"))
         return timedelta(seconds=int(attributes["MessageRetentionPeriod"]))
 
+    def delay(self) -> timedelta:
+        attributes = self._ask(lambda: self._attributes(self.name, "DelaySeconds"))
+        return timedelta(seconds=int(attributes["DelaySeconds"]))
+
     def ensure(self) -> None:
         if self._may_create:
             with answering("queue", self._place):

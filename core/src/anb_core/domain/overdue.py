@@ -26,7 +26,8 @@ def unexplained_after(ahead: int, workers: int, slack: timedelta) -> timedelta:
     """Return the longest time for which a message can wait if `ahead` other jobs come before its job.
 
     `workers` is the number of attempts that run at the same time. Each attempt may take ATTEMPT_LIMIT.
-    `slack` is the longest time for which the queue hides a message that a worker received but did not delete.
+    `slack` is the longest time for which the queue hides a message: a new message, and then a message that a worker
+    received but did not delete.
     """
     rounds = -(-ahead // max(workers, 1))
     return slack + rounds * ATTEMPT_LIMIT

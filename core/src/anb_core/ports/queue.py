@@ -108,6 +108,10 @@ class QueueAdmin(Protocol):
         """Return how long the queue keeps a message."""
         ...
 
+    def delay(self) -> timedelta:
+        """Return how long the queue hides each new message from the receivers."""
+        ...
+
     def ensure(self) -> None:
         """Create the queue, its dead-letter queue and redrive policy if they are missing and the settings allow it."""
         ...

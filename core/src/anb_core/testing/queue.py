@@ -48,6 +48,8 @@ class InMemoryQueue:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     runtime: Runtime = field(default_factory=SystemRuntime)
     """The runtime whose clock measures how long a long poll waits."""
+    delay_of_new: timedelta = timedelta(0)
+    """Time for which each new message is hidden."""
     refuse: Callable[[Outgoing], str | None] = lambda _: None
     fault: AnbError | None = None
     sent: list[Outgoing] = field(default_factory=list)
@@ -112,12 +114,17 @@ class InMemoryQueue:
     def depth(self) -> Depth:
         self.ping()
         with self._lock:
-            hidden = sum(entry.visible_at > self.now() for entry in self._entries)
-            return Depth(visible=len(self._entries) - hidden, in_flight=hidden, delayed=0)
+            hidden = [entry for entry in self._entries if entry.visible_at > self.now()]
+            delayed = sum(not entry.receives for entry in hidden)
+            return Depth(visible=len(self._entries) - len(hidden), in_flight=len(hidden) - delayed, delayed=delayed)
 
     def retention(self) -> timedelta:
         self.ping()
         return timedelta(days=4)
+
+    def delay(self) -> timedelta:
+        self.ping()
+        return self.delay_of_new
 
     def ensure(self) -> None:
         self.ping()
@@ -151,7 +158,9 @@ class InMemoryQueue:
                 return
             self._seen[message.deduplication] = now + DEDUPLICATION
         self.sent.append(message)
-        self._entries.append(_Entry(f"message-{next(self._numbers)}", message.body, message.group, now))
+        self._entries.append(
+            _Entry(f"message-{next(self._numbers)}", message.body, message.group, now + self.delay_of_new)
+        )
 
     def _hand_out(self) -> Delivery | None:
         now = self.now()

@@ -116,6 +116,8 @@ class Sweep:
         self._runtime = runtime
         # If a worker receives a message and crashes, the message stays invisible for up to `_slack`.
         self._slack = max(hidden, LONGEST_PAUSE) + interval
+        self._delays: dict[str, timedelta] = {}
+        """Maps the name of each queue that has answered to the time for which the queue hides a new message."""
 
     def run(self, stop: Event) -> None:
         """Sweep once per interval until `stop` is set."""
@@ -143,10 +145,10 @@ class Sweep:
             until = self._runtime.monotonic() + self._interval.total_seconds()
             swept.lost = self._keep_up(until, lambda: self._store.end_expired_leases(limit=LIMIT, policy=self._policy))
             swept.abandoned = self._keep_up(until, lambda: self._store.end_expired_uploads(limit=LIMIT))
-            swept.requeued = self._requeue_by_rows()
             for queue, empty in self._queues:
                 with _skipping(swept):
                     swept.requeued += self._requeue_by_queue(queue, empty)
+            swept.requeued += self._requeue_by_rows()
             with _skipping(swept):
                 swept.deleted = self._keep_up(until, self._delete)
             swept.purged = self._keep_up(
@@ -183,9 +185,11 @@ class Sweep:
     def _requeue_by_rows(self) -> int:
         configured = [queue.name for queue, _ in self._queues]
         requeued = self._store.requeue_unclaimed(not_on=configured, limit=LIMIT)
-        return requeued + self._store.requeue_overdue(slack=self._slack, limit=IN_LINE)
+        slack = self._slack + max(self._delays.values(), default=timedelta(0))
+        return requeued + self._store.requeue_overdue(slack=slack, limit=IN_LINE)
 
     def _requeue_by_queue(self, queue: QueueAdmin, empty: EmptyWatch) -> int:
+        self._delays[queue.name] = queue.delay()
         near = queue.retention() * NEAR_RETENTION
         requeued = self._store.requeue_unclaimed(enqueued_before=near, on=queue.name, limit=LIMIT)
         lost_after = empty.observe(queue.depth(), self._runtime.monotonic())

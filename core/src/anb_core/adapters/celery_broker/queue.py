@@ -111,6 +111,9 @@ class KombuQueue(ABC):
     def retention(self) -> timedelta:
         return RETENTION
 
+    def delay(self) -> timedelta:
+        return timedelta(0)
+
     def ensure(self) -> None:
         self.ping()
 
