@@ -24,29 +24,31 @@ from tests.support.given import due, record_of, uploaded
 from tests.support.parts import opened_parts
 
 
+@pytest.mark.parametrize("name", ["anb-dead-letters", "anb-dead-letters.fifo"], ids=["standard", "fifo"])
 def test_messages_that_the_queue_moved_are_recorded_counted_and_announced(
-    postgres_url: str, ministack_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, ministack_url: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("anb_core.usecases.announce_dead_letters.INTERVAL", timedelta(milliseconds=50))
-    for name, value in {
+    for variable, value in {
         "DATABASE_URL": postgres_url,
         "S3_BUCKET": "anb-dead-letters",
-        "SQS_QUEUE_URL": f"{ministack_url}/000000000000/anb-dead-letters",
+        "SQS_QUEUE_URL": f"{ministack_url}/000000000000/{name}",
         "AWS_ENDPOINT_URL": ministack_url,
         "AWS_REGION": "us-east-1",
         "ANB_CREATE_RESOURCES": "true",
     }.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(variable, value)
     runtime, alerts, registry = SystemRuntime(), InMemoryAlerts(), CollectorRegistry()
     queue = open_dead_letter_queue(load(DeadLetterQueueSettings), patience=timedelta(seconds=20))
     assert queue is not None
     with opened_parts() as parts, closing(queue):
         store = parts.store
         video_id = uploaded(store)
-        assert Relay(store, parts.queue, bucket=parts.objects.bucket, runtime=runtime).send_due().sent == 1
+        relay = Relay(store, parts.queue, bucket=parts.objects.bucket, runtime=runtime)
+        assert relay.send_due().sent == 1
         parts.queue.send([Outgoing("nobody can read this", group="g", owner="ada", deduplication="d")])
         with closing(boto3.session.Session().client("sqs")) as sqs:
-            receive_too_often(sqs, "anb-dead-letters")
+            receive_too_often(sqs, name)
         assert parts.queue.depth().empty
 
         metrics = DeadLetterMetrics(store, registry)
@@ -68,6 +70,8 @@ def test_messages_that_the_queue_moved_are_recorded_counted_and_announced(
         assert video_id in moved.body
         assert record_of(store, video_id).job.counters.lost == 1
         assert due(store) == [video_id]
+        assert relay.send_due().sent == 1
+        assert parts.queue.depth().visible == 1, "a FIFO queue drops a message that it has seen before"
         assert (unreadable.cause, unreadable.open) == (DeadLetterCause.UNREADABLE, True)
         assert unreadable.body == "nobody can read this"
         [(subject, text)] = alerts.published

@@ -211,7 +211,7 @@ class Site:
                 s3=s3,
                 bucket=self.parts.objects.bucket,
                 sqs=sqs if url else None,
-                queue_urls=[f"{url}-dlq"],
+                queue_urls=[f"{url.removesuffix('.fifo')}-dlq{'.fifo' if url.endswith('.fifo') else ''}"],
                 queues=[self.parts.queue],
                 receipts=self.receipts,
             )
@@ -235,7 +235,7 @@ class Site:
 
 class MakeSite(Protocol):
     def __call__(
-        self, database_url: str, aws_url: str, *, tmpdir: Path | None = None, broker_url: str = ""
+        self, database_url: str, aws_url: str, *, tmpdir: Path | None = None, broker_url: str = "", fifo: bool = False
     ) -> AbstractContextManager[Site]: ...
 
 
@@ -244,11 +244,13 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
     """A function that returns a context manager for a `Site`.
 
     At the end of the block, the promises are checked. So the database and the emulator must still run.
-    If `broker_url` is given, the site's queue is on this Celery broker. Otherwise, it is on SQS.
+    If `broker_url` is given, the site's queue is on this Celery broker. Otherwise, it is on SQS, and FIFO if `fifo`.
     """
 
     @contextmanager
-    def make(database_url: str, aws_url: str, *, tmpdir: Path | None = None, broker_url: str = "") -> Iterator[Site]:
+    def make(
+        database_url: str, aws_url: str, *, tmpdir: Path | None = None, broker_url: str = "", fifo: bool = False
+    ) -> Iterator[Site]:
         name = f"worker-{os.getpid()}-{next(_numbers)}"
         tmpdir = tmpdir or tmp_path / "tmp"
         tmpdir.mkdir(exist_ok=True)
@@ -258,7 +260,7 @@ def make_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSite:
             "S3_BUCKET": name,
             "CELERY_BROKER_URL": broker_url,
             "CELERY_TASK_DEFAULT_QUEUE": name,
-            "SQS_QUEUE_URL": "" if broker_url else f"{aws_url}/000000000000/{name}",
+            "SQS_QUEUE_URL": "" if broker_url else f"{aws_url}/000000000000/{name}{'.fifo' if fifo else ''}",
             "SQS_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
             "SQS_WAIT_TIME_SECONDS": "1",

@@ -52,6 +52,29 @@ def test_a_refused_message_is_told_with_its_reason_and_does_not_keep_the_others(
     assert queue.send(BATCH) == [None, "InvalidMessageContents, bad characters", None]
 
 
+@pytest.mark.parametrize(
+    ("url", "grouped"),
+    [
+        (URL, [{"MessageGroupId": "ana"}] * 3),
+        (f"{URL}.fifo", [{"MessageGroupId": "video", "MessageDeduplicationId": number} for number in ("0", "1", "2")]),
+    ],
+    ids=["standard", "fifo"],
+)
+def test_a_message_names_its_group_and_has_no_delay_of_its_own(
+    clients: list[BaseClient], url: str, grouped: list[dict[str, str]]
+) -> None:
+    queue = SqsQueue(url, region="us-east-1", patience=timedelta(seconds=20), visibility=timedelta(minutes=5))
+    sent = [{"Id": str(n), "MessageId": f"m-{n}", "MD5OfMessageBody": "0"} for n in range(3)]
+    entries = [{"Id": str(n), "MessageBody": f"body {n}", **group} for n, group in enumerate(grouped)]
+    with Stubber(clients[0]) as stub:
+        stub.add_response(
+            "send_message_batch", {"Successful": sent, "Failed": []}, {"QueueUrl": url, "Entries": entries}
+        )
+
+        assert queue.send(BATCH) == [None] * 3
+    queue.close()
+
+
 def test_a_message_that_the_answer_does_not_mention_was_not_sent(queue: SqsQueue, stub: Stubber) -> None:
     stub.add_response("send_message_batch", {"Successful": [], "Failed": []})
 
