@@ -31,6 +31,7 @@ FORMS = {
     "httpUrl": parsing.HTTP_URL,
     "region": parsing.REGION,
     "topicArn": parsing.TOPIC_ARN,
+    "cloudwatchNamespace": parsing.CLOUDWATCH_NAMESPACE,
 }
 
 ROOT = Path(__file__).parents[1]

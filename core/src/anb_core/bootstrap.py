@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from anb_core.adapters.cloudwatch import CloudWatchMetrics
 from anb_core.adapters.database import SqlStore, upgrade
 from anb_core.adapters.s3 import S3Objects
 from anb_core.adapters.sns import SnsAlerts
@@ -17,6 +18,7 @@ from anb_core.adapters.system import new_id
 from anb_core.domain.dead_letters import DeadLetter
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.alerts import Alerts
+from anb_core.ports.metrics import MetricSink
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import Queue, QueueAdmin, QueueReceiver
 from anb_core.ports.runtime import Event, Runtime
@@ -26,6 +28,7 @@ from anb_core.settings.capabilities import (
     BucketSettings,
     DatabaseSettings,
     DeadLetterQueueSettings,
+    MetricSettings,
     QueueSettings,
     RetrySettings,
     StoreSettings,
@@ -135,6 +138,18 @@ def open_dead_letter_queue(settings: DeadLetterQueueSettings, *, patience: timed
 def open_alerts(settings: AlertSettings, *, patience: timedelta) -> Alerts | None:
     """Create the client that sends alerts. None if no topic is set. Each call ends within about `patience`."""
     return SnsAlerts(settings.sns_topic_arn, patience=patience) if settings.sns_topic_arn else None
+
+
+def open_metrics(settings: MetricSettings, *, release: str, patience: timedelta) -> MetricSink | None:
+    """Create the client that sends the metrics of a release to CloudWatch. None if no namespace is set.
+
+    Each call ends within about `patience`.
+    """
+    if settings.cloudwatch_namespace is None:
+        return None
+    return CloudWatchMetrics(
+        settings.cloudwatch_namespace, release=release, region=settings.aws_region, patience=patience
+    )
 
 
 def make_uploads(

@@ -14,6 +14,7 @@ from anb_core.bootstrap import (
     open_alerts,
     open_bucket,
     open_dead_letter_queue,
+    open_metrics,
     open_old_queue,
     open_queue,
     open_store,
@@ -27,6 +28,7 @@ from anb_core.settings.capabilities import (
     AlertSettings,
     BucketSettings,
     DeadLetterQueueSettings,
+    MetricSettings,
     QueueSettings,
     RetrySettings,
     StoreSettings,
@@ -192,3 +194,16 @@ def test_alerts_need_a_topic_and_wait_for_it_as_long_as_they_are_told(monkeypatc
     assert alerts is not None
     assert [vars(client.meta.config)["read_timeout"] for client in clients] == [1]
     alerts.close()
+
+
+def test_metrics_are_sent_only_if_a_namespace_of_cloudwatch_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = recorded_clients(monkeypatch)
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    assert open_metrics(load(MetricSettings), release="video/anb", patience=PATIENCE) is None
+    monkeypatch.setenv("ANB_CLOUDWATCH_NAMESPACE", "ANBVideo")
+    metrics = open_metrics(load(MetricSettings), release="video/anb", patience=PATIENCE)
+    assert metrics is not None
+    assert [(client.meta.region_name, vars(client.meta.config)["read_timeout"]) for client in clients] == [
+        ("us-west-2", 1)
+    ]
+    metrics.close()

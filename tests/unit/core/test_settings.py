@@ -9,6 +9,7 @@ from anb_core.settings.capabilities import (
     BucketSettings,
     DatabaseSettings,
     LogSettings,
+    MetricSettings,
     QueueSettings,
     StoreSettings,
     SubmitSettings,
@@ -28,7 +29,16 @@ def _no_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
 
 
-class Settings(AlertSettings, LogSettings, SubmitSettings, SweepSettings, QueueSettings, BucketSettings, StoreSettings):
+class Settings(
+    AlertSettings,
+    MetricSettings,
+    LogSettings,
+    SubmitSettings,
+    SweepSettings,
+    QueueSettings,
+    BucketSettings,
+    StoreSettings,
+):
     """All groups of settings, combined in one class."""
 
 
@@ -96,6 +106,12 @@ def test_a_topic_for_alerts_may_be_named(monkeypatch: pytest.MonkeyPatch, arn: s
     assert given(monkeypatch, ANB_SNS_TOPIC_ARN=arn).sns_topic_arn == (arn or None)
 
 
+@pytest.mark.parametrize("namespace", ["ANBVideo", "teams/video_1.#-", ""])
+def test_a_namespace_for_metrics_may_be_named(monkeypatch: pytest.MonkeyPatch, namespace: str) -> None:
+    settings = given(monkeypatch, ANB_CLOUDWATCH_NAMESPACE=namespace, AWS_REGION="eu-west-1")
+    assert settings.cloudwatch_namespace == (namespace or None)
+
+
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given(monkeypatch, ANB_SWEEP_SECONDS="", SQS_DLQ_URL="").sweep_interval == timedelta(seconds=10)
     assert problems(monkeypatch, S3_BUCKET="") == [
@@ -153,6 +169,14 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_table(monkeypatch: py
                 "arn:aws:sns:us-east-1:123456789012:anb-alerts.fifo",
                 "arn:aws:sns:us-east-1:123456789012:anb-alerts:0b410f3c-ee5e-49d8-b59b-3b4aa6d8fcf5",
             )
+        ),
+        (
+            {"ANB_CLOUDWATCH_NAMESPACE": "ANB:Video", "AWS_REGION": "eu-west-1"},
+            "ANB_CLOUDWATCH_NAMESPACE is ANB:Video: it must be a namespace of CloudWatch",
+        ),
+        (
+            {"ANB_CLOUDWATCH_NAMESPACE": "ANBVideo"},
+            "ANB_CLOUDWATCH_NAMESPACE is ANBVideo: set AWS_REGION to the region of the alarms, too",
         ),
         ({"ANB_CREATE_RESOURCES": "perhaps"}, "ANB_CREATE_RESOURCES is perhaps: input should be a valid boolean"),
         ({"ANB_LOG_LEVEL": "loud"}, "ANB_LOG_LEVEL is loud: input should be 'debug', 'info', 'warning' or 'error'."),

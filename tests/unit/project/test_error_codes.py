@@ -19,7 +19,7 @@ TABLES: list[tuple[object, Sequence[str]]] = [
     (codes.ProgramCode, [*codes.PROGRAMS]),
     (codes.OperatorCode, [*codes.OPERATOR]),
 ]
-PARTS = ("alerts", "bucket", "database", "kubernetes", "queue", "scratch")
+PARTS = ("alerts", "bucket", "database", "kubernetes", "metrics", "queue", "scratch")
 
 
 @pytest.mark.parametrize(("code", "table"), TABLES)

@@ -19,6 +19,7 @@ from anb_core.settings.parsing import (
     BrokerUrl,
     BucketName,
     CeleryQueueName,
+    CloudWatchNamespace,
     DatabaseUrl,
     KeyPrefix,
     QueueUrl,
@@ -343,3 +344,21 @@ class AlertSettings(FromEnvironment):
         description="ARN of the SNS topic that gets a message about new dead letters. Default: none, only log and"
         " metrics report them.",
     )
+
+
+class MetricSettings(AwsSettings):
+    """Where metrics are sent, in addition to the address at which Prometheus reads them."""
+
+    cloudwatch_namespace: CloudWatchNamespace | None = Field(
+        None,
+        alias="ANB_CLOUDWATCH_NAMESPACE",
+        description="The namespace of CloudWatch to which the operator sends metrics once a minute, such as `ANBVideo`."
+        " They are sent to `AWS_REGION`. Default: none, no metrics are sent.",
+    )
+
+    @field_validator("cloudwatch_namespace")
+    @classmethod
+    def _region_is_known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and not info.data.get("aws_region"):
+            raise ValueError("set AWS_REGION to the region of the alarms, too")
+        return value

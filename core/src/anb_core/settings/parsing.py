@@ -95,6 +95,10 @@ TOPIC_ARN = Form(
     "it must be the ARN of a standard SNS topic, such as arn:aws:sns:us-east-1:123456789012:anb-alerts",
 )
 
+CLOUDWATCH_NAMESPACE = Form(
+    "[A-Za-z0-9._/#-]{1,255}", "it must be a namespace of CloudWatch: letters, digits and . _ / # -, such as ANBVideo"
+)
+
 
 def _broker_url(given: SecretStr) -> SecretStr:
     """Validate the URL of a Celery broker, and remove white space at its ends. An empty text means no broker."""
@@ -198,6 +202,7 @@ QueueUrl = Annotated[str, AfterValidator(lambda url: url and QUEUE_URL(url))]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 CeleryQueueName = Annotated[str, AfterValidator(CELERY_QUEUE_NAME)]
 TopicArn = Annotated[str, AfterValidator(TOPIC_ARN)]
+CloudWatchNamespace = Annotated[str, AfterValidator(CLOUDWATCH_NAMESPACE)]
 BucketName = Annotated[str, AfterValidator(BUCKET_NAME)]
 HttpUrl = Annotated[str, AfterValidator(HTTP_URL), AfterValidator(lambda url: url.rstrip("/"))]
 PathPrefix = Annotated[str, AfterValidator(PATH_PREFIX), AfterValidator(lambda path: path.rstrip("/"))]
