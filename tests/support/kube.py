@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, Pod
+from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, Pod, Scale
 from anb_operator.mirror import Announcement
 from anb_operator.videojob import VideoJob
 
@@ -30,6 +30,7 @@ class InMemoryCluster:
         self.history: list[VideoJob] = []
         self.events: dict[tuple[str, str], Announcement] = {}
         self.pods: dict[str, dict[str, str]] = {}
+        self.scales: dict[str, Scale] = {}
         self._clock = clock
         self.objects: dict[tuple[str, str], Json] = {}
         self._versions = count(1)
@@ -150,6 +151,12 @@ class InMemoryCluster:
         if key in self.events:
             raise Existing("existing", "it was posted")
         self.events[key] = announcement
+
+    async def get_scale(self, name: str) -> Scale:
+        self._answer()
+        if name not in self.scales:
+            raise Missing("missing", f"{name} is gone")
+        return self.scales[name]
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         self._answer()

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import kopf
 
-from anb_core.bootstrap import open_alerts, open_bucket, open_dead_letter_queue, open_store
+from anb_core.bootstrap import open_alerts, open_bucket, open_dead_letter_queue, open_metrics, open_store
 from anb_core.domain.errors import AnbError
 from anb_core.settings.loading import load_or_exit
 from anb_core.telemetry import configure_logging
@@ -63,10 +63,11 @@ def _run() -> None:
         objects = stack.enter_context(closing(open_bucket(settings, patience=AWS_PATIENCE)))
         queue = open_dead_letter_queue(settings, patience=AWS_PATIENCE)
         alerts = open_alerts(settings, patience=AWS_PATIENCE)
-        for client in (queue, alerts):
+        metrics = open_metrics(settings, release=f"{settings.namespace}/{settings.instance}", patience=AWS_PATIENCE)
+        for client in (queue, alerts, metrics):
             if client is not None:
                 stack.enter_context(closing(client))
-        asyncio.run(app.run(settings, store, objects, dead_letter_queue=queue, alerts=alerts))
+        asyncio.run(app.run(settings, store, objects, dead_letter_queue=queue, alerts=alerts, metric_sink=metrics))
 
 
 async def _uninstall() -> None:

@@ -13,6 +13,7 @@ import structlog
 from anb_core.adapters.system import SystemRuntime
 from anb_core.bootstrap import DeadLetterLoops, make_dead_letter_loops, make_submit
 from anb_core.ports.alerts import Alerts
+from anb_core.ports.metrics import MetricSink
 from anb_core.ports.objects import Objects
 from anb_core.ports.queue import QueueReceiver
 from anb_core.ports.runtime import Runtime
@@ -20,6 +21,7 @@ from anb_core.ports.store import Store
 from anb_core.usecases.background import background
 from anb_operator.cache import VideoJobCache
 from anb_operator.client import KubeClient
+from anb_operator.cloudwatch import CloudWatchPublisher
 from anb_operator.connection import Connection
 from anb_operator.deletion_costs import DeletionCosts
 from anb_operator.feed import FeedReader
@@ -45,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """Thread pools for blocking calls. There are three pools, so that commands never delay reads and checks."""
+    """Thread pools for blocking calls. There are several pools, so that a slow call delays only calls of its kind."""
 
     reading: Executor
     """The thread pool for database reads: the feed, videos, and the jobs that workers process."""
@@ -53,6 +55,8 @@ class Threads:
     """The thread pool for commands from VideoJob specs: submit, cancel and retry."""
     checks: Executor
     """The thread pool for the pings of the readiness probe."""
+    metrics: Executor
+    """The thread pool for the metrics in CloudWatch."""
 
 
 async def run(
@@ -62,10 +66,11 @@ async def run(
     *,
     dead_letter_queue: QueueReceiver | None,
     alerts: Alerts | None,
+    metric_sink: MetricSink | None,
 ) -> None:
     """Run the operator until SIGTERM or SIGINT. The operator keeps running during outages.
 
-    The caller closes `store`, `objects`, `dead_letter_queue` and `alerts`.
+    The caller closes `store`, `objects`, `dead_letter_queue`, `alerts` and `metric_sink`.
 
     Raises:
         kopf.LoginError: the operator runs outside a pod, and KUBECONFIG can't be read.
@@ -91,6 +96,7 @@ async def run(
                 objects,
                 dead_letters,
                 events,
+                metric_sink=metric_sink,
                 kube=kube,
                 connection=connection,
                 metrics=metrics,
@@ -106,6 +112,7 @@ async def _follow(
     dead_letters: DeadLetterLoops,
     events: MessageEvents | None,
     *,
+    metric_sink: MetricSink | None,
     kube: KubeClient,
     connection: Connection,
     metrics: Metrics,
@@ -143,7 +150,8 @@ async def _follow(
             kube, store, cache, queue, threads=threads.reading, report=partial(health.report, "list of videos")
         )
         _set_gauges(metrics, cache, queue, feed)
-        async with serving(settings.listen, health):
+        publisher = _publisher(settings, store, kube, metric_sink, threads)
+        async with serving(settings.listen, health), _running([publisher.run()] if publisher else []):
             while await unless_stopped(stop, resync.wait_for_videojobs(beat=health.beat)):
                 tasks = [
                     feed.run(),
@@ -164,6 +172,7 @@ def _threads() -> Iterator[Threads]:
             reading=stack.enter_context(ThreadPoolExecutor(4, "reading")),
             commands=stack.enter_context(ThreadPoolExecutor(COMMANDS, "commands")),
             checks=stack.enter_context(ThreadPoolExecutor(4, "checks")),
+            metrics=stack.enter_context(ThreadPoolExecutor(1, "metrics")),
         )
 
 
@@ -224,6 +233,14 @@ def _deletion_costs(
     if settings.worker_selector is None:
         return None
     return DeletionCosts(store, kube, selector=settings.worker_selector, threads=threads.reading)
+
+
+def _publisher(
+    settings: OperatorSettings, store: Store, kube: KubeClient, sink: MetricSink | None, threads: Threads
+) -> CloudWatchPublisher | None:
+    if sink is None:
+        return None
+    return CloudWatchPublisher(store, kube, sink, workers=settings.worker_deployment, threads=threads.metrics)
 
 
 def _set_gauges(metrics: Metrics, cache: VideoJobCache, queue: WorkQueue, feed: FeedReader) -> None:

@@ -27,11 +27,15 @@ from pydantic import ValidationError
 
 from anb_core.domain.errors import Unavailable
 from anb_operator.connection import Connection
-from anb_operator.kube import Json, KubeRefused, Missing, Pod
+from anb_operator.kube import Json, KubeRefused, Missing, Pod, Scale
 from anb_operator.mirror import Announcement
 from anb_operator.videojob import API_VERSION, GROUP, KIND, PLURAL, VERSION, VideoJob
 
 PAGE = 500
+
+KEDA = ("keda.sh", "v1alpha1")
+KEDA_DEFAULT_MAXIMUM = 100
+"""Maximum number of pods if a ScaledObject does not name one."""
 
 MERGE = "application/merge-patch+json"
 REPORTER = "anb-operator"
@@ -147,7 +151,7 @@ class KubeClient:
         )
         await self._post(about.namespace, _event(reference, announcement))
 
-    # -- methods for pods, Deployments and ConfigMaps in the release's namespace
+    # -- methods for pods, Deployments, ScaledObjects and ConfigMaps in the release's namespace
 
     async def list_pods(self, selector: str) -> Sequence[Pod]:
         def listed(api: ApiClient) -> Awaitable[V1PodList]:
@@ -197,6 +201,19 @@ class KubeClient:
         )
         await self._post(self._namespace, _event(reference, announcement))
 
+    async def get_scale(self, name: str) -> Scale:
+        deployment = await self._connection.call(
+            lambda api: AppsV1Api(api).read_namespaced_deployment(name, self._namespace)
+        )
+        replicas = deployment.spec.replicas
+        try:
+            scaled = await self._manifest(
+                lambda objects: objects.get_namespaced_custom_object(*KEDA, self._namespace, "scaledobjects", name)
+            )
+        except Missing:
+            return Scale(replicas or 0, None)
+        return Scale(replicas or 0, scaled["spec"].get("maxReplicaCount", KEDA_DEFAULT_MAXIMUM))
+
     async def has_config_map(self, name: str) -> bool:
         """Return whether the release's namespace has a ConfigMap of this name."""
         try:
@@ -208,7 +225,7 @@ class KubeClient:
     async def _post(self, namespace: str, event: CoreV1Event) -> None:
         await self._connection.call(lambda api: CoreV1Api(api).create_namespaced_event(namespace, event))
 
-    # -- requests that return manifests of VideoJobs
+    # -- requests that return manifests of custom resources
 
     async def _items(self) -> AsyncIterator[Json]:
         after: str | None = None

@@ -39,6 +39,16 @@ class Pod:
     annotations: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The number of pods that a Deployment should have."""
+
+    replicas: int
+    """Number of pods that the Deployment asks for now."""
+    maximum: int | None
+    """Maximum number of pods that KEDA may ask for. None if KEDA does not scale the Deployment."""
+
+
 class VideoJobs(Protocol):
     """The VideoJobs in the watched namespaces, and Events about them. Writes return the changed object."""
 
@@ -140,5 +150,13 @@ class Deployments(Protocol):
         Raises:
             Missing: there is no Deployment of this name.
             Existing: an Event with the same key was posted before.
+        """
+        ...
+
+    async def get_scale(self, name: str) -> Scale:
+        """Return the scale of a Deployment. Its ScaledObject, if there is one, must have the same name.
+
+        Raises:
+            Missing: there is no Deployment of this name.
         """
         ...

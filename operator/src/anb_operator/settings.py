@@ -11,6 +11,7 @@ from anb_core.settings.capabilities import (
     DeadLetterQueueSettings,
     FromEnvironment,
     LogSettings,
+    MetricSettings,
     RetrySettings,
     StoreSettings,
     SubmitSettings,
@@ -54,6 +55,7 @@ class OperatorSettings(
     WatchScope,
     LogSettings,
     AlertSettings,
+    MetricSettings,
     SubmitSettings,
     RetrySettings,
     DeadLetterQueueSettings,
@@ -101,6 +103,12 @@ class OperatorSettings(
         alias="ANB_OPERATOR_WORKER_SELECTOR",
         description="Labels of the worker pods. The operator sets a pod deletion cost on those that are busy. "
         "Default: it sets none.",
+    )
+    worker_deployment: Annotated[str, _Name] | None = Field(
+        None,
+        alias="ANB_OPERATOR_WORKER_DEPLOYMENT",
+        description="The name of the Deployment of the workers, and of its ScaledObject. The metrics in CloudWatch "
+        "that count workers need the setting; if it is missing, they are not sent.",
     )
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from anb_core.settings.loading import load
+from anb_core.testing.metrics import InMemoryMetrics
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.testing.queue import InMemoryQueue
 from anb_core.testing.store import InMemoryStore
@@ -22,6 +23,25 @@ from anb_operator.settings import OperatorSettings
 from tests.integration.operator.fake_api_server import ApiServer
 from tests.support.given import uploaded
 from tests.support.tether import free_port
+
+ENVIRONMENT = {
+    "DATABASE_URL": "postgresql://anb@db/anb",
+    "S3_BUCKET": "videos",
+    "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb",
+    "ANB_SOURCE_PREFIXES": "mobile/",
+    "ANB_OPERATOR_NAMESPACE": "video",
+    "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
+    "ANB_OPERATOR_WORKER_DEPLOYMENT": "anb-worker",
+}
+
+
+def kubeconfig(api: ApiServer, port: int) -> dict[str, Any]:
+    return {
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": api.cluster(f"http://127.0.0.1:{port}")}],
+        "users": [{"name": "test", "user": {"token": "token"}}],
+    }
 
 
 class RunningOperator:
@@ -34,6 +54,7 @@ class RunningOperator:
         store: InMemoryStore,
         objects: InMemoryObjects,
         dead_letter_queue: InMemoryQueue,
+        metrics: InMemoryMetrics,
         logs: list[Any],
         url: str,
         running: asyncio.Task[None],
@@ -42,6 +63,7 @@ class RunningOperator:
         self.store = store
         self.objects = objects
         self.dead_letter_queue = dead_letter_queue
+        self.metrics = metrics
         self.logs = logs
         self._url = url
         self._running = running
@@ -111,35 +133,30 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        kubeconfig = {
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [{"name": "test", "cluster": api.cluster(f"http://127.0.0.1:{runner.addresses[0][1]}")}],
-            "users": [{"name": "test", "user": {"token": "token"}}],
-        }
         path = tmp_path / "kubeconfig"
-        path.write_text(json.dumps(kubeconfig), encoding="utf-8")
-        environment = {
-            "KUBECONFIG": str(path),
-            "DATABASE_URL": "postgresql://anb@db/anb",
-            "S3_BUCKET": "videos",
-            "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/anb",
-            "ANB_SOURCE_PREFIXES": "mobile/",
-            "ANB_OPERATOR_NAMESPACE": "video",
-            "ANB_OPERATOR_DEPLOYMENT": "anb-operator",
-            "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
-        }
-        for name, value in environment.items():
+        path.write_text(json.dumps(kubeconfig(api, runner.addresses[0][1])), encoding="utf-8")
+        own = {"KUBECONFIG": str(path), "ANB_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}"}
+        for name, value in (ENVIRONMENT | own).items():
             monkeypatch.setenv(name, value)
         settings = load(OperatorSettings)
         store, objects = InMemoryStore(lambda: datetime.now(UTC)), InMemoryObjects()
         queue = InMemoryQueue()
-        running = asyncio.create_task(app.run(settings, store, objects, dead_letter_queue=queue, alerts=None))
+        metrics = InMemoryMetrics()
+        running = asyncio.create_task(
+            app.run(settings, store, objects, dead_letter_queue=queue, alerts=None, metric_sink=metrics)
+        )
         try:
             url = f"http://{settings.listen}"
             await scenario(
                 RunningOperator(
-                    api, store=store, objects=objects, dead_letter_queue=queue, logs=logs, url=url, running=running
+                    api,
+                    store=store,
+                    objects=objects,
+                    dead_letter_queue=queue,
+                    metrics=metrics,
+                    logs=logs,
+                    url=url,
+                    running=running,
                 )
             )
             os.kill(os.getpid(), signal.SIGTERM)

@@ -35,6 +35,11 @@ GETS: dict[str, Json] = {
         "metadata": {"name": "anb-operator", "uid": "uid-of-the-deployment"},
         "spec": {"selector": {}, "template": {}},
     },
+    "/apis/apps/v1/namespaces/video/deployments/anb-worker": {
+        "metadata": {"name": "anb-worker"},
+        "spec": {"replicas": 2, "selector": {}, "template": {}},
+    },
+    "/apis/keda.sh/v1alpha1/namespaces/video/scaledobjects/anb-worker": {"spec": {"maxReplicaCount": 3}},
     "/api": {"versions": ["v1"]},
     "/api/v1": {"resources": [resource("namespaces", "Namespace", namespaced=False)]},
     f"/apis/{CRDS}": {

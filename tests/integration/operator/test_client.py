@@ -5,7 +5,7 @@ from aiohttp import web
 
 from anb_core.domain.errors import AnbError, Unavailable
 from anb_operator.client import KubeClient
-from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated
+from anb_operator.kube import Existing, Json, KubeRefused, Missing, Outdated, Scale
 from anb_operator.videojob import FINALIZER, VideoJob
 from tests.integration.operator.asking import ask, item, status, unreadable
 
@@ -98,6 +98,29 @@ def test_long_lists_of_pods_are_read_page_by_page() -> None:
 
     assert ask(paged, names) == ["a", "b"]
     assert asked == [("500", None), ("500", "on")]
+
+
+@pytest.mark.parametrize(
+    ("scaled_object", "scale"),
+    [
+        ({"spec": {"maxReplicaCount": 3}}, Scale(2, 3)),
+        # KEDA's default.
+        ({"spec": {}}, Scale(2, 100)),
+        (None, Scale(2, None)),
+    ],
+)
+def test_the_scale_of_a_deployment_has_the_maximum_of_its_scaled_object(
+    scaled_object: Json | None, scale: Scale
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/apis/apps/v1/namespaces/video/deployments/anb-worker":
+            return web.json_response({"metadata": {}, "spec": {"replicas": 2, "selector": {}, "template": {}}})
+        assert request.path == "/apis/keda.sh/v1alpha1/namespaces/video/scaledobjects/anb-worker"
+        if scaled_object is None:
+            return web.json_response({"reason": "NotFound"}, status=404)
+        return web.json_response(scaled_object)
+
+    assert ask(answer, lambda client: client.get_scale("anb-worker")) == scale
 
 
 def test_a_write_names_the_uid_of_the_object_that_was_read() -> None:

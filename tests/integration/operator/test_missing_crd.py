@@ -27,6 +27,23 @@ def test_a_cluster_without_videojobs_is_waited_for(run: Run) -> None:
     ]
 
 
+def test_metrics_for_alarms_are_sent_also_while_the_cluster_knows_no_videojobs(run: Run) -> None:
+    api = ApiServer()
+    api.known = api.discovered = False
+
+    async def scenario(operator: RunningOperator) -> None:
+        await operator.until(lambda: operator.metrics.published)
+
+        assert operator.metrics.published[0] == {
+            "OpenDeadLetters": 0,
+            "OldestWaitingSeconds": 0,
+            "Workers": 2,
+            "WorkersMax": 3,
+        }
+
+    run(api, scenario)
+
+
 def test_after_the_crd_was_deleted_the_operator_waits_for_it_and_makes_the_mirrors_again(run: Run) -> None:
     api = ApiServer()
 

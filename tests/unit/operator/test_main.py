@@ -2,15 +2,19 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 
 import kopf
 import pytest
 
 from anb_core.domain.errors import Unavailable
 from anb_core.ports.alerts import Alerts
+from anb_core.ports.metrics import MetricSink
 from anb_core.ports.queue import Queue
+from anb_core.testing.metrics import InMemoryMetrics
 from anb_operator import __main__ as program
 from anb_operator import app
+from anb_operator.settings import OperatorSettings
 
 LOGGERS = ("kopf", "kopf._core.reactor.orchestration", "kopf._core.reactor.running")
 
@@ -63,7 +67,8 @@ def test_the_operator_gets_the_dead_letter_queue_and_alerts_only_if_a_topic_is_s
     monkeypatch.setenv("ANB_SNS_TOPIC_ARN", topic)
     given: list[tuple[str, bool]] = []
 
-    async def run(*_: object, dead_letter_queue: Queue, alerts: Alerts | None) -> None:
+    async def run(*_: object, dead_letter_queue: Queue, alerts: Alerts | None, metric_sink: MetricSink | None) -> None:
+        assert metric_sink is None
         given.append((dead_letter_queue.name, alerts is not None))
 
     monkeypatch.setattr(app, "run", run)
@@ -71,12 +76,31 @@ def test_the_operator_gets_the_dead_letter_queue_and_alerts_only_if_a_topic_is_s
     assert given == [("https://sqs.us-east-1.amazonaws.com/123456789012/anb-dlq", bool(topic))]
 
 
+def test_the_metrics_name_the_namespace_and_the_release_of_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANB_OPERATOR_INSTANCE", "anb")
+    opened: list[str] = []
+    given: list[MetricSink | None] = []
+    sink = InMemoryMetrics()
+
+    def open_metrics(_: OperatorSettings, *, release: str, patience: timedelta) -> MetricSink:  # noqa: ARG001
+        opened.append(release)
+        return sink
+
+    async def run(*_: object, metric_sink: MetricSink | None, **__: object) -> None:
+        given.append(metric_sink)
+
+    monkeypatch.setattr(program, "open_metrics", open_metrics)
+    monkeypatch.setattr(app, "run", run)
+    assert program.main(["run"]) == 0
+    assert (opened, given) == (["video/anb"], [sink])
+
+
 def test_on_a_celery_broker_the_operator_runs_without_a_dead_letter_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQS_QUEUE_URL", "")
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://redis:6379/0")
     given: list[Queue | None] = []
 
-    async def run(*_: object, dead_letter_queue: Queue | None, alerts: Alerts | None) -> None:  # noqa: ARG001
+    async def run(*_: object, dead_letter_queue: Queue | None, **__: object) -> None:
         given.append(dead_letter_queue)
 
     monkeypatch.setattr(app, "run", run)
