@@ -57,6 +57,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
 {{- $bucket := list (printf "^(%s)$" $forms.bucketName.pattern) $forms.bucketName.sentence -}}
 {{- $endpoint := list (printf "^(%s)$" $forms.httpUrl.pattern) $forms.httpUrl.sentence -}}
 {{- $topic := list (printf "^(%s)$" $forms.topicArn.pattern) $forms.topicArn.sentence -}}
+{{- $cloudwatch := list (printf "^(%s)$" $forms.cloudwatchNamespace.pattern) $forms.cloudwatchNamespace.sentence -}}
 {{- $region := list (printf "^(%s)$" $forms.region.pattern) $forms.region.sentence -}}
 {{- $postgres := list "^postgres(ql(\\+psycopg)?)?://\\S+$" "it must be a URL such as postgresql://user:password@host:5432/name" -}}
 {{- $token := list "^\\S{16,}$" "it must have 16 characters or more, and no space" -}}
@@ -71,6 +72,7 @@ once. values.schema.json checks types and bounds of single values. Formats are c
   (list "queue.celery.queueName" $celery.queueName $celeryQueue)
   (list "queue.celery.keda.address" $celery.keda.address $address)
   (list "alerts.snsTopicArn" $values.alerts.snsTopicArn $topic)
+  (list "metrics.cloudwatch.namespace" $values.metrics.cloudwatch.namespace $cloudwatch)
   (list "bucket.name" $values.bucket.name $bucket)
   (list "bucket.publicEndpoint" $values.bucket.publicEndpoint $endpoint)
   (list "aws.region" $values.aws.region $region)
