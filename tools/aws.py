@@ -210,6 +210,7 @@ def values(outputs: Mapping[str, str]) -> Json:
         "bootstrapToken": {"existingSecret": "anb-bootstrap-token"},
         "aws": {"region": outputs["Region"], "credentials": outputs["Credentials"]},
         "alerts": {"snsTopicArn": outputs["TopicArn"]},
+        "metrics": {"cloudwatch": {"namespace": "ANBVideo"}},
         # An ALB sends requests to a pod for some seconds after the pod began to stop.
         "api": {"preStopSeconds": 20, **roles["api"]},
         "worker": {

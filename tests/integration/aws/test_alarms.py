@@ -23,7 +23,7 @@ def alarms() -> dict[str, Alarm]:
     [stack] = [stack for stack in plan({}) if stack.template == "alarms"]
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         patch.delenv("AWS_ENDPOINT_URL")
-        cloudwatch = boto3.client("cloudwatch")
+        cloudwatch: Any = boto3.client("cloudwatch")
         for name, resource in stack.resources.items():
             cloudwatch.put_metric_alarm(AlarmName=name, **resource["Properties"])
         return {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
