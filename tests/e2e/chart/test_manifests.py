@@ -86,6 +86,20 @@ def test_only_the_operator_and_its_clean_up_get_a_token_of_kubernetes(render: Re
     assert trusted == {"anb-operator", "anb-operator-uninstall"}
 
 
+def test_the_descheduler_handles_every_pod_that_the_chart_spreads(render: Render) -> None:
+    values = yaml.safe_load((CHART.parents[1] / "deploy" / "descheduler-values.yaml").read_text(encoding="utf-8"))
+    [profile] = values["deschedulerPolicy"]["profiles"]
+    plugins = {plugin["name"]: plugin["args"] for plugin in profile["pluginConfig"]}
+    handled = plugins["RemovePodsViolatingTopologySpreadConstraint"]
+    for preset in PRESETS:
+        templates = [manifest["spec"]["template"] for manifest in render(preset) if manifest["kind"] == "Deployment"]
+        spread = [template for template in templates if "topologySpreadConstraints" in template["spec"]]
+        assert len(spread) == 2
+        for template in spread:
+            assert handled["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+            assert template["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"] in handled["constraints"]
+
+
 def test_only_secrets_hold_what_is_secret(render: Render, tmp_path: Path) -> None:
     values = yaml.safe_load((CHART / "ci" / "secret-values.yaml").read_text(encoding="utf-8"))
     values["queue"]["celery"] = {"url": "redis://:not-a-real-broker-password@redis.example.com:6379/0"}
