@@ -3,17 +3,20 @@
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Self
 
 import httpx
+from sqlalchemy import update
 
+from anb_core.adapters.database.tables import jobs
 from anb_core.adapters.system import new_id
 from anb_core.domain.model import Ending, Scope
 from anb_core.domain.status import Status
 from anb_core.testing.promises import check_promises
 from anb_core.usecases.tokens import create_token
-from tests.integration.worker.conftest import LEASE, Site, Worker
+from tests.integration.worker.conftest import Site, Worker
 from tests.support import eventually
 from tests.support.api import VIDEO, answers
 from tests.support.tether import free_port
@@ -31,11 +34,14 @@ class Moving:
         """The HTTP status of each upload."""
         self.killed = 0
         """The number of workers that were killed in mid-render."""
-        self._secret = create_token(site.parts.store, owner="ana", scope=Scope.USER, new_id=new_id).secret
+        secret = create_token(site.parts.store, owner="ana", scope=Scope.OPS, new_id=new_id).secret
+        self._headers = {"Authorization": f"Bearer {secret}"}
         self._api: Worker | None = None
         self._workers: list[Worker] = []
         self._stop = threading.Event()
         self._url = ""
+        self._switching = threading.Lock()
+        """Held during an upload and while the API is switched, as no load balancer sends requests to a stopped API."""
         self._thread = threading.Thread(target=self._upload_steadily)
 
     def __enter__(self) -> Self:
@@ -46,19 +52,22 @@ class Moving:
         if self._thread.is_alive():
             self._thread.join()
 
-    def begin(self, queues: Mapping[str, str]) -> None:
-        """Start an API and two workers with the given environment variables, and begin to upload."""
+    def start_workers(self, queues: Mapping[str, str]) -> None:
+        """Start two workers with the given environment variables."""
         self.site.let_go()
-        self._replace_api(queues)
         self._workers = [self._worker(queues) for _ in range(2)]
-        self._thread.start()
-        self._until(uploads=10, processed=10)
 
-    def move(self, queues: Mapping[str, str]) -> None:
+    def start_api(self, queues: Mapping[str, str]) -> None:
+        """Start an API with the given environment variables, and begin to upload."""
+        self._replace_api(queues)
+        self._thread.start()
+        self._until(uploads=5, processed=5)
+
+    def move(self, queues: Mapping[str, str], *, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Replace the API and both workers by processes with other environment variables.
 
         One old worker is killed in mid-render. The other one is stopped in mid-render, and finishes its job.
-        Some messages wait meanwhile.
+        `meanwhile` is called while no worker receives messages, and some wait.
         """
         victim, other = self._workers
         self.site.hold(victim)
@@ -68,38 +77,51 @@ class Moving:
         self._workers = [self._worker(queues) for _ in range(2)]
         victim.kill()
         self.killed += 1
+        self._end_leases(victim)
         other.send(signal.SIGTERM)
         eventually(lambda: "no more jobs are begun" in other.log)
+        meanwhile()
         self.site.let_go()
         assert other.exit_code() == 0
-        self._until(uploads=10, processed=10)
+        self._until(uploads=5, processed=5)
 
-    def finish(self) -> None:
-        """Stop the uploads, let the time of the promise L1 pass, and check that each video was processed once."""
+    def finish(self, queues: Mapping[str, str]) -> None:
+        """Stop the uploads, let time pass, start another worker, and check that each video was processed once.
+
+        The time that passes is long enough for the sweep to send every lost message again, whatever work is ahead.
+        The present workers are stopped first, because this time would end their leases.
+        """
         self._stop.set()
         self._thread.join()
         assert set(self.statuses) == {202}
-        store, site = self.site.parts.store, self.site
-        eventually(self._only_the_dead_have_work, every=0.1)
-        site.database.pass_time(LEASE)
-        for video_id in site.receipts:
-            site.until(video_id, Status.PROCESSED)
-            attempts = store.history(video_id).attempts
-            assert [one.ending for one in attempts].count(Ending.PROCESSED) == 1
-            assert len(site.results(video_id)) == 1
-        assert sum(site.job(video_id).counters.lost for video_id in site.receipts) == self.killed
-        check_promises(site.evidence(), site.policy, at_rest=True)
+        for worker in self._workers:
+            _stop(worker)
+        self.site.database.pass_time(timedelta(hours=20))
+        self._workers, lost = [self._worker(queues)], 0
+        for record in self.site.parts.store.listing(owner=None, limit=1000):
+            job = self.site.until(record.video.id, Status.PROCESSED)
+            attempts = self.site.parts.store.history(record.video.id).attempts
+            assert [one.ending for one in attempts] == [Ending.LOST] * job.counters.lost + [Ending.PROCESSED]
+            lost += job.counters.lost
+        assert lost == self.killed
+        check_promises(self.site.evidence(), self.site.policy, at_rest=True)
+
+    def old_may_be_switched_off(self) -> bool:
+        """Return whether the API says that the broker of the old queue may be switched off."""
+        response = httpx.get(f"{self._url}/api/brokers", headers=self._headers, timeout=60, trust_env=False)
+        [old] = [broker for broker in response.json()["brokers"] if broker["role"] == "old"]
+        return bool(old["may_be_switched_off"])
+
+    def _end_leases(self, dead: Worker) -> None:
+        """Let the leases of a killed worker expire."""
+        ended = update(jobs).where(jobs.c.worker == dead.name).values(lease_expires_at=self.site.parts.store.now())
+        with self.site.database.database.transaction() as connection:
+            connection.execute(ended)
 
     def _until(self, *, uploads: int, processed: int = 0) -> None:
         """Wait until the given numbers of further uploads got their response and of further videos are processed."""
         uploads, processed = len(self.statuses) + uploads, self._processed() + processed
         eventually(lambda: len(self.statuses) >= uploads and self._processed() >= processed, every=0.1)
-
-    def _only_the_dead_have_work(self) -> bool:
-        """Return whether each unfinished job is leased by a worker that was killed."""
-        living = {worker.name for worker in self._workers}
-        unfinished = self.site.parts.store.listing(owner="ana", statuses={Status.UPLOADED, Status.PROCESSING})
-        return all(one.job.worker and one.job.worker not in living for one in unfinished)
 
     def _processed(self) -> int:
         return self.site.parts.store.count_by_status().get(Status.PROCESSED, 0)
@@ -111,26 +133,35 @@ class Moving:
         environment = {"ANB_API_LISTEN": f"127.0.0.1:{port}", "ANB_SWEEP_SECONDS": "1", **queues}
         api = self.site.start([sys.executable, "-m", "anb_api"], environment)
         eventually(lambda: answers(url) or api.process.poll() is not None)
-        self._url, old, self._api = url, self._api, api
+        with self._switching:
+            self._url = url
+        old, self._api = self._api, api
         if old is not None:
-            old.send(signal.SIGTERM)
-            assert old.exit_code() == 0
+            _stop(old)
 
     def _worker(self, queues: Mapping[str, str]) -> Worker:
         return self.site.held_worker(ANB_SWEEP_SECONDS="1", **queues)
 
     def _upload_steadily(self) -> None:
-        headers = {"Authorization": f"Bearer {self._secret}"}
         while not self._stop.wait(PAUSE):
-            # A new connection for each upload, as a load balancer chooses a process for each connection.
-            response = httpx.post(
-                f"{self._url}/api/videos/upload",
-                headers=headers,
-                data={"title": "A title"},
-                files={"video_file": ("clip.mp4", VIDEO)},
-                timeout=60,
-                trust_env=False,
-            )
+            with self._switching:
+                response = self._upload()
             if response.status_code == 202:
                 self.site.receipts.add(response.json()["video_id"])
             self.statuses.append(response.status_code)
+
+    def _upload(self) -> httpx.Response:
+        return httpx.post(
+            f"{self._url}/api/videos/upload",
+            headers=self._headers,
+            data={"title": "A title"},
+            files={"video_file": ("clip.mp4", VIDEO)},
+            timeout=60,
+            trust_env=False,
+        )
+
+
+def _stop(process: Worker) -> None:
+    """Stop an API or a worker as Kubernetes does it."""
+    process.send(signal.SIGTERM)
+    assert process.exit_code() == 0
