@@ -1,0 +1,50 @@
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+
+from bench import backlog, fairness
+from bench.backlog import WORKERS
+from bench.fairness import FEW, Row
+
+LIMIT = 2 * FEW
+"""With a lower limit, the owner with few uploads would soon have as many jobs in flight as the owner with many."""
+
+ROW = Row("Redis", LIMIT, [0, 1, LIMIT + WORKERS], [1.0, 1.5, 2.0])
+
+
+def test_many_uploads_delay_another_owners_videos_by_no_more_than_the_work_in_flight(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (backlog, fairness):
+        monkeypatch.setattr(module, "WORKERS", 1)
+    monkeypatch.setattr(fairness, "CASES", [("Redis", True), ("emulator of SQS", True)])
+
+    monkeypatch.setattr(sys, "argv", ["bench.fairness", "--videos", "14", "--limit", str(LIMIT)])
+
+    assert fairness.main() == 0
+
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("| queue | limit | jobs before video 1 | ")
+    found = [re.fullmatch(r"\| ([\w ]+) \| (\w+) \| (\d+) \| .* s \|", row) for row in rows]
+    assert [row and row.groups()[:2] for row in found] == [
+        ("Redis", str(LIMIT)),
+        ("emulator of SQS", str(LIMIT)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "fair"),
+    [
+        (ROW, True),
+        (replace(ROW, ahead=[0, LIMIT + WORKERS + 1, 0]), False),
+        (replace(ROW, limit=0, ahead=[1000, 1000, 1000]), True),
+    ],
+)
+def test_a_run_fails_if_more_than_the_work_in_flight_came_first(row: Row, fair: bool) -> None:  # noqa: FBT001
+    assert row.fair is fair
+
+
+def test_a_row_names_the_limit_the_jobs_and_the_times() -> None:
+    assert str(ROW) == "| Redis | 6 | 0 | 1 | 9 | 1.0 s | 1.5 s | 2.0 s |"
