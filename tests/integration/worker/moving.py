@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 
 import httpx
 from sqlalchemy import update
@@ -106,11 +106,10 @@ class Moving:
         assert lost == self.killed
         check_promises(self.site.evidence(), self.site.policy, at_rest=True)
 
-    def old_may_be_switched_off(self) -> bool:
-        """Return whether the API says that the broker of the old queue may be switched off."""
+    def broker(self, role: str) -> dict[str, Any] | None:
+        """Return what `anb broker status` shows of the queue with the given role. None if no queue has this role."""
         response = httpx.get(f"{self._url}/api/brokers", headers=self._headers, timeout=60, trust_env=False)
-        [old] = [broker for broker in response.json()["brokers"] if broker["role"] == "old"]
-        return bool(old["may_be_switched_off"])
+        return next((broker for broker in response.json()["brokers"] if broker["role"] == role), None)
 
     def _end_leases(self, dead: Worker) -> None:
         """Let the leases of a killed worker expire."""

@@ -73,7 +73,7 @@ def test_celery_programs_are_replaced_and_the_deployment_moves_to_sqs(
         moving.move(adopting | sqs)
     eventually(lambda: len(older.done()) + len(site.parts.store.listing(owner="older", limit=1000)) >= len(older.sent))
     let_visibility_timeouts_end(celery_url)
-    eventually(moving.old_may_be_switched_off, every=0.2)
+    eventually(lambda: (moving.broker("old") or {})["may_be_switched_off"], every=0.2)
     moving.move(sqs)
     moving.finish(sqs)
 
@@ -105,6 +105,7 @@ def test_a_deployment_goes_back_from_sqs_to_celery_and_the_messages_left_on_sqs_
     moving.start_workers(sqs)
     moving.start_api(sqs)
     moving.move(only_on_celery(celery_url))
+    eventually(lambda: moving.broker("removed") is None, every=0.2)
     moving.finish(only_on_celery(celery_url))
     at_rest = site.evidence()
 
