@@ -13,7 +13,7 @@ from anb_core.ports.store import DeadLetters, Reading
 from anb_operator.kube import Deployments
 
 PERIOD_SECONDS = 60.0
-"""Seconds between two values of a metric. The alarms count a minute of the clock without a value as a failure."""
+"""Seconds between two values of a metric. The alarms compare one value for each minute of the clock."""
 
 _log = structlog.get_logger(__name__)
 
