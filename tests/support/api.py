@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import httpx
 import pytest
 
 from anb_api.context import Context
+from anb_api.server import make_server
 from anb_api.settings import ApiSettings
 from anb_core.adapters.system import new_id
 from anb_core.domain.model import Record, Scope
@@ -60,6 +62,21 @@ def in_environment(variables: dict[str, str]) -> Iterator[tuple[ApiSettings, Par
             settings = load(ApiSettings)
             parts = stack.enter_context(opened_parts())
         yield settings, parts
+
+
+@contextmanager
+def serving(settings: ApiSettings, parts: Parts) -> Iterator[tuple[str, Context]]:
+    """Run the API in a real HTTP server, in a thread. Yields its URL and its context."""
+    server = make_server(settings, parts.store, parts.objects, parts.queue)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        host, port = server.servers[0].sockets[0].getsockname()
+        yield f"http://{host}:{port}", server.app.state.context
+    finally:
+        server.should_exit = True
+        thread.join(20)
 
 
 @dataclass(slots=True)
