@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import runpy
 import sys
 from typing import Any
@@ -154,6 +155,24 @@ def test_a_mistake_is_explained(
     captured = capsys.readouterr()
     assert captured.err.startswith(message)
     assert captured.out == ""
+
+
+def test_the_guide_says_for_each_permission_what_fails_without_it() -> None:
+    guide = (aws.FOLDER.parents[1] / "docs" / "aws.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+:\w+)` \| ([\w, ]+) \| (.+) \|$", guide, re.MULTILINE)
+
+    explained = {(f"{role.capitalize()}Role", action) for action, roles, _ in rows for role in roles.split(", ")}
+    assert explained == {(role, action) for role, action, _ in aws.permissions(aws.plan({}))}
+
+
+def test_the_guide_names_every_alarm_and_every_stack() -> None:
+    guide = (aws.FOLDER.parents[1] / "docs" / "aws.md").read_text(encoding="utf-8")
+
+    for stack in aws.plan({}):
+        assert f"--stack-name anb-video-{stack.template} --template-file deploy/aws/{stack.template}.yaml" in guide
+        assert f"delete-stack --stack-name anb-video-{stack.template}" in guide
+        names = [name for name, resource in stack.resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
+        assert all(f"| `{name}` |" in guide for name in names)
 
 
 def test_a_condition_that_the_tool_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
