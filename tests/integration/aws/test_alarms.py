@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tools.aws import PREFIX, plan
+from tools.aws import PREFIX, outputs_of, plan, values
 
 Alarm = dict[str, Any]
 
@@ -76,6 +76,19 @@ def test_30_minutes_without_room_for_another_worker_are_an_alarm(alarms: dict[st
     assert room["Expression"] == "maximum - workers"
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanOrEqualToThreshold", 0)
     assert alarm["EvaluationPeriods"] == 30
+
+
+def test_the_operator_may_publish_to_the_namespace_of_the_alarms_and_the_chart_gets_it(
+    alarms: dict[str, Alarm],
+) -> None:
+    stacks = plan({})
+    [roles] = [stack for stack in stacks if stack.template == "roles"]
+    [policy] = roles.resources["OperatorRole"]["Properties"]["Policies"]
+    [statement] = [item for item in policy["PolicyDocument"]["Statement"] if item["Sid"] == "Metrics"]
+
+    namespace = alarms["OpenDeadLetters"]["Namespace"]
+    assert statement["Condition"]["StringEquals"] == {"cloudwatch:namespace": namespace}
+    assert values(outputs_of(stacks))["metrics"]["cloudwatch"]["namespace"] == namespace
 
 
 def test_a_database_outside_rds_has_no_alarms() -> None:

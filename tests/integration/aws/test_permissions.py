@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from anb_api.settings import ApiSettings
 from anb_core.adapters.system import SystemRuntime, new_id
-from anb_core.bootstrap import make_dead_letter_loops, make_submit, open_alerts, open_dead_letter_queue
+from anb_core.bootstrap import make_dead_letter_loops, make_submit, open_alerts, open_dead_letter_queue, open_metrics
 from anb_core.domain.errors import Conflict
 from anb_core.domain.keys import upload_key
 from anb_core.domain.model import Scope
@@ -69,6 +69,7 @@ ACTIONS = {
     "ChangeMessageVisibility": "sqs:ChangeMessageVisibility",
     "GetQueueAttributes": "sqs:GetQueueAttributes",
     "Publish": "sns:Publish",
+    "PutMetricData": "cloudwatch:PutMetricData",
 }
 """The IAM action for each call. Several calls need an action with another name."""
 
@@ -104,6 +105,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         "SQS_WAIT_TIME_SECONDS": "1",
         "AWS_REGION": "us-east-1",
         "ANB_SNS_TOPIC_ARN": TOPIC,
+        "ANB_CLOUDWATCH_NAMESPACE": "ANBVideo",
         "ANB_SWEEP_SECONDS": "1",
         "ANB_HEARTBEAT_SECONDS": "1",
         "ANB_OPERATOR_NAMESPACE": "video",
@@ -158,6 +160,8 @@ def resources_of(params: dict[str, Any]) -> list[str]:
             return [f"arn:aws:sqs:{ACCOUNT}:{url.rpartition('/')[2]}"]
         case {"TopicArn": topic}:
             return [topic]
+        case {"Namespace": "ANBVideo"}:
+            return ["*"]
     raise AssertionError(f"a call with parameters of a new kind: {params}")
 
 
@@ -273,15 +277,17 @@ def test_the_operator_needs_exactly_the_permissions_of_its_role(site: Site, monk
     objects.ensure()
     queue = open_dead_letter_queue(settings, patience=PATIENCE)
     alerts = open_alerts(settings, patience=PATIENCE)
+    sink = open_metrics(settings, release="video/anb", patience=PATIENCE)
     assert queue
     assert alerts
+    assert sink
+    sink.publish({"Workers": 1})
     metrics = DeadLetterMetrics(store, CollectorRegistry())
     loops = make_dead_letter_loops(settings, store, queue, alerts, metrics=metrics, runtime=runtime)
     with background(runtime, loops.loops, wake=lambda: None):
         wanted = ("sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sns:Publish")
         eventually(lambda: all(site.called(action) for action in wanted), within=30)
-    for part in (queue, alerts):
+    for part in (queue, alerts, sink):
         part.close()
 
-    # The operator of this version publishes no metrics for the alarms yet.
-    check("OperatorRole", site.needed | {("cloudwatch:PutMetricData", "*")})
+    check("OperatorRole", site.needed)
