@@ -46,6 +46,7 @@ def test_messages_and_jobs_are_counted_by_queue_and_a_queue_that_only_rows_name_
     world.current.put("one")
     world.sent("https://sqs.invalid/0/removed")
     world.sent("amqp://rabbitmq:5672/#celery")
+    world.sent("redis://removed:6379/0#celery")
     world.clock.advance(timedelta(seconds=90))
     for _ in range(2):
         world.sent(world.old.name)
@@ -60,6 +61,7 @@ def test_messages_and_jobs_are_counted_by_queue_and_a_queue_that_only_rows_name_
         (Role.OLD, "celery", world.old.name),
         (Role.REMOVED, "celery", "amqp://rabbitmq:5672/#celery"),
         (Role.REMOVED, "sqs", "https://sqs.invalid/0/removed"),
+        (Role.REMOVED, "celery", "redis://removed:6379/0#celery"),
     ]
     now, long_ago = timedelta(0), timedelta(seconds=90)
     assert [one.jobs for one in found.brokers] == [
@@ -67,8 +69,9 @@ def test_messages_and_jobs_are_counted_by_queue_and_a_queue_that_only_rows_name_
         QueueJobs(2, 0, now),
         QueueJobs(1, 0, long_ago),
         QueueJobs(1, 0, long_ago),
+        QueueJobs(1, 0, long_ago),
     ]
-    assert [one.depth for one in found.brokers] == [Depth(1, 0, 0), Depth(0, 0, 0), None, None]
+    assert [one.depth for one in found.brokers] == [Depth(1, 0, 0), Depth(0, 0, 0), None, None, None]
 
 
 def test_without_an_old_queue_there_is_only_the_current_one(world: World) -> None:
