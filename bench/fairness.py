@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from anb_core.adapters.system import SystemRuntime
 from anb_core.domain.keys import upload_key
 from anb_core.settings.capabilities import SHORT_QUEUE
 from anb_core.telemetry import configure_logging
-from bench.backlog import CLIENTS, WORKERS, workers
+from anb_core.usecases.relay import Relay
+from bench.backlog import WORKERS, workers
 from tests.support.api import VIDEO, environment, in_environment
 from tests.support.aws import running_ministack
 from tests.support.brokers import running_redis
@@ -29,6 +31,9 @@ from tests.support.waiting import eventually
 
 FEW = 3
 """Number of videos of the other owner."""
+
+CLIENTS = 4
+"""Number of uploads at the same time. More uploads would need more connections to the database than a program opens."""
 
 CASES = (("Redis", True), ("Redis", False), ("emulator of SQS", True), ("emulator of SQS", False))
 """The queues, and whether the relays keep the queue short."""
@@ -90,12 +95,21 @@ def main() -> int:
     return 0 if fair else 1
 
 
-def measured(folder: Path, aws: str, videos: int, settings: dict[str, str]) -> tuple[list[int], list[float]]:
+def measured(folder: Path, aws: str, videos: int, changes: dict[str, str]) -> tuple[list[int], list[float]]:
     """Return the fields `ahead` and `seconds` of a row."""
     folder.mkdir()
-    variables = environment(folder, aws, **settings)
-    with in_environment(variables) as (_, parts), ThreadPoolExecutor(CLIENTS) as threads:
+    variables = environment(folder, aws, **changes)
+    with in_environment(variables) as (settings, parts), ThreadPoolExecutor(CLIENTS) as threads:
         many = list(threads.map(lambda _: upload(parts, "many"), range(videos)))
+        relay = Relay(
+            parts.store,
+            parts.queue,
+            bucket=parts.objects.bucket,
+            runtime=SystemRuntime(),
+            queue_limit=settings.queue_limit,
+        )
+        while relay.send_due().sent:
+            pass
         with workers(folder, variables):
             eventually(lambda: begun(parts, many), within=120)
             uploads = [(upload(parts, "few"), parts.store.now()) for _ in range(FEW)]
