@@ -21,7 +21,7 @@ from tests.support import eventually
 from tests.support.api import VIDEO, answers
 from tests.support.tether import free_port
 
-PAUSE = 0.2
+PAUSE = 0.3
 """Time between two uploads, in seconds."""
 
 
