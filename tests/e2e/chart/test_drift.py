@@ -40,6 +40,7 @@ def everything(tmp_path: Path) -> Path:
     values["bucket"]["publicEndpoint"] = "https://videos.example.com"
     values["queue"] |= {"deadLetterUrl": f"{values['queue']['url']}-dlq", "celery": {"url": "redis://redis:6379/0"}}
     values["alerts"] = {"snsTopicArn": "arn:aws:sns:us-east-1:123456789012:anb-alerts"}
+    values["metrics"] = {"cloudwatch": {"namespace": "ANBVideo"}}
     values["ingress"] = {"prefix": "/video"}
     values["operator"] = {"mirror": {"maxAgeSeconds": 60}}
     settings = {name: _values()["config"].get(name, bound) for name, bound in _config_schema().items()}
