@@ -1,9 +1,11 @@
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
+from anb_core.adapters.database.outbox import RELAY_LOCK
 from anb_core.ports.store import OutboxEntry, QueueLimit, Store
 from tests.support.given import HOUR, MINUTE, POLICY, SECOND, claim, fail, record_of, uploaded
 from tests.support.stores import Backend, Sql
@@ -82,6 +84,7 @@ def test_an_owner_with_jobs_in_flight_is_behind_an_owner_without(store: Store) -
     for video_id in videos[:2]:
         claim(store, video_id)
     upload(store, "bb")
+    assert owners_of(take(store, 1, room=3, hold=timedelta(0))) == "b"
     assert send(store, room=3) == "bb"
     assert send(store, room=4) == "a"
 
@@ -133,6 +136,17 @@ def ahead(store: Store, video_id: str) -> int:
     unsent = store.surroundings(video_id).unsent
     assert unsent is not None
     return unsent.ahead
+
+
+def test_a_relay_waits_while_another_relay_chooses_entries(postgresql: Sql) -> None:
+    upload(postgresql.store, "a")
+    with ThreadPoolExecutor(1) as threads:
+        with postgresql.database.transaction() as other:
+            other.execute(select(func.pg_advisory_xact_lock(RELAY_LOCK)))
+            held = threads.submit(take, postgresql.store)
+            with pytest.raises(TimeoutError):
+                held.result(timeout=0.3)
+        assert len(held.result(timeout=30)) == 1
 
 
 def test_every_way_into_the_outbox_names_the_owner(sql: Sql) -> None:
