@@ -23,6 +23,7 @@ from anb_core.ports.store import Store
 from anb_core.settings.capabilities import UploadSettings
 from anb_core.testing.objects import InMemoryObjects
 from anb_core.usecases.visibility import Caller
+from tests.support import eventually
 from tests.support.given import dead_lettered, processed, processing, record_of
 from tests.support.stores import Sql
 
@@ -229,6 +230,39 @@ def test_an_upgrade_gives_up_behind_a_dump_before_the_running_programs_do(
         with pytest.raises(Unavailable, match="lock timeout"):
             upgrade(postgres_url)
     upgrade(postgres_url)
+    engine.dispose()
+
+
+LOCK_BOTH = "SELECT 1 FROM videos, jobs FOR UPDATE"
+
+
+@pytest.mark.parametrize(
+    ("before", "during"),
+    [
+        ([LOCK_BOTH], "UPDATE jobs SET version = 9"),
+        ([LOCK_BOTH, "UPDATE jobs SET version = 9"], "UPDATE videos SET title = 'T'"),
+        (["UPDATE videos SET title = 'T'"], "UPDATE jobs SET version = 9"),
+        (["SELECT 1 FROM outbox FOR UPDATE"], "SELECT 1 FROM jobs, videos"),
+    ],
+    ids=["claim a job", "complete an upload", "begin an upload", "relay"],
+)
+def test_an_upgrade_and_a_transaction_of_a_running_program_never_block_each_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, before: list[str], during: str
+) -> None:
+    """Otherwise PostgreSQL would end one of the two, because of the deadlock."""
+    engine, to = make_engine(postgres_url), command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: to(config, "0005"))
+        upgrade(postgres_url)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation IS NOT NULL")
+    with engine.connect() as running, engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+        for statement in before:
+            running.execute(text(statement))
+        upgrading = pool.submit(upgrade, postgres_url)
+        eventually(lambda: watching.scalar(waiting))
+        running.execute(text(during))
+        running.commit()
+        upgrading.result(timeout=30)
     engine.dispose()
 
 

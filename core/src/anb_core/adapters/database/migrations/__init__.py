@@ -11,7 +11,7 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Connection, MetaData, Table, Text, func, inspect, select
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, func, inspect, select
 
 from anb_core.adapters.database.engine import is_postgresql, make_engine, translated_errors
 from anb_core.domain.errors import Unavailable
@@ -27,36 +27,49 @@ _log = structlog.get_logger(__name__)
 
 
 def upgrade(url: str) -> None:
-    """Migrate the schema to the newest revision, in one transaction. Several processes may call this at the same time.
+    """Migrate the schema to the newest revision. Several processes may call this at the same time.
 
+    Each revision has a transaction of its own, so that no transaction collects locks of several tables: a running
+    program may use the same tables in another order. A new database gets all revisions in one transaction.
     If a newer program has migrated the database, nothing is changed.
 
     Raises:
         Unavailable: the database does not answer, or a long transaction has locked a table that must be changed.
+            The revisions before this one are in the database.
     """
     engine = make_engine(url)
     try:
-        with translated_errors(engine), engine.begin() as connection:
-            if is_postgresql(connection):
-                # No timeouts: this migration may take long, or may wait for the migration of another process.
-                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                # ALTER TABLE needs a lock timeout, because a waiting ALTER TABLE blocks all later queries of the table.
-                # For example, ALTER TABLE waits for a dump that has locked the table.
-                connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-            before = _revision(connection)
-            if before is not None and before not in revisions():
-                _log.warning("database is newer than this program", revision=before)
-                return
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            after = _revision(connection)
-            if after != before:
-                _log.info("database migrated", before=before, after=after)
+        with translated_errors(engine):
+            while _upgrade_once(engine):
+                pass
     finally:
         engine.dispose()
+
+
+def _upgrade_once(engine: Engine) -> bool:
+    """Apply the next revision, or all revisions to a new database. Return False if the schema was new enough."""
+    with engine.begin() as connection:
+        if is_postgresql(connection):
+            # No timeouts: this migration may take long, or may wait for the migration of another process.
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            # ALTER TABLE needs a lock timeout, because a waiting ALTER TABLE blocks all later queries of the table.
+            # For example, ALTER TABLE waits for a dump that has locked the table.
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+        before = _revision(connection)
+        if before == revisions()[0]:
+            return False
+        if before is not None and before not in revisions():
+            _log.warning("database is newer than this program", revision=before)
+            return False
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head" if before is None else "+1")
+        after = _revision(connection)
+        if after != before:
+            _log.info("database migrated", before=before, after=after)
+        return after != before
 
 
 def check(connection: Connection) -> None:

@@ -26,6 +26,11 @@ ADD = "INSERT INTO usage (owner, unfinished, stored_bytes)"
 
 def upgrade() -> None:
     """Create the table and the triggers, and count what exists."""
+    dialect = op.get_bind().dialect.name
+    if dialect == "postgresql":
+        # Wait until all transactions that changed a video or a job have ended. Otherwise this migration could wait for
+        # a transaction that waits for this migration.
+        op.execute("LOCK TABLE videos IN EXCLUSIVE MODE")
     op.create_table(
         "usage",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -39,7 +44,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_usage_owner", "usage", ["owner", "unfinished", "stored_bytes"])
 
-    dialect = op.get_bind().dialect.name
     trigger = _postgresql_trigger if dialect == "postgresql" else _sqlite_trigger
     result = RESULT[dialect]
 
