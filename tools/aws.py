@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def _function(loader: _Loader, name: str, node: yaml.Node) -> Json:
 _Loader.add_multi_constructor("!", _function)
 
 
+@cache
 def read_template(name: str) -> Json:
     """Return a template of deploy/aws, with its functions in their long forms."""
     template: Json = yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
@@ -276,11 +278,19 @@ def _run(arguments: Sequence[str]) -> str:
         case ["plan", *parameters]:
             return show(plan(_parsed(parameters)))
         case ["cluster"]:
-            return cluster(outputs_of_aws(json.load(sys.stdin)))
+            return cluster(outputs_of_aws(_described()))
         case ["values"]:
-            return _yaml(values(outputs_of_aws(json.load(sys.stdin))))
+            return _yaml(values(outputs_of_aws(_described())))
         case _:
             raise Mistake("Usage: python -m tools.aws plan [NAME=VALUE ...] | cluster | values")
+
+
+def _described() -> Json:
+    text = sys.stdin.read()
+    if not text.strip():
+        raise Mistake("AWS gave no list of stacks: see the message of the aws command.")
+    described: Json = json.loads(text)
+    return described
 
 
 def _parsed(parameters: Sequence[str]) -> dict[str, str]:

@@ -139,6 +139,7 @@ def test_the_cluster_gets_the_networks_zones_and_subnets_and_the_roles(
         (["plan", "Queue=x"], "", "No template has the parameter Queue. There are: AlertEmail, "),
         (["values"], '{"Stacks": []}', "There is no stack anb-video-network in this account and region"),
         (["values"], described(without="roles"), "There is no stack anb-video-roles in this account and region"),
+        (["values"], "", "AWS gave no list of stacks"),
         (["cluster"], described(Credentials="irsa"), "The cluster file needs roles for Pod Identity"),
     ],
 )
