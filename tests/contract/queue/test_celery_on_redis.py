@@ -1,5 +1,6 @@
 """Tests of the queue on Redis. Redis has no acknowledgements, so kombu imitates them."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -9,6 +10,7 @@ from kombu import Connection
 from redis import Redis
 
 from anb_core.adapters.celery_broker import KombuQueue
+from anb_core.domain.errors import Unavailable
 from anb_core.ports.queue import Delivery, Depth, Outgoing
 from tests.contract.queue.conftest import SHORT, broker_queue
 from tests.support import eventually
@@ -125,3 +127,45 @@ def test_running_tasks_of_other_applications_are_left_alone(redis_url: str, queu
             assert redis.zscore("unacked_index", held.delivery_tag) == 0
         held.ack()
         strange.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "back"), [("maxmemory", "1", "0"), ("replicaof", "127.0.0.1 1", "no one")]
+)
+def test_a_redis_that_takes_no_writes_loses_no_message(
+    redis_url: str, queue: KombuQueue, setting: str, value: str, back: str
+) -> None:
+    """kombu takes the message from the queue, and only then stores it as received, which such a server refuses."""
+    queue.send([MESSAGE])
+    with Redis.from_url(redis_url) as redis:
+
+        def change(to: str) -> None:
+            redis.execute_command(
+                *(["REPLICAOF"] if setting == "replicaof" else ["CONFIG", "SET", setting]), *to.split()
+            )
+
+        change(value)
+        try:
+            for _ in range(3):
+                with pytest.raises(Unavailable):
+                    queue.receive(wait=NOW)
+            with pytest.raises(Unavailable):
+                queue.send([MESSAGE])
+        finally:
+            change(back)
+
+    assert receive(queue).body == MESSAGE.body
+
+
+def test_a_count_of_many_messages_that_workers_of_celery_hold_takes_few_calls(
+    redis_url: str, queue: KombuQueue
+) -> None:
+    held = {str(number): json.dumps([{}, "", name_of(queue)]) for number in range(5000)}
+    with Redis.from_url(redis_url) as redis:
+        redis.hset("unacked", mapping=held)
+        redis.config_resetstat()
+        try:
+            assert queue.depth().in_flight == len(held)
+            assert redis.info("commandstats")["cmdstat_hscan"]["calls"] < 20
+        finally:
+            redis.hdel("unacked", *held)

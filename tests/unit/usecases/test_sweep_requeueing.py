@@ -154,6 +154,27 @@ def test_a_message_near_the_end_of_its_retention_is_sent_anew_whatever_is_ahead_
     assert pending(world) == set(names)
 
 
+class LongLived(InMemoryQueue):
+    def retention(self) -> timedelta:
+        return timedelta(days=365)
+
+
+def test_a_message_on_the_old_queue_is_not_sent_anew_at_the_end_of_the_current_queues_retention(world: World) -> None:
+    world.queue = LongLived(now=world.clock.now)
+    world.relay = Relay(world.store, world.queue, bucket="anb-videos", runtime=world.runtime)
+    names = [f"v{number:03}" for number in range(100)]
+    for name in names:
+        world.upload(name)
+    while world.relay.send_due().sent:
+        pass
+    current = InMemoryQueue(name="https://queue.invalid/000000000000/current", now=world.clock.now)
+
+    world.clock.advance(current.retention() * NEAR_RETENTION + timedelta(seconds=1))
+    world.another_sweep(current, old=world.queue).sweep()
+
+    assert names[-1] not in pending(world)
+
+
 def pending(world: World) -> set[str]:
     return {entry.video_id for entry in world.store.hold_outbox(limit=1000, hold=timedelta(0))}
 

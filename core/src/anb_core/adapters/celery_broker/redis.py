@@ -22,6 +22,9 @@ RESTORED_AT_ONCE = 100
 CELERYS_UNACKED = "unacked"
 """Key of the hash in which Celery's own workers store the messages that they received, from all queues."""
 
+CELERYS_IN_ONE_ANSWER = 1000
+"""About how many of these messages Redis returns in one answer. Redis's own default is 10."""
+
 MUTEX_SECONDS = 10
 """Only one receiver at a time moves messages back to the queue. If it dies, another can go on after this many seconds.
 """
@@ -57,6 +60,7 @@ class RedisQueue(KombuQueue):
         return channel
 
     def _return_due(self, channel: Channel) -> None:
+        # kombu first writes a lock. A Redis that is full or read-only refuses this, before a message leaves the queue.
         channel.qos.restore_visible(num=RESTORED_AT_ONCE, interval=1)
 
     def _hide(self, channel: Channel, tag: Tag, *, pause: timedelta) -> None:
@@ -84,4 +88,5 @@ class RedisQueue(KombuQueue):
         """Return the number of messages from this queue that Celery's own workers hold without an acknowledgement."""
         # Each value is a JSON array of the message, its exchange and its routing key, which is the name of the queue.
         # Collect the keys in a set, because Redis may return an entry twice while the hash grows.
-        return len({tag for tag, held in client.hscan_iter(CELERYS_UNACKED) if json.loads(held)[2] == self._queue})
+        entries = client.hscan_iter(CELERYS_UNACKED, count=CELERYS_IN_ONE_ANSWER)
+        return len({tag for tag, held in entries if json.loads(held)[2] == self._queue})
