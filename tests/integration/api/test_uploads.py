@@ -1,11 +1,13 @@
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 import pytest
 
 from anb_api import middleware
+from anb_core.domain.limits import Cap, Limits
 from anb_core.domain.status import Status
 from anb_core.usecases import upload_session
 from tests.support import eventually
@@ -179,6 +181,22 @@ def test_a_client_that_expects_100_continue_does_not_get_it_when_the_upload_is_r
         assert answer.status == 413  # The status is not 100, so the server did not ask for the body.
         answer.read()
         assert connection.receive() == b""
+
+
+@pytest.mark.parametrize("expectation", [(), ("Expect: 100-continue",)], ids=["plain", "Expect: 100-continue"])
+def test_an_upload_beyond_a_limit_is_refused_before_its_body_is_sent(
+    api: Api, owner: str, monkeypatch: pytest.MonkeyPatch, expectation: tuple[str, ...]
+) -> None:
+    full = replace(api.context.uploads, limits=Limits(per_owner=Cap(unfinished=0)))
+    # The context is frozen, so patch the class: slots are descriptors there.
+    monkeypatch.setattr(type(api.context), "uploads", full)
+    with api.raw(owner) as connection:
+        connection.begin("Connection: keep-alive", f"Content-Length: {len(form())}", *expectation)
+        answer = connection.answer()
+
+        assert (answer.status, answer.headers["Connection"]) == (429, "close")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert b"backlog_full" in answer.read()
 
 
 def test_a_client_that_expects_100_continue_gets_it_when_the_upload_is_accepted(api: Api, owner: str) -> None:
