@@ -302,10 +302,16 @@ def test_a_broker_that_cannot_be_used_is_reported_once_and_without_its_password(
     assert "ter2" not in problem
 
 
+def test_the_report_of_a_broker_says_that_options_are_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    [problem] = problems(monkeypatch, SQS_QUEUE_URL="", CELERY_BROKER_URL="rediss://redis?ssl_cert_reqs=CERT_NONE")
+
+    assert "without options (?name=value)" in problem
+
+
 def test_a_broker_that_cannot_be_used_is_reported_also_if_the_queue_is_on_sqs(monkeypatch: pytest.MonkeyPatch) -> None:
     [problem] = problems(monkeypatch, CELERY_BROKER_URL="sentinel://:hunter2@redis:26379/0")
 
-    assert problem.startswith("CELERY_BROKER_URL can't be used: it must be a broker's URL, such as")
+    assert problem.startswith("CELERY_BROKER_URL can't be used: it must be a broker's URL without options")
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ BROKER_URL = Form(
     # ssl_cert_reqs could switch off the check of the certificate.
     rf"redis://{_BROKER}(/[0-9]*)?|rediss://{_BROKER}(/[0-9]*)?(\?ssl_cert_reqs=(CERT_REQUIRED|required))?"
     rf"|(amqp|pyamqp|amqps)://{_BROKER}(/[^?#@;\s]*)?",
-    "it must be a broker's URL, such as redis://:password@host:6379/0 or amqp://user:password@host:5672//. Write @, /,"
-    " ? and # in the user or the password as %40, %2F, %3F and %23",
+    "it must be a broker's URL without options (?name=value), such as redis://:password@host:6379/0 or"
+    " amqp://user:password@host:5672//. Write @, /, ? and # in the user or the password as %40, %2F, %3F and %23",
 )
 CELERY_QUEUE_NAME = Form("[A-Za-z0-9_.:-]{1,128}", "it must be a queue's name, such as celery")
 PATH_PREFIX = Form("(/[A-Za-z0-9._~-]+)*/?", "it must be a path, such as /video")
