@@ -41,7 +41,8 @@ def upload(
     start: Annotated[float | None, typer.Option(min=0, help="Trim: start of the kept part, in seconds.")] = None,
     length: Annotated[float | None, typer.Option(min=0.1, max=30, help="Trim: maximum length, in seconds.")] = None,
     after: Annotated[
-        str | None, typer.Option(help="Begin the work after this time or delay: 2026-12-01T08:00, 30m, 2h, 3d.")
+        str | None,
+        typer.Option(help="Begin the work after this time or delay, at most 7 days ahead: 2026-12-01T08:00, 30m, 3d."),
     ] = None,
     *,
     intro: Annotated[bool, typer.Option("--intro/--no-intro", help="Add the intro.")] = True,
