@@ -9,6 +9,9 @@ Deployments and tests need different combinations of the parts.
 {{- $placement := index . 1 -}}
 # Adds no variables about other Services to the environment.
 enableServiceLinks: false
+# Otherwise the program would be process 1. The kernel drops a SIGTERM for process 1 that arrives before the program has
+# set its handler. A pod that is stopped at its start would then go on, and be killed during its work.
+shareProcessNamespace: true
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001
