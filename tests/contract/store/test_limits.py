@@ -154,6 +154,16 @@ def test_the_usage_stays_the_same_when_the_sweep_merges_its_rows(sql: Sql) -> No
         assert sorted(map(tuple, connection.execute(rows))) == [("ada", 1), ("bob", 1)]
 
 
+def test_the_announced_size_of_an_upload_during_which_the_sweep_merges_rows_does_not_stay_counted(sql: Sql) -> None:
+    store = sql.store
+    new = new_video(owner="ada")
+    store.begin_upload(new, lifetime=MINUTE, size=5000)
+    uploaded(store, owner="ada")
+    store.purge(events_before=DAY, dead_letters_before=DAY, limit=1)
+    store.complete_upload(new.id, SOURCE)
+    assert used(store) == (2, 2 * SOURCE.size)
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
