@@ -157,6 +157,18 @@ def test_a_redis_that_takes_no_writes_loses_no_message(
     assert receive(queue).body == MESSAGE.body
 
 
+@pytest.mark.parametrize("value", ["odd", "1", "{}", "[]"])
+def test_a_value_of_another_program_among_the_messages_that_celery_holds_is_not_counted(
+    redis_url: str, queue: KombuQueue, value: str
+) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.hset("unacked", "odd", value)
+        try:
+            assert queue.depth().empty
+        finally:
+            redis.hdel("unacked", "odd")
+
+
 def test_a_count_of_many_messages_that_workers_of_celery_hold_takes_few_calls(
     redis_url: str, queue: KombuQueue
 ) -> None:

@@ -86,7 +86,16 @@ class RedisQueue(KombuQueue):
 
     def _held_by_celery(self, client: Any) -> int:  # noqa: ANN401 - kombu's client of Redis has no type
         """Return the number of messages from this queue that Celery's own workers hold without an acknowledgement."""
-        # Each value is a JSON array of the message, its exchange and its routing key, which is the name of the queue.
         # Collect the keys in a set, because Redis may return an entry twice while the hash grows.
         entries = client.hscan_iter(CELERYS_UNACKED, count=CELERYS_IN_ONE_ANSWER)
-        return len({tag for tag, held in entries if json.loads(held)[2] == self._queue})
+        return len({tag for tag, held in entries if _queue_of(held) == self._queue})
+
+
+def _queue_of(held: bytes) -> object:
+    """Return the name of the queue of a message that a worker of Celery holds. None for a value of another program."""
+    try:
+        # The message, its exchange, and its routing key, which is the name of the queue.
+        _, _, queue = json.loads(held)
+    except (TypeError, ValueError):
+        return None
+    return queue
