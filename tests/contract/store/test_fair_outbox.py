@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from anb_core.adapters.database.outbox import RELAY_LOCK
+from anb_core.domain.fairness import Due, in_fair_order
 from anb_core.ports.store import OutboxEntry, QueueLimit, Store
 from tests.support.given import HOUR, MINUTE, POLICY, SECOND, claim, fail, record_of, uploaded
 from tests.support.stores import Backend, Sql
@@ -130,6 +131,25 @@ def test_the_messages_that_are_sent_earlier_are_ahead_of_a_message_in_the_outbox
     assert ahead(store, last) == 6
     assert [entry.video_id for entry in take(store, room=9)][-1] == last
     assert ahead(store, last) == 0
+
+
+def test_an_entry_that_a_relay_of_an_older_program_takes_meanwhile_is_left_to_it(
+    postgresql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older relay does not take the lock that lets one relay at a time choose entries."""
+    upload(postgresql.store, "aa")
+
+    def take_an_entry_meanwhile(due: Iterable[Due], in_flight: Mapping[str, int]) -> list[Due]:
+        chosen = in_fair_order(due, in_flight)
+        with postgresql.database.transaction() as connection:
+            connection.execute(
+                text("UPDATE outbox SET token = 'older', send_after = send_after + 60000 WHERE id = :id"),
+                {"id": chosen[0].id},
+            )
+        return chosen
+
+    monkeypatch.setattr("anb_core.adapters.database.outbox.in_fair_order", take_an_entry_meanwhile)
+    assert len(take(postgresql.store)) == 1
 
 
 def ahead(store: Store, video_id: str) -> int:
